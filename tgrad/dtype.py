@@ -1,0 +1,205 @@
+"""Data types: what they are, how they promote, what they accumulate in.
+
+In: names, NumPy dtypes, pairs of dtypes. Out: `DType` singletons. Invariant: one object per dtype,
+so dtypes compare by identity. Source: https://docs.pytorch.org/docs/stable/tensor_attributes.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tgrad.errors import DTypeError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DType:
+    """A scalar type.
+
+    Attributes:
+        name: PyTorch's name, such as "float32".
+        kind: "b" bool, "u" unsigned, "i" signed integer, "f" floating point.
+        itemsize: bytes of one element in memory.
+        short: the suffix used in kernel names, such as "f32".
+    """
+
+    name: str
+    kind: str
+    itemsize: int
+    short: str
+
+    def __repr__(self) -> str:
+        return f"tgrad.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return by_name, (self.name,)
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_int(self) -> bool:
+        return self.kind in "iu"
+
+    @property
+    def is_bool(self) -> bool:
+        return self.kind == "b"
+
+    @property
+    def is_floating_point(self) -> bool:
+        """PyTorch's spelling of `is_float`."""
+        return self.kind == "f"
+
+    @property
+    def numpy(self) -> np.dtype:
+        """The NumPy dtype of the same bits; bfloat16 needs the package ml_dtypes."""
+        return _numpy(self.name)
+
+    @property
+    def min(self) -> float | int | bool:
+        """Smallest value, and the identity of a maximum."""
+        return _extremes(self)[0]
+
+    @property
+    def max(self) -> float | int | bool:
+        """Largest value, and the identity of a minimum."""
+        return _extremes(self)[1]
+
+    @property
+    def accumulator(self) -> DType:
+        """What sums and dots of this dtype accumulate in."""
+        if self in (float16, bfloat16):
+            return float32
+        return self
+
+
+bool_ = DType("bool", "b", 1, "b1")
+uint8 = DType("uint8", "u", 1, "u8")
+uint16 = DType("uint16", "u", 2, "u16")
+uint32 = DType("uint32", "u", 4, "u32")
+uint64 = DType("uint64", "u", 8, "u64")
+int8 = DType("int8", "i", 1, "i8")
+int16 = DType("int16", "i", 2, "i16")
+int32 = DType("int32", "i", 4, "i32")
+int64 = DType("int64", "i", 8, "i64")
+float16 = DType("float16", "f", 2, "f16")
+bfloat16 = DType("bfloat16", "f", 2, "bf16")
+float32 = DType("float32", "f", 4, "f32")
+float64 = DType("float64", "f", 8, "f64")
+
+DTYPES: dict[str, DType] = {
+    d.name: d
+    for d in (
+        bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64,
+        float16, bfloat16, float32, float64,
+    )
+}  # fmt: skip
+
+
+def by_name(name: str) -> DType:
+    """The dtype of PyTorch's name.
+
+    Raises:
+        DTypeError: the name is not a dtype of tgrad.
+
+    >>> by_name("float32").itemsize
+    4
+    """
+    if name not in DTYPES:
+        raise DTypeError(f"dtype {name!r} is not supported.", f"Use one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+@lru_cache(maxsize=None)
+def _numpy(name: str) -> np.dtype:
+    if name == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise DTypeError(
+                "bfloat16 on the host needs the package ml_dtypes.", "pip install ml_dtypes"
+            ) from None
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+@lru_cache(maxsize=None)
+def _extremes(dtype: DType) -> tuple[float | int | bool, float | int | bool]:
+    if dtype.is_bool:
+        return False, True
+    if dtype.is_float:
+        return float("-inf"), float("inf")
+    info = np.iinfo(dtype.numpy)
+    return int(info.min), int(info.max)
+
+
+def from_numpy(dtype: np.dtype | type) -> DType:
+    """The dtype of a NumPy dtype.
+
+    Raises:
+        DTypeError: complex, object, string and date types have no counterpart.
+
+    >>> from_numpy(np.dtype("int32"))
+    tgrad.int32
+    """
+    return by_name(np.dtype(dtype).name)
+
+
+def as_dtype(value: Any) -> DType:
+    """A `DType` from a `DType`, a name, a Python type or a NumPy dtype."""
+    if isinstance(value, DType):
+        return value
+    if value is float:
+        return float32
+    if value is int:
+        return int64
+    if value is bool:
+        return bool_
+    if isinstance(value, str):
+        return by_name(value)
+    return from_numpy(value)
+
+
+@lru_cache(maxsize=None)
+def promote(a: DType, b: DType) -> DType:
+    """PyTorch's `torch.promote_types`: the smallest dtype that holds both.
+
+    >>> promote(int64, float16), promote(uint8, int8), promote(float16, bfloat16)
+    (tgrad.float16, tgrad.int16, tgrad.float32)
+    """
+    if a is b:
+        return a
+    if a.is_float != b.is_float:
+        return a if a.is_float else b
+    if a.is_float:
+        if a.itemsize == b.itemsize:
+            return float32
+        return a if a.itemsize > b.itemsize else b
+    if a.is_bool or b.is_bool:
+        return b if a.is_bool else a
+    if a.kind == b.kind:
+        return a if a.itemsize >= b.itemsize else b
+    unsigned, signed = (a, b) if a.kind == "u" else (b, a)
+    if unsigned.itemsize < signed.itemsize:
+        return signed
+    wider = {1: int16, 2: int32, 4: int64}.get(unsigned.itemsize)
+    if wider is None:
+        raise DTypeError(f"{a} and {b} have no common dtype.", "Cast one of them first.")
+    return wider
+
+
+def promote_scalar(tensor: DType, scalar: bool | int | float) -> DType:
+    """The dtype of `tensor op scalar`: a Python number only raises the category.
+
+    >>> promote_scalar(int32, 1.5), promote_scalar(float16, 2), promote_scalar(bool_, 2)
+    (tgrad.float32, tgrad.float16, tgrad.int64)
+    """
+    if isinstance(scalar, bool) or tensor.is_float:
+        return tensor
+    if isinstance(scalar, float):
+        return float32
+    return int64 if tensor.is_bool else tensor

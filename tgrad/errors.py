@@ -1,0 +1,114 @@
+"""Errors that say what, where (the user's line) and what to do.
+
+In: a sentence for what went wrong and one for what to do. Out: an exception whose message holds
+both and the user's source line. Invariant: every error a user can cause derives from `TgradError`
+and from the built-in exception that PyTorch users would catch (`ValueError`, `TypeError`, ...).
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from dataclasses import dataclass
+from types import CodeType
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_is_internal: dict[CodeType, bool] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place in the user's program, and the name of the tgrad operation called there."""
+
+    file: str
+    line: int
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+    @property
+    def text(self) -> str:
+        """The line of source itself, without indentation; empty if it cannot be read."""
+        return linecache.getline(self.file, self.line).strip()
+
+
+UNKNOWN = Source("<unknown>", 0)
+
+
+def find_user_source(label: str = "") -> Source:
+    """The innermost stack frame outside the tgrad package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        internal = _is_internal.get(code)
+        if internal is None:
+            internal = code.co_filename.startswith(_PACKAGE) or code.co_filename.startswith("<frozen")
+            _is_internal[code] = internal
+        if not internal:
+            return Source(code.co_filename, frame.f_lineno, label)
+        frame = frame.f_back  # type: ignore[assignment]
+    return Source(UNKNOWN.file, UNKNOWN.line, label)
+
+
+class TgradError(Exception):
+    """Base of all errors of tgrad.
+
+    Args:
+        what: one sentence that names the offending values.
+        hint: one sentence that says what to do.
+        source: the user's line; found on the stack when left out.
+    """
+
+    def __init__(self, what: str, hint: str = "", source: Source | None = None):
+        self.what, self.hint = what, hint
+        self.source = find_user_source() if source is None else source
+        place = f"\n  at {self.source.file}:{self.source.line}" if self.source.line else ""
+        text = f": {self.source.text}" if self.source.line and self.source.text else ""
+        advice = f"\n  {hint}" if hint else ""
+        super().__init__(f"{what}{place}{text}{advice}")
+
+
+class ShapeError(TgradError, ValueError):
+    """Shapes that do not fit together, or an axis that does not exist."""
+
+
+class DTypeError(TgradError, TypeError):
+    """A dtype that an operation does not take."""
+
+
+class DeviceError(TgradError, RuntimeError):
+    """A device that is unknown, absent, or not the one of the other operand."""
+
+
+class OutOfRangeError(TgradError, IndexError):
+    """An index beyond the end of its axis."""
+
+
+class GradientError(TgradError, RuntimeError):
+    """A gradient that is not defined, or asked for in the wrong way."""
+
+
+class UnsupportedError(TgradError, NotImplementedError):
+    """An argument or operation that tgrad does not support."""
+
+
+class CompileError(TgradError, RuntimeError):
+    """A generated kernel that did not compile, or a compiler that is missing."""
+
+
+class CacheError(TgradError, OSError):
+    """A cache directory that cannot be used."""
+
+
+class DataError(TgradError, OSError):
+    """A data file that is missing or corrupt."""
+
+
+class OutOfMemoryError(TgradError, MemoryError):
+    """A plan that does not fit its memory limit; refused before anything runs."""
+
+
+class VerifyError(TgradError, AssertionError):
+    """Broken IR: a defect of tgrad itself."""

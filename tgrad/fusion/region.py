@@ -1,0 +1,424 @@
+"""Regions: the only thing that fusion hands on.
+
+In: nothing. Out: `Region`, one kernel's worth of work as an expression DAG over named axes.
+Invariant: frozen, hashable, serialisable to JSON; values are in dependency order and refer to
+earlier ones by number; every axis of a value is one that its operands have, less reduced ones.
+
+Grammar:
+    region  = name (axis = extent, ...) slots values stores
+    value   = load slot[index] if mask | const | index | inside mask
+            | op(values) | reduce_op(value) over axes | dot(value, value) over axes
+    store   = slot[index] (set | add | max | min | mul)= value [if mask]
+
+A value has an axis (is a tile along it) if its index, or an operand, depends on the axis. Reduced
+axes may be named like axes of stores: in softmax over j, `max over j` and the store both use j,
+which says that all three passes see the same row.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.errors import Source, VerifyError
+from tgrad.graph import index as ix
+from tgrad.graph.index import Bound, Div, Index, Loaded, Mod, Var
+from tgrad.graph.op import OPS, REDUCE, Op, is_elementwise
+
+Mask = tuple[Bound, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A named axis of the iteration domain: 0 <= name < extent."""
+
+    name: str
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A buffer that the kernel is given. `role` is "in", "out" or "inout" (updated in place)."""
+
+    name: str
+    dtype: DType
+    size: int
+    role: str
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Element `index` of a slot; zero where a bound of the mask does not hold."""
+
+    slot: int
+    index: Index
+    mask: Mask
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A Python number."""
+
+    value: bool | int | float
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class IndexValue:
+    """The value of an index expression."""
+
+    index: Index
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Whether all bounds hold (bool)."""
+
+    mask: Mask
+    dtype: DType = dt.bool_
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """An elementwise op on earlier values; `word` is philox's attribute."""
+
+    op: Op
+    args: tuple[int, ...]
+    dtype: DType
+    word: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """A reduction of an earlier value over axes; accumulates in `dtype`."""
+
+    op: Op
+    arg: int
+    axes: tuple[str, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """Sum over `axes` of the product of two earlier values, on matrix units; accumulates in
+    `dtype`."""
+
+    a: int
+    b: int
+    axes: tuple[str, ...]
+    dtype: DType
+
+
+Value = Load | Const | IndexValue | Inside | Compute | Reduce | Dot
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write a value to element `index` of a slot, where the mask holds."""
+
+    slot: int
+    index: Index
+    value: int
+    combine: str = "set"
+    mask: Mask = ()
+
+
+@dataclass(frozen=True)
+class Space:
+    """The iteration domain sorted by what happens to each axis.
+
+    Attributes:
+        kind: "map", "reduce", "dot" or "scatter".
+        parallel: axes that no value reduces (for a dot: batch, then m, then n).
+        row: axes reduced by the innermost reductions; stores may have them too.
+        outer: axes of a second reduction around the rows (mean of row losses); no store has them.
+        batch, m, n, k: axes of a dot, empty otherwise.
+    """
+
+    kind: str
+    parallel: tuple[Axis, ...]
+    row: tuple[Axis, ...] = ()
+    outer: tuple[Axis, ...] = ()
+    batch: tuple[Axis, ...] = ()
+    m: tuple[Axis, ...] = ()
+    n: tuple[Axis, ...] = ()
+    k: tuple[Axis, ...] = ()
+
+
+def extent_of(axes: tuple[Axis, ...]) -> int:
+    """Number of points of a group of axes."""
+    return prod(a.extent for a in axes)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One kernel's worth of work. See the grammar at the top of the module.
+
+    Attributes:
+        name: what it computes, such as "softmax_4096x1024_f32"; a C and Python identifier.
+        axes: iteration domain, outermost first.
+        slots: buffers, inputs before outputs.
+        values: the expression DAG in dependency order.
+        stores: what is written.
+        source: the user's line of the main result.
+        space: axes by role; set by fusion/legality.py.
+    """
+
+    name: str
+    axes: tuple[Axis, ...]
+    slots: tuple[Slot, ...]
+    values: tuple[Value, ...]
+    stores: tuple[Store, ...]
+    source: Source = field(compare=False)
+    space: Space
+
+    @cached_property
+    def dims(self) -> tuple[tuple[str, ...], ...]:
+        """Axes of each value, in the order of `axes`."""
+        return value_dims(self.axes, self.values)
+
+    @cached_property
+    def key(self) -> str:
+        """JSON text that two regions share exactly if they are the same work."""
+        return json.dumps({**self.to_json(), "source": None}, sort_keys=True)
+
+    def extent(self, name: str) -> int:
+        return next(a.extent for a in self.axes if a.name == name)
+
+    def __str__(self) -> str:
+        lines = [f"region {self.name} ({', '.join(f'{a.name}={a.extent}' for a in self.axes)})"]
+        for v, (value, dims) in enumerate(zip(self.values, self.dims)):
+            lines.append(f"  %{v} = {self._text(value)} : {value.dtype.short} [{' '.join(dims)}]")
+        for s in self.stores:
+            sign = "=" if s.combine == "set" else f"{s.combine}="
+            mask = f" if {_mask_text(s.mask)}" if s.mask else ""
+            lines.append(f"  {self.slots[s.slot].name}[{s.index}] {sign} %{s.value}{mask}")
+        return "\n".join(lines)
+
+    def _text(self, value: Value) -> str:
+        if isinstance(value, Load):
+            mask = f" if {_mask_text(value.mask)}" if value.mask else ""
+            return f"load {self.slots[value.slot].name}[{value.index}]{mask}"
+        if isinstance(value, Const):
+            return f"const {value.value!r}"
+        if isinstance(value, IndexValue):
+            return f"index {value.index}"
+        if isinstance(value, Inside):
+            return f"inside {_mask_text(value.mask)}"
+        if isinstance(value, Compute):
+            return f"{value.op} " + ", ".join(f"%{a}" for a in value.args)
+        if isinstance(value, Reduce):
+            return f"{value.op} %{value.arg} over {' '.join(value.axes)}"
+        return f"dot %{value.a}, %{value.b} over {' '.join(value.axes)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `region_from_json` reads it back."""
+        return {
+            "name": self.name,
+            "axes": [[a.name, a.extent] for a in self.axes],
+            "slots": [[s.name, s.dtype.name, s.size, s.role] for s in self.slots],
+            "values": [_value_to_json(v) for v in self.values],
+            "stores": [
+                [s.slot, _index_to_json(s.index), s.value, s.combine, _mask_to_json(s.mask)]
+                for s in self.stores
+            ],
+            "source": [self.source.file, self.source.line, self.source.label],
+            "space": {
+                "kind": self.space.kind,
+                **{
+                    group: [a.name for a in getattr(self.space, group)]
+                    for group in ("parallel", "row", "outer", "batch", "m", "n", "k")
+                },
+            },
+        }
+
+
+def value_dims(
+    axes: tuple[Axis, ...], values: tuple[Value, ...] | list[Value]
+) -> tuple[tuple[str, ...], ...]:
+    """Axes of each value, in the order of `axes`."""
+    order = {a.name: i for i, a in enumerate(axes)}
+    result: list[tuple[str, ...]] = []
+    for value in values:
+        names: set[str] = set()
+        for e in indices_of(value):
+            names |= e.variables()
+        for operand in operands_of(value):
+            names.update(result[operand])
+        if isinstance(value, (Reduce, Dot)):
+            names -= set(value.axes)
+        result.append(tuple(sorted(names, key=order.__getitem__)))
+    return tuple(result)
+
+
+def indices_of(value: Value | Store) -> tuple[Index, ...]:
+    """Index expressions that a value or store evaluates."""
+    if isinstance(value, (Load, Store)):
+        return (value.index, *(b.index for b in value.mask))
+    if isinstance(value, IndexValue):
+        return (value.index,)
+    if isinstance(value, Inside):
+        return tuple(b.index for b in value.mask)
+    return ()
+
+
+def operands_of(value: Value | Store) -> tuple[int, ...]:
+    """Numbers of the values that a value or store reads, those inside its indices included."""
+    inner = tuple(sorted({v for e in indices_of(value) for v in e.loaded()}))
+    if isinstance(value, Compute):
+        return value.args
+    if isinstance(value, Reduce):
+        return (value.arg,)
+    if isinstance(value, Dot):
+        return (value.a, value.b)
+    if isinstance(value, Store):
+        return (value.value, *inner)
+    return inner
+
+
+def verify_region(region: Region) -> None:
+    """Check the invariant of the module.
+
+    Raises:
+        VerifyError: names the value that breaks it.
+    """
+    names = {a.name for a in region.axes}
+    for number, value in enumerate(region.values):
+        where = f"%{number} of region {region.name}"
+        if any(not 0 <= v < number for v in operands_of(value)):
+            raise VerifyError(f"{where} refers to a later value.", source=region.source)
+        if any(not e.variables() <= names for e in indices_of(value)):
+            raise VerifyError(f"{where} uses an axis that is not there.", source=region.source)
+        if isinstance(value, Compute):
+            if not is_elementwise(value.op) or len(value.args) != OPS[value.op].arity:
+                raise VerifyError(f"{where} is a bad {value.op}.", source=region.source)
+        if isinstance(value, Reduce) and value.op not in REDUCE:
+            raise VerifyError(f"{where} reduces with {value.op}.", source=region.source)
+        if isinstance(value, Load) and not value.mask:
+            _check_bounds(region, value.slot, value.index, where)
+    for store in region.stores:
+        if not store.mask:
+            _check_bounds(region, store.slot, store.index, "a store")
+        if region.slots[store.slot].role == "in":
+            raise VerifyError(f"{region.name} stores to an input.", source=region.source)
+
+
+def _check_bounds(region: Region, slot: int, index: Index, where: str) -> None:
+    size = region.slots[slot].size
+    if index.loaded() or 0 in (a.extent for a in region.axes):
+        return
+    if index.lo < 0 or index.hi >= size:
+        raise VerifyError(
+            f"{where}: {index} in [{index.lo}, {index.hi}] leaves {region.slots[slot].name} of "
+            f"{size} elements.",
+            source=region.source,
+        )
+
+
+def _mask_text(mask: Mask) -> str:
+    return " and ".join(map(str, mask))
+
+
+def _index_to_json(e: Index) -> list[Any]:
+    terms: list[Any] = []
+    for atom, c in e.terms:
+        if isinstance(atom, Var):
+            terms.append(["var", atom.name, atom.extent, c])
+        elif isinstance(atom, Loaded):
+            terms.append(["loaded", atom.value, atom.lo, atom.hi, c])
+        elif isinstance(atom, (Div, Mod)):
+            kind = "div" if isinstance(atom, Div) else "mod"
+            terms.append([kind, _index_to_json(atom.base), atom.divisor, c])
+    return [e.const, terms]
+
+
+def _index_from_json(data: list[Any]) -> Index:
+    result = ix.constant(data[0])
+    for kind, *rest in data[1]:
+        if kind == "var":
+            part = ix.var(rest[0], rest[1])
+        elif kind == "loaded":
+            part = ix.loaded(rest[0], rest[1], rest[2])
+        elif kind == "div":
+            part = _index_from_json(rest[0]) // rest[1]
+        else:
+            part = _index_from_json(rest[0]) % rest[1]
+        result = result + part * rest[-1]
+    return result
+
+
+def _mask_to_json(mask: Mask) -> list[Any]:
+    return [[_index_to_json(b.index), b.lo, b.hi] for b in mask]
+
+
+def _mask_from_json(data: list[Any]) -> Mask:
+    return tuple(Bound(_index_from_json(i), lo, hi) for i, lo, hi in data)
+
+
+def _value_to_json(v: Value) -> list[Any]:
+    if isinstance(v, Load):
+        return ["load", v.dtype.name, v.slot, _index_to_json(v.index), _mask_to_json(v.mask)]
+    if isinstance(v, Const):
+        return ["const", v.dtype.name, repr(v.value)]
+    if isinstance(v, IndexValue):
+        return ["index", v.dtype.name, _index_to_json(v.index)]
+    if isinstance(v, Inside):
+        return ["inside", v.dtype.name, _mask_to_json(v.mask)]
+    if isinstance(v, Compute):
+        return ["compute", v.dtype.name, v.op.value, list(v.args), v.word]
+    if isinstance(v, Reduce):
+        return ["reduce", v.dtype.name, v.op.value, v.arg, list(v.axes)]
+    return ["dot", v.dtype.name, v.a, v.b, list(v.axes)]
+
+
+def _value_from_json(data: list[Any]) -> Value:
+    kind, dtype, *rest = data[0], dt.by_name(data[1]), *data[2:]
+    if kind == "load":
+        return Load(rest[0], _index_from_json(rest[1]), _mask_from_json(rest[2]), dtype)
+    if kind == "const":
+        number = {"True": True, "False": False}.get(rest[0])
+        if number is None:
+            number = float(rest[0]) if dtype.is_float else int(rest[0])
+        return Const(number, dtype)
+    if kind == "index":
+        return IndexValue(_index_from_json(rest[0]), dtype)
+    if kind == "inside":
+        return Inside(_mask_from_json(rest[0]), dtype)
+    if kind == "compute":
+        return Compute(Op(rest[0]), tuple(rest[1]), dtype, rest[2])
+    if kind == "reduce":
+        return Reduce(Op(rest[0]), rest[1], tuple(rest[2]), dtype)
+    return Dot(rest[0], rest[1], tuple(rest[2]), dtype)
+
+
+def region_from_json(data: dict[str, Any]) -> Region:
+    """Inverse of `Region.to_json`."""
+    axes = tuple(Axis(n, e) for n, e in data["axes"])
+    by_name = {a.name: a for a in axes}
+    groups = {k: v for k, v in data["space"].items() if k != "kind"}
+    return Region(
+        name=data["name"],
+        axes=axes,
+        slots=tuple(Slot(n, dt.by_name(d), size, role) for n, d, size, role in data["slots"]),
+        values=tuple(_value_from_json(v) for v in data["values"]),
+        stores=tuple(
+            Store(slot, _index_from_json(i), value, combine, _mask_from_json(mask))
+            for slot, i, value, combine, mask in data["stores"]
+        ),
+        source=Source(*data["source"]),
+        space=Space(
+            data["space"]["kind"],
+            **{group: tuple(by_name[n] for n in names) for group, names in groups.items()},
+        ),
+    )

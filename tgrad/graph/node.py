@@ -1,0 +1,149 @@
+"""Nodes: the immutable, hash-consed graph.
+
+In: an op, input nodes, attributes. Out: the one Node of that structure. Invariant: equal structure
+is the same object, so common subexpressions are free and nodes compare by identity; shape, dtype
+and device are derived, never given.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakValueDictionary
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.errors import DeviceError, Source, find_user_source
+from tgrad.graph.op import Op
+from tgrad.graph.shape import infer
+
+Attrs = tuple[tuple[str, Hashable], ...]
+
+
+class Node:
+    """One operation on its inputs. Make it with `make`.
+
+    Attributes:
+        op: what is computed.
+        inputs: operand nodes.
+        attrs: sorted (name, value) pairs, see graph/op.py.
+        shape: sizes of the axes.
+        dtype: element type.
+        device: where it must be computed; None if any device will do.
+        source: the user's line that made it first.
+    """
+
+    __slots__ = ("op", "inputs", "attrs", "shape", "dtype", "device", "source", "__weakref__")
+    op: Op
+    inputs: tuple[Node, ...]
+    attrs: Attrs
+    shape: tuple[int, ...]
+    dtype: DType
+    device: Device | None
+    source: Source
+
+    def attr(self, name: str) -> Any:
+        """The attribute of that name."""
+        for key, value in self.attrs:
+            if key == name:
+                return value
+        raise KeyError(f"{self.op} has no attribute {name!r}")
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        return f"<{self.op} {self.dtype.short}[{shape}] at {self.source}>"
+
+
+_nodes: WeakValueDictionary[tuple[Hashable, ...], Node] = WeakValueDictionary()
+_lock = threading.RLock()
+_scope = threading.local()
+
+
+@contextmanager
+def source_scope(source: Source | None = None, label: str = "") -> Iterator[None]:
+    """Nodes made inside carry this source, or the user's line with this label.
+
+    The outermost label wins: the `exp` inside softmax belongs to softmax.
+    """
+    previous = getattr(_scope, "source", None)
+    if previous is None or source is not None:
+        _scope.source = source if source is not None else find_user_source(label)
+    try:
+        yield
+    finally:
+        _scope.source = previous
+
+
+def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
+    """The node of this structure; the same object as before if it exists already.
+
+    Raises:
+        ShapeError, DTypeError, DeviceError: the operands do not fit the op.
+    """
+    pairs: Attrs = tuple(sorted(attrs.items()))
+    ids: tuple[int, ...] = tuple(map(id, inputs))
+    # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
+    key = (op, ids, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, ids, pairs)
+    with _lock:
+        node = _nodes.get(key)
+        if node is not None:
+            return node
+        shape, dtype = infer(op, inputs, attrs)
+        node = Node.__new__(Node)
+        node.op, node.inputs, node.attrs = op, inputs, pairs
+        node.shape, node.dtype = shape, dtype
+        node.device = _common_device(op, inputs, attrs)
+        scoped = getattr(_scope, "source", None)
+        node.source = scoped if scoped is not None else find_user_source(op.value)
+        _nodes[key] = node
+        return node
+
+
+def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Device | None:
+    if op is Op.BUFFER:
+        return attrs["storage"].device
+    device = None
+    for x in inputs:
+        if x.device is None or x.device == device:
+            continue
+        if device is not None:
+            raise DeviceError(
+                f"{op} of tensors on different devices: {device} and {x.device}.",
+                "Move one of them with .to(device).",
+            )
+        device = x.device
+    return device
+
+
+def toposort(outputs: Iterable[Node]) -> list[Node]:
+    """All nodes that the outputs depend on, inputs before users; order is deterministic."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(n, False) for n in reversed(list(outputs))]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+            continue
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        stack.append((node, True))
+        for x in reversed(node.inputs):
+            if id(x) not in seen:
+                stack.append((x, False))
+    return order

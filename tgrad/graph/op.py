@@ -1,0 +1,207 @@
+"""The closed set of operations.
+
+In: nothing. Out: `Op` and the table `OPS` of arity and kind. Invariant: shapes and dtypes of every
+op follow from its inputs and attributes (graph/shape.py); an op that is not in the table does not
+exist. A new op is a row here, a NumPy spelling (graph/interpret.py), a VJP
+(autodiff/vjp_rules.py), a Triton spelling and a C spelling; a test fails for the one forgotten.
+
+Attributes by op:
+    cast, bitcast    dtype
+    reduce_*         axes: tuple[int, ...] (sorted; the axes are removed)
+    reshape, expand  shape: tuple[int, ...]
+    permute          axes: tuple[int, ...]
+    pad              low, high: tuple[int, ...] (>= 0, filled with zeros)
+    slice            start, stop, step: tuple[int, ...] (step >= 1, start <= stop)
+    flip             axes
+    window           axis, size, stride, dilation: axis of n becomes
+                     (n - dilation*(size-1) - 1) // stride + 1, and `size` is appended as last axis
+    gather           axis (out[.., i, ..] = x[.., index[.., i, ..], ..], as torch.gather)
+    scatter          axis, combine in {"set", "add", "max", "min", "mul"} (as torch.scatter_reduce)
+    dot              contract: ((axes of a), (axes of b)), batch: likewise, dtype: of the result
+                     (accumulates in dtype.accumulator); result axes: batch, free of a, free of b
+    iota             shape, axis, dtype
+    const            value (Python number), dtype; shape ()
+    philox           word: 0..3; inputs (index, offset, key) int64, result uint32
+    buffer           storage: opaque object with identity; shape, dtype, device
+    custom_vjp       rule: name in autodiff's registry, params: tuple; inputs (result, *arguments)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """What an op does to the iteration domain."""
+
+    ELEMENTWISE = "elementwise"
+    REDUCE = "reduce"
+    MOVEMENT = "movement"
+    INDEXING = "indexing"
+    CONTRACTION = "contraction"
+    LEAF = "leaf"
+    MARK = "mark"
+
+
+class Op(str, Enum):
+    """Names of the operations; the member's value is what printers show."""
+
+    NEG = "neg"
+    ABS = "abs"
+    EXP = "exp"
+    LOG = "log"
+    SIN = "sin"
+    COS = "cos"
+    TANH = "tanh"
+    ERF = "erf"
+    SQRT = "sqrt"
+    RSQRT = "rsqrt"
+    FLOOR = "floor"
+    ROUND = "round"
+    TRUNC = "trunc"
+    NOT = "not"
+    ADD = "add"
+    SUB = "sub"
+    MUL = "mul"
+    DIV = "div"
+    FLOORDIV = "floordiv"
+    MOD = "mod"
+    POW = "pow"
+    MAXIMUM = "maximum"
+    MINIMUM = "minimum"
+    AND = "and"
+    OR = "or"
+    XOR = "xor"
+    SHL = "shl"
+    SHR = "shr"
+    LT = "lt"
+    LE = "le"
+    EQ = "eq"
+    NE = "ne"
+    WHERE = "where"
+    CAST = "cast"
+    BITCAST = "bitcast"
+    PHILOX = "philox"
+    REDUCE_SUM = "reduce_sum"
+    REDUCE_PROD = "reduce_prod"
+    REDUCE_MAX = "reduce_max"
+    REDUCE_MIN = "reduce_min"
+    RESHAPE = "reshape"
+    PERMUTE = "permute"
+    EXPAND = "expand"
+    PAD = "pad"
+    SLICE = "slice"
+    FLIP = "flip"
+    WINDOW = "window"
+    GATHER = "gather"
+    SCATTER = "scatter"
+    DOT = "dot"
+    IOTA = "iota"
+    CONST = "const"
+    BUFFER = "buffer"
+    CUSTOM_VJP = "custom_vjp"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class OpSpec:
+    """A row of the op table.
+
+    Attributes:
+        kind: see `Kind`.
+        arity: number of inputs; -1 for "one or more".
+        domain: dtype kinds that inputs may have ("f" float only, "iu" integers, "biuf" all).
+        result: "same" as the promoted inputs, "bool", or "attr" when an attribute says.
+        cost: relative arithmetic cost of one element; 1 is an add. Above 4 counts as expensive.
+    """
+
+    kind: Kind
+    arity: int
+    domain: str = "biuf"
+    result: str = "same"
+    cost: int = 1
+
+
+_E, _R, _M = Kind.ELEMENTWISE, Kind.REDUCE, Kind.MOVEMENT
+
+OPS: dict[Op, OpSpec] = {
+    Op.NEG: OpSpec(_E, 1, "iuf"),
+    Op.ABS: OpSpec(_E, 1, "iuf"),
+    Op.EXP: OpSpec(_E, 1, "f", cost=10),
+    Op.LOG: OpSpec(_E, 1, "f", cost=12),
+    Op.SIN: OpSpec(_E, 1, "f", cost=15),
+    Op.COS: OpSpec(_E, 1, "f", cost=15),
+    Op.TANH: OpSpec(_E, 1, "f", cost=15),
+    Op.ERF: OpSpec(_E, 1, "f", cost=15),
+    Op.SQRT: OpSpec(_E, 1, "f", cost=4),
+    Op.RSQRT: OpSpec(_E, 1, "f", cost=4),
+    Op.FLOOR: OpSpec(_E, 1, "f"),
+    Op.ROUND: OpSpec(_E, 1, "f"),
+    Op.TRUNC: OpSpec(_E, 1, "f"),
+    Op.NOT: OpSpec(_E, 1, "biu"),
+    Op.ADD: OpSpec(_E, 2, "iuf"),
+    Op.SUB: OpSpec(_E, 2, "iuf"),
+    Op.MUL: OpSpec(_E, 2, "iuf"),
+    Op.DIV: OpSpec(_E, 2, "f", cost=4),
+    Op.FLOORDIV: OpSpec(_E, 2, "iuf", cost=6),
+    Op.MOD: OpSpec(_E, 2, "iuf", cost=6),
+    Op.POW: OpSpec(_E, 2, "iuf", cost=25),
+    Op.MAXIMUM: OpSpec(_E, 2),
+    Op.MINIMUM: OpSpec(_E, 2),
+    Op.AND: OpSpec(_E, 2, "biu"),
+    Op.OR: OpSpec(_E, 2, "biu"),
+    Op.XOR: OpSpec(_E, 2, "biu"),
+    Op.SHL: OpSpec(_E, 2, "iu"),
+    Op.SHR: OpSpec(_E, 2, "iu"),
+    Op.LT: OpSpec(_E, 2, result="bool"),
+    Op.LE: OpSpec(_E, 2, result="bool"),
+    Op.EQ: OpSpec(_E, 2, result="bool"),
+    Op.NE: OpSpec(_E, 2, result="bool"),
+    Op.WHERE: OpSpec(_E, 3),
+    Op.CAST: OpSpec(_E, 1, result="attr"),
+    Op.BITCAST: OpSpec(_E, 1, result="attr", cost=0),
+    Op.PHILOX: OpSpec(_E, 3, "i", result="attr", cost=60),
+    Op.REDUCE_SUM: OpSpec(_R, 1, "iuf"),
+    Op.REDUCE_PROD: OpSpec(_R, 1, "iuf"),
+    Op.REDUCE_MAX: OpSpec(_R, 1),
+    Op.REDUCE_MIN: OpSpec(_R, 1),
+    Op.RESHAPE: OpSpec(_M, 1, cost=0),
+    Op.PERMUTE: OpSpec(_M, 1, cost=0),
+    Op.EXPAND: OpSpec(_M, 1, cost=0),
+    Op.PAD: OpSpec(_M, 1, cost=0),
+    Op.SLICE: OpSpec(_M, 1, cost=0),
+    Op.FLIP: OpSpec(_M, 1, cost=0),
+    Op.WINDOW: OpSpec(_M, 1, cost=0),
+    Op.GATHER: OpSpec(Kind.INDEXING, 2),
+    Op.SCATTER: OpSpec(Kind.INDEXING, 3),
+    Op.DOT: OpSpec(Kind.CONTRACTION, 2, "iuf", result="attr", cost=2),
+    Op.IOTA: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
+    Op.CONST: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
+    Op.BUFFER: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
+    Op.CUSTOM_VJP: OpSpec(Kind.MARK, -1, cost=0),
+}
+
+ELEMENTWISE = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.ELEMENTWISE)
+MOVEMENT = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.MOVEMENT)
+REDUCE = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.REDUCE)
+
+REDUCE_COMBINE: dict[Op, Op] = {
+    Op.REDUCE_SUM: Op.ADD,
+    Op.REDUCE_PROD: Op.MUL,
+    Op.REDUCE_MAX: Op.MAXIMUM,
+    Op.REDUCE_MIN: Op.MINIMUM,
+}
+"""The elementwise op that joins two partial results of a reduction."""
+
+
+def is_elementwise(op: Op) -> bool:
+    """Whether each element of the result depends on the inputs' elements at the same place."""
+    return op in ELEMENTWISE
+
+
+def is_expensive(op: Op) -> bool:
+    """Whether one element costs so much that storing it can beat computing it again."""
+    return OPS[op].cost > 4

@@ -1,0 +1,225 @@
+"""Shape and dtype rules of every op.
+
+In: an op, its inputs (anything with shape and dtype) and attributes. Out: shape and dtype of the
+result, or an error that names both operands. Invariant: no op needs data to know its shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, Protocol
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.errors import DTypeError, ShapeError
+from tgrad.graph.op import OPS, Op
+
+Shape = tuple[int, ...]
+
+
+class Typed(Protocol):
+    """What a rule may look at."""
+
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def dtype(self) -> DType: ...
+
+
+def infer(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> tuple[Shape, DType]:
+    """Shape and dtype of `op(*inputs, **attrs)`.
+
+    Raises:
+        ShapeError: shapes do not fit the op or each other.
+        DTypeError: dtypes do not fit the op or each other.
+    """
+    spec = OPS[op]
+    if spec.arity >= 0 and len(inputs) != spec.arity:
+        raise ShapeError(f"{op} takes {spec.arity} inputs, got {len(inputs)}.")
+    for x in inputs:
+        if x.dtype.kind not in spec.domain and not (op is Op.WHERE and x is inputs[0]):
+            raise DTypeError(f"{op} does not take {x.dtype.name}.", "Cast the operand first.")
+    shape = _SHAPE_RULES.get(op, _same_shape)(op, inputs, attrs)
+    return shape, _result_dtype(op, inputs, attrs)
+
+
+def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    spec = OPS[op]
+    if op is Op.BUFFER:
+        return attrs["storage"].dtype
+    if op is Op.PHILOX:
+        return dt.uint32
+    if op in (Op.GATHER, Op.CUSTOM_VJP):
+        return inputs[0].dtype
+    if op is Op.DOT and inputs[0].dtype is not inputs[1].dtype:
+        raise DTypeError(
+            f"dot of {inputs[0].dtype.name} and {inputs[1].dtype.name}.", "Cast one of them first."
+        )
+    if op is Op.BITCAST and attrs["dtype"].itemsize != inputs[0].dtype.itemsize:
+        raise DTypeError(
+            f"bitcast from {inputs[0].dtype.name} to {attrs['dtype'].name} changes the size."
+        )
+    if spec.result == "attr":
+        return attrs["dtype"]
+    operands = inputs[1:] if op is Op.WHERE else (inputs[0], inputs[2]) if op is Op.SCATTER else inputs
+    if op is Op.WHERE and not inputs[0].dtype.is_bool:
+        raise DTypeError(f"where needs a bool condition, got {inputs[0].dtype.name}.")
+    first = operands[0].dtype
+    for x in operands[1:]:
+        if x.dtype is not first:
+            raise DTypeError(
+                f"{op} of {first.name} and {x.dtype.name}.", "Cast one of them first."
+            )
+    return dt.bool_ if spec.result == "bool" else first
+
+
+def _same_shape(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    first = inputs[0].shape
+    for x in inputs[1:]:
+        if x.shape != first:
+            raise ShapeError(
+                f"{op} of shapes {first} and {x.shape}.", "Expand them to one shape first."
+            )
+    return first
+
+
+def _reduce(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape, axes = inputs[0].shape, attrs["axes"]
+    if tuple(sorted(set(axes))) != axes or any(not 0 <= a < len(shape) for a in axes):
+        raise ShapeError(f"{op} over axes {axes} of shape {shape}.")
+    if op in (Op.REDUCE_MAX, Op.REDUCE_MIN) and any(shape[a] == 0 for a in axes):
+        raise ShapeError(
+            f"{op} over an empty axis of shape {shape} has no value.",
+            "Give the axis at least one element.",
+        )
+    return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def _reshape(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape = attrs["shape"]
+    if prod(shape) != prod(inputs[0].shape):
+        raise ShapeError(
+            f"shape {inputs[0].shape} has {prod(inputs[0].shape)} elements and cannot be "
+            f"reshaped to {shape} with {prod(shape)}."
+        )
+    return shape
+
+
+def _permute(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape, axes = inputs[0].shape, attrs["axes"]
+    if sorted(axes) != list(range(len(shape))):
+        raise ShapeError(f"permute of shape {shape} by {axes}: each axis must stand once.")
+    return tuple(shape[a] for a in axes)
+
+
+def _expand(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    have, want = inputs[0].shape, attrs["shape"]
+    padded = (1,) * (len(want) - len(have)) + have
+    if len(have) > len(want) or any(h not in (1, w) for h, w in zip(padded, want)):
+        raise ShapeError(
+            f"shape {have} cannot be expanded to {want}.",
+            "Sizes must be equal or 1, counted from the last axis.",
+        )
+    return want
+
+
+def _pad(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape, low, high = inputs[0].shape, attrs["low"], attrs["high"]
+    if len(low) != len(shape) or len(high) != len(shape) or min((*low, *high), default=0) < 0:
+        raise ShapeError(f"pad of shape {shape} by {low} before and {high} after.")
+    return tuple(n + a + b for n, a, b in zip(shape, low, high))
+
+
+def _slice(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape, start, stop, step = inputs[0].shape, attrs["start"], attrs["stop"], attrs["step"]
+    for n, a, b, s in zip(shape, start, stop, step, strict=True):
+        if not (0 <= a <= b <= n and s >= 1):
+            raise ShapeError(f"slice [{a}:{b}:{s}] of an axis of size {n} in shape {shape}.")
+    return tuple(-(-(b - a) // s) for a, b, s in zip(start, stop, step))
+
+
+def _flip(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    if any(not 0 <= a < len(inputs[0].shape) for a in attrs["axes"]):
+        raise ShapeError(f"flip of axes {attrs['axes']} of shape {inputs[0].shape}.")
+    return inputs[0].shape
+
+
+def _window(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape, axis = inputs[0].shape, attrs["axis"]
+    reach = attrs["dilation"] * (attrs["size"] - 1) + 1
+    if not 0 <= axis < len(shape) or shape[axis] < reach or min(attrs["stride"], attrs["size"]) < 1:
+        raise ShapeError(
+            f"a window of {attrs['size']} elements, {attrs['dilation']} apart, does not fit "
+            f"axis {axis} of shape {shape}.",
+            "Pad the input or take a smaller window.",
+        )
+    out = (shape[axis] - reach) // attrs["stride"] + 1
+    return (*shape[:axis], out, *shape[axis + 1 :], attrs["size"])
+
+
+def _gather(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    x, index = inputs[0], inputs[1]
+    _check_index(op, x.shape, index, attrs["axis"])
+    return index.shape
+
+
+def _scatter(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    base, index, src = inputs
+    _check_index(op, base.shape, index, attrs["axis"])
+    if src.shape != index.shape:
+        raise ShapeError(f"scatter of shape {src.shape} with an index of shape {index.shape}.")
+    return base.shape
+
+
+def _check_index(op: Op, shape: Shape, index: Typed, axis: int) -> None:
+    if not index.dtype.is_int:
+        raise DTypeError(f"{op} needs an integer index, got {index.dtype.name}.")
+    fits = len(shape) == len(index.shape) and 0 <= axis < len(shape)
+    if not fits or any(a != axis and m > n for a, (m, n) in enumerate(zip(index.shape, shape))):
+        raise ShapeError(f"{op} along axis {axis} of {shape} with an index of {index.shape}.")
+
+
+def dot_axes(
+    a: Shape, b: Shape, attrs: Mapping[str, Any]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Free axes of both operands of a dot, in order."""
+    (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
+    free_a = tuple(i for i in range(len(a)) if i not in ca and i not in ba)
+    free_b = tuple(i for i in range(len(b)) if i not in cb and i not in bb)
+    return free_a, free_b
+
+
+def _dot(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    a, b = inputs[0].shape, inputs[1].shape
+    (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
+    paired = [*zip(ca, cb, strict=True), *zip(ba, bb, strict=True)]
+    if any(a[i] != b[j] for i, j in paired):
+        raise ShapeError(
+            f"dot of shapes {a} and {b}: axes {ca} of the first and {cb} of the second are "
+            f"contracted and must have equal sizes.",
+        )
+    free_a, free_b = dot_axes(a, b, attrs)
+    return (*(a[i] for i in ba), *(a[i] for i in free_a), *(b[j] for j in free_b))
+
+
+_SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]] = {
+    Op.REDUCE_SUM: _reduce,
+    Op.REDUCE_PROD: _reduce,
+    Op.REDUCE_MAX: _reduce,
+    Op.REDUCE_MIN: _reduce,
+    Op.RESHAPE: _reshape,
+    Op.PERMUTE: _permute,
+    Op.EXPAND: _expand,
+    Op.PAD: _pad,
+    Op.SLICE: _slice,
+    Op.FLIP: _flip,
+    Op.WINDOW: _window,
+    Op.GATHER: _gather,
+    Op.SCATTER: _scatter,
+    Op.DOT: _dot,
+    Op.IOTA: lambda op, inputs, attrs: attrs["shape"],
+    Op.CONST: lambda op, inputs, attrs: (),
+    Op.BUFFER: lambda op, inputs, attrs: attrs["storage"].shape,
+    Op.CUSTOM_VJP: lambda op, inputs, attrs: inputs[0].shape,
+}

@@ -1,0 +1,1 @@
+"""Kernels: tile programs that every generator prints."""

@@ -1,0 +1,324 @@
+"""The tile program: one IR that Triton, C and OpenCL print.
+
+In: nothing. Out: `Kernel`. Invariant: every tile is assigned once, before use, in an enclosing
+scope; the axes of a tile are those of its operands (reduced ones less), in the kernel's axis
+order; axes with block 1 are plain integers and never appear among a tile's dims.
+
+Grammar:
+    kernel = name slots axes body
+    axis   = name extent block role(grid | loop | full)
+    stmt   = tile = load slot[index] if mask | tile = const | tile = index | tile = inside mask
+           | tile = op(tiles) | tile = reduce_op(tile) over axes
+           | init tile = number                    a carry, declared before the loop that updates it
+           | loop axis: stmts                      sequential, over tiles of the axis
+           | tile op= tile                         accumulate elementwise into a carry
+           | tile += dot(tile[m k], tile[k n])     contract over the loop's axis into a carry
+           | stash tile | tile = unstash tile      keep a row on chip between two loops over it
+           | slot[index] op= tile if mask
+
+Axes: a GRID axis is split over programs, a program owning `block` neighbouring elements; a LOOP
+axis is walked by every program in steps of `block`; a FULL axis lies in one tile (block >= extent).
+In index expressions the variable named like the axis is the element's own index (program or step
+times block plus lane). Lanes at or beyond an axis's extent are undefined: loads and stores must not
+touch memory there, and reductions, accumulations over a reduced axis and dots must ignore them.
+A stash keeps its tile for each step of the loop it stands in; the unstash stands in a later loop
+over the same axis, in the same step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from tgrad.dtype import DType
+from tgrad.errors import Source
+from tgrad.fusion.region import Axis, Mask, Slot
+from tgrad.graph.index import Index
+from tgrad.graph.op import Op
+
+
+class Role(Enum):
+    """How the elements of an axis are walked; see the module's docstring."""
+
+    GRID = "grid"
+    LOOP = "loop"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class TileAxis:
+    """One axis of the tile program, covering one or several region axes (row-major).
+
+    Attributes:
+        name: variable in index expressions.
+        covers: region axes, outermost first; extent is the product of theirs.
+        block: elements a tile has along it.
+        role: see `Role`.
+    """
+
+    name: str
+    covers: tuple[Axis, ...]
+    block: int
+    role: Role
+
+    @property
+    def extent(self) -> int:
+        n = 1
+        for axis in self.covers:
+            n *= axis.extent
+        return n
+
+    @property
+    def steps(self) -> int:
+        """Number of tiles along the axis."""
+        return -(-self.extent // self.block)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the last tile has lanes beyond the extent."""
+        return self.extent % self.block != 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a heuristic or a search decides about a kernel.
+
+    Attributes:
+        axes: tile axes in the kernel's order; together they cover each region axis once.
+            For a dot the order is batch, m, k, n.
+        num_warps, num_stages: Triton's launch options.
+        stash_limit: rows of up to this many elements may be stashed between loops (0: never).
+        group_m: tiles of m that run before n advances, for reuse in the L2 cache.
+        origin: "heuristic" or "stored".
+    """
+
+    axes: tuple[TileAxis, ...]
+    num_warps: int = 4
+    num_stages: int = 2
+    stash_limit: int = 0
+    group_m: int = 1
+    origin: str = "heuristic"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A value of the program: a scalar if `dims` is empty, a tile over the named axes else."""
+
+    id: int
+    dtype: DType
+    dims: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"t{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTile:
+    """out = slot[index], zero where a bound of the mask does not hold."""
+
+    out: Tile
+    slot: int
+    index: Index
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class ConstTile:
+    """out = number (dims are always empty)."""
+
+    out: Tile
+    value: bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTile:
+    """out = value of the index expression, cast to out.dtype."""
+
+    out: Tile
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class InsideTile:
+    """out = all bounds hold (bool)."""
+
+    out: Tile
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeTile:
+    """out = op(args), elementwise with broadcasting by axis name."""
+
+    out: Tile
+    op: Op
+    args: tuple[Tile, ...]
+    word: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceTile:
+    """out = reduction of arg over its axes `axes` within the tile (Op.REDUCE_*)."""
+
+    out: Tile
+    op: Op
+    arg: Tile
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """A carry: out = number in every lane, to be updated by Accumulate or DotTile."""
+
+    out: Tile
+    value: bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """carry = op(carry, value), elementwise; op is ADD, MUL, MAXIMUM or MINIMUM."""
+
+    carry: Tile
+    op: Op
+    value: Tile
+
+
+@dataclass(frozen=True, slots=True)
+class DotTile:
+    """carry[m n] += sum over k of a[m k] * b[k n], in carry.dtype. An operand may lack m, k or n
+    from its dims if it is constant along it (broadcast)."""
+
+    carry: Tile
+    a: Tile
+    b: Tile
+    m: str
+    n: str
+    k: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stash:
+    """Keep value for the present step of the enclosing loops over `axes`, under out.id's name."""
+
+    out: Tile
+    value: Tile
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unstash:
+    """out = what the same step of an earlier loop kept under stash.id's name."""
+
+    out: Tile
+    stash: Tile
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTile:
+    """slot[index] = value (combine "set"), or combined atomically with what is there."""
+
+    slot: int
+    index: Index
+    mask: Mask
+    value: Tile
+    combine: str = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Sequential steps over the tiles of a LOOP axis."""
+
+    axis: str
+    body: tuple[Stmt, ...]
+
+
+Stmt = (
+    LoadTile
+    | ConstTile
+    | IndexTile
+    | InsideTile
+    | ComputeTile
+    | ReduceTile
+    | Init
+    | Accumulate
+    | DotTile
+    | Stash
+    | Unstash
+    | StoreTile
+    | Loop
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A tile program.
+
+    Attributes:
+        name: identifier in the generated source.
+        slots: buffers in the order of the kernel's pointer arguments.
+        axes: tile axes in order; tiles list their dims in this order.
+        body: statements of one program.
+        equation: what it computes, a line or more of text, for the source's header.
+        source: the user's line.
+    """
+
+    name: str
+    slots: tuple[Slot, ...]
+    axes: tuple[TileAxis, ...]
+    body: tuple[Stmt, ...]
+    equation: str
+    source: Source
+
+    def axis(self, name: str) -> TileAxis:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, TileAxis]:
+        return {a.name: a for a in self.axes}
+
+    @cached_property
+    def grid(self) -> tuple[TileAxis, ...]:
+        """GRID axes, outermost first."""
+        return tuple(a for a in self.axes if a.role is Role.GRID)
+
+    @cached_property
+    def num_programs(self) -> int:
+        n = 1
+        for a in self.grid:
+            n *= a.steps
+        return n
+
+
+@dataclass(frozen=True)
+class StaticFigures:
+    """What a compiled kernel says about itself without running; None where not known."""
+
+    registers: int | None = None
+    spills: int | None = None
+    shared: int | None = None
+    matrix_instruction: str | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled kernel, ready to launch by the device's runtime.
+
+    Attributes:
+        name: the kernel's name.
+        source: generated source text.
+        path: where the source is kept in the cache, or "".
+        entry: what the runtime calls; its type is between a generator and its device.
+        grid: number of programs.
+        config: as lowered.
+        figures: static quality.
+    """
+
+    name: str
+    source: str
+    path: str
+    entry: object
+    grid: int
+    config: Config
+    figures: StaticFigures = StaticFigures()

@@ -1,0 +1,58 @@
+"""Settings: read from the environment once, then passed as one object.
+
+In: environment variables. Out: a frozen `Settings`. Invariant: nothing else reads `os.environ`
+for tgrad's own variables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def _user_cache() -> Path:
+    """The cache directory of the platform (platformdirs where it is installed)."""
+    try:
+        import platformdirs
+    except ImportError:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "tgrad"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tgrad"
+    return Path(platformdirs.user_cache_dir("tgrad", appauthor=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the environment decides.
+
+    Attributes:
+        cache_dir: generated sources and compiled kernels (TGRAD_CACHE_DIR).
+        device: where new tensors live by default (TGRAD_DEVICE).
+        cc: the C compiler (TGRAD_CC, then CC, then cc, gcc or clang on the path).
+        num_threads: threads of the CPU kernels, 0 for all cores (OMP_NUM_THREADS).
+        data_dir: where data sets are looked for first (TGRAD_DATA), or None.
+    """
+
+    cache_dir: Path
+    device: str
+    cc: str
+    num_threads: int
+    data_dir: Path | None
+
+
+def read_settings() -> Settings:
+    """The settings of the environment as it is now."""
+    env = os.environ
+    threads = env.get("OMP_NUM_THREADS", "").split(",")[0]
+    return Settings(
+        cache_dir=Path(env["TGRAD_CACHE_DIR"]) if env.get("TGRAD_CACHE_DIR") else _user_cache(),
+        device=env.get("TGRAD_DEVICE", "cpu"),
+        cc=env.get("TGRAD_CC") or env.get("CC") or "",
+        num_threads=int(threads) if threads.isdecimal() else 0,
+        data_dir=Path(env["TGRAD_DATA"]) if env.get("TGRAD_DATA") else None,
+    )
+
+
+settings = read_settings()
