@@ -1,0 +1,345 @@
+"""From a Region and a Config to a tile program.
+
+In: a Region, a Config whose axes cover each region axis once. Out: a Kernel. Invariant: each value
+is computed in the outermost scope where its loops are open (so invariants are hoisted), and
+reductions that do not need each other share one pass over their axis.
+
+Example, softmax over j with LOOP j (three passes; with FULL j there is no loop at all):
+
+    init m = -inf                      max over j
+    loop j: m = maximum m, x[i, j]
+    init s = 0                         sum over j needs m
+    loop j: s = add s, exp(x[i, j] - m)
+    loop j: out[i, j] = exp(x[i, j] - m) / s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tgrad.dtype import DType
+from tgrad.errors import VerifyError
+from tgrad.fusion import region as rg
+from tgrad.graph.index import Bound, Index, Loaded, unflatten, var
+from tgrad.graph.index import loaded as loaded_index
+from tgrad.graph.op import REDUCE_COMBINE, Op, is_expensive
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Role, Tile, TileAxis
+
+IDENTITY: dict[Op, str] = {
+    Op.REDUCE_SUM: "zero",
+    Op.REDUCE_PROD: "one",
+    Op.REDUCE_MAX: "min",
+    Op.REDUCE_MIN: "max",
+}
+
+
+def identity_of(op: Op, dtype: DType) -> bool | int | float:
+    """The value that a reduction starts from."""
+    name = IDENTITY[op]
+    if name in ("zero", "one"):
+        number = 0 if name == "zero" else 1
+        return float(number) if dtype.is_float else number
+    return dtype.min if name == "min" else dtype.max
+
+
+def lower(region: rg.Region, config: ir.Config) -> ir.Kernel:
+    """The tile program that computes `region` with the tiles of `config`.
+
+    Raises:
+        VerifyError: the config does not cover each axis of the region once.
+    """
+    return _Lowering(region, config).run()
+
+
+@dataclass
+class _Scope:
+    """Statements of one loop body: which loops are open and which values are at hand."""
+
+    open: frozenset[str]
+    tiles: dict[int, Tile]
+    body: list[ir.Stmt] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Work for a scope: a store, or a step of a loop reduction (number of the value)."""
+
+    store: rg.Store | None
+    value: int
+    loops: frozenset[str]
+    carry: Tile | None = None
+
+
+class _Lowering:
+    def __init__(self, region: rg.Region, config: ir.Config):
+        self.region, self.config = region, config
+        self.axis_of: dict[str, TileAxis] = {}
+        for axis in config.axes:
+            for covered in axis.covers:
+                if covered.name in self.axis_of or covered not in region.axes:
+                    raise VerifyError(f"{region.name}: bad tile axis {axis}.", source=region.source)
+                self.axis_of[covered.name] = axis
+        if len(self.axis_of) != len(region.axes):
+            raise VerifyError(f"{region.name}: an axis without a tile axis.", source=region.source)
+        self.order = {a.name: i for i, a in enumerate(config.axes)}
+        self.index: dict[str, Index] = {}
+        for axis in config.axes:
+            shape = tuple(a.extent for a in axis.covers)
+            for covered, e in zip(axis.covers, unflatten(var(axis.name, axis.extent), shape)):
+                self.index[covered.name] = e
+        self.loop_names = frozenset(a.name for a in config.axes if a.role is Role.LOOP)
+        self.free = [self._tile_axes(d) for d in region.dims]
+        self.count = 0
+
+    # -- names and axes -------------------------------------------------------------------------
+
+    def _tile_axes(self, names: Iterable[str]) -> frozenset[str]:
+        return frozenset(self.axis_of[n].name for n in names)
+
+    def _dims(self, axes: frozenset[str]) -> tuple[str, ...]:
+        wide = (n for n in axes if self._axis(n).block > 1)
+        return tuple(sorted(wide, key=self.order.__getitem__))
+
+    def _axis(self, name: str) -> TileAxis:
+        return self.config.axes[self.order[name]]
+
+    def _tile(self, dtype: DType, axes: frozenset[str]) -> Tile:
+        self.count += 1
+        return Tile(self.count - 1, dtype, self._dims(axes))
+
+    def _loops(self, value: int) -> frozenset[str]:
+        return self.free[value] & self.loop_names
+
+    def _reduced(self, value: rg.Reduce | rg.Dot) -> frozenset[str]:
+        return self._tile_axes(value.axes)
+
+    def _is_loop_reduction(self, number: int) -> bool:
+        value = self.region.values[number]
+        if not isinstance(value, (rg.Reduce, rg.Dot)):
+            return False
+        return bool(self._reduced(value) & self.loop_names)
+
+    # -- the program ----------------------------------------------------------------------------
+
+    def run(self) -> ir.Kernel:
+        items = [_Item(s, s.value, self._store_loops(s)) for s in self.region.stores]
+        scope = _Scope(frozenset(), {})
+        self._block(scope, items)
+        return ir.Kernel(
+            self.region.name,
+            self.region.slots,
+            self.config.axes,
+            tuple(scope.body),
+            str(self.region),
+            self.region.source,
+        )
+
+    def _store_loops(self, store: rg.Store) -> frozenset[str]:
+        names: set[str] = set()
+        for e in rg.indices_of(store):
+            names |= e.variables()
+        loops = self._tile_axes(names) & self.loop_names
+        for v in rg.operands_of(store):
+            loops |= self._loops(v)
+        return loops
+
+    def _roots(self, item: _Item) -> tuple[int, ...]:
+        if item.store is not None:
+            return rg.operands_of(item.store)
+        return rg.operands_of(self.region.values[item.value])
+
+    def _needed(self, items: Sequence[_Item], have: dict[int, Tile]) -> list[int]:
+        """Values that the items depend on and that are not at hand, in dependency order."""
+        seen: set[int] = set()
+        stack = [v for item in items for v in self._roots(item)]
+        while stack:
+            v = stack.pop()
+            if v in seen or v in have:
+                continue
+            seen.add(v)
+            stack.extend(rg.operands_of(self.region.values[v]))
+        return sorted(seen)
+
+    def _block(self, scope: _Scope, items: list[_Item]) -> None:
+        """Emit everything that `items` need into the scope, passes in order of dependence."""
+        needed = self._needed(items, scope.tiles)
+        here = [v for v in needed if self._loops(v) <= scope.open]
+        loop_reductions = {v for v in here if self._is_loop_reduction(v)}
+        level: dict[int, int] = {}
+        for v in needed:
+            operands = rg.operands_of(self.region.values[v])
+            level[v] = max((level.get(o, 0) for o in operands), default=0)
+            level[v] += v in loop_reductions
+        pending = [
+            (max((level.get(r, 0) for r in self._roots(i)), default=0), i) for i in items
+        ]
+        last = max([p for p, _ in pending], default=0)
+        stashed: dict[int, Tile] = {}
+        for now in range(last + 1):
+            for v in here:
+                if level[v] == now and v not in scope.tiles and v not in loop_reductions:
+                    self._value(scope, v)
+            work = [i for p, i in pending if p == now]
+            carries = [v for v in here if v in loop_reductions and level[v] == now + 1]
+            for v in carries:
+                work.append(self._open_carry(scope, v))
+            later = [i for p, i in pending if p > now]
+            later += [_Item(None, v, frozenset()) for v in loop_reductions if level[v] > now + 1]
+            self._passes(scope, work, later, stashed)
+            for item in work:
+                if item.carry is not None:
+                    self._close_carry(scope, item)
+
+    def _open_carry(self, scope: _Scope, number: int) -> _Item:
+        value = self.region.values[number]
+        assert isinstance(value, (rg.Reduce, rg.Dot))
+        loops = scope.open | (self._reduced(value) & self.loop_names)
+        if isinstance(value, rg.Dot):
+            carry = self._tile(value.dtype, self.free[number])
+            zero: float | int = 0.0 if value.dtype.is_float else 0
+            scope.body.append(ir.Init(carry, zero))
+        else:
+            carry = self._tile(value.dtype, self.free[value.arg])
+            scope.body.append(ir.Init(carry, identity_of(value.op, value.dtype)))
+        return _Item(None, number, loops, carry)
+
+    def _close_carry(self, scope: _Scope, item: _Item) -> None:
+        assert item.carry is not None
+        value = self.region.values[item.value]
+        result = item.carry
+        if isinstance(value, rg.Reduce):
+            result = self._reduce_within(scope, value, item.carry, item.value)
+        scope.tiles[item.value] = result
+
+    def _reduce_within(self, scope: _Scope, value: rg.Reduce, arg: Tile, number: int) -> Tile:
+        left = tuple(d for d in arg.dims if d in self._reduced(value))
+        if not left:
+            return arg
+        out = self._tile(value.dtype, self.free[number])
+        scope.body.append(ir.ReduceTile(out, value.op, arg, left))
+        return out
+
+    def _passes(
+        self, scope: _Scope, work: list[_Item], later: list[_Item], stashed: dict[int, Tile]
+    ) -> None:
+        """Emit items of one level: those of this scope, then one loop per first axis."""
+        by_axis: dict[str, list[_Item]] = {}
+        for item in work:
+            deeper = item.loops - scope.open
+            if deeper:
+                by_axis.setdefault(min(deeper, key=self.order.__getitem__), []).append(item)
+            else:
+                self._step(scope, item)
+        for axis in sorted(by_axis, key=self.order.__getitem__):
+            inner = _Scope(scope.open | {axis}, dict(scope.tiles))
+            items = by_axis[axis]
+            if all(i.loops <= inner.open for i in items):
+                self._unstash(inner, items, stashed, axis)
+                self._block(inner, items)
+                self._stash(inner, later, stashed, axis)
+            else:
+                self._block(inner, items)
+            scope.body.append(ir.Loop(axis, tuple(inner.body)))
+
+    def _unstash(
+        self, inner: _Scope, items: list[_Item], stashed: dict[int, Tile], axis: str
+    ) -> None:
+        for v in self._needed(items, inner.tiles):
+            if v in stashed and self._loops(v) == inner.open:
+                out = self._tile(stashed[v].dtype, self.free[v])
+                inner.body.append(ir.Unstash(out, stashed[v], (axis,)))
+                inner.tiles[v] = out
+
+    def _stash(
+        self, inner: _Scope, later: list[_Item], stashed: dict[int, Tile], axis: str
+    ) -> None:
+        """Keep expensive values of this pass that a later pass over the same axis needs."""
+        if self._axis(axis).extent > self.config.stash_limit:
+            return
+        for v in self._needed(later, {}):
+            value = self.region.values[v]
+            if v in stashed or v not in inner.tiles or self._loops(v) != inner.open:
+                continue
+            if isinstance(value, rg.Compute) and is_expensive(value.op):
+                stashed[v] = self._tile(value.dtype, self.free[v])
+                inner.body.append(ir.Stash(stashed[v], inner.tiles[v], (axis,)))
+
+    def _step(self, scope: _Scope, item: _Item) -> None:
+        """One item, all of whose loops are open: a store or one step of a reduction."""
+        if item.store is not None:
+            s = item.store
+            index, mask = self._index(scope, s.index), self._mask(scope, s.mask)
+            scope.body.append(
+                ir.StoreTile(s.slot, index, mask, scope.tiles[s.value], s.combine)
+            )
+            return
+        value = self.region.values[item.value]
+        assert item.carry is not None
+        if isinstance(value, rg.Dot):
+            self._dot(scope, value, item.carry)
+        elif isinstance(value, rg.Reduce):
+            arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+            scope.body.append(ir.Accumulate(item.carry, REDUCE_COMBINE[value.op], arg))
+
+    def _dot(self, scope: _Scope, value: rg.Dot, carry: Tile) -> None:
+        space = self.region.space
+        m, n, k = (self.axis_of[group[0].name].name for group in (space.m, space.n, space.k))
+        scope.body.append(
+            ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k)
+        )
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def _value(self, scope: _Scope, number: int) -> None:
+        value = self.region.values[number]
+        if isinstance(value, rg.Reduce):
+            arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+            scope.tiles[number] = self._reduce_within(scope, value, arg, number)
+            return
+        if isinstance(value, rg.Dot):
+            item = self._open_carry(scope, number)
+            assert item.carry is not None
+            self._dot(scope, value, item.carry)
+            scope.tiles[number] = item.carry
+            return
+        out = self._tile(value.dtype, self.free[number])
+        scope.tiles[number] = out
+        scope.body.append(self._statement(scope, value, out))
+
+    def _statement(self, scope: _Scope, value: rg.Value, out: Tile) -> ir.Stmt:
+        match value:
+            case rg.Load():
+                index, mask = self._index(scope, value.index), self._mask(scope, value.mask)
+                return ir.LoadTile(out, value.slot, index, mask)
+            case rg.Const():
+                return ir.ConstTile(out, value.value)
+            case rg.IndexValue():
+                return ir.IndexTile(out, self._index(scope, value.index))
+            case rg.Inside():
+                return ir.InsideTile(out, self._mask(scope, value.mask))
+            case rg.Compute():
+                args = tuple(scope.tiles[a] for a in value.args)
+                return ir.ComputeTile(out, value.op, args, value.word)
+            case _:
+                raise AssertionError(value)
+
+    def _cast(self, scope: _Scope, tile: Tile, dtype: DType, axes: frozenset[str]) -> Tile:
+        if tile.dtype is dtype:
+            return tile
+        out = self._tile(dtype, axes)
+        scope.body.append(ir.ComputeTile(out, Op.CAST, (tile,)))
+        return out
+
+    def _index(self, scope: _Scope, e: Index) -> Index:
+        def replace(atom: object) -> Index | None:
+            if isinstance(atom, Loaded):
+                return loaded_index(scope.tiles[atom.value].id, atom.lo, atom.hi)
+            return self.index[atom.name]  # type: ignore[attr-defined]
+
+        return e.rebuild(replace)
+
+    def _mask(self, scope: _Scope, mask: rg.Mask) -> rg.Mask:
+        bounds = (Bound(self._index(scope, b.index), b.lo, b.hi) for b in mask)
+        return tuple(b for b in bounds if not b.is_always)
