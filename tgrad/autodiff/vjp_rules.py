@@ -1,0 +1,347 @@
+"""Vector-Jacobian products: one line of mathematics an op and input.
+
+In: a node y = op(x0, x1, ...) and the gradient g of y. Out: the gradient of one input, as graph.
+Invariant: the gradient has the input's shape and dtype; every op has a row in `VJP` or a reason in
+`NO_VJP`. A rule may use y, so rules are graph that can be differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import pi, sqrt
+
+from tgrad.dtype import int64, promote
+from tgrad.errors import GradientError
+from tgrad.graph import build as b
+from tgrad.graph.node import Node, make
+from tgrad.graph.op import Op
+from tgrad.graph.shape import dot_axes
+
+Rule = Callable[[Node, Node], Node]
+"""(y, g) -> gradient of one input."""
+
+UNROLLED_WINDOW = 32
+"""Windows of up to this many elements are differentiated one offset at a time."""
+
+
+def _zero(i: int) -> Rule:
+    return lambda y, g: b.const_like(y.inputs[i], 0)
+
+
+def _abs(y: Node, g: Node) -> Node:
+    """g * sign(x), where sign(0) = 0"""
+    (x,) = y.inputs
+    zero = b.const_like(x, 0)
+    negative = b.where(b.less(x, zero), b.const_like(x, -1), zero)
+    return b.mul(g, b.where(b.less(zero, x), b.const_like(x, 1), negative))
+
+
+def _tanh(y: Node, g: Node) -> Node:
+    """g * (1 - y²)"""
+    return b.mul(g, b.sub(b.const_like(y, 1), b.mul(y, y)))
+
+
+def _erf(y: Node, g: Node) -> Node:
+    """g * 2/√π * exp(-x²)"""
+    (x,) = y.inputs
+    return b.mul(b.mul(g, b.const_like(x, 2 / sqrt(pi))), b.exp(b.neg(b.mul(x, x))))
+
+
+def _rsqrt(y: Node, g: Node) -> Node:
+    """-g/2 * y³"""
+    return b.mul(b.mul(g, b.const_like(y, -0.5)), b.mul(y, b.mul(y, y)))
+
+
+def _pow_base(y: Node, g: Node) -> Node:
+    """g * n * x^(n-1), and 0 where n = 0"""
+    x, n = y.inputs
+    slope = b.mul(n, b.power(x, b.sub(n, b.const_like(n, 1))))
+    zero = b.const_like(n, 0)
+    return b.where(b.equal(n, zero), zero, b.mul(g, slope))
+
+
+def _pow_exponent(y: Node, g: Node) -> Node:
+    """g * y * log(x), and 0 where x = 0 and n >= 0"""
+    x, n = y.inputs
+    zero = b.const_like(x, 0)
+    flat = b.both(b.equal(x, zero), make(Op.LE, zero, n))
+    return b.where(flat, zero, b.mul(g, b.mul(y, b.log(x))))
+
+
+def _extremum(i: int, is_max: bool) -> Rule:
+    """g where the input wins, g/2 where both are equal, 0 where it loses"""
+
+    def rule(y: Node, g: Node) -> Node:
+        mine, other = y.inputs[i], y.inputs[1 - i]
+        loses = b.less(mine, other) if is_max else b.less(other, mine)
+        half = b.mul(g, b.const_like(g, 0.5))
+        tied = b.where(b.equal(mine, other), half, g)
+        return b.where(loses, b.const_like(g, 0), tied)
+
+    return rule
+
+
+def _sum(y: Node, g: Node) -> Node:
+    """g over the reduced axes"""
+    return b.restore(g, y.attr("axes"), y.inputs[0].shape)
+
+
+def _reduce_extremum(y: Node, g: Node) -> Node:
+    """g shared evenly by the elements that equal y"""
+    (x,) = y.inputs
+    axes, shape, accumulator = y.attr("axes"), x.shape, x.dtype.accumulator
+    wins = make(Op.EQ, x, b.restore(y, axes, shape))
+    count = b.sum_over(b.cast_to(wins, accumulator), axes)
+    share = b.cast_to(b.div(b.cast_to(g, accumulator), count), x.dtype)
+    return b.mul(b.cast_to(wins, x.dtype), b.restore(share, axes, shape))
+
+
+def _prod(y: Node, g: Node) -> Node:
+    """g * (product of the elements before) * (product of the elements after)
+
+    No division, so zeros are exact, to every order.
+    """
+    (x,) = y.inputs
+    axes = y.attr("axes")
+    kept = tuple(a for a in range(len(x.shape)) if a not in axes)
+    order = (*kept, *axes)
+    moved = b.permute(x, order)
+    rows = b.reshape_to(moved, (*y.shape, x.size // y.size if y.size else 0))
+    last = len(y.shape)
+
+    def product_before(row: Node) -> Node:
+        result, step, size = _shift_in_ones(row, last, 1), 1, row.shape[last]
+        while step < size:
+            result, step = b.mul(result, _shift_in_ones(result, last, step)), step * 2
+        return result
+
+    before = product_before(rows)
+    after = make(Op.FLIP, product_before(make(Op.FLIP, rows, axes=(last,))), axes=(last,))
+    others = b.reshape_to(b.mul(before, after), moved.shape)
+    others = b.permute(others, tuple(order.index(a) for a in range(len(order))))
+    return b.mul(b.restore(g, axes, x.shape), others)
+
+
+def _shift_in_ones(x: Node, axis: int, step: int) -> Node:
+    """out[.., i, ..] = x[.., i - step, ..], and 1 where i < step"""
+    shifted = b.fit_axis(x, axis, min(step, x.shape[axis]), x.shape[axis])
+    place = make(Op.IOTA, shape=x.shape, axis=axis, dtype=int64)
+    return b.where(b.less(place, b.const_like(place, step)), b.const_like(x, 1), shifted)
+
+
+def _permute(y: Node, g: Node) -> Node:
+    """the inverse permutation of g"""
+    axes = y.attr("axes")
+    return b.permute(g, tuple(axes.index(a) for a in range(len(axes))))
+
+
+def _pad(y: Node, g: Node) -> Node:
+    """the part of g that is not padding"""
+    low = y.attr("low")
+    return b.slice_(g, low, tuple(a + n for a, n in zip(low, y.inputs[0].shape, strict=True)))
+
+
+def _slice(y: Node, g: Node) -> Node:
+    """g back in its place, zeros elsewhere; a step is undone by zeros between"""
+    for axis, (start, step) in enumerate(zip(y.attr("start"), y.attr("step"), strict=True)):
+        size = y.inputs[0].shape[axis]
+        g = b.fit_axis(b.dilate_axis(g, axis, step), axis, start, size)
+    return g
+
+
+def _window(y: Node, g: Node) -> Node:
+    """dx[p] = Σ_k g[i, k] over i * stride + k * dilation = p"""
+    axis, size, stride = y.attr("axis"), y.attr("size"), y.attr("stride")
+    n, last = y.inputs[0].shape[axis], len(y.shape) - 1
+    if size <= stride and y.attr("dilation") == 1:
+        return _disjoint_windows(g, axis, stride, n)
+    if size > UNROLLED_WINDOW:
+        return _skewed_windows(g, axis, stride, y.attr("dilation"), n)
+    total: Node | None = None
+    for k in range(size):
+        part = b.reshape_to(b.slice_axis(g, last, k, k + 1), g.shape[:-1])
+        part = b.fit_axis(b.dilate_axis(part, axis, stride), axis, k * y.attr("dilation"), n)
+        total = part if total is None else b.add(total, part)
+    assert total is not None
+    return total
+
+
+def _disjoint_windows(g: Node, axis: int, stride: int, n: int) -> Node:
+    """Windows that do not overlap: [.., i, .., k] -> [.., i * stride + k, ..]."""
+    last = len(g.shape) - 1
+    beside = b.permute(g, (*range(axis + 1), last, *range(axis + 1, last)))
+    spread = b.pad_axis(beside, axis + 1, 0, stride - g.shape[last])
+    shape = (*g.shape[:axis], g.shape[axis] * stride, *g.shape[axis + 1 : last])
+    return b.fit_axis(b.reshape_to(spread, shape), axis, 0, n)
+
+
+def _skewed_windows(g: Node, axis: int, stride: int, dilation: int, n: int) -> Node:
+    """Any windows: row k of length n + dilation, read with row length n, moves by k * dilation."""
+    size, last = g.shape[-1], len(g.shape) - 1
+    others = tuple(a for a in range(last) if a != axis)
+    rows = b.dilate_axis(b.permute(g, (*others, last, axis)), last, stride)
+    rows = b.fit_axis(rows, last, 0, n + dilation)
+    lead = tuple(g.shape[a] for a in others)
+    flat = b.reshape_to(rows, (*lead, size * (n + dilation)))
+    skewed = b.reshape_to(b.slice_axis(flat, len(lead), 0, size * n), (*lead, size, n))
+    total = b.sum_over(skewed, (len(lead),))
+    return b.permute(total, (*range(axis), len(lead), *range(axis, len(lead))))
+
+
+def _gather(y: Node, g: Node) -> Node:
+    """g added into zeros at the places it was taken from"""
+    x, index = y.inputs
+    return make(
+        Op.SCATTER, b.const_like(x, 0), index, g, axis=y.attr("axis"), combine="add"
+    )  # fmt: skip
+
+
+def _scatter_base(y: Node, g: Node) -> Node:
+    """add: g. set: g, and 0 where overwritten. max, min: an even share where the base equals y"""
+    base, index, src = y.inputs
+    combine, axis = y.attr("combine"), y.attr("axis")
+    if combine == "add":
+        return g
+    if combine == "set":
+        zero = b.const_like(src, 0)
+        return make(Op.SCATTER, g, index, zero, axis=axis, combine="set")
+    return b.mul(b.div(g, _winners(y)), b.cast_to(b.equal(base, y), g.dtype))
+
+
+def _scatter_src(y: Node, g: Node) -> Node:
+    """add, set: g at the indexed places. max, min: an even share where src equals y"""
+    _, index, src = y.inputs
+    combine, axis = y.attr("combine"), y.attr("axis")
+    if combine in ("add", "set"):
+        return make(Op.GATHER, g, index, axis=axis)
+    share = make(Op.GATHER, b.div(g, _winners(y)), index, axis=axis)
+    wins = b.equal(src, make(Op.GATHER, y, index, axis=axis))
+    return b.mul(share, b.cast_to(wins, g.dtype))
+
+
+def _winners(y: Node) -> Node:
+    """How many elements, the base's and the sources', equal the extremum."""
+    base, index, src = y.inputs
+    if y.attr("combine") == "mul":
+        raise GradientError(
+            "scatter with combine 'mul' has no gradient.",
+            "Use combine 'add', 'set', 'max' or 'min', or detach the result.",
+            y.source,
+        )
+    wins = b.equal(src, make(Op.GATHER, y, index, axis=y.attr("axis")))
+    return make(
+        Op.SCATTER,
+        b.cast_to(b.equal(base, y), y.dtype),
+        index,
+        b.cast_to(wins, y.dtype),
+        axis=y.attr("axis"),
+        combine="add",
+    )
+
+
+def _dot(i: int) -> Rule:
+    """da = Σ_(free b) g * b and db = Σ_(free a) a * g, axes put back in the input's order"""
+
+    def rule(y: Node, g: Node) -> Node:
+        mine, other = y.inputs[i], y.inputs[1 - i]
+        contract, batch = y.attr("contract"), y.attr("batch")
+        frees = dot_axes(y.inputs[0].shape, y.inputs[1].shape, dict(y.attrs))
+        free_mine, free_other = frees[i], frees[1 - i]
+        lead = len(batch[0])
+        split = lead + len(frees[0])
+        of_a, of_b = tuple(range(lead, split)), tuple(range(split, len(y.shape)))
+        g_other = of_b if i == 0 else of_a
+
+        dtype = promote(g.dtype, other.dtype)
+        g, other = b.cast_to(g, dtype), b.cast_to(other, dtype)
+        sides = (g_other, free_other), (tuple(range(lead)), batch[1 - i])
+        # axes of the other that are left over: contracted with mine, in the other's order
+        inner = tuple(mine_axis for _, mine_axis in sorted(zip(contract[1 - i], contract[i])))
+        if free_mine and inner and min(free_mine) < min(inner):
+            pair, result_axes = (g, other), (*batch[i], *free_mine, *inner)
+        else:
+            pair, result_axes = (other, g), (*batch[i], *inner, *free_mine)
+            sides = (sides[0][::-1], sides[1][::-1])
+        out = make(Op.DOT, *pair, contract=sides[0], batch=sides[1], dtype=dtype)
+        order = tuple(result_axes.index(a) for a in range(len(mine.shape)))
+        return b.cast_to(b.permute(out, order), mine.dtype)
+
+    return rule
+
+
+VJP: dict[Op, tuple[Rule | None, ...]] = {
+    Op.NEG: (lambda y, g: b.neg(g),),
+    Op.ABS: (_abs,),
+    Op.EXP: (lambda y, g: b.mul(g, y),),
+    Op.LOG: (lambda y, g: b.div(g, y.inputs[0]),),
+    Op.SIN: (lambda y, g: b.mul(g, b.cos(y.inputs[0])),),
+    Op.COS: (lambda y, g: b.neg(b.mul(g, b.sin(y.inputs[0]))),),
+    Op.TANH: (_tanh,),
+    Op.ERF: (_erf,),
+    Op.SQRT: (lambda y, g: b.div(g, b.mul(b.const_like(y, 2), y)),),
+    Op.RSQRT: (_rsqrt,),
+    Op.FLOOR: (_zero(0),),
+    Op.ROUND: (_zero(0),),
+    Op.TRUNC: (_zero(0),),
+    Op.ADD: (lambda y, g: g, lambda y, g: g),
+    Op.SUB: (lambda y, g: g, lambda y, g: b.neg(g)),
+    Op.MUL: (
+        lambda y, g: b.mul(g, y.inputs[1]),
+        lambda y, g: b.mul(g, y.inputs[0]),
+    ),
+    Op.DIV: (
+        lambda y, g: b.div(g, y.inputs[1]),
+        lambda y, g: b.neg(b.mul(g, b.div(y, y.inputs[1]))),  # -g * x / d²
+    ),
+    Op.FLOORDIV: (_zero(0), _zero(1)),
+    Op.MOD: (
+        lambda y, g: g,
+        lambda y, g: b.neg(b.mul(g, make(Op.FLOORDIV, *y.inputs))),  # x % d = x - d * (x // d)
+    ),
+    Op.POW: (_pow_base, _pow_exponent),
+    Op.MAXIMUM: (_extremum(0, True), _extremum(1, True)),
+    Op.MINIMUM: (_extremum(0, False), _extremum(1, False)),
+    Op.WHERE: (
+        None,
+        lambda y, g: b.where(y.inputs[0], g, b.const_like(g, 0)),
+        lambda y, g: b.where(y.inputs[0], b.const_like(g, 0), g),
+    ),
+    Op.CAST: (lambda y, g: b.cast_to(g, y.inputs[0].dtype),),
+    Op.REDUCE_SUM: (_sum,),
+    Op.REDUCE_PROD: (_prod,),
+    Op.REDUCE_MAX: (_reduce_extremum,),
+    Op.REDUCE_MIN: (_reduce_extremum,),
+    Op.RESHAPE: (lambda y, g: b.reshape_to(g, y.inputs[0].shape),),
+    Op.PERMUTE: (_permute,),
+    Op.EXPAND: (lambda y, g: b.reduce_to(g, y.inputs[0].shape),),
+    Op.PAD: (_pad,),
+    Op.SLICE: (_slice,),
+    Op.FLIP: (lambda y, g: make(Op.FLIP, g, axes=y.attr("axes")),),
+    Op.WINDOW: (_window,),
+    Op.GATHER: (_gather, None),
+    Op.SCATTER: (_scatter_base, None, _scatter_src),
+    Op.DOT: (_dot(0), _dot(1)),
+}
+
+_BITS = "its result is bits of an integer or bool"
+_LEAF = "it has no inputs"
+
+NO_VJP: dict[Op, str] = {
+    Op.NOT: _BITS,
+    Op.AND: _BITS,
+    Op.OR: _BITS,
+    Op.XOR: _BITS,
+    Op.SHL: _BITS,
+    Op.SHR: _BITS,
+    Op.LT: "a comparison is constant almost everywhere",
+    Op.LE: "a comparison is constant almost everywhere",
+    Op.EQ: "a comparison is constant almost everywhere",
+    Op.NE: "a comparison is constant almost everywhere",
+    Op.BITCAST: "the bits of a float are not a differentiable function of it",
+    Op.PHILOX: "random bits do not depend on any float",
+    Op.IOTA: _LEAF,
+    Op.CONST: _LEAF,
+    Op.BUFFER: _LEAF,
+    Op.CUSTOM_VJP: "its rule is registered by name (autodiff/backward.py)",
+}
+"""Ops that no gradient flows through by a rule of the table, and why."""
