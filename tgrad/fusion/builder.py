@@ -1,0 +1,609 @@
+"""From a group of graph nodes to a Region: indices are pushed from the results to the loads.
+
+In: the nodes that one kernel computes, and which of them must be stored. Out: a Region with the
+nodes of its slots, or Refused. Invariant: the region computes exactly what the nodes say; whatever
+is not in the group and not inlined is a load.
+
+Two steps keep indices affine. An axis v under `v // d` or `v % d` is split into (v / d, d) and the
+region is built again; neighbouring axes that every index walks as one are joined at the end.
+Reductions name their axes like an axis of equal size that is free there, so that the passes over
+one row share its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from tgrad import dtype as dt
+from tgrad.fusion import region as rg
+from tgrad.fusion.legality import Limits, Refused, classify
+from tgrad.fusion.movement import Indices, push_index
+from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
+from tgrad.graph import index as ix
+from tgrad.graph.index import Bound, Div, Index, Mod, Var
+from tgrad.graph.node import Node
+from tgrad.graph.op import MOVEMENT, REDUCE, Op, is_elementwise
+
+MAX_REFINEMENTS = 12
+
+
+@dataclass(frozen=True)
+class Built:
+    """A region and the graph nodes behind its slots (inputs, then outputs)."""
+
+    region: Region
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class DotAxes:
+    """Which axes a dot uses for what, by name."""
+
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+
+
+def build_region(
+    name: str,
+    group: Sequence[Node],
+    outputs: Sequence[Node],
+    leaves: set[Node],
+    limits: Limits,
+) -> Built | Refused:
+    """The region that computes `group` and stores `outputs`.
+
+    Args:
+        name: of the region.
+        group: heavy or stored nodes computed inside, producers first.
+        outputs: those of the group that are written to memory.
+        leaves: nodes computed by other kernels, to be loaded; buffers always are.
+        limits: what the device can hold on chip.
+    """
+    factors: dict[str, tuple[int, ...]] = {}
+    for _ in range(MAX_REFINEMENTS):
+        builder = _Builder(name, group, outputs, leaves, factors)
+        refused = builder.run()
+        if refused is not None:
+            return refused
+        if not builder.find_splits():
+            break
+    return builder.finish(limits)
+
+
+@dataclass(frozen=True)
+class _LogicalAxis:
+    """One axis of a shape: the variables it is split into, and its index."""
+
+    name: str
+    extent: int
+    parts: tuple[Axis, ...]
+
+    @property
+    def index(self) -> Index:
+        variables = tuple(ix.var(p.name, p.extent) for p in self.parts)
+        return ix.flatten(variables, tuple(p.extent for p in self.parts))
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(p.name for p in self.parts)
+
+
+class _Builder:
+    def __init__(
+        self,
+        name: str,
+        group: Sequence[Node],
+        outputs: Sequence[Node],
+        leaves: set[Node],
+        factors: dict[str, tuple[int, ...]],
+    ):
+        self.name, self.group, self.outputs = name, list(group), list(outputs)
+        self.inside, self.leaves, self.factors = set(group), leaves, factors
+        self.logical: list[_LogicalAxis] = []
+        self.values: list[rg.Value] = []
+        self.numbers: dict[object, int] = {}
+        self.dims: list[frozenset[str]] = []
+        self.memo: dict[tuple[Node, Indices, Mask], int] = {}
+        self.visited: dict[Node, list[tuple[Indices, int]]] = {}
+        self.inputs: dict[Node, int] = {}
+        self.dots: list[DotAxes] = []
+        self.stores: list[Store] = []
+        self.stored: list[Node] = []
+
+    # -- axes -----------------------------------------------------------------------------------
+
+    def _axis(self, extent: int) -> _LogicalAxis:
+        name = f"a{len(self.logical)}"
+        sizes = self.factors.get(name, (extent,))
+        parts = tuple(Axis(name if len(sizes) == 1 else f"{name}_{p}", n)
+                      for p, n in enumerate(sizes))  # fmt: skip
+        axis = _LogicalAxis(name, extent, parts)
+        self.logical.append(axis)
+        return axis
+
+    def _reduction_axes(self, extents: Sequence[int], used: frozenset[str]) -> list[_LogicalAxis]:
+        """Axes for reduced sizes: existing free ones of the same sizes in order, else new ones."""
+        chosen: list[_LogicalAxis] = []
+        start = 0
+        for extent in extents:
+            for position in range(start, len(self.logical)):
+                axis = self.logical[position]
+                if axis.extent == extent and not axis.names & used:
+                    chosen.append(axis)
+                    start = position + 1
+                    break
+            else:
+                chosen.append(self._axis(extent))
+                start = len(self.logical)
+        return chosen
+
+    # -- the walk -------------------------------------------------------------------------------
+
+    def run(self) -> Refused | None:
+        """Build values and stores; Refused when the group has no common domain."""
+        finals = self._finals()
+        main = max(finals, key=lambda n: (n.size, -self.group.index(n)))
+        shape = tuple(n for n in self._domain(main).shape if n != 1)
+        axes = [self._axis(n) for n in shape]
+        for root in finals:
+            domain = self._domain(root)
+            if tuple(n for n in domain.shape if n != 1) != shape:
+                return Refused(
+                    f"{root.op} over {domain.shape} and {main.op} over {main.shape} have different "
+                    "iteration domains"
+                )
+            free = iter(axes)
+            index = tuple(ix.ZERO if n == 1 else next(free).index for n in domain.shape)
+            if root.op is Op.SCATTER:
+                self._scatter(root, index)
+            else:
+                self._value(root, index, ())
+        for node in self.outputs:
+            if node.op is Op.SCATTER:
+                continue
+            refused = self._store(node)
+            if refused is not None:
+                return refused
+        return None
+
+    def _domain(self, root: Node) -> Node:
+        return root.inputs[2] if root.op is Op.SCATTER else root
+
+    def _finals(self) -> list[Node]:
+        """Roots that no other root of the group reads."""
+        read: set[Node] = set()
+        seen: set[Node] = set()
+        stack = [x for root in self.group for x in root.inputs]
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node in self.inside:
+                read.add(node)
+            elif node not in self.leaves and node.op is not Op.BUFFER:
+                stack.extend(node.inputs)
+        return [n for n in self.group if n not in read]
+
+    def _store(self, node: Node) -> Refused | None:
+        for index, number in self.visited.get(node, ()):
+            flat = ix.flatten(index, node.shape)
+            if not _covers(node, index, flat):
+                continue
+            self.stored.append(node)
+            self.stores.append(Store(-1, flat, number))
+            return None
+        return Refused(f"{node.op} at {node.source} is read there at indices that do not cover it")
+
+    def _scatter(self, root: Node, index: Indices) -> None:
+        base, index_node, src = root.inputs
+        axis = root.attr("axis")
+        position = self._value(index_node, index, ())
+        value = self._value(src, index, ())
+        info = index_node.dtype
+        target = ix.loaded(position, int(info.min), int(info.max))
+        where = (*index[:axis], target, *index[axis + 1 :])
+        mask = (Bound(target, 0, base.shape[axis]),)
+        self.stored.append(root)
+        self.stores.append(
+            Store(-1, ix.flatten(where, base.shape), value, root.attr("combine"), mask)
+        )
+
+    def _emit(self, value: rg.Value) -> int:
+        # repr keeps constants 1, 1.0, True and 0.0, -0.0 apart
+        key: object = (rg.Const, repr(value.value), value.dtype) if isinstance(value, rg.Const) else value
+        if key in self.numbers:
+            return self.numbers[key]
+        names: frozenset[str] = frozenset()
+        for e in rg.indices_of(value):
+            names |= e.variables()
+        for operand in rg.operands_of(value):
+            names |= self.dims[operand]
+        if isinstance(value, (rg.Reduce, rg.Dot)):
+            names -= set(value.axes)
+        self.values.append(value)
+        self.dims.append(names)
+        self.numbers[key] = len(self.values) - 1
+        return len(self.values) - 1
+
+    def _value(self, node: Node, index: Indices, mask: Mask) -> int:
+        key = (node, index, mask)
+        found = self.memo.get(key)
+        if found is not None:
+            return found
+        number = self._compute(node, index, mask)
+        self.memo[key] = number
+        if node in self.inside:
+            self.visited.setdefault(node, []).append((index, number))
+        return number
+
+    def _compute(self, node: Node, index: Indices, mask: Mask) -> int:
+        op = node.op
+        if op is Op.BUFFER or (node in self.leaves and node not in self.inside):
+            return self._load(node, index, mask)
+        if op is Op.CONST:
+            return self._emit(rg.Const(node.attr("value"), node.dtype))
+        if op is Op.IOTA:
+            return self._emit(rg.IndexValue(index[node.attr("axis")], node.dtype))
+        if is_elementwise(op):
+            args = tuple(self._value(x, index, mask) for x in node.inputs)
+            word = node.attr("word") if op is Op.PHILOX else 0
+            return self._emit(rg.Compute(op, args, node.dtype, word))
+        if op is Op.PAD:
+            return self._pad(node, index, mask)
+        if op in MOVEMENT:
+            pushed, _ = push_index(node, index)
+            return self._value(node.inputs[0], pushed, mask)
+        if op is Op.GATHER:
+            return self._gather(node, index, mask)
+        if op in REDUCE:
+            return self._reduce(node, index, mask)
+        if op is Op.DOT:
+            return self._dot(node, index, mask)
+        raise AssertionError(f"{node} cannot be part of a region")
+
+    def _load(self, node: Node, index: Indices, mask: Mask) -> int:
+        slot = self.inputs.setdefault(node, len(self.inputs))
+        kept = tuple(b for b in mask if not b.is_always)
+        if any(b.is_never for b in kept):
+            return self._zero(node.dtype)
+        return self._emit(rg.Load(slot, ix.flatten(index, node.shape), kept, node.dtype))
+
+    def _zero(self, dtype: dt.DType) -> int:
+        zero: bool | int | float = False if dtype.is_bool else 0.0 if dtype.is_float else 0
+        return self._emit(rg.Const(zero, dtype))
+
+    def _pad(self, node: Node, index: Indices, mask: Mask) -> int:
+        pushed, bounds = push_index(node, index)
+        if any(b.is_never for b in bounds):
+            return self._zero(node.dtype)
+        inner = self._value(node.inputs[0], pushed, (*mask, *(b for b in bounds if b not in mask)))
+        value = self.values[inner]
+        if not bounds or (isinstance(value, rg.Load) and set(bounds) <= set(value.mask)):
+            return inner
+        inside = self._emit(rg.Inside(bounds))
+        return self._emit(rg.Compute(Op.WHERE, (inside, inner, self._zero(node.dtype)), node.dtype))
+
+    def _gather(self, node: Node, index: Indices, mask: Mask) -> int:
+        x, index_node = node.inputs
+        axis = node.attr("axis")
+        number = self._value(index_node, index, mask)
+        info = index_node.dtype
+        position = ix.loaded(number, int(info.min), int(info.max))
+        bound = Bound(position, 0, x.shape[axis])
+        return self._value(x, (*index[:axis], position, *index[axis + 1 :]), (*mask, bound))
+
+    def _reduce(self, node: Node, index: Indices, mask: Mask) -> int:
+        x, axes = node.inputs[0], node.attr("axes")
+        wide = [a for a in axes if x.shape[a] != 1]
+        used = _variables((*index, *(b.index for b in mask)), self.dims)
+        chosen = self._reduction_axes([x.shape[a] for a in wide], used)
+        by_axis = {a: c.index for a, c in zip(wide, chosen)}
+        outer = iter(index)
+        inner = tuple(
+            by_axis.get(a, ix.ZERO) if a in axes else next(outer) for a in range(len(x.shape))
+        )
+        arg = self._value(x, inner, mask)
+        acc = x.dtype.accumulator
+        names = tuple(p.name for c in chosen for p in c.parts)
+        present = tuple(n for n in names if n in self.dims[arg])
+        extents = {p.name: p.extent for c in chosen for p in c.parts}
+        missing = prod(extents[n] for n in names if n not in present)
+        if acc is not x.dtype:
+            arg = self._emit(rg.Compute(Op.CAST, (arg,), acc))
+        number = self._emit(rg.Reduce(node.op, arg, present, acc)) if present else arg
+        if missing != 1 and node.op in (Op.REDUCE_SUM, Op.REDUCE_PROD):
+            op = Op.MUL if node.op is Op.REDUCE_SUM else Op.POW
+            times = self._emit(rg.Const(float(missing) if acc.is_float else missing, acc))
+            number = self._emit(rg.Compute(op, (number, times), acc))
+        if acc is not node.dtype:
+            number = self._emit(rg.Compute(Op.CAST, (number,), node.dtype))
+        return number
+
+    def _dot(self, node: Node, index: Indices, mask: Mask) -> int:
+        a, b = node.inputs
+        (ca, cb), (ba, bb) = node.attr("contract"), node.attr("batch")
+        free_a = [i for i in range(len(a.shape)) if i not in ca and i not in ba]
+        free_b = [j for j in range(len(b.shape)) if j not in cb and j not in bb]
+        batch, m = index[: len(ba)], index[len(ba) : len(ba) + len(free_a)]
+        n = index[len(ba) + len(free_a) :]
+        wide = [p for p, i in enumerate(ca) if a.shape[i] != 1]
+        chosen = [self._axis(a.shape[ca[p]]) for p in wide]
+        contracted = [ix.ZERO] * len(ca)
+        for p, axis in zip(wide, chosen):
+            contracted[p] = axis.index
+        index_a = _placed(len(a.shape), (ba, batch), (free_a, m), (ca, contracted))
+        index_b = _placed(len(b.shape), (bb, batch), (free_b, n), (cb, contracted))
+        left, right = self._value(a, index_a, mask), self._value(b, index_b, mask)
+        acc = node.dtype.accumulator
+        names = tuple(p.name for c in chosen for p in c.parts)
+        axes = DotAxes(_names(batch), _names(m), _names(n), names)
+        if axes not in self.dots:
+            self.dots.append(axes)
+        number = self._emit(rg.Dot(left, right, names, acc))
+        if acc is not node.dtype:
+            number = self._emit(rg.Compute(Op.CAST, (number,), node.dtype))
+        return number
+
+    # -- splitting and joining axes -------------------------------------------------------------
+
+    def _indices(self) -> list[Index]:
+        return [e for v in (*self.values, *self.stores) for e in rg.indices_of(v)]
+
+    def find_splits(self) -> bool:
+        """Record the axes that some index divides; True if the region must be built again."""
+        parts = {p.name: (axis, n) for axis in self.logical for n, p in enumerate(axis.parts)}
+        found: dict[str, tuple[int, ...]] = {}
+        for e in self._indices():
+            for atom in e.atoms():
+                if not isinstance(atom, (Div, Mod)):
+                    continue
+                inner = atom.base.atom
+                if not isinstance(inner, Var) or inner.extent % atom.divisor:
+                    continue
+                axis, position = parts[inner.name]
+                if axis.name not in found:
+                    sizes = [p.extent for p in axis.parts]
+                    sizes[position : position + 1] = [inner.extent // atom.divisor, atom.divisor]
+                    found[axis.name] = tuple(sizes)
+        self.factors.update(found)
+        return bool(found)
+
+    def finish(self, limits: Limits) -> Built | Refused:
+        """Number the slots, join axes, name them, classify."""
+        axes = tuple(p for axis in self.logical for p in axis.parts if self._is_used(p.name))
+        slots = [Slot(f"in{i}", n.dtype, max(n.size, 1), "in") for n, i in self.inputs.items()]
+        stores: list[Store] = []
+        for number, (node, store) in enumerate(zip(self.stored, self.stores)):
+            role = "inout" if store.combine != "set" or node.op is Op.SCATTER else "out"
+            slots.append(Slot(f"out{number}", node.dtype, max(node.size, 1), role))
+            stores.append(replace(store, slot=len(self.inputs) + number))
+        main = max(self.stored, key=lambda n: n.size)
+        draft = Region(
+            self.name, axes, tuple(slots), tuple(self.values), tuple(stores),
+            main.source, Space("map", ()),
+        )  # fmt: skip
+        dots = self.dots[0] if self.dots else None
+        draft, dots = _join_axes(_drop_dead(draft), dots)
+        draft, dots = _rename_axes(draft, dots)
+        if len(self.dots) > 1:
+            return Refused("two dots in one kernel")
+        space = classify(draft, dots, limits)
+        if isinstance(space, Refused):
+            return space
+        region = replace(draft, space=space)
+        return Built(region, tuple(self.inputs), tuple(self.stored))
+
+    def _is_used(self, name: str) -> bool:
+        if any(name in d for d in self.dims):
+            return True
+        return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
+
+
+def _placed(rank: int, *groups: tuple[Sequence[int], Sequence[Index]]) -> Indices:
+    result = [ix.ZERO] * rank
+    for axes, indices in groups:
+        for axis, e in zip(axes, indices):
+            result[axis] = e
+    return tuple(result)
+
+
+def _names(indices: Sequence[Index]) -> tuple[str, ...]:
+    seen: dict[str, None] = {}
+    for e in indices:
+        for atom in e.atoms():
+            if isinstance(atom, Var):
+                seen[atom.name] = None
+    return tuple(seen)
+
+
+def _variables(indices: Indices, dims: list[frozenset[str]]) -> frozenset[str]:
+    """Axes that the indices depend on, through loaded integers too."""
+    names: frozenset[str] = frozenset()
+    for e in indices:
+        names |= e.variables()
+        for v in e.loaded():
+            names |= dims[v]
+    return names
+
+
+def _covers(node: Node, index: Indices, flat: Index) -> bool:
+    """Whether `index` runs over each element of the node exactly once."""
+    seen: set[str] = set()
+    for e, n in zip(index, node.shape):
+        if n == 1:
+            continue
+        size, last = 1, 0
+        for atom, c in sorted(e.terms, key=lambda t: t[1]):
+            if not isinstance(atom, Var) or atom.name in seen or c != size:
+                return False
+            seen.add(atom.name)
+            size, last = size * atom.extent, c
+        if size != n or e.const != 0 or last < 1:
+            return False
+    return flat.lo == 0
+
+
+def _drop_dead(region: Region) -> Region:
+    """Remove values that no store needs."""
+    live: set[int] = set()
+    stack = [v for s in region.stores for v in rg.operands_of(s)]
+    while stack:
+        v = stack.pop()
+        if v not in live:
+            live.add(v)
+            stack.extend(rg.operands_of(region.values[v]))
+    if len(live) == len(region.values):
+        return region
+    number = {old: new for new, old in enumerate(sorted(live))}
+    values = tuple(_renumber(region.values[v], number) for v in sorted(live))
+    stores = tuple(
+        replace(
+            s,
+            value=number[s.value],
+            index=_renumber_index(s.index, number),
+            mask=_renumber_mask(s.mask, number),
+        )
+        for s in region.stores
+    )
+    return replace(region, values=values, stores=stores)
+
+
+def _renumber(value: rg.Value, number: dict[int, int]) -> rg.Value:
+    match value:
+        case rg.Load():
+            index, mask = _renumber_index(value.index, number), _renumber_mask(value.mask, number)
+            return replace(value, index=index, mask=mask)
+        case rg.IndexValue():
+            return replace(value, index=_renumber_index(value.index, number))
+        case rg.Inside():
+            return replace(value, mask=_renumber_mask(value.mask, number))
+        case rg.Compute():
+            return replace(value, args=tuple(number[a] for a in value.args))
+        case rg.Reduce():
+            return replace(value, arg=number[value.arg])
+        case rg.Dot():
+            return replace(value, a=number[value.a], b=number[value.b])
+        case _:
+            return value
+
+
+def _renumber_index(e: Index, number: dict[int, int]) -> Index:
+    if not e.loaded():
+        return e
+    return e.rebuild(
+        lambda a: ix.loaded(number[a.value], a.lo, a.hi) if isinstance(a, ix.Loaded) else None
+    )
+
+
+def _renumber_mask(mask: Mask, number: dict[int, int]) -> Mask:
+    return tuple(Bound(_renumber_index(b.index, number), b.lo, b.hi) for b in mask)
+
+
+def _substitute(region: Region, table: dict[str, Index]) -> Region:
+    def mask(m: Mask) -> Mask:
+        return tuple(Bound(b.index.substitute(table), b.lo, b.hi) for b in m)
+
+    values: list[rg.Value] = []
+    for v in region.values:
+        match v:
+            case rg.Load():
+                values.append(replace(v, index=v.index.substitute(table), mask=mask(v.mask)))
+            case rg.IndexValue():
+                values.append(replace(v, index=v.index.substitute(table)))
+            case rg.Inside():
+                values.append(replace(v, mask=mask(v.mask)))
+            case _:
+                values.append(v)
+    stores = tuple(
+        replace(s, index=s.index.substitute(table), mask=mask(s.mask)) for s in region.stores
+    )
+    return replace(region, values=tuple(values), stores=stores)
+
+
+def _join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
+    """Join neighbouring axes that every index walks as one: i*N + j becomes one axis."""
+    position = 0
+    while position + 1 < len(region.axes):
+        outer, inner = region.axes[position], region.axes[position + 1]
+        if not _can_join(region, dots, outer, inner):
+            position += 1
+            continue
+        joined = Axis(outer.name, outer.extent * inner.extent)
+        v = ix.var(joined.name, joined.extent)
+        table = {outer.name: v // inner.extent, inner.name: v % inner.extent}
+        region = _substitute(region, table)
+        axes = (*region.axes[:position], joined, *region.axes[position + 2 :])
+        values = tuple(
+            replace(x, axes=tuple(a for a in x.axes if a != inner.name))
+            if isinstance(x, (rg.Reduce, rg.Dot))
+            else x
+            for x in region.values
+        )
+        region = replace(region, axes=axes, values=values)
+        if dots is not None:
+            dots = DotAxes(
+                *(
+                    tuple(a for a in group if a != inner.name)
+                    for group in (dots.batch, dots.m, dots.n, dots.k)
+                )
+            )
+        position = max(position - 1, 0)
+    return region, dots
+
+
+def _can_join(region: Region, dots: DotAxes | None, outer: Axis, inner: Axis) -> bool:
+    for v in region.values:
+        if isinstance(v, (rg.Reduce, rg.Dot)):
+            if (outer.name in v.axes) != (inner.name in v.axes):
+                return False
+    if dots is not None:
+        for group in (dots.batch, dots.m, dots.n, dots.k):
+            if (outer.name in group) != (inner.name in group):
+                return False
+    v = ix.var("joined axis", outer.extent * inner.extent)
+    table = {outer.name: v // inner.extent, inner.name: v % inner.extent}
+    for item in (*region.values, *region.stores):
+        for e in rg.indices_of(item):
+            names = e.variables()
+            if outer.name not in names and inner.name not in names:
+                continue
+            if e.substitute(table).stride("joined axis") is None:
+                return False
+    return True
+
+
+def _rename_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
+    """Stored axes become i0, i1, ...; axes that are only reduced become r0, r1, ..."""
+    stored: set[str] = set()
+    for s in region.stores:
+        for e in rg.indices_of(s):
+            stored |= e.variables()
+        stored |= set(region.dims[s.value])
+    new: dict[str, str] = {}
+    for axis in region.axes:
+        prefix = "i" if axis.name in stored else "r"
+        count = sum(1 for name in new.values() if name.startswith(prefix))
+        new[axis.name] = f"{prefix}{count}"
+    table = {a.name: ix.var(new[a.name], a.extent) for a in region.axes}
+    renamed = _substitute(region, table)
+    values = tuple(
+        replace(x, axes=tuple(new[a] for a in x.axes))
+        if isinstance(x, (rg.Reduce, rg.Dot))
+        else x
+        for x in renamed.values
+    )
+    axes = tuple(Axis(new[a.name], a.extent) for a in region.axes)
+    if dots is not None:
+        dots = DotAxes(
+            *(
+                tuple(new[a] for a in group if a in new)
+                for group in (dots.batch, dots.m, dots.n, dots.k)
+            )
+        )
+    return replace(renamed, axes=axes, values=values), dots

@@ -1,0 +1,202 @@
+"""What may be one kernel: a region's axes sorted by role, or the reason why not.
+
+In: a draft Region. Out: Space or Refused(reason). Invariant: a region with a Space can be lowered
+by every generator.
+
+Shapes of kernels:
+    map      every axis is parallel
+    reduce   rows: reductions over one set of axes, results per row or along the row; or rows inside
+             one further reduction whose results have neither
+    dot      one contraction with elementwise prologues and epilogue
+    scatter  a map whose stores go where an index says
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tgrad.fusion import region as rg
+from tgrad.fusion.region import Axis, Region, Space, extent_of
+
+if TYPE_CHECKING:
+    from tgrad.fusion.builder import DotAxes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why nodes cannot share a kernel."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the device allows.
+
+    Attributes:
+        row_elements: longest row that is kept on chip between passes.
+        busy_rows: with at least this many rows, longer ones may be read again by each pass.
+        nested_elements: largest domain of a reduction over row reductions, which has no
+            parallel axis to spread over programs.
+        slots: most buffers of one kernel.
+        values: most values of one kernel.
+    """
+
+    row_elements: int = 32768
+    busy_rows: int = 256
+    nested_elements: int = 1 << 22
+    slots: int = 32
+    values: int = 512
+
+
+CPU_LIMITS = Limits(busy_rows=64, nested_elements=1 << 62)
+GPU_LIMITS = Limits()
+
+
+def classify(region: Region, dots: DotAxes | None, limits: Limits) -> Space | Refused:
+    """Sort the axes of a draft region by role."""
+    if len(region.slots) > limits.slots:
+        return Refused(f"{len(region.slots)} buffers, more than {limits.slots} in one kernel")
+    if len(region.values) > limits.values:
+        return Refused(f"{len(region.values)} values, more than {limits.values} in one kernel")
+    reductions = [v for v in region.values if isinstance(v, rg.Reduce)]
+    if dots is not None:
+        if reductions:
+            return Refused("a reduction beside a dot needs a whole row of its result")
+        return _classify_dot(region, dots)
+    if any(s.combine != "set" or s.index.loaded() for s in region.stores):
+        if reductions:
+            return Refused("a reduction beside a scatter")
+        return Space("scatter", region.axes)
+    if reductions:
+        return _classify_reduce(region, reductions, limits)
+    return _classify_map(region)
+
+
+def _store_axes(region: Region, store: rg.Store) -> set[str]:
+    names: set[str] = set()
+    for e in rg.indices_of(store):
+        names |= e.variables()
+    return names
+
+
+def _pick(region: Region, names: set[str]) -> tuple[Axis, ...]:
+    return tuple(a for a in region.axes if a.name in names)
+
+
+def _classify_map(region: Region) -> Space | Refused:
+    everything = {a.name for a in region.axes}
+    for store in region.stores:
+        if _store_axes(region, store) != everything:
+            return Refused("results of different sizes in one elementwise kernel")
+    return Space("map", region.axes)
+
+
+def _classify_dot(region: Region, dots: DotAxes) -> Space | Refused:
+    groups = [set(g) for g in (dots.batch, dots.m, dots.n, dots.k)]
+    batch, m, n, k = (_pick(region, g) for g in groups)
+    if not m or not n or not k:
+        return Refused("a dot without rows, columns or a contracted axis is a reduction")
+    outside = {a.name for a in region.axes} - set().union(*groups)
+    if outside:
+        return Refused(f"the result of a dot is broadcast along {sorted(outside)}")
+    result = {a.name for a in (*batch, *m, *n)}
+    for store in region.stores:
+        if _store_axes(region, store) != result:
+            return Refused("an epilogue that stores something else than the dot's domain")
+    for v in region.values:
+        if isinstance(v, rg.Dot) and set(v.axes) & result:
+            return Refused("a dot over an axis of its own result")
+    dims = region.dims
+    dot = next(i for i, v in enumerate(region.values) if isinstance(v, rg.Dot))
+    after = {dot}
+    for number, v in enumerate(region.values):
+        operands = set(rg.operands_of(v))
+        if number > dot and operands & after:
+            after.add(number)
+            if set(dims[number]) & set(dots.k):
+                return Refused("the result of a dot is used along its contracted axis")
+    parallel = (*batch, *m, *n)
+    return Space("dot", parallel, batch=batch, m=m, n=n, k=k)
+
+
+def _classify_reduce(
+    region: Region, reductions: list[rg.Reduce], limits: Limits
+) -> Space | Refused:
+    sets: list[frozenset[str]] = []
+    for r in reductions:
+        if frozenset(r.axes) not in sets:
+            sets.append(frozenset(r.axes))
+    if len(sets) > 2:
+        return Refused("reductions over three different sets of axes")
+    row, outer = (sets[0], sets[1]) if len(sets) == 2 else (sets[0], frozenset[str]())
+    if outer:
+        nested = _order_nested(region, row, outer)
+        if isinstance(nested, Refused):
+            return nested
+        row, outer = nested
+    everything = {a.name for a in region.axes}
+    parallel = everything - row - outer
+    for number, v in enumerate(region.values):
+        if not isinstance(v, rg.Reduce):
+            continue
+        want = parallel | (outer if frozenset(v.axes) == row else frozenset())
+        if not want <= set(region.dims[number]):
+            missing = sorted(want - set(region.dims[number]))
+            return Refused(f"a reduction would be computed again for every {', '.join(missing)}")
+    stores_row = False
+    for store in region.stores:
+        names = _store_axes(region, store)
+        if names != parallel and names != parallel | row:
+            return Refused("a result that has part of the reduced axes")
+        stores_row |= bool(names & row)
+    rows = extent_of(_pick(region, set(parallel)))
+    length = extent_of(_pick(region, set(row)))
+    if stores_row and length > limits.row_elements and rows < limits.busy_rows:
+        return Refused(
+            f"a row of {length:,} elements does not fit on chip and {rows} rows are too few to "
+            "read it again"
+        )
+    if outer:
+        if stores_row:
+            return Refused("a result along the row beside a reduction over the rows")
+        total = length * extent_of(_pick(region, set(outer))) * rows
+        if total > limits.nested_elements:
+            return Refused(f"a reduction over {total:,} elements of rows needs several programs")
+    return Space(
+        "reduce",
+        _pick(region, set(parallel)),
+        row=_pick(region, set(row)),
+        outer=_pick(region, set(outer)),
+    )
+
+
+def _order_nested(
+    region: Region, a: frozenset[str], b: frozenset[str]
+) -> tuple[frozenset[str], frozenset[str]] | Refused:
+    """(row, outer): which of two sets of reduced axes is inside the other."""
+    if a & b:
+        return Refused("reductions over overlapping sets of axes")
+    depends: list[set[frozenset[str]]] = []
+    for v in region.values:
+        kinds: set[frozenset[str]] = set()
+        for operand in rg.operands_of(v):
+            kinds |= depends[operand]
+        if isinstance(v, rg.Reduce):
+            kinds = kinds | {frozenset(v.axes)}
+        depends.append(kinds)
+    row_first = outer_first = False
+    for number, v in enumerate(region.values):
+        if isinstance(v, rg.Reduce):
+            inner = set().union(*(depends[o] for o in rg.operands_of(v)))
+            row_first |= frozenset(v.axes) == b and a in inner
+            outer_first |= frozenset(v.axes) == a and b in inner
+    if row_first == outer_first:
+        return Refused("reductions over two axes that do not nest")
+    row, outer = (a, b) if row_first else (b, a)
+    for number, v in enumerate(region.values):
+        if isinstance(v, rg.Reduce) and frozenset(v.axes) == outer:
+            if set(region.dims[number]) & row:
+                return Refused("reductions over two axes that do not nest")
+    return row, outer

@@ -1,0 +1,349 @@
+"""Which nodes share a kernel: the graph cut into regions.
+
+In: canonical output nodes. Out: `Fused` kernels in an order that may run. Invariant: every output
+and every node that two kernels need is stored once; all else is inlined where it is used.
+
+1. Roots: outputs, reductions, dots, scatters, and elementwise values that several kernels need and
+   that cost more to compute again than to load.
+2. Each root is a group. A producer's group joins its consumer's when the builder finds one legal
+   domain for both and no third kernel stands between them.
+3. Groups over one domain that read the same data, or are tiny, join side by side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tgrad.fusion.builder import Built, build_region
+from tgrad.fusion.legality import Limits, Refused
+from tgrad.fusion.region import Region
+from tgrad.graph.node import Node, make, toposort
+from tgrad.graph.op import MOVEMENT, OPS, REDUCE, Op, is_elementwise, is_expensive
+
+INLINE_NODES = 256
+"""Longest elementwise history that is computed in place; longer ones are stored on the way."""
+
+TINY = 4096
+"""Kernels over at most this many elements join even if they share no data."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A kernel to be: its region, the nodes of its slots, and why it stands alone.
+
+    Attributes:
+        region: what it computes.
+        inputs, outputs: graph nodes of the slots, inputs first.
+        reasons: one sentence for each neighbour that it could not join.
+    """
+
+    region: Region
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass
+class _Group:
+    """Roots that share a kernel, producers first, and the region built from them."""
+
+    roots: list[Node]
+    built: Built | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+def partition(outputs: Sequence[Node], limits: Limits) -> list[Fused]:
+    """Cut the graph of `outputs` (none of them a buffer) into kernels."""
+    return _Partition(list(dict.fromkeys(outputs)), limits).run()
+
+
+class _Partition:
+    def __init__(self, outputs: list[Node], limits: Limits):
+        self.outputs, self.limits = set(outputs), limits
+        self.order = toposort(outputs)
+        self.position = {n: i for i, n in enumerate(self.order)}
+        self.roots = self._find_roots()
+        self.producers: dict[Node, list[Node]] = {r: self._reads(r) for r in self.roots}
+        self.consumers: dict[Node, list[Node]] = defaultdict(list)
+        for r in self.roots:
+            for p in self.producers[r]:
+                self.consumers[p].append(r)
+        self.group_of: dict[Node, _Group] = {r: _Group([r]) for r in self.roots}
+
+    # -- roots ----------------------------------------------------------------------------------
+
+    def _find_roots(self) -> list[Node]:
+        """Nodes to be stored, in topological order."""
+        roots = {
+            n
+            for n in self.order
+            if n in self.outputs or n.op in REDUCE or n.op in (Op.DOT, Op.SCATTER)
+        }
+        histories = self._histories(roots)
+        for n in self.order:
+            if n in roots or n.op is Op.DOT:
+                for x in n.inputs if n.op is Op.DOT else ():
+                    operand = _below_movement(x)
+                    if _is_costly_prologue(operand, histories):
+                        roots.add(operand)
+            elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
+                roots.add(n)
+            if n.op is Op.EXPAND and n.size >= 8 * n.inputs[0].size:
+                operand = _below_movement(n.inputs[0])
+                if is_elementwise(operand.op) and histories[operand].cost >= 4:
+                    roots.add(operand)
+        histories = self._histories(roots)
+        users: dict[Node, set[Node]] = defaultdict(set)
+        for n in reversed(self.order):
+            if n not in roots and len(users[n]) > 1 and _is_worth_storing(n, histories):
+                roots.add(n)
+            mine = {n} if n in roots else users[n]
+            for x in n.inputs:
+                users[x] |= mine
+        live = [n for n in self.order if n in roots and (users[n] or n in self.outputs)]
+        return [n for n in live if n.op is not Op.BUFFER]
+
+    def _histories(self, roots: set[Node]) -> dict[Node, _History]:
+        """What inlining each node would repeat."""
+        result: dict[Node, _History] = {}
+        for n in self.order:
+            if n.op is Op.BUFFER or n in roots:
+                result[n] = _History(0, 0, frozenset({n}))
+                continue
+            nodes, cost, leaves = 1, OPS[n.op].cost, frozenset[Node]()
+            for x in n.inputs:
+                part = _History(0, 0, frozenset({x})) if x in roots else result[x]
+                nodes, cost = nodes + part.nodes, cost + part.cost
+                leaves |= part.leaves
+            result[n] = _History(min(nodes, 1 << 20), min(cost, 1 << 20), leaves)
+        return result
+
+    def _reads(self, root: Node) -> list[Node]:
+        """Roots that a root depends on with no root between."""
+        found: dict[Node, None] = {}
+        seen: set[Node] = set()
+        stack = list(root.inputs)
+        roots = set(self.roots)
+        while stack:
+            n = stack.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            if n in roots:
+                found[n] = None
+            else:
+                stack.extend(n.inputs)
+        return sorted(found, key=self.position.__getitem__)
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    def run(self) -> list[Fused]:
+        for root in self.roots:
+            group = self.group_of[root]
+            built = self._build(group.roots)
+            if isinstance(built, Refused):
+                raise AssertionError(f"{root} alone is no kernel: {built.reason}")
+            group.built = built
+        for root in self.roots:
+            for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
+                self._try_join(self.group_of[root], self.group_of[consumer])
+        self._join_siblings()
+        return self._finish()
+
+    def _build(self, roots: list[Node]) -> Built | Refused:
+        inside = set(roots)
+        stored = [
+            r
+            for r in roots
+            if r in self.outputs or any(c not in inside for c in self.consumers[r])
+        ]
+        leaves = {p for r in roots for p in self.producers[r] if p not in inside}
+        return build_region(_name(roots, stored), roots, stored, leaves, self.limits)
+
+    def _try_join(self, a: _Group, b: _Group) -> bool:
+        """Join two groups if that is legal; note the reason in both if it is not."""
+        if a is b:
+            return True
+        refused = self._refuse_early(a, b)
+        if refused is None:
+            roots = sorted({*a.roots, *b.roots}, key=self.position.__getitem__)
+            built = self._build(roots)
+            if isinstance(built, Built):
+                a.roots, a.built = roots, built
+                a.reasons += b.reasons
+                for r in roots:
+                    self.group_of[r] = a
+                return True
+            refused = built
+        for one, other in ((a, b), (b, a)):
+            assert other.built is not None
+            one.reasons.append(f"not with {other.built.region.name}: {refused.reason}")
+        return False
+
+    def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
+        if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
+            return Refused("a scatter writes where its index says")
+        if sum(r.op is Op.DOT for r in (*a.roots, *b.roots)) > 1:
+            return Refused("two dots in one kernel")
+        if self._has_path_around(a, b) or self._has_path_around(b, a):
+            return Refused("another kernel stands between them")
+        return None
+
+    def _has_path_around(self, a: _Group, b: _Group) -> bool:
+        """Whether some third group uses `a` and is used by `b`."""
+        seen: set[int] = set()
+        stack = [self.group_of[c] for r in a.roots for c in self.consumers[r]]
+        stack = [g for g in stack if g is not a and g is not b]
+        while stack:
+            group = stack.pop()
+            if id(group) in seen:
+                continue
+            seen.add(id(group))
+            for r in group.roots:
+                for c in self.consumers[r]:
+                    other = self.group_of[c]
+                    if other is b:
+                        return True
+                    if other is not a and min(map(self.position.__getitem__, other.roots)) <= max(
+                        map(self.position.__getitem__, b.roots)
+                    ):
+                        stack.append(other)
+        return False
+
+    def _groups(self) -> list[_Group]:
+        return list({id(self.group_of[r]): self.group_of[r] for r in self.roots}.values())
+
+    def _join_siblings(self) -> None:
+        """Join groups side by side: one domain, and common data or next to none."""
+        buckets: dict[object, list[_Group]] = defaultdict(list)
+        for group in self._groups():
+            assert group.built is not None
+            space = group.built.region.space
+            if space.kind not in ("map", "reduce"):
+                continue
+            key = (
+                space.kind,
+                tuple(a.extent for a in space.parallel),
+                tuple(a.extent for a in space.row),
+                tuple(a.extent for a in space.outer),
+            )
+            bucket = buckets[key]
+            for other in bucket:
+                if self._is_sibling(group, other) and self._try_join(other, group):
+                    break
+            else:
+                bucket.append(group)
+
+    def _is_sibling(self, a: _Group, b: _Group) -> bool:
+        assert a.built is not None and b.built is not None
+        shared = set(a.built.inputs) & set(b.built.inputs)
+        largest = max(n.size for g in (a, b) for n in (*g.roots, *g.built.inputs))  # type: ignore
+        return largest <= TINY or any(n.size * 4 >= min(a.roots[-1].size, largest) for n in shared)
+
+    def _finish(self) -> list[Fused]:
+        result: list[Fused] = []
+        done: set[int] = set()
+        for root in self._schedule():
+            group = self.group_of[root]
+            if id(group) in done:
+                continue
+            done.add(id(group))
+            assert group.built is not None
+            reasons = tuple(dict.fromkeys(self._current_reasons(group)))
+            if root.op is Op.SCATTER:
+                result.append(self._scatter_base(root))
+            built = group.built
+            result.append(Fused(built.region, built.inputs, built.outputs, reasons))
+        return result
+
+    def _current_reasons(self, group: _Group) -> list[str]:
+        assert group.built is not None
+        own = f"not with {group.built.region.name}:"
+        return [r for r in group.reasons if not r.startswith(own)]
+
+    def _schedule(self) -> list[Node]:
+        """One root of each group, in an order that may run."""
+        order: list[Node] = []
+        done: set[int] = set()
+        open_groups: set[int] = set()
+
+        for start in self.roots:
+            stack: list[tuple[_Group, bool]] = [(self.group_of[start], False)]
+            while stack:
+                group, ready = stack.pop()
+                if ready:
+                    done.add(id(group))
+                    order.append(group.roots[0])
+                    continue
+                if id(group) in done or id(group) in open_groups:
+                    continue
+                open_groups.add(id(group))
+                stack.append((group, True))
+                for r in group.roots:
+                    for p in self.producers[r]:
+                        other = self.group_of[p]
+                        if other is not group and id(other) not in done:
+                            stack.append((other, False))
+        return order
+
+    def _scatter_base(self, root: Node) -> Fused:
+        """The kernel that fills a scatter's result with its base."""
+        base = root.inputs[0]
+        copy = make(Op.RESHAPE, base, shape=base.shape)
+        name = "base_of_" + _name([root], [root])
+        built = build_region(name, [copy], [copy], set(self.producers[root]), self.limits)
+        if isinstance(built, Refused):
+            raise AssertionError(f"{root}: its base is no kernel: {built.reason}")
+        return Fused(built.region, built.inputs, (root,), ("its result is scattered into",))
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The elementwise computation behind a node: how much, and from which stored nodes."""
+
+    nodes: int
+    cost: int
+    leaves: frozenset[Node]
+
+
+def _below_movement(node: Node) -> Node:
+    while node.op in MOVEMENT:
+        node = node.inputs[0]
+    return node
+
+
+def _is_costly_prologue(operand: Node, histories: dict[Node, _History]) -> bool:
+    """Whether a dot should read the stored operand: each element is read many times."""
+    if not is_elementwise(operand.op):
+        return False
+    history = histories[operand]
+    return history.cost > 2 or len(history.leaves) > 1
+
+
+def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:
+    """Whether loading a node beats computing it again in every kernel that needs it."""
+    if not is_elementwise(node.op) or is_free_cast(node):
+        return False
+    history = histories[node]
+    big = sum(1 for leaf in history.leaves if 4 * leaf.size >= node.size)
+    return history.cost > 12 or (big > 1 and node.size > 1) or is_expensive(node.op)
+
+
+def is_free_cast(node: Node) -> bool:
+    """A cast of something stored: loading the source is as good."""
+    return node.op in (Op.CAST, Op.BITCAST)
+
+
+def _name(roots: list[Node], stored: list[Node]) -> str:
+    """What the kernel computes: labels of its heavy nodes and its result, shape, dtype."""
+    heavy = [r for r in roots if r.op in REDUCE or r.op in (Op.DOT, Op.SCATTER)]
+    labels: dict[str, None] = {}
+    for node in (*heavy, *stored, *roots[-1:]):
+        labels[node.source.label or node.op.value] = None
+    main = max(stored or roots, key=lambda n: n.size)
+    shape = "x".join(map(str, main.shape)) or "scalar"
+    words = "_".join(list(labels)[:3])
+    text = f"{words}_{shape}_{main.dtype.short}"
+    return "".join(c if c.isalnum() else "_" for c in text)

@@ -1,0 +1,388 @@
+"""Elementwise methods of Tensor, with PyTorch's promotion and broadcasting.
+
+In: tensors and Python numbers. Out: lazy tensors. Invariant: operands reach the graph with one dtype
+and one shape; Python numbers only raise the category of the dtype, 0-d tensors only if theirs is
+higher. Source: https://docs.pytorch.org/docs/stable/tensor_attributes.html
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.graph.node import source_scope
+from tgrad.graph.op import Op
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+Number = bool | int | float
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape of operands.
+
+    Raises:
+        ShapeError: two sizes of an axis differ and neither is 1.
+
+    >>> broadcast_shapes((3, 1), (4,))
+    (3, 4)
+    """
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    result = []
+    for axis, sizes in enumerate(zip(*padded)):
+        wide = {n for n in sizes if n != 1}
+        if len(wide) > 1:
+            raise ShapeError(
+                f"shapes {' and '.join(map(str, shapes))} cannot be broadcast together: sizes "
+                f"{' and '.join(map(str, sorted(wide)))} at axis {axis - rank}.",
+                "Sizes must be equal or 1, counted from the last axis.",
+            )
+        result.append(wide.pop() if wide else 1)
+    return tuple(result)
+
+
+def result_type(*operands: Tensor | Number) -> DType:
+    """PyTorch's torch.result_type of tensors and Python numbers."""
+    ranks: dict[int, DType] = {}
+    for x in operands:
+        if isinstance(x, (bool, int, float, np.number, np.bool_)):
+            continue
+        priority = 1 if x.shape else 0
+        ranks[priority] = x.dtype if priority not in ranks else dt.promote(ranks[priority], x.dtype)
+    found = ranks.get(1, ranks.get(0, dt.bool_))
+    if 1 in ranks and 0 in ranks and _category(ranks[0]) > _category(found):
+        found = ranks[0]
+    for x in operands:
+        if isinstance(x, (bool, np.bool_)):
+            continue
+        if isinstance(x, (int, np.integer)):
+            found = dt.promote_scalar(found, int(x))
+        elif isinstance(x, (float, np.floating)):
+            found = dt.promote_scalar(found, float(x))
+    return found
+
+
+def _category(dtype: DType) -> int:
+    return 0 if dtype.is_bool else 1 if dtype.is_int else 2
+
+
+class ElementwiseMethods:
+    """Arithmetic, comparison, logic and functions of one element."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
+        def _constant(self, value: Number, dtype: DType) -> Tensor: ...
+        def to(self, *args: Any) -> Tensor: ...
+
+        @property
+        def dtype(self) -> DType: ...
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+    # -- fitting operands -----------------------------------------------------------------------
+
+    def _operand(self, x: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
+        """`x` as a tensor of that dtype and shape on this device."""
+        from tgrad.tensor import Tensor, tensor
+
+        if not isinstance(x, Tensor):
+            if isinstance(x, np.ndarray):
+                x = tensor(x, device=self._device)  # type: ignore[attr-defined]
+            elif isinstance(x, (bool, int, float, np.number, np.bool_)):
+                x = self._constant(x.item() if isinstance(x, np.generic) else x, dtype)
+            else:
+                raise DTypeError(
+                    f"a {type(x).__name__} is not an operand for a tensor.",
+                    "Use a Tensor, a Python number or a NumPy array.",
+                )
+        x = x.to(dtype)
+        return x if x.shape == shape else x._apply(Op.EXPAND, shape=shape)
+
+    def _binary(
+        self, op: Op, other: Any, *, swap: bool = False, floats: bool = False
+    ) -> Tensor:
+        from tgrad.tensor import Tensor
+
+        with source_scope(label=op.value):
+            operand = other
+            if not isinstance(other, (Tensor, bool, int, float, np.number, np.bool_)):
+                operand = self._operand(other, dt.from_numpy(np.asarray(other).dtype),
+                                        np.shape(other))  # fmt: skip
+            dtype = result_type(self, operand)  # type: ignore[arg-type]
+            if floats and not dtype.is_float:
+                dtype = dt.float32
+            if dtype.is_bool and op in (Op.ADD, Op.MUL):
+                op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
+            shape = self.shape
+            if isinstance(operand, Tensor):
+                shape = broadcast_shapes(self.shape, operand.shape)
+            a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
+            return b._apply(op, a) if swap else a._apply(op, b)
+
+    def _unary(self, op: Op) -> Tensor:
+        """A function of floats; integers are converted to float32 first, as in PyTorch."""
+        with source_scope(label=op.value):
+            x = self if self.dtype.is_float else self.to(dt.float32)
+            return x._apply(op)
+
+    # -- arithmetic -----------------------------------------------------------------------------
+
+    def add(self, other: Any, *, alpha: Number = 1) -> Tensor:
+        """self + alpha * other."""
+        return self._binary(Op.ADD, other if alpha == 1 else other * alpha)
+
+    def sub(self, other: Any, *, alpha: Number = 1) -> Tensor:
+        """self - alpha * other.
+
+        Raises:
+            DTypeError: both are bool.
+        """
+        if self.dtype.is_bool and (isinstance(other, bool) or getattr(other, "dtype", 0) is dt.bool_):
+            raise DTypeError("bool tensors cannot be subtracted.", "Use ^ or logical_xor.")
+        return self._binary(Op.SUB, other if alpha == 1 else other * alpha)
+
+    def mul(self, other: Any) -> Tensor:
+        """self * other."""
+        return self._binary(Op.MUL, other)
+
+    def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+        """self / other; rounding_mode None (true division), "trunc" or "floor"."""
+        if rounding_mode == "floor":
+            return self._binary(Op.FLOORDIV, other)
+        quotient = self._binary(Op.DIV, other, floats=True)
+        if rounding_mode is None:
+            return quotient
+        if rounding_mode != "trunc":
+            raise UnsupportedError(
+                f"rounding_mode={rounding_mode!r}.", 'Use None, "trunc" or "floor".'
+            )
+        if not result_type(self, other).is_float:  # type: ignore[arg-type]
+            floor = self._binary(Op.FLOORDIV, other)
+            exact = floor * other == self
+            return floor.where(exact | (floor >= 0), floor + 1)
+        return quotient.trunc()
+
+    def floor_divide(self, other: Any) -> Tensor:
+        """Division rounded down."""
+        return self._binary(Op.FLOORDIV, other)
+
+    def remainder(self, other: Any) -> Tensor:
+        """Python's modulus: the sign of the divisor."""
+        return self._binary(Op.MOD, other)
+
+    def pow(self, exponent: Any) -> Tensor:
+        """self ** exponent."""
+        return self._binary(Op.POW, exponent)
+
+    def neg(self) -> Tensor:
+        return self._apply(Op.NEG)
+
+    def abs(self) -> Tensor:
+        return self if self.dtype.kind in "bu" else self._apply(Op.ABS)  # type: ignore
+
+    def square(self) -> Tensor:
+        return self * self
+
+    def reciprocal(self) -> Tensor:
+        return 1.0 / self
+
+    __add__ = add
+    __sub__ = sub
+    __mul__ = mul
+    __truediv__ = div
+    __floordiv__ = floor_divide
+    __mod__ = remainder
+    __pow__ = pow
+    __neg__ = neg
+    __abs__ = abs
+
+    def __radd__(self, other: Any) -> Tensor:
+        return self._binary(Op.ADD, other, swap=True)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return self._binary(Op.SUB, other, swap=True)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return self._binary(Op.MUL, other, swap=True)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return self._binary(Op.DIV, other, swap=True, floats=True)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return self._binary(Op.FLOORDIV, other, swap=True)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return self._binary(Op.MOD, other, swap=True)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return self._binary(Op.POW, other, swap=True)
+
+    # -- comparison and logic -------------------------------------------------------------------
+
+    def __lt__(self, other: Any) -> Tensor:
+        return self._binary(Op.LT, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return self._binary(Op.LE, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return self._binary(Op.LT, other, swap=True)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return self._binary(Op.LE, other, swap=True)
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self._binary(Op.EQ, other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self._binary(Op.NE, other)
+
+    lt, le, gt, ge, eq, ne = __lt__, __le__, __gt__, __ge__, __eq__, __ne__
+
+    def __and__(self, other: Any) -> Tensor:
+        return self._binary(Op.AND, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return self._binary(Op.OR, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return self._binary(Op.XOR, other)
+
+    def __invert__(self) -> Tensor:
+        return self._apply(Op.NOT)
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return self._binary(Op.SHL, other)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return self._binary(Op.SHR, other)
+
+    bitwise_and, bitwise_or, bitwise_xor, bitwise_not = __and__, __or__, __xor__, __invert__
+
+    def logical_not(self) -> Tensor:
+        return self.to(dt.bool_)._apply(Op.NOT)
+
+    def logical_and(self, other: Tensor) -> Tensor:
+        return self.to(dt.bool_) & other.to(dt.bool_)
+
+    def logical_or(self, other: Tensor) -> Tensor:
+        return self.to(dt.bool_) | other.to(dt.bool_)
+
+    def isnan(self) -> Tensor:
+        return self != self
+
+    def isinf(self) -> Tensor:
+        if not self.dtype.is_float:
+            return self != self
+        return self.abs() == math.inf
+
+    def isfinite(self) -> Tensor:
+        if not self.dtype.is_float:
+            return self == self
+        return self.abs() < math.inf
+
+    # -- functions ------------------------------------------------------------------------------
+
+    def exp(self) -> Tensor:
+        return self._unary(Op.EXP)
+
+    def log(self) -> Tensor:
+        return self._unary(Op.LOG)
+
+    def sin(self) -> Tensor:
+        return self._unary(Op.SIN)
+
+    def cos(self) -> Tensor:
+        return self._unary(Op.COS)
+
+    def tanh(self) -> Tensor:
+        return self._unary(Op.TANH)
+
+    def erf(self) -> Tensor:
+        return self._unary(Op.ERF)
+
+    def sqrt(self) -> Tensor:
+        return self._unary(Op.SQRT)
+
+    def rsqrt(self) -> Tensor:
+        return self._unary(Op.RSQRT)
+
+    def floor(self) -> Tensor:
+        return self._unary(Op.FLOOR) if self.dtype.is_float else self  # type: ignore
+
+    def ceil(self) -> Tensor:
+        return self.neg().floor().neg() if self.dtype.is_float else self  # type: ignore
+
+    def round(self) -> Tensor:
+        """To the nearest integer, ties to even."""
+        return self._unary(Op.ROUND) if self.dtype.is_float else self  # type: ignore
+
+    def trunc(self) -> Tensor:
+        return self._unary(Op.TRUNC) if self.dtype.is_float else self  # type: ignore
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + exp(-x))."""
+        with source_scope(label="sigmoid"):
+            return 1.0 / (1.0 + (-self).exp())
+
+    def relu(self) -> Tensor:
+        """max(x, 0); see `tgrad.nn.functional.relu`."""
+        from tgrad.tensor import with_vjp
+
+        with source_scope(label="relu"):
+            return with_vjp("relu", self.maximum(0), self)  # type: ignore[arg-type]
+
+    def maximum(self, other: Any) -> Tensor:
+        """Elementwise maximum; NaN if either is NaN."""
+        return self._binary(Op.MAXIMUM, other)
+
+    def minimum(self, other: Any) -> Tensor:
+        """Elementwise minimum; NaN if either is NaN."""
+        return self._binary(Op.MINIMUM, other)
+
+    def clamp(self, min: Any = None, max: Any = None) -> Tensor:
+        """Limited to [min, max]; NaN stays."""
+        result: Any = self
+        if min is not None:
+            result = result.maximum(min)
+        return result if max is None else result.minimum(max)
+
+    def where(self, condition: Tensor, other: Any) -> Tensor:
+        """Elements of self where the condition holds, else of other."""
+        from tgrad.tensor import Tensor
+
+        with source_scope(label="where"):
+            dtype = result_type(self, other)  # type: ignore[arg-type]
+            shapes = [self.shape, condition.shape]
+            if isinstance(other, Tensor):
+                shapes.append(other.shape)
+            shape = broadcast_shapes(*shapes)
+            a, b = self._operand(self, dtype, shape), self._operand(other, dtype, shape)
+            chosen = condition.to(dt.bool_)
+            return self._operand(chosen, dt.bool_, shape)._apply(Op.WHERE, a, b)
+
+    def masked_fill(self, mask: Tensor, value: Number) -> Tensor:
+        """`value` where the mask holds, else self."""
+        return self.where(~mask, value)
+
+    def lerp(self, end: Tensor, weight: Any) -> Tensor:
+        """self + weight * (end - self)."""
+        return self + (end - self) * weight
+
+    def clone(self) -> Tensor:
+        """The same values as a tensor of its own."""
+        return self._apply(Op.RESHAPE, shape=self.shape)
+
+    def contiguous(self) -> Tensor:
+        """Itself: every tensor of tgrad is contiguous when it is stored."""
+        return self  # type: ignore[return-value]

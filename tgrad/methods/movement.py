@@ -1,0 +1,195 @@
+"""Movement methods of Tensor: other shapes of the same elements.
+
+In: a tensor and a shape. Out: lazy tensors. Invariant: nothing is copied; fusion turns movement into
+index arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tgrad.dtype import DType
+from tgrad.errors import ShapeError
+from tgrad.graph.node import source_scope
+from tgrad.graph.op import Op
+from tgrad.methods.reduction import normal_axes, normal_axis
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+
+def as_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """Sizes given as one sequence or as arguments."""
+    if len(sizes) == 1 and isinstance(sizes[0], Sequence):
+        sizes = tuple(sizes[0])
+    return tuple(int(n) for n in sizes)
+
+
+class MovementMethods:
+    """Methods that only change which element stands where."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
+        def _view(self, op: Op, **attrs: Any) -> Tensor: ...
+
+        @property
+        def dtype(self) -> DType: ...
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in row-major order with other sizes; one may be -1.
+
+        Raises:
+            ShapeError: the number of elements differs.
+        """
+        sizes = as_sizes(shape)
+        if -1 in sizes:
+            known = math.prod(n for n in sizes if n != -1)
+            total = math.prod(self.shape)
+            if sizes.count(-1) > 1 or known == 0 or total % known:
+                raise ShapeError(
+                    f"shape {self.shape} cannot be reshaped to {sizes}.",
+                    "At most one size may be -1, and the others must divide the elements.",
+                )
+            sizes = tuple(total // known if n == -1 else n for n in sizes)
+        with source_scope(label="reshape"):
+            return self if sizes == self.shape else self._view(Op.RESHAPE, shape=sizes)  # type: ignore
+
+    view = reshape
+
+    def permute(self, *dims: Any) -> Tensor:
+        """Axes in another order."""
+        rank = len(self.shape)
+        axes = tuple(normal_axis(d, rank) for d in as_sizes(dims))
+        with source_scope(label="permute"):
+            return self._view(Op.PERMUTE, axes=axes)
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """Two axes exchanged."""
+        rank = len(self.shape)
+        axes = list(range(rank))
+        a, b = normal_axis(dim0, rank), normal_axis(dim1, rank)
+        if rank:
+            axes[a], axes[b] = axes[b], axes[a]
+        return self.permute(axes) if rank else self  # type: ignore[return-value]
+
+    def t(self) -> Tensor:
+        """A matrix transposed; fewer axes as they are."""
+        if len(self.shape) > 2:
+            raise ShapeError(f"t() of shape {self.shape}.", "Use .transpose(dim0, dim1).")
+        return self.transpose(0, 1) if len(self.shape) == 2 else self  # type: ignore[return-value]
+
+    @property
+    def T(self) -> Tensor:
+        """All axes reversed."""
+        return self.permute(tuple(reversed(range(len(self.shape)))))
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged."""
+        return self.transpose(-2, -1)
+
+    def expand(self, *sizes: Any) -> Tensor:
+        """Axes of size 1 repeated; -1 keeps a size, new axes come first."""
+        wanted = as_sizes(sizes)
+        lead = len(wanted) - len(self.shape)
+        shape = tuple(
+            self.shape[a - lead] if n == -1 and a >= lead else n for a, n in enumerate(wanted)
+        )
+        with source_scope(label="expand"):
+            return self if shape == self.shape else self._view(Op.EXPAND, shape=shape)  # type: ignore
+
+    def expand_as(self, other: Tensor) -> Tensor:
+        return self.expand(other.shape)
+
+    def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
+        """Without axes of size 1 (of those named)."""
+        axes = normal_axes(dim, len(self.shape))
+        return self.reshape(
+            tuple(n for a, n in enumerate(self.shape) if n != 1 or a not in axes)
+        )
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        """With a new axis of size 1 at `dim`."""
+        axis = normal_axis(dim, len(self.shape) + 1)
+        return self.reshape((*self.shape[:axis], 1, *self.shape[axis:]))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """Axes from start_dim to end_dim, both included, made one."""
+        rank = len(self.shape)
+        if not rank:
+            return self.reshape(1)
+        first, last = normal_axis(start_dim, rank), normal_axis(end_dim, rank)
+        if first > last:
+            raise ShapeError(f"flatten from axis {first} to {last}.", "start_dim comes first.")
+        middle = math.prod(self.shape[first : last + 1])
+        return self.reshape((*self.shape[:first], middle, *self.shape[last + 1 :]))
+
+    def flip(self, *dims: Any) -> Tensor:
+        """Axes in reverse."""
+        axes = normal_axes(as_sizes(dims), len(self.shape))
+        with source_scope(label="flip"):
+            return self._apply(Op.FLIP, axes=axes)
+
+    def narrow(self, dim: int, start: int, length: int) -> Tensor:
+        """`length` elements of an axis from `start`."""
+        axis = normal_axis(dim, len(self.shape))
+        n = self.shape[axis]
+        begin = start + n if start < 0 else start
+        if not (0 <= begin <= n and 0 <= length <= n - begin):
+            raise ShapeError(f"narrow to {length} from {start} of an axis of size {n}.")
+        return self._slice({axis: (begin, begin + length, 1)})
+
+    def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor:
+        start = tuple(ranges.get(a, (0, n, 1))[0] for a, n in enumerate(self.shape))
+        stop = tuple(ranges.get(a, (0, n, 1))[1] for a, n in enumerate(self.shape))
+        step = tuple(ranges.get(a, (0, n, 1))[2] for a, n in enumerate(self.shape))
+        with source_scope(label="slice"):
+            return self._view(Op.SLICE, start=start, stop=stop, step=step)
+
+    def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+        """Pieces of an axis, of one size (the last may be smaller) or of given sizes."""
+        axis = normal_axis(dim, len(self.shape))
+        n = self.shape[axis]
+        if isinstance(split_size, int):
+            if split_size <= 0:
+                raise ShapeError(f"split into pieces of {split_size}.", "The size is positive.")
+            sizes = [min(split_size, n - a) for a in range(0, n, split_size)] or [0]
+        else:
+            sizes = list(split_size)
+            if sum(sizes) != n:
+                raise ShapeError(f"split sizes {sizes} do not add up to {n}.")
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        return tuple(self.narrow(axis, a, size) for a, size in zip(starts, sizes))
+
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+        """At most `chunks` pieces of an axis, of equal size but for the last."""
+        n = self.shape[normal_axis(dim, len(self.shape))]
+        return self.split(max(-(-n // chunks), 1), dim)
+
+    def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
+        """The slices along an axis, without it."""
+        axis = normal_axis(dim, len(self.shape))
+        return tuple(self.narrow(axis, i, 1).squeeze(axis) for i in range(self.shape[axis]))
+
+    def _pad_zero(self, low: Sequence[int], high: Sequence[int]) -> Tensor:
+        """Zeros before and after each axis."""
+        with source_scope(label="pad"):
+            return self._apply(Op.PAD, low=tuple(low), high=tuple(high))
+
+    def _window(self, axis: int, size: int, stride: int, dilation: int) -> Tensor:
+        """Overlapping windows of an axis; the position in the window becomes the last axis."""
+        with source_scope(label="unfold"):
+            return self._apply(
+                Op.WINDOW, axis=axis, size=size, stride=stride, dilation=dilation
+            )
+
+    def unfold(self, dimension: int, size: int, step: int) -> Tensor:
+        """Windows of `size` elements, `step` apart, as the last axis."""
+        return self._window(normal_axis(dimension, len(self.shape)), size, step, 1)

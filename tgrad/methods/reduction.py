@@ -1,0 +1,206 @@
+"""Reductions of Tensor, in PyTorch's names and meanings.
+
+In: a tensor and axes. Out: lazy tensors. Invariant: integers sum in int64, float16 and bfloat16 in
+float32; everything here is written with four ops: sum, product, maximum, minimum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.errors import ShapeError
+from tgrad.graph.node import source_scope
+from tgrad.graph.op import Op
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+Dim = int | Sequence[int] | None
+
+
+class ValuesIndices(NamedTuple):
+    """Result of max and min over one axis."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def normal_axes(dim: Dim, rank: int) -> tuple[int, ...]:
+    """Axes counted from the front, sorted; all of them for None.
+
+    Raises:
+        ShapeError: an axis is out of range or stands twice.
+    """
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        return tuple(range(rank))
+    given = (dim,) if isinstance(dim, int) else tuple(dim)
+    axes = tuple(normal_axis(d, rank) for d in given)
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"axis stands twice in dim={dim}.")
+    return tuple(sorted(axes))
+
+
+def normal_axis(dim: int, rank: int) -> int:
+    """The axis counted from the front.
+
+    Raises:
+        ShapeError: it is out of range.
+    """
+    limit = max(rank, 1)
+    if not -limit <= dim < limit:
+        raise ShapeError(
+            f"dim={dim} of a tensor with {rank} axes.", f"Use {-limit} to {limit - 1}."
+        )
+    return dim % limit
+
+
+class ReductionMethods:
+    """Methods that remove axes."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
+        def to(self, *args: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+
+        @property
+        def dtype(self) -> DType: ...
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+    def _reduce(self, op: Op, dim: Dim, keepdim: bool, label: str = "") -> Tensor:
+        axes = normal_axes(dim, len(self.shape))
+        with source_scope(label=label or op.value.removeprefix("reduce_")):
+            result = self._apply(op, axes=axes) if self.shape else self
+            if keepdim:
+                shape = tuple(1 if a in axes else n for a, n in enumerate(self.shape))
+                result = result._apply(Op.RESHAPE, shape=shape)
+            return result  # type: ignore[return-value]
+
+    def _count(self, dim: Dim) -> int:
+        return math.prod(self.shape[a] for a in normal_axes(dim, len(self.shape))) if self.shape else 1
+
+    def sum(self, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+        """Sum over axes; integers and bools sum in int64."""
+        x = self.to(dtype or (self.dtype if self.dtype.is_float else dt.int64))
+        return x._reduce(Op.REDUCE_SUM, dim, keepdim)
+
+    def prod(self, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+        """Product over axes; integers and bools in int64."""
+        x = self.to(dtype or (self.dtype if self.dtype.is_float else dt.int64))
+        return x._reduce(Op.REDUCE_PROD, dim, keepdim)
+
+    def mean(self, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+        """Sum divided by the number of elements.
+
+        Raises:
+            DTypeError: the dtype is not floating point.
+        """
+        from tgrad.errors import DTypeError
+
+        x = self.to(dtype) if dtype is not None else self
+        if not x.dtype.is_float:
+            raise DTypeError(
+                f"mean of a {x.dtype.name} tensor.", "Convert it with .float() or pass dtype=."
+            )
+        with source_scope(label="mean"):
+            count = self._count(dim)
+            scale = 1.0 / count if count else math.nan
+            if x.dtype.itemsize == 8:
+                return x._reduce(Op.REDUCE_SUM, dim, keepdim, "mean") / float(count)
+            total = x.to(x.dtype.accumulator)._reduce(Op.REDUCE_SUM, dim, keepdim, "mean")
+            return (total * scale).to(x.dtype)
+
+    def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        """Largest element over axes; NaN if one is NaN."""
+        return self._reduce(Op.REDUCE_MAX, dim, keepdim)
+
+    def amin(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        """Smallest element over axes; NaN if one is NaN."""
+        return self._reduce(Op.REDUCE_MIN, dim, keepdim)
+
+    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """Largest element; over one axis with its first index."""
+        if dim is None:
+            return self.amax()
+        return ValuesIndices(self.amax(dim, keepdim), self.argmax(dim, keepdim))
+
+    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """Smallest element; over one axis with its first index."""
+        if dim is None:
+            return self.amin()
+        return ValuesIndices(self.amin(dim, keepdim), self.argmin(dim, keepdim))
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """Index (int64) of the first largest element; of the first NaN if there is one."""
+        return self._arg(Op.REDUCE_MAX, dim, keepdim, "argmax")
+
+    def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """Index (int64) of the first smallest element; of the first NaN if there is one."""
+        return self._arg(Op.REDUCE_MIN, dim, keepdim, "argmin")
+
+    def _arg(self, op: Op, dim: int | None, keepdim: bool, label: str) -> Tensor:
+        from tgrad.graph.node import make
+        from tgrad.tensor import Tensor
+
+        with source_scope(label=label):
+            x: Any = self
+            if dim is None:
+                flat = x._apply(Op.RESHAPE, shape=(math.prod(self.shape),))
+                index = flat._arg(op, 0, False, label)
+                return index._apply(Op.RESHAPE, shape=(1,) * len(self.shape)) if keepdim else index
+            axis = normal_axis(dim, len(self.shape))
+            if not self.shape:
+                return x._constant(0, dt.int64)
+            x = x.detach()
+            best = x._reduce(op, axis, True)._apply(Op.EXPAND, shape=self.shape)
+            hit = (x == best) | (x != x) if self.dtype.is_float else x == best
+            node = make(Op.IOTA, shape=self.shape, axis=axis, dtype=dt.int64)
+            place = Tensor._of(node, x.device)
+            return place.where(hit, self.shape[axis])._reduce(Op.REDUCE_MIN, axis, keepdim)
+
+    def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        """Whether one element is not zero."""
+        return self.to(dt.bool_)._reduce(Op.REDUCE_MAX, dim, keepdim, "any")
+
+    def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        """Whether all elements are not zero."""
+        return self.to(dt.bool_)._reduce(Op.REDUCE_MIN, dim, keepdim, "all")
+
+    def var_mean(
+        self, dim: Dim = None, *, correction: int = 1, keepdim: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Variance with `correction` degrees of freedom taken off, and mean."""
+        with source_scope(label="var_mean"):
+            x = self.to(self.dtype.accumulator)
+            mean = x.mean(dim, keepdim=True)
+            centred = x - mean
+            divisor = max(self._count(dim) - correction, 0)
+            scale = 1.0 / divisor if divisor else math.inf
+            total = (centred * centred)._reduce(Op.REDUCE_SUM, dim, keepdim, "var")
+            kept = mean if keepdim else mean._apply(Op.RESHAPE, shape=total.shape)
+            return (total * scale).to(self.dtype), kept.to(self.dtype)
+
+    def var(self, dim: Dim = None, *, correction: int = 1, keepdim: bool = False) -> Tensor:
+        """Variance with `correction` degrees of freedom taken off."""
+        return self.var_mean(dim, correction=correction, keepdim=keepdim)[0]
+
+    def std(self, dim: Dim = None, *, correction: int = 1, keepdim: bool = False) -> Tensor:
+        """Square root of the variance."""
+        return self.var(dim, correction=correction, keepdim=keepdim).sqrt()
+
+    def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
+        """log(sum(exp(x))), without overflow."""
+        with source_scope(label="logsumexp"):
+            top = self.detach().amax(dim, keepdim=True)  # type: ignore[attr-defined]
+            top = top.where(top.isfinite(), 0.0)
+            result = (self - top).exp().sum(dim, keepdim=True).log() + top
+            axes = normal_axes(dim, len(self.shape))
+            shape = tuple(n for a, n in enumerate(self.shape) if a not in axes)
+            return result if keepdim else result._apply(Op.RESHAPE, shape=shape)

@@ -1,0 +1,1 @@
+"""The runtime: plans, memory, devices. Knows compiled kernels, never how they were made."""

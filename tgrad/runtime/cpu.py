@@ -1,0 +1,92 @@
+"""The device "cpu": generated C on host memory (and the memory of the device "numpy").
+
+In: compiled C functions. Out: results in NumPy memory. Invariant: memory is 256-byte aligned; freed
+memory is kept by size and reused, because fresh pages cost more than most kernels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.kernel.ir import Artifact
+
+ALIGNMENT = 256
+KEPT_BYTES = 1 << 30
+"""Freed bytes that are kept for reuse."""
+
+
+class _Pool:
+    """Freed blocks by size."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[np.ndarray]] = defaultdict(list)
+        self.kept = 0
+
+    def take(self, nbytes: int) -> np.ndarray:
+        blocks = self.blocks.get(nbytes)
+        if blocks:
+            self.kept -= nbytes
+            return blocks.pop()
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        shift = -raw.ctypes.data % ALIGNMENT
+        return raw[shift : shift + nbytes]
+
+    def give(self, block: np.ndarray) -> None:
+        if self.kept + block.nbytes <= KEPT_BYTES:
+            self.kept += block.nbytes
+            self.blocks[block.nbytes].append(block)
+
+
+_pool = _Pool()
+
+
+class HostMemory:
+    """A block of host memory; goes back to the pool with its last reference."""
+
+    __slots__ = ("block", "address", "owner")
+
+    def __init__(self, block: np.ndarray, owner: HostMemory | None):
+        self.block, self.owner = block, owner
+        self.address = block.ctypes.data
+
+    def __del__(self) -> None:
+        if self.owner is None and _pool is not None:
+            _pool.give(self.block)
+
+
+class CpuRuntime:
+    """Host memory and C functions `void kernel(char *const *slots)`."""
+
+    def __init__(self, device: Device):
+        self.device = device
+
+    def allocate(self, nbytes: int) -> HostMemory:
+        return HostMemory(_pool.take(max(nbytes, 1)), None)
+
+    def view(self, memory: HostMemory, offset: int, nbytes: int) -> HostMemory:
+        return HostMemory(memory.block[offset : offset + nbytes], memory)
+
+    def write(self, memory: HostMemory, array: np.ndarray) -> None:
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        memory.block[: data.nbytes] = data
+
+    def read(self, memory: HostMemory, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
+        size = 1
+        for n in shape:
+            size *= n
+        data = memory.block[: size * dtype.itemsize].copy()
+        return data.view(dtype.numpy).reshape(shape)
+
+    def launch(self, artifact: Artifact, memories: Sequence[HostMemory]) -> None:
+        entry = cast(Callable[[object], None], artifact.entry)
+        entry((ctypes.c_void_p * len(memories))(*[m.address for m in memories]))
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: launches return when they are done."""

@@ -1,0 +1,98 @@
+"""What a device must do, and the devices of this process.
+
+In: a Device. Out: its Runtime. Invariant: one Runtime a device; loading one imports what it needs
+(torch for cuda) and nothing else does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.kernel.ir import Artifact
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a device has done so far in this process."""
+
+    launches: int = 0
+    plans: int = 0
+    arena_bytes: int = 0
+    output_bytes: int = 0
+
+
+class Runtime(Protocol):
+    """One device. `Memory` is whatever the device calls a piece of its memory."""
+
+    device: Device
+
+    def allocate(self, nbytes: int) -> Any:
+        """Uninitialised memory, aligned to 256 bytes, freed with its last reference."""
+
+    def view(self, memory: Any, offset: int, nbytes: int) -> Any:
+        """A part of some memory; keeps the whole alive."""
+
+    def write(self, memory: Any, array: np.ndarray) -> None:
+        """Copy a contiguous host array to the start of the memory."""
+
+    def read(self, memory: Any, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
+        """Copy to a new host array; waits for the kernels that write it."""
+
+    def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
+        """Start a compiled kernel on memories in the order of its slots."""
+
+    def synchronize(self) -> None:
+        """Wait until all launches are done."""
+
+
+_CLASSES: dict[str, tuple[str, str]] = {
+    "cpu": ("tgrad.runtime.cpu", "CpuRuntime"),
+    "numpy": ("tgrad.runtime.cpu", "CpuRuntime"),
+    "interpret": ("tgrad.runtime.interpret", "InterpretRuntime"),
+    "cuda": ("tgrad.runtime.cuda", "CudaRuntime"),
+}
+
+_open: dict[Device, Runtime] = {}
+_counters: dict[Device, Counters] = {}
+_arenas: dict[Device, tuple[int, Any]] = {}
+_lock = threading.RLock()
+
+
+def open_device(device: Device) -> Runtime:
+    """The runtime of a device, opened on first use.
+
+    Raises:
+        DeviceError: the device is not there, or its packages are not installed.
+    """
+    with _lock:
+        if device not in _open:
+            module, name = _CLASSES[device.type]
+            make: Callable[[Device], Runtime] = getattr(import_module(module), name)
+            _open[device] = make(device)
+        return _open[device]
+
+
+def counters(device: Device) -> Counters:
+    """The device's counters; tests compare them with what plans predict."""
+    return _counters.setdefault(device, Counters())
+
+
+def arena(device: Device, nbytes: int) -> Any:
+    """The device's arena, grown to at least `nbytes`. Plans run one after the other, so they
+    share it, and its pages are touched once and kept."""
+    with _lock:
+        size, memory = _arenas.get(device, (0, None))
+        if size < nbytes:
+            memory = None
+            _arenas.pop(device, None)
+            memory = open_device(device).allocate(nbytes)
+            _arenas[device] = (nbytes, memory)
+        return memory

@@ -1,0 +1,210 @@
+"""Plans: what runs, in which order, in which memory; known before it runs.
+
+In: kernels with the buffers of their slots. Out: a frozen Plan. Invariant: launches, FLOPs, bytes
+and peak memory are numbers of the plan, and running it does exactly that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.fusion.region import Region
+from tgrad.kernel.ir import Artifact, Config
+
+
+@dataclass(frozen=True, slots=True)
+class BufferRef:
+    """A buffer of a plan: `kind` is "input", "output" or "temp", `number` counts within it."""
+
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSpec:
+    """Type and place of a buffer; `offset` is into the arena, for temporaries."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    nbytes: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """A generated kernel of a plan.
+
+    Attributes:
+        name: identifier, after what it computes.
+        source: generated source text.
+        line: the user's line, as "file.py:12".
+        domain: iteration domain, as "512 x 32 x 576".
+        flops, bytes: of one launch.
+        reasons: why it is not one with each neighbour.
+        config: tiles and launch options, with their origin.
+        region: what it computes, as data.
+    """
+
+    name: str
+    source: str
+    line: str
+    domain: str
+    flops: int
+    bytes: int
+    reasons: tuple[str, ...]
+    config: Config | None
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One launch: the kernel's number and the buffers of its slots."""
+
+    kernel: int
+    buffers: tuple[BufferRef, ...]
+
+
+HostFunction = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered steps over one arena.
+
+    Attributes:
+        device: where it runs.
+        kernels: one entry per step, in order.
+        steps: launches, in order.
+        inputs, outputs, temps: the buffers.
+        arena_bytes: size of the arena that the temporaries share.
+        host: for the device "numpy": the whole graph as one host function, instead of steps.
+    """
+
+    device: Device
+    kernels: tuple[KernelInfo, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[BufferSpec, ...]
+    outputs: tuple[BufferSpec, ...]
+    temps: tuple[BufferSpec, ...]
+    arena_bytes: int
+    compile: Callable[[], tuple[Artifact, ...]]
+    host: HostFunction | None = None
+
+    @cached_property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Compiled kernels, one a step; compiled on first use."""
+        return self.compile()
+
+    @property
+    def launches(self) -> int:
+        """Number of kernel launches of one run."""
+        return len(self.steps)
+
+    @property
+    def flops(self) -> int:
+        return sum(k.flops for k in self.kernels)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the kernels must move at least."""
+        return sum(k.bytes for k in self.kernels)
+
+    @property
+    def output_bytes(self) -> int:
+        return sum(b.nbytes for b in self.outputs)
+
+    @property
+    def input_bytes(self) -> int:
+        return sum(b.nbytes for b in self.inputs)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes that one run allocates: the arena and the outputs. Inputs exist before."""
+        return self.arena_bytes + self.output_bytes
+
+    def explain(self) -> str:
+        """A table with a row a kernel, and totals."""
+        header = ("kernel", "line", "domain", "FLOPs", "bytes")
+        rows = [
+            (k.name, k.line, k.domain, f"{k.flops:,}", f"{k.bytes:,}") for k in self.kernels
+        ]
+        rows.append(("total", "", f"{self.launches} launches", f"{self.flops:,}", f"{self.bytes:,}"))
+        widths = [max(len(r[c]) for r in (header, *rows)) for c in range(len(header))]
+        lines = []
+        for number, row in enumerate((header, *rows)):
+            cells = [
+                cell.rjust(w) if c > 2 else cell.ljust(w)
+                for c, (cell, w) in enumerate(zip(row, widths))
+            ]
+            lines.append("  ".join(cells).rstrip())
+            if 0 < number <= len(self.kernels):
+                lines += [f"    {reason}" for reason in self.kernels[number - 1].reasons]
+        lines.append(
+            f"peak memory {self.peak_bytes:,} bytes: arena {self.arena_bytes:,}, outputs "
+            f"{self.output_bytes:,} (and inputs {self.input_bytes:,})"
+        )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "device": str(self.device),
+            "launches": self.launches,
+            "flops": self.flops,
+            "bytes": self.bytes,
+            "peak_bytes": self.peak_bytes,
+            "arena_bytes": self.arena_bytes,
+            "output_bytes": self.output_bytes,
+            "input_bytes": self.input_bytes,
+            "kernels": [
+                {
+                    "name": k.name,
+                    "line": k.line,
+                    "domain": k.domain,
+                    "flops": k.flops,
+                    "bytes": k.bytes,
+                    "reasons": list(k.reasons),
+                    "origin": k.config.origin if k.config else None,
+                    "source": k.source,
+                }
+                for k in self.kernels
+            ],
+        }
+
+
+_recorders = threading.local()
+
+
+@contextmanager
+def record_plans() -> Iterator[list[Plan]]:
+    """Collect every plan that this thread makes inside the block.
+
+    >>> with record_plans() as plans:
+    ...     pass
+    >>> plans
+    []
+    """
+    stack: list[list[Plan]] = _recorders.__dict__.setdefault("stack", [])
+    stack.append([])
+    try:
+        yield stack[-1]
+    finally:
+        stack.pop()
+
+
+def announce_plan(plan: Plan) -> None:
+    """Tell the recorders of this thread about a new plan."""
+    for plans in _recorders.__dict__.get("stack", []):
+        plans.append(plan)

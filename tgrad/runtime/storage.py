@@ -1,0 +1,36 @@
+"""Storage: the memory behind a realised tensor.
+
+In: a device, dtype, shape. Out: an object with identity that a BUFFER node refers to. Invariant:
+row-major and contiguous; never written after a graph has read it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.runtime.device import open_device
+
+
+class Storage:
+    """Elements in the memory of a device."""
+
+    __slots__ = ("device", "dtype", "shape", "memory", "__weakref__")
+
+    def __init__(self, device: Device, dtype: DType, shape: tuple[int, ...], memory: Any):
+        self.device, self.dtype, self.shape, self.memory = device, dtype, shape, memory
+
+    def numpy(self) -> np.ndarray:
+        """A copy on the host."""
+        return open_device(self.device).read(self.memory, self.dtype, self.shape)
+
+
+def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:
+    """A copy of a host array in the memory of a device."""
+    runtime = open_device(device)
+    memory = runtime.allocate(array.nbytes)
+    runtime.write(memory, array)
+    return Storage(device, dtype, array.shape, memory)

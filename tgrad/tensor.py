@@ -1,0 +1,766 @@
+"""Tensor: Python calls in, graph nodes out.
+
+In: PyTorch's calls. Out: lazy graph, and values when they are asked for. Invariant: a call computes
+nothing; reading a value (`item`, `numpy`, printing) or an optimizer's step runs everything that is
+pending as one plan. In-place methods rebind the tensor to new graph, they never change a Node.
+
+How gradients find their way. A tensor that requires a gradient carries a mark in the graph: a
+`custom_vjp` node, an identity that fusion never sees.
+    leaf       mark "leaf" with a token of its own, so equal parameters stay apart
+    realised   mark "realised" over its buffer, passing the gradient on to the history
+    detached   mark "detach", which passes nothing on
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+import numpy as np
+
+from tgrad import dtype as dt
+from tgrad import pipeline
+from tgrad.autodiff.backward import gradients, register_vjp
+from tgrad.device import Device, as_device
+from tgrad.dtype import DType, as_dtype
+from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError, UnsupportedError
+from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.op import Op
+from tgrad.methods.contraction import ContractionMethods
+from tgrad.methods.elementwise import ElementwiseMethods
+from tgrad.methods.indexing import IndexingMethods
+from tgrad.methods.movement import MovementMethods
+from tgrad.methods.reduction import ReductionMethods
+from tgrad.pipeline import Storage, upload
+from tgrad.settings import settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Number = bool | int | float
+
+_mode = threading.local()
+_tokens = itertools.count()
+_leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+_pending: dict[int, Any] = {}
+
+
+def labelled(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: graph made inside belongs to the user's line and carries this name, so kernels
+    and errors are named after what the user called."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with source_scope(label=name):
+                return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+# -- gradient mode ------------------------------------------------------------------------------
+
+
+def is_grad_enabled() -> bool:
+    """Whether new results may require gradients."""
+    return getattr(_mode, "enabled", True)
+
+
+class set_grad_enabled:
+    """Context manager and decorator that switches gradients on or off, as torch's."""
+
+    def __init__(self, mode: bool):
+        self.mode = mode
+        self.previous: list[bool] = []
+
+    def __enter__(self) -> None:
+        self.previous.append(is_grad_enabled())
+        _mode.enabled = self.mode
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.enabled = self.previous.pop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with type(self)(self.mode):
+                return function(*args, **kwargs)
+
+        return call
+
+
+class no_grad(set_grad_enabled):
+    """Results inside do not require gradients.
+
+    >>> import tgrad
+    >>> w = tgrad.ones(2, requires_grad=True)
+    >>> with tgrad.no_grad():
+    ...     (w * 2).requires_grad
+    False
+    """
+
+    def __init__(self, mode: bool = False):
+        super().__init__(mode)
+
+
+class enable_grad(set_grad_enabled):
+    """Results inside require gradients again."""
+
+    def __init__(self, mode: bool = True):
+        super().__init__(mode)
+
+
+@register_vjp("leaf")
+def _leaf_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> Sequence[Node | None]:
+    """A leaf has no history."""
+    return ()
+
+
+@register_vjp("realised")
+def _realised_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> Sequence[Node | None]:
+    """The gradient of a stored value is that of its history."""
+    return (g,)
+
+
+def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
+    """Decorator: the VJP of a composite, written with Tensors.
+
+    The rule is called as `rule(g, result, *arguments, *params)` and returns one gradient, or None,
+    for each argument. Use `with_vjp` to mark results.
+    """
+
+    def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
+        @register_vjp(name)
+        def on_nodes(
+            g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+        ) -> Sequence[Node | None]:
+            device = as_device(settings.device) if g.device is None else g.device
+            tensors = [Tensor._of(n, n.device or device) for n in (g, result, *arguments)]
+            return [None if t is None else t._node for t in rule(*tensors, *params)]
+
+    return register
+
+
+def with_vjp(name: str, result: Tensor, *arguments: Tensor, params: tuple[Any, ...] = ()) -> Tensor:
+    """`result`, differentiated with respect to `arguments` by the rule `name`."""
+    nodes = [a._node for a in arguments]
+    node = make(Op.CUSTOM_VJP, result._node, *nodes, rule=name, params=params)
+    return Tensor._result(node, result.device, (result, *arguments))
+
+
+# -- the tensor ---------------------------------------------------------------------------------
+
+
+class Tensor(
+    ElementwiseMethods, ReductionMethods, MovementMethods, ContractionMethods, IndexingMethods
+):
+    """An array that is computed when its values are needed.
+
+    Args:
+        data: numbers, nested sequences or a NumPy array.
+        dtype: element type; by default that of the data, float32 for Python floats.
+        device: where it lives; by default TGRAD_DEVICE, else "cpu".
+        requires_grad: whether `backward` fills `grad`.
+
+    >>> import tgrad
+    >>> (tgrad.Tensor([1.0, 2.0]) + 1).numpy()
+    array([2., 3.], dtype=float32)
+    """
+
+    __slots__ = (
+        "_node", "_storage", "_device", "_requires_grad", "_token", "_base", "_views", "grad",
+        "__weakref__",
+    )  # fmt: skip
+    _node: Node
+    _storage: Storage | None
+    _device: Device
+    _requires_grad: bool
+    _token: int | None
+    _base: Tensor | None
+    _views: WeakSet[Tensor] | None
+    grad: Tensor | None
+    __array_priority__ = 1000
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        dtype: DType | None = None,
+        device: str | Device | None = None,
+        requires_grad: bool = False,
+    ):
+        made = tensor(data, dtype=dtype, device=device)
+        self._set(made._node, made._device, made._storage)
+        if requires_grad:
+            self.requires_grad_()
+
+    def _set(self, node: Node, device: Device, storage: Storage | None = None) -> None:
+        self._node, self._device, self._storage = node, device, storage
+        self._requires_grad, self._token = False, None
+        self._base = self._views = self.grad = None
+
+    @staticmethod
+    def _of(node: Node, device: Device, storage: Storage | None = None) -> Tensor:
+        t = Tensor.__new__(Tensor)
+        t._set(node, device, storage)
+        return t
+
+    @staticmethod
+    def _result(node: Node, device: Device, operands: Sequence[Tensor]) -> Tensor:
+        """A computed tensor: requires a gradient if an operand does."""
+        wanted = node.dtype.is_float and any(t._requires_grad for t in operands)
+        if wanted and not is_grad_enabled():
+            node, wanted = _detached(node), False
+        t = Tensor._of(node, device)
+        t._requires_grad = wanted
+        return t
+
+    def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor:
+        """The op on this tensor and others, dtypes and shapes already fitting."""
+        for t in others:
+            if t._device != self._device:
+                raise DeviceError(
+                    f"{op} of tensors on different devices: {self._device} and {t._device}.",
+                    "Move one of them with .to(device).",
+                )
+        node = make(op, self._node, *(t._node for t in others), **attrs)
+        return Tensor._result(node, self._device, (self, *others))
+
+    def _view(self, op: Op, **attrs: Any) -> Tensor:
+        """A movement of this tensor, which PyTorch calls a view of it."""
+        view = self._apply(op, **attrs)
+        view._base = self if self._base is None else self._base
+        if view._base._views is None:
+            view._base._views = WeakSet()
+        view._base._views.add(view)
+        return view
+
+    def _constant(self, value: Number, dtype: DType) -> Tensor:
+        """A number on this tensor's device."""
+        return Tensor._of(make(Op.CONST, value=_python_number(value, dtype), dtype=dtype), self._device)
+
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._node.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self._node.dtype
+
+    @property
+    def device(self) -> Device:
+        return self._device
+
+    @property
+    def ndim(self) -> int:
+        return len(self._node.shape)
+
+    def dim(self) -> int:
+        """Number of axes."""
+        return len(self._node.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one axis."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self._node.size
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.is_float
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was not computed from tensors that require gradients."""
+        return not self._requires_grad or self._token is not None
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("len() of a tensor with no axes.", "Use .numel() for its elements.")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
+        parts = [body]
+        if self.dtype not in (dt.float32, dt.int64, dt.bool_):
+            parts.append(f"dtype={self.dtype}")
+        if self._device.type != "cpu":
+            parts.append(f"device='{self._device}'")
+        if self._requires_grad:
+            parts.append("requires_grad=True")
+        return f"tensor({', '.join(parts)})"
+
+    # -- values ---------------------------------------------------------------------------------
+
+    def realize(self) -> Tensor:
+        """Compute the values now, with everything else that is pending on this device."""
+        if self._storage is None:
+            realize_tensors([self])
+        return self
+
+    def _store(self, storage: Storage) -> None:
+        history = self._node
+        self._storage = storage
+        buffer = make(Op.BUFFER, storage=storage)
+        if self._token is not None:
+            self._node = make(Op.CUSTOM_VJP, buffer, rule="leaf", params=(self._token,))
+        elif self._requires_grad:
+            self._node = make(Op.CUSTOM_VJP, buffer, history, rule="realised", params=())
+        else:
+            self._node = buffer
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values on the host.
+
+        Returns:
+            An array of the same shape and dtype (bfloat16 as ml_dtypes.bfloat16).
+        """
+        self.realize()
+        assert self._storage is not None
+        return self._storage.numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def item(self) -> Number:
+        """The only element, as a Python number.
+
+        Raises:
+            ShapeError: there is not exactly one element.
+        """
+        if self.numel() != 1:
+            raise ShapeError(
+                f"item() of a tensor with {self.numel()} elements, shape {self.shape}.",
+                "Reduce it first, or use .numpy().",
+            )
+        number = self.numpy().reshape(-1)[0]
+        return float(number) if self.dtype.is_float else number.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self.numpy().tolist()
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if not self.dtype.is_int:
+            raise DTypeError(f"a {self.dtype.name} tensor is not an index.", "Use .long().")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.numel() == 1 and spec else str(self)
+
+    # -- gradients ------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Make it a leaf that `backward` fills `grad` of, or not.
+
+        Raises:
+            GradientError: its dtype has no gradients, or it was computed from others.
+        """
+        if requires_grad and not self.dtype.is_float:
+            raise GradientError(
+                f"a {self.dtype.name} tensor cannot require a gradient.",
+                "Only floating-point tensors can; convert it with .float().",
+            )
+        if requires_grad == self._requires_grad:
+            return self
+        if self._requires_grad and self._token is None:
+            raise GradientError(
+                "requires_grad of a computed tensor cannot be switched off.", "Use .detach()."
+            )
+        self._requires_grad = requires_grad
+        value = self._node.inputs[0] if self._token is not None else self._node
+        self._token = next(_tokens) if requires_grad else None
+        self._rebind(value, self._storage)
+        return self
+
+    def _rebind(self, value: Node, storage: Storage | None) -> None:
+        """Give a leaf a new value."""
+        self._storage = storage
+        self._node = value
+        if self._token is not None:
+            _leaves[self._token] = self
+            self._node = make(Op.CUSTOM_VJP, value, rule="leaf", params=(self._token,))
+
+    def detach(self) -> Tensor:
+        """The same values with no history."""
+        value = self._node
+        if self._storage is not None:
+            value = make(Op.BUFFER, storage=self._storage)
+        elif self._requires_grad:
+            value = _detached(value)
+        return Tensor._of(value, self._device, self._storage)
+
+    @property
+    def data(self) -> Tensor:
+        return self.detach()
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Add the gradient of this tensor to `grad` of every leaf that requires one.
+
+        Args:
+            gradient: of this tensor, of its shape; may be left out for a single element.
+            retain_graph: accepted; the graph is always kept until its tensors are gone.
+            create_graph: whether the gradients can be differentiated again.
+
+        Raises:
+            GradientError: nothing requires a gradient, or `gradient` is missing or misshapen.
+        """
+        with source_scope(label="backward"):
+            marks = [n for n in toposort([self._node]) if _is_leaf_mark(n)]
+            found = _gradients(self, gradient, marks)
+            totals: dict[Tensor, Tensor] = {}
+            for mark, g in zip(marks, found):
+                leaf = _leaves.get(mark.attr("params")[0])
+                if g is None or leaf is None:
+                    continue
+                part = _gradient_tensor(g, leaf, create_graph)
+                totals[leaf] = totals[leaf] + part if leaf in totals else part
+            for leaf, total in totals.items():
+                leaf.grad = total if leaf.grad is None else leaf.grad + total
+                mark_pending(leaf.grad)
+        mark_pending(self)
+
+    # -- in place -------------------------------------------------------------------------------
+
+    def _assign(self, value: Tensor) -> Tensor:
+        """Rebind to new values, as in-place methods do.
+
+        Raises:
+            GradientError: it is a leaf that requires a gradient, and gradients are on.
+            UnsupportedError: it is a view or has views, which would have to change with it.
+        """
+        if self._token is not None and is_grad_enabled():
+            raise GradientError(
+                "a leaf that requires a gradient is changed in place.", "Do it under no_grad()."
+            )
+        if self._base is not None or (self._views is not None and len(self._views)):
+            raise UnsupportedError(
+                "an in-place change of a tensor that is a view or has views is not supported.",
+                "Use the function without the underscore, or .clone() first.",
+            )
+        if value.shape != self.shape:
+            raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
+        value = value.to(self.dtype)
+        if self._token is not None:
+            self._rebind(value.detach()._node, value._storage)
+        else:
+            self._node, self._storage = value._node, value._storage
+            self._requires_grad = value._requires_grad
+        if self._storage is None:
+            mark_pending(self)
+        return self
+
+    def copy_(self, src: Tensor) -> Tensor:
+        """Take the values of `src`, broadcast and cast."""
+        return self._assign(src.to(self._device).expand(self.shape))
+
+    def zero_(self) -> Tensor:
+        """Set all elements to zero."""
+        return self.fill_(0)
+
+    def fill_(self, value: Number) -> Tensor:
+        """Set all elements to a number."""
+        return self._assign(self._constant(value, self.dtype).expand(self.shape))
+
+    def add_(self, other: Any, *, alpha: Number = 1) -> Tensor:
+        """self += alpha * other."""
+        return self._assign(self.add(other, alpha=alpha))
+
+    def sub_(self, other: Any, *, alpha: Number = 1) -> Tensor:
+        """self -= alpha * other."""
+        return self._assign(self.sub(other, alpha=alpha))
+
+    def mul_(self, other: Any) -> Tensor:
+        """self *= other."""
+        return self._assign(self * other)
+
+    def div_(self, other: Any) -> Tensor:
+        """self /= other."""
+        return self._assign(self / other)
+
+    __iadd__ = add_
+    __isub__ = sub_
+    __imul__ = mul_
+    __itruediv__ = div_
+
+    # -- dtype and device -----------------------------------------------------------------------
+
+    def to(self, *args: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+        """A copy with another dtype or device; itself where nothing changes.
+
+        Args:
+            args: a dtype, a device, a device and a dtype, or a tensor to be like.
+        """
+        for a in args:
+            if isinstance(a, Tensor):
+                dtype, device = a.dtype, a.device
+            elif isinstance(a, DType):
+                dtype = a
+            else:
+                device = a
+        result = self
+        if dtype is not None and dtype is not self.dtype:
+            result = result._apply(Op.CAST, dtype=as_dtype(dtype))
+        if device is None or as_device(device) == self._device:
+            return result
+        if result._requires_grad and is_grad_enabled() and result._token is None:
+            raise UnsupportedError(
+                "a computed tensor that requires a gradient cannot change device.",
+                "Move the inputs instead.",
+            )
+        target = as_device(device)
+        storage = upload(result.numpy(), result.dtype, target)
+        moved = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
+        return moved.requires_grad_() if result._token is not None else moved
+
+    def _move_(self, device: Device) -> None:
+        """Move a leaf to another device in place, as Module.to does."""
+        if device != self._device:
+            storage = upload(self.numpy(), self.dtype, device)
+            self._device = device
+            self._rebind(make(Op.BUFFER, storage=storage), storage)
+
+    def cpu(self) -> Tensor:
+        return self.to("cpu")
+
+    def cuda(self) -> Tensor:
+        return self.to("cuda")
+
+    def type(self, dtype: DType) -> Tensor:
+        return self.to(as_dtype(dtype))
+
+    def float(self) -> Tensor:
+        return self.to(dt.float32)
+
+    def double(self) -> Tensor:
+        return self.to(dt.float64)
+
+    def half(self) -> Tensor:
+        return self.to(dt.float16)
+
+    def bfloat16(self) -> Tensor:
+        return self.to(dt.bfloat16)
+
+    def long(self) -> Tensor:
+        return self.to(dt.int64)
+
+    def int(self) -> Tensor:
+        return self.to(dt.int32)
+
+    def bool(self) -> Tensor:
+        return self.to(dt.bool_)
+
+
+def _python_number(value: Any, dtype: DType) -> bool | int | float:
+    if dtype.is_bool:
+        return bool(value)
+    return float(value) if dtype.is_float else int(value)
+
+
+def _detached(node: Node) -> Node:
+    return make(Op.CUSTOM_VJP, node, rule="detach", params=())
+
+
+def _is_leaf_mark(node: Node) -> bool:
+    return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
+
+
+def _gradients(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> list[Node | None]:
+    if not output._requires_grad:
+        raise GradientError(
+            "backward() of a tensor that does not require a gradient.",
+            "Nothing it was computed from has requires_grad=True, or it was made under no_grad().",
+        )
+    if gradient is None:
+        if output.numel() != 1:
+            raise GradientError(
+                f"backward() of a tensor of shape {output.shape} needs the gradient of it.",
+                "Call it on a scalar, such as a mean of losses, or pass gradient=.",
+            )
+        gradient = output._constant(1, output.dtype).expand(output.shape)
+    if gradient.shape != output.shape:
+        raise GradientError(
+            f"the gradient has shape {gradient.shape}, the tensor {output.shape}.",
+            "They must be equal.",
+        )
+    return gradients(output._node, gradient.to(output.dtype)._node, wrt)
+
+
+def _gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:
+    g = Tensor._of(node if create_graph else _detached(node), leaf._device)
+    g._requires_grad = create_graph
+    return g
+
+
+def grad(
+    outputs: Tensor,
+    inputs: Sequence[Tensor] | Tensor,
+    grad_outputs: Tensor | None = None,
+    *,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, as torch.autograd.grad.
+
+    Raises:
+        GradientError: an input does not lead to the output and allow_unused is False.
+
+    >>> import tgrad
+    >>> x = tgrad.tensor(3.0, requires_grad=True)
+    >>> (g,) = tgrad.autograd.grad(x * x, x, create_graph=True)
+    >>> tgrad.autograd.grad(g, x)[0].item()
+    2.0
+    """
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    graph = toposort([outputs._node])
+    marks: list[list[Node]] = []
+    for t in wanted:
+        if t._token is not None:
+            marks.append([n for n in graph if _is_leaf_mark(n) and n.attr("params")[0] == t._token])
+        else:
+            marks.append([_history(t._node)])
+    flat = [n for group in marks for n in group]
+    found = dict(zip(flat, _gradients(outputs, grad_outputs, flat)))
+    result: list[Tensor | None] = []
+    for t, group in zip(wanted, marks):
+        total: Tensor | None = None
+        for n in group:
+            g = found[n]
+            if g is not None:
+                part = _gradient_tensor(g, t, create_graph)
+                total = part if total is None else total + part
+        if total is None and not allow_unused:
+            raise GradientError(
+                f"an input of shape {t.shape} was not used to compute the output.",
+                "Pass allow_unused=True to get None for it.",
+            )
+        result.append(total)
+    return tuple(result)
+
+
+def _history(node: Node) -> Node:
+    if node.op is Op.CUSTOM_VJP and node.attr("rule") == "realised":
+        return node.inputs[1]
+    return node
+
+
+# -- running ------------------------------------------------------------------------------------
+
+
+def mark_pending(t: Tensor) -> None:
+    """The tensor's value will be wanted: compute it with whatever is computed next."""
+    import weakref
+
+    if t._storage is None:
+        _pending[id(t)] = weakref.ref(t, lambda _, key=id(t): _pending.pop(key, None))
+
+
+def drop_pending(t: Tensor) -> None:
+    """The tensor's value will be computed only if somebody asks for it."""
+    _pending.pop(id(t), None)
+
+
+def realize_tensors(tensors: Sequence[Tensor]) -> None:
+    """Compute tensors, and all that is pending on their device, as one plan a device."""
+    waiting = [t for t in (ref() for ref in list(_pending.values())) if t is not None]
+    for device in dict.fromkeys(t._device for t in tensors):
+        chosen = [t for t in (*waiting, *tensors) if t._device == device and t._storage is None]
+        chosen = list({id(t): t for t in chosen}.values())
+        if not chosen:
+            continue
+        for t, storage in zip(chosen, pipeline.realize([t._node for t in chosen], device)):
+            t._store(storage)
+            _pending.pop(id(t), None)
+
+
+def realize_pending(device: Device) -> None:
+    """Compute everything that is pending on a device, as an optimizer's step does."""
+    waiting = [t for t in (ref() for ref in list(_pending.values())) if t is not None]
+    realize_tensors([t for t in waiting if t._device == device])
+
+
+# -- making tensors -----------------------------------------------------------------------------
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: str | Device | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor with a copy of `data`, as torch.tensor.
+
+    Args:
+        data: a number, nested sequences, a NumPy array or anything with `__array__`.
+        dtype: by default that of the data; Python floats become float32.
+        device: by default TGRAD_DEVICE, else "cpu".
+        requires_grad: whether it is a leaf that gradients are collected for.
+
+    Raises:
+        DTypeError: the data has no numeric dtype.
+
+    >>> import tgrad
+    >>> tgrad.tensor([[1, 2], [3, 4]]).sum().item()
+    10
+    """
+    target = as_device(settings.device if device is None else device)
+    if isinstance(data, Tensor):
+        copy = data.detach().to(target)
+        copy = copy if dtype is None else copy.to(dtype)
+        return copy.requires_grad_(requires_grad)
+    array = np.asarray(data)
+    if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
+        dtype = dt.float32
+    found = dt.from_numpy(array.dtype) if dtype is None else as_dtype(dtype)
+    array = np.ascontiguousarray(array.astype(found.numpy, copy=False)).reshape(array.shape)
+    storage = upload(array, found, target)
+    result = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
+    return result.requires_grad_() if requires_grad else result
+
+
