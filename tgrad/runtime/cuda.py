@@ -1,0 +1,99 @@
+"""The device `cuda`: compiled Triton kernels on NVIDIA and, through ROCm's torch, AMD GPUs.
+
+In: artifacts whose entry is Triton's CompiledKernel. Out: results in memory of torch's caching
+allocator. Invariant: everything runs on torch's current stream of the device; no kernel is launched
+through Triton's slow path (kernel.run takes 3 to 5 us, a JITFunction call about 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.errors import DeviceError
+from tgrad.kernel.ir import Artifact
+
+Memory = Any
+"""A one-dimensional torch.uint8 tensor on the device."""
+
+
+def _torch() -> Any:
+    """The module torch, with a GPU in sight.
+
+    Raises:
+        DeviceError: torch is missing or sees no GPU.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise DeviceError(
+            "The device cuda needs torch and triton.", "pip install tgrad[cuda]"
+        ) from None
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            "torch sees no GPU.",
+            "Use the device cpu, or run `tgrad doctor` to see what is missing.",
+        )
+    return torch
+
+
+class CudaRuntime:
+    """See runtime/device.py for the protocol."""
+
+    def __init__(self, device: Device = Device("cuda")):  # noqa: B008 - frozen
+        self.torch = _torch()
+        count = self.torch.cuda.device_count()
+        if device.index >= count:
+            raise DeviceError(f"{device} is not there.", f"torch sees {count} GPUs.")
+        self.device = device
+        self.torch_device = self.torch.device("cuda", device.index)
+
+    def allocate(self, nbytes: int) -> Memory:
+        """Uninitialised memory, aligned to 512 bytes by torch's allocator."""
+        return self.torch.empty(nbytes, dtype=self.torch.uint8, device=self.torch_device)
+
+    def view(self, memory: Memory, offset: int, nbytes: int) -> Memory:
+        """Part of a memory, sharing its bytes."""
+        return memory[offset : offset + nbytes]
+
+    def write(self, memory: Memory, array: np.ndarray) -> None:
+        """Copy an array's bytes to the start of a memory, after what is pending on the stream."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        if not data.flags.writeable:
+            data = data.copy()
+        memory[: data.size].copy_(self.torch.from_numpy(data))
+
+    def read(self, memory: Memory, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
+        """A copy of the memory's start as an array; waits for what is pending."""
+        count = int(np.prod(shape, dtype=np.int64))
+        host = memory[: count * dtype.itemsize].cpu().numpy()
+        return host.view(dtype.numpy).reshape(shape)
+
+    def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
+        """Enqueue a kernel on torch's current stream; does not wait."""
+        if artifact.grid == 0:
+            return
+        kernel: Any = artifact.entry
+        with self.torch.cuda.device(self.device.index):
+            stream = self.torch.cuda.current_stream().cuda_stream
+            run = kernel.run  # loads the binary into the current device the first time
+            run(
+                artifact.grid,
+                1,
+                1,
+                stream,
+                kernel.function,
+                kernel.packed_metadata,
+                None,  # launch metadata and hooks: profilers that want them use Triton's own path
+                None,
+                None,
+                *[m.data_ptr() for m in memories],
+            )
+
+    def synchronize(self) -> None:
+        """Wait for everything on the current stream."""
+        self.torch.cuda.current_stream(self.device.index).synchronize()

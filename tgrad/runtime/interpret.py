@@ -1,0 +1,55 @@
+"""The device `interpret`: generated Triton, run by Triton's interpreter on the CPU.
+
+In: artifacts whose entry takes addresses. Out: results in NumPy memory. Invariant: memory is a
+one-dimensional uint8 array aligned to 256 bytes; a view shares it; launches are synchronous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.kernel.ir import Artifact
+
+ALIGNMENT = 256
+
+Memory = np.ndarray
+
+
+class InterpretRuntime:
+    """See runtime/device.py for the protocol."""
+
+    def __init__(self, device: Device = Device("interpret")):  # noqa: B008 - frozen
+        self.device = device
+
+    def allocate(self, nbytes: int) -> Memory:
+        """Uninitialised memory."""
+        raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + nbytes]
+
+    def view(self, memory: Memory, offset: int, nbytes: int) -> Memory:
+        """Part of a memory, sharing its bytes."""
+        return memory[offset : offset + nbytes]
+
+    def write(self, memory: Memory, array: np.ndarray) -> None:
+        """Copy an array's bytes to the start of a memory."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        memory[: data.size] = data
+
+    def read(self, memory: Memory, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
+        """A copy of the memory's start as an array."""
+        count = int(np.prod(shape, dtype=np.int64))
+        return memory[: count * dtype.itemsize].copy().view(dtype.numpy).reshape(shape)
+
+    def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
+        """Run a kernel on one memory per slot."""
+        run = cast(Callable[[list[int]], None], artifact.entry)
+        run([m.ctypes.data for m in memories])
+
+    def synchronize(self) -> None:
+        """Nothing is ever pending."""

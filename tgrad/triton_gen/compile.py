@@ -1,0 +1,199 @@
+"""From generated source to a compiled kernel, with or without a GPU.
+
+In: source text, a Target. Out: Triton's CompiledKernel and its static figures, or a function for
+Triton's interpreter. Invariant: sources lie in the cache directory under a name that their content
+decides, written by rename, so a killed run leaves nothing broken and deleting it is safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+from tgrad.errors import CacheError, CompileError, DeviceError, Source
+from tgrad.fusion.region import Slot
+from tgrad.kernel.ir import Config, StaticFigures
+from tgrad.triton_gen.op_table import POINTER_TYPES
+from tgrad.triton_gen.target import Target
+
+LOCK = RLock()
+"""Held while Triton's language module is in use: its interpreter replaces parts of it."""
+
+MATRIX_INSTRUCTION = re.compile(
+    r"\b(wgmma\.mma_async[\w.]*|tcgen05\.mma[\w.]*|mma\.sync[\w.]*|v_mfma_\w+|v_wmma_\w+)"
+)
+
+
+def import_triton() -> Any:
+    """The module triton.
+
+    Raises:
+        DeviceError: it is not installed.
+    """
+    try:
+        import triton
+    except ImportError:
+        raise DeviceError(
+            "The devices cuda and interpret need triton, which is not installed.",
+            "pip install tgrad[cuda]",
+        ) from None
+    return triton
+
+
+def write_source(source: str, name: str, cache_dir: Path) -> Path:
+    """Keep a generated module in the cache.
+
+    Returns:
+        Its path, `triton/<name>_<hash>.py` under the cache directory.
+
+    Raises:
+        CacheError: the directory cannot be written.
+    """
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    folder = cache_dir / "triton"
+    path = folder / f"{name[:100]}_{digest}.py"
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == source:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".py")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(source)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CacheError(
+            f"The cache directory {cache_dir} cannot be written: {error.strerror or error}.",
+            "Set TGRAD_CACHE_DIR to a directory that you may write to.",
+        ) from None
+    return path
+
+
+def load_module(path: Path, source: str) -> ModuleType:
+    """Execute a generated module (no bytecode file is written)."""
+    module = ModuleType(f"tgrad_{path.stem}")
+    module.__file__ = str(path)
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    return module
+
+
+@contextmanager
+def triton_cache(cache_dir: Path) -> Iterator[None]:
+    """Triton's own cache of compiled kernels inside ours, unless the user has placed it."""
+    knobs = import_triton().knobs
+    if os.environ.get("TRITON_CACHE_DIR"):
+        yield
+        return
+    with LOCK, knobs.cache.scope():
+        knobs.cache.dir = str(cache_dir / "triton" / "compiled")
+        yield
+
+
+def compile_source(
+    name: str,
+    source: str,
+    slots: tuple[Slot, ...],
+    config: Config,
+    target: Target,
+    path: Path,
+    where: Source,
+) -> Any:
+    """Triton's CompiledKernel for a target; no GPU is needed.
+
+    Raises:
+        CompileError: Triton refuses the source; its message is in the error.
+    """
+    triton = import_triton()
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    function = getattr(load_module(path, source), name)
+    attributes: dict[tuple[int], list[list[Any]]] = {}
+    for at, slot in enumerate(slots):
+        attributes[(at,)] = [["tt.divisibility", 16]]
+        if target.backend == "hip" and slot.nbytes < 2**31:
+            attributes[(at,)].append(["tt.pointer_range", 32])
+    signature = {f"{s.name}_ptr": POINTER_TYPES[s.dtype.name] for s in slots}
+    try:
+        return triton.compile(
+            ASTSource(fn=function, signature=signature, constexprs={}, attrs=attributes),
+            target=GPUTarget(target.backend, target.arch, target.warp_size),
+            options={"num_warps": config.num_warps, "num_stages": config.num_stages},
+        )
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompileError(
+            f"Triton does not compile {name} for {target.name}: {lines[-1]}",
+            f"The source is in {path}.",
+            source=where,
+        ) from error
+
+
+def read_figures(compiled: Any, target: Target) -> StaticFigures:
+    """What the compiled kernel says about itself; None where a tool is missing."""
+    asm = compiled.asm
+    text = asm.get("ptx") or asm.get("amdgcn") or ""
+    found = MATRIX_INSTRUCTION.search(text)
+    instruction = found.group(1) if found else None
+    shared = getattr(compiled.metadata, "shared", None)
+    if target.is_nvidia:
+        registers, spills = _nvidia_registers(asm, compiled.metadata)
+    else:
+        registers, spills = _amd_registers(text)
+    return StaticFigures(registers, spills, shared, instruction)
+
+
+def _amd_registers(text: str) -> tuple[int | None, int | None]:
+    counts = {
+        key: int(value)
+        for key, value in re.findall(
+            r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count):\s+(\d+)", text
+        )
+    }
+    if "vgpr_spill_count" not in counts:
+        return counts.get("vgpr_count"), None
+    spills = counts["vgpr_spill_count"] + counts.get("sgpr_spill_count", 0)
+    return counts.get("vgpr_count"), spills
+
+
+def _nvidia_registers(asm: Any, metadata: Any) -> tuple[int | None, int | None]:
+    """Registers a thread and bytes spilled, from cuobjdump, and from ptxas where a stack frame
+    may be one that the program asked for (the slow path of sin has one)."""
+    output = _run_tool("cuobjdump", asm.get("cubin"), ".cubin", ["-res-usage"])
+    found = re.search(r"REG:(\d+) STACK:(\d+)", output)
+    if found is None:
+        return None, None
+    registers, stack = int(found.group(1)), int(found.group(2))
+    if stack == 0:
+        return registers, 0
+    arch = re.search(r"\.target (sm_\w+)", asm["ptx"])
+    flags = ["-v", f"--gpu-name={arch.group(1)}" if arch else "", "-o", os.devnull]
+    output = _run_tool("ptxas", asm["ptx"].encode(), ".ptx", [f for f in flags if f])
+    spilled = [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", output)]
+    return registers, sum(spilled) if spilled else stack
+
+
+def _run_tool(tool: str, content: bytes | None, suffix: str, flags: list[str]) -> str:
+    """Output of one of the programs that Triton ships, or "" if it cannot be run."""
+    knob = getattr(import_triton().knobs.nvidia, tool, None)
+    path = getattr(knob, "path", None)
+    if content is None or path is None:
+        return ""
+    with tempfile.TemporaryDirectory(prefix="tgrad") as folder:
+        file = Path(folder) / f"kernel{suffix}"
+        file.write_bytes(content)
+        try:
+            done = subprocess.run(
+                [path, *flags, str(file)], capture_output=True, text=True, timeout=60, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+    return done.stdout + done.stderr

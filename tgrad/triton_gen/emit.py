@@ -1,0 +1,418 @@
+"""A tile program as Triton source.
+
+In: a Kernel, its Config. Out: the text of a Python module with one @triton.jit function. Invariant:
+equal kernels give equal bytes; every size, stride and block is a literal; no lane outside an axis
+or a mask touches memory or reaches a reduction.
+
+The loop nest of a softmax over r, rows i, in blocks:
+
+    pid = tl.program_id(0)
+    i = pid * BLOCK_I + tl.arange(0, BLOCK_I)
+    t0 = tl.full([BLOCK_I, BLOCK_R], -inf)
+    for r0 in tl.range(0, 5000, BLOCK_R):
+        r = r0 + tl.arange(0, BLOCK_R)
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.errors import UnsupportedError, VerifyError
+from tgrad.graph.index import Index
+from tgrad.graph.op import Op
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis
+from tgrad.kernel.lower import identity_of
+from tgrad.triton_gen import emit_dot
+from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
+from tgrad.triton_gen.op_table import (
+    HALF,
+    TRITON_TYPES,
+    Operand,
+    literal,
+    narrow,
+    spell,
+    spell_cast,
+    typed,
+    widen,
+)
+from tgrad.triton_gen.prelude import GPU, imports, print_prelude
+
+WIDTH = 96
+REDUCE_OF = {Op.ADD: Op.REDUCE_SUM, Op.MUL: Op.REDUCE_PROD, Op.MAXIMUM: Op.REDUCE_MAX,
+             Op.MINIMUM: Op.REDUCE_MIN}  # fmt: skip
+
+
+def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
+    """Source of a Python module whose function `kernel.name` runs one program of the kernel.
+
+    Args:
+        dialect: "gpu", or "interpret" for Triton's interpreter; they differ in the small functions
+            above the kernel and in how bfloat16 reaches a dot.
+
+    Raises:
+        UnsupportedError: an atomic combination that Triton has not.
+    """
+    printer = Emitter(kernel, config, dialect)
+    printer.run()
+    body = "\n".join(printer.lines)
+    arguments = ", ".join(f"{s.name}_ptr" for s in kernel.slots)
+    prelude = print_prelude(body, dialect)
+    jit = f"@triton.jit\ndef {kernel.name}({arguments}):\n{body}\n"
+    return (
+        _header(kernel, config)
+        + imports(prelude)
+        + "\n\n"
+        + (prelude + "\n\n" if prelude else "")
+        + jit
+    )
+
+
+def _header(kernel: Kernel, config: Config) -> str:
+    axes = ", ".join(f"{a.name} = {a.extent} by {a.block} ({a.role.value})" for a in kernel.axes)
+    lines = [
+        f"{kernel.name}, from {kernel.source}",
+        "",
+        *kernel.equation.splitlines(),
+        "",
+        f"axes: {axes}",
+        f"launch: {kernel.num_programs} programs, num_warps={config.num_warps}, "
+        f"num_stages={config.num_stages}",
+    ]
+    return "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
+
+
+class Emitter:
+    """Prints statements; keeps the names in scope and which loops are open."""
+
+    def __init__(self, kernel: Kernel, config: Config, dialect: str):
+        self.kernel, self.config, self.dialect = kernel, config, dialect
+        self.lines: list[str] = []
+        self.depth = 1
+        self.tiles: dict[int, Named] = {}
+        self.zero_lanes: dict[int, frozenset[str]] = {}
+        self.open: set[str] = set()
+        self.known: list[dict[str, str]] = [{}]
+        far = (a.name for a in kernel.axes if a.steps * a.block >= 2**31)
+        self.far_axes = frozenset(far)
+        self.index = IndexPrinter(kernel, self.tiles, self.far_axes)
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def shape(self, dims: Iterable[str]) -> str:
+        """Shape of a tile as text."""
+        return "[" + ", ".join(f"BLOCK_{d.upper()}" for d in dims) + "]"
+
+    # -- the frame of the function --------------------------------------------------------------
+
+    def run(self) -> None:
+        for axis in self.kernel.axes:
+            if axis.block > 1:
+                self.line(f"BLOCK_{axis.name.upper()}: tl.constexpr = {axis.block}")
+        self._programs()
+        for axis in self.kernel.axes:
+            if axis.role is Role.FULL and axis.block > 1:
+                self._axis(axis, "")
+        self.body(self.kernel.body)
+        if not self.kernel.body:
+            self.line("pass")
+
+    def _programs(self) -> None:
+        """The program's step along each GRID axis, from a 1-D grid in row-major order."""
+        grid = [a for a in self.kernel.grid if a.steps > 1]
+        for axis in self.kernel.grid:
+            if axis.steps <= 1:
+                self._axis(axis, "0")
+        if not grid:
+            return
+        self.line("pid = tl.program_id(0)")
+        rest = "pid"
+        last = len(grid) - 1
+        grouped = self.config.group_m > 1 and last >= 1
+        if grouped:
+            self._grouped(grid[-2], grid[-1], len(grid) > 2)
+            rest, grid = f"pid // {grid[-1].steps * grid[-2].steps}", grid[:-2]
+        inner = 1
+        for at in range(len(grid) - 1, -1, -1):
+            axis = grid[at]
+            step = rest if inner == 1 else f"{rest} // {inner}"
+            if at:
+                step = f"{step} % {axis.steps}"
+            inner *= axis.steps
+            self._axis(axis, step)
+
+    def _grouped(self, m: TileAxis, n: TileAxis, batched: bool) -> None:
+        """Programs in groups of `group_m` rows of tiles, for reuse in the L2 cache."""
+        group = min(self.config.group_m, m.steps)
+        tile = "pid"
+        if batched:
+            tile = "tile"
+            self.line(f"tile = pid % {m.steps * n.steps}")
+        self.line(f"first = {tile} // {group * n.steps} * {group}")
+        if m.steps % group:
+            self.line(f"rows = tl.minimum({m.steps} - first, {group})")
+        else:
+            self.line(f"rows = {group}")
+        within = f"{tile} % {group * n.steps}"
+        self._axis(m, f"first + {within} % rows")
+        self._axis(n, f"{within} // rows")
+
+    def _axis(self, axis: TileAxis, step: str) -> None:
+        """Define the variable of an axis, and which of its lanes exist."""
+        name, block = axis.name, f"BLOCK_{axis.name.upper()}"
+        far = ".to(tl.int64)" if name in self.far_axes else ""
+        if axis.block == 1:
+            text = step or "0"
+            self.line(f"{name} = ({text}){far}" if far else f"{name} = {text}")
+            return
+        if axis.role is Role.LOOP:
+            start = f"{step} + "
+        elif step in ("", "0"):
+            start = ""
+        else:
+            simple = step.isidentifier()
+            start = f"{step if simple and not far else f'({step})'}{far} * {block} + "
+        self.line(f"{name} = {start}tl.arange(0, {block})")
+        if axis.is_ragged:
+            self.line(f"{name}_ok = {name} < {axis.extent}")
+
+    # -- statements -----------------------------------------------------------------------------
+
+    def body(self, body: tuple[ir.Stmt, ...]) -> None:
+        for stmt in body:
+            self.statement(stmt)
+
+    def statement(self, stmt: ir.Stmt) -> None:
+        match stmt:
+            case ir.Loop():
+                self._loop(stmt)
+            case ir.LoadTile():
+                self._load(stmt)
+            case ir.ConstTile():
+                self.tiles[stmt.out.id] = Named(str(stmt.out), stmt.out.dtype, (), stmt.value)
+            case ir.IndexTile():
+                self._index(stmt)
+            case ir.InsideTile():
+                text = self.index.mask(stmt.mask, (), stmt.out.dims)
+                self.assign(stmt.out, text or "tl.full([], True, tl.int1)")
+            case ir.ComputeTile():
+                self._compute(stmt)
+            case ir.ReduceTile():
+                self._reduce(stmt)
+            case ir.Init():
+                self.assign(stmt.out, self.full(stmt.out.dims, stmt.value, stmt.out.dtype))
+            case ir.Accumulate():
+                self._accumulate(stmt)
+            case ir.DotTile():
+                emit_dot.emit_dot(self, stmt)
+            case ir.StoreTile():
+                self._store(stmt)
+            case ir.Stash() | ir.Unstash():
+                raise VerifyError(
+                    f"{self.kernel.name}: Triton keeps no rows between loops; lower it with "
+                    "stash_limit=0.",
+                    source=self.kernel.source,
+                )
+
+    def assign(self, out: Tile, text: str) -> None:
+        self.tiles[out.id] = Named(str(out), out.dtype, out.dims)
+        self.line(f"{out} = {text}")
+
+    def full(self, dims: tuple[str, ...], value: bool | int | float, dtype: DType) -> str:
+        """A tile with one number in every lane."""
+        if dtype in HALF:
+            wide = f"tl.full({self.shape(dims)}, {literal(value, dtype)}, tl.float32)"
+            return narrow(wide, dtype)
+        kind = TRITON_TYPES[dtype.name]
+        return f"tl.full({self.shape(dims)}, {literal(value, dtype)}, {kind})"
+
+    def operand(self, tile: Tile, to: tuple[str, ...]) -> Operand:
+        """A tile where a result over `to` uses it."""
+        named = self.tiles[tile.id]
+        if named.literal is not None:
+            return Operand("", tile.dtype, named.literal)
+        return Operand(expand(named.text, tile.dims, to), tile.dtype)
+
+    def text(self, tile: Tile, to: tuple[str, ...]) -> str:
+        """As `operand`, with literals typed."""
+        return typed(self.operand(tile, to))
+
+    def lanes(self, names: Iterable[str]) -> list[str]:
+        """Those of the axes whose last tile has lanes beyond the extent, where known here."""
+        found = []
+        for name in names:
+            axis = self.kernel.axis(name)
+            known = axis.role is not Role.LOOP or name in self.open
+            if axis.block > 1 and axis.is_ragged and known:
+                found.append(name)
+        return found
+
+    def keep(self, text: str, dims: tuple[str, ...], lanes: list[str], other: str) -> str:
+        """The tile with lanes that do not exist replaced."""
+        condition = self.index.mask((), lanes, dims)
+        return f"tl.where({condition}, {text}, {other})" if condition else text
+
+    def _loop(self, stmt: ir.Loop) -> None:
+        axis = self.kernel.axis(stmt.axis)
+        stages = self.config.num_stages
+        has_dot = any(isinstance(s, ir.DotTile) for s in stmt.body)
+        extra = f", num_stages={stages}" if stages > 1 and not has_dot else ""
+        name = stmt.axis if axis.block == 1 else f"{stmt.axis}0"
+        step = "" if axis.block == 1 else f", BLOCK_{stmt.axis.upper()}"
+        self.line(f"for {name} in tl.range(0, {axis.extent}{step}{extra}):")
+        self.depth += 1
+        self.open.add(stmt.axis)
+        self.known.append({})
+        if axis.block > 1:
+            self._axis(axis, name)
+        self.body(stmt.body)
+        self.open.discard(stmt.axis)
+        self.known.pop()
+        self.depth -= 1
+
+    def _address(
+        self, slot: int, index: Index, mask: ir.Mask, dims: tuple[str, ...], name: str
+    ) -> tuple[str, str]:
+        """Pointer and mask expressions of an access over `dims`."""
+        offset = self.index.at(index, dims)
+        condition = self.index.mask(mask, self.lanes(dims), dims)
+        lacking = set(dims) - set(self.index.dims(index))
+        if lacking and dims:
+            kind = "tl.int64" if is_wide(index) else "tl.int32"
+            offset = f"{offset} + tl.full({self.shape(dims)}, 0, {kind})"
+        pointer = f"{self.kernel.slots[slot].name}_ptr"
+        if offset != "0":
+            pointer += f" + {grouped(offset)}"
+        if len(pointer) + len(condition) + 4 * self.depth > WIDTH - 44:
+            if len(offset) > 40:
+                offset = self.named(f"{name}_at", offset)
+                pointer = f"{self.kernel.slots[slot].name}_ptr + {offset}"
+            if len(condition) > 20:
+                plain = "_".join(dims) if not mask else name
+                condition = self.named(f"{plain}_ok", condition)
+        return pointer, condition
+
+    def named(self, name: str, text: str) -> str:
+        """A variable that holds the expression, made once in each loop."""
+        for known in self.known:
+            if text in known:
+                return known[text]
+        self.line(f"{name} = {text}")
+        self.known[-1][text] = name
+        return name
+
+    def _load(self, stmt: ir.LoadTile) -> None:
+        dims, dtype = stmt.out.dims, self.kernel.slots[stmt.slot].dtype
+        pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, str(stmt.out))
+        text = f"tl.load({pointer})"
+        if condition:
+            zero = "0.0" if dtype.is_float else "0"
+            text = f"tl.load({pointer}, mask={condition}, other={zero})"
+        if dtype.is_bool:
+            text = f"{text} != 0"
+        self.assign(stmt.out, text)
+        self.zero_lanes[stmt.out.id] = frozenset(self.lanes(dims))
+
+    def _index(self, stmt: ir.IndexTile) -> None:
+        out, e = stmt.out, stmt.index
+        if e.is_const:
+            self.tiles[out.id] = Named(str(out), out.dtype, (), e.const)
+            return
+        source = dt.int64 if is_wide(e) else dt.int32
+        text = self.index.at(e, out.dims)
+        only = e.atom
+        if only is not None and text.isidentifier() and text in self.far_axes:
+            source = dt.int64
+        self.assign(out, spell_cast(text, source, out.dtype))
+
+    def _compute(self, stmt: ir.ComputeTile) -> None:
+        out = stmt.out
+        args = [self.operand(a, out.dims) for a in stmt.args]
+        self.assign(out, spell(stmt.op, args, out.dtype, stmt.word))
+        if stmt.op is Op.CAST:
+            self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
+
+    def _reduce(self, stmt: ir.ReduceTile) -> None:
+        out, arg = stmt.out, stmt.arg
+        text = spell_cast(self.text(arg, arg.dims), arg.dtype, out.dtype)
+        lanes = self.lanes(stmt.axes)
+        if stmt.op is Op.REDUCE_SUM:
+            lanes = [d for d in lanes if d not in self.zero_lanes.get(arg.id, frozenset())]
+        text = self.keep(text, arg.dims, lanes, self.identity(stmt.op, out.dtype))
+        text = widen(text, out.dtype)
+        left = list(arg.dims)
+        for name in reversed(arg.dims):
+            if name in stmt.axes:
+                text = _reduction(stmt.op, text, left.index(name), out.dtype)
+                left.remove(name)
+        if out.dtype in HALF:
+            text = narrow(text, out.dtype)
+        elif out.dtype.is_int and out.dtype.itemsize < 4:
+            text = f"{text}.to({TRITON_TYPES[out.dtype.name]})"
+        self.assign(out, text)
+
+    def identity(self, op: Op, dtype: DType) -> str:
+        """What a reduction starts from, as the other side of a tl.where."""
+        start = identity_of(op, dtype)
+        if dtype in HALF or dtype.is_bool:
+            return typed(Operand("", dtype, start))
+        return literal(start, dtype)
+
+    def _accumulate(self, stmt: ir.Accumulate) -> None:
+        carry, value = stmt.carry, stmt.value
+        lanes = [d for d in self.lanes(value.dims) if d in self.open]
+        operand = self.operand(value, carry.dims)
+        if stmt.op is Op.ADD:
+            lanes = [d for d in lanes if d not in self.zero_lanes.get(value.id, frozenset())]
+        if lanes:
+            kept = self.keep(
+                typed(operand), carry.dims, lanes, self.identity(REDUCE_OF[stmt.op], carry.dtype)
+            )
+            operand = Operand(kept, value.dtype)
+        args = [self.operand(carry, carry.dims), operand]
+        self.line(f"{carry} = {spell(stmt.op, args, carry.dtype)}")
+
+    def _store(self, stmt: ir.StoreTile) -> None:
+        slot = self.kernel.slots[stmt.slot]
+        names = {*self.index.dims(stmt.index), *self.index.mask_dims(stmt.mask), *stmt.value.dims}
+        dims = self.index.sort(names)
+        value = spell_cast(self.text(stmt.value, dims), stmt.value.dtype, slot.dtype)
+        if slot.dtype.is_bool:
+            value = f"({value}).to(tl.uint8)"
+        name = f"{slot.name}_{len(self.lines)}"
+        pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, name)
+        mask = f", mask={condition}" if condition else ""
+        if stmt.combine == "set":
+            self.line(f"tl.store({pointer}, {value}{mask})")
+            return
+        self._check_atomic(stmt.combine, slot.dtype)
+        sem = ', sem="relaxed"'
+        self.line(f"tl.atomic_{stmt.combine}({pointer}, {value}{mask}{sem})")
+
+    def _check_atomic(self, combine: str, dtype: DType) -> None:
+        wide = dtype.itemsize >= 4
+        if (combine == "add" and (wide or dtype in HALF)) or (combine in ("max", "min") and wide):
+            return
+        raise UnsupportedError(
+            f"scatter with combine {combine!r} of {dtype} has no atomic instruction.",
+            "Cast to float32 or int32 first, or compute it on the cpu device.",
+            source=self.kernel.source,
+        )
+
+
+def _reduction(op: Op, text: str, axis: int, dtype: DType) -> str:
+    """Reduction of a tile along one axis."""
+    if op is Op.REDUCE_SUM:
+        return f"tl.sum({text}, {axis})"
+    if op is Op.REDUCE_PROD:
+        return f"reduce_prod({text}, {axis})"
+    name = "max" if op is Op.REDUCE_MAX else "min"
+    if dtype.is_bool:
+        return f"(tl.{name}({text}.to(tl.int32), {axis}) != 0)"
+    if dtype.is_float:
+        return f"reduce_{name}({text}, {axis})"
+    return f"tl.{name}({text}, {axis})"

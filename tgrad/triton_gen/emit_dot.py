@@ -1,0 +1,105 @@
+"""Contractions: tl.dot where Triton has it, a broadcast product and a sum elsewhere.
+
+In: a DotTile. Out: one statement that updates its carry. Invariant: lanes beyond the end of k
+contribute exactly 0 whatever the operands hold there; the precision is always stated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType, promote
+from tgrad.kernel.ir import DotTile, Kernel, Tile
+from tgrad.triton_gen.emit_index import expand
+from tgrad.triton_gen.op_table import TRITON_TYPES, spell_cast, widen
+from tgrad.triton_gen.prelude import INTERPRET
+
+if TYPE_CHECKING:
+    from tgrad.triton_gen.emit import Emitter
+
+MATRIX_TYPES: dict[DType, DType] = {
+    dt.float16: dt.float32,
+    dt.bfloat16: dt.float32,
+    dt.float32: dt.float32,
+    dt.int8: dt.int32,
+}
+"""Operand dtypes that tl.dot takes on every target, and the accumulator of each."""
+
+
+def operand_type(a: DType, b: DType) -> DType:
+    """The dtype in which both operands meet."""
+    return a if a is b else promote(a, b)
+
+
+def is_matrix(kernel: Kernel, stmt: DotTile) -> bool:
+    """Whether tl.dot takes the statement: shapes, dtypes and block sizes."""
+    common = operand_type(stmt.a.dtype, stmt.b.dtype)
+    if set(stmt.carry.dims) != {stmt.m, stmt.n} or kernel.axis(stmt.k).block < 16:
+        return False
+    if kernel.axis(stmt.m).block < 16 or kernel.axis(stmt.n).block < 16:
+        return False
+    return MATRIX_TYPES.get(common) is stmt.carry.dtype
+
+
+def emit_dot(out: Emitter, stmt: DotTile) -> None:
+    """Print the statement."""
+    if is_matrix(out.kernel, stmt):
+        _matrix(out, stmt)
+    else:
+        _product(out, stmt)
+
+
+def _matrix(out: Emitter, stmt: DotTile) -> None:
+    common = operand_type(stmt.a.dtype, stmt.b.dtype)
+    a = _operand(out, stmt.a, (stmt.m, stmt.k), stmt.k, common)
+    b = _operand(out, stmt.b, (stmt.k, stmt.n), stmt.k, common)
+    carry = stmt.carry
+    flipped = carry.dims != (stmt.m, stmt.n)
+    accumulator = f"tl.trans({carry})" if flipped else str(carry)
+    text = (
+        f'tl.dot({a}, {b}, {accumulator}, input_precision="ieee", '
+        f"out_dtype={TRITON_TYPES[carry.dtype.name]})"
+    )
+    out.line(f"{carry} = " + (f"tl.trans({text})" if flipped else text))
+
+
+def _operand(out: Emitter, tile: Tile, dims: tuple[str, str], k: str, common: DType) -> str:
+    """A tile as a matrix over `dims`, with zeros beyond the end of k."""
+    order = out.index.sort(dims)
+    text = out.text(tile, order)
+    if tile.dims != order:
+        text = f"tl.broadcast_to({text}, {out.shape(order)})"
+    text = spell_cast(text, tile.dtype, common)
+    if out.dialect == INTERPRET:
+        text = widen(text, common)
+    lanes = out.lanes([k])
+    if lanes and k not in out.zero_lanes.get(tile.id, frozenset()):
+        text = out.keep(text, order, lanes, _zero(out, common))
+    return text if order == dims else f"tl.trans({text})"
+
+
+def _zero(out: Emitter, dtype: DType) -> str:
+    if out.dialect == INTERPRET and dtype is dt.bfloat16:
+        return "0.0"
+    return "0.0" if dtype.is_float else "0"
+
+
+def _product(out: Emitter, stmt: DotTile) -> None:
+    """carry += sum over k of a * b, with the operands broadcast against each other."""
+    carry, axis = stmt.carry, out.kernel.axis(stmt.k)
+    names = {*carry.dims, *stmt.a.dims, *stmt.b.dims}
+    if axis.block > 1:
+        names.add(stmt.k)
+    dims = out.index.sort(names)
+    a, b = (
+        spell_cast(expand(out.text(t, t.dims), t.dims, dims), t.dtype, carry.dtype)
+        for t in (stmt.a, stmt.b)
+    )
+    text = f"{a} * {b}"
+    if axis.block > 1:
+        if stmt.k not in stmt.a.dims and stmt.k not in stmt.b.dims:
+            text = f"tl.broadcast_to({text}, {out.shape(dims)})"
+        text = out.keep(text, dims, out.lanes([stmt.k]), _zero(out, carry.dtype))
+        text = f"tl.sum({text}, {dims.index(stmt.k)})"
+    out.line(f"{carry} += {text}")

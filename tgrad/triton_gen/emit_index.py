@@ -1,0 +1,177 @@
+"""Index expressions and masks as Triton text.
+
+In: an Index over tile axes, the dims where it is used. Out: an expression of that shape. Invariant:
+each part is computed at its own rank and broadcast where parts meet; arithmetic is 32 bit wherever
+the bounds allow and 64 bit elsewhere; `//` and `%` see no negative numbers, so Triton's truncation
+equals floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tgrad.dtype import DType
+from tgrad.fusion.region import Mask
+from tgrad.graph.index import Atom, Bound, Div, Index, Loaded, Mod, Var
+from tgrad.kernel.ir import Kernel
+
+WORD = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A variable of the generated program: its text, dtype and dims, and its value if constant."""
+
+    text: str
+    dtype: DType
+    dims: tuple[str, ...]
+    literal: bool | int | float | None = None
+
+
+def is_wide(e: Index, shift: int = 0) -> bool:
+    """Whether the expression needs 64 bit."""
+    return e.hi + shift >= WORD or e.lo < -WORD
+
+
+def expand(text: str, dims: tuple[str, ...], to: tuple[str, ...]) -> str:
+    """Text of a tile over `dims`, with unit axes for the others of `to`.
+
+    >>> expand("i", ("i",), ("i", "r"))
+    'i[:, None]'
+    """
+    if not dims or dims == to:
+        return text
+    where = ", ".join(":" if d in dims else "None" for d in to)
+    return f"{grouped(text)}[{where}]"
+
+
+def grouped(text: str) -> str:
+    """Text that an operator or an index may follow, in parentheses where they are needed.
+
+    >>> grouped("x"), grouped("x + 1"), grouped("(x % 3)"), grouped("(x % 3) * (y)")
+    ('x', '(x + 1)', '(x % 3)', '((x % 3) * (y))')
+    """
+    if text.isidentifier() or text.isdecimal() or (text[0] == "(" and closes_at_end(text)):
+        return text
+    return f"({text})"
+
+
+def closes_at_end(text: str) -> bool:
+    """Whether the bracket that opens the text closes at its end."""
+    depth = 0
+    for at, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if depth == 0:
+            return at == len(text) - 1
+    return False
+
+
+class IndexPrinter:
+    """Prints expressions over the axes of one kernel; `tiles` names the loaded integers."""
+
+    def __init__(self, kernel: Kernel, tiles: Mapping[int, Named], wide_axes: frozenset[str]):
+        self.order = {a.name: i for i, a in enumerate(kernel.axes)}
+        self.wide_blocks = frozenset(a.name for a in kernel.axes if a.block > 1)
+        self.tiles = tiles
+        self.wide_axes = wide_axes
+
+    def sort(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Dims in the kernel's order."""
+        return tuple(sorted(set(names), key=self.order.__getitem__))
+
+    def atom_dims(self, atom: Atom) -> tuple[str, ...]:
+        if isinstance(atom, Var):
+            return (atom.name,) if atom.name in self.wide_blocks else ()
+        if isinstance(atom, Loaded):
+            return self.tiles[atom.value].dims
+        assert isinstance(atom, (Div, Mod))
+        return self.dims(atom.base)
+
+    def dims(self, e: Index) -> tuple[str, ...]:
+        """Dims of an expression's value."""
+        return self.sort(d for atom, _ in e.terms for d in self.atom_dims(atom))
+
+    def at(self, e: Index, to: tuple[str, ...], wide: bool | None = None) -> str:
+        """The expression as a sum of parts of shape `to` (a scalar stays one)."""
+        wide = is_wide(e) if wide is None else wide
+        groups: dict[tuple[str, ...], list[str]] = {}
+        if e.const or not e.terms:
+            groups[()] = []
+        for atom, c in e.terms:
+            groups.setdefault(self.atom_dims(atom), []).append(self._term(atom, c, wide))
+        if e.const or not e.terms:
+            groups[()].append(str(e.const))
+        return _sum(expand(_sum(parts), dims, to) for dims, parts in groups.items())
+
+    def _term(self, atom: Atom, c: int, wide: bool) -> str:
+        text = self._atom(atom, wide)
+        if c == 1:
+            return text
+        return f"-{text}" if c == -1 else f"{text} * {c}"
+
+    def _atom(self, atom: Atom, wide: bool) -> str:
+        if isinstance(atom, Var):
+            plain = not wide or atom.name in self.wide_axes
+            return atom.name if plain else f"{atom.name}.to(tl.int64)"
+        if isinstance(atom, Loaded):
+            return self._loaded(atom, wide)
+        assert isinstance(atom, (Div, Mod))
+        base, d = atom.base, atom.divisor
+        steps = -(base.lo // d) if base.lo < 0 else 0
+        inner = self.at(base + steps * d, self.dims(base), wide or is_wide(base, steps * d))
+        inner = grouped(inner)
+        if isinstance(atom, Mod):
+            return f"({inner} % {d})"
+        return f"({inner} // {d} - {steps})" if steps else f"({inner} // {d})"
+
+    def _loaded(self, atom: Loaded, wide: bool) -> str:
+        tile = self.tiles[atom.value]
+        if tile.literal is not None:
+            return str(int(tile.literal))
+        name = "int64" if wide else "int32"
+        return tile.text if tile.dtype.name == name else f"{tile.text}.to(tl.{name})"
+
+    # -- masks ----------------------------------------------------------------------------------
+
+    def mask(self, bounds: Mask, ragged: Iterable[str], to: tuple[str, ...]) -> str:
+        """Condition that lanes exist along the ragged axes and that the bounds hold; "" if always.
+
+        Shape: a scalar, or one that broadcasts to `to`.
+        """
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name in self.sort(ragged):
+            groups.setdefault((name,), []).append(f"{name}_ok")
+        for bound in bounds:
+            dims = self.dims(bound.index)
+            for text in self._bound(bound, dims):
+                groups.setdefault(dims, []).append(text)
+        return " & ".join(expand(" & ".join(parts), dims, to) for dims, parts in groups.items())
+
+    def _bound(self, bound: Bound, dims: tuple[str, ...]) -> list[str]:
+        if bound.is_never:
+            return ["tl.full([], False, tl.int1)"]
+        text = self.at(bound.index, dims)
+        found = []
+        if bound.index.lo < bound.lo:
+            found.append(f"({text} >= {bound.lo})")
+        if bound.index.hi >= bound.hi:
+            found.append(f"({text} < {bound.hi})")
+        return found
+
+    def mask_dims(self, bounds: Mask) -> tuple[str, ...]:
+        """Dims that the bounds depend on."""
+        return self.sort(d for b in bounds if not b.is_always for d in self.dims(b.index))
+
+
+def _sum(parts: Iterable[str]) -> str:
+    """Terms joined by + and -."""
+    text = ""
+    for part in parts:
+        if not text:
+            text = part
+        elif part.startswith("-") and "(" not in part.split(" ")[0]:
+            text += f" - {part[1:]}"
+        else:
+            text += f" + {part}"
+    return text

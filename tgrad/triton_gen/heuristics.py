@@ -1,0 +1,292 @@
+"""A good configuration with no search.
+
+In: a Region, a Target. Out: a Config that covers every axis of the region once. Invariant: blocks
+are powers of two, tiles fit in registers and shared memory, and the choice depends on nothing but
+the arguments.
+
+What becomes of each kind of region:
+    map, scatter   x: all axes flattened, GRID; a transpose keeps two axes apart (a square tile)
+    reduce         i: parallel axes, GRID; r: the row, FULL if it fits in registers and LOOP if not;
+                   o: a second reduction around the rows, LOOP
+    dot            b: batch, GRID by 1; m, n: GRID; k: LOOP (FULL if it is one tile)
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of
+from tgrad.graph.index import Index
+from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
+from tgrad.triton_gen.target import Target
+
+FULL_ROW = 16384
+"""Longest row, in elements, that one program keeps in registers."""
+LOOP_BLOCK = 4096
+TILE = 4096
+"""Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
+INTERPRETER_TILE = 1 << 17
+TRANSPOSE_BLOCK = 32
+
+
+def choose_config(region: Region, target: Target) -> Config:
+    """Tile axes and launch options for a region."""
+    kind = region.space.kind
+    if kind == "dot":
+        return _dot(region, target)
+    if kind == "reduce":
+        return _reduce(region, target)
+    return _map(region, target)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n (1 for n <= 1)."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def _steps(extent: int, block: int) -> int:
+    return -(-extent // block)
+
+
+def _widest(region: Region) -> int:
+    return max((s.dtype.itemsize for s in region.slots), default=4)
+
+
+# -- elementwise ------------------------------------------------------------------------------
+
+
+def _map(region: Region, target: Target) -> Config:
+    axes = region.axes
+    if not axes:
+        return Config((), num_warps=1, num_stages=1)
+    pair = _transposed(region)
+    if pair is not None and not target.is_interpreter:
+        return _transpose(region, pair)
+    n = extent_of(axes)
+    if target.is_interpreter:
+        block = min(power_of_two(n), INTERPRETER_TILE)
+        return Config((TileAxis("x", axes, block, Role.GRID),), num_warps=4, num_stages=1)
+    lanes = max(16 // _widest(region), 1)
+    block = 1024
+    while block > 128 and _steps(n, block) < 2 * target.num_sms:
+        block //= 2
+    block = min(block, max(power_of_two(n), 32))
+    warps = min(max(block // (target.warp_size * lanes * 2), 1), 4)
+    return Config((TileAxis("x", axes, block, Role.GRID),), num_warps=warps, num_stages=1)
+
+
+def _contiguous_axis(region: Region, index: Index) -> Axis | None:
+    """The axis along which neighbouring elements are neighbours in memory."""
+    for axis in reversed(region.axes):
+        if axis.extent > 1 and index.stride(axis.name) in (1, -1):
+            return axis
+    return None
+
+
+def _transposed(region: Region) -> tuple[Axis, Axis] | None:
+    """The contiguous axes of the stores and of a load, where they differ and both are long."""
+    along = {_contiguous_axis(region, s.index) for s in region.stores}
+    if len(along) != 1 or None in along:
+        return None
+    (store,) = along
+    assert store is not None
+    for value in region.values:
+        if not isinstance(value, Load) or region.slots[value.slot].size < 4096:
+            continue
+        load = _contiguous_axis(region, value.index)
+        if load is None or load == store or value.index.stride(store.name) in (0, None):
+            continue
+        if min(load.extent, store.extent) >= 16:
+            return store, load
+    return None
+
+
+def _transpose(region: Region, pair: tuple[Axis, Axis]) -> Config:
+    rest = tuple(a for a in region.axes if a not in pair)
+    axes = [TileAxis("x", rest, 1, Role.GRID)] if rest else []
+    names = iter(("y", "z"))
+    for axis in region.axes:
+        if axis in pair:
+            block = min(TRANSPOSE_BLOCK * (2 if axis == pair[0] else 1), power_of_two(axis.extent))
+            axes.append(TileAxis(next(names), (axis,), block, Role.GRID))
+    return Config(tuple(axes), num_warps=4, num_stages=1)
+
+
+# -- reductions -------------------------------------------------------------------------------
+
+
+def _reduce(region: Region, target: Target) -> Config:
+    space = region.space
+    parallel, row, outer = space.parallel, space.row, space.outer
+    rows, length = extent_of(parallel), extent_of(row)
+    column = _is_column(region)
+    live = _row_loads(region)
+    if target.is_interpreter:
+        axis_r, tile = _row_axis(row, length, INTERPRETER_TILE // 2, INTERPRETER_TILE // 8)
+        per_program = min(max(INTERPRETER_TILE // tile, 1), power_of_two(rows))
+        warps = 4
+    elif column:
+        per_program, block = _column_blocks(rows, length, target)
+        role = Role.FULL if 0 < length <= block else Role.LOOP
+        axis_r, tile = TileAxis("r", row, block, role), block
+        warps = min(max(per_program * tile // 1024, 4), 8)
+    else:
+        longest = FULL_ROW if live <= 2 else FULL_ROW // 2
+        axis_r, tile = _row_axis(row, length, longest, LOOP_BLOCK if rows > 1 else 2 * LOOP_BLOCK)
+        per_program = min(max(TILE // tile, 1), power_of_two(rows))
+        while per_program > 1 and _steps(rows, per_program) < 2 * target.num_sms:
+            per_program //= 2
+        warps = _row_warps(per_program * tile, target)
+    axes = [axis_r] if row else []
+    if outer:
+        budget = max((INTERPRETER_TILE if target.is_interpreter else TILE) // tile, 1)
+        block_o = min(budget, power_of_two(extent_of(outer)))
+        axes.insert(0, TileAxis("o", outer, block_o, Role.LOOP))
+        per_program = per_program if column else 1
+        warps = max(warps, _row_warps(block_o * tile * per_program, target))
+        if not parallel:
+            warps = max(warps, 8)
+    if parallel:
+        axes.append(TileAxis("i", parallel, per_program, Role.GRID))
+    return Config(_in_order(region, axes), num_warps=warps, num_stages=1)
+
+
+def _row_axis(row: tuple[Axis, ...], length: int, longest: int, block: int) -> tuple[TileAxis, int]:
+    """The row in one tile if it fits, else in steps; and the tile's elements along it."""
+    padded = power_of_two(length)
+    if length > 0 and padded <= longest:
+        return TileAxis("r", row, padded, Role.FULL), padded
+    block = min(block, padded)
+    return TileAxis("r", row, block, Role.LOOP), block
+
+
+def _row_warps(elements: int, target: Target) -> int:
+    """Warps so that a thread has about 16 elements of a tile; at most 1024 threads."""
+    most = 1024 // target.warp_size
+    return max(1, min(power_of_two(elements // (target.warp_size * 16)), most, 16))
+
+
+def _column_blocks(columns: int, length: int, target: Target) -> tuple[int, int]:
+    """Columns and rows of the tile of a reduction whose contiguous axis is kept."""
+    block = min(128, power_of_two(columns))
+    while block > 32 and _steps(columns, block) < target.num_sms:
+        block //= 2
+    return block, min(TILE // block, power_of_two(length))
+
+
+def _is_column(region: Region) -> bool:
+    """Whether most loaded elements are contiguous along a parallel axis."""
+    parallel = {a.name for a in region.space.parallel}
+    votes = 0
+    for value in region.values:
+        if isinstance(value, Load):
+            axis = _contiguous_axis(region, value.index)
+            touched = prod(region.extent(n) for n in value.index.variables())
+            if axis is not None:
+                votes += touched if axis.name in parallel else -touched
+    return votes > 0
+
+
+def _row_loads(region: Region) -> int:
+    """Loads that have a row axis: tiles that may be live together."""
+    row = {a.name for a in region.space.row}
+    return sum(isinstance(v, Load) and bool(v.index.variables() & row) for v in region.values)
+
+
+def _in_order(region: Region, axes: list[TileAxis]) -> tuple[TileAxis, ...]:
+    """Tile axes in the order of the region's axes."""
+    order = {a.name: at for at, a in enumerate(region.axes)}
+    return tuple(sorted(axes, key=lambda t: order[t.covers[0].name]))
+
+
+# -- dots -------------------------------------------------------------------------------------
+
+
+def _dot(region: Region, target: Target) -> Config:
+    space = region.space
+    m, n, k, batch = (extent_of(g) for g in (space.m, space.n, space.k, space.batch))
+    dot = next(v for v in region.values if isinstance(v, Dot))
+    dtype = operand_type(region.values[dot.a].dtype, region.values[dot.b].dtype)
+    if m == 1 or n == 1 or MATRIX_TYPES.get(dtype) is not dot.dtype:
+        blocks = _product_blocks(m, n, k, target)
+        warps, stages = 4, 1
+    elif target.is_interpreter:
+        blocks = _matrix_block(m, 256), _matrix_block(n, 256), _matrix_block(k, 256, dtype)
+        warps, stages = 4, 1
+    else:
+        blocks = _matrix_blocks(m, n, k, batch, dtype, target)
+        warps = _dot_warps(blocks, dtype, target)
+        stages = _stages(blocks, dtype, target)
+    block_m, block_n, block_k = blocks
+    role_k = Role.FULL if 0 < k <= block_k else Role.LOOP
+    groups = (
+        TileAxis("b", space.batch, 1, Role.GRID),
+        TileAxis("m", space.m, block_m, Role.GRID),
+        TileAxis("k", space.k, block_k, role_k),
+        TileAxis("n", space.n, block_n, Role.GRID),
+    )
+    group_m = 8 if _steps(m, block_m) >= 8 and _steps(n, block_n) >= 4 else 1
+    return Config(tuple(a for a in groups if a.covers), warps, stages, group_m=group_m)
+
+
+def _matrix_block(extent: int, most: int, dtype: DType | None = None) -> int:
+    least = 32 if dtype is not None and dtype.itemsize == 1 else 16
+    return min(max(power_of_two(extent), least), most)
+
+
+def _product_blocks(m: int, n: int, k: int, target: Target) -> tuple[int, int, int]:
+    """Tiles of a dot that tl.dot does not take: the product of the three fits in registers."""
+    if m == 1 or n == 1:
+        wide = min(power_of_two(max(m, n)), 32)
+        deep = min(power_of_two(k), 4096 // max(wide, 1), 256)
+        return (wide if m > 1 else 1), (wide if n > 1 else 1), deep
+    side = 32 if target.is_interpreter else 16
+    return min(power_of_two(m), side), min(power_of_two(n), side), min(power_of_two(k), 16)
+
+
+def _matrix_blocks(
+    m: int, n: int, k: int, batch: int, dtype: DType, target: Target
+) -> tuple[int, int, int]:
+    """128 x 256 for half types (64 x 64 where float32 has no matrix unit), shrunk until the grid
+    fills the machine."""
+    no_unit = dtype is dt.float32 and target.is_nvidia
+    block_m = _matrix_block(m, 64 if no_unit else 128)
+    block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
+    if not target.is_nvidia:
+        block_n = min(block_n, 128)
+    least_m = min(block_m, 64 if target.has_wgmma else 32)
+
+    def programs() -> int:
+        return batch * _steps(m, block_m) * _steps(n, block_n)
+
+    while programs() < target.num_sms and block_n > 32 and block_n >= block_m:
+        block_n //= 2
+    while programs() < target.num_sms and block_m > least_m:
+        block_m //= 2
+    while programs() < target.num_sms and block_n > 32:
+        block_n //= 2
+    while programs() * 2 < target.num_sms and block_n > 16:
+        block_n //= 2
+    deepest = 32 if dtype.itemsize == 4 else 128 // dtype.itemsize
+    return block_m, block_n, _matrix_block(k, deepest, dtype)
+
+
+def _dot_warps(blocks: tuple[int, int, int], dtype: DType, target: Target) -> int:
+    tile = blocks[0] * blocks[1]
+    if tile >= 16384:
+        return 8
+    if tile <= 1024 and not (target.has_wgmma and blocks[0] >= 64):
+        return 2
+    return 4
+
+
+def _stages(blocks: tuple[int, int, int], dtype: DType, target: Target) -> int:
+    """As many stages as shared memory holds, up to 4 (2 on AMD)."""
+    block_m, block_n, block_k = blocks
+    stage = (block_m + block_n) * block_k * dtype.itemsize
+    epilogue = 16 * 1024
+    most = 4 if target.is_nvidia else 2
+    return max(1, min(most, (target.shared_memory - epilogue) // stage))
