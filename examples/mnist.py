@@ -25,7 +25,7 @@ from tgrad.data import ImageDataset, load_digits, load_mnist
 from tgrad.errors import DataError
 from tgrad.settings import settings
 
-EVAL_BATCH = 500
+EVAL_BATCH = 100
 
 
 def make_model() -> nn.Module:
