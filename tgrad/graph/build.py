@@ -51,7 +51,8 @@ def where(condition: Node, a: Node, b: Node) -> Node:
 
 def const(value: Number, dtype: DType, shape: Shape = ()) -> Node:
     """A number, expanded to `shape`."""
-    return expand_to(make(Op.CONST, value=value, dtype=dtype), shape)
+    number = float(value) if dtype.is_float else value
+    return expand_to(make(Op.CONST, value=number, dtype=dtype), shape)
 
 
 def const_like(x: Node, value: Number) -> Node:

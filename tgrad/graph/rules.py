@@ -1,0 +1,28 @@
+"""The canonical form of a graph, as a table of equations.
+
+In: nothing. Out: `CANONICAL`, rules for graph/rewrite.py. Invariant: each rule is an equation that
+holds for every input in the dtype's arithmetic; each is pinned in tests/graph/test_rules.py as text
+before and after, and checked there by the interpreter.
+"""
+
+from __future__ import annotations
+
+from tgrad.graph.node import Node
+from tgrad.graph.op import Op
+from tgrad.graph.rewrite import Rule, rule
+from tgrad.graph.rules_elementwise import ELEMENTWISE_RULES
+from tgrad.graph.rules_movement import MOVEMENT_RULES
+from tgrad.graph.rules_reduce import REDUCE_RULES
+
+
+@rule("custom_vjp(x, ...) = x", Op.CUSTOM_VJP)
+def strip_custom_vjp(node: Node) -> Node | None:
+    return node.inputs[0]
+
+
+CANONICAL: tuple[Rule, ...] = (
+    strip_custom_vjp,
+    *ELEMENTWISE_RULES,
+    *MOVEMENT_RULES,
+    *REDUCE_RULES,
+)
