@@ -31,8 +31,10 @@ from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Lifetime, plan_memory
 from tgrad.runtime.plan import BufferRef, BufferSpec, KernelInfo, Plan, Step, announce_plan
-from tgrad.runtime.storage import Storage
+from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import Settings, settings
+
+__all__ = ["Compiled", "Storage", "compile_graph", "generate", "realize", "upload"]
 
 KEPT_PLANS = 256
 
