@@ -1,0 +1,223 @@
+"""Who may import whom, as a table; file sizes; what `import tgrad` loads.
+
+Every import counts: at the top of a module, inside a function, under TYPE_CHECKING, and a string
+that names a module of tgrad (the argument of `import_module`).
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_FILE = 700
+IMPORT_SECONDS = 0.15
+
+LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors")
+IR = ("tgrad.graph.op", "tgrad.graph.index", "tgrad.fusion.region")
+"""What a Region and a Kernel are made of: whoever reads one may name its parts."""
+FRONT = ("tgrad.tensor", "tgrad.methods")
+PARTS = (
+    "tgrad.graph",
+    "tgrad.autodiff",
+    "tgrad.fusion",
+    "tgrad.kernel",
+    "tgrad.triton_gen",
+    "tgrad.cpu_fallback",
+    "tgrad.tune",
+    "tgrad.runtime",
+)
+
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "tgrad.graph": LEAVES,
+    "tgrad.autodiff": (*LEAVES, "tgrad.graph"),
+    "tgrad.fusion": (*LEAVES, "tgrad.graph"),
+    "tgrad.kernel": (*LEAVES, "tgrad.graph", "tgrad.fusion.region"),
+    "tgrad.triton_gen": (*LEAVES, "tgrad.kernel", *IR),
+    "tgrad.cpu_fallback": (*LEAVES, "tgrad.kernel", *IR),
+    "tgrad.tune": (*LEAVES, "tgrad.kernel", *IR),
+    "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", "tgrad.fusion.region"),
+    "tgrad.pipeline": (*LEAVES, *PARTS),
+    "tgrad.tensor": (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline"),
+    "tgrad.methods": (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline"),
+    "tgrad.nn": (*LEAVES, *FRONT),
+    "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
+    "tgrad.data": LEAVES,
+    "tgrad.interop": (*LEAVES, *FRONT),
+    "tgrad.distributed": (*LEAVES, *FRONT),
+    "tgrad.cli": ("tgrad",),
+    "tgrad": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.optim", "tgrad.data", "tgrad.pipeline"),
+    **dict.fromkeys(LEAVES, LEAVES),
+}
+"""By prefix; the longest that fits a module is its row. Its own row a module may always import.
+A part that is not here yet (functional, amp, ...) gets its row with its first file."""
+
+FILES = sorted((ROOT / "tgrad").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def has_prefix(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+def row_of(module: str) -> str:
+    """The longest row that fits; the package's own row is for the package alone."""
+    rows = [row for row in ALLOWED if row != "tgrad" and has_prefix(module, row)]
+    return max(rows, key=len, default="tgrad" if module == "tgrad" else "")
+
+
+def resolve(module: str, node: ast.AST) -> Iterator[str]:
+    """The modules of tgrad that a statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if has_prefix(alias.name, "tgrad"))
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+            for _ in range(node.level - 1):
+                package = package.rpartition(".")[0]
+            base = f"{package}.{base}".rstrip(".")
+        if has_prefix(base, "tgrad"):
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in MODULES else base
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if node.value in MODULES and node.value != "tgrad":
+            yield node.value
+
+
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def walk_module_level(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or is_for_types(node):
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from walk_module_level(getattr(node, field, []))
+        for handler in getattr(node, "handlers", []):
+            yield from walk_module_level(handler.body)
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(), str(MODULES[module]))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_import_table(module):
+    row = row_of(module)
+    assert row, f"{module} has no row in the import table of design.md: add it to ALLOWED."
+    allowed = ALLOWED[row] if row == "tgrad" else (row, *ALLOWED[row])
+    wrong = [
+        f"{MODULES[module].relative_to(ROOT)}:{getattr(node, 'lineno', 0)} imports {target}"
+        for node in ast.walk(parse(module))
+        for target in resolve(module, node)
+        if not any(has_prefix(target, prefix) for prefix in allowed)
+    ]
+    assert not wrong, f"{row} may import {', '.join(ALLOWED[row])}"
+
+
+def test_the_table_forbids_what_it_must():
+    for generator, other in (("triton_gen", "cpu_fallback"), ("cpu_fallback", "triton_gen")):
+        assert f"tgrad.{other}" not in ALLOWED[f"tgrad.{generator}"]
+        assert f"tgrad.{generator}" not in ALLOWED["tgrad.tune"]
+        assert f"tgrad.{generator}" not in ALLOWED["tgrad.runtime"]
+    for part in PARTS:
+        assert "tgrad.pipeline" not in ALLOWED[part]
+        assert not set(FRONT) & set(ALLOWED[part])
+
+
+def test_no_import_cycles():
+    edges = {
+        module: sorted(
+            {
+                target
+                for node in walk_module_level(parse(module).body)
+                if isinstance(node, (ast.Import, ast.ImportFrom))
+                for target in resolve(module, node)
+            }
+        )
+        for module in MODULES
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            pytest.fail(" -> ".join((*path[path.index(module) :], module)))
+        if module in done:
+            return
+        for target in edges.get(module, ()):
+            visit(target, (*path, module))
+        done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+def test_no_long_files():
+    lengths = {path: len(path.read_text().splitlines()) for path in FILES}
+    long = [f"{path.name}: {n}" for path, n in lengths.items() if n > LONGEST_FILE]
+    assert not long, f"over {LONGEST_FILE} lines; split by what the parts do"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_docstring(path):
+    assert ast.get_docstring(ast.parse(path.read_text())), "say: in, out, invariant"
+
+
+def run_python(program: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_import_loads_numpy_alone():
+    program = (
+        "import sys; before = set(sys.modules); import tgrad\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(new - sys.stdlib_module_names))"
+    )
+    loaded = set(run_python(program).split())
+    assert {"numpy", "tgrad"} <= loaded
+    assert loaded <= {"numpy", "tgrad", "platformdirs"}
+
+
+def test_import_needs_numpy_alone():
+    """With everything but the standard library and NumPy out of reach."""
+    program = (
+        "import sys\n"
+        "class Wall:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] not in {*sys.stdlib_module_names, 'numpy', 'tgrad'}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Wall())\n"
+        "import tgrad, tgrad.data, tgrad.nn, tgrad.optim\n"
+        "import tgrad.cli.doctor, tgrad.cli.explain, tgrad.cli.main, tgrad.cli.table"
+    )
+    run_python(program)
+
+
+def test_import_is_quick():
+    """Beyond NumPy's own time; the best of five, so that a busy machine does not fail it."""
+    program = (
+        "import time, numpy; start = time.perf_counter(); import tgrad\n"
+        "print(time.perf_counter() - start)"
+    )
+    assert min(float(run_python(program)) for _ in range(5)) < IMPORT_SECONDS
