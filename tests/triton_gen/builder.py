@@ -197,3 +197,12 @@ def run(
         assert np.array_equal(raw[slot.nbytes :], guard), f"{slot.name}: written beyond its end"
         results.append(raw[: slot.nbytes].view(slot.dtype.numpy))
     return results
+
+
+def devices() -> list[str]:
+    """Where kernels can run here."""
+    try:
+        import torch
+    except ImportError:
+        return ["interpret"]
+    return ["interpret", "cuda"] if torch.cuda.is_available() else ["interpret"]

@@ -409,10 +409,10 @@ def _reduction(op: Op, text: str, axis: int, dtype: DType) -> str:
     if op is Op.REDUCE_SUM:
         return f"tl.sum({text}, {axis})"
     if op is Op.REDUCE_PROD:
-        return f"reduce_prod({text}, {axis})"
+        return f"_reduce_prod({text}, {axis})"
     name = "max" if op is Op.REDUCE_MAX else "min"
     if dtype.is_bool:
         return f"(tl.{name}({text}.to(tl.int32), {axis}) != 0)"
     if dtype.is_float:
-        return f"reduce_{name}({text}, {axis})"
+        return f"_reduce_{name}({text}, {axis})"
     return f"tl.{name}({text}, {axis})"

@@ -43,26 +43,26 @@ HALF = (dt.float16, dt.bfloat16)
 FLOAT: dict[Op, str] = {
     Op.NEG: "{0} * -1.0",
     Op.ABS: "tl.abs({0})",
-    Op.EXP: "tl.exp({0})",
+    Op.EXP: "_exp_{t}({0})",
     Op.LOG: "tl.log({0})",
     Op.SIN: "tl.sin({0})",
     Op.COS: "tl.cos({0})",
-    Op.TANH: "tanh_{t}({0})",
+    Op.TANH: "_tanh_{t}({0})",
     Op.ERF: "tl.erf({0})",
     Op.SQRT: "tl.sqrt_rn({0})",
     Op.RSQRT: "tl.rsqrt({0})",
     Op.FLOOR: "tl.floor({0})",
-    Op.ROUND: "round_even({0})",
+    Op.ROUND: "_round_even({0})",
     Op.TRUNC: "tl.where({0} < 0, tl.ceil({0}), tl.floor({0}))",
     Op.ADD: "{0} + {1}",
     Op.SUB: "{0} - {1}",
     Op.MUL: "{0} * {1}",
     Op.DIV: "tl.div_rn({0}, {1})",
-    Op.FLOORDIV: "floordiv_float({0}, {1})",
-    Op.MOD: "mod_float({0}, {1})",
-    Op.POW: "pow_{t}({0}, {1})",
-    Op.MAXIMUM: "larger({0}, {1})",
-    Op.MINIMUM: "smaller({0}, {1})",
+    Op.FLOORDIV: "_floordiv_float({0}, {1})",
+    Op.MOD: "_mod_float({0}, {1})",
+    Op.POW: "_pow_{t}({0}, {1})",
+    Op.MAXIMUM: "_larger({0}, {1})",
+    Op.MINIMUM: "_smaller({0}, {1})",
     Op.LT: "{0} < {1}",
     Op.LE: "{0} <= {1}",
     Op.EQ: "{0} == {1}",
@@ -71,8 +71,12 @@ FLOAT: dict[Op, str] = {
 }
 """Spellings for float32 and float64; {t} is the dtype's short name."""
 
-FLOAT64: dict[Op, str] = {Op.DIV: "{0} / {1}", Op.SQRT: "tl.sqrt({0})"}
-"""Where float64 differs: its division and root are always correctly rounded."""
+FLOAT64: dict[Op, str] = {
+    Op.EXP: "tl.exp({0})",
+    Op.DIV: "{0} / {1}",
+    Op.SQRT: "tl.sqrt({0})",
+}
+"""Where float64 differs: its plain division and root are correctly rounded, its exp accurate."""
 
 SIGNED: dict[Op, str] = {
     Op.NEG: "-{0}",
@@ -81,32 +85,33 @@ SIGNED: dict[Op, str] = {
     Op.ADD: "{0} + {1}",
     Op.SUB: "{0} - {1}",
     Op.MUL: "{0} * {1}",
-    Op.FLOORDIV: "floordiv_signed({0}, {1})",
-    Op.MOD: "mod_signed({0}, {1})",
-    Op.POW: "pow_signed({0}, {1}, {bits})",
+    Op.FLOORDIV: "_floordiv_signed({0}, {1})",
+    Op.MOD: "_mod_signed({0}, {1})",
+    Op.POW: "_pow_signed({0}, {1}, {bits})",
     Op.MAXIMUM: "tl.maximum({0}, {1})",
     Op.MINIMUM: "tl.minimum({0}, {1})",
     Op.AND: "{0} & {1}",
     Op.OR: "{0} | {1}",
     Op.XOR: "{0} ^ {1}",
-    Op.SHL: "shift_left({0}, {1}, {bits})",
-    Op.SHR: "shift_right_signed({0}, {1}, {bits})",
+    Op.SHL: "_shift_left({0}, {1}, {bits})",
+    Op.SHR: "_shift_right_signed({0}, {1}, {bits})",
     Op.LT: "{0} < {1}",
     Op.LE: "{0} <= {1}",
     Op.EQ: "{0} == {1}",
     Op.NE: "{0} != {1}",
     Op.WHERE: "tl.where({0}, {1}, {2})",
-    Op.PHILOX: "philox({0}, {1}, {2}, {word})",
+    Op.PHILOX: "_philox({0}, {1}, {2}, {word})",
 }
 
 UNSIGNED: dict[Op, str] = {
     **SIGNED,
-    Op.NEG: "~{0} + 1",
+    Op.NEG: "0 - {0}",
+    Op.NOT: "{0} ^ {max}",
     Op.ABS: "{0}",
-    Op.FLOORDIV: "floordiv_unsigned({0}, {1})",
-    Op.MOD: "mod_unsigned({0}, {1})",
-    Op.POW: "pow_unsigned({0}, {1}, {bits})",
-    Op.SHR: "shift_right_unsigned({0}, {1}, {bits})",
+    Op.FLOORDIV: "_floordiv_unsigned({0}, {1})",
+    Op.MOD: "_mod_unsigned({0}, {1})",
+    Op.POW: "_pow_unsigned({0}, {1}, {bits})",
+    Op.SHR: "_shift_right_unsigned({0}, {1}, {bits})",
 }
 
 BOOL: dict[Op, str] = {
@@ -183,14 +188,14 @@ def typed(operand: Operand) -> str:
 def widen(text: str, dtype: DType) -> str:
     """A half-precision expression in float32; others as they are."""
     if dtype is dt.bfloat16:
-        return f"from_bf16({text})"
+        return f"_from_bf16({text})"
     return f"{_atom(text)}.to(tl.float32)" if dtype in HALF else text
 
 
 def narrow(text: str, dtype: DType) -> str:
     """A float32 expression rounded to a half dtype; others as they are."""
     if dtype is dt.bfloat16:
-        return f"to_bf16({text})"
+        return f"_to_bf16({text})"
     return f"{_atom(text)}.to(tl.float16)" if dtype in HALF else text
 
 
@@ -241,7 +246,9 @@ def spell(op: Op, args: Sequence[Operand], out: DType, word: int = 0) -> str:
     in_place = op is Op.WHERE and all(a.literal is None for a in args[1:])
     compute = dt.float32 if dtype in HALF and not in_place else dtype
     texts = _operands(op, args, compute)
-    result = template.format(*texts, t=compute.short, bits=compute.itemsize * 8, word=word)
+    result = template.format(
+        *texts, t=compute.short, bits=compute.itemsize * 8, word=word, max=_largest(compute)
+    )
     if out in HALF and not in_place:
         return narrow(result, out)
     if out.itemsize < 4 and out.is_int and op in (Op.MAXIMUM, Op.MINIMUM):
@@ -288,3 +295,8 @@ def _atom(text: str) -> str:
         if depth == 0 and ch in " -~":
             return f"({text})"
     return text
+
+
+def _largest(dtype: DType) -> int:
+    """All bits set."""
+    return (1 << 8 * dtype.itemsize) - 1
