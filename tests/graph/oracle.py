@@ -10,7 +10,7 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.device import Device
 from tgrad.dtype import DType
-from tgrad.graph.interpret import interpret
+from tgrad.graph.interpret import cast, interpret
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 
@@ -37,7 +37,7 @@ class Held:
 def leaf(array: np.ndarray | Sequence | float, dtype: DType | None = None) -> Node:
     """A buffer node of this value."""
     value = np.array(array)
-    return make(Op.BUFFER, storage=Held(value if dtype is None else value.astype(dtype.numpy)))
+    return make(Op.BUFFER, storage=Held(value if dtype is None else cast(value, dtype)))
 
 
 def held(node: Node) -> np.ndarray:
@@ -45,8 +45,12 @@ def held(node: Node) -> np.ndarray:
     return node.attr("storage").array
 
 
+def read(storage: Held) -> np.ndarray:
+    return storage.array
+
+
 def values(*nodes: Node) -> list[np.ndarray]:
-    return interpret(nodes, lambda storage: storage.array)
+    return interpret(nodes, read)
 
 
 def value(node: Node) -> np.ndarray:

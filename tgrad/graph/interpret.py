@@ -98,6 +98,11 @@ def cast(x: Array, dtype: DType) -> Array:
     have = dt.from_numpy(x.dtype)
     if have is dtype:
         return x
+    with np.errstate(all="ignore"):
+        return _convert(x, have, dtype)
+
+
+def _convert(x: Array, have: DType, dtype: DType) -> Array:
     if dtype.is_bool:
         return np.asarray(x != 0)
     if have in _HALF or dtype in _HALF:
