@@ -56,7 +56,7 @@ def like(node: Node, number: float) -> Node:
 
 
 def op(name: Op, *inputs: Node, **attrs: object) -> Node:
-    return make(name, *inputs, **attrs)  # type: ignore[arg-type]
+    return make(name, *inputs, **attrs)
 
 
 def expand(node: Node, *shape: int) -> Node:
@@ -141,7 +141,8 @@ TABLE: list[tuple[str, Node, str, str]] = [
     ("same_dtype", op(Op.BITCAST, x, dtype=dt.float32), "bitcast(x, dtype=f32)", "x"),
     ("cast_chain", cast(cast(h, dt.float32), dt.float64),
      "cast(cast(h, dtype=f32), dtype=f64)", "cast(h, dtype=f64)"),
-    ("cast_chain", cast(cast(h, dt.float32), dt.float16), "cast(cast(h, dtype=f32), dtype=f16)", "h"),
+    ("cast_chain", cast(cast(h, dt.float32), dt.float16),
+     "cast(cast(h, dtype=f32), dtype=f16)", "h"),
     ("cast_chain", cast(cast(x, dt.float16), dt.float32),
      "cast(cast(x, dtype=f16), dtype=f32)", "cast(cast(x, dtype=f16), dtype=f32)"),
     ("move_constant", reshape(like(x, 2), 6), "reshape(2.0, shape=(6,))", "2.0"),
@@ -210,7 +211,8 @@ TABLE: list[tuple[str, Node, str, str]] = [
      "dtype=f16)",
      "cast(reduce_sum(mul(expand(reshape(cast(r, dtype=f32), shape=(1, 1, 3)), shape=(1, 4, 3)), "
      "reshape(permute(cast(m, dtype=f32), axes=(1, 0)), shape=(1, 4, 3))), axes=(2,)), dtype=f16)"),
-    ("dot_of_vector", dot(v, v, ((), ())), "dot(v, v, batch=((), ()), contract=((), ()), dtype=f32)",
+    ("dot_of_vector", dot(v, v, ((), ())),
+     "dot(v, v, batch=((), ()), contract=((), ()), dtype=f32)",
      "mul(expand(reshape(v, shape=(4, 1)), shape=(4, 4)), expand(reshape(v, shape=(1, 4)), "
      "shape=(4, 4)))"),
     ("dot_of_vector", dot(t, v, ((2,), (0,))),
