@@ -23,22 +23,6 @@ FLOATS = (*HALVES, dt.float32, dt.float64)
 INTS = (dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64)
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.7, -3.7, 100.0]
 SPECIAL += [np.inf, -np.inf, np.nan]
-    0.0,
-    -0.0,
-    1.0,
-    -1.0,
-    0.5,
-    -0.5,
-    1.5,
-    2.5,
-    -2.5,
-    3.7,
-    -3.7,
-    100.0,
-    np.inf,
-    -np.inf,
-    np.nan,
-]
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-6, "float64": 1e-12}
 
 
