@@ -35,7 +35,7 @@ def explain_script(
         json_path: where to write the plan as JSON; a list of plans with `every`.
 
     Returns:
-        The exit status: 0, or that of the script where it failed, or 1 where there is no plan.
+        The exit status: 0, or 1 where the script failed or made no plan.
     """
     if not script.is_file():
         return _fail(f"{script} is not a file.", "Name the Python program to run.")
