@@ -238,7 +238,7 @@ class _Builder:
             return found
         number = self._compute(node, index, mask)
         self.memo[key] = number
-        if node in self.inside:
+        if node in self.inside and not mask:
             self.visited.setdefault(node, []).append((index, number))
         return number
 
@@ -393,7 +393,7 @@ class _Builder:
         draft, dots = _rename_axes(draft, dots)
         if len(self.dots) > 1:
             return Refused("two dots in one kernel")
-        space = classify(draft, dots, limits)
+        space = classify(draft, dots, limits, len(self.group) == 1)
         if isinstance(space, Refused):
             return space
         region = replace(draft, space=space)
@@ -436,7 +436,7 @@ def _covers(node: Node, index: Indices, flat: Index) -> bool:
     """Whether `index` runs over each element of the node exactly once."""
     seen: set[str] = set()
     for e, n in zip(index, node.shape):
-        if n == 1:
+        if n == 1 and e == ix.ZERO:
             continue
         size, last = 1, 0
         for atom, c in sorted(e.terms, key=lambda t: t[1]):

@@ -54,8 +54,17 @@ CPU_LIMITS = Limits(busy_rows=64, nested_elements=1 << 62)
 GPU_LIMITS = Limits()
 
 
-def classify(region: Region, dots: DotAxes | None, limits: Limits) -> Space | Refused:
-    """Sort the axes of a draft region by role."""
+def classify(
+    region: Region, dots: DotAxes | None, limits: Limits, single: bool = False
+) -> Space | Refused:
+    """Sort the axes of a draft region by role.
+
+    Args:
+        region: its space is not looked at.
+        dots: axes of its dot, if it has one.
+        limits: of the device.
+        single: whether it computes one node only: then it is not refused for being slow.
+    """
     if len(region.slots) > limits.slots:
         return Refused(f"{len(region.slots)} buffers, more than {limits.slots} in one kernel")
     if len(region.values) > limits.values:
@@ -70,7 +79,7 @@ def classify(region: Region, dots: DotAxes | None, limits: Limits) -> Space | Re
             return Refused("a reduction beside a scatter")
         return Space("scatter", region.axes)
     if reductions:
-        return _classify_reduce(region, reductions, limits)
+        return _classify_reduce(region, reductions, limits, single)
     return _classify_map(region)
 
 
@@ -122,7 +131,7 @@ def _classify_dot(region: Region, dots: DotAxes) -> Space | Refused:
 
 
 def _classify_reduce(
-    region: Region, reductions: list[rg.Reduce], limits: Limits
+    region: Region, reductions: list[rg.Reduce], limits: Limits, single: bool
 ) -> Space | Refused:
     sets: list[frozenset[str]] = []
     for r in reductions:
@@ -142,7 +151,7 @@ def _classify_reduce(
         if not isinstance(v, rg.Reduce):
             continue
         want = parallel | (outer if frozenset(v.axes) == row else frozenset())
-        if not want <= set(region.dims[number]):
+        if not single and not want <= set(region.dims[number]):
             missing = sorted(want - set(region.dims[number]))
             return Refused(f"a reduction would be computed again for every {', '.join(missing)}")
     stores_row = False

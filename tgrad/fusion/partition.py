@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built, build_region
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
@@ -144,7 +145,7 @@ class _Partition:
             group = self.group_of[root]
             built = self._build(group.roots)
             if isinstance(built, Refused):
-                raise AssertionError(f"{root} alone is no kernel: {built.reason}")
+                raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
             group.built = built
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
@@ -295,7 +296,7 @@ class _Partition:
         name = "base_of_" + _name([root], [root])
         built = build_region(name, [copy], [copy], set(self.producers[root]), self.limits)
         if isinstance(built, Refused):
-            raise AssertionError(f"{root}: its base is no kernel: {built.reason}")
+            raise VerifyError(f"{root}: its base is no kernel: {built.reason}", source=root.source)
         return Fused(built.region, built.inputs, (root,), ("its result is scattered into",))
 
 

@@ -22,10 +22,11 @@ from math import gcd
 class Atom:
     """What a coefficient multiplies: bounds [lo, hi], a name to order by, and a cached hash."""
 
-    __slots__ = ("lo", "hi", "key", "_hash")
+    __slots__ = ("lo", "hi", "key", "_parts", "_hash")
     lo: int
     hi: int
     key: str
+    _parts: tuple[object, ...]
 
     def __hash__(self) -> int:
         return self._hash
@@ -34,16 +35,15 @@ class Atom:
         return self is other or (
             type(self) is type(other)
             and self._hash == other._hash  # type: ignore[attr-defined]
-            and self.key == other.key  # type: ignore[attr-defined]
-            and self.hi == other.hi  # type: ignore[attr-defined]
+            and self._parts == other._parts  # type: ignore[attr-defined]
         )
 
     def __repr__(self) -> str:
         return self.key
 
-    def _finish(self, key: str, lo: int, hi: int) -> None:
-        self.key, self.lo, self.hi = key, lo, hi
-        self._hash = hash((key, hi))
+    def _finish(self, key: str, lo: int, hi: int, *parts: object) -> None:
+        self.key, self.lo, self.hi, self._parts = key, lo, hi, parts
+        self._hash = hash(parts)
 
 
 class Var(Atom):
@@ -53,7 +53,7 @@ class Var(Atom):
 
     def __init__(self, name: str, extent: int):
         self.name, self.extent = name, extent
-        self._finish(name, 0, max(extent - 1, 0))
+        self._finish(name, 0, max(extent - 1, 0), name, extent)
 
 
 class Loaded(Atom):
@@ -63,7 +63,7 @@ class Loaded(Atom):
 
     def __init__(self, value: int, lo: int, hi: int):
         self.value = value
-        self._finish(f"%{value}", lo, hi)
+        self._finish(f"%{value}", lo, hi, value, lo, hi)
 
 
 class Div(Atom):
@@ -73,7 +73,8 @@ class Div(Atom):
 
     def __init__(self, base: Index, divisor: int):
         self.base, self.divisor = base, divisor
-        self._finish(f"({base} // {divisor})", base.lo // divisor, base.hi // divisor)
+        lo, hi = base.lo // divisor, base.hi // divisor
+        self._finish(f"({base} // {divisor})", lo, hi, base, divisor)
 
 
 class Mod(Atom):
@@ -83,7 +84,7 @@ class Mod(Atom):
 
     def __init__(self, base: Index, divisor: int):
         self.base, self.divisor = base, divisor
-        self._finish(f"({base} % {divisor})", 0, divisor - 1)
+        self._finish(f"({base} % {divisor})", 0, divisor - 1, base, divisor)
 
 
 class Index:

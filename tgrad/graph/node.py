@@ -8,8 +8,7 @@ and device are derived, never given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -73,19 +72,26 @@ _lock = threading.RLock()
 _scope = threading.local()
 
 
-@contextmanager
-def source_scope(source: Source | None = None, label: str = "") -> Iterator[None]:
-    """Nodes made inside carry this source, or the user's line with this label.
+class source_scope:
+    """Context manager: nodes made inside carry this source, or the user's line with this label.
 
     The outermost label wins: the `exp` inside softmax belongs to softmax.
     """
-    previous = getattr(_scope, "source", None)
-    if previous is None or source is not None:
-        _scope.source = source if source is not None else find_user_source(label)
-    try:
-        yield
-    finally:
-        _scope.source = previous
+
+    __slots__ = ("source", "label", "previous")
+
+    def __init__(self, source: Source | None = None, label: str = ""):
+        self.source, self.label = source, label
+
+    def __enter__(self) -> None:
+        self.previous = getattr(_scope, "source", None)
+        if self.source is not None:
+            _scope.source = self.source
+        elif self.previous is None:
+            _scope.source = find_user_source(self.label)
+
+    def __exit__(self, *exc: object) -> None:
+        _scope.source = self.previous
 
 
 def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:

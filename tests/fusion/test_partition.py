@@ -1,0 +1,143 @@
+"""How many kernels each pattern takes, and that the kernels compute the pattern."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tgrad.nn.functional as F
+from tests.fusion.checking import cut
+from tgrad.fusion.legality import GPU_LIMITS, Limits
+from tgrad.tensor import Tensor, tensor
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def draw(rng: np.random.Generator, *shape: int, grad: bool = False) -> Tensor:
+    data = rng.standard_normal(shape).astype(np.float32)
+    return tensor(data, device="numpy", requires_grad=grad)
+
+
+def test_elementwise_chain_is_one_kernel(rng: np.random.Generator) -> None:
+    x = draw(rng, 8, 12)
+    assert len(cut([(x * 2 + 1).exp() - x])) == 1
+
+
+def test_two_outputs_of_one_chain_are_one_kernel(rng: np.random.Generator) -> None:
+    x = draw(rng, 8, 12)
+    y = (x * 2).exp()
+    (kernel,) = cut([y, y + x])
+    assert len(kernel.outputs) == 2
+
+
+@pytest.mark.parametrize("dim", [0, 1, (0, 1), None])
+def test_reduction_with_prologue_and_epilogue_is_one_kernel(
+    rng: np.random.Generator, dim: object
+) -> None:
+    x = draw(rng, 8, 12)
+    assert len(cut([(x * x).sum(dim).sqrt()])) == 1  # type: ignore[arg-type]
+
+
+def test_softmax_is_one_kernel(rng: np.random.Generator) -> None:
+    (kernel,) = cut([F.softmax(draw(rng, 8, 12), dim=-1)])
+    assert "softmax" in kernel.region.name
+
+
+def test_softmax_over_the_first_axis_is_one_kernel(rng: np.random.Generator) -> None:
+    assert len(cut([F.softmax(draw(rng, 8, 12), dim=0)])) == 1
+
+
+def test_layer_norm_is_one_kernel(rng: np.random.Generator) -> None:
+    x, w, b = draw(rng, 8, 12), draw(rng, 12), draw(rng, 12)
+    assert len(cut([F.layer_norm(x, (12,), w, b)])) == 1
+
+
+def test_rms_norm_is_one_kernel(rng: np.random.Generator) -> None:
+    assert len(cut([F.rms_norm(draw(rng, 8, 12), (12,), draw(rng, 12))])) == 1
+
+
+def test_var_mean_is_one_kernel(rng: np.random.Generator) -> None:
+    assert len(cut(list(draw(rng, 8, 12).var_mean(1)))) == 1
+    assert len(cut(list(draw(rng, 4, 3, 5, 5).var_mean((0, 2, 3))))) == 1
+
+
+def test_cross_entropy_forward_is_one_kernel(rng: np.random.Generator) -> None:
+    labels = tensor(rng.integers(0, 12, 8), device="numpy")
+    assert len(cut([F.cross_entropy(draw(rng, 8, 12), labels)])) == 1
+    assert len(cut([F.cross_entropy(draw(rng, 8, 12), labels)], GPU_LIMITS)) == 1
+
+
+def test_matmul_bias_gelu_is_one_kernel(rng: np.random.Generator) -> None:
+    x, w, b = draw(rng, 16, 20), draw(rng, 24, 20), draw(rng, 24)
+    assert len(cut([F.gelu(F.linear(x, w, b))])) == 1
+
+
+def test_convolution_bias_relu_is_one_kernel_without_a_copy(rng: np.random.Generator) -> None:
+    x, w, b = draw(rng, 2, 3, 8, 8), draw(rng, 4, 3, 3, 3), draw(rng, 4)
+    (kernel,) = cut([F.relu(F.conv2d(x, w, b, padding=1))])
+    assert kernel.region.space.kind == "dot"
+
+
+def test_linear_forward_and_backward(rng: np.random.Generator) -> None:
+    x, w, b = draw(rng, 8, 12), draw(rng, 6, 12, grad=True), draw(rng, 6, grad=True)
+    loss = F.linear(x, w, b).square().mean()
+    loss.backward()
+    assert w.grad is not None and b.grad is not None
+    assert len(cut([loss, w.grad, b.grad])) <= 4
+
+
+def test_gather_is_one_kernel(rng: np.random.Generator) -> None:
+    rows = tensor(np.array([3, 1, 1, 0]), device="numpy")
+    assert len(cut([draw(rng, 8, 12)[rows] * 2])) == 1
+
+
+def test_scatter_fills_its_base_then_scatters(rng: np.random.Generator) -> None:
+    index = tensor(rng.integers(0, 8, (5, 12)), device="numpy")
+    kernels = cut([draw(rng, 8, 12).scatter_add(0, index, draw(rng, 5, 12))])
+    assert [k.region.space.kind for k in kernels] == ["map", "scatter"]
+
+
+def test_embedding_backward(rng: np.random.Generator) -> None:
+    table = draw(rng, 9, 4, grad=True)
+    index = tensor(rng.integers(0, 9, (3, 5)), device="numpy")
+    F.embedding(index, table).square().sum().backward()
+    assert table.grad is not None
+    cut([table.grad])
+
+
+def test_a_row_that_does_not_fit_is_refused_with_a_reason(rng: np.random.Generator) -> None:
+    x = draw(rng, 4, 64)
+    limits = Limits(row_elements=32, busy_rows=8)
+    kernels = cut([F.softmax(x, dim=-1)], limits)
+    assert len(kernels) == 2
+    assert any("does not fit on chip" in r for k in kernels for r in k.reasons)
+
+
+def test_reduction_after_a_dot_is_refused_with_a_reason(rng: np.random.Generator) -> None:
+    kernels = cut([F.softmax(draw(rng, 8, 12) @ draw(rng, 12, 6), dim=-1)])
+    assert len(kernels) == 2
+    assert any("reduction beside a dot" in r for k in kernels for r in k.reasons)
+
+
+def test_movement_alone_becomes_affine(rng: np.random.Generator) -> None:
+    x = draw(rng, 2, 3, 4)._pad_zero((0, 1, 1), (0, 1, 1)).permute(2, 0, 1).reshape(6, 10)
+    (kernel,) = cut([x * 2])
+    assert "//" not in str(kernel.region) and "%" not in str(kernel.region).split("\n", 1)[1].replace(
+        "%0", ""
+    ).replace("%1", "").replace("%2", "")
+
+
+def test_mask_of_an_outer_pad_is_not_captured_by_a_reduction(rng: np.random.Generator) -> None:
+    x = draw(rng, 5, 7)
+    y = x.sum(0, keepdim=True)._pad_zero((1, 1), (0, 0))
+    cut([y + draw(rng, 2, 8)])
+
+
+def test_max_pool_backward(rng: np.random.Generator) -> None:
+    x = draw(rng, 2, 3, 6, 6, grad=True)
+    F.max_pool2d(F.relu(x), 2).square().sum().backward()
+    assert x.grad is not None
+    cut([x.grad])
