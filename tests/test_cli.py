@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_doctor_reports_everything(settings):
     assert findings["cache"].detail == f"{settings.cache_dir}, 0 files, 0.0 MB"
 
 
-@pytest.mark.skipif(doctor.find_compiler(read_settings()) is None, reason="no C compiler")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_doctor_finds_a_device(settings, capsys):
     assert doctor.print_report(settings) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("devices: cpu")
@@ -62,14 +63,14 @@ def test_doctor_without_a_compiler(settings, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "_check_gpu", lambda: doctor.Finding("GPU", False, "none", "-"))
     assert doctor.print_report(dataclasses.replace(settings, cc="no-such-cc")) == 1
     out = capsys.readouterr().out
-    assert "--  C compiler  none found (no-such-cc)\n" in out
-    assert doctor.INSTALL_COMPILER in out
+    assert "--  C compiler  The device 'cpu' needs a C compiler; 'no-such-cc' was not found." in out
+    assert "set TGRAD_CC to its path" in out
     assert "cpu" not in out.splitlines()[-1]
 
 
 def test_doctor_with_a_compiler_that_fails(settings):
     finding = by_name(doctor.examine(dataclasses.replace(settings, cc="false")))["C compiler"]
-    assert not finding.is_good and finding.advice == doctor.INSTALL_COMPILER
+    assert not finding.is_good and "apt-get install gcc" in finding.advice
 
 
 def test_doctor_with_a_cache_that_cannot_be_written(tmp_path, settings):

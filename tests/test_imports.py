@@ -21,7 +21,16 @@ IMPORT_SECONDS = 0.15
 LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors")
 IR = ("tgrad.graph.op", "tgrad.graph.index", "tgrad.fusion.region")
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
-FRONT = ("tgrad.tensor", "tgrad.methods")
+FRONT = (
+    "tgrad.tensor",
+    "tgrad.methods",
+    "tgrad.arguments",
+    "tgrad.creation",
+    "tgrad.functional",
+    "tgrad.joining",
+    "tgrad.random",
+)
+"""The Tensor and the functions that make and join tensors."""
 PARTS = (
     "tgrad.graph",
     "tgrad.autodiff",
@@ -43,8 +52,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.tune": (*LEAVES, "tgrad.kernel", *IR),
     "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", "tgrad.fusion.region"),
     "tgrad.pipeline": (*LEAVES, *PARTS),
-    "tgrad.tensor": (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline"),
-    "tgrad.methods": (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline"),
+    **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline")),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.data": LEAVES,
@@ -55,7 +63,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(LEAVES, LEAVES),
 }
 """By prefix; the longest that fits a module is its row. Its own row a module may always import.
-A part that is not here yet (functional, amp, ...) gets its row with its first file."""
+A part that is not here yet gets its row with its first file."""
 
 FILES = sorted((ROOT / "tgrad").rglob("*.py"))
 

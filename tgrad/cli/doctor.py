@@ -7,9 +7,7 @@ not good says what to do; a check never raises.
 from __future__ import annotations
 
 import importlib
-import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,13 +16,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from tgrad.cpu_fallback.compile import find_compiler
+from tgrad.cpu_fallback.target import detect_machine
+from tgrad.errors import CompileError
 from tgrad.settings import Settings, read_settings
 
-COMPILERS = ("cc", "gcc", "clang")
-INSTALL_COMPILER = (
-    "Install gcc or clang (apt install gcc, dnf install gcc, xcode-select --install), "
-    "or set TGRAD_CC to one."
-)
 VECTOR_FEATURES = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_bf16", "asimd", "asimdhp", "bf16", "sve",
@@ -80,12 +76,12 @@ def print_report(settings: Settings | None = None) -> int:
 def usable_devices(findings: list[Finding]) -> list[str]:
     """Names of the devices whose needs are met; "numpy" needs nothing.
 
-    >>> usable_devices([Finding("C compiler", True, ""), Finding("GPU", False, "")])
-    ['cpu', 'numpy']
+    >>> usable_devices([Finding("torch", True, ""), Finding("Triton", True, "")])
+    ['interpret', 'numpy']
     """
     good = {finding.name for finding in findings if finding.is_good}
     needs = {
-        "cpu": {"C compiler"},
+        "cpu": {"C compiler", "OpenMP"},
         "cuda": {"torch", "Triton", "GPU"},
         "interpret": {"torch", "Triton"},
         "numpy": set(),
@@ -95,13 +91,12 @@ def usable_devices(findings: list[Finding]) -> list[str]:
 
 def examine(settings: Settings) -> list[Finding]:
     """All checks, in the order of the report."""
-    compiler = find_compiler(settings)
     return [
         _python(),
         _package("tgrad"),
         _package("numpy"),
-        _check_compiler(compiler, settings),
-        _check_openmp(compiler),
+        _check_compiler(settings),
+        _check_openmp(settings),
         _check_processor(settings),
         _guard("torch", "pip install torch", _check_torch),
         _guard("Triton", "pip install triton, for the devices cuda and interpret.", _check_triton),
@@ -109,14 +104,6 @@ def examine(settings: Settings) -> list[Finding]:
         _guard("OpenCL", "pip install 'tgrad[opencl]'", _check_opencl),
         _check_cache(settings.cache_dir),
     ]
-
-
-def find_compiler(settings: Settings) -> str | None:
-    """Path of the C compiler that the settings name, else of the first on the path."""
-    for name in (settings.cc,) if settings.cc else COMPILERS:
-        if path := shutil.which(name):
-            return path
-    return None
 
 
 def _python() -> Finding:
@@ -135,27 +122,26 @@ def _package(name: str) -> Finding:
         return Finding(name, False, "is not installed, only on the path.", "pip install -e .")
 
 
-def _check_compiler(path: str | None, settings: Settings) -> Finding:
-    if path is None:
-        looked = settings.cc or ", ".join(COMPILERS)
-        return Finding("C compiler", False, f"none found ({looked})", INSTALL_COMPILER)
+def _check_compiler(settings: Settings) -> Finding:
     try:
-        text = _output([path, "--version"])
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("C compiler", False, f"{path}: {error}", INSTALL_COMPILER)
-    return Finding("C compiler", True, f"{path}: {text.splitlines()[0] if text else 'no version'}")
+        compiler = find_compiler(settings)
+    except CompileError as error:
+        return Finding("C compiler", False, error.what, error.hint)
+    return Finding("C compiler", True, f"{compiler.path}: {compiler.version}")
 
 
-def _check_openmp(compiler: str | None) -> Finding:
-    """Compile and run a parallel region."""
-    advice = "Kernels run on one core. Install OpenMP's library (libgomp or libomp) and headers."
-    if compiler is None:
+def _check_openmp(settings: Settings) -> Finding:
+    """Compile and run a parallel region, with the flags of the kernels."""
+    advice = "The device cpu needs OpenMP's headers and library: install libgomp or libomp."
+    try:
+        compiler = find_compiler(settings)
+    except CompileError:
         return Finding("OpenMP", False, "needs a C compiler", advice)
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "probe.c"), str(Path(folder, "probe"))
         source.write_text(OPENMP_PROGRAM)
         try:
-            _output([compiler, "-fopenmp", str(source), "-o", program])
+            _output([compiler.path, *compiler.flags, str(source), "-o", program])
             threads = _output([program])
         except (OSError, subprocess.SubprocessError) as error:
             return Finding("OpenMP", False, f"a parallel program fails: {error}", advice)
@@ -163,7 +149,7 @@ def _check_openmp(compiler: str | None) -> Finding:
 
 
 def _check_processor(settings: Settings) -> Finding:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = detect_machine().cores
     flags = cpu_features()
     features = " ".join(name for name in VECTOR_FEATURES if name in flags) or "unknown features"
     limit = f", OMP_NUM_THREADS={settings.num_threads}" if settings.num_threads else ""
