@@ -13,6 +13,9 @@ from tgrad import dtype as dt
 from tgrad.autodiff import NO_VJP, VJP, gradients
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import OPS, Op
+from tgrad.graph.rewrite import rewrite
+from tgrad.graph.rules import CANONICAL
+from tgrad.graph.verify import verify
 
 SHAPE = (2, 3)
 
@@ -148,7 +151,11 @@ def test_first_and_second_order(build: Callable[..., Node], arrays: list[np.ndar
     xs = [leaf(a) for a in arrays]
     y = build(*xs)
     first = check([y], [leaf(signed(50, *y.shape))], xs)
-    check(first, [leaf(signed(60 + i, *x.shape)) for i, x in enumerate(xs)], xs)
+    second = check(first, [leaf(signed(60 + i, *x.shape)) for i, x in enumerate(xs)], xs)
+    canonical = rewrite([y, *first, *second], CANONICAL)
+    verify(canonical, lowered=True)
+    for got, want in zip(values(*canonical), values(y, *first, *second), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
 
 
 def test_each_op_has_a_vjp_or_a_reason() -> None:

@@ -86,7 +86,7 @@ def _check(output: Node, grad: Node, wrt: Sequence[Node]) -> None:
     for node in (output, *wrt):
         if not node.dtype.is_float:
             raise GradientError(
-                f"a {node.dtype.name} tensor has no gradient.",
+                f"{node.dtype.name} tensors have no gradient.",
                 "Only floating-point tensors are differentiable; cast it first.",
                 node.source,
             )

@@ -1,12 +1,12 @@
 """The graph as text.
 
 In: output nodes. Out: stable text, one node a line, inputs before users. Invariant: the text
-depends on structure and source lines alone: buffers are numbered in order of first use, and no
-identity or address is printed.
+depends on structure and source lines alone: buffers are numbered in order of first use, no identity
+or address is printed, and constants, which a whole program shares, have no source line.
 
-    %0 = buffer 0 : f32[4,8] on cpu
+    %0 = buffer 0 : f32[4,8] on cpu  # train.py:11
     %1 = const 2.0 : f32[]
-    %2 = expand %1 shape=(4, 8) : f32[4,8]  # train.py:12
+    %2 = expand %1 shape=(4, 8) : f32[4,8]
     %3 = mul %0, %2 : f32[4,8]  # train.py:12
     return %3
 """
@@ -24,10 +24,13 @@ def print_graph(outputs: Sequence[Node], sources: bool = True) -> str:
     """The text of all nodes that the outputs depend on; with the users' lines if `sources`."""
     numbers: dict[Node, int] = {}
     buffers: dict[int, int] = {}
+    has_line: set[Node] = set()
     lines = []
     for node in toposort(outputs):
         numbers[node] = len(numbers)
-        source = f"  # {node.source}" if sources and node.source.line else ""
+        if node.source.line and (node.op is Op.BUFFER or not has_line.isdisjoint(node.inputs)):
+            has_line.add(node)
+        source = f"  # {node.source}" if sources and node in has_line else ""
         lines.append(f"%{numbers[node]} = {_expression(node, numbers, buffers)}{source}")
     lines.append(" ".join(("return", ", ".join(f"%{numbers[node]}" for node in outputs))).rstrip())
     return "\n".join(lines)
