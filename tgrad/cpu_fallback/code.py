@@ -1,0 +1,223 @@
+"""A writer of indented C, and the questions about a kernel's statements that emitters share.
+
+In: lines and blocks; statements of a tile program. Out: text; reads, writes, indices, costs.
+Invariant: the text depends on nothing but what was written, so sources are byte-stable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from tgrad.graph.index import Index, Var
+from tgrad.graph.op import OPS
+from tgrad.kernel import ir
+
+_KEYWORDS = """
+auto break case char const continue default do double else enum extern float for goto if inline int
+long register restrict return short signed sizeof static struct switch typedef union unsigned void
+volatile while slots acc rows to vp rp packed main
+"""
+_RESERVED = frozenset(_KEYWORDS.split())
+
+_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|run|end|s|t|w|q)|chunk"
+"""Names that emitters make up."""
+
+
+class Code:
+    """Lines of C with the present indentation."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " * self.depth + text)
+
+    def pragma(self, text: str) -> None:
+        self.lines.append(f"#pragma {text}")
+
+    @contextmanager
+    def block(self, *heads: str) -> Iterator[None]:
+        """`heads {` ... `}`; several heads are a perfect nest."""
+        start = self.depth
+        for head in heads[:-1]:
+            self.line(head)
+            self.depth += 1
+        self.line(f"{heads[-1]} {{" if heads[-1] else "{")
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.line("}")
+        self.depth = start
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+
+def unique_names(wanted: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """C identifiers for names: themselves where that is possible."""
+    used, result = set(taken) | _RESERVED, {}
+    for name in wanted:
+        base = re.sub(r"\W", "_", name)
+        base = base if re.match(r"[A-Za-z_]", base) else f"_{base}"
+        while base in used or re.fullmatch(_OWN, base):
+            base += "_"
+        used.add(base)
+        result[name] = base
+    return result
+
+
+def walk(body: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
+    """All statements, those inside loops included."""
+    for stmt in body:
+        yield stmt
+        if isinstance(stmt, ir.Loop):
+            yield from walk(stmt.body)
+
+
+def indices_of(stmt: ir.Stmt) -> tuple[Index, ...]:
+    """Index expressions that the statement evaluates."""
+    if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
+        return (stmt.index, *(b.index for b in stmt.mask if not b.is_always))
+    if isinstance(stmt, ir.IndexTile):
+        return (stmt.index,)
+    if isinstance(stmt, ir.InsideTile):
+        return tuple(b.index for b in stmt.mask if not b.is_always)
+    return ()
+
+
+def reads_of(stmt: ir.Stmt) -> set[int]:
+    """Ids of the tiles that the statement reads, in loops and indices too."""
+    found = {v for e in indices_of(stmt) for v in e.loaded()}
+    match stmt:
+        case ir.ComputeTile():
+            found |= {a.id for a in stmt.args}
+        case ir.ReduceTile():
+            found.add(stmt.arg.id)
+        case ir.Accumulate():
+            found |= {stmt.carry.id, stmt.value.id}
+        case ir.DotTile():
+            found |= {stmt.carry.id, stmt.a.id, stmt.b.id}
+        case ir.Stash() | ir.StoreTile():
+            found.add(stmt.value.id)
+        case ir.Unstash():
+            found.add(stmt.stash.id)
+        case ir.Loop():
+            for inner in stmt.body:
+                found |= reads_of(inner)
+        case _:
+            pass
+    return found
+
+
+def writes_of(stmt: ir.Stmt) -> set[int]:
+    """Ids of the tiles that the statement defines or updates."""
+    if isinstance(stmt, ir.Loop):
+        return {v for inner in stmt.body for v in writes_of(inner)}
+    if isinstance(stmt, (ir.Accumulate, ir.DotTile)):
+        return {stmt.carry.id}
+    return set() if isinstance(stmt, ir.StoreTile) else {stmt.out.id}
+
+
+def slots_of(stmt: ir.Stmt) -> tuple[set[int], set[int]]:
+    """Slots that the statement loads from and stores to."""
+    if isinstance(stmt, ir.Loop):
+        loads: set[int] = set()
+        stores: set[int] = set()
+        for inner in stmt.body:
+            more = slots_of(inner)
+            loads |= more[0]
+            stores |= more[1]
+        return loads, stores
+    if isinstance(stmt, ir.LoadTile):
+        return {stmt.slot}, set()
+    return set(), {stmt.slot} if isinstance(stmt, ir.StoreTile) else set()
+
+
+def conflict(first: ir.Stmt, second: ir.Stmt) -> bool:
+    """Whether `second` must stay after `first`."""
+    written = writes_of(first)
+    if written & (reads_of(second) | writes_of(second)) or reads_of(first) & writes_of(second):
+        return True
+    loads, stores = slots_of(first)
+    later_loads, later_stores = slots_of(second)
+    return bool(stores & (later_loads | later_stores) or loads & later_stores)
+
+
+def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
+    """Axes of the loops that a statement needs within a tile."""
+    match stmt:
+        case ir.Accumulate():
+            return stmt.carry.dims
+        case ir.ReduceTile():
+            return stmt.arg.dims
+        case ir.Stash() | ir.StoreTile():
+            return stmt.value.dims
+        case ir.Loop() | ir.DotTile():
+            return ()
+        case _:
+            return stmt.out.dims
+
+
+def store_dims(kernel: ir.Kernel, stmt: ir.StoreTile) -> tuple[str, ...]:
+    """Axes of a store's loops: those of its value and of its index."""
+    names = set(stmt.value.dims)
+    for e in indices_of(stmt):
+        names |= e.variables()
+    return tuple(a.name for a in kernel.axes if a.block > 1 and a.name in names)
+
+
+def work_of(kernel: ir.Kernel) -> int:
+    """Arithmetic of the whole kernel, in elementary operations."""
+    return kernel.num_programs * _work(kernel, kernel.body)
+
+
+def _work(kernel: ir.Kernel, body: Iterable[ir.Stmt]) -> int:
+    total = 0
+    for stmt in body:
+        if isinstance(stmt, ir.Loop):
+            total += kernel.axis(stmt.axis).steps * _work(kernel, stmt.body)
+            continue
+        points = 1
+        dims = store_dims(kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
+        for d in dims:
+            points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+        cost = OPS[stmt.op].cost if isinstance(stmt, ir.ComputeTile) else 1
+        if isinstance(stmt, ir.DotTile):
+            for d in (stmt.m, stmt.n, stmt.k):
+                points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+        total += points * max(cost, 1)
+    return total
+
+
+def loop_work(kernel: ir.Kernel, loop: ir.Loop) -> int:
+    """Arithmetic of one loop statement of one program."""
+    return _work(kernel, (loop,))
+
+
+def is_scatter(stmt: ir.Stmt) -> bool:
+    """Whether two elements of the statement's tile may meet at one address."""
+    return isinstance(stmt, ir.StoreTile) and (stmt.combine != "set" or bool(stmt.index.loaded()))
+
+
+def distinct_axes(index: Index) -> frozenset[str]:
+    """Axes of which different values give different addresses, whatever the other terms are.
+
+    A mixed radix argument: with terms ordered by coefficient, a variable's multiples stay apart
+    if all smaller terms together span less than its coefficient and larger coefficients are
+    beyond its own span.
+    """
+    terms = sorted(index.terms, key=lambda t: abs(t[1]))
+    found: set[str] = set()
+    below, sound = 0, True
+    for atom, c in terms:
+        if abs(c) <= below:
+            sound = False
+        if not sound:
+            break
+        if isinstance(atom, Var):
+            found.add(atom.name)
+        below += abs(c) * (atom.hi - atom.lo)
+    return frozenset(found) if sound else frozenset()

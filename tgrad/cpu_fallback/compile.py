@@ -1,0 +1,341 @@
+"""Generated C to callable functions, through the system's compiler and a cache.
+
+In: (name, source) pairs. Out: by name, the loaded function and the path of its readable source.
+Invariant: a kernel is compiled once per machine, compiler and flags; all that are new are compiled
+together, over all cores, into one shared object; whatever is cached is complete (written to a
+temporary name, then renamed) and checked (size and digest) before it is loaded.
+
+Layout below <cache>/c/:
+    objects/<key>.so         shared objects
+    kernels/<key>.json       per kernel: object, symbol, size and digest of the object
+    source/<name>-<key>.c    what was compiled, to read
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tgrad.cpu_fallback.preamble import preamble
+from tgrad.cpu_fallback.target import Machine, detect_machine
+from tgrad.errors import UNKNOWN, CacheError, CompileError, Source
+from tgrad.settings import Settings
+
+FLAGS = (
+    "-std=gnu11",
+    "-O2",
+    "-march=native",
+    "-fopenmp",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-w",
+)
+"""NaN and infinities hold: nothing here lets the compiler assume them away."""
+
+MIN_PART = 6
+"""Kernels below which a translation unit is not worth a second process."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSource:
+    """A kernel to compile: its function's name, C text without preamble, the user's line."""
+
+    name: str
+    text: str
+    source: Source = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A loaded kernel: `entry(slots)` takes a `void **`."""
+
+    name: str
+    entry: Any
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """The C compiler: its path, what it says about itself, and all flags."""
+
+    path: str
+    version: str
+    flags: tuple[str, ...]
+
+
+def find_compiler(settings: Settings, machine: Machine | None = None) -> Compiler:
+    """The compiler of the settings, else cc, gcc or clang on the path.
+
+    Raises:
+        CompileError: there is none.
+    """
+    return _find_compiler(settings.cc, machine or detect_machine())
+
+
+@lru_cache(maxsize=8)
+def _find_compiler(wanted: str, machine: Machine) -> Compiler:
+    names = [wanted] if wanted else ["cc", "gcc", "clang"]
+    for name in names:
+        path = shutil.which(name)
+        if path is None:
+            continue
+        try:
+            answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60)
+        except OSError:
+            continue
+        version = answer.stdout.strip().splitlines()
+        if answer.returncode == 0 and version:
+            width = machine.vector_bytes * 8
+            is_x86 = "x86_64" in machine.isa or "amd64" in machine.isa
+            wide = (f"-mprefer-vector-width={width}",) if is_x86 and width > 128 else ()
+            return Compiler(path, version[0], FLAGS + wide)
+    looked = f"{wanted!r}" if wanted else "cc, gcc and clang"
+    raise CompileError(
+        f"The device 'cpu' needs a C compiler; {looked} was not found.",
+        "Install one (Debian and Ubuntu: apt-get install gcc; macOS: xcode-select --install), "
+        "or set TGRAD_CC to its path.",
+        source=UNKNOWN,
+    )
+
+
+# -- cache --------------------------------------------------------------------------------------
+
+
+def _strip_header(text: str) -> str:
+    """The source without its leading comment, which does not change the code."""
+    return re.sub(r"\A/\*.*?\*/\n", "", text, flags=re.DOTALL)
+
+
+def _digest(*parts: str) -> str:
+    h = hashlib.sha256()
+    for part in parts:
+        h.update(part.encode())
+        h.update(b"\0")
+    return h.hexdigest()[:32]
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write so that the path is absent, old or complete at every moment."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+class _Cache:
+    """The directory; see the module's docstring."""
+
+    def __init__(self, settings: Settings):
+        self.root = settings.cache_dir / "c"
+        self.objects, self.kernels = self.root / "objects", self.root / "kernels"
+        self.sources = self.root / "source"
+
+    def find(self, key: str) -> tuple[Path, str] | None:
+        """The intact object that has the kernel, and its symbol."""
+        try:
+            entry = json.loads((self.kernels / f"{key}.json").read_text())
+            path = self.objects / entry["object"]
+            symbol, size, digest = entry["symbol"], entry["size"], entry["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not _is_intact(str(path), size, digest):
+            return None
+        return path, symbol
+
+    def make(self) -> None:
+        """Create the directories.
+
+        Raises:
+            CacheError: they cannot be written.
+        """
+        try:
+            for folder in (self.objects, self.kernels, self.sources):
+                folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.objects, os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied")
+        except OSError as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: OSError) -> CacheError:
+        return CacheError(
+            f"The cache directory {self.root} cannot be written: {error.strerror or error}.",
+            "Set TGRAD_CACHE_DIR to a directory that you can write to.",
+            source=UNKNOWN,
+        )
+
+
+_intact: dict[str, bool] = {}
+_loaded: dict[str, ctypes.CDLL] = {}
+
+
+def _is_intact(path: str, size: int, digest: str) -> bool:
+    """Whether the file is what was written; a truncated object would kill the process."""
+    if path in _loaded:
+        return True
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return False
+    return len(data) == size and hashlib.sha256(data).hexdigest() == digest
+
+
+def _load(path: Path, symbol: str) -> Any:
+    library = _loaded.get(str(path))
+    if library is None:
+        library = ctypes.CDLL(str(path))
+        _loaded[str(path)] = library
+    function = library[symbol]
+    function.argtypes = [ctypes.c_void_p]
+    function.restype = None
+    return function
+
+
+# -- compilation --------------------------------------------------------------------------------
+
+
+def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict[str, Compiled]:
+    """Load the kernels, compiling together those that are not in the cache.
+
+    Args:
+        sources: kernels with distinct names.
+
+    Raises:
+        CompileError: no compiler, or it refused a kernel (which is named).
+        CacheError: the cache directory cannot be written.
+    """
+    machine = detect_machine()
+    compiler = find_compiler(settings, machine)
+    cache = _Cache(settings)
+    keys = {
+        s.name: _digest(
+            preamble(s.text), _strip_header(s.text), compiler.version, *compiler.flags, machine.isa
+        )
+        for s in sources
+    }
+    found = {s.name: cache.find(keys[s.name]) for s in sources}
+    missing = [s for s in sources if found[s.name] is None]
+    if missing:
+        cache.make()
+        try:
+            path = _build(missing, keys, compiler, machine, cache)
+        except OSError as error:
+            raise cache.refused(error) from error
+        for s in missing:
+            found[s.name] = path, s.name
+    result: dict[str, Compiled] = {}
+    for s in sources:
+        place = found[s.name]
+        assert place is not None
+        readable = cache.sources / f"{s.name}-{keys[s.name][:8]}.c"
+        result[s.name] = Compiled(s.name, _load(*place), str(readable))
+    return result
+
+
+def _build(
+    missing: Sequence[KernelSource],
+    keys: dict[str, str],
+    compiler: Compiler,
+    machine: Machine,
+    cache: _Cache,
+) -> Path:
+    """Compile the kernels into one shared object and enter them into the cache."""
+    parts = _parts(missing, machine.cores)
+    with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:
+        texts = [_unit(part) for part in parts]
+        if len(parts) == 1:
+            output = Path(folder) / "kernels.so"
+            _compile(compiler, texts[0], output, ("-shared",), parts[0])
+        else:
+            objects = [Path(folder) / f"part{i}.o" for i in range(len(parts))]
+            with ThreadPoolExecutor(len(parts)) as pool:
+                jobs = [
+                    pool.submit(_compile, compiler, text, path, ("-c",), part)
+                    for text, path, part in zip(texts, objects, parts)
+                ]
+                for job in jobs:
+                    job.result()
+            output = Path(folder) / "kernels.so"
+            command = [compiler.path, "-shared", "-fopenmp", *map(str, objects)]
+            command += ["-lm", "-o", str(output)]
+            answer = subprocess.run(command, capture_output=True, text=True)
+            if answer.returncode:
+                raise _failure(answer.stderr, missing)
+        data = output.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    path = cache.objects / f"{_digest(*(keys[s.name] for s in missing), digest)}.so"
+    _write(path, data)
+    for s in missing:
+        text = preamble(s.text) + "\n" + s.text
+        _write(cache.sources / f"{s.name}-{keys[s.name][:8]}.c", text.encode())
+        entry = {"object": path.name, "symbol": s.name, "size": len(data), "digest": digest}
+        _write(cache.kernels / f"{keys[s.name]}.json", json.dumps(entry).encode())
+    return path
+
+
+def _parts(missing: Sequence[KernelSource], cores: int) -> list[list[KernelSource]]:
+    """The kernels in about as many parts as cores, of about equal length of text."""
+    count = max(1, min(cores, len(missing) // (MIN_PART // 2)))
+    parts: list[list[KernelSource]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for s in sorted(missing, key=lambda s: (-len(s.text), s.name)):
+        smallest = sizes.index(min(sizes))
+        parts[smallest].append(s)
+        sizes[smallest] += len(s.text) + 500
+    return parts
+
+
+def _unit(part: Sequence[KernelSource]) -> str:
+    """One translation unit; each kernel's lines carry its name for error messages."""
+    body = "".join(f'#line 1 "{s.name}.c"\n{s.text}\n' for s in part)
+    return preamble("".join(s.text for s in part)) + body
+
+
+def _compile(
+    compiler: Compiler,
+    text: str,
+    output: Path,
+    mode: tuple[str, ...],
+    part: Sequence[KernelSource],
+) -> None:
+    command = [compiler.path, *compiler.flags, *mode, "-x", "c", "-", "-o", str(output)]
+    if "-shared" in mode:
+        command.append("-lm")
+    answer = subprocess.run(command, input=text, capture_output=True, text=True)
+    if answer.returncode:
+        raise _failure(answer.stderr, part)
+
+
+def _failure(message: str, part: Sequence[KernelSource]) -> CompileError:
+    """The compiler's first errors, with the kernel and the user's line they belong to."""
+    errors = [line for line in message.splitlines() if "error" in line] or message.splitlines()
+    by_name = {s.name: s for s in part}
+    named = next(
+        (by_name[m] for line in errors for m in re.findall(r"(\w+)\.c:\d+", line) if m in by_name),
+        part[0],
+    )
+    text = "\n    ".join(errors[:4]) or "no message"
+    return CompileError(
+        f"The C compiler refused kernel {named.name}:\n    {text}",
+        "This is a defect of tgrad or of the compiler: report it with the source above, "
+        "or try another compiler through TGRAD_CC.",
+        source=named.source,
+    )

@@ -1,0 +1,214 @@
+"""How a dot kernel is computed: which axis fills vector registers, tile sizes, packing.
+
+In: a dot kernel (or a region, through a provisional kernel) and the machine. Out: `DotPlan`.
+Invariant: a plan depends on sizes, strides and the machine only, never on data.
+
+c[r, v] += a[r, k] * b[k, v]: the *row* axis r is broadcast element by element, the *vector* axis v
+fills vector registers. Either of m and n can be v. The v operand is packed in panels of a few
+vectors, the r operand in rows (contiguous along k) or columns (contiguous along r), whichever its
+memory is, so that a transposing copy is needed for a v operand contiguous along k only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tgrad import dtype as dt
+from tgrad.cpu_fallback import op_table as ops
+from tgrad.cpu_fallback.code import reads_of, walk
+from tgrad.cpu_fallback.emit_index import Run, run_along
+from tgrad.cpu_fallback.target import Machine
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Role, Tile
+
+PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
+
+ROW_STRIDES = (48, 144, 272, 400, 528)
+"""Elements between packed rows: an odd number of cache lines, few variants to compile."""
+
+PACK_CYCLES = {"lanes": 0.3, "rows": 0.2, "transpose": 0.7, "gather": 2.5}
+"""Cycles to pack one element, by how memory is read (gcc 12, Zen 5, AVX-512)."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One side of the product: statements in the loop that make its tile."""
+
+    tile: Tile
+    lane: str
+    stmts: tuple[ir.Stmt, ...]
+    lane_run: Run | None
+    k_run: Run | None
+
+    def is_contiguous_along_lane(self) -> bool:
+        return _is_contiguous(self.lane_run)
+
+    def is_contiguous_along_k(self) -> bool:
+        return _is_contiguous(self.k_run)
+
+
+@dataclass(frozen=True)
+class DotProgram:
+    """A kernel that is one dot: statements before, in and after the loop over k."""
+
+    kernel: ir.Kernel
+    dot: ir.DotTile
+    before: tuple[ir.Stmt, ...]
+    after: tuple[ir.Stmt, ...]
+    a: Operand
+    b: Operand
+
+
+@dataclass(frozen=True)
+class DotPlan:
+    """Decisions about a DotProgram.
+
+    Attributes:
+        v, r: names of the vector axis and the row axis.
+        vector, row: the operands along them.
+        lanes: elements of a vector register.
+        nv: vectors of a register tile; nr = nv * lanes elements.
+        mr: rows of a register tile.
+        v_mode, r_mode: "lanes" or "rows": the axis along which packing reads memory.
+    """
+
+    v: str
+    r: str
+    vector: Operand
+    row: Operand
+    lanes: int
+    nv: int
+    mr: int
+    v_mode: str
+    r_mode: str
+
+    @property
+    def nr(self) -> int:
+        return self.nv * self.lanes
+
+
+def _is_contiguous(run: Run | None) -> bool:
+    return run is not None and run.step == 1 and (run.period == 0 or run.period >= 8)
+
+
+def match_dot(kernel: ir.Kernel) -> DotProgram | None:
+    """The kernel as a DotProgram; None if it has another form."""
+    dots = [s for s in walk(kernel.body) if isinstance(s, ir.DotTile)]
+    if len(dots) != 1:
+        return None
+    dot = dots[0]
+    at = [
+        i
+        for i, s in enumerate(kernel.body)
+        if isinstance(s, ir.Loop) and s.axis == dot.k and any(t is dot for t in s.body)
+    ]
+    if len(at) != 1:
+        return None
+    loop = kernel.body[at[0]]
+    assert isinstance(loop, ir.Loop)
+    inside = [s for s in loop.body if s is not dot]
+    axes_fit = all(kernel.axis(x).role is Role.GRID for x in (dot.m, dot.n))
+    axes_fit = axes_fit and kernel.axis(dot.k).extent > 0
+    if not axes_fit or any(not isinstance(s, PURE) for s in inside):
+        return None
+    before = list(kernel.body[: at[0]])
+    init = [s for s in before if isinstance(s, ir.Init) and s.out.id == dot.carry.id]
+    allowed = {dot.m, dot.n, dot.k}
+    wide = set(dot.a.dims) | set(dot.b.dims) | set(dot.carry.dims)
+    if len(init) != 1 or init[0].value != 0 or not wide <= allowed:
+        return None
+    if dot.n in dot.a.dims or dot.m in dot.b.dims:
+        return None
+    return DotProgram(
+        kernel,
+        dot,
+        tuple(s for s in before if s is not init[0]),
+        kernel.body[at[0] + 1 :],
+        _operand(dot.a, dot.m, dot.k, inside),
+        _operand(dot.b, dot.n, dot.k, inside),
+    )
+
+
+def _operand(tile: Tile, lane: str, k: str, inside: list[ir.Stmt]) -> Operand:
+    needed, stmts = {tile.id}, []
+    for stmt in reversed(inside):
+        assert not isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Loop, ir.DotTile))
+        if stmt.out.id in needed:
+            needed |= reads_of(stmt)
+            stmts.append(stmt)
+    stmts.reverse()
+    loads = [s for s in stmts if isinstance(s, ir.LoadTile)]
+    main = max(loads, key=lambda s: len(s.out.dims), default=None)
+    if main is None:
+        return Operand(tile, lane, tuple(stmts), Run(0, 1), Run(0, 1))
+    return Operand(tile, lane, tuple(stmts), run_along(main.index, lane), run_along(main.index, k))
+
+
+def carry_dtype(program: DotProgram) -> dt.DType:
+    """What the contraction computes in."""
+    dtype = program.dot.carry.dtype
+    return dt.float32 if ops.is_small_float(dtype) else dtype
+
+
+def plan_dot(program: DotProgram, machine: Machine) -> DotPlan:
+    """The cheapest plan by a count of cycles: multiply-adds with padding, packing, stores."""
+    kernel, dot = program.kernel, program.dot
+    lanes = machine.lanes(carry_dtype(program).itemsize)
+    m, n, k = (max(1, kernel.axis(x).extent) for x in (dot.m, dot.n, dot.k))
+    stores = [s for s in program.after if isinstance(s, ir.StoreTile)]
+    plans: list[tuple[float, DotPlan]] = []
+    for v, r, vector, row in (
+        (dot.n, dot.m, program.b, program.a),
+        (dot.m, dot.n, program.a, program.b),
+    ):
+        ext_v, ext_r = (n, m) if v == dot.n else (m, n)
+        nv = _vectors(ext_v, lanes, machine)
+        mr = _rows(ext_r, nv, machine)
+        v_mode = "lanes"
+        if not vector.is_contiguous_along_lane() and vector.is_contiguous_along_k():
+            v_mode = "rows"
+        r_mode = "rows"
+        if not row.is_contiguous_along_k() and row.is_contiguous_along_lane():
+            r_mode = "lanes"
+        padded_v = -(-ext_v // (nv * lanes)) * nv * lanes
+        padded_r = -(-ext_r // mr) * mr
+        cycles = padded_v * padded_r * k / (lanes * 2) * (1 + 1 / mr)
+        cycles += ext_v * k * _pack_cycles(vector, v_mode, transposes=True)
+        cycles += ext_r * k * _pack_cycles(row, r_mode, transposes=False)
+        for store in stores:
+            run = run_along(store.index, v)
+            cycles += m * n * (0.3 if _is_contiguous(run) else 2.0)
+        plans.append((cycles, DotPlan(v, r, vector, row, lanes, nv, mr, v_mode, r_mode)))
+    return min(plans, key=lambda p: p[0])[1]
+
+
+def _pack_cycles(operand: Operand, mode: str, transposes: bool) -> float:
+    if mode == "rows" and operand.is_contiguous_along_k():
+        return PACK_CYCLES["transpose" if transposes else "rows"]
+    if mode == "lanes" and operand.is_contiguous_along_lane():
+        return PACK_CYCLES["lanes"]
+    return PACK_CYCLES["gather"]
+
+
+def _vectors(extent: int, lanes: int, machine: Machine) -> int:
+    """Vectors of a register tile: as many as waste little on the last panel."""
+    vectors = -(-extent // lanes)
+    penalty = {3: 0.0, 2: 0.03, 1: 0.15} if machine.vector_registers >= 32 else {2: 0.0, 1: 0.2}
+    return min(penalty, key=lambda nv: (-(-vectors // nv) * nv * (1 + penalty[nv]), -nv))
+
+
+def _rows(extent: int, nv: int, machine: Machine) -> int:
+    """Rows of a register tile: all registers but those of the operands, little padding."""
+    if machine.vector_registers >= 32:
+        most = {3: 8, 2: 12, 1: 16}[nv]
+    else:
+        most = {2: 6, 1: 10}[nv]
+    if extent <= most:
+        return extent
+    rows = range(max(1, most // 2), most + 1)
+    return min(rows, key=lambda mr: (-(-extent // mr) * mr * (1 + 0.3 / mr), -mr))
+
+
+def row_stride(kc: int) -> int:
+    """Elements between packed rows of up to kc elements."""
+    return next((s for s in ROW_STRIDES if s >= kc), kc + 16)

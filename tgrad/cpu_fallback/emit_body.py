@@ -1,0 +1,561 @@
+"""Statements of a tile program as C loops.
+
+In: statements in one scope. Out: C lines. Invariant: lanes at or beyond an axis's extent are never
+visited, so nothing is masked for raggedness.
+
+Neighbouring statements over the same tile axes share one loop nest, its innermost loop the axis
+that memory is contiguous along. A tile used in one nest only is a variable, else a local array:
+
+    for (int i = i_lo; i < i_hi; i++) {
+    #pragma omp simd
+      for (int j = j_lo; j < j_hi; j++) {
+        const float t0 = x[i * 64 + j];
+        t1[(i - i_lo) * 32 + (j - j_lo)] = t0 * t0;
+      }
+    }
+
+Where addresses step evenly only in runs (one tile axis that covers several region axes), the
+innermost loop runs over such a run and its addresses are computed once a run. Loops over scalars
+become simd reductions; a long sum is cut in strips, which is also more accurate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tgrad.cpu_fallback import op_table as ops
+from tgrad.cpu_fallback.code import (
+    Code,
+    conflict,
+    dims_of,
+    distinct_axes,
+    indices_of,
+    is_scatter,
+    reads_of,
+    store_dims,
+    unique_names,
+    walk,
+    writes_of,
+)
+from tgrad.cpu_fallback.emit_index import (
+    common_run,
+    index_ctype,
+    index_text,
+    mask_text,
+    run_along,
+)
+from tgrad.fusion.region import Mask
+from tgrad.graph.index import Atom, Index, Loaded, Var
+from tgrad.graph.op import REDUCE_COMBINE, Op
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Tile
+
+STRIP = 4096
+"""Elements of a long sum that are added in vector lanes before they join the total."""
+
+SHORT_RUN = 4
+"""Runs below this many elements are not worth a loop of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A tile in memory: C text of its base and, by axis, the stride and the first element."""
+
+    base: str
+    strides: tuple[tuple[str, int], ...]
+
+
+@dataclass
+class Group:
+    """Statements that share a loop nest (or stand alone: scalars, loops, dots)."""
+
+    dims: tuple[str, ...]
+    stmts: list[ir.Stmt] = field(default_factory=list)
+    inner: str | None = None
+    alone: bool = False
+
+
+class Body:
+    """Emits statements of one kernel; `code` receives the lines."""
+
+    def __init__(self, kernel: ir.Kernel, code: Code):
+        self.kernel, self.code = kernel, code
+        self.axis_name = unique_names([a.name for a in kernel.axes])
+        taken = set(self.axis_name.values()) | {kernel.name}
+        names = unique_names([f"{n} {s.name}" for n, s in enumerate(kernel.slots)], taken)
+        plain = unique_names([s.name for s in kernel.slots], taken)
+        distinct = len({s.name for s in kernel.slots}) == len(kernel.slots)
+        self.slot_name = [
+            plain[s.name] if distinct else names[f"{n} {s.name}"]
+            for n, s in enumerate(kernel.slots)
+        ]
+        every = [e for stmt in walk(kernel.body) for e in indices_of(stmt)]
+        extents = [Index((), a.extent + a.block) for a in kernel.axes]
+        self.ctype = index_ctype([*every, *extents])
+        self.arrays: dict[int, Array] = {}
+        self.scalars: dict[int, str] = {}
+        self.consumers: dict[int, set[int]] = {}
+        for stmt in walk(kernel.body):
+            if not isinstance(stmt, ir.Loop):
+                for tile in reads_of(stmt):
+                    self.consumers.setdefault(tile, set()).add(id(stmt))
+        self.bases: dict[tuple[Index, str], str] = {}
+        self.count = 0
+
+    # -- names ----------------------------------------------------------------------------------
+
+    def rename(self, atom: Atom) -> str:
+        if isinstance(atom, Loaded):
+            return f"({self.ctype}){self.by_id(atom.value)}"
+        assert isinstance(atom, Var)
+        return self.axis_name[atom.name]
+
+    def element(self, tile: Tile) -> str:
+        """C text of the tile's element at the present loop variables."""
+        return self.by_id(tile.id)
+
+    def by_id(self, tile: int) -> str:
+        if tile in self.scalars:
+            return self.scalars[tile]
+        array = self.arrays[tile]
+        return f"{array.base}[{self.offset(array.strides)}]"
+
+    def offset(self, strides: tuple[tuple[str, int], ...]) -> str:
+        parts = []
+        for axis, stride in strides:
+            name = self.axis_name[axis]
+            parts.append(f"({name} - {name}_lo)" + (f" * {stride}" if stride != 1 else ""))
+        return " + ".join(parts) or "0"
+
+    def index(self, e: Index) -> str:
+        """C text of an index, from the base of the present run where there is one."""
+        for (known, axis), text in self.bases.items():
+            if known == e:
+                run = run_along(e, axis)
+                assert run is not None
+                if run.step == 0:
+                    return text
+                name = self.axis_name[axis]
+                step = f" * {run.step}" if run.step != 1 else ""
+                return f"{text} + ({name} - {name}_run){step}"
+        return index_text(e, self.rename)
+
+    def mask(self, mask: Mask) -> str:
+        if not self.bases:
+            return mask_text(mask, self.rename)
+        parts = []
+        for b in mask:
+            if b.index.lo < b.lo:
+                parts.append(f"({self.index(b.index)} >= {b.lo})")
+            if b.index.hi >= b.hi:
+                parts.append(f"({self.index(b.index)} < {b.hi})")
+        return " & ".join(parts) or "1"
+
+    def declare_array(self, tile: Tile) -> None:
+        """A local array for a tile."""
+        strides: list[tuple[str, int]] = []
+        size = 1
+        for d in reversed(tile.dims):
+            strides.append((d, size))
+            size *= self.block(d)
+        self.arrays[tile.id] = Array(str(tile), tuple(reversed(strides)))
+        self.code.line(f"{ops.array_type(tile.dtype)} {tile}[{size}];")
+
+    def block(self, axis: str) -> int:
+        a = self.kernel.axis(axis)
+        return max(1, min(a.block, a.extent))
+
+    # -- expressions ----------------------------------------------------------------------------
+
+    def expression(self, stmt: ir.Stmt) -> str:
+        """C text of the value that a Load, Const, Index, Inside or Compute defines."""
+        match stmt:
+            case ir.LoadTile():
+                slot = self.kernel.slots[stmt.slot]
+                text = f"{self.slot_name[stmt.slot]}[{self.index(stmt.index)}]"
+                text = ops.from_memory(slot.dtype, text)
+                condition = self.mask(stmt.mask)
+                return text if condition == "1" else f"({condition}) ? {text} : 0"
+            case ir.ConstTile():
+                return ops.number(stmt.value, stmt.out.dtype)
+            case ir.IndexTile():
+                ctype = ops.register_type(stmt.out.dtype)
+                return ops.round_to(f"({ctype})({self.index(stmt.index)})", stmt.out.dtype)
+            case ir.InsideTile():
+                return self.mask(stmt.mask)
+            case ir.ComputeTile():
+                args = [self.element(a) for a in stmt.args]
+                dtypes = [a.dtype for a in stmt.args]
+                text = ops.spell(stmt.op, args, dtypes, stmt.out.dtype, stmt.word)
+                if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
+                    return text[1:-1]
+                return text
+            case _:
+                raise AssertionError(stmt)
+
+    def store(self, stmt: ir.StoreTile) -> str:
+        """C statement of a store to a slot."""
+        slot = self.kernel.slots[stmt.slot]
+        place = f"{self.slot_name[stmt.slot]}[{self.index(stmt.index)}]"
+        value = self.element(stmt.value)
+        if stmt.value.dtype is not slot.dtype:
+            value = ops.cast(value, stmt.value.dtype, slot.dtype)
+        if stmt.combine != "set":
+            op = {"add": Op.ADD, "mul": Op.MUL, "max": Op.MAXIMUM, "min": Op.MINIMUM}[stmt.combine]
+            old = ops.from_memory(slot.dtype, place)
+            value = ops.round_to(ops.combine(op, old, value, slot.dtype), slot.dtype)
+        text = f"{place} = {ops.to_memory(slot.dtype, value)};"
+        condition = self.mask(stmt.mask)
+        return text if condition == "1" else f"if ({condition}) {text}"
+
+    def statement(self, stmt: ir.Stmt, escapes: bool) -> None:
+        """One statement at the present loop variables."""
+        code = self.code
+        match stmt:
+            case ir.StoreTile():
+                code.line(self.store(stmt))
+            case ir.Accumulate():
+                carry = self.element(stmt.carry)
+                value = self.element(stmt.value)
+                code.line(f"{carry} = {ops.combine(stmt.op, carry, value, stmt.carry.dtype)};")
+            case ir.Stash():
+                code.line(f"{self.stash_place(stmt.out, stmt.axes)} = {self.element(stmt.value)};")
+            case ir.Unstash():
+                self.assign(stmt.out, self.stash_place(stmt.stash, stmt.axes), escapes)
+            case ir.Init():
+                text = ops.number(stmt.value, stmt.out.dtype)
+                if stmt.out.id in self.arrays:
+                    code.line(f"{self.element(stmt.out)} = {text};")
+                else:
+                    self.scalars[stmt.out.id] = str(stmt.out)
+                    code.line(f"{ops.register_type(stmt.out.dtype)} {stmt.out} = {text};")
+            case _:
+                assert not isinstance(stmt, (ir.Loop, ir.DotTile, ir.ReduceTile))
+                self.assign(stmt.out, self.expression(stmt), escapes)
+
+    def assign(self, tile: Tile, text: str, escapes: bool) -> None:
+        if escapes and tile.dims:
+            self.code.line(f"{self.element(tile)} = {text};")
+            return
+        self.scalars[tile.id] = str(tile)
+        self.code.line(f"const {ops.register_type(tile.dtype)} {tile} = {text};")
+
+    def stash_place(self, tile: Tile, axes: tuple[str, ...]) -> str:
+        array = self.arrays[tile.id]
+        parts = []
+        for axis, stride in array.strides:
+            name = self.axis_name[axis]
+            if axis in axes:
+                a = self.kernel.axis(axis)
+                wide = f"{name}_lo / {a.block}" if a.block > 1 else name
+                parts.append(f"{wide} * {stride}" if stride != 1 else wide)
+        lanes = tuple(s for s in array.strides[len(axes) :] if self.kernel.axis(s[0]).block > 1)
+        if lanes:
+            parts.append(self.offset(lanes))
+        return f"{tile}[{' + '.join(parts) or '0'}]"
+
+    # -- scopes ---------------------------------------------------------------------------------
+
+    def scope(self, stmts: tuple[ir.Stmt, ...] | list[ir.Stmt]) -> None:
+        """All statements of one scope."""
+        for group in self.groups(list(stmts)):
+            stmt = group.stmts[0]
+            if isinstance(stmt, ir.Loop):
+                self.declare_stashes(stmt)
+                self.loop(stmt)
+            elif isinstance(stmt, ir.DotTile):
+                self.naive_dot(stmt)
+            elif isinstance(stmt, ir.ReduceTile):
+                self.reduce(stmt)
+            elif not group.dims:
+                for s in group.stmts:
+                    self.statement(s, escapes=True)
+            else:
+                self.nest(group)
+
+    def groups(self, stmts: list[ir.Stmt]) -> list[Group]:
+        """Statements gathered by the loop nest they share, in an order that keeps dependences."""
+        result: list[Group] = []
+        for stmt in stmts:
+            alone = isinstance(stmt, (ir.Loop, ir.DotTile, ir.ReduceTile))
+            dims = (
+                store_dims(self.kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
+            )
+            wanted = self.contiguous_axis(stmt, dims)
+            target = None
+            for group in reversed(result):
+                if alone:
+                    break
+                fits = group.inner is None or wanted is None or group.inner == wanted
+                if not group.alone and group.dims == dims and fits:
+                    target = group
+                    break
+                if any(conflict(s, stmt) for s in group.stmts):
+                    break
+            if target is None:
+                target = Group(dims, alone=alone)
+                result.append(target)
+            target.stmts.append(stmt)
+            target.inner = target.inner or wanted
+        return result
+
+    def contiguous_axis(self, stmt: ir.Stmt, dims: tuple[str, ...]) -> str | None:
+        """The tile axis along which a load or store is contiguous, if it has several."""
+        if len(dims) < 2 or not isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
+            return None
+        for d in reversed(dims):
+            run = run_along(stmt.index, d)
+            if run is not None and abs(run.step) == 1:
+                return d
+        return None
+
+    def nest(self, group: Group) -> None:
+        """The loops of a group of tile statements."""
+        members = {id(s) for s in group.stmts}
+        outside: set[int] = set()
+        for stmt in group.stmts:
+            for tile in writes_of(stmt):
+                if not self.consumers.get(tile, set()) <= members:
+                    outside.add(tile)
+        for stmt in group.stmts:
+            if isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Stash)):
+                continue
+            assert not isinstance(stmt, (ir.Loop, ir.DotTile))
+            if stmt.out.id in outside or isinstance(stmt, ir.Init):
+                outside.add(stmt.out.id)
+                if stmt.out.id not in self.arrays:
+                    self.declare_array(stmt.out)
+        inner = group.inner or group.dims[-1]
+        heads = [self.lane_loop(d) for d in group.dims if d != inner]
+        indices = [e for s in group.stmts for e in indices_of(s)]
+        period = common_run([e for e in indices if not e.loaded()], inner)
+        simd = self.may_vectorise(group.stmts, inner)
+        saved = dict(self.scalars)
+        if heads:
+            with self.code.block(*heads):
+                self.innermost(group.stmts, inner, indices, period, simd, outside)
+        else:
+            self.innermost(group.stmts, inner, indices, period, simd, outside)
+        self.scalars = saved
+
+    def may_vectorise(self, stmts: list[ir.Stmt], axis: str) -> bool:
+        """Whether no two steps along the axis store to one address."""
+        return all(
+            axis in distinct_axes(s.index)
+            for s in stmts
+            if isinstance(s, ir.StoreTile) and is_scatter(s)
+        )
+
+    def lane_loop(self, axis: str) -> str:
+        name = self.axis_name[axis]
+        return f"for ({self.ctype} {name} = {name}_lo; {name} < {name}_hi; {name}++)"
+
+    def innermost(
+        self,
+        stmts: list[ir.Stmt],
+        axis: str,
+        indices: list[Index],
+        period: int | None,
+        simd: bool,
+        outside: set[int],
+    ) -> None:
+        """The loop over lanes of `axis`, in runs of even steps where the period asks for it."""
+        code, name, ctype = self.code, self.axis_name[axis], self.ctype
+        if not period or period < SHORT_RUN:
+            self.lanes(stmts, self.lane_loop(axis), simd, outside)
+            return
+        with code.block(
+            f"for ({ctype} {name}_run = {name}_lo, {name}_end; {name}_run < {name}_hi; "
+            f"{name}_run = {name}_end)"
+        ):
+            code.line(f"{name}_end = tg_min({name}_hi, ({name}_run / {period} + 1) * {period});")
+            self.open_run(indices, axis)
+            self.lanes(
+                stmts,
+                f"for ({ctype} {name} = {name}_run; {name} < {name}_end; {name}++)",
+                simd,
+                outside,
+            )
+            self.bases = {}
+
+    def open_run(self, indices: list[Index], axis: str) -> None:
+        """Declare the value of each index at the start of a run along `axis`."""
+        name = self.axis_name[axis]
+
+        def at_start(atom: Atom) -> str:
+            is_axis = isinstance(atom, Var) and atom.name == axis
+            return f"{name}_run" if is_axis else self.rename(atom)
+
+        bases: dict[tuple[Index, str], str] = {}
+        for e in dict.fromkeys(indices):
+            if e.loaded() or axis not in e.variables():
+                continue
+            text = f"at{self.count}"
+            self.count += 1
+            self.code.line(f"const {self.ctype} {text} = {index_text(e, at_start)};")
+            bases[(e, axis)] = text
+        self.bases = bases
+
+    def lanes(self, stmts: list[ir.Stmt], head: str, simd: bool, outside: set[int]) -> None:
+        if simd:
+            self.code.pragma("omp simd")
+        with self.code.block(head):
+            for stmt in stmts:
+                escapes = bool(writes_of(stmt) & outside)
+                self.statement(stmt, escapes)
+
+    # -- loops ----------------------------------------------------------------------------------
+
+    def declare_stashes(self, loop: ir.Loop) -> None:
+        for stmt in loop.body:
+            if not isinstance(stmt, ir.Stash):
+                continue
+            strides: list[tuple[str, int]] = []
+            size = 1
+            for d in reversed(stmt.out.dims):
+                strides.append((d, size))
+                size *= self.block(d)
+            for axis in reversed(stmt.axes):
+                strides.append((axis, size))
+                size *= max(1, self.kernel.axis(axis).steps)
+            self.arrays[stmt.out.id] = Array(str(stmt.out), tuple(reversed(strides)))
+            self.code.line(f"{ops.array_type(stmt.out.dtype)} {stmt.out}[{size}];")
+
+    def loop(self, loop: ir.Loop, start: str = "0", stop: str | None = None) -> None:
+        """A sequential loop; `start` and `stop` select a part of it."""
+        axis = self.kernel.axis(loop.axis)
+        stop = str(axis.extent) if stop is None else stop
+        if self.is_leaf(loop):
+            self.leaf(loop, start, stop)
+            return
+        saved = dict(self.scalars)
+        with self.code.block(self.loop_head(axis, start, stop)):
+            self.open_axis(axis)
+            self.scope(loop.body)
+        self.scalars = saved
+
+    def loop_head(self, axis: ir.TileAxis, start: str = "0", stop: str | None = None) -> str:
+        """`for` over the tiles of an axis."""
+        name = self.axis_name[axis.name]
+        stop = str(axis.extent) if stop is None else stop
+        if axis.block == 1:
+            return f"for ({self.ctype} {name} = {start}; {name} < {stop}; {name}++)"
+        return (
+            f"for ({self.ctype} {name}_lo = {start}; {name}_lo < {stop}; {name}_lo += {axis.block})"
+        )
+
+    def open_axis(self, axis: ir.TileAxis) -> None:
+        """Declare where the tile of a wide axis ends."""
+        if axis.block == 1:
+            return
+        name = self.axis_name[axis.name]
+        end = f"{name}_lo + {axis.block}"
+        if axis.is_ragged:
+            end = f"tg_min({end}, {axis.extent})"
+        self.code.line(f"const {self.ctype} {name}_hi = {end};")
+
+    def is_leaf(self, loop: ir.Loop) -> bool:
+        """Whether the body is scalar and has no loops: one vector loop."""
+        return self.kernel.axis(loop.axis).block == 1 and all(
+            not isinstance(s, (ir.Loop, ir.DotTile, ir.ReduceTile, ir.Init)) and not dims_of(s)
+            for s in loop.body
+        )
+
+    def leaf(self, loop: ir.Loop, start: str, stop: str) -> None:
+        """A loop over scalars as a simd loop with reductions.
+
+        #pragma omp simd reduction(+:t3)
+        for (int j = 0; j < 1024; j++) { ... t3 = t3 + t2; }
+        """
+        axis = self.kernel.axis(loop.axis)
+        carries = [s for s in loop.body if isinstance(s, ir.Accumulate)]
+        sums = [s for s in carries if s.op is Op.ADD and s.carry.dtype.is_float]
+        stmts = list(loop.body)
+        name, ctype = self.axis_name[loop.axis], self.ctype
+        head = f"for ({ctype} {name} = {start}; {name} < {stop}; {name}++)"
+        once = len({c.carry.id for c in carries}) == len(carries)
+        simd = once and self.may_vectorise(stmts, loop.axis)
+        if not (simd and sums and axis.extent > 2 * STRIP):
+            self.leaf_body(stmts, head, carries, simd)
+            return
+        with self.code.block(
+            f"for ({ctype} {name}_s = {start}; {name}_s < {stop}; {name}_s += {STRIP})"
+        ):
+            self.code.line(f"const {ctype} {name}_end = tg_min({name}_s + {STRIP}, {stop});")
+            totals = {}
+            for s in sums:
+                totals[s.carry.id] = self.element(s.carry)
+                part = f"{s.carry}_part"
+                self.code.line(f"{ops.register_type(s.carry.dtype)} {part} = 0;")
+                self.scalars[s.carry.id] = part
+            head = f"for ({ctype} {name} = {name}_s; {name} < {name}_end; {name}++)"
+            self.leaf_body(stmts, head, carries, simd)
+            for s in sums:
+                self.code.line(f"{totals[s.carry.id]} += {s.carry}_part;")
+                self.scalars[s.carry.id] = totals[s.carry.id]
+
+    def leaf_body(
+        self, stmts: list[ir.Stmt], head: str, carries: list[ir.Accumulate], simd: bool
+    ) -> None:
+        saved = dict(self.scalars)
+        if simd:
+            clauses = [
+                f" reduction({ops.reduction_clause(s.op, s.carry.dtype)}:{self.element(s.carry)})"
+                for s in carries
+            ]
+            self.code.pragma("omp simd" + "".join(clauses))
+        with self.code.block(head):
+            for stmt in stmts:
+                self.statement(stmt, escapes=False)
+        self.scalars = saved
+
+    # -- reductions and dots within a tile ------------------------------------------------------
+
+    def reduce(self, stmt: ir.ReduceTile) -> None:
+        """A reduction over axes of a tile."""
+        code, op = self.code, REDUCE_COMBINE[stmt.op]
+        out = stmt.out
+        identity = {
+            Op.ADD: 0,
+            Op.MUL: 1,
+            Op.MAXIMUM: out.dtype.min,
+            Op.MINIMUM: out.dtype.max,
+        }[op]
+        ctype, start = ops.register_type(out.dtype), ops.number(identity, out.dtype)
+        if out.dims:
+            self.declare_array(out)
+        else:
+            code.line(f"{ctype} {out} = {start};")
+            self.scalars[out.id] = str(out)
+        heads = [self.lane_loop(d) for d in out.dims]
+        with code.block(*heads or [""]):
+            total = f"{out}_sum"
+            code.line(f"{ctype} {total} = {start};")
+            *outer, last = [self.lane_loop(d) for d in stmt.axes]
+            clause = ops.reduction_clause(op, out.dtype)
+            text = ops.combine(op, total, self.element(stmt.arg), out.dtype)
+            if outer:
+                with code.block(*outer):
+                    code.pragma(f"omp simd reduction({clause}:{total})")
+                    code.line(last)
+                    code.line(f"  {total} = {text};")
+            else:
+                code.pragma(f"omp simd reduction({clause}:{total})")
+                code.line(last)
+                code.line(f"  {total} = {text};")
+            code.line(f"{self.element(out)} = {total};")
+
+    def naive_dot(self, stmt: ir.DotTile) -> None:
+        """A contraction without packing, for programs that emit_dot does not know."""
+        carry = self.element(stmt.carry)
+        kind = ops.register_type(stmt.carry.dtype)
+        heads = []
+        for axis in (stmt.m, stmt.k, stmt.n):
+            if self.kernel.axis(axis).block > 1:
+                heads.append(self.lane_loop(axis))
+        text = f"{carry} += ({kind}){self.element(stmt.a)} * ({kind}){self.element(stmt.b)};"
+        if not heads:
+            self.code.line(text)
+            return
+        with self.code.block(*heads):
+            self.code.line(text)

@@ -1,0 +1,211 @@
+"""C source of a tile program: one function a kernel.
+
+In: a Kernel, its Config, the Machine. Out: C text without the preamble (preamble.py adds what it
+uses). Invariant: the text depends on these three alone, and results do not depend on the number of
+threads.
+
+    void NAME(char *const *slots) {
+      const float *restrict x = (const float *)slots[0];
+    #pragma omp parallel for collapse(2) schedule(static)
+      for (int i = 0; i < 4096; i++)              grid axes: shared by threads
+        for (int j_lo = 0; j_lo < 1024; j_lo += 512) {
+          const int j_hi = ...;
+          ...                                     statements (emit_body.py)
+        }
+    }
+
+With few programs and a long outer loop, that loop is cut in a number of chunks that depends on the
+sizes alone; each has its own carries, joined in the order of the chunks.
+"""
+
+from __future__ import annotations
+
+from tgrad.cpu_fallback import op_table as ops
+from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
+from tgrad.cpu_fallback.emit_body import Body
+from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
+from tgrad.cpu_fallback.target import Machine
+from tgrad.kernel import ir
+
+PARALLEL_WORK = 30_000
+"""Elementary operations below which threads cost more than they save (a fork and join is 5 us)."""
+
+FEW_PROGRAMS = 8
+"""With fewer programs than this, threads share loops instead of the grid."""
+
+CHUNK_WORK = 60_000
+"""Elementary operations of one chunk of a loop that threads share."""
+
+MAX_CHUNKS = 64
+
+CHUNK_ELEMENTS = 1 << 16
+"""Elements of the carries of all chunks together (they lie on the stack)."""
+
+
+def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
+    """C source of the kernel's function `void NAME(char *const *slots)`."""
+    code = Code()
+    body = Body(kernel, code)
+    _header(code, kernel)
+    with code.block(f"void {kernel.name}(char *const *slots)"):
+        _slots(code, kernel, body)
+        dot = match_dot(kernel)
+        if isinstance(dot, DotProgram):
+            emit_dot(dot, config, body, machine)
+        else:
+            _grid(code, kernel, body)
+    return code.text()
+
+
+def _header(code: Code, kernel: ir.Kernel) -> None:
+    place = f"    {kernel.source}" if kernel.source.line else ""
+    code.line(f"/* {kernel.name}{place}")
+    if kernel.source.line and kernel.source.text:
+        code.line(f" * {_comment(kernel.source.text)}")
+    for line in kernel.equation.splitlines():
+        code.line(f" * {_comment(line)}".rstrip())
+    for a in kernel.axes:
+        covers = " ".join(f"{c.name}={c.extent}" for c in a.covers)
+        code.line(f" * {a.role.value} {a.name} = {a.extent} by {a.block} ({covers})")
+    code.line(" */")
+
+
+def _comment(text: str) -> str:
+    return text.replace("*/", "* /").replace("/*", "/ *")
+
+
+def _slots(code: Code, kernel: ir.Kernel, body: Body) -> None:
+    for number, slot in enumerate(kernel.slots):
+        const = "const " if slot.role == "in" else ""
+        ctype = f"{const}{ops.memory_type(slot.dtype)} *"
+        code.line(f"{ctype}restrict {body.slot_name[number]} = ({ctype})slots[{number}];")
+
+
+def _unsafe_axes(kernel: ir.Kernel) -> frozenset[str]:
+    """Axes along which two programs may write one address (scatter)."""
+    scatters = [s for s in walk(kernel.body) if isinstance(s, ir.StoreTile) and is_scatter(s)]
+    unsafe: set[str] = set()
+    for store in scatters:
+        safe = distinct_axes(store.index)
+        unsafe |= {a.name for a in kernel.axes if a.name not in safe}
+    return frozenset(unsafe)
+
+
+def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
+    """The grid's loops around the body of one program."""
+    unsafe = _unsafe_axes(kernel)
+    grid = [a for a in kernel.grid if a.steps != 1 or a.block > 1]
+    safe = [a for a in grid if a.name not in unsafe]
+    order = safe + [a for a in grid if a.name in unsafe]
+    programs = 1
+    for a in safe:
+        programs *= a.steps
+    work = work_of(kernel)
+    loops = [s for s in kernel.body if isinstance(s, ir.Loop)]
+    chunked = [
+        s
+        for s in loops
+        if programs < FEW_PROGRAMS
+        and loop_work(kernel, s) >= 2 * CHUNK_WORK
+        and not unsafe
+        and kernel.axis(s.axis).steps > 1
+    ]
+    heads = [body.loop_head(a) for a in order]
+    if not chunked and programs > 1 and work >= PARALLEL_WORK:
+        collapse = f" collapse({len(safe)})" if len(safe) > 1 else ""
+        code.pragma(f"omp parallel for{collapse} schedule(static)")
+    if not heads:
+        _program(code, kernel, body, chunked)
+        return
+    with code.block(*heads):
+        _program(code, kernel, body, chunked)
+
+
+def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) -> None:
+    for a in kernel.grid:
+        if a.steps == 1 and a.block == 1:
+            continue
+        body.open_axis(a)
+    before: list[ir.Stmt] = []
+    for stmt in kernel.body:
+        if stmt not in chunked:
+            before.append(stmt)
+            continue
+        assert isinstance(stmt, ir.Loop)
+        body.scope(before)
+        before = []
+        _chunks(code, kernel, body, stmt)
+    body.scope(before)
+
+
+def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:
+    """A loop in chunks that threads share:
+
+    float t0_part[64];
+    #pragma omp parallel for schedule(static)
+    for (int chunk = 0; chunk < 64; chunk++) {
+      float t0 = 0;
+      for (int i = chunk_lo; i < chunk_hi; i++) ...;
+      t0_part[chunk] = t0;
+    }
+    for (int chunk = 0; chunk < 64; chunk++) t0 += t0_part[chunk];
+    """
+    axis = kernel.axis(loop.axis)
+    inner = {s.out.id for s in walk(loop.body) if isinstance(s, ir.Init)}
+    carries: dict[int, ir.Accumulate] = {}
+    for s in walk(loop.body):
+        if isinstance(s, ir.Accumulate) and s.carry.id not in inner:
+            carries[s.carry.id] = s
+    chunks = min(MAX_CHUNKS, axis.steps, max(2, loop_work(kernel, loop) // CHUNK_WORK))
+    body.declare_stashes(loop)
+    sizes: dict[int, int] = {}
+    for tile, s in carries.items():
+        sizes[tile] = 1
+        for d in s.carry.dims:
+            sizes[tile] *= body.block(d)
+    chunks = max(1, min(chunks, CHUNK_ELEMENTS // max(sizes.values(), default=1)))
+    for tile, s in carries.items():
+        code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}_chunk[{chunks}][{sizes[tile]}];")
+    code.pragma("omp parallel for schedule(static)")
+    with code.block(f"for (int chunk = 0; chunk < {chunks}; chunk++)"):
+        scale = f" * {axis.block}" if axis.block > 1 else ""
+        steps = axis.steps
+        code.line(f"const {body.ctype} chunk_lo = (ptrdiff_t){steps} * chunk / {chunks}{scale};")
+        end = f"(ptrdiff_t){steps} * (chunk + 1) / {chunks}{scale}"
+        code.line(
+            f"const {body.ctype} chunk_hi = {end};"
+            if axis.block == 1
+            else f"const {body.ctype} chunk_hi = tg_min({end}, {axis.extent});"
+        )
+        saved_arrays = dict(body.arrays)
+        for s in carries.values():
+            start = ops.number(_identity(s), s.carry.dtype)
+            if s.carry.dims:
+                size = sizes[s.carry.id]
+                code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}[{size}];")
+                code.line(f"for (int e = 0; e < {size}; e++) {s.carry}[e] = {start};")
+            else:
+                code.line(f"{ops.register_type(s.carry.dtype)} {s.carry} = {start};")
+        body.loop(loop, "chunk_lo", "chunk_hi")
+        for s in carries.values():
+            if s.carry.dims:
+                size = sizes[s.carry.id]
+                code.line(
+                    f"for (int e = 0; e < {size}; e++) {s.carry}_chunk[chunk][e] = {s.carry}[e];"
+                )
+            else:
+                code.line(f"{s.carry}_chunk[chunk][0] = {s.carry};")
+        body.arrays = saved_arrays
+    for s in carries.values():
+        size = sizes[s.carry.id]
+        place = f"{s.carry}[e]" if s.carry.dims else str(s.carry)
+        text = ops.combine(s.op, place, f"{s.carry}_chunk[chunk][e]", s.carry.dtype)
+        code.line(f"for (int chunk = 0; chunk < {chunks}; chunk++)")
+        code.line(f"  for (int e = 0; e < {size}; e++) {place} = {text};")
+
+
+def _identity(stmt: ir.Accumulate) -> bool | int | float:
+    name = stmt.op.value
+    if name in ("add", "mul"):
+        return int(name == "mul")
+    return stmt.carry.dtype.min if name == "maximum" else stmt.carry.dtype.max

@@ -1,0 +1,255 @@
+"""Dot kernels as packed loops around a register tile.
+
+In: a DotProgram and its plan. Out: C lines. Invariant: each output element is summed over k in one
+order, whatever the number of threads.
+
+    parallel for batch, stationary tile, streamed tile:
+      pack the stationary operand (all of k) when its tile changes
+      for k_0 in steps of KC:
+        pack the streamed operand
+        for each panel of v, each block of mr rows:  acc[mr, nr] += row[mr, KC] @ panel[KC, nr]
+      epilogue: statements on acc, stores
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tgrad.cpu_fallback import op_table as ops
+from tgrad.cpu_fallback.code import work_of
+from tgrad.cpu_fallback.dot_plan import (
+    PACK_CYCLES,
+    DotPlan,
+    DotProgram,
+    carry_dtype,
+    match_dot,
+    plan_dot,
+    row_stride,
+)
+from tgrad.cpu_fallback.emit_body import Array, Body
+from tgrad.cpu_fallback.emit_pack import Packer, RunTable
+from tgrad.cpu_fallback.target import Machine
+from tgrad.kernel import ir
+
+__all__ = ["DotProgram", "emit_dot", "match_dot"]
+
+PARALLEL_WORK = 1_000_000
+"""Multiply-adds below which one thread does it."""
+
+STATIONARY_BYTES = 4 << 20
+"""Largest operand tile that is packed for all of k and kept."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes in elements of the packed buffers of one tile."""
+
+    plan: DotPlan
+    bv: int
+    br: int
+    kc: int
+    chunks: int
+    ld: int
+
+    @property
+    def bv_padded(self) -> int:
+        return -(-self.bv // self.plan.nr) * self.plan.nr
+
+    @property
+    def br_padded(self) -> int:
+        return -(-self.br // self.plan.mr) * self.plan.mr
+
+    @property
+    def v_chunk(self) -> int:
+        return self.bv_padded * self.kc
+
+    @property
+    def r_chunk(self) -> int:
+        return self.br_padded * (self.ld if self.plan.r_mode == "rows" else self.kc)
+
+
+def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machine) -> None:
+    """The whole function body of a dot kernel."""
+    kernel, code = program.kernel, body.code
+    plan = plan_dot(program, machine)
+    k_axis = kernel.axis(program.dot.k)
+    kc = max(1, min(k_axis.block, k_axis.extent))
+    layout = _Layout(
+        plan, body.block(plan.v), body.block(plan.r), kc, max(1, k_axis.steps), row_stride(kc)
+    )
+    fixed = _stationary(layout, kernel, program)
+    dtype = carry_dtype(program)
+    ctype = ops.register_type(dtype)
+    v_size = layout.v_chunk * (layout.chunks if fixed == "v" else 1)
+    r_size = layout.r_chunk * (layout.chunks if fixed == "r" else 1)
+    acc_size = layout.br_padded * layout.bv_padded
+    rows_size = plan.lanes * layout.ld if plan.v_mode == "rows" else 0
+    sizes = [-(-s // 64) * 64 for s in (v_size, r_size, acc_size, rows_size)]
+    order = _tile_order(kernel, program, plan, fixed)
+    tiles = 1
+    for a in order:
+        tiles *= a.steps
+    parallel = tiles > 1 and work_of(kernel) >= PARALLEL_WORK
+    if parallel:
+        code.pragma("omp parallel")
+    with code.block(""):
+        code.line(f"{ctype} *const restrict vp = tg_scratch({sum(sizes)} * sizeof({ctype}));")
+        code.line(f"{ctype} *const restrict rp = vp + {sizes[0]};")
+        code.line(f"{ctype} *const restrict acc = rp + {sizes[1]};")
+        if rows_size:
+            code.line(f"{ctype} *const restrict rows = acc + {sizes[2]};")
+        if fixed:
+            code.line("ptrdiff_t packed = -1;")
+        if parallel:
+            collapse = f" collapse({len(order)})" if len(order) > 1 else ""
+            code.pragma(f"omp for{collapse} schedule(static)")
+        heads = [body.loop_head(a) for a in order]
+        with code.block(*heads or [""]):
+            _tile(program, plan, layout, fixed, order, body)
+
+
+def _tile_order(
+    kernel: ir.Kernel, program: DotProgram, plan: DotPlan, fixed: str
+) -> list[ir.TileAxis]:
+    """Batch axes, then the stationary operand's axis, then the streamed one's."""
+    slow, fast = (plan.v, plan.r) if fixed != "r" else (plan.r, plan.v)
+    batch = [a for a in kernel.grid if a.name not in (plan.v, plan.r)]
+    order = [*batch, kernel.axis(slow), kernel.axis(fast)]
+    return [a for a in order if a.steps != 1 or a.block > 1]
+
+
+def _stationary(layout: _Layout, kernel: ir.Kernel, program: DotProgram) -> str:
+    """The operand ("v", "r" or "": none) that is packed once for several tiles of the other."""
+    plan = layout.plan
+    size = carry_dtype(program).itemsize * layout.chunks
+    v_steps, r_steps = kernel.axis(plan.v).steps, kernel.axis(plan.r).steps
+    v_cost = PACK_CYCLES["transpose" if plan.v_mode == "rows" else "lanes"]
+    choices: list[tuple[float, str]] = []
+    v_all = kernel.axis(plan.v).extent * v_cost
+    r_all = kernel.axis(plan.r).extent * PACK_CYCLES["rows"]
+    choices.append((v_all * r_steps + r_all * v_steps, ""))
+    if r_steps > 1 and layout.v_chunk * size <= STATIONARY_BYTES:
+        choices.append((v_all + r_all * v_steps, "v"))
+    if v_steps > 1 and layout.r_chunk * size <= STATIONARY_BYTES:
+        choices.append((v_all * r_steps + r_all, "r"))
+    return min(choices)[1]
+
+
+def _tile(
+    program: DotProgram,
+    plan: DotPlan,
+    layout: _Layout,
+    fixed: str,
+    order: list[ir.TileAxis],
+    body: Body,
+) -> None:
+    """One tile of the result."""
+    kernel, code, k = program.kernel, body.code, program.dot.k
+    for a in kernel.grid:
+        _open_axis(body, a, a in order)
+    body.scope(program.before)
+    dtype = carry_dtype(program)
+    v_pack = Packer(body, plan.vector, k, dtype, "v")
+    r_pack = Packer(body, plan.row, k, dtype, "r")
+    tables: dict[str, RunTable | None] = {"v": None, "r": None}
+    if plan.v_mode == "lanes":
+        tables["v"] = v_pack.table(plan.v, plan.nr, layout.kc * plan.nr)
+    if plan.r_mode == "lanes":
+        tables["r"] = r_pack.table(plan.r, 0, 0)
+
+    def pack(side: str, buffer: str) -> None:
+        if side == "v" and plan.v_mode == "lanes":
+            v_pack.lanes(buffer, plan.nr, layout.kc * plan.nr, plan.nr, tables["v"])
+        elif side == "v":
+            table = v_pack.table(k, 0, 0)
+            v_pack.transposed(buffer, plan, layout.kc * plan.nr, layout.ld, table)
+        elif plan.r_mode == "lanes":
+            r_pack.lanes(buffer, 0, 0, layout.br_padded, tables["r"])
+        else:
+            name = body.axis_name[plan.r]
+            r_pack.rows(buffer, layout.ld, f"{name}_lo", r_pack.table(k, 0, 0))
+
+    chunk = {"v": layout.v_chunk, "r": layout.r_chunk}
+    pointer = {"v": "vp", "r": "rp"}
+    kk = body.axis_name[k]
+    k_axis = kernel.axis(k)
+    if fixed:
+        streamed = plan.r if fixed == "v" else plan.v
+        number = _tile_number(body, [a for a in order if a.name != streamed])
+        with code.block(f"if (packed != {number})"):
+            code.line(f"packed = {number};")
+            with code.block(_k_head(body, k_axis)):
+                _open_k(body, k_axis)
+                pack(fixed, f"({pointer[fixed]} + {kk}_lo / {layout.kc} * {chunk[fixed]})")
+    with code.block(_k_head(body, k_axis)):
+        _open_k(body, k_axis)
+        for side in ("v", "r"):
+            if side != fixed:
+                pack(side, pointer[side])
+        place = {
+            side: pointer[side]
+            + (f" + {kk}_lo / {layout.kc} * {chunk[side]}" if side == fixed else "")
+            for side in ("v", "r")
+        }
+        _register_tiles(program, plan, layout, place, body)
+    strides = {plan.r: layout.bv_padded, plan.v: 1}
+    carry = program.dot.carry
+    body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
+    body.scope(program.after)
+
+
+def _k_head(body: Body, axis: ir.TileAxis) -> str:
+    name = body.axis_name[axis.name]
+    block = max(1, axis.block)
+    return f"for ({body.ctype} {name}_lo = 0; {name}_lo < {axis.extent}; {name}_lo += {block})"
+
+
+def _open_k(body: Body, axis: ir.TileAxis) -> None:
+    name = body.axis_name[axis.name]
+    body.code.line(
+        f"const {body.ctype} {name}_hi = tg_min({name}_lo + {max(1, axis.block)}, {axis.extent});"
+    )
+
+
+def _open_axis(body: Body, axis: ir.TileAxis, has_loop: bool) -> None:
+    """First and last element of the tile along an axis, blocks of one element included."""
+    if axis.block > 1:
+        body.open_axis(axis)
+        return
+    name = body.axis_name[axis.name]
+    if has_loop:
+        body.code.line(f"const {body.ctype} {name}_lo = {name}, {name}_hi = {name} + 1;")
+    else:
+        body.code.line(f"const {body.ctype} {name}_lo = 0, {name}_hi = {axis.extent};")
+
+
+def _tile_number(body: Body, axes: list[ir.TileAxis]) -> str:
+    parts, scale = [], 1
+    for a in reversed(axes):
+        name = body.axis_name[a.name]
+        step = f"(ptrdiff_t){name}_lo / {a.block}" if a.block > 1 else name
+        parts.append(step if scale == 1 else f"{step} * (ptrdiff_t){scale}")
+        scale *= a.steps
+    return " + ".join(reversed(parts)) or "0"
+
+
+def _register_tiles(
+    program: DotProgram, plan: DotPlan, layout: _Layout, place: dict[str, str], body: Body
+) -> None:
+    """All register tiles of one chunk of k."""
+    code = body.code
+    v, r, kk = (body.axis_name[x] for x in (plan.v, plan.r, program.dot.k))
+    ctype = ops.register_type(carry_dtype(program))
+    rows = plan.r_mode == "rows"
+    rs, ks = (layout.ld, 1) if rows else (1, layout.br_padded)
+    row_step = rs
+    name = f"tg_dot_{ctype}_{plan.mr}x{plan.nv}x{plan.lanes}_{rs}_{ks}"
+    with code.block(
+        f"for (ptrdiff_t j = 0; j < {v}_hi - {v}_lo; j += {plan.nr})",
+        f"for (ptrdiff_t i = 0; i < {r}_hi - {r}_lo; i += {plan.mr})",
+    ):
+        code.line(
+            f"{name}({kk}_hi - {kk}_lo, {place['r']} + i * {row_step}, "
+            f"{place['v']} + j * {layout.kc}, acc + i * {layout.bv_padded} + j, "
+            f"{layout.bv_padded}, {kk}_lo == 0);"
+        )

@@ -1,0 +1,167 @@
+"""Index expressions as C integers, and how they step along an axis.
+
+In: an `Index`. Out: C text of type int (ptrdiff_t where 32 bits do not hold it), or its `Run`
+along one axis. Invariant: `//` and `%` keep floor semantics; nothing overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import gcd
+
+from tgrad.graph.index import Atom, Bound, Div, Index, Loaded, Mod, Var
+
+INT32 = 2**31 - 1
+
+Rename = Callable[[Atom], str]
+"""C text of a variable or of a loaded integer."""
+
+
+def largest_magnitude(e: Index) -> int:
+    """Bound on every intermediate result of evaluating the expression."""
+    total = abs(e.const)
+    for atom, c in e.terms:
+        inner = max(abs(atom.lo), abs(atom.hi)) * abs(c)
+        if isinstance(atom, (Div, Mod)):
+            inner = max(inner, 2 * largest_magnitude(atom.base) + atom.divisor)
+        total += inner
+    return total
+
+
+def index_ctype(indices: Iterable[Index]) -> str:
+    """The C type that evaluates all of the expressions without overflow."""
+    big = any(largest_magnitude(e) > INT32 for e in indices)
+    return "ptrdiff_t" if big else "int"
+
+
+def index_text(e: Index, rename: Rename) -> str:
+    """C text of the expression, safe as an operand of + (parenthesised where needed).
+
+    >>> from tgrad.graph.index import var
+    >>> i = var("i", 100)
+    >>> index_text(i // 7 * 3 + i % 7, lambda a: a.key)
+    'i % 7 + i / 7 * 3'
+    """
+    parts: list[str] = []
+    for atom, c in sorted(e.terms, key=lambda t: -abs(t[1])) if len(e.terms) > 1 else e.terms:
+        text = _atom_text(atom, rename)
+        if c == 1:
+            parts.append(text)
+        elif c == -1:
+            parts.append(f"-{text}" if not isinstance(atom, (Div, Mod)) else f"-({text})")
+        else:
+            parts.append(f"{text} * {c}")
+    if e.const or not parts:
+        parts.append(str(e.const))
+    return " + ".join(parts).replace("+ -", "- ")
+
+
+def _atom_text(atom: Atom, rename: Rename) -> str:
+    if isinstance(atom, (Var, Loaded)):
+        return rename(atom)
+    assert isinstance(atom, (Div, Mod))
+    base, d = atom.base, atom.divisor
+    shift = 0 if base.lo >= 0 else -(base.lo // d)
+    shifted = base + shift * d
+    text = index_text(shifted, rename)
+    if shifted.atom is None or isinstance(shifted.atom, (Div, Mod)):
+        text = f"({text})"
+    if isinstance(atom, Mod):
+        return f"{text} % {d}"
+    return f"{text} / {d}" if not shift else f"({text} / {d} - {shift})"
+
+
+def bound_text(b: Bound, rename: Rename) -> str:
+    """C text of `lo <= index < hi`, without a branch, leaving out what always holds."""
+    parts = []
+    if b.index.lo < b.lo:
+        parts.append(f"({index_text(b.index, rename)} >= {b.lo})")
+    if b.index.hi >= b.hi:
+        parts.append(f"({index_text(b.index, rename)} < {b.hi})")
+    return " & ".join(parts) or "1"
+
+
+def mask_text(mask: tuple[Bound, ...], rename: Rename) -> str:
+    """C text of the conjunction of bounds."""
+    return " & ".join(bound_text(b, rename) for b in mask if not b.is_always) or "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The expression adds `step` for each element of the axis between multiples of `period`
+    (0: along the whole axis)."""
+
+    period: int
+    step: int
+
+    @property
+    def is_affine(self) -> bool:
+        return self.period == 0 or (self.step == 0 and self.period == 0)
+
+
+def run_along(e: Index, axis: str) -> Run | None:
+    """How the expression steps along an axis; None where it does not step evenly."""
+    period, step = 0, 0
+    for atom, c in e.terms:
+        part = _atom_run(atom, axis)
+        if part is None:
+            return None
+        period = gcd(period, part.period)
+        step += c * part.step
+    return Run(period, step)
+
+
+def _atom_run(atom: Atom, axis: str) -> Run | None:
+    if isinstance(atom, Var):
+        return Run(0, int(atom.name == axis))
+    if not isinstance(atom, (Div, Mod)):
+        return Run(0, 0)
+    if axis not in atom.base.variables():
+        return Run(0, 0)
+    base = run_along(atom.base, axis)
+    if base is None:
+        return None
+    if base.step == 0:
+        return base
+    inner = atom.base.atom
+    if not isinstance(inner, Var):
+        return None
+    return Run(atom.divisor, int(isinstance(atom, Mod)))
+
+
+def common_run(indices: Iterable[Index], axis: str) -> int | None:
+    """The period along which all of the expressions step evenly (0: the whole axis), or None."""
+    period = 0
+    for e in indices:
+        run = run_along(e, axis)
+        if run is None:
+            return None
+        period = gcd(period, run.period)
+    return period
+
+
+def split_index(e: Index, axis: str, other: str) -> tuple[Index, Index] | None:
+    """The expression as f(axis, rest) + g(other); None if an atom needs both.
+
+    Terms that depend on neither are in f.
+    """
+    f: list[tuple[Atom, int]] = []
+    g: list[tuple[Atom, int]] = []
+    for atom, c in e.terms:
+        names = _atom_variables(atom)
+        if other in names:
+            if axis in names:
+                return None
+            g.append((atom, c))
+        else:
+            f.append((atom, c))
+    return Index(tuple(f), e.const), Index(tuple(g), 0)
+
+
+def _atom_variables(atom: Atom) -> frozenset[str]:
+    if isinstance(atom, Var):
+        return frozenset((atom.name,))
+    if isinstance(atom, (Div, Mod)):
+        return atom.base.variables()
+    return frozenset()

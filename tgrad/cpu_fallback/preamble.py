@@ -1,0 +1,450 @@
+"""C functions that generated kernels call, picked by use.
+
+In: source text of kernels. Out: the declarations and functions that it needs, nothing else.
+Invariant: each function is branch-free in C (selects only), so that gcc and clang vectorise the
+loops that call it; NaN, infinities and denormal numbers are handled without -ffast-math.
+
+Polynomials are weighted minimax fits by Lawson's iteration (40 digits); errors on all floats are
+tested in tests/cpu_fallback/test_accuracy.py. Philox: Salmon et al., SC 2011.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+HEADER = """\
+#include <stdint.h>
+#include <stddef.h>
+"""
+
+_PIECES: dict[str, str] = {}
+
+
+def _piece(names: str, text: str) -> None:
+    for name in names.split():
+        _PIECES[name] = text.strip("\n") + "\n"
+
+
+_piece(
+    "tg_bits tg_float",
+    """
+static inline uint32_t tg_bits(float x) {
+  union { float f; uint32_t u; } v = {.f = x};
+  return v.u;
+}
+static inline float tg_float(uint32_t u) {
+  union { uint32_t u; float f; } v = {.u = u};
+  return v.f;
+}
+""",
+)
+
+_piece(
+    "tg_bits64 tg_double",
+    """
+static inline uint64_t tg_bits64(double x) {
+  union { double f; uint64_t u; } v = {.f = x};
+  return v.u;
+}
+static inline double tg_double(uint64_t u) {
+  union { uint64_t u; double f; } v = {.u = u};
+  return v.f;
+}
+""",
+)
+
+_piece(
+    "tg_load_bf16 tg_store_bf16 tg_round_bf16",
+    """
+static inline float tg_load_bf16(uint16_t h) { return tg_float((uint32_t)h << 16); }
+static inline uint16_t tg_store_bf16(float x) { /* to nearest even */
+  uint32_t u = tg_bits(x);
+  uint32_t r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return (uint16_t)(x != x ? 0x7fc0u : r);
+}
+static inline float tg_round_bf16(float x) { return tg_load_bf16(tg_store_bf16(x)); }
+""",
+)
+
+_piece(
+    "tg_load_f16 tg_store_f16 tg_round_f16",
+    """
+static inline float tg_load_f16(uint16_t h) {
+  uint32_t em = h & 0x7fffu, sign = (uint32_t)(h & 0x8000u) << 16;
+  uint32_t normal = (em << 13) + (em >= 0x7c00u ? 0x70000000u : 0x38000000u);
+  float small = (float)(int32_t)em * 0x1p-24f;
+  return tg_float(sign | (em < 0x400u ? tg_bits(small) : normal));
+}
+static inline uint16_t tg_store_f16(float x) { /* to nearest even */
+  uint32_t u = tg_bits(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+  uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+  uint32_t small = tg_bits(tg_float(a) + 0.5f) - 0x3f000000u;
+  uint32_t r = a < 0x38800000u ? small : normal;
+  r = a >= 0x477ff000u ? 0x7c00u : r;
+  r = a > 0x7f800000u ? 0x7e00u : r;
+  return (uint16_t)(sign | r);
+}
+static inline float tg_round_f16(float x) { return tg_load_f16(tg_store_f16(x)); }
+""",
+)
+
+_piece(
+    "tg_exp",
+    """
+static inline float tg_exp(float x) { /* 2^n * e^r, |r| <= ln(2)/2 */
+  x = x > 89.0f ? 89.0f : x;
+  x = x < -104.0f ? -104.0f : x;
+  float t = x * 1.44269504f + 12582912.0f;
+  int32_t n = (int32_t)(tg_bits(t) - 0x4b400000u);
+  float k = t - 12582912.0f;
+  float r = (x - k * 0.693145752f) - k * 1.42860677e-6f;
+  float p = 0.00139516697f;
+  p = p * r + 0.00836960299f;
+  p = p * r + 0.0416661880f;
+  p = p * r + 0.166665128f;
+  p = p * r + 0.500000010f;
+  p = (p * r) * r + r + 1.0f;
+  int32_t h = n >> 1;
+  float s = tg_float((uint32_t)(h + 127) << 23);
+  return p * s * tg_float((uint32_t)(n - h + 127) << 23);
+}
+""",
+)
+
+_piece(
+    "tg_log",
+    """
+static inline float tg_log(float x) { /* n*ln(2) + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)) */
+  float y = x < 0x1p-126f ? x * 0x1p23f : x;
+  uint32_t u = tg_bits(y) - 0x3f3504f3u;
+  float n = (float)((int32_t)u >> 23) - (x < 0x1p-126f ? 23.0f : 0.0f);
+  float f = tg_float((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+  float p = 0.0674943079f;
+  p = p * f - 0.116783510f;
+  p = p * f + 0.118883191f;
+  p = p * f - 0.124050879f;
+  p = p * f + 0.142194548f;
+  p = p * f - 0.166680256f;
+  p = p * f + 0.200021258f;
+  p = p * f - 0.250000090f;
+  p = p * f + 0.333333125f;
+  float z = f * f;
+  float r = n * 0.693145752f + (f + (n * 1.42860677e-6f + (f * z * p - 0.5f * z)));
+  r = x < __builtin_inff() ? r : x;
+  r = x == 0.0f ? -__builtin_inff() : r;
+  return x < 0.0f ? __builtin_nanf("") : r;
+}
+""",
+)
+
+_piece(
+    "tg_tanh",
+    """
+static inline float tg_tanh(float x) { /* a polynomial to 0.6, then 1 - 2/(e^2x + 1) */
+  float a = __builtin_fabsf(x), s = x * x;
+  float p = -0.00590568213f;
+  p = p * s + 0.0208052163f;
+  p = p * s - 0.0537866306f;
+  p = p * s + 0.133319576f;
+  p = p * s - 0.333332992f;
+  float small = x + x * s * p;
+  float large = 1.0f - 2.0f / (tg_exp(2.0f * a) + 1.0f);
+  large = __builtin_copysignf(large, x);
+  return a < 0.6f ? small : large;
+}
+""",
+)
+
+_piece(
+    "tg_erf",
+    """
+static inline float tg_erf(float x) { /* a polynomial to 0.925, then 1 - e^log(erfc(x)) */
+  float a = __builtin_fabsf(x), s = x * x, t = a > 4.0f ? 4.0f : a;
+  float p = 8.36223920e-5f;
+  p = p * s - 8.14146273e-4f;
+  p = p * s + 5.20098827e-3f;
+  p = p * s - 0.0268594127f;
+  p = p * s + 0.112836965f;
+  p = p * s - 0.376126339f;
+  p = p * s + 0.128379167f;
+  float q = -2.11639482e-5f;
+  q = q * t + 4.35241280e-4f;
+  q = q * t - 4.17474588e-3f;
+  q = q * t + 0.0251288813f;
+  q = q * t - 0.108294323f;
+  q = q * t - 0.633334329f;
+  q = q * t - 1.12952098f;
+  q = q * t + 1.75904518e-4f;
+  float large = __builtin_copysignf(1.0f - tg_exp(q), x);
+  return a > 0.925f ? large : p * x + x;
+}
+""",
+)
+
+for _t, _c in (("f32", "float"), ("f64", "double")):
+    _piece(
+        f"tg_max_{_t}",
+        f"""
+static inline {_c} tg_max_{_t}({_c} a, {_c} b) {{ return ((a > b) | (a != a)) ? a : b; }}
+#pragma omp declare reduction(tg_max_{_t} : {_c} : omp_out = tg_max_{_t}(omp_in, omp_out)) \\
+  initializer(omp_priv = -__builtin_inff())
+""",
+    )
+    _piece(
+        f"tg_min_{_t}",
+        f"""
+static inline {_c} tg_min_{_t}({_c} a, {_c} b) {{ return ((a < b) | (a != a)) ? a : b; }}
+#pragma omp declare reduction(tg_min_{_t} : {_c} : omp_out = tg_min_{_t}(omp_in, omp_out)) \\
+  initializer(omp_priv = __builtin_inff())
+""",
+    )
+    _s = "f" if _t == "f32" else ""
+    _piece(
+        f"tg_mod_{_t}",
+        f"""
+static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{
+  {_c} r = __builtin_fmod{_s}(a, b);
+  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}}
+""",
+    )
+    _piece(
+        f"tg_floordiv_{_t}",
+        f"""
+static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
+  if (b == 0) return a / b;
+  {_c} r = __builtin_fmod{_s}(a, b), q = (a - r) / b;
+  q -= r != 0 && (r < 0) != (b < 0);
+  {_c} f = __builtin_floor{_s}(q);
+  f += q - f > ({_c})0.5;
+  return q != 0 ? f : __builtin_copysign{_s}(0, a / b);
+}}
+""",
+    )
+    _piece(
+        f"tg_i32_{_t}",
+        f"""
+static inline int32_t tg_i32_{_t}({_c} x) {{ /* truncates, saturates, NaN is 0 */
+  int32_t r = (int32_t)(x < 0x1p31{_s} && x >= -0x1p31{_s} ? x : 0);
+  r = x >= 0x1p31{_s} ? INT32_MAX : r;
+  return x < -0x1p31{_s} ? INT32_MIN : r;
+}}
+""",
+    )
+    _piece(
+        f"tg_i64_{_t}",
+        f"""
+static inline int64_t tg_i64_{_t}({_c} x) {{ /* truncates, saturates, NaN is 0 */
+  int64_t r = (int64_t)(x < 0x1p63{_s} && x >= -0x1p63{_s} ? x : 0);
+  r = x >= 0x1p63{_s} ? INT64_MAX : r;
+  return x < -0x1p63{_s} ? INT64_MIN : r;
+}}
+""",
+    )
+    _piece(
+        f"tg_u64_{_t}",
+        f"""
+static inline uint64_t tg_u64_{_t}({_c} x) {{
+  if (x >= 0x1p64{_s}) return UINT64_MAX;
+  return x >= 0x1p63{_s} ? (uint64_t)x : (uint64_t)tg_i64_{_t}(x);
+}}
+""",
+    )
+
+for _t, _c, _u in (("i32", "int32_t", "uint32_t"), ("i64", "int64_t", "uint64_t")):
+    _piece(
+        f"tg_floordiv_{_t}",
+        f"""
+static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{ /* x // 0 = 0 */
+  if (b == 0) return 0;
+  if (b == -1) return ({_c})(0 - ({_u})a);
+  {_c} r = a % b;
+  return a / b - ((r != 0) & ((r ^ b) < 0));
+}}
+""",
+    )
+    _piece(
+        f"tg_mod_{_t}",
+        f"""
+static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{ /* x % 0 = 0 */
+  if (b == 0 || b == -1) return 0;
+  {_c} r = a % b;
+  return r + ((r != 0) & ((r ^ b) < 0) ? b : 0);
+}}
+""",
+    )
+
+_piece(
+    "tg_pow_int",
+    """
+static inline uint64_t tg_pow_int(int64_t base, int64_t exponent) { /* modulo 2^64 */
+  if (exponent < 0)
+    return base == 1 ? 1u : base == -1 ? ((exponent & 1) ? ~(uint64_t)0 : 1u) : 0u;
+  uint64_t result = 1, square = (uint64_t)base;
+  for (; exponent; exponent >>= 1, square *= square)
+    if (exponent & 1) result *= square;
+  return result;
+}
+""",
+)
+
+_piece(
+    "tg_philox",
+    """
+static inline uint32_t tg_philox(int64_t index, int64_t offset, int64_t key, int word) {
+  uint32_t c0 = (uint32_t)index, c1 = (uint32_t)((uint64_t)index >> 32);
+  uint32_t c2 = (uint32_t)offset, c3 = (uint32_t)((uint64_t)offset >> 32);
+  uint32_t k0 = (uint32_t)key, k1 = (uint32_t)((uint64_t)key >> 32);
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; round++) {
+    uint64_t a = (uint64_t)c0 * 0xD2511F53u, b = (uint64_t)c2 * 0xCD9E8D57u;
+    c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+    c1 = (uint32_t)b;
+    c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+    c3 = (uint32_t)a;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
+}
+""",
+)
+
+_piece("tg_min", "#define tg_min(a, b) ((a) < (b) ? (a) : (b))")
+_piece("tg_max", "#define tg_max(a, b) ((a) > (b) ? (a) : (b))")
+
+_piece(
+    "tg_scratch",
+    """
+extern void *aligned_alloc(size_t, size_t);
+extern void free(void *);
+static inline void *tg_scratch(size_t bytes) { /* a buffer of this thread, kept between calls */
+  static _Thread_local char *buffer;
+  static _Thread_local size_t size;
+  if (size < bytes) {
+    free(buffer);
+    size = (bytes + 4095) & ~(size_t)4095;
+    buffer = aligned_alloc(4096, size);
+    if (!buffer) __builtin_trap();
+    for (size_t i = 0; i < size; i++) buffer[i] = 0;
+  }
+  return buffer;
+}
+""",
+)
+
+
+def vector_type(ctype: str, lanes: int) -> str:
+    """Name of the vector type of `lanes` elements, such as tg_float_16."""
+    return f"tg_{ctype}_{lanes}"
+
+
+@cache
+def _vector_piece(ctype: str, lanes: int) -> str:
+    size = {"float": 4, "double": 8}.get(ctype) or int(re.sub(r"\D", "", ctype)) // 8
+    name = vector_type(ctype, lanes)
+    return (
+        f"typedef {ctype} {name} __attribute__((vector_size({size * lanes})"
+        f", aligned({size}), may_alias));\n"
+    )
+
+
+@cache
+def _transpose_piece(ctype: str, lanes: int) -> str:
+    """In: `lanes` rows of kc elements, rs apart. Out: kc rows of `lanes` elements, ds apart."""
+    v = vector_type(ctype, lanes)
+    out = [
+        f"static __attribute__((noinline)) void tg_transpose_{ctype}_{lanes}(",
+        f"    const {ctype} *src, ptrdiff_t rs, ptrdiff_t kc, {ctype} *dst, ptrdiff_t ds) {{",
+        "  ptrdiff_t k = 0;",
+        f"  for (; k + {lanes} <= kc; k += {lanes}) {{",
+        f"    {v} a[{lanes}], b[{lanes}];",
+        f"#pragma GCC unroll {lanes}",
+        f"    for (int i = 0; i < {lanes}; i++) a[i] = *(const {v} *)(src + i * rs + k);",
+    ]
+    source, target, step = "a", "b", lanes // 2
+    while step:
+        low = ", ".join(str(i - step + lanes if i & step else i) for i in range(lanes))
+        high = ", ".join(str(i + lanes if i & step else i + step) for i in range(lanes))
+        out += [
+            f"#pragma GCC unroll {lanes}",
+            f"    for (int i = 0; i < {lanes}; i++)",
+            f"      {target}[i] = i & {step}",
+            f"        ? __builtin_shufflevector({source}[i & ~{step}], {source}[i],",
+            f"                                  {high})",
+            f"        : __builtin_shufflevector({source}[i], {source}[i | {step}],",
+            f"                                  {low});",
+        ]
+        source, target, step = target, source, step // 2
+    out += [
+        f"#pragma GCC unroll {lanes}",
+        f"    for (int i = 0; i < {lanes}; i++) *({v} *)(dst + (k + i) * ds) = {source}[i];",
+        "  }",
+        "  for (; k < kc; k++)",
+        f"    for (int i = 0; i < {lanes}; i++) dst[k * ds + i] = src[i * rs + k];",
+        "}",
+    ]
+    return "\n".join(out) + "\n"
+
+
+@cache
+def _dot_piece(ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int) -> str:
+    """c[mr, nv*lanes] (+)= a[mr, kc] @ b[kc, nv*lanes], all of c in registers.
+
+    a's rows are `rs` apart and its columns `ks`; b is packed. The body is written out so that
+    every accumulator is a variable of its own.
+    """
+    v = vector_type(ctype, lanes)
+    cells = [(r, j) for r in range(mr) for j in range(nv)]
+    nr = nv * lanes
+    out = [
+        f"static __attribute__((noinline)) void tg_dot_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}(",
+        f"    ptrdiff_t kc, const {ctype} *restrict a, const {ctype} *restrict b,",
+        f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
+        f"  {v} " + ", ".join(f"s{r}_{j} = {{0}}" for r, j in cells) + ";",
+        "  if (!first) {",
+        *(f"    s{r}_{j} = *(const {v} *)(c + {r} * ldc + {j * lanes});" for r, j in cells),
+        "  }",
+        f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nr}) {{",
+        *(f"    const {v} y{j} = *(const {v} *)(b + {j * lanes});" for j in range(nv)),
+    ]
+    for r in range(mr):
+        products = " ".join(f"s{r}_{j} += x * y{j};" for j in range(nv))
+        out.append(f"    {{ const {ctype} x = a[{r * rs}]; {products} }}")
+    out.append("  }")
+    out += [f"  *({v} *)(c + {r} * ldc + {j * lanes}) = s{r}_{j};" for r, j in cells]
+    return "\n".join(out) + "\n}\n"
+
+
+_CTYPE = r"(float|double|u?int\d+_t)"
+
+
+def _find(name: str) -> str | None:
+    if name in _PIECES:
+        return _PIECES[name]
+    if found := re.fullmatch(rf"tg_transpose_{_CTYPE}_(\d+)", name):
+        return _transpose_piece(found[1], int(found[2]))
+    if found := re.fullmatch(rf"tg_dot_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)", name):
+        return _dot_piece(found[1], *(int(found[i]) for i in range(2, 7)))
+    if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
+        return _vector_piece(found[1], int(found[2]))
+    return None
+
+
+def preamble(source: str) -> str:
+    """The header and the functions that `source` uses, dependencies first."""
+    order: list[str] = []
+    seen: set[str] = set()
+
+    def visit(text: str) -> None:
+        for name in sorted(set(re.findall(r"\btg_\w+", text))):
+            piece = _find(name)
+            if piece is None or piece in seen:
+                continue
+            seen.add(piece)
+            visit(piece)
+            order.append(piece)
+
+    visit(source)
+    return HEADER + "".join(order)
