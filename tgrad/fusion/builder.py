@@ -205,10 +205,9 @@ class _Builder:
         axis = root.attr("axis")
         position = self._value(index_node, index, ())
         value = self._value(src, index, ())
-        info = index_node.dtype
-        target = ix.loaded(position, int(info.min), int(info.max))
+        target, bound = _position(position, index_node.dtype, base.shape[axis])
         where = (*index[:axis], target, *index[axis + 1 :])
-        mask = (Bound(target, 0, base.shape[axis]),)
+        mask = (bound,)
         self.stored.append(root)
         self.stores.append(
             Store(-1, ix.flatten(where, base.shape), value, root.attr("combine"), mask)
@@ -293,9 +292,7 @@ class _Builder:
         x, index_node = node.inputs
         axis = node.attr("axis")
         number = self._value(index_node, index, mask)
-        info = index_node.dtype
-        position = ix.loaded(number, int(info.min), int(info.max))
-        bound = Bound(position, 0, x.shape[axis])
+        position, bound = _position(number, index_node.dtype, x.shape[axis])
         return self._value(x, (*index[:axis], position, *index[axis + 1 :]), (*mask, bound))
 
     def _reduce(self, node: Node, index: Indices, mask: Mask) -> int:
@@ -403,6 +400,15 @@ class _Builder:
         if any(name in d for d in self.dims):
             return True
         return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
+
+
+def _position(number: int, dtype: dt.DType, size: int) -> tuple[Index, Bound]:
+    """Where an integer that the kernel computes points, and the bound under which it does.
+
+    Addresses may rely on the bound, because what lies outside is masked.
+    """
+    anything = ix.loaded(number, int(dtype.min), int(dtype.max))
+    return ix.loaded(number, 0, size - 1), Bound(anything, 0, size)
 
 
 def _placed(rank: int, *groups: tuple[Sequence[int], Sequence[Index]]) -> Indices:

@@ -11,6 +11,7 @@ from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import Rule, rule
 from tgrad.graph.rules_elementwise import ELEMENTWISE_RULES
+from tgrad.graph.rules_empty import EMPTY_RULES
 from tgrad.graph.rules_movement import MOVEMENT_RULES
 from tgrad.graph.rules_reduce import REDUCE_RULES
 
@@ -22,6 +23,7 @@ def strip_custom_vjp(node: Node) -> Node | None:
 
 CANONICAL: tuple[Rule, ...] = (
     strip_custom_vjp,
+    *EMPTY_RULES,
     *ELEMENTWISE_RULES,
     *MOVEMENT_RULES,
     *REDUCE_RULES,

@@ -21,12 +21,11 @@ from tgrad.kernel.ir import Artifact
 
 @dataclass(slots=True)
 class Counters:
-    """What a device has done so far in this process."""
+    """What a device has done so far in this process: launches, plans run, bytes asked for."""
 
     launches: int = 0
     plans: int = 0
-    arena_bytes: int = 0
-    output_bytes: int = 0
+    allocated_bytes: int = 0
 
 
 class Runtime(Protocol):
@@ -85,6 +84,12 @@ def counters(device: Device) -> Counters:
     return _counters.setdefault(device, Counters())
 
 
+def allocate(device: Device, nbytes: int) -> Any:
+    """Memory of the device, counted."""
+    counters(device).allocated_bytes += nbytes
+    return open_device(device).allocate(nbytes)
+
+
 def arena(device: Device, nbytes: int) -> Any:
     """The device's arena, grown to at least `nbytes`. Plans run one after the other, so they
     share it, and its pages are touched once and kept."""
@@ -92,7 +97,13 @@ def arena(device: Device, nbytes: int) -> Any:
         size, memory = _arenas.get(device, (0, None))
         if size < nbytes:
             memory = None
-            _arenas.pop(device, None)
-            memory = open_device(device).allocate(nbytes)
+            release_arena(device)
+            memory = allocate(device, nbytes)
             _arenas[device] = (nbytes, memory)
         return memory
+
+
+def release_arena(device: Device) -> None:
+    """Give the arena's memory back; the next plan allocates what it needs."""
+    with _lock:
+        _arenas.pop(device, None)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from tgrad.runtime.device import arena, counters, open_device
+from tgrad.runtime.device import allocate, arena, counters, open_device
 from tgrad.runtime.plan import Plan
 
 _run_lock = threading.RLock()
@@ -29,7 +29,7 @@ def execute(plan: Plan, inputs: Sequence[Any]) -> list[Any]:
     runtime = open_device(plan.device)
     count = counters(plan.device)
     with _run_lock:
-        outputs = [runtime.allocate(b.nbytes) for b in plan.outputs]
+        outputs = [allocate(plan.device, b.nbytes) for b in plan.outputs]
         if plan.host is not None:
             arrays = [runtime.read(m, b.dtype, b.shape) for m, b in zip(inputs, plan.inputs)]
             for memory, array in zip(outputs, plan.host(arrays)):
@@ -41,8 +41,6 @@ def execute(plan: Plan, inputs: Sequence[Any]) -> list[Any]:
             table = {"input": inputs, "output": outputs, "temp": temps}
             for step, artifact in zip(plan.steps, artifacts):
                 runtime.launch(artifact, [table[b.kind][b.number] for b in step.buffers])
-            count.launches += len(plan.steps)
+                count.launches += 1
         count.plans += 1
-        count.arena_bytes = plan.arena_bytes
-        count.output_bytes = sum(b.nbytes for b in plan.outputs)
     return outputs

@@ -12,7 +12,7 @@ import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
-from tgrad.runtime.device import open_device
+from tgrad.runtime.device import allocate, open_device
 
 
 class Storage:
@@ -30,7 +30,6 @@ class Storage:
 
 def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:
     """A copy of a host array in the memory of a device."""
-    runtime = open_device(device)
-    memory = runtime.allocate(array.nbytes)
-    runtime.write(memory, array)
+    memory = allocate(device, array.nbytes)
+    open_device(device).write(memory, array)
     return Storage(device, dtype, array.shape, memory)

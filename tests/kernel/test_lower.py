@@ -1,0 +1,133 @@
+"""Lowering, before and after: a region and the tile program it becomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tgrad import dtype as dt
+from tgrad.errors import UNKNOWN, VerifyError
+from tgrad.fusion.region import (
+    Axis,
+    Compute,
+    Dot,
+    Load,
+    Reduce,
+    Region,
+    Slot,
+    Space,
+    Store,
+)
+from tgrad.graph.index import var
+from tgrad.graph.op import Op
+from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.lower import lower
+from tgrad.kernel.printer import print_kernel
+from tgrad.kernel.verify import verify_kernel
+
+F32 = dt.float32
+I, J = Axis("i0", 64), Axis("i1", 100)
+IJ = var("i0", 64) * 100 + var("i1", 100)
+
+SOFTMAX = Region(
+    "softmax_64x100_f32",
+    (I, J),
+    (Slot("in0", F32, 6400, "in"), Slot("out0", F32, 6400, "out")),
+    (
+        Load(0, IJ, (), F32),
+        Reduce(Op.REDUCE_MAX, 0, ("i1",), F32),
+        Compute(Op.SUB, (0, 1), F32),
+        Compute(Op.EXP, (2,), F32),
+        Reduce(Op.REDUCE_SUM, 3, ("i1",), F32),
+        Compute(Op.DIV, (3, 4), F32),
+    ),
+    (Store(1, IJ, 5),),
+    UNKNOWN,
+    Space("reduce", (I,), row=(J,)),
+)
+
+THREE_PASSES = """\
+kernel softmax_64x100_f32
+  in in0: f32[6400]
+  out out0: f32[6400]
+  grid i0 = 64 by 1 (i0=64)
+  loop i1 = 100 by 1 (i1=100)
+  init t0 : f32[] = -inf
+  loop i1:
+    t1 : f32[] = load in0[(i0*100 + i1)]
+    t0 = maximum t0, t1
+  init t2 : f32[] = 0.0
+  loop i1:
+    t3 : f32[] = load in0[(i0*100 + i1)]
+    t4 : f32[] = sub t3, t0
+    t5 : f32[] = exp t4
+    t2 = add t2, t5
+    stash t6 : f32[] = t5 over i1
+  loop i1:
+    t7 : f32[] = unstash t6
+    t8 : f32[] = div t7, t2
+    out0[(i0*100 + i1)] = t8
+"""
+
+ONE_TILE = """\
+kernel softmax_64x100_f32
+  in in0: f32[6400]
+  out out0: f32[6400]
+  grid i0 = 64 by 4 (i0=64)
+  full i1 = 100 by 128 (i1=100)
+  t0 : f32[i0 i1] = load in0[(i0*100 + i1)]
+  t1 : f32[i0] = reduce_max t0 over i1
+  t2 : f32[i0 i1] = sub t0, t1
+  t3 : f32[i0 i1] = exp t2
+  t4 : f32[i0] = reduce_sum t3 over i1
+  t5 : f32[i0 i1] = div t3, t4
+  out0[(i0*100 + i1)] = t5
+"""
+
+
+def test_softmax_as_three_passes_with_a_stash() -> None:
+    axes = (TileAxis("i0", (I,), 1, Role.GRID), TileAxis("i1", (J,), 1, Role.LOOP))
+    kernel = lower(SOFTMAX, Config(axes, stash_limit=1000))
+    verify_kernel(kernel)
+    assert print_kernel(kernel) == THREE_PASSES
+
+
+def test_softmax_with_the_row_in_one_tile() -> None:
+    axes = (TileAxis("i0", (I,), 4, Role.GRID), TileAxis("i1", (J,), 128, Role.FULL))
+    kernel = lower(SOFTMAX, Config(axes))
+    verify_kernel(kernel)
+    assert print_kernel(kernel) == ONE_TILE
+
+
+def test_a_looped_dot_carries_its_accumulator() -> None:
+    m, n, k = Axis("i0", 96), Axis("i1", 80), Axis("r0", 70)
+    region = Region(
+        "matmul",
+        (m, n, k),
+        (Slot("in0", F32, 96 * 70, "in"), Slot("in1", F32, 5600, "in"),
+         Slot("out0", F32, 96 * 80, "out")),  # fmt: skip
+        (
+            Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
+            Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),
+            Dot(0, 1, ("r0",), F32),
+        ),
+        (Store(2, var("i0", 96) * 80 + var("i1", 80), 2),),
+        UNKNOWN,
+        Space("dot", (m, n), m=(m,), n=(n,), k=(k,)),
+    )
+    axes = (
+        TileAxis("m", (m,), 32, Role.GRID),
+        TileAxis("k", (k,), 16, Role.LOOP),
+        TileAxis("n", (n,), 32, Role.GRID),
+    )
+    kernel = lower(region, Config(axes))
+    verify_kernel(kernel)
+    text = print_kernel(kernel)
+    assert "init t0 : f32[m n] = 0.0" in text
+    assert "loop k:\n    t1 : f32[m k] = load in0[(k + m*70)]" in text
+    assert "    t0 += dot t1, t2 over k\n  out0[(m*80 + n)] = t0" in text
+
+
+def test_a_config_that_forgets_an_axis_is_refused() -> None:
+    axes = (TileAxis("i0", (I,), 1, Role.GRID),)
+    with pytest.raises(VerifyError, match="an axis without a tile axis"):
+        lower(SOFTMAX, Config(axes))
