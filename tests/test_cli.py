@@ -218,3 +218,11 @@ def test_command_line_without_typer(tmp_path):
     assert run.stderr == (
         "tgrad: the command line needs the packages typer and rich.\n  pip install 'tgrad[cli]'\n"
     )
+
+
+def test_table_of_a_wide_terminal(script, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert explain_script(script) == 0
+    out = capsys.readouterr().out
+    assert "why not one with its neighbour" in out and LINE in out and "total" in out

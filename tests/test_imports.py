@@ -25,10 +25,13 @@ FRONT = (
     "tgrad.tensor",
     "tgrad.methods",
     "tgrad.arguments",
+    "tgrad.autograd",
     "tgrad.creation",
+    "tgrad.explaining",
     "tgrad.functional",
     "tgrad.joining",
     "tgrad.random",
+    "tgrad.serialization",
 )
 """The Tensor and the functions that make and join tensors."""
 PARTS = (
@@ -53,6 +56,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", "tgrad.fusion.region"),
     "tgrad.pipeline": (*LEAVES, *PARTS),
     **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline")),
+    "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.data": LEAVES,

@@ -1,7 +1,7 @@
 """A plan as a table on standard output.
 
-In: a Plan. Out: text. Invariant: the figures are the plan's own; nothing is computed here. A
-terminal gets rich's table, a file or a pipe gets the plain text of `Plan.explain()`.
+In: a Plan. Out: text. Invariant: the figures are the plan's own; nothing is computed here. A wide
+terminal gets rich's table; a narrow one, a file or a pipe gets the plain text of `Plan.explain()`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import sys
 
 from tgrad.runtime.plan import Plan
+
+WIDE = 140
+"""Columns of a terminal beside which the reasons still fit."""
 
 
 def print_plan(plan: Plan, source: bool = False) -> None:
@@ -20,11 +23,14 @@ def print_plan(plan: Plan, source: bool = False) -> None:
 
 
 def _print_rich(plan: Plan) -> bool:
-    """False if rich is not installed."""
+    """False if rich is not installed, or the terminal is narrow."""
     try:
         from rich.console import Console
         from rich.table import Table
     except ImportError:
+        return False
+    console = Console(markup=False, highlight=False)
+    if console.width < WIDE:
         return False
     table = Table(show_footer=True)
     table.add_column("kernel", "total", overflow="fold")
@@ -37,7 +43,6 @@ def _print_rich(plan: Plan) -> bool:
         reasons = "\n".join(kernel.reasons)
         figures = (f"{kernel.flops:,}", f"{kernel.bytes:,}")
         table.add_row(kernel.name, kernel.line, kernel.domain, *figures, reasons)
-    console = Console(markup=False, highlight=False)
     console.print(table)
     console.print(f"peak memory {plan.peak_bytes:,} bytes")
     return True
