@@ -19,10 +19,10 @@ from tgrad.settings import settings as default_settings
 from tgrad.triton_gen import prelude
 from tgrad.triton_gen.compile import (
     compile_source,
+    compiling,
     import_triton,
     load_module,
     read_figures,
-    triton_cache,
     write_source,
 )
 from tgrad.triton_gen.emit import emit
@@ -82,7 +82,7 @@ def build(
     kernels = [(lower(region, config), config) for region, config in work]
     if target.is_interpreter:
         return [_interpreted(kernel, config, settings) for kernel, config in kernels]
-    with triton_cache(settings.cache_dir):
+    with compiling(settings.cache_dir):
         if len(kernels) < 2:
             return [_compiled(k, c, settings, target) for k, c in kernels]
         threads = min(len(kernels), os.cpu_count() or 1)

@@ -86,14 +86,13 @@ def load_module(path: Path, source: str) -> ModuleType:
 
 
 @contextmanager
-def triton_cache(cache_dir: Path) -> Iterator[None]:
-    """Triton's own cache of compiled kernels inside ours, unless the user has placed it."""
+def compiling(cache_dir: Path) -> Iterator[None]:
+    """No kernel is interpreted meanwhile, and Triton's own cache of compiled kernels lies inside
+    ours, unless the user has placed it."""
     knobs = import_triton().knobs
-    if os.environ.get("TRITON_CACHE_DIR"):
-        yield
-        return
     with LOCK, knobs.cache.scope():
-        knobs.cache.dir = str(cache_dir / "triton" / "compiled")
+        if not os.environ.get("TRITON_CACHE_DIR"):
+            knobs.cache.dir = str(cache_dir / "triton" / "compiled")
         yield
 
 

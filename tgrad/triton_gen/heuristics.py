@@ -17,8 +17,8 @@ from math import prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of
-from tgrad.graph.index import Index
+from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of
+from tgrad.graph.index import Div, Index, Mod, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
 from tgrad.triton_gen.target import Target
@@ -217,8 +217,9 @@ def _dot(region: Region, target: Target) -> Config:
         blocks = _matrix_block(m, 256), _matrix_block(n, 256), _matrix_block(k, 256, dtype)
         warps, stages = 4, 1
     else:
-        blocks = _matrix_blocks(m, n, k, batch, dtype, target)
-        warps = _dot_warps(blocks, dtype, target)
+        windowed = _is_windowed(region)
+        blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target)
+        warps = _dot_warps(blocks, windowed, target)
         stages = _stages(blocks, dtype, target)
     block_m, block_n, block_k = blocks
     role_k = Role.FULL if 0 < k <= block_k else Role.LOOP
@@ -248,7 +249,7 @@ def _product_blocks(m: int, n: int, k: int, target: Target) -> tuple[int, int, i
 
 
 def _matrix_blocks(
-    m: int, n: int, k: int, batch: int, dtype: DType, target: Target
+    m: int, n: int, k: int, batch: int, dtype: DType, windowed: bool, target: Target
 ) -> tuple[int, int, int]:
     """128 x 256 for half types (64 x 64 where float32 has no matrix unit), shrunk until the grid
     fills the machine."""
@@ -270,23 +271,38 @@ def _matrix_blocks(
         block_n //= 2
     while programs() * 2 < target.num_sms and block_n > 16:
         block_n //= 2
-    deepest = 32 if dtype.itemsize == 4 else 128 // dtype.itemsize
+    deepest = 32 if dtype.itemsize == 4 or windowed else 128 // dtype.itemsize
     return block_m, block_n, _matrix_block(k, deepest, dtype)
 
 
-def _dot_warps(blocks: tuple[int, int, int], dtype: DType, target: Target) -> int:
-    tile = blocks[0] * blocks[1]
-    if tile >= 16384:
+def _is_windowed(region: Region) -> bool:
+    """Whether a load's address needs divisions (convolution): its tiles cost many registers."""
+    space = region.space
+    flat: dict[str, Index] = {}
+    for name, group in (("b", space.batch), ("m", space.m), ("n", space.n), ("k", space.k)):
+        shape = tuple(a.extent for a in group)
+        parts = unflatten(var(name, extent_of(group)), shape)
+        flat |= {a.name: e for a, e in zip(group, parts)}
+    indices = (e for v in region.values if isinstance(v, Load) for e in indices_of(v))
+    return any(isinstance(atom, (Div, Mod)) for e in indices for atom in e.substitute(flat).atoms())
+
+
+def _dot_warps(blocks: tuple[int, int, int], windowed: bool, target: Target) -> int:
+    block_m, block_n, block_k = blocks
+    if windowed and (block_m + block_n) * block_k > 128 * 32:
+        return 8 * 32 // target.warp_size if block_m >= 128 else 4
+    if block_m * block_n >= 16384:
         return 8
-    if tile <= 1024 and not (target.has_wgmma and blocks[0] >= 64):
+    if block_m * block_n <= 1024 and not (target.has_wgmma and block_m >= 64):
         return 2
     return 4
 
 
 def _stages(blocks: tuple[int, int, int], dtype: DType, target: Target) -> int:
-    """As many stages as shared memory holds, up to 4 (2 on AMD)."""
+    """As many stages as shared memory holds, up to 4; 2 on AMD, one of them in registers."""
+    if not target.is_nvidia:
+        return 2
     block_m, block_n, block_k = blocks
     stage = (block_m + block_n) * block_k * dtype.itemsize
     epilogue = 16 * 1024
-    most = 4 if target.is_nvidia else 2
-    return max(1, min(most, (target.shared_memory - epilogue) // stage))
+    return max(1, min(4, (target.shared_memory - epilogue) // stage))

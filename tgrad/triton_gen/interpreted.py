@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -30,12 +31,11 @@ class InterpretedKernel:
         self, name: str, module: ModuleType, slots: tuple[Slot, ...], grid: int, where: Source
     ):
         import_triton()
-        from triton.runtime.interpreter import InterpretedFunction
         from triton.runtime.jit import JITFunction
 
         for key, value in list(module.__dict__.items()):
             if isinstance(value, JITFunction):
-                setattr(module, key, InterpretedFunction(value.fn))
+                setattr(module, key, _function_type()(value.fn))
         self.name, self.grid, self.where = name, grid, where
         self.function = getattr(module, name)
         self.types = tuple(POINTER_TYPES[s.dtype.name] for s in slots)
@@ -51,7 +51,7 @@ class InterpretedKernel:
         """
         if self.grid == 0:
             return
-        with LOCK, _interpretable_library(), np.errstate(all="ignore"):
+        with LOCK, _interpretable_language(), np.errstate(all="ignore"):
             arguments = [_pointer(a, kind) for a, kind in zip(addresses, self.types)]
             try:
                 self.function[(self.grid,)](*arguments)
@@ -72,34 +72,58 @@ def _pointer(address: int, kind: str) -> Any:
     return tl.tensor(TensorHandle(np.array([address], dtype=np.uint64), pointer), pointer)
 
 
-@contextmanager
-def _interpretable_library() -> Iterator[None]:
-    """Swap the jitted functions of triton.language (tl.sum, tl.max, ...) while inside."""
-    import triton.language as tl
-    from triton.language import standard
+@cache
+def _function_type() -> Any:
+    """Triton's InterpretedFunction, except that calling one from a kernel prepares the language
+    once a launch and not at every call (2 ms each)."""
     from triton.runtime.interpreter import InterpretedFunction
+
+    class Function(InterpretedFunction):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            scope = id(self.fn.__globals__)
+            if scope in _prepared:
+                return self.rewrite()(*args, **kwargs)
+            _prepared.add(scope)
+            return super().__call__(*args, **kwargs)
+
+    return Function
+
+
+_prepared: set[int] = set()
+_interpreted: dict[Any, Any] = {}
+
+
+@contextmanager
+def _interpretable_language() -> Iterator[None]:
+    """Swap the jitted functions of triton.language (tl.sum, tl.max, ...) while inside, and undo
+    on the way out all that the interpreter does to the language."""
+    import triton.language as tl
+    from triton.language import core, math, standard
     from triton.runtime.jit import JITFunction
 
-    swapped: dict[int, Any] = {}
-    changed: list[tuple[ModuleType, str, Any]] = []
+    places = (tl, core, math, standard, core.tensor, core.dtype, core.tensor_descriptor_base)
+    before = [(place, dict(vars(place))) for place in places]
     for module in (tl, standard):
-        for key, value in list(module.__dict__.items()):
+        for key, value in list(vars(module).items()):
             if isinstance(value, JITFunction):
-                if id(value) not in swapped:
-                    swapped[id(value)] = _interpreted(InterpretedFunction, value)
-                changed.append((module, key, value))
-                setattr(module, key, swapped[id(value)])
+                if value.fn not in _interpreted:
+                    _interpreted[value.fn] = _function_type()(value.fn)
+                setattr(module, key, _interpreted[value.fn])
+    _prepared.clear()
     try:
         yield
     finally:
-        for module, key, value in changed:
-            setattr(module, key, value)
+        for place, old in before:
+            _restore(place, old)
 
 
-_INTERPRETED: dict[Any, Any] = {}
-
-
-def _interpreted(kind: Any, function: Any) -> Any:
-    if function.fn not in _INTERPRETED:
-        _INTERPRETED[function.fn] = kind(function.fn)
-    return _INTERPRETED[function.fn]
+def _restore(place: Any, old: dict[str, Any]) -> None:
+    """Put changed attributes back. What was added to a module stays: the interpreter's names in
+    the globals of rewritten functions, which these need the next time."""
+    now = dict(vars(place))
+    if not isinstance(place, ModuleType):
+        for key in now.keys() - old.keys():
+            delattr(place, key)
+    for key, value in old.items():
+        if now.get(key) is not value:
+            setattr(place, key, value)

@@ -1,0 +1,46 @@
+"""Generated source, byte for byte. TGRAD_UPDATE_GOLDEN=1 rewrites the files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.triton_gen.patterns import linear, softmax
+from tgrad import dtype as dt
+from tgrad.fusion.region import Region
+from tgrad.kernel.lower import lower
+from tgrad.triton_gen import choose_config, emit, prelude
+from tgrad.triton_gen.target import INTERPRET, Target, target_by_name
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CASES = {
+    "softmax_full": (softmax(64, 1000, dt.bfloat16), "sm_90"),
+    "softmax_loop": (softmax(64, 50257, dt.float32), "sm_90"),
+    "linear_bf16": (linear(1024, 500, 1024, dt.bfloat16), "sm_90"),
+    "linear_bf16_interpret": (linear(20, 50, 10, dt.bfloat16), "interpret"),
+}
+
+
+def source_of(region: Region, target: Target) -> str:
+    config = choose_config(region, target)
+    dialect = prelude.INTERPRET if target is INTERPRET else prelude.GPU
+    return emit(lower(region, config), config, dialect)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    region, target = CASES[name]
+    source = source_of(region, target_by_name(target))
+    path = GOLDEN / f"{name}.py.txt"
+    if os.environ.get("TGRAD_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+    assert source == path.read_text(), f"{path} differs; TGRAD_UPDATE_GOLDEN=1 rewrites it"
+
+
+def test_source_is_stable() -> None:
+    region, target = CASES["softmax_full"]
+    assert len({source_of(region, target_by_name(target)) for _ in range(3)}) == 1

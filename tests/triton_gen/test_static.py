@@ -1,0 +1,114 @@
+"""Static quality: every pattern compiled for GPUs that need not be there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.triton_gen.builder import Builder
+from tests.triton_gen.patterns import bias, dots, gelu, linear, pointwise_and_reductions
+from tgrad import dtype as dt
+from tgrad.dtype import DTYPES, DType
+from tgrad.fusion.region import Region
+from tgrad.graph.op import ELEMENTWISE, OPS, Op
+from tgrad.kernel.ir import Artifact
+from tgrad.triton_gen import compile_for
+
+pytest.importorskip("triton")
+
+TARGETS = ["sm_90", "gfx942"]
+
+
+def only(region: Region, target: str) -> Artifact:
+    (artifact,) = compile_for([region], target)
+    return artifact
+
+
+def assert_no_spills(artifacts: list[Artifact]) -> None:
+    spilled = {a.name: a.figures.spills for a in artifacts if a.figures.spills != 0}
+    assert not spilled, f"kernels that spill registers, or whose figures are not known: {spilled}"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_pointwise_and_reductions_do_not_spill(target: str) -> None:
+    assert_no_spills(compile_for(pointwise_and_reductions(), target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [dt.bfloat16, dt.float16, dt.float32], ids=lambda d: d.short)
+def test_dots_do_not_spill_and_use_matrix_units(dtype: DType, target: str) -> None:
+    """float32 at full precision has no matrix instruction on NVIDIA: tf32 would lose 13 bits, so
+    those kernels run on the FMA units."""
+    artifacts = compile_for(dots(dtype), target)
+    assert_no_spills(artifacts)
+    for a in artifacts:
+        found = a.figures.matrix_instruction
+        if target == "gfx942":
+            assert found is not None and found.startswith("v_mfma"), a.name
+        elif dtype is dt.float32:
+            assert found is None, a.name
+        else:
+            rows = a.config.axes[0].block
+            want = "wgmma" if rows >= 64 else "mma.sync"
+            assert found is not None and found.startswith(want), a.name
+
+
+def test_large_dot_is_pipelined() -> None:
+    a = only(linear(4096, 1024, 4096, dt.bfloat16), "sm_90")
+    assert "cp.async" in a.entry.asm["ptx"]  # type: ignore[attr-defined]
+    assert a.config.num_stages >= 3
+    assert a.figures.shared is not None and a.figures.shared >= 3 * (128 + 256) * 64 * 2
+
+
+ALIGNED = [gelu(1 << 22, dt.float32), gelu(1 << 22, dt.bfloat16), bias(4096, 1024, dt.float32)]
+
+
+@pytest.mark.parametrize("region", ALIGNED, ids=lambda r: r.name)
+def test_loads_are_wide(region: Region) -> None:
+    ptx = only(region, "sm_90").entry.asm["ptx"]  # type: ignore[attr-defined]
+    loads = re.findall(r"ld\.global[\w.]*", ptx)
+    stores = re.findall(r"st\.global[\w.]*", ptx)
+    assert loads and all(".v4.b32" in text for text in loads + stores), loads + stores
+    amd = only(region, "gfx942").entry.asm["amdgcn"]  # type: ignore[attr-defined]
+    assert "buffer_load_dwordx4" in amd and "buffer_store_dwordx4" in amd
+
+
+def all_ops(dtype: DType) -> Region:
+    b = Builder(i=1 << 20)
+    x, y = b.load("i", dtype), b.load("i", dtype)
+    for op in sorted(ELEMENTWISE - {Op.CAST, Op.BITCAST, Op.PHILOX, Op.WHERE}):
+        if dtype.kind in OPS[op].domain:
+            out = dt.bool_ if OPS[op].result == "bool" else dtype
+            b.store(b.op(op, *[x, y][: OPS[op].arity], dtype=out), "i")
+    for target in DTYPES.values():
+        b.store(b.op(Op.CAST, x, dtype=target), "i")
+    return b.region(f"all_ops_{dtype.short}")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_op_and_cast_compiles(target: str) -> None:
+    artifacts = compile_for([all_ops(d) for d in DTYPES.values()], target)
+    assert len(artifacts) == len(DTYPES)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "op", [Op.REDUCE_SUM, Op.REDUCE_PROD, Op.REDUCE_MAX, Op.REDUCE_MIN], ids=str
+)
+def test_every_reduction_compiles(op: Op, target: str) -> None:
+    regions = []
+    for dtype in (dt.float32, dt.float16, dt.bfloat16, dt.float64, dt.int64, dt.int8, dt.bool_):
+        if dtype.is_bool and op in (Op.REDUCE_SUM, Op.REDUCE_PROD):
+            continue
+        b = Builder(i=512, j=1000)
+        b.store(b.reduce(op, b.load("i j", dtype), "j"), "i")
+        regions.append(b.region(f"{op}_{dtype.short}", "reduce", row="j"))
+    assert_no_spills(compile_for(regions, target))
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx1100"])
+def test_other_targets(target: str) -> None:
+    regions = [gelu(1 << 20, dt.bfloat16), linear(1024, 512, 1024, dt.float16)]
+    for a in compile_for(regions, target):
+        assert a.figures.spills == 0
