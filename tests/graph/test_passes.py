@@ -71,6 +71,15 @@ def test_each_node_is_matched_once() -> None:
     assert len(seen) == len(set(seen)) == 32
 
 
+def test_dropped_inputs_are_not_visited() -> None:
+    seen: list[Node] = []
+    watch = Rule("watch", "x = x", (Op.SIN, Op.COS), lambda node: seen.append(node))
+    kept, history = make(Op.SIN, x), make(Op.COS, x)
+    marked = make(Op.CUSTOM_VJP, kept, history, rule="any", params=())
+    assert rewrite([b.neg(marked)], [watch, *CANONICAL]) == [b.neg(kept)]
+    assert seen == [kept]
+
+
 @pytest.mark.parametrize("rules", [[sin_to_cos, cos_to_exp, exp_to_sin], [grows]])
 def test_rules_in_a_circle_are_an_error(rules: list[Rule]) -> None:
     with pytest.raises(VerifyError, match="rewrite rules run in a circle"):

@@ -34,8 +34,10 @@ LEAVES = {
     "r": leaf(rng.normal(size=(1, 3)), dt.float16),
     "u": leaf(rng.normal(size=(2, 1, 3)), dt.float32),
     "v": leaf(rng.normal(size=4), dt.float32),
+    "e": leaf(np.zeros((2, 0)), dt.float32),
+    "n": leaf(np.zeros((2, 0)), dt.int64),
 }
-x, y, h, i, s, c, d, t, w, m, r, u, v = LEAVES.values()
+x, y, h, i, s, c, d, t, w, m, r, u, v, e, n = LEAVES.values()
 NAMES = {node: name for name, node in LEAVES.items()}
 
 
@@ -89,6 +91,16 @@ TRUE, FALSE = like(c, True), like(c, False)
 TABLE: list[tuple[str, Node, str, str]] = [
     ("strip_custom_vjp", op(Op.CUSTOM_VJP, b.exp(x), x, rule="softmax", params=()),
      "custom_vjp(exp(x), x, params=(), rule=softmax)", "exp(x)"),
+    ("empty_result", b.exp(e), "exp(e)", "0.0"),
+    ("empty_result", cut(x, (1, 0), (1, 3), (1, 1)),
+     "slice(x, start=(1, 0), step=(1, 1), stop=(1, 3))", "0.0"),
+    ("empty_result", b.less(e, e), "lt(e, e)", "False"),
+    ("empty_reduction", op(Op.REDUCE_SUM, e, axes=(1,)), "reduce_sum(e, axes=(1,))", "0.0"),
+    ("empty_reduction", op(Op.REDUCE_PROD, e, axes=(1,)), "reduce_prod(e, axes=(1,))", "1.0"),
+    ("empty_dot", dot(e, e, ((1,), (1,))),
+     "dot(e, e, batch=((), ()), contract=((1,), (1,)), dtype=f32)", "0.0"),
+    ("empty_scatter", op(Op.SCATTER, x, n, e, axis=1, combine="add"),
+     "scatter(x, n, e, axis=1, combine=add)", "x"),
     ("fold_constants", b.add(like(x, 1), like(x, 2)), "add(1.0, 2.0)", "3.0"),
     ("fold_constants", b.div(like(h, 1), like(h, 3)), "div(1.0, 3.0)", "0.333251953125"),
     ("fold_constants", b.add(like(s, 100), like(s, 100)), "add(100, 100)", "-56"),

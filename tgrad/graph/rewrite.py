@@ -26,19 +26,22 @@ class Rule:
         ops: ops of the nodes that it may match.
         match: the replacement of a node, or None where the rule does not apply. It sees only nodes
             whose inputs are rewritten already.
+        drops_inputs: the rule is tried first, on inputs as they are, so that those it drops are
+            never visited.
     """
 
     name: str
     equation: str
     ops: tuple[Op, ...]
     match: Match
+    drops_inputs: bool = False
 
 
-def rule(equation: str, *ops: Op) -> Callable[[Match], Rule]:
+def rule(equation: str, *ops: Op, drops_inputs: bool = False) -> Callable[[Match], Rule]:
     """Decorator: the `Rule` of a match function, named after it."""
 
     def build(match: Match) -> Rule:
-        return Rule(match.__name__.strip("_"), equation, ops, match)
+        return Rule(match.__name__.strip("_"), equation, ops, match, drops_inputs)
 
     return build
 
@@ -49,17 +52,20 @@ def rewrite(outputs: Sequence[Node], rules: Iterable[Rule]) -> list[Node]:
     Raises:
         VerifyError: a rule changes a shape or dtype, or the rules run in a circle.
     """
-    by_op: dict[Op, list[Rule]] = {}
+    first, then = _Table(), _Table()
     for each in rules:
         for op in each.ops:
-            by_op.setdefault(op, []).append(each)
+            (first if each.drops_inputs else then).setdefault(op, []).append(each)
     done: dict[Node, Node] = {}
     for node in outputs:
-        _rewrite(node, by_op, done)
+        _rewrite(node, first, then, done)
     return [done[node] for node in outputs]
 
 
-def _rewrite(root: Node, by_op: dict[Op, list[Rule]], done: dict[Node, Node]) -> None:
+_Table = dict[Op, list[Rule]]
+
+
+def _rewrite(root: Node, first: _Table, then: _Table, done: dict[Node, Node]) -> None:
     """Fill `done` for the root and all that it depends on; a stack, as graphs are deep."""
     waiting: dict[Node, Node] = {}  # node -> its replacement, itself still to be rewritten
     stack = [root]
@@ -74,11 +80,14 @@ def _rewrite(root: Node, by_op: dict[Op, list[Rule]], done: dict[Node, Node]) ->
             done[node] = done[waiting[node]]
             stack.pop()
             continue
-        todo = [x for x in node.inputs if x not in done]
-        if todo:
-            stack.extend(reversed(todo))
-            continue
-        same, replaced = _step(node, by_op, done)
+        same, replaced = node, _apply(first, node)
+        if replaced is None:
+            todo = [x for x in node.inputs if x not in done]
+            if todo:
+                stack.extend(reversed(todo))
+                continue
+            same = _on_inputs(node, tuple(done[x] for x in node.inputs))
+            replaced = _apply(then, same)
         if replaced is None:
             done[node] = done[same] = same
             continue
@@ -86,23 +95,27 @@ def _rewrite(root: Node, by_op: dict[Op, list[Rule]], done: dict[Node, Node]) ->
         stack.append(replaced)
 
 
-def _step(
-    node: Node, by_op: dict[Op, list[Rule]], done: dict[Node, Node]
-) -> tuple[Node, Node | None]:
-    """The node on its rewritten inputs, and what the first rule that applies makes of it."""
-    inputs = tuple(done[x] for x in node.inputs)
-    rules = by_op.get(node.op, ())
-    if not rules and inputs == node.inputs:
-        return node, None
+def _on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """The node with other inputs, on the same line of the user's."""
+    if inputs == node.inputs:
+        return node
     with source_scope(node.source):
-        same = node if inputs == node.inputs else make(node.op, *inputs, **dict(node.attrs))
+        return make(node.op, *inputs, **dict(node.attrs))
+
+
+def _apply(table: _Table, node: Node) -> Node | None:
+    """What the first rule that applies makes of the node."""
+    rules = table.get(node.op)
+    if not rules:
+        return None
+    with source_scope(node.source):
         for each in rules:
-            result = each.match(same)
-            if result is None or result is same:
+            result = each.match(node)
+            if result is None or result is node:
                 continue
             if (result.shape, result.dtype) != (node.shape, node.dtype):
                 raise VerifyError(
                     f"rule {each.name!r} turns {node!r} into {result!r}.", source=node.source
                 )
-            return same, result
-    return same, None
+            return result
+    return None

@@ -16,7 +16,7 @@ from tgrad.graph.rules_movement import MOVEMENT_RULES
 from tgrad.graph.rules_reduce import REDUCE_RULES
 
 
-@rule("custom_vjp(x, ...) = x", Op.CUSTOM_VJP)
+@rule("custom_vjp(x, ...) = x", Op.CUSTOM_VJP, drops_inputs=True)
 def strip_custom_vjp(node: Node) -> Node | None:
     return node.inputs[0]
 
