@@ -7,7 +7,7 @@ so dtypes compare by identity. Source: https://docs.pytorch.org/docs/stable/tens
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ def by_name(name: str) -> DType:
     return DTYPES[name]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _numpy(name: str) -> np.dtype:
     if name == "bfloat16":
         try:
@@ -127,7 +127,7 @@ def _numpy(name: str) -> np.dtype:
     return np.dtype(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _extremes(dtype: DType) -> tuple[float | int | bool, float | int | bool]:
     if dtype.is_bool:
         return False, True
@@ -164,7 +164,7 @@ def as_dtype(value: Any) -> DType:
     return from_numpy(value)
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote(a: DType, b: DType) -> DType:
     """PyTorch's `torch.promote_types`: the smallest dtype that holds both.
 

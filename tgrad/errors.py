@@ -44,7 +44,9 @@ def find_user_source(label: str = "") -> Source:
         code = frame.f_code
         internal = _is_internal.get(code)
         if internal is None:
-            internal = code.co_filename.startswith(_PACKAGE) or code.co_filename.startswith("<frozen")
+            internal = code.co_filename.startswith(_PACKAGE) or code.co_filename.startswith(
+                "<frozen"
+            )
             _is_internal[code] = internal
         if not internal:
             return Source(code.co_filename, frame.f_lineno, label)

@@ -103,9 +103,7 @@ def _compile(
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     results = tuple(
-        BufferRef("input", number[b])
-        if b.op is Op.BUFFER
-        else BufferRef("output", stored.index(b))
+        BufferRef("input", number[b]) if b.op is Op.BUFFER else BufferRef("output", stored.index(b))
         for b in bases
     )
     used = [n for n in toposort(stored) if n.op is Op.BUFFER]

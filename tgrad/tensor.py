@@ -14,11 +14,10 @@ How gradients find their way. A tensor that requires a gradient carries a mark i
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from weakref import ReferenceType, WeakSet, WeakValueDictionary, ref
 
 import numpy as np
 
@@ -28,8 +27,10 @@ from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError, UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
+from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.contraction import ContractionMethods
 from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.indexing import IndexingMethods
@@ -42,10 +43,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Number = bool | int | float
 
-_mode = threading.local()
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
-_pending: dict[int, Any] = {}
+_pending: dict[int, ReferenceType[Tensor]] = {}
 
 
 def labelled(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -63,56 +63,7 @@ def labelled(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-# -- gradient mode ------------------------------------------------------------------------------
-
-
-def is_grad_enabled() -> bool:
-    """Whether new results may require gradients."""
-    return getattr(_mode, "enabled", True)
-
-
-class set_grad_enabled:
-    """Context manager and decorator that switches gradients on or off, as torch's."""
-
-    def __init__(self, mode: bool):
-        self.mode = mode
-        self.previous: list[bool] = []
-
-    def __enter__(self) -> None:
-        self.previous.append(is_grad_enabled())
-        _mode.enabled = self.mode
-
-    def __exit__(self, *exc: object) -> None:
-        _mode.enabled = self.previous.pop()
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with type(self)(self.mode):
-                return function(*args, **kwargs)
-
-        return call
-
-
-class no_grad(set_grad_enabled):
-    """Results inside do not require gradients.
-
-    >>> import tgrad
-    >>> w = tgrad.ones(2, requires_grad=True)
-    >>> with tgrad.no_grad():
-    ...     (w * 2).requires_grad
-    False
-    """
-
-    def __init__(self, mode: bool = False):
-        super().__init__(mode)
-
-
-class enable_grad(set_grad_enabled):
-    """Results inside require gradients again."""
-
-    def __init__(self, mode: bool = True):
-        super().__init__(mode)
+# -- marks of the graph --------------------------------------------------------------------------
 
 
 @register_vjp("leaf")
@@ -143,8 +94,10 @@ def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], 
         def on_nodes(
             g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
         ) -> Sequence[Node | None]:
-            device = as_device(settings.device) if g.device is None else g.device
-            tensors = [Tensor._of(n, n.device or device) for n in (g, result, *arguments)]
+            nodes = (g, result, *arguments)
+            known = [n.device for n in nodes if n.device is not None]
+            device = known[0] if known else as_device(settings.device)
+            tensors = [Tensor._of(n, device) for n in nodes]
             return [None if t is None else t._node for t in rule(*tensors, *params)]
 
     return register
@@ -161,7 +114,12 @@ def with_vjp(name: str, result: Tensor, *arguments: Tensor, params: tuple[Any, .
 
 
 class Tensor(
-    ElementwiseMethods, ReductionMethods, MovementMethods, ContractionMethods, IndexingMethods
+    ElementwiseMethods,
+    ActivationMethods,
+    ReductionMethods,
+    MovementMethods,
+    ContractionMethods,
+    IndexingMethods,
 ):
     """An array that is computed when its values are needed.
 
@@ -246,7 +204,9 @@ class Tensor(
 
     def _constant(self, value: Number, dtype: DType) -> Tensor:
         """A number on this tensor's device."""
-        return Tensor._of(make(Op.CONST, value=_python_number(value, dtype), dtype=dtype), self._device)
+        return Tensor._of(
+            make(Op.CONST, value=_python_number(value, dtype), dtype=dtype), self._device
+        )
 
     # -- what it is -----------------------------------------------------------------------------
 
@@ -451,14 +411,14 @@ class Tensor(
             GradientError: nothing requires a gradient, or `gradient` is missing or misshapen.
         """
         with source_scope(label="backward"):
-            marks = [n for n in toposort([self._node]) if _is_leaf_mark(n)]
-            found = _gradients(self, gradient, marks)
+            marks = [n for n in toposort([self._node]) if is_leaf_mark(n)]
+            found = gradients_of(self, gradient, marks)
             totals: dict[Tensor, Tensor] = {}
             for mark, g in zip(marks, found):
                 leaf = _leaves.get(mark.attr("params")[0])
                 if g is None or leaf is None:
                     continue
-                part = _gradient_tensor(g, leaf, create_graph)
+                part = gradient_tensor(g, leaf, create_graph)
                 totals[leaf] = totals[leaf] + part if leaf in totals else part
             for leaf, total in totals.items():
                 leaf.grad = total if leaf.grad is None else leaf.grad + total
@@ -606,11 +566,11 @@ def _detached(node: Node) -> Node:
     return make(Op.CUSTOM_VJP, node, rule="detach", params=())
 
 
-def _is_leaf_mark(node: Node) -> bool:
+def is_leaf_mark(node: Node) -> bool:
     return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
 
 
-def _gradients(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> list[Node | None]:
+def gradients_of(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> list[Node | None]:
     if not output._requires_grad:
         raise GradientError(
             "backward() of a tensor that does not require a gradient.",
@@ -631,62 +591,10 @@ def _gradients(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> list
     return gradients(output._node, gradient.to(output.dtype)._node, wrt)
 
 
-def _gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:
+def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:
     g = Tensor._of(node if create_graph else _detached(node), leaf._device)
     g._requires_grad = create_graph
     return g
-
-
-def grad(
-    outputs: Tensor,
-    inputs: Sequence[Tensor] | Tensor,
-    grad_outputs: Tensor | None = None,
-    *,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, as torch.autograd.grad.
-
-    Raises:
-        GradientError: an input does not lead to the output and allow_unused is False.
-
-    >>> import tgrad
-    >>> x = tgrad.tensor(3.0, requires_grad=True)
-    >>> (g,) = tgrad.autograd.grad(x * x, x, create_graph=True)
-    >>> tgrad.autograd.grad(g, x)[0].item()
-    2.0
-    """
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    graph = toposort([outputs._node])
-    marks: list[list[Node]] = []
-    for t in wanted:
-        if t._token is not None:
-            marks.append([n for n in graph if _is_leaf_mark(n) and n.attr("params")[0] == t._token])
-        else:
-            marks.append([_history(t._node)])
-    flat = [n for group in marks for n in group]
-    found = dict(zip(flat, _gradients(outputs, grad_outputs, flat)))
-    result: list[Tensor | None] = []
-    for t, group in zip(wanted, marks):
-        total: Tensor | None = None
-        for n in group:
-            g = found[n]
-            if g is not None:
-                part = _gradient_tensor(g, t, create_graph)
-                total = part if total is None else total + part
-        if total is None and not allow_unused:
-            raise GradientError(
-                f"an input of shape {t.shape} was not used to compute the output.",
-                "Pass allow_unused=True to get None for it.",
-            )
-        result.append(total)
-    return tuple(result)
-
-
-def _history(node: Node) -> Node:
-    if node.op is Op.CUSTOM_VJP and node.attr("rule") == "realised":
-        return node.inputs[1]
-    return node
 
 
 # -- running ------------------------------------------------------------------------------------
@@ -694,10 +602,12 @@ def _history(node: Node) -> Node:
 
 def mark_pending(t: Tensor) -> None:
     """The tensor's value will be wanted: compute it with whatever is computed next."""
-    import weakref
-
     if t._storage is None:
-        _pending[id(t)] = weakref.ref(t, lambda _, key=id(t): _pending.pop(key, None))
+        _pending[id(t)] = ref(t, partial(_forget, id(t)))
+
+
+def _forget(key: int, _: object) -> None:
+    _pending.pop(key, None)
 
 
 def drop_pending(t: Tensor) -> None:
@@ -705,12 +615,18 @@ def drop_pending(t: Tensor) -> None:
     _pending.pop(id(t), None)
 
 
+def pending_tensors(device: Device, tensors: Sequence[Tensor] = ()) -> list[Tensor]:
+    """What runs when `tensors` are wanted: they and all that is pending on the device, less what is
+    stored already."""
+    waiting = [t for t in (r() for r in list(_pending.values())) if t is not None]
+    chosen = [t for t in (*waiting, *tensors) if t._device == device and t._storage is None]
+    return list({id(t): t for t in chosen}.values())
+
+
 def realize_tensors(tensors: Sequence[Tensor]) -> None:
     """Compute tensors, and all that is pending on their device, as one plan a device."""
-    waiting = [t for t in (ref() for ref in list(_pending.values())) if t is not None]
     for device in dict.fromkeys(t._device for t in tensors):
-        chosen = [t for t in (*waiting, *tensors) if t._device == device and t._storage is None]
-        chosen = list({id(t): t for t in chosen}.values())
+        chosen = pending_tensors(device, tensors)
         if not chosen:
             continue
         for t, storage in zip(chosen, pipeline.realize([t._node for t in chosen], device)):
@@ -720,8 +636,7 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
 
 def realize_pending(device: Device) -> None:
     """Compute everything that is pending on a device, as an optimizer's step does."""
-    waiting = [t for t in (ref() for ref in list(_pending.values())) if t is not None]
-    realize_tensors([t for t in waiting if t._device == device])
+    realize_tensors(pending_tensors(device))
 
 
 # -- making tensors -----------------------------------------------------------------------------
@@ -762,5 +677,3 @@ def tensor(
     storage = upload(array, found, target)
     result = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
     return result.requires_grad_() if requires_grad else result
-
-

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 
-from tests.fuzzing import graphs
 from tests.fusion.checking import cut
+from tests.fuzzing import graphs
 from tgrad.tensor import Tensor
 
 

@@ -125,9 +125,9 @@ def test_reduction_after_a_dot_is_refused_with_a_reason(rng: np.random.Generator
 def test_movement_alone_becomes_affine(rng: np.random.Generator) -> None:
     x = draw(rng, 2, 3, 4)._pad_zero((0, 1, 1), (0, 1, 1)).permute(2, 0, 1).reshape(6, 10)
     (kernel,) = cut([x * 2])
-    assert "//" not in str(kernel.region) and "%" not in str(kernel.region).split("\n", 1)[1].replace(
-        "%0", ""
-    ).replace("%1", "").replace("%2", "")
+    assert "//" not in str(kernel.region) and "%" not in str(kernel.region).split("\n", 1)[
+        1
+    ].replace("%0", "").replace("%1", "").replace("%2", "")
 
 
 def test_mask_of_an_outer_pad_is_not_captured_by_a_reduction(rng: np.random.Generator) -> None:

@@ -103,8 +103,11 @@ def test_a_looped_dot_carries_its_accumulator() -> None:
     region = Region(
         "matmul",
         (m, n, k),
-        (Slot("in0", F32, 96 * 70, "in"), Slot("in1", F32, 5600, "in"),
-         Slot("out0", F32, 96 * 80, "out")),  # fmt: skip
+        (
+            Slot("in0", F32, 96 * 70, "in"),
+            Slot("in1", F32, 5600, "in"),
+            Slot("out0", F32, 96 * 80, "out"),
+        ),  # fmt: skip
         (
             Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
             Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),

@@ -18,6 +18,7 @@ from math import prod
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
+from tgrad.fusion.axes import DotAxes, drop_dead, join_axes, rename_axes
 from tgrad.fusion.legality import Limits, Refused, classify
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
@@ -36,16 +37,6 @@ class Built:
     region: Region
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
-
-
-@dataclass(frozen=True)
-class DotAxes:
-    """Which axes a dot uses for what, by name."""
-
-    batch: tuple[str, ...]
-    m: tuple[str, ...]
-    n: tuple[str, ...]
-    k: tuple[str, ...]
 
 
 def build_region(
@@ -215,7 +206,9 @@ class _Builder:
 
     def _emit(self, value: rg.Value) -> int:
         # repr keeps constants 1, 1.0, True and 0.0, -0.0 apart
-        key: object = (rg.Const, repr(value.value), value.dtype) if isinstance(value, rg.Const) else value
+        key: object = (
+            (rg.Const, repr(value.value), value.dtype) if isinstance(value, rg.Const) else value
+        )
         if key in self.numbers:
             return self.numbers[key]
         names: frozenset[str] = frozenset()
@@ -386,8 +379,8 @@ class _Builder:
             main.source, Space("map", ()),
         )  # fmt: skip
         dots = self.dots[0] if self.dots else None
-        draft, dots = _join_axes(_drop_dead(draft), dots)
-        draft, dots = _rename_axes(draft, dots)
+        draft, dots = join_axes(drop_dead(draft), dots)
+        draft, dots = rename_axes(draft, dots)
         if len(self.dots) > 1:
             return Refused("two dots in one kernel")
         space = classify(draft, dots, limits, len(self.group) == 1)
@@ -453,163 +446,3 @@ def _covers(node: Node, index: Indices, flat: Index) -> bool:
         if size != n or e.const != 0 or last < 1:
             return False
     return flat.lo == 0
-
-
-def _drop_dead(region: Region) -> Region:
-    """Remove values that no store needs."""
-    live: set[int] = set()
-    stack = [v for s in region.stores for v in rg.operands_of(s)]
-    while stack:
-        v = stack.pop()
-        if v not in live:
-            live.add(v)
-            stack.extend(rg.operands_of(region.values[v]))
-    if len(live) == len(region.values):
-        return region
-    number = {old: new for new, old in enumerate(sorted(live))}
-    values = tuple(_renumber(region.values[v], number) for v in sorted(live))
-    stores = tuple(
-        replace(
-            s,
-            value=number[s.value],
-            index=_renumber_index(s.index, number),
-            mask=_renumber_mask(s.mask, number),
-        )
-        for s in region.stores
-    )
-    return replace(region, values=values, stores=stores)
-
-
-def _renumber(value: rg.Value, number: dict[int, int]) -> rg.Value:
-    match value:
-        case rg.Load():
-            index, mask = _renumber_index(value.index, number), _renumber_mask(value.mask, number)
-            return replace(value, index=index, mask=mask)
-        case rg.IndexValue():
-            return replace(value, index=_renumber_index(value.index, number))
-        case rg.Inside():
-            return replace(value, mask=_renumber_mask(value.mask, number))
-        case rg.Compute():
-            return replace(value, args=tuple(number[a] for a in value.args))
-        case rg.Reduce():
-            return replace(value, arg=number[value.arg])
-        case rg.Dot():
-            return replace(value, a=number[value.a], b=number[value.b])
-        case _:
-            return value
-
-
-def _renumber_index(e: Index, number: dict[int, int]) -> Index:
-    if not e.loaded():
-        return e
-    return e.rebuild(
-        lambda a: ix.loaded(number[a.value], a.lo, a.hi) if isinstance(a, ix.Loaded) else None
-    )
-
-
-def _renumber_mask(mask: Mask, number: dict[int, int]) -> Mask:
-    return tuple(Bound(_renumber_index(b.index, number), b.lo, b.hi) for b in mask)
-
-
-def _substitute(region: Region, table: dict[str, Index]) -> Region:
-    def mask(m: Mask) -> Mask:
-        return tuple(Bound(b.index.substitute(table), b.lo, b.hi) for b in m)
-
-    values: list[rg.Value] = []
-    for v in region.values:
-        match v:
-            case rg.Load():
-                values.append(replace(v, index=v.index.substitute(table), mask=mask(v.mask)))
-            case rg.IndexValue():
-                values.append(replace(v, index=v.index.substitute(table)))
-            case rg.Inside():
-                values.append(replace(v, mask=mask(v.mask)))
-            case _:
-                values.append(v)
-    stores = tuple(
-        replace(s, index=s.index.substitute(table), mask=mask(s.mask)) for s in region.stores
-    )
-    return replace(region, values=tuple(values), stores=stores)
-
-
-def _join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
-    """Join neighbouring axes that every index walks as one: i*N + j becomes one axis."""
-    position = 0
-    while position + 1 < len(region.axes):
-        outer, inner = region.axes[position], region.axes[position + 1]
-        if not _can_join(region, dots, outer, inner):
-            position += 1
-            continue
-        joined = Axis(outer.name, outer.extent * inner.extent)
-        v = ix.var(joined.name, joined.extent)
-        table = {outer.name: v // inner.extent, inner.name: v % inner.extent}
-        region = _substitute(region, table)
-        axes = (*region.axes[:position], joined, *region.axes[position + 2 :])
-        values = tuple(
-            replace(x, axes=tuple(a for a in x.axes if a != inner.name))
-            if isinstance(x, (rg.Reduce, rg.Dot))
-            else x
-            for x in region.values
-        )
-        region = replace(region, axes=axes, values=values)
-        if dots is not None:
-            dots = DotAxes(
-                *(
-                    tuple(a for a in group if a != inner.name)
-                    for group in (dots.batch, dots.m, dots.n, dots.k)
-                )
-            )
-        position = max(position - 1, 0)
-    return region, dots
-
-
-def _can_join(region: Region, dots: DotAxes | None, outer: Axis, inner: Axis) -> bool:
-    for v in region.values:
-        if isinstance(v, (rg.Reduce, rg.Dot)):
-            if (outer.name in v.axes) != (inner.name in v.axes):
-                return False
-    if dots is not None:
-        for group in (dots.batch, dots.m, dots.n, dots.k):
-            if (outer.name in group) != (inner.name in group):
-                return False
-    v = ix.var("joined axis", outer.extent * inner.extent)
-    table = {outer.name: v // inner.extent, inner.name: v % inner.extent}
-    for item in (*region.values, *region.stores):
-        for e in rg.indices_of(item):
-            names = e.variables()
-            if outer.name not in names and inner.name not in names:
-                continue
-            if e.substitute(table).stride("joined axis") is None:
-                return False
-    return True
-
-
-def _rename_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
-    """Stored axes become i0, i1, ...; axes that are only reduced become r0, r1, ..."""
-    stored: set[str] = set()
-    for s in region.stores:
-        for e in rg.indices_of(s):
-            stored |= e.variables()
-        stored |= set(region.dims[s.value])
-    new: dict[str, str] = {}
-    for axis in region.axes:
-        prefix = "i" if axis.name in stored else "r"
-        count = sum(1 for name in new.values() if name.startswith(prefix))
-        new[axis.name] = f"{prefix}{count}"
-    table = {a.name: ix.var(new[a.name], a.extent) for a in region.axes}
-    renamed = _substitute(region, table)
-    values = tuple(
-        replace(x, axes=tuple(new[a] for a in x.axes))
-        if isinstance(x, (rg.Reduce, rg.Dot))
-        else x
-        for x in renamed.values
-    )
-    axes = tuple(Axis(new[a.name], a.extent) for a in region.axes)
-    if dots is not None:
-        dots = DotAxes(
-            *(
-                tuple(new[a] for a in group if a in new)
-                for group in (dots.batch, dots.m, dots.n, dots.k)
-            )
-        )
-    return replace(renamed, axes=axes, values=values), dots

@@ -14,13 +14,10 @@ Shapes of kernels:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tgrad.fusion import region as rg
+from tgrad.fusion.axes import DotAxes
 from tgrad.fusion.region import Axis, Region, Space, extent_of
-
-if TYPE_CHECKING:
-    from tgrad.fusion.builder import DotAxes
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,7 @@ def push_index(node: Node, index: Indices) -> tuple[Indices, tuple[Bound, ...]]:
         case Op.FLIP:
             axes = node.attr("axes")
             return tuple(
-                e * -1 + (n - 1) if a in axes else e
-                for a, (e, n) in enumerate(zip(index, x.shape))
+                e * -1 + (n - 1) if a in axes else e for a, (e, n) in enumerate(zip(index, x.shape))
             ), ()
         case Op.WINDOW:
             axis = node.attr("axis")

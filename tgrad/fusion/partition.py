@@ -156,9 +156,7 @@ class _Partition:
     def _build(self, roots: list[Node]) -> Built | Refused:
         inside = set(roots)
         stored = [
-            r
-            for r in roots
-            if r in self.outputs or any(c not in inside for c in self.consumers[r])
+            r for r in roots if r in self.outputs or any(c not in inside for c in self.consumers[r])
         ]
         leaves = {p for r in roots for p in self.producers[r] if p not in inside}
         return build_region(_name(roots, stored), roots, stored, leaves, self.limits)

@@ -387,10 +387,9 @@ def _value_from_json(data: list[Any]) -> Value:
     if kind == "load":
         return Load(rest[0], _index_from_json(rest[1]), _mask_from_json(rest[2]), dtype)
     if kind == "const":
-        number = {"True": True, "False": False}.get(rest[0])
-        if number is None:
-            number = float(rest[0]) if dtype.is_float else int(rest[0])
-        return Const(number, dtype)
+        if rest[0] in ("True", "False"):
+            return Const(rest[0] == "True", dtype)
+        return Const(float(rest[0]) if dtype.is_float else int(rest[0]), dtype)
     if kind == "index":
         return IndexValue(_index_from_json(rest[0]), dtype)
     if kind == "inside":

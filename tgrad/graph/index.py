@@ -33,9 +33,9 @@ class Atom:
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            type(self) is type(other)
-            and self._hash == other._hash  # type: ignore[attr-defined]
-            and self._parts == other._parts  # type: ignore[attr-defined]
+            isinstance(other, type(self))
+            and self._hash == other._hash
+            and self._parts == other._parts
         )
 
     def __repr__(self) -> str:

@@ -12,9 +12,7 @@ from tgrad.graph.op import OPS, Kind, Op
 from tgrad.graph.rewrite import Rule, rule
 
 _COMPUTED = tuple(
-    op
-    for op, spec in OPS.items()
-    if op is Op.IOTA or spec.kind not in (Kind.LEAF, Kind.MARK)
+    op for op, spec in OPS.items() if op is Op.IOTA or spec.kind not in (Kind.LEAF, Kind.MARK)
 )
 
 

@@ -62,15 +62,15 @@ def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> 
         )
     if spec.result == "attr":
         return attrs["dtype"]
-    operands = inputs[1:] if op is Op.WHERE else (inputs[0], inputs[2]) if op is Op.SCATTER else inputs
+    operands = (
+        inputs[1:] if op is Op.WHERE else (inputs[0], inputs[2]) if op is Op.SCATTER else inputs
+    )
     if op is Op.WHERE and not inputs[0].dtype.is_bool:
         raise DTypeError(f"where needs a bool condition, got {inputs[0].dtype.name}.")
     first = operands[0].dtype
     for x in operands[1:]:
         if x.dtype is not first:
-            raise DTypeError(
-                f"{op} of {first.name} and {x.dtype.name}.", "Cast one of them first."
-            )
+            raise DTypeError(f"{op} of {first.name} and {x.dtype.name}.", "Cast one of them first.")
     return dt.bool_ if spec.result == "bool" else first
 
 

@@ -172,9 +172,7 @@ class _Lowering:
             operands = rg.operands_of(self.region.values[v])
             level[v] = max((level.get(o, 0) for o in operands), default=0)
             level[v] += v in loop_reductions
-        pending = [
-            (max((level.get(r, 0) for r in self._roots(i)), default=0), i) for i in items
-        ]
+        pending = [(max((level.get(r, 0) for r in self._roots(i)), default=0), i) for i in items]
         last = max([p for p, _ in pending], default=0)
         stashed: dict[int, Tile] = {}
         for now in range(last + 1):
@@ -271,9 +269,7 @@ class _Lowering:
         if item.store is not None:
             s = item.store
             index, mask = self._index(scope, s.index), self._mask(scope, s.mask)
-            scope.body.append(
-                ir.StoreTile(s.slot, index, mask, scope.tiles[s.value], s.combine)
-            )
+            scope.body.append(ir.StoreTile(s.slot, index, mask, scope.tiles[s.value], s.combine))
             return
         value = self.region.values[item.value]
         assert item.carry is not None
@@ -286,9 +282,7 @@ class _Lowering:
     def _dot(self, scope: _Scope, value: rg.Dot, carry: Tile) -> None:
         space = self.region.space
         m, n, k = (self.axis_of[group[0].name].name for group in (space.m, space.n, space.k))
-        scope.body.append(
-            ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k)
-        )
+        scope.body.append(ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k))
 
     # -- values ---------------------------------------------------------------------------------
 

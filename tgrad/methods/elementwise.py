@@ -108,9 +108,7 @@ class ElementwiseMethods:
         x = x.to(dtype)
         return x if x.shape == shape else x._apply(Op.EXPAND, shape=shape)
 
-    def _binary(
-        self, op: Op, other: Any, *, swap: bool = False, floats: bool = False
-    ) -> Tensor:
+    def _binary(self, op: Op, other: Any, *, swap: bool = False, floats: bool = False) -> Tensor:
         from tgrad.tensor import Tensor
 
         with source_scope(label=op.value):
@@ -147,7 +145,9 @@ class ElementwiseMethods:
         Raises:
             DTypeError: both are bool.
         """
-        if self.dtype.is_bool and (isinstance(other, bool) or getattr(other, "dtype", 0) is dt.bool_):
+        if self.dtype.is_bool and (
+            isinstance(other, bool) or getattr(other, "dtype", 0) is dt.bool_
+        ):
             raise DTypeError("bool tensors cannot be subtracted.", "Use ^ or logical_xor.")
         return self._binary(Op.SUB, other if alpha == 1 else other * alpha)
 
@@ -329,18 +329,6 @@ class ElementwiseMethods:
 
     def trunc(self) -> Tensor:
         return self._unary(Op.TRUNC) if self.dtype.is_float else self  # type: ignore
-
-    def sigmoid(self) -> Tensor:
-        """1 / (1 + exp(-x))."""
-        with source_scope(label="sigmoid"):
-            return 1.0 / (1.0 + (-self).exp())
-
-    def relu(self) -> Tensor:
-        """max(x, 0); see `tgrad.nn.functional.relu`."""
-        from tgrad.tensor import with_vjp
-
-        with source_scope(label="relu"):
-            return with_vjp("relu", self.maximum(0), self)  # type: ignore[arg-type]
 
     def maximum(self, other: Any) -> Tensor:
         """Elementwise maximum; NaN if either is NaN."""

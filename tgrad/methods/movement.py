@@ -111,9 +111,7 @@ class MovementMethods:
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without axes of size 1 (of those named)."""
         axes = normal_axes(dim, len(self.shape))
-        return self.reshape(
-            tuple(n for a, n in enumerate(self.shape) if n != 1 or a not in axes)
-        )
+        return self.reshape(tuple(n for a, n in enumerate(self.shape) if n != 1 or a not in axes))
 
     def unsqueeze(self, dim: int) -> Tensor:
         """With a new axis of size 1 at `dim`."""
@@ -186,9 +184,7 @@ class MovementMethods:
     def _window(self, axis: int, size: int, stride: int, dilation: int) -> Tensor:
         """Overlapping windows of an axis; the position in the window becomes the last axis."""
         with source_scope(label="unfold"):
-            return self._apply(
-                Op.WINDOW, axis=axis, size=size, stride=stride, dilation=dilation
-            )
+            return self._apply(Op.WINDOW, axis=axis, size=size, stride=stride, dilation=dilation)
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """Windows of `size` elements, `step` apart, as the last axis."""

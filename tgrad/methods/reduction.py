@@ -84,7 +84,9 @@ class ReductionMethods:
             return result  # type: ignore[return-value]
 
     def _count(self, dim: Dim) -> int:
-        return math.prod(self.shape[a] for a in normal_axes(dim, len(self.shape))) if self.shape else 1
+        return (
+            math.prod(self.shape[a] for a in normal_axes(dim, len(self.shape))) if self.shape else 1
+        )
 
     def sum(self, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
         """Sum over axes; integers and bools sum in int64."""

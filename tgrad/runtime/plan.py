@@ -134,10 +134,10 @@ class Plan:
     def explain(self) -> str:
         """A table with a row a kernel, and totals."""
         header = ("kernel", "line", "domain", "FLOPs", "bytes")
-        rows = [
-            (k.name, k.line, k.domain, f"{k.flops:,}", f"{k.bytes:,}") for k in self.kernels
-        ]
-        rows.append(("total", "", f"{self.launches} launches", f"{self.flops:,}", f"{self.bytes:,}"))
+        rows = [(k.name, k.line, k.domain, f"{k.flops:,}", f"{k.bytes:,}") for k in self.kernels]
+        rows.append(
+            ("total", "", f"{self.launches} launches", f"{self.flops:,}", f"{self.bytes:,}")
+        )
         widths = [max(len(r[c]) for r in (header, *rows)) for c in range(len(header))]
         lines = []
         for number, row in enumerate((header, *rows)):

@@ -1,0 +1,66 @@
+"""Whether new results may require gradients, thread by thread.
+
+In: `with no_grad():` and friends. Out: the mode that `Tensor` looks at. Invariant: leaving a block
+restores the mode that it found.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_mode = threading.local()
+
+
+def is_grad_enabled() -> bool:
+    """Whether new results may require gradients."""
+    return getattr(_mode, "enabled", True)
+
+
+class set_grad_enabled:
+    """Context manager and decorator that switches gradients on or off, as torch's."""
+
+    def __init__(self, mode: bool):
+        self.mode = mode
+        self.previous: list[bool] = []
+
+    def __enter__(self) -> None:
+        self.previous.append(is_grad_enabled())
+        _mode.enabled = self.mode
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.enabled = self.previous.pop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with type(self)(self.mode):
+                return function(*args, **kwargs)
+
+        return call
+
+
+class no_grad(set_grad_enabled):
+    """Results inside do not require gradients.
+
+    >>> import tgrad
+    >>> w = tgrad.ones(2, requires_grad=True)
+    >>> with tgrad.no_grad():
+    ...     (w * 2).requires_grad
+    False
+    """
+
+    def __init__(self, mode: bool = False):
+        super().__init__(mode)
+
+
+class enable_grad(set_grad_enabled):
+    """Results inside require gradients again."""
+
+    def __init__(self, mode: bool = True):
+        super().__init__(mode)
