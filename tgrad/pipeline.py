@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Artifact, Draft
 from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Lifetime, plan_memory
@@ -34,7 +34,7 @@ from tgrad.runtime.plan import BufferRef, BufferSpec, KernelInfo, Plan, Step, an
 from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import Settings, settings
 
-__all__ = ["Compiled", "Storage", "compile_graph", "generate", "realize", "upload"]
+__all__ = ["Compiled", "Storage", "compile_graph", "realize", "upload"]
 
 KEPT_PLANS = 256
 
@@ -184,8 +184,8 @@ def _plan(
     lifetimes = [Lifetime(n.nbytes, touched[n][0], touched[n][-1]) for n in temps]
     layout = plan_memory(lifetimes)
     regions = [f.region for f in fused]
-    artifacts = generate(regions, device, options)
-    kernels = tuple(_info(f, a) for f, a in zip(fused, artifacts))
+    drafts, compile_all = _generate(regions, device, options)
+    kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
     steps = tuple(
         Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs))) for i, f in enumerate(fused)
     )
@@ -197,34 +197,38 @@ def _plan(
         tuple(_spec(n) for n in stored),
         tuple(_spec(n, offset) for n, offset in zip(temps, layout.offsets)),
         layout.nbytes,
-        lambda: tuple(artifacts),
+        compile_all,
     )
 
 
-def _info(fused: Fused, artifact: Artifact) -> KernelInfo:
+def _info(fused: Fused, draft: Draft) -> KernelInfo:
     region = fused.region
     cost = cost_of(region)
     return KernelInfo(
         name=region.name,
-        source=artifact.source,
+        source=draft.source,
         line=str(region.source),
         domain=" x ".join(f"{a.name}={a.extent}" for a in region.axes) or "1",
         flops=cost.flops,
         bytes=cost.bytes,
         reasons=fused.reasons,
-        config=artifact.config,
+        config=draft.config,
         region=region,
     )
 
 
-def generate(regions: Sequence[Region], device: Device, options: Settings) -> list[Artifact]:
-    """Compiled kernels for regions, by the generator of the device."""
+def _generate(
+    regions: Sequence[Region], device: Device, options: Settings
+) -> tuple[list[Draft], Callable[[], tuple[Artifact, ...]]]:
+    """Sources of the regions by the generator of the device, and how to compile them."""
     open_device(device)
     if device.type == "cpu":
         from tgrad import cpu_fallback
 
-        return cpu_fallback.generate(regions, options)
+        drafts = cpu_fallback.draft(regions)
+        return drafts, lambda: tuple(cpu_fallback.compile_drafts(drafts, options))
     from tgrad import triton_gen
 
-    interpreted = device.type == "interpret"
-    return triton_gen.generate(regions, options, None, interpret=interpreted)
+    target = triton_gen.INTERPRET if device.type == "interpret" else triton_gen.present_target()
+    drafts = triton_gen.draft([(r, triton_gen.choose_config(r, target)) for r in regions], target)
+    return drafts, lambda: tuple(triton_gen.compile_drafts(drafts, options, target))

@@ -7,7 +7,6 @@ kernels that the cache lacks are compiled in one go.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from tgrad.cpu_fallback.compile import KernelSource, compile_kernels
@@ -15,11 +14,64 @@ from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.target import Machine, detect_machine
 from tgrad.fusion.region import Region
-from tgrad.kernel.ir import Artifact, Config, Kernel
+from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.lower import lower
 from tgrad.settings import Settings
 
-__all__ = ["Machine", "choose_config", "detect_machine", "emit", "generate"]
+__all__ = [
+    "Machine",
+    "choose_config",
+    "compile_drafts",
+    "detect_machine",
+    "draft",
+    "emit",
+    "generate",
+]
+
+
+def draft(regions: Sequence[Region], configs: Sequence[Config | None] | None = None) -> list[Draft]:
+    """Generated sources of regions for this machine, in order; nothing is compiled.
+
+    Args:
+        regions: one kernel's worth of work each; different work has different names.
+        configs: stored configurations; None where the heuristics shall choose.
+    """
+    machine = detect_machine()
+    chosen = list(configs) if configs is not None else [None] * len(regions)
+    drafts: list[Draft] = []
+    for region, stored in zip(regions, chosen):
+        config = stored or choose_config(region, machine)
+        kernel = lower(region, config)
+        drafts.append(Draft(kernel, config, emit(kernel, config, machine)))
+    return drafts
+
+
+def compile_drafts(drafts: Sequence[Draft], settings: Settings) -> list[Artifact]:
+    """Compile sources for this machine, one Artifact for each, in order.
+
+    Args:
+        drafts: kernels of one name have one source.
+        settings: where the cache is, which compiler.
+
+    Raises:
+        CompileError: no compiler, or it refused a kernel.
+        CacheError: the cache directory cannot be written.
+    """
+    sources = {
+        d.kernel.name: KernelSource(d.kernel.name, d.source, d.kernel.source) for d in drafts
+    }
+    compiled = compile_kernels(list(sources.values()), settings)
+    return [
+        Artifact(
+            name=d.kernel.name,
+            source=d.source,
+            path=compiled[d.kernel.name].path,
+            entry=compiled[d.kernel.name].entry,
+            grid=d.kernel.num_programs,
+            config=d.config,
+        )
+        for d in drafts
+    ]
 
 
 def generate(
@@ -27,43 +79,5 @@ def generate(
     settings: Settings,
     configs: Sequence[Config | None] | None = None,
 ) -> list[Artifact]:
-    """Compile regions for this machine, one Artifact for each, in order.
-
-    Args:
-        regions: one kernel's worth of work each.
-        settings: where the cache is, which compiler.
-        configs: stored configurations; None where the heuristics shall choose.
-
-    Raises:
-        CompileError: no compiler, or it refused a kernel.
-        CacheError: the cache directory cannot be written.
-    """
-    machine = detect_machine()
-    chosen = list(configs) if configs is not None else [None] * len(regions)
-    kernels: list[tuple[Kernel, Config]] = []
-    sources: dict[str, KernelSource] = {}
-    order: list[str] = []
-    for region, stored in zip(regions, chosen):
-        config = stored or choose_config(region, machine)
-        kernel = lower(region, config)
-        text = emit(kernel, config, machine)
-        name, count = kernel.name, 1
-        while name in sources and sources[name].text != text:
-            count += 1
-            name = f"{kernel.name}_{count}"
-            text = emit(dataclasses.replace(kernel, name=name), config, machine)
-        sources[name] = KernelSource(name, text, kernel.source)
-        kernels.append((kernel, config))
-        order.append(name)
-    compiled = compile_kernels(list(sources.values()), settings)
-    return [
-        Artifact(
-            name=name,
-            source=sources[name].text,
-            path=compiled[name].path,
-            entry=compiled[name].entry,
-            grid=kernel.num_programs,
-            config=config,
-        )
-        for name, (kernel, config) in zip(order, kernels)
-    ]
+    """`compile_drafts(draft(regions))`: one Artifact for each region, in order."""
+    return compile_drafts(draft(regions, configs), settings)

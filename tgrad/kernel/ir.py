@@ -292,6 +292,15 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A kernel's generated source, not compiled yet."""
+
+    kernel: Kernel
+    config: Config
+    source: str
+
+
+@dataclass(frozen=True)
 class StaticFigures:
     """What a compiled kernel says about itself without running; None where not known."""
 

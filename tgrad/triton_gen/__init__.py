@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tgrad.errors import DeviceError
 from tgrad.fusion.region import Region
-from tgrad.kernel.ir import Artifact, Config, Kernel, StaticFigures
+from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures
 from tgrad.kernel.lower import lower
 from tgrad.settings import Settings
 from tgrad.settings import settings as default_settings
@@ -31,10 +31,13 @@ from tgrad.triton_gen.interpreted import InterpretedKernel
 from tgrad.triton_gen.target import INTERPRET, Target, present_target, target_by_name
 
 __all__ = [
+    "INTERPRET",
     "Target",
     "build",
     "choose_config",
+    "compile_drafts",
     "compile_for",
+    "draft",
     "emit",
     "generate",
     "present_target",
@@ -78,31 +81,50 @@ def build(
     work: Sequence[tuple[Region, Config]], settings: Settings, target: Target
 ) -> list[Artifact]:
     """Artifacts for regions with given configurations, compiled in parallel."""
-    import_triton()
+    return compile_drafts(draft(work, target), settings, target)
+
+
+def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
+    """Generated sources for regions with given configurations; nothing is compiled."""
+    dialect = prelude.INTERPRET if target.is_interpreter else prelude.GPU
     kernels = [(lower(region, config), config) for region, config in work]
+    return [Draft(kernel, config, emit(kernel, config, dialect)) for kernel, config in kernels]
+
+
+def compile_drafts(drafts: Sequence[Draft], settings: Settings, target: Target) -> list[Artifact]:
+    """Compile sources in parallel, one Artifact for each, in order.
+
+    Raises:
+        DeviceError: triton is not installed.
+        CompileError: Triton refuses a kernel.
+        CacheError: the cache directory cannot be written.
+    """
+    import_triton()
     if target.is_interpreter:
-        return [_interpreted(kernel, config, settings) for kernel, config in kernels]
+        return [_interpreted(d, settings) for d in drafts]
     with compiling(settings.cache_dir):
-        if len(kernels) < 2:
-            return [_compiled(k, c, settings, target) for k, c in kernels]
-        threads = min(len(kernels), os.cpu_count() or 1)
+        if len(drafts) < 2:
+            return [_compiled(d, settings, target) for d in drafts]
+        threads = min(len(drafts), os.cpu_count() or 1)
         with ThreadPoolExecutor(threads, thread_name_prefix="tgrad-triton") as pool:
-            return list(pool.map(lambda w: _compiled(w[0], w[1], settings, target), kernels))
+            return list(pool.map(lambda d: _compiled(d, settings, target), drafts))
 
 
-def _compiled(kernel: Kernel, config: Config, settings: Settings, target: Target) -> Artifact:
-    source = emit(kernel, config, prelude.GPU)
-    path = write_source(source, kernel.name, settings.cache_dir)
-    entry = compile_source(kernel.name, source, kernel.slots, config, target, path, kernel.source)
+def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
+    kernel = d.kernel
+    path = write_source(d.source, kernel.name, settings.cache_dir)
+    entry = compile_source(
+        kernel.name, d.source, kernel.slots, d.config, target, path, kernel.source
+    )
     figures = read_figures(entry, target)
-    return Artifact(kernel.name, source, str(path), entry, kernel.num_programs, config, figures)
+    return Artifact(kernel.name, d.source, str(path), entry, kernel.num_programs, d.config, figures)
 
 
-def _interpreted(kernel: Kernel, config: Config, settings: Settings) -> Artifact:
-    source = emit(kernel, config, prelude.INTERPRET)
-    path = write_source(source, kernel.name, settings.cache_dir)
-    module = load_module(path, source)
+def _interpreted(d: Draft, settings: Settings) -> Artifact:
+    kernel = d.kernel
+    path = write_source(d.source, kernel.name, settings.cache_dir)
+    module = load_module(path, d.source)
     entry = InterpretedKernel(kernel.name, module, kernel.slots, kernel.num_programs, kernel.source)
     return Artifact(
-        kernel.name, source, str(path), entry, kernel.num_programs, config, StaticFigures()
+        kernel.name, d.source, str(path), entry, kernel.num_programs, d.config, StaticFigures()
     )
