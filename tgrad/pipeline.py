@@ -17,7 +17,7 @@ import numpy as np
 
 from tgrad.device import Device
 from tgrad.fusion.cost import cost_of
-from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS
+from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, Limits
 from tgrad.fusion.partition import Fused, partition
 from tgrad.fusion.region import Region, verify_region
 from tgrad.graph.interpret import interpret
@@ -34,7 +34,15 @@ from tgrad.runtime.plan import BufferRef, BufferSpec, KernelInfo, Plan, Step, an
 from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import Settings, settings
 
-__all__ = ["Compiled", "Storage", "compile_graph", "realize", "upload"]
+__all__ = [
+    "Compiled",
+    "Storage",
+    "canonical_bases",
+    "compile_graph",
+    "cut_graph",
+    "realize",
+    "upload",
+]
 
 KEPT_PLANS = 256
 
@@ -98,8 +106,7 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
 def _compile(
     outputs: Sequence[Node], leaves: list[Node], device: Device, options: Settings
 ) -> Compiled:
-    canonical = rewrite(outputs, CANONICAL)
-    bases = [_below_reshapes(n) for n in canonical]
+    bases = canonical_bases(outputs)
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     results = tuple(
@@ -111,11 +118,21 @@ def _compile(
         plan = _host_plan(stored, used, device)
     else:
         limits = CPU_LIMITS if device.type == "cpu" else GPU_LIMITS
-        fused = _unique_names(partition([n for n in stored if n.size], limits))
-        for f in fused:
-            verify_region(f.region)
-        plan = _plan(fused, stored, used, device, options)
+        plan = _plan(cut_graph(stored, limits), stored, used, device, options)
     return Compiled(plan, tuple(number[n] for n in used), results)
+
+
+def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
+    """The outputs in canonical form; a reshape stands for the node whose memory it shares."""
+    return [_below_reshapes(n) for n in rewrite(outputs, CANONICAL)]
+
+
+def cut_graph(bases: Sequence[Node], limits: Limits) -> list[Fused]:
+    """Verified kernels of canonical nodes, with unique names, in an order that may run."""
+    fused = _unique_names(partition([n for n in bases if n.size and n.op is not Op.BUFFER], limits))
+    for f in fused:
+        verify_region(f.region)
+    return fused
 
 
 def _below_reshapes(node: Node) -> Node:

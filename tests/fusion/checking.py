@@ -8,21 +8,20 @@ import numpy as np
 
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.legality import CPU_LIMITS, Limits
-from tgrad.fusion.partition import Fused, partition
-from tgrad.fusion.region import region_from_json, verify_region
+from tgrad.fusion.partition import Fused
+from tgrad.fusion.region import region_from_json
 from tgrad.graph.interpret import interpret
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
-from tgrad.graph.rewrite import rewrite
-from tgrad.graph.rules import CANONICAL
+from tgrad.pipeline import canonical_bases, cut_graph
 from tgrad.tensor import Tensor
 
 
 def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
     """Kernels of tensors, after checking that they compute what the graph says."""
     nodes = [t._node for t in tensors]
-    bases = [_below_reshapes(n) for n in rewrite(nodes, CANONICAL)]
-    fused = partition([b for b in bases if b.op is not Op.BUFFER and b.size], limits)
+    bases = canonical_bases(nodes)
+    fused = cut_graph(bases, limits)
     values: dict[Node, np.ndarray] = {}
 
     def flat(node: Node) -> np.ndarray:
@@ -31,7 +30,6 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
         return values.get(node, np.zeros(node.size, node.dtype.numpy))
 
     for f in fused:
-        verify_region(f.region)
         assert region_from_json(f.region.to_json()) == f.region
         results = evaluate_region(f.region, [flat(n) for n in (*f.inputs, *f.outputs)])
         values.update(zip(f.outputs, results[len(f.inputs) :]))
@@ -42,9 +40,3 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
             got.astype(np.float64), want.astype(np.float64), rtol=2e-4, atol=2e-4
         )
     return fused
-
-
-def _below_reshapes(node: Node) -> Node:
-    while node.op is Op.RESHAPE:
-        node = node.inputs[0]
-    return node
