@@ -331,6 +331,10 @@ class Emitter:
 
     def _compute(self, stmt: ir.ComputeTile) -> None:
         out = stmt.out
+        if stmt.op is Op.CAST and stmt.args[0].dtype is out.dtype:
+            self.tiles[out.id] = self.tiles[stmt.args[0].id]
+            self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
+            return
         args = [self.operand(a, out.dims) for a in stmt.args]
         self.assign(out, spell(stmt.op, args, out.dtype, stmt.word))
         if stmt.op is Op.CAST:

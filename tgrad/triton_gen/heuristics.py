@@ -142,10 +142,10 @@ def _reduce(region: Region, target: Target) -> Config:
         warps = _row_warps(per_program * tile, target)
     axes = [axis_r] if row else []
     if outer:
-        budget = max((INTERPRETER_TILE if target.is_interpreter else TILE) // tile, 1)
-        block_o = min(budget, power_of_two(extent_of(outer)))
-        axes.insert(0, TileAxis("o", outer, block_o, Role.LOOP))
         per_program = per_program if column else 1
+        budget = (INTERPRETER_TILE if target.is_interpreter else TILE) // (tile * per_program)
+        block_o = min(max(budget, 1), power_of_two(extent_of(outer)))
+        axes.insert(0, TileAxis("o", outer, block_o, Role.LOOP))
         warps = max(warps, _row_warps(block_o * tile * per_program, target))
         if not parallel:
             warps = max(warps, 8)

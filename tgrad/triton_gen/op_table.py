@@ -166,7 +166,7 @@ def literal(value: bool | int | float, dtype: DType) -> str:
     if number != number:
         return 'float("nan")'
     if number in (float("inf"), float("-inf")):
-        return 'float("inf")' if number > 0 else '(-float("inf"))'
+        return 'float("inf")' if number > 0 else '-float("inf")'
     if dtype in HALF:
         number = float(dtype.numpy.type(number))
         if number in (float("inf"), float("-inf")):
