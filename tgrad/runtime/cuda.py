@@ -44,7 +44,7 @@ def _torch() -> Any:
 class CudaRuntime:
     """See runtime/device.py for the protocol."""
 
-    def __init__(self, device: Device = Device("cuda")):  # noqa: B008 - frozen
+    def __init__(self, device: Device = Device("cuda")):
         self.torch = _torch()
         count = self.torch.cuda.device_count()
         if device.index >= count:

@@ -23,7 +23,7 @@ Memory = np.ndarray
 class InterpretRuntime:
     """See runtime/device.py for the protocol."""
 
-    def __init__(self, device: Device = Device("interpret")):  # noqa: B008 - frozen
+    def __init__(self, device: Device = Device("interpret")):
         self.device = device
 
     def allocate(self, nbytes: int) -> Memory:
