@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgrad.cpu_fallback.compile import KernelSource, compile_kernels
+from tgrad.cpu_fallback.compile import KernelSource, compile_kernels, without_header
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.target import Machine, detect_machine
+from tgrad.errors import VerifyError
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.lower import lower
@@ -56,10 +57,14 @@ def compile_drafts(drafts: Sequence[Draft], settings: Settings) -> list[Artifact
     Raises:
         CompileError: no compiler, or it refused a kernel.
         CacheError: the cache directory cannot be written.
+        VerifyError: two different kernels have one name.
     """
-    sources = {
-        d.kernel.name: KernelSource(d.kernel.name, d.source, d.kernel.source) for d in drafts
-    }
+    sources: dict[str, KernelSource] = {}
+    for d in drafts:
+        name = d.kernel.name
+        known = sources.setdefault(name, KernelSource(name, d.source, d.kernel.source))
+        if without_header(known.text) != without_header(d.source):
+            raise VerifyError(f"Two different kernels are named {name}.", source=d.kernel.source)
     compiled = compile_kernels(list(sources.values()), settings)
     return [
         Artifact(

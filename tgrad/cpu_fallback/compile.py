@@ -115,7 +115,7 @@ def _find_compiler(wanted: str, machine: Machine) -> Compiler:
 # -- cache --------------------------------------------------------------------------------------
 
 
-def _strip_header(text: str) -> str:
+def without_header(text: str) -> str:
     """The source without its leading comment, which does not change the code."""
     return re.sub(r"\A/\*.*?\*/\n", "", text, flags=re.DOTALL)
 
@@ -227,7 +227,7 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
     cache = _Cache(settings)
     keys = {
         s.name: _digest(
-            preamble(s.text), _strip_header(s.text), compiler.version, *compiler.flags, machine.isa
+            preamble(s.text), without_header(s.text), compiler.version, *compiler.flags, machine.isa
         )
         for s in sources
     }

@@ -141,6 +141,8 @@ def _reduced_alike(region: Region, merged: _Merged, axis: Axis) -> bool:
 
 def _join(indices: set[Index], merged: _Merged, axis: Axis) -> set[Index] | None:
     """The indices over the joint axis (named like the inner one); None if one would divide."""
+    if merged.extent == 0 or axis.extent == 0:
+        return None
     whole = var(axis.name, merged.extent * axis.extent)
     values = {merged.name: whole // axis.extent, axis.name: whole % axis.extent}
     result = set()
@@ -161,8 +163,8 @@ def _accesses(region: Region, merged: Sequence[_Merged]) -> list[_Access]:
     for m in merged:
         flat = var(m.name, m.extent)
         for axis in reversed(m.covers):
-            values[axis.name] = flat % axis.extent if axis is not m.covers[0] else flat
-            flat = flat // axis.extent
+            values[axis.name] = flat % max(1, axis.extent) if axis is not m.covers[0] else flat
+            flat = flat // max(1, axis.extent)
     extents = {a.name: a.extent for a in region.axes}
     result: list[_Access] = []
     for v, value in enumerate(region.values):
@@ -191,7 +193,7 @@ def _cost(axis: _Merged, accesses: Sequence[_Access]) -> float:
             share = 0.06 if run.period == 0 else 0.06 + 1 / run.period
         else:
             share = 0.15 if abs(run.step) <= 4 else 1.0
-        total += a.weight * (share + 1.0 / axis.extent)
+        total += a.weight * (share + 1.0 / max(1, axis.extent))
     return total
 
 

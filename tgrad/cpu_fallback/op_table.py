@@ -194,8 +194,8 @@ def number(value: bool | int | float, dtype: DType) -> str:
 def cast(text: str, source: DType, target: DType) -> str:
     """A register value converted as PyTorch's `Tensor.to` does on the CPU.
 
-    float -> integer truncates; beyond the range it saturates at 32 or 64 bits and then wraps to
-    narrower types; NaN gives 0.
+    float -> integer truncates; what int32 or int64 cannot hold, NaN too, becomes their least value;
+    other integers wrap through int64.
     """
     if source is target:
         return text
@@ -212,11 +212,10 @@ def cast(text: str, source: DType, target: DType) -> str:
     suffix = "f64" if source is dt.float64 else "f32"
     if target is dt.uint64:
         return f"tg_u64_{suffix}({text})"
-    if target is dt.int64 or target is dt.uint32:
-        inner = f"tg_i64_{suffix}({text})"
-    else:
-        inner = f"tg_i32_{suffix}({text})"
-    return inner if target in (dt.int32, dt.int64) else f"({register_type(target)}){inner}"
+    if target is dt.int32:
+        return f"tg_i32_{suffix}({text})"
+    inner = f"tg_i64_{suffix}({text})"
+    return inner if target is dt.int64 else f"({register_type(target)}){inner}"
 
 
 def _bits_of(text: str, dtype: DType) -> str:

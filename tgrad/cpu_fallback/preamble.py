@@ -225,20 +225,20 @@ static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
     _piece(
         f"tg_i32_{_t}",
         f"""
-static inline int32_t tg_i32_{_t}({_c} x) {{ /* truncates, saturates, NaN is 0 */
-  int32_t r = (int32_t)(x < 0x1p31{_s} && x >= -0x1p31{_s} ? x : 0);
-  r = x >= 0x1p31{_s} ? INT32_MAX : r;
-  return x < -0x1p31{_s} ? INT32_MIN : r;
+static inline int32_t tg_i32_{_t}({_c} x) {{ /* as x86: else the least */
+  int is_inside = (x < 0x1p31{_s}) & (x >= -0x1p31{_s});
+  int32_t r = (int32_t)(is_inside ? x : 0);
+  return is_inside ? r : INT32_MIN;
 }}
 """,
     )
     _piece(
         f"tg_i64_{_t}",
         f"""
-static inline int64_t tg_i64_{_t}({_c} x) {{ /* truncates, saturates, NaN is 0 */
-  int64_t r = (int64_t)(x < 0x1p63{_s} && x >= -0x1p63{_s} ? x : 0);
-  r = x >= 0x1p63{_s} ? INT64_MAX : r;
-  return x < -0x1p63{_s} ? INT64_MIN : r;
+static inline int64_t tg_i64_{_t}({_c} x) {{ /* as x86: else the least */
+  int is_inside = (x < 0x1p63{_s}) & (x >= -0x1p63{_s});
+  int64_t r = (int64_t)(is_inside ? x : 0);
+  return is_inside ? r : INT64_MIN;
 }}
 """,
     )

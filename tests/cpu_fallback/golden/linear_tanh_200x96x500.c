@@ -1,0 +1,76 @@
+/* linear_tanh    train.py:7
+ * region linear_tanh (m=200, n=96, k=500)
+ *   %0 = load a[(k + m*500)] : f32 [m k]
+ *   %1 = load b[(k*96 + n)] : f32 [n k]
+ *   %2 = dot %0, %1 over k : f32 [m n]
+ *   %3 = load bias[n] : f32 [n]
+ *   %4 = add %2, %3 : f32 [m n]
+ *   %5 = tanh %4 : f32 [m n]
+ *   out[(m*96 + n)] = %5
+ * grid m = 200 by 104 (m=200)
+ * loop k = 500 by 250 (k=500)
+ * grid n = 96 by 96 (n=96)
+ */
+void linear_tanh(char *const *slots) {
+  const float *restrict a = (const float *)slots[0];
+  const float *restrict b = (const float *)slots[1];
+  const float *restrict bias = (const float *)slots[2];
+  float *restrict out = (float *)slots[3];
+#pragma omp parallel
+  {
+    float *const restrict vp = tg_scratch(86272 * sizeof(float));
+    float *const restrict rp = vp + 48000;
+    float *const restrict acc = rp + 28288;
+    ptrdiff_t packed = -1;
+#pragma omp for collapse(2) schedule(static)
+    for (int n_lo = 0; n_lo < 96; n_lo += 96)
+      for (int m_lo = 0; m_lo < 200; m_lo += 104) {
+        const int m_hi = tg_min(m_lo + 104, 200);
+        const int n_hi = n_lo + 96;
+        float t0[96];
+#pragma omp simd
+        for (int n = n_lo; n < n_hi; n++) {
+          t0[(n - n_lo)] = bias[n];
+        }
+        if (packed != (ptrdiff_t)n_lo / 96) {
+          packed = (ptrdiff_t)n_lo / 96;
+          for (int k_lo = 0; k_lo < 500; k_lo += 250) {
+            const int k_hi = tg_min(k_lo + 250, 500);
+            for (int n_run = n_lo; n_run < n_hi; n_run += 48) {
+              float *restrict to = (vp + k_lo / 250 * 24000) + (n_run - n_lo) / 48 * 12000;
+              for (int k = k_lo; k < k_hi; k++) {
+#pragma omp simd
+                for (int n = n_run; n < n_run + 48; n++) {
+                  const float t3 = b[k * 96 + n];
+                  to[(k - k_lo) * 48 + n - n_run] = t3;
+                }
+              }
+            }
+          }
+        }
+        for (int k_lo = 0; k_lo < 500; k_lo += 250) {
+          const int k_hi = tg_min(k_lo + 250, 500);
+          for (int m = m_lo; m < m_hi; m++) {
+            float *restrict to = rp + (m - m_lo) * 272;
+#pragma omp simd
+            for (int k = k_lo; k < k_hi; k++) {
+              const float t2 = a[m * 500 + k];
+              to[k - k_lo] = t2;
+            }
+          }
+          for (ptrdiff_t j = 0; j < n_hi - n_lo; j += 48)
+            for (ptrdiff_t i = 0; i < m_hi - m_lo; i += 8) {
+              tg_dot_float_8x3x16_272_1(k_hi - k_lo, rp + i * 272, vp + k_lo / 250 * 24000 + j * 250, acc + i * 96 + j, 96, k_lo == 0);
+            }
+        }
+        for (int m = m_lo; m < m_hi; m++) {
+#pragma omp simd
+          for (int n = n_lo; n < n_hi; n++) {
+            const float t4 = (acc[(m - m_lo) * 96 + (n - n_lo)] + t0[(n - n_lo)]);
+            const float t5 = tg_tanh(t4);
+            out[m * 96 + n] = t5;
+          }
+        }
+      }
+  }
+}

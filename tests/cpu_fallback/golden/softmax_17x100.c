@@ -1,0 +1,41 @@
+/* softmax    train.py:7
+ * region softmax (i=17, j=100)
+ *   %0 = load x[(i*100 + j)] : f32 [i j]
+ *   %1 = reduce_max %0 over j : f32 [i]
+ *   %2 = sub %0, %1 : f32 [i j]
+ *   %3 = exp %2 : f32 [i j]
+ *   %4 = reduce_sum %3 over j : f32 [i]
+ *   %5 = div %3, %4 : f32 [i j]
+ *   out[(i*100 + j)] = %5
+ * grid i = 17 by 1 (i=17)
+ * loop j = 100 by 1 (j=100)
+ */
+void softmax(char *const *slots) {
+  const float *restrict x = (const float *)slots[0];
+  float *restrict out = (float *)slots[1];
+#pragma omp parallel for schedule(static)
+  for (int i = 0; i < 17; i++) {
+    float t0 = (-__builtin_inff());
+    float t2 = 0.0f;
+#pragma omp simd reduction(tg_max_f32:t0)
+    for (int j = 0; j < 100; j++) {
+      const float t1 = x[i * 100 + j];
+      t0 = tg_max_f32(t0, t1);
+    }
+    float t6[100];
+#pragma omp simd reduction(+:t2)
+    for (int j = 0; j < 100; j++) {
+      const float t3 = x[i * 100 + j];
+      const float t4 = t3 - t0;
+      const float t5 = tg_exp(t4);
+      t2 = (t2 + t5);
+      t6[j] = t5;
+    }
+#pragma omp simd
+    for (int j = 0; j < 100; j++) {
+      const float t7 = t6[j];
+      const float t8 = t7 / t2;
+      out[i * 100 + j] = t8;
+    }
+  }
+}

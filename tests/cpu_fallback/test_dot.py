@@ -1,0 +1,119 @@
+"""Dots in C against the oracle: sizes, layouts, dtypes, prologues, epilogues, convolutions."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cpu_fallback.cases import F32, Draft, check, convolution, dot_region, matmul
+from tgrad import dtype as dt
+from tgrad.fusion.region import Const
+from tgrad.graph.index import Bound
+from tgrad.graph.op import Op
+from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.settings import Settings
+
+SIZES = [(1, 1, 1), (1, 10, 33), (10, 10, 10), (37, 50, 70), (64, 96, 40), (130, 3, 500),
+         (200, 300, 900)]  # fmt: skip
+
+
+@pytest.mark.parametrize("m, n, k", SIZES)
+@pytest.mark.parametrize("a", ["m k", "k m"])
+@pytest.mark.parametrize("b", ["k n", "n k"])
+def test_matmul(settings: Settings, m: int, n: int, k: int, a: str, b: str) -> None:
+    check(dot_region(matmul(m, n, k, a, b)), settings, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    "dtype", [dt.float64, dt.float16, dt.bfloat16, dt.int32, dt.int64, dt.int8, dt.uint8]
+)
+def test_matmul_of_other_dtypes(settings: Settings, dtype: dt.DType) -> None:
+    tolerance = 1e-12 if dtype is dt.float64 else 1e-5
+    check(dot_region(matmul(21, 35, 18, dtype=dtype)), settings, tolerance=tolerance)
+    check(dot_region(matmul(21, 35, 18, "k m", "n k", dtype)), settings, tolerance=tolerance)
+
+
+def test_batched_matmul(settings: Settings) -> None:
+    check(dot_region(matmul(20, 30, 40, batch=5), batch=True), settings, tolerance=1e-4)
+    draft = matmul(256, 256, 64, b="n k", batch=6)
+    check(dot_region(draft, batch=True), settings, tolerance=1e-4)
+
+
+def test_epilogue(settings: Settings) -> None:
+    d = matmul(37, 90, 50)
+    x = d.op(Op.ADD, 2, d.input("bias", "n"))
+    x = d.op(Op.ADD, d.op(Op.TANH, x), d.input("residual", "m n"))
+    d.op(Op.MUL, x, d.input("scale", "m"))
+    check(dot_region(d), settings)
+
+
+def test_prologue(settings: Settings) -> None:
+    d = Draft(m=45, n=33, k=70)
+    zero = d.add(Const(0.0, F32))
+    a = d.op(Op.MAXIMUM, d.op(Op.MUL, d.input("a", "m k"), d.input("s", "k")), zero)
+    b = d.op(Op.CAST, d.input("b", "k n", dt.int8), dtype=F32)
+    b = d.op(Op.MUL, b, d.input("q", "n"))
+    d.dot(a, b, "k")
+    check(dot_region(d), settings, tolerance=1e-4)
+
+
+def test_broadcast_operand(settings: Settings) -> None:
+    d = Draft(m=9, n=14, k=20)
+    d.dot(d.input("a", "m k"), d.input("b", "k"), "k")
+    d.store(2, "m n")
+    check(d.region("matmul", "dot", parallel="m n", m="m", n="n", k="k"), settings)
+
+
+def test_transposed_result(settings: Settings) -> None:
+    d = matmul(40, 60, 30)
+    d.store(2, d.flat("n m"), size=40 * 60)
+    check(d.region("matmul_t", "dot", parallel="m n", m="m", n="n", k="k"), settings)
+
+
+@pytest.mark.parametrize("kind", ["forward", "weight", "input"])
+@pytest.mark.parametrize("n, c, o, h, k", [(2, 3, 4, 7, 3), (3, 1, 32, 28, 5), (4, 20, 17, 12, 3)])
+def test_convolution(settings: Settings, kind: str, n: int, c: int, o: int, h: int, k: int) -> None:
+    check(convolution(kind, n, c, o, h, k), settings, tolerance=2e-4)
+
+
+@pytest.mark.parametrize("h", [5, 14])
+def test_padded_convolution(settings: Settings, h: int) -> None:
+    check(convolution("forward", 3, 6, 10, h, 3, pad=1), settings, tolerance=1e-4)
+
+
+def test_strided_convolution(settings: Settings) -> None:
+    n, c, o, h, k, s = 2, 5, 7, 15, 3, 7
+    d = Draft(n=n, y=s, x=s, o=o, c=c, i=k, j=k)
+    im, w = d.slot("im", F32, n * c * h * h), d.slot("w", F32, o * c * k * k)
+    row, column = d.var("y") * 2 + d.var("i"), d.var("x") * 2 + d.var("j")
+    place = d.var("n") * (c * h * h) + d.var("c") * (h * h) + row * h + column
+    out = d.dot(d.load(im, place), d.load(w, "o c i j"), "c i j")
+    d.store(out, d.flat("n o y x"), size=n * o * s * s)
+    region = d.region("strided", "dot", parallel="n y x o", m="n y x", n="o", k="c i j")
+    check(region, settings, tolerance=1e-4)
+
+
+def test_index_that_mixes_row_and_contracted_axis(settings: Settings) -> None:
+    """A view that no table of runs describes: every address is computed."""
+    d = Draft(m=30, n=12, k=17)
+    x = d.slot("x", F32, 100)
+    e = (d.var("m") + d.var("k") * 2) // 3
+    mask = (Bound((d.var("m") + d.var("k")) % 4, 0, 3),)
+    d.dot(d.load(x, e, mask), d.input("b", "k n"), "k")
+    check(dot_region(d), settings)
+
+
+@pytest.mark.parametrize("m, k, n", [(16, 32, 48), (7, 5, 9), (100, 1000, 100)])
+def test_any_block_sizes(settings: Settings, m: int, k: int, n: int) -> None:
+    region = dot_region(matmul(61, 53, 47))
+    axes = {a.name: a for a in region.axes}
+    config = Config(
+        tuple(
+            TileAxis(name, (axes[name],), min(block, axes[name].extent), role)
+            for name, block, role in (
+                ("m", m, Role.GRID),
+                ("k", k, Role.LOOP),
+                ("n", n, Role.GRID),
+            )
+        )
+    )
+    check(region, settings, tolerance=1e-4, config=config)

@@ -1,0 +1,55 @@
+"""Generated C, word for word. TGRAD_UPDATE_GOLDEN=1 writes the files anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cpu_fallback.cases import convolution, dot_region, matmul
+from tests.cpu_fallback.test_patterns import chain, reduction, softmax
+from tgrad.cpu_fallback import Machine, choose_config, emit
+from tgrad.fusion.region import Region
+from tgrad.graph.op import Op
+from tgrad.kernel.lower import lower
+
+GOLDEN = Path(__file__).parent / "golden"
+
+AVX512 = Machine("linux-x86_64-test", 64, 32, 2, 48 << 10, 1 << 20, 32 << 20)
+SSE2 = Machine("linux-x86_64-test", 16, 16, 4, 32 << 10, 256 << 10, 8 << 20)
+
+
+def biased() -> Region:
+    d = matmul(200, 96, 500)
+    d.op(Op.TANH, d.op(Op.ADD, 2, d.input("bias", "n")))
+    return dot_region(d, "linear_tanh")
+
+
+CASES = {
+    "chain_64x1000": (lambda: chain(64, 1000), AVX512),
+    "softmax_17x100": (lambda: softmax(17, 100), AVX512),
+    "column_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "column", 330, 700), AVX512),
+    "full_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "full", 330, 700), AVX512),
+    "linear_tanh_200x96x500": (biased, AVX512),
+    "linear_tanh_200x96x500_sse2": (biased, SSE2),
+    "convolution_dx": (lambda: convolution("input", 4, 20, 17, 12, 3), AVX512),
+}
+
+
+def _f32():
+    from tgrad import dtype
+
+    return dtype.float32
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    make, machine = CASES[name]
+    region = make()
+    config = choose_config(region, machine)
+    text = emit(lower(region, config), config, machine)
+    path = GOLDEN / f"{name}.c"
+    if os.environ.get("TGRAD_UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
