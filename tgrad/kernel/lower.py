@@ -181,14 +181,13 @@ class _Lowering:
                     self._value(scope, v)
             work = [i for p, i in pending if p == now]
             carries = [v for v in here if v in loop_reductions and level[v] == now + 1]
-            for v in carries:
-                work.append(self._open_carry(scope, v))
+            opened = [self._open_carry(scope, v) for v in carries]
+            work += opened
             later = [i for p, i in pending if p > now]
             later += [_Item(None, v, frozenset()) for v in loop_reductions if level[v] > now + 1]
             self._passes(scope, work, later, stashed)
-            for item in work:
-                if item.carry is not None:
-                    self._close_carry(scope, item)
+            for item in opened:
+                self._close_carry(scope, item)
 
     def _open_carry(self, scope: _Scope, number: int) -> _Item:
         value = self.region.values[number]
