@@ -321,10 +321,8 @@ class Body:
             if isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Stash)):
                 continue
             assert not isinstance(stmt, (ir.Loop, ir.DotTile))
-            if stmt.out.id in outside or isinstance(stmt, ir.Init):
-                outside.add(stmt.out.id)
-                if stmt.out.id not in self.arrays:
-                    self.declare_array(stmt.out)
+            if stmt.out.id in outside and stmt.out.id not in self.arrays:
+                self.declare_array(stmt.out)
         inner = group.inner or group.dims[-1]
         heads = [self.lane_loop(d) for d in group.dims if d != inner]
         indices = [e for s in group.stmts for e in indices_of(s)]

@@ -25,6 +25,7 @@ from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, 
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
 from tgrad.cpu_fallback.target import Machine
+from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.kernel import ir
 
 PARALLEL_WORK = 30_000
@@ -44,6 +45,7 @@ CHUNK_ELEMENTS = 1 << 16
 
 def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     """C source of the kernel's function `void NAME(char *const *slots)`."""
+    kernel = unroll_short_loops(kernel)
     code = Code()
     body = Body(kernel, code)
     _header(code, kernel)

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, dims_of, indices_of
 from tgrad.cpu_fallback.dot_plan import DotPlan, Operand
 from tgrad.cpu_fallback.emit_body import SHORT_RUN, Body
-from tgrad.cpu_fallback.emit_index import common_run, index_text, split_index
+from tgrad.cpu_fallback.emit_index import common_run, index_text, run_along, split_index
 from tgrad.dtype import DType
 from tgrad.graph.index import Index
 from tgrad.kernel import ir
@@ -151,6 +152,47 @@ class Packer:
             value = body.element(self.operand.tile)
             code.line(f"{place} = {ops.cast(value, self.operand.tile.dtype, self.dtype)};")
 
+    def _copy_run(self, axis: str) -> None:
+        """One run along an axis: a masked copy where the operand is nothing but a load."""
+        body, code, x = self.body, self.code, self.body.axis_name[axis]
+        needed = [s for s in self.operand.stmts if axis in dims_of(s)]
+        only = needed[0] if len(needed) == 1 else None
+        if not isinstance(only, ir.LoadTile) or not self._is_plain(only, axis):
+            head = f"for ({body.ctype} {x} = {x}_run; {x} < {x}_end; {x}++)"
+            self._copy(axis, head, f"to[{x} - {x}_run]")
+            return
+        code.line(f"ptrdiff_t first = 0, last = {x}_end - {x}_run;")
+        for b in only.mask:
+            base, run = body.bases.get((b.index, axis)), run_along(b.index, axis)
+            text = base or index_text(b.index, body.rename)
+            if run is not None and run.step == 1:
+                code.line(f"first = tg_max(first, {b.lo} - ({text}));")
+                code.line(f"last = tg_min(last, {b.hi} - ({text}));")
+            else:
+                code.line(f"last = ({text} >= {b.lo}) & ({text} < {b.hi}) ? last : 0;")
+        place = body.bases[(only.index, axis)]
+        code.line(
+            f"tg_copy(to, {body.slot_name[only.slot]} + {place}, {x}_end - {x}_run, first, last);"
+        )
+
+    def _is_plain(self, load: ir.LoadTile, axis: str) -> bool:
+        """Whether the load is masked, contiguous float32 that goes straight to the buffer.
+
+        Without a mask the vector loop is as quick or quicker (runs of 24: 49 ms against 57 for
+        dW of a 5x5 convolution; 2 cores of Zen 5, gcc 12).
+        """
+        steps = [run_along(b.index, axis) for b in load.mask]
+        return (
+            load.out.id == self.operand.tile.id
+            and load.out.dtype is self.dtype is dt.float32
+            and self.body.kernel.slots[load.slot].dtype is dt.float32
+            and run_along(load.index, axis) is not None
+            and (load.index, axis) in self.body.bases
+            and run_along(load.index, axis).step == 1  # type: ignore[union-attr]
+            and bool(steps)
+            and all(r is not None and r.step in (0, 1) for r in steps)
+        )
+
     def _invariants(self, inner: str) -> None:
         for s in self.operand.stmts:
             if inner not in dims_of(s):
@@ -172,8 +214,7 @@ class Packer:
                         f"{ctype} *restrict to = {buffer} + {table.name}_at[{table.name}_q] + "
                         f"({kk} - {kk}_lo) * {k_stride};"
                     )
-                    head = f"for ({body.ctype} {x} = {x}_run; {x} < {x}_end; {x}++)"
-                    self._copy(self.lane, head, f"to[{x} - {x}_run]")
+                    self._copy_run(self.lane)
                     body.bases = {}
         elif not panel:
             with code.block(self._k_loop()):
@@ -230,8 +271,7 @@ class Packer:
                 with code.block(table.loop):
                     self.open_run(table, f"{table.name}_q")
                     code.line(f"{to} + {table.name}_at[{table.name}_q];")
-                    run = f"for ({body.ctype} {kk} = {kk}_run; {kk} < {kk}_end; {kk}++)"
-                    self._copy(self.k, run, f"to[{kk} - {kk}_run]")
+                    self._copy_run(self.k)
                     body.bases = {}
         body.scalars = saved
 

@@ -186,7 +186,10 @@ for _t, _c in (("f32", "float"), ("f64", "double")):
     _piece(
         f"tg_max_{_t}",
         f"""
-static inline {_c} tg_max_{_t}({_c} a, {_c} b) {{ return ((a > b) | (a != a)) ? a : b; }}
+static inline {_c} tg_max_{_t}({_c} a, {_c} b) {{ /* two selects: one with | is branched on */
+  {_c} m = a > b ? a : b;
+  return a != a ? a : m;
+}}
 #pragma omp declare reduction(tg_max_{_t} : {_c} : omp_out = tg_max_{_t}(omp_in, omp_out)) \\
   initializer(omp_priv = -__builtin_inff())
 """,
@@ -194,7 +197,10 @@ static inline {_c} tg_max_{_t}({_c} a, {_c} b) {{ return ((a > b) | (a != a)) ? 
     _piece(
         f"tg_min_{_t}",
         f"""
-static inline {_c} tg_min_{_t}({_c} a, {_c} b) {{ return ((a < b) | (a != a)) ? a : b; }}
+static inline {_c} tg_min_{_t}({_c} a, {_c} b) {{ /* two selects: one with | is branched on */
+  {_c} m = a < b ? a : b;
+  return a != a ? a : m;
+}}
 #pragma omp declare reduction(tg_min_{_t} : {_c} : omp_out = tg_min_{_t}(omp_in, omp_out)) \\
   initializer(omp_priv = __builtin_inff())
 """,
@@ -307,6 +313,29 @@ static inline uint32_t tg_philox(int64_t index, int64_t offset, int64_t key, int
     k1 += 0xBB67AE85u;
   }
   return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
+}
+""",
+)
+
+_piece(
+    "tg_copy",
+    """
+typedef float tg_copy_vector __attribute__((vector_size(64), aligned(4), may_alias));
+static inline uint64_t tg_low_bits(ptrdiff_t n) {
+  return n <= 0 ? 0 : n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
+}
+static inline void tg_copy(float *restrict to, const float *restrict from, ptrdiff_t n,
+                           ptrdiff_t lo, ptrdiff_t hi) { /* to[i] = lo <= i < hi ? from[i] : 0 */
+#if defined(__AVX512F__) && !defined(__clang__)
+  for (; n > 0; n -= 64, lo -= 64, hi -= 64, to += 64, from += 64) {
+    uint64_t all = tg_low_bits(n), some = tg_low_bits(hi) & ~tg_low_bits(lo) & all;
+    for (int i = 0; i < 64 && all; i += 16, all >>= 16, some >>= 16)
+      __builtin_ia32_storeups512_mask(
+          to + i, __builtin_ia32_loadups512_mask(from + i, (tg_copy_vector){0}, some), all);
+  }
+#else
+  for (ptrdiff_t i = 0; i < n; i++) to[i] = ((i >= lo) & (i < hi)) ? from[i] : 0;
+#endif
 }
 """,
 )

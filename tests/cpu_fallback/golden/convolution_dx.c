@@ -45,11 +45,11 @@ void conv_input(char *const *slots) {
                 const int at1 = vm_f1[vm_q] + (k / 3) % 3;
                 const int at2 = vm_f2[vm_q] + k % 3;
                 float *restrict to = (vp + k_lo / 153 * 88128) + vm_at[vm_q] + (k - k_lo) * 48;
-#pragma omp simd
-                for (int m = m_run; m < m_end; m++) {
-                  const float t1 = ((at1 >= 0) & (at1 < 10) & (at2 + (m - m_run) >= 0) & (at2 + (m - m_run) < 10)) ? dy[at0 + (m - m_run)] : 0;
-                  to[m - m_run] = t1;
-                }
+                ptrdiff_t first = 0, last = m_end - m_run;
+                last = (at1 >= 0) & (at1 < 10) ? last : 0;
+                first = tg_max(first, 0 - (at2));
+                last = tg_min(last, 10 - (at2));
+                tg_copy(to, dy + at0, m_end - m_run, first, last);
               }
             }
           }
