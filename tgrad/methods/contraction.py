@@ -38,7 +38,11 @@ class ContractionMethods:
         def shape(self) -> tuple[int, ...]: ...
 
     def _dot(
-        self, other: Tensor, contract: tuple[Axes, Axes], batch: tuple[Axes, Axes] = ((), ())
+        self,
+        other: Tensor,
+        contract: tuple[Axes, Axes],
+        batch: tuple[Axes, Axes] = ((), ()),
+        dtype: DType | None = None,
     ) -> Tensor:
         """Sum over pairs of axes; result axes are batch, free of self, free of other."""
         if self.dtype is not other.dtype:
@@ -46,7 +50,8 @@ class ContractionMethods:
                 f"product of {self.dtype.name} and {other.dtype.name}.",
                 "Both operands need one dtype; convert one with .to(dtype).",
             )
-        return self._apply(Op.DOT, other, contract=contract, batch=batch, dtype=self.dtype)
+        result = dtype or self.dtype
+        return self._apply(Op.DOT, other, contract=contract, batch=batch, dtype=result)
 
     def matmul(self, other: Tensor) -> Tensor:
         """Matrix product with batch axes broadcast, as torch.matmul.

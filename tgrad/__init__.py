@@ -1,0 +1,83 @@
+"""tgrad: a lazy tensor framework whose compiler you can read in a day.
+
+In: nothing. Out: the public names. Invariant: importing this needs NumPy alone.
+"""
+
+from tgrad import autograd as autograd
+from tgrad import errors as errors
+from tgrad import nn as nn
+from tgrad import optim as optim
+from tgrad import random as random
+from tgrad.creation import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    zeros,
+    zeros_like,
+)
+from tgrad.device import Device as device
+from tgrad.dtype import (
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from tgrad.dtype import bool_ as bool
+from tgrad.dtype import promote as promote_types
+from tgrad.explaining import explain
+from tgrad.functional import *  # noqa: F403
+from tgrad.functional import __all__ as _functions
+from tgrad.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tgrad.joining import cat, concat, concatenate, hstack, stack, vstack
+from tgrad.random import (
+    Generator,
+    bernoulli,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+    set_rng_state,
+)
+from tgrad.serialization import load, save
+from tgrad.tensor import Tensor, tensor
+
+__version__ = "0.1.0"
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+
+__all__ = [
+    "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bfloat16", "bool",
+    "cat", "concat", "concatenate", "device", "double", "empty", "empty_like",
+    "enable_grad", "errors", "explain", "eye", "float", "float16", "float32", "float64",
+    "from_numpy", "full", "full_like", "get_rng_state", "half", "hstack", "initial_seed", "int",
+    "int8", "int16", "int32", "int64", "is_grad_enabled", "linspace", "load", "long",
+    "manual_seed", "nn", "no_grad", "normal", "ones", "ones_like", "optim", "promote_types",
+    "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "random",
+    "save", "set_grad_enabled", "set_rng_state", "short", "stack", "tensor", "uint8", "uint16",
+    "uint32", "uint64", "vstack", "zeros", "zeros_like",
+    *_functions,
+]  # fmt: skip

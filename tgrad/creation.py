@@ -1,0 +1,298 @@
+"""Tensors made from nothing: constants and ranges.
+
+In: sizes and numbers. Out: lazy tensors. Invariant: nothing is stored until it must be; a constant
+or a range that a kernel reads is computed in that kernel. `tensor` itself is in tgrad/tensor.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tgrad import dtype as dt
+from tgrad.arguments import refuse
+from tgrad.device import Device, as_device
+from tgrad.dtype import DType, as_dtype
+from tgrad.errors import DTypeError, ShapeError
+from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.op import Op
+from tgrad.methods.movement import as_sizes
+from tgrad.settings import settings
+from tgrad.tensor import Tensor, labelled, tensor
+
+Number = bool | int | float
+DeviceLike = str | Device | None
+
+
+def checked_sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
+    """Sizes given as one sequence or as arguments.
+
+    Raises:
+        ShapeError: one is negative.
+    """
+    sizes = as_sizes(size)
+    if any(n < 0 for n in sizes):
+        raise ShapeError(f"a tensor of shape {sizes}.", "Sizes are 0 or more.")
+    return sizes
+
+
+def default_device(device: DeviceLike) -> Device:
+    """The device, or TGRAD_DEVICE for None."""
+    return as_device(settings.device if device is None else device)
+
+
+def _leaf(value: Tensor, requires_grad: bool) -> Tensor:
+    return value.requires_grad_() if requires_grad else value
+
+
+def full(
+    size: Any,
+    fill_value: Number,
+    *,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """A tensor of one number.
+
+    Args:
+        size: a size or a sequence of sizes.
+        fill_value: the number.
+        dtype: by default that of the number: bool, int64 or float32.
+        device: by default TGRAD_DEVICE, else "cpu".
+        requires_grad: whether it is a leaf that gradients are collected for.
+
+    >>> import tgrad
+    >>> tgrad.full((2, 2), 7).tolist()
+    [[7, 7], [7, 7]]
+    """
+    refuse("full", **others)
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    found = as_dtype(type(fill_value) if dtype is None else dtype)
+    with source_scope(label="full"):
+        number = (bool if found.is_bool else float if found.is_float else int)(fill_value)
+        node = make(Op.CONST, value=number, dtype=found)
+        sizes = checked_sizes((size,))
+        if sizes:
+            node = make(Op.EXPAND, node, shape=sizes)
+        return _leaf(Tensor._of(node, default_device(device)), requires_grad)
+
+
+def zeros(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
+    """A tensor of zeros, float32 by default; options as those of `full`.
+
+    >>> import tgrad
+    >>> tgrad.zeros(2, 3).shape
+    (2, 3)
+    """
+    return full(as_sizes(size), 0, dtype=dtype or dt.float32, **options)
+
+
+def ones(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
+    """A tensor of ones, float32 by default; options as those of `full`.
+
+    >>> import tgrad
+    >>> tgrad.ones(3).sum().item()
+    3.0
+    """
+    return full(as_sizes(size), 1, dtype=dtype or dt.float32, **options)
+
+
+def empty(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
+    """A tensor whose values do not matter; here they are zeros.
+
+    >>> import tgrad
+    >>> tgrad.empty(2, 0).numel()
+    0
+    """
+    return zeros(*size, dtype=dtype, **options)
+
+
+def full_like(
+    input: Tensor,
+    fill_value: Number,
+    *,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    **options: Any,
+) -> Tensor:
+    """A tensor of one number, with the shape and, by default, dtype and device of `input`.
+
+    >>> import tgrad
+    >>> tgrad.full_like(tgrad.zeros(2), 5).tolist()
+    [5.0, 5.0]
+    """
+    if options.pop("memory_format", None) not in (None, "preserve_format"):
+        refuse("full_like", memory_format=True)
+    return full(
+        input.shape,
+        fill_value,
+        dtype=input.dtype if dtype is None else dtype,
+        device=input.device if device is None else device,
+        **options,
+    )
+
+
+def zeros_like(input: Tensor, **options: Any) -> Tensor:
+    """Zeros with the shape, dtype and device of `input`; options as those of `full_like`."""
+    return full_like(input, 0, **options)
+
+
+def ones_like(input: Tensor, **options: Any) -> Tensor:
+    """Ones with the shape, dtype and device of `input`; options as those of `full_like`."""
+    return full_like(input, 1, **options)
+
+
+def empty_like(input: Tensor, **options: Any) -> Tensor:
+    """`zeros_like`: a tensor whose values do not matter."""
+    return full_like(input, 0, **options)
+
+
+def _iota(count: int, device: Device, dtype: DType = dt.int64) -> Tensor:
+    return Tensor._of(make(Op.IOTA, shape=(count,), axis=0, dtype=dtype), device)
+
+
+@labelled("arange")
+def arange(
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    *,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """start, start + step, ... below `end` (above it for a negative step).
+
+    Args:
+        start: the first value; 0 where `end` is left out, and then this is the end.
+        end: the limit, not included.
+        step: difference of neighbours, not 0.
+        dtype: by default int64 if all are integers, else float32.
+        device, requires_grad: see `full`.
+
+    Raises:
+        ShapeError: the step is 0 or leads away from the end.
+
+    >>> import tgrad
+    >>> tgrad.arange(1, 8, 3).tolist()
+    [1, 4, 7]
+    """
+    refuse("arange", **others)
+    if end is None:
+        start, end = 0, start
+    if step == 0 or (end - start) / step < 0:
+        raise ShapeError(f"arange from {start} to {end} by {step}.", "The step leads to the end.")
+    whole = all(isinstance(x, (int, np.integer)) for x in (start, end, step))
+    found = as_dtype((dt.int64 if whole else dt.float32) if dtype is None else dtype)
+    count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
+    wide = dt.int64 if whole else found.accumulator if found.is_float else dt.float64
+    values = _iota(int(count), default_device(device)).to(wide) * step + start
+    return _leaf(values.to(found), requires_grad)
+
+
+@labelled("linspace")
+def linspace(
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """`steps` evenly spaced values from `start` to `end`, both included.
+
+    Args:
+        start, end: the first and last value.
+        steps: how many, 0 or more.
+        dtype: by default float32.
+        device, requires_grad: see `full`.
+
+    >>> import tgrad
+    >>> tgrad.linspace(0, 1, 5).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    refuse("linspace", **others)
+    found = as_dtype(dt.float32 if dtype is None else dtype)
+    wide = found.accumulator if found.is_float else dt.float64
+    target = default_device(device)
+    if checked_sizes((steps,))[0] <= 1:
+        return _leaf(full((steps,), start, dtype=found, device=target), requires_grad)
+    place = _iota(steps, target)
+    step = (end - start) / (steps - 1)
+    rising = place.to(wide) * step + float(start)
+    falling = float(end) - (steps - 1 - place).to(wide) * step
+    return _leaf(rising.where(place < steps // 2, falling).to(found), requires_grad)
+
+
+@labelled("eye")
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """The n x m (by default n x n) matrix with ones on the diagonal, float32 by default.
+
+    >>> import tgrad
+    >>> tgrad.eye(2).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    refuse("eye", **others)
+    shape, target = checked_sizes((n, n if m is None else m)), default_device(device)
+    rows, columns = (
+        Tensor._of(make(Op.IOTA, shape=shape, axis=axis, dtype=dt.int64), target) for axis in (0, 1)
+    )
+    return _leaf((rows == columns).to(as_dtype(dtype or dt.float32)), requires_grad)
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """A tensor with a copy of an array, of its dtype.
+
+    PyTorch's shares memory with the array; tgrad's does not, since its storages never change.
+
+    Raises:
+        DTypeError: it is not an array, or its dtype has no counterpart.
+
+    >>> import numpy, tgrad
+    >>> tgrad.from_numpy(numpy.arange(3)).dtype
+    tgrad.int64
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise DTypeError(
+            f"from_numpy of a {type(ndarray).__name__}.", "Use tgrad.tensor for other data."
+        )
+    return tensor(ndarray)
+
+
+def as_tensor(data: Any, dtype: DType | None = None, device: DeviceLike = None) -> Tensor:
+    """`data` itself where it is a tensor of that dtype and device, else a new tensor."""
+    if isinstance(data, Tensor):
+        moved = data if device is None else data.to(as_device(device))
+        return moved if dtype is None else moved.to(dtype)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def remade(value: Tensor, device: Device) -> Tensor:
+    """The same lazy values on another device: computed there, from copies of the few numbers that
+    its graph reads. For values that are cheaper to make again than to move, such as random ones."""
+    made: dict[Node, Node] = {}
+    for node in toposort([value._node]):
+        if node.op is Op.BUFFER:
+            held = node.attr("storage")
+            made[node] = tensor(held.numpy(), dtype=held.dtype, device=device)._node
+        elif node.inputs:
+            made[node] = make(node.op, *(made[x] for x in node.inputs), **dict(node.attrs))
+        else:
+            made[node] = node
+    return Tensor._of(made[value._node], device)

@@ -1,0 +1,253 @@
+"""Activation functions, softmax, one-hot.
+
+In: a tensor. Out: a lazy tensor of its shape and dtype. Invariant: float16 and bfloat16 compute in
+float32 and round once. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
+"""
+
+from __future__ import annotations
+
+import math
+
+from tgrad import dtype as dt
+from tgrad.creation import arange
+from tgrad.dtype import DType
+from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
+from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In the dtype that functions are computed in."""
+    return x.to(x.dtype.accumulator)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.relu(tgrad.tensor([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    return _place(input, input.relu(), inplace)
+
+
+def _place(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
+    return input._assign(result) if inplace else result
+
+
+@labelled("relu6")
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return hardtanh(input, 0.0, 6.0, inplace)
+
+
+@labelled("hardtanh")
+def hardtanh(
+    input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """x limited to [min_val, max_val]; the gradient is 0 at both ends."""
+    inside = (input > min_val) & (input < max_val)
+    limited = input.detach().clamp(min_val, max_val)
+    return _place(input, input.where(inside | input.isnan(), limited), inplace)
+
+
+@labelled("leaky_relu")
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x where x > 0, else negative_slope * x."""
+    return _place(input, input.where(input > 0, input * negative_slope), inplace)
+
+
+@labelled("elu")
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x where x > 0, else alpha * (exp(x) - 1)."""
+    result = with_vjp("elu", _elu(_wide(input), alpha).to(input.dtype), input, params=(alpha,))
+    return _place(input, result, inplace)
+
+
+def _elu(x: Tensor, alpha: float) -> Tensor:
+    return x.where(x > 0, _expm1(x.minimum(0.0)) * alpha)
+
+
+def _expm1(x: Tensor) -> Tensor:
+    """exp(x) - 1 with no loss of digits near 0, for x <= 0: 2 t / (1 - t), t = tanh(x / 2)."""
+    t = (x * 0.5).tanh()
+    return t * 2.0 / (1.0 - t)
+
+
+@define_vjp("elu")
+def _elu_backward(g: Tensor, y: Tensor, x: Tensor, alpha: float) -> tuple[Tensor]:
+    """g where x > 0, else g * alpha * exp(x)"""
+    wide = _wide(x)
+    slope = (wide.minimum(0.0).exp() * alpha).where(wide <= 0, 1.0)
+    return ((_wide(g) * slope).to(x.dtype),)
+
+
+@labelled("gelu")
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x * Φ(x), with Φ the normal distribution function.
+
+    Args:
+        input: floating point.
+        approximate: "none" for the error function, "tanh" for the usual approximation.
+
+    Raises:
+        UnsupportedError: another `approximate`.
+    """
+    x = _wide(input)
+    if approximate == "tanh":
+        inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
+        return (x * 0.5 * (inner.tanh() + 1.0)).to(input.dtype)
+    if approximate != "none":
+        raise UnsupportedError(f"gelu: approximate={approximate!r}.", 'Use "none" or "tanh".')
+    return (x * 0.5 * ((x * math.sqrt(0.5)).erf() + 1.0)).to(input.dtype)
+
+
+@labelled("silu")
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * sigmoid(x)."""
+    x = _wide(input)
+    return _place(input, (x * x.sigmoid()).to(input.dtype), inplace)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return input.sigmoid()
+
+
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
+    return input.tanh()
+
+
+@labelled("softplus")
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
+    x = _wide(input)
+    scaled = x * beta
+    curved = log1p_exp(scaled.minimum(threshold)) * (1.0 / beta)
+    result = x.where(scaled > threshold, curved)
+    params = (beta, threshold)
+    return with_vjp("softplus", result.to(input.dtype), input, params=params)
+
+
+def log1p_exp(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), right where exp(x) is large or below the last digit of 1.
+
+    With e = exp(-|x|): max(x, 0) + log1p(e), and log1p(e) = log(u) * e / (u - 1), u = 1 + e.
+    Source: Kahan's trick, as in Goldberg, What Every Computer Scientist Should Know (1991), th. 4.
+    """
+    e = (-x.abs()).exp()
+    u = e + 1.0
+    tiny = u == 1.0
+    return x.maximum(0.0) + e.where(tiny, u.log() * e / (u - 1.0).where(~tiny, 1.0))
+
+
+@define_vjp("softplus")
+def _softplus_backward(
+    g: Tensor, y: Tensor, x: Tensor, beta: float, threshold: float
+) -> tuple[Tensor]:
+    """g * sigmoid(beta * x), and g above the threshold"""
+    scaled = _wide(x) * beta
+    slope = scaled.sigmoid().where(scaled <= threshold, 1.0)
+    return ((_wide(g) * slope).to(x.dtype),)
+
+
+@labelled("logsigmoid")
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)), without overflow."""
+    return (-softplus(-_wide(input), threshold=math.inf)).to(input.dtype)
+
+
+def softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) over `dim`.
+
+    Raises:
+        UnsupportedError: dim is left out.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.softmax(tgrad.zeros(4), 0).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    return input.softmax(_named(dim, "softmax"), dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
+    """log(softmax(x)) over `dim`.
+
+    Raises:
+        UnsupportedError: dim is left out.
+    """
+    return input.log_softmax(_named(dim, "log_softmax"), dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
+    """softmax(-x) over `dim`."""
+    return (-input).softmax(_named(dim, "softmin"), dtype)
+
+
+def _named(dim: int | None, function: str) -> int:
+    if dim is None:
+        raise UnsupportedError(f"{function}: dim=None.", "Name the axis; PyTorch warns here too.")
+    return dim
+
+
+@labelled("one_hot")
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """1 at the class of each element, as a new last axis; int64.
+
+    Args:
+        tensor: int64 classes.
+        num_classes: how many; -1 for the largest class plus one, which reads the values.
+
+    Raises:
+        OutOfRangeError: a class that is known is beyond num_classes or negative.
+    """
+    if tensor.dtype is not dt.int64:
+        raise DTypeError(f"one_hot of a {tensor.dtype.name} tensor.", "Use .long().")
+    if num_classes == -1:
+        num_classes = int(tensor.max().item()) + 1
+    if num_classes < 1:
+        raise OutOfRangeError(f"one_hot with {num_classes} classes.", "There is at least one.")
+    check_classes(tensor, num_classes)
+    return class_mask(tensor, num_classes).long()
+
+
+def class_mask(target: Tensor, classes: int, axis: int = -1) -> Tensor:
+    """Where a new axis of `classes` is at the class that `target` names; bool."""
+    column = target.unsqueeze(axis)
+    axis %= column.ndim
+    shape = tuple(classes if a == axis else 1 for a in range(column.ndim))
+    return arange(classes, device=target.device).reshape(shape) == column
+
+
+def check_classes(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
+    """Refuse classes that are known, since stored on the host, to be out of range.
+
+    Raises:
+        OutOfRangeError: names the first one.
+    """
+    if target._storage is None or target.device.type == "cuda":
+        return
+    values = target._storage.numpy().reshape(-1)
+    bad = (values < 0) | (values >= classes)
+    if ignore_index is not None:
+        bad &= values != ignore_index
+    if bad.any():
+        raise OutOfRangeError(
+            f"class {int(values[bad.argmax()])} with {classes} classes.",
+            f"Classes are 0 to {classes - 1}.",
+        )
+
+
+@labelled("glu")
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a * sigmoid(b), where a and b are the halves of `dim`."""
+    if input.shape[dim] % 2:
+        raise ShapeError(f"glu of an axis of odd size {input.shape[dim]}.", "Its size is even.")
+    a, b = input.chunk(2, dim)
+    return a * b.sigmoid()
+
+
+__all__ = [
+    "elu", "gelu", "glu", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "one_hot",
+    "relu", "relu6", "sigmoid", "silu", "softmax", "softmin", "softplus", "tanh",
+]  # fmt: skip

@@ -1,0 +1,319 @@
+"""Normalisations: batch, layer, group, instance, root mean square.
+
+In: a tensor, statistics and scales. Out: a lazy tensor of its shape and dtype. Invariant: computed in
+float32 for float16 and bfloat16; each has one closed-form VJP over the mean and the reciprocal
+deviation of the forward pass, with one reduction a sum. Source: Ioffe and Szegedy 2015; Ba et al.
+2016; Zhang and Sennrich 2019; https://docs.pytorch.org/docs/stable/nn.functional.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tgrad.arguments import refuse
+from tgrad.errors import DTypeError, ShapeError
+from tgrad.grad_mode import no_grad
+from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
+
+Axes = tuple[int, ...]
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(x.dtype.accumulator)
+
+
+def _check_float(x: Tensor, function: str) -> None:
+    if not x.dtype.is_float:
+        raise DTypeError(f"{function} of a {x.dtype.name} tensor.", "Use .float().")
+
+
+def _statistics(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance over axes that stay with size 1."""
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    return mean, (centred * centred).mean(axes, keepdim=True)
+
+
+def _normalise(
+    x: Tensor,
+    mean: Tensor | None,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    shape: Axes,
+    axes: Axes,
+) -> Tensor:
+    """(x - mean) * rstd * weight + bias, with the VJP "normalise".
+
+    Args:
+        x: of the accumulator's dtype.
+        mean, rstd: statistics that depend on x, of x's rank.
+        weight, bias: seen in `shape`, of x's rank.
+        axes: over which the statistics were taken.
+    """
+    result = (x if mean is None else x - mean) * rstd
+    if weight is not None:
+        result = result * _wide(weight).reshape(shape)
+    if bias is not None:
+        result = result + _wide(bias).reshape(shape)
+    given = {"mean": mean, "weight": weight, "bias": bias}
+    present = tuple(name for name, t in given.items() if t is not None)
+    arguments = [t for t in given.values() if t is not None]
+    params = (present, shape, axes)
+    return with_vjp("normalise", result, x, rstd, *arguments, params=params)
+
+
+@define_vjp("normalise")
+def _normalise_backward(
+    g: Tensor, y: Tensor, x: Tensor, rstd: Tensor, *rest: Any
+) -> Sequence[Tensor | None]:
+    """With h = (x - mean) * rstd and q = g * weight:
+    dx = rstd * (q - mean(q) - h * mean(q * h)), dweight = Σ g * h, dbias = Σ g.
+
+    Without a mean (root mean square), dx = rstd * (q - h * mean(q * h)). The statistics get no
+    gradient of their own: dx holds all of it.
+    """
+    *tensors, present, shape, axes = rest
+    given = dict(zip(present, tensors))
+    mean, weight, bias = (given.get(name) for name in ("mean", "weight", "bias"))
+    h = (x if mean is None else x - mean) * rstd
+    scale = None if weight is None else _wide(weight).reshape(shape)
+    # A scale that is constant over the axes comes out of the sums, which dweight and dbias share.
+    outside = scale is not None and all(shape[a] == 1 for a in axes)
+    q = g if scale is None or outside else g * scale
+    inner = q - h * (q * h).mean(axes, keepdim=True)
+    if mean is not None:
+        inner = inner - q.mean(axes, keepdim=True)
+    if scale is not None and outside:
+        inner = inner * scale
+    gradients: dict[str, Tensor | None] = {"mean": None}
+    if weight is not None:
+        gradients["weight"] = _sum_to(g * h, shape).reshape(weight.shape).to(weight.dtype)
+    if bias is not None:
+        gradients["bias"] = _sum_to(g, shape).reshape(bias.shape).to(bias.dtype)
+    return (inner * rstd, None, *(gradients[name] for name in present))
+
+
+def _sum_to(x: Tensor, shape: Axes) -> Tensor:
+    """The sum over the axes that are 1 in `shape`."""
+    axes = [a for a, n in enumerate(shape) if n == 1]
+    return x.sum(axes, keepdim=True) if axes else x
+
+
+@labelled("layer_norm")
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes.
+
+    Args:
+        input: floating point.
+        normalized_shape: sizes of those axes.
+        weight, bias: of that shape.
+        eps: added to the variance.
+
+    Raises:
+        ShapeError: the input does not end in `normalized_shape`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.layer_norm(tgrad.tensor([[1.0, 3.0]]), (2,), eps=0.0).tolist()
+    [[-1.0, 1.0]]
+    """
+    axes, shape = _last_axes(input, normalized_shape, "layer_norm", weight, bias)
+    x = _wide(input)
+    mean, variance = _statistics(x, axes)
+    rstd = (variance + eps).rsqrt()
+    return _normalise(x, mean, rstd, weight, bias, shape, axes).to(input.dtype)
+
+
+@labelled("rms_norm")
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """x / sqrt(mean(x²) + eps) * weight over the last axes.
+
+    Args:
+        input: floating point.
+        normalized_shape: sizes of those axes.
+        weight: of that shape.
+        eps: by default the machine epsilon of the dtype that is computed in.
+    """
+    axes, shape = _last_axes(input, normalized_shape, "rms_norm", weight)
+    x = _wide(input)
+    if eps is None:
+        eps = 2.0**-52 if x.dtype.itemsize == 8 else 2.0**-23
+    rstd = ((x * x).mean(axes, keepdim=True) + eps).rsqrt()
+    return _normalise(x, None, rstd, weight, None, shape, axes).to(input.dtype)
+
+
+def _last_axes(
+    input: Tensor, normalized_shape: Sequence[int], function: str, *scales: Tensor | None
+) -> tuple[Axes, Axes]:
+    """The axes of `normalized_shape`, and that shape in the input's rank."""
+    _check_float(input, function)
+    sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    rank = input.ndim
+    if not sizes or input.shape[max(rank - len(sizes), 0) :] != sizes:
+        raise ShapeError(
+            f"{function} over {sizes} of a tensor of shape {input.shape}.",
+            "The tensor's last sizes must be normalized_shape.",
+        )
+    for scale in scales:
+        if scale is not None and scale.shape != sizes:
+            raise ShapeError(f"{function} over {sizes} with a scale of shape {scale.shape}.")
+    lead = rank - len(sizes)
+    return tuple(range(lead, rank)), (1,) * lead + sizes
+
+
+@labelled("batch_norm")
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | Tensor = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Each channel normalised: over the batch in training, else by the running statistics.
+
+    Args:
+        input: (N, C, ...), floating point.
+        running_mean, running_var: (C,); in training they move by `momentum` towards the batch's
+            mean and unbiased variance, in place.
+        weight, bias: (C,).
+        training: which statistics to use.
+        momentum: how far the running statistics move.
+        eps: added to the variance.
+
+    Raises:
+        ShapeError: there is nothing to normalise over, or no statistics to normalise by.
+    """
+    _check_float(input, "batch_norm")
+    if input.ndim < 2:
+        raise ShapeError(f"batch_norm of shape {input.shape}.", "The shape is (N, C, ...).")
+    channels = input.shape[1]
+    shape = (1, channels, *(1,) * (input.ndim - 2))
+    for t in (running_mean, running_var, weight, bias):
+        if t is not None and t.shape != (channels,):
+            raise ShapeError(f"batch_norm of {channels} channels with a tensor of shape {t.shape}.")
+    x = _wide(input)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ShapeError("batch_norm in evaluation has no running statistics.")
+        return _by_running(x, running_mean, running_var, weight, bias, shape, eps).to(input.dtype)
+    axes = (0, *range(2, input.ndim))
+    count = input.numel() // max(channels, 1)
+    if count <= 1:
+        raise ShapeError(
+            f"batch_norm in training of shape {input.shape}: one value a channel.",
+            "Give a larger batch, or call model.eval().",
+        )
+    mean, variance = _statistics(x, axes)
+    with no_grad():
+        unbiased = variance * (count / (count - 1))
+        for running, found in ((running_mean, mean), (running_var, unbiased)):
+            if running is not None:
+                _move(running, found.detach().reshape(channels), momentum)
+    rstd = (variance + eps).rsqrt()
+    return _normalise(x, mean, rstd, weight, bias, shape, axes).to(input.dtype)
+
+
+def _move(running: Tensor, found: Tensor, momentum: float | Tensor) -> None:
+    running._assign(_wide(running) * (1.0 - momentum) + found * momentum)
+
+
+def _by_running(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    shape: Axes,
+    eps: float,
+) -> Tensor:
+    rstd = (_wide(variance).reshape(shape) + eps).rsqrt()
+    result = (x - _wide(mean).reshape(shape)) * rstd
+    if weight is not None:
+        result = result * _wide(weight).reshape(shape)
+    return result if bias is None else result + _wide(bias).reshape(shape)
+
+
+@labelled("group_norm")
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Each group of channels of each sample normalised.
+
+    Args:
+        input: (N, C, ...), floating point.
+        num_groups: must divide C.
+        weight, bias: (C,).
+        eps: added to the variance.
+    """
+    _check_float(input, "group_norm")
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise ShapeError(
+            f"group_norm of shape {input.shape} in {num_groups} groups.",
+            "The groups must divide the channels, axis 1.",
+        )
+    n, channels, *rest = input.shape
+    for t in (weight, bias):
+        if t is not None and t.shape != (channels,):
+            raise ShapeError(f"group_norm of {channels} channels with a scale of shape {t.shape}.")
+    each = channels // num_groups
+    x = _wide(input).reshape(n, num_groups, each, math.prod(rest))
+    mean, variance = _statistics(x, (2, 3))
+    rstd = (variance + eps).rsqrt()
+    shape = (1, num_groups, each, 1)
+    result = _normalise(x, mean, rstd, weight, bias, shape, (2, 3))
+    return result.reshape(input.shape).to(input.dtype)
+
+
+@labelled("instance_norm")
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Each channel of each sample normalised: `group_norm` with a group a channel.
+
+    Raises:
+        UnsupportedError: running statistics are given.
+    """
+    refuse("instance_norm", running_mean=running_mean, running_var=running_var)
+    refuse("instance_norm", use_input_stats=None if use_input_stats else "False")
+    return group_norm(input, input.shape[1], weight, bias, eps)
+
+
+@labelled("normalize")
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(‖x‖, eps) along `dim`, with the p-norm."""
+    x = _wide(input)
+    if p == 2.0:
+        norm = (x * x).sum(dim, keepdim=True).sqrt()
+    else:
+        norm = (x.abs() ** p).sum(dim, keepdim=True) ** (1.0 / p)
+    return (x / norm.maximum(eps)).to(input.dtype)
+
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]

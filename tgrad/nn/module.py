@@ -1,0 +1,384 @@
+"""Module: parameters, buffers and other modules under names.
+
+In: attributes. Out: PyTorch's `state_dict` keys, training mode, device and dtype for all of them.
+Invariant: a name is a parameter, a buffer or a module, in the order of assignment. Source:
+https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from tgrad.creation import as_tensor
+from tgrad.device import Device, as_device
+from tgrad.dtype import DType
+from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.grad_mode import no_grad
+from tgrad.nn.parameter import Parameter, moved, realize_parameters, replace
+from tgrad.tensor import Tensor
+
+T = TypeVar("T", bound="Module")
+
+
+class Keys(NamedTuple):
+    """Keys that `load_state_dict` did not find, and keys that it did not know."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base of all layers and models. Define `forward`; call the module.
+
+    >>> import tgrad
+    >>> [name for name, _ in tgrad.nn.Linear(2, 3).named_parameters()]
+    ['weight', 'bias']
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        for name in ("_parameters", "_buffers", "_modules"):
+            object.__setattr__(self, name, {})
+        object.__setattr__(self, "_transient", set())
+        object.__setattr__(self, "training", True)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedError(
+            f"{type(self).__name__} has no forward.", "Define `def forward(self, ...)`."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        realize_parameters()
+        return self.forward(*args, **kwargs)
+
+    # -- attributes -----------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tables = self.__dict__
+        if "_parameters" not in tables:
+            raise UnsupportedError(
+                f"{type(self).__name__}.{name} is set before Module.__init__.",
+                "Call super().__init__() first.",
+            )
+        if isinstance(value, Parameter):
+            self._forget(name)
+            tables["_parameters"][name] = value
+        elif isinstance(value, Module):
+            self._forget(name)
+            tables["_modules"][name] = value
+        elif name in tables["_parameters"] and value is not None:
+            raise DTypeError(
+                f"parameter {name!r} is set to a {type(value).__name__}.",
+                "Assign an nn.Parameter, or None.",
+            )
+        else:
+            for table in ("_parameters", "_buffers", "_modules"):
+                if name in tables[table]:
+                    tables[table][name] = value
+                    return
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        for table in ("_parameters", "_buffers", "_modules"):
+            found = self.__dict__.get(table, {})
+            if name in found:
+                return found[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        if not self._forget(name):
+            object.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
+
+    def _forget(self, name: str) -> bool:
+        tables = (self._parameters, self._buffers, self._modules, self.__dict__)
+        return any([table.pop(name, self) is not self for table in tables])
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Make a parameter an attribute; None keeps the place free."""
+        self._check_name(name)
+        self._parameters[name] = param
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Make a tensor that is no parameter part of the module's state.
+
+        Args:
+            persistent: whether it is in the `state_dict`.
+        """
+        self._check_name(name)
+        self._buffers[name] = tensor
+        (self._transient.discard if persistent else self._transient.add)(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Make a module an attribute."""
+        self._check_name(name)
+        self._modules[name] = module
+
+    register_module = add_module
+
+    def _check_name(self, name: str) -> None:
+        if not name or "." in name or (hasattr(self, name) and not self._knows(name)):
+            raise ShapeError(f"{name!r} is not a name for a part of {type(self).__name__}.")
+
+    def _knows(self, name: str) -> bool:
+        return name in self._parameters or name in self._buffers or name in self._modules
+
+    # -- walking --------------------------------------------------------------------------------
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, with dotted names."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, child in self._modules.items():
+            if child is not None:
+                below = f"{prefix}.{name}" if prefix else name
+                yield from child.named_modules(memo, below, remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly below, each once."""
+        seen: set[Module] = set()
+        for name, child in self._modules.items():
+            if child is not None and child not in seen:
+                seen.add(child)
+                yield name, child
+
+    def children(self) -> Iterator[Module]:
+        return (child for _, child in self.named_children())
+
+    def _members(
+        self, table: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        walk = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+        for path, module in walk if recurse else [(prefix, self)]:
+            for name, member in getattr(module, table).items():
+                if member is None or (remove_duplicate and id(member) in seen):
+                    continue
+                seen.add(id(member))
+                yield (f"{path}.{name}" if path else name), member
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Parameters with dotted names, each once."""
+        return self._members("_parameters", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Buffers with dotted names, each once."""
+        return self._members("_buffers", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of that dotted name."""
+        module: Module = self
+        for name in target.split(".") if target else []:
+            module = getattr(module, name)
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of that dotted name."""
+        path, _, name = target.rpartition(".")
+        return getattr(self.get_submodule(path), name)
+
+    def apply(self: T, fn: Callable[[Module], None]) -> T:
+        """Call `fn` on every module below, then on this one."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def train(self: T, mode: bool = True) -> T:
+        """Switch all modules to training, or with False to evaluation."""
+        for module in self.modules():
+            object.__setattr__(module, "training", mode)
+        return self
+
+    def eval(self: T) -> T:
+        """Switch all modules to evaluation."""
+        return self.train(False)
+
+    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+        """Collect gradients for all parameters, or for none."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or set them to zero."""
+        for p in self.parameters():
+            if p.grad is not None:
+                p.grad = None if set_to_none else p.grad * 0
+
+    def to(self: T, *args: Any, device: Any = None, dtype: DType | None = None) -> T:
+        """Move all parameters and buffers, in place.
+
+        Args:
+            args: a device, a dtype, both, or a tensor to be like.
+            device: where to.
+            dtype: of the floating-point ones.
+        """
+        for a in args:
+            if isinstance(a, Tensor):
+                device, dtype = a.device, a.dtype
+            elif isinstance(a, DType):
+                dtype = a
+            else:
+                device = a
+        if dtype is not None and not dtype.is_float:
+            raise DTypeError(f"Module.to({dtype.name}).", "Use a floating-point dtype.")
+        target = None if device is None else as_device(device)
+        return self._convert(lambda t: _converted(t, target, dtype))
+
+    def _convert(self: T, change: Callable[[Tensor], Tensor]) -> T:
+        for t in chain(self.parameters(), self.buffers()):
+            value = change(t)
+            if (value.device, value.dtype) == (t.device, t.dtype):
+                continue
+            replace(t, value)
+            if t.grad is not None:
+                t.grad = change(t.grad)
+        return self
+
+    def cpu(self: T) -> T:
+        return self.to("cpu")
+
+    def cuda(self: T, device: Any = None) -> T:
+        return self.to("cuda" if device is None else device)
+
+    def float(self: T) -> T:
+        from tgrad.dtype import float32
+
+        return self.to(float32)
+
+    def double(self: T) -> T:
+        from tgrad.dtype import float64
+
+        return self.to(float64)
+
+    def half(self: T) -> T:
+        from tgrad.dtype import float16
+
+        return self.to(float16)
+
+    def bfloat16(self: T) -> T:
+        from tgrad.dtype import bfloat16
+
+        return self.to(bfloat16)
+
+    def state_dict(
+        self, *, destination: dict[str, Any] | None = None, prefix: str = "",
+        keep_vars: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Parameters and buffers by dotted names, as they are now.
+
+        PyTorch's tensors here share memory with the module; tgrad's keep the values of this moment.
+
+        Args:
+            keep_vars: return the parameters themselves.
+        """
+        found: dict[str, Any] = {} if destination is None else destination
+        for path, module in self.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
+            for name, t in chain(module._parameters.items(), module._buffers.items()):
+                if t is not None and name not in module._transient:
+                    found[f"{path}.{name}" if path else name] = t if keep_vars else t.detach()
+        return found
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Keys:
+        """Copy values into the parameters and buffers of the same names.
+
+        Args:
+            state_dict: tensors, NumPy arrays, or anything that NumPy takes, such as the tensors of
+                a PyTorch `state_dict`.
+            strict: whether all names must agree.
+            assign: not supported.
+
+        Returns:
+            The names missing in `state_dict`, and its names that the module has not.
+
+        Raises:
+            ShapeError: names differ and strict is True, or a shape differs.
+        """
+        if assign:
+            raise UnsupportedError("load_state_dict: assign=True.", "Leave it out.")
+        own = self.state_dict(keep_vars=True)
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        if strict and (missing or unexpected):
+            raise ShapeError(
+                f"load_state_dict of {type(self).__name__}: missing keys {missing}, unexpected "
+                f"keys {unexpected}.",
+                "Pass strict=False to load what agrees.",
+            )
+        for name, target in own.items():
+            if name in state_dict:
+                _load(target, state_dict[name], name)
+        return Keys(missing, unexpected)
+
+    # -- printing -------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """The arguments, for `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self._modules.items()
+        ]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *lines]) + "\n)"
+
+
+def _converted(t: Tensor, device: Device | None, dtype: DType | None) -> Tensor:
+    value = t.detach() if device is None else moved(t, device)
+    return value.to(dtype) if dtype is not None and value.dtype.is_float else value
+
+
+def _load(target: Tensor, value: Any, name: str) -> None:
+    if not isinstance(value, Tensor):
+        value = _as_array(value)
+    if tuple(value.shape) != target.shape:
+        raise ShapeError(
+            f"load_state_dict: {name!r} has shape {target.shape}, the value {tuple(value.shape)}.",
+            "Build the model with the sizes of the saved one.",
+        )
+    with no_grad():
+        target.copy_(as_tensor(value, device=target.device).detach())
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """A NumPy array of a foreign tensor; PyTorch's bfloat16 goes through float32."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()
+        value = value.numpy()
+    return np.asarray(value)

@@ -1,0 +1,137 @@
+"""Modules made of modules.
+
+In: modules. Out: a module. Invariant: names are "0", "1", ... or the keys given, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tgrad.errors import OutOfRangeError
+from tgrad.nn.module import Module
+
+
+class _Numbered(Module):
+    """Modules under the names "0", "1", ..."""
+
+    def _at(self, index: int) -> str:
+        names = list(self._modules)
+        if not -len(names) <= index < len(names):
+            raise OutOfRangeError(f"module {index} of {len(names)}.")
+        return names[index]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self._like(list(self)[index])
+        return self._modules[self._at(index)]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        setattr(self, self._at(index), module)
+
+    def __delitem__(self, index: int) -> None:
+        kept = list(self)
+        del kept[index]
+        self._modules.clear()
+        self._extend(kept)
+
+    def _like(self, modules: list[Module]) -> Module:
+        raise NotImplementedError
+
+    def _extend(self, modules: Iterable[Module]) -> None:
+        for module in modules:
+            self.add_module(str(len(self)), module)
+
+
+class Sequential(_Numbered):
+    """Each module on what the one before gives.
+
+    Args:
+        args: modules, or one dictionary of them.
+
+    >>> import tgrad
+    >>> net = tgrad.nn.Sequential(tgrad.nn.Linear(2, 3), tgrad.nn.ReLU())
+    >>> list(net.state_dict())
+    ['0.weight', '0.bias']
+    """
+
+    def __init__(self, *args: Any):
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            for name, module in args[0].items():
+                self.add_module(name, module)
+        else:
+            self._extend(args)
+
+    def append(self, module: Module) -> Sequential:
+        """Add a module at the end."""
+        self._extend([module])
+        return self
+
+    def forward(self, input: Any) -> Any:
+        for module in self:
+            input = module(input)
+        return input
+
+    def _like(self, modules: list[Module]) -> Module:
+        return Sequential(*modules)
+
+
+class ModuleList(_Numbered):
+    """A list of modules, to be called one by one."""
+
+    def __init__(self, modules: Iterable[Module] | None = None):
+        super().__init__()
+        self._extend(modules or ())
+
+    def append(self, module: Module) -> ModuleList:
+        """Add a module at the end."""
+        self._extend([module])
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> ModuleList:
+        """Add modules at the end."""
+        self._extend(modules)
+        return self
+
+    def _like(self, modules: list[Module]) -> Module:
+        return ModuleList(modules)
+
+
+class ModuleDict(Module):
+    """Modules by name, to be called one by one."""
+
+    def __init__(self, modules: Mapping[str, Module] | None = None):
+        super().__init__()
+        for name, module in (modules or {}).items():
+            self.add_module(name, module)
+
+    def __getitem__(self, key: str) -> Module:
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._modules
+
+    def keys(self) -> Iterable[str]:
+        return self._modules.keys()
+
+    def values(self) -> Iterable[Module]:
+        return self._modules.values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        return self._modules.items()

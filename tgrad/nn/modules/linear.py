@@ -1,0 +1,170 @@
+"""Linear layers, embeddings, dropout, shapes.
+
+In: sizes. Out: modules. Invariant: PyTorch's parameter names and initial distributions. Source:
+https://docs.pytorch.org/docs/stable/nn.html
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tgrad.arguments import refuse
+from tgrad.creation import DeviceLike, arange, empty
+from tgrad.dtype import DType
+from tgrad.errors import ShapeError
+from tgrad.grad_mode import no_grad
+from tgrad.nn import functional as F
+from tgrad.nn import init
+from tgrad.nn.module import Module
+from tgrad.nn.parameter import Parameter
+from tgrad.tensor import Tensor
+
+
+class Linear(Module):
+    """x Wᵀ + b.
+
+    Args:
+        in_features, out_features: last sizes of input and output.
+        bias: whether there is a b.
+
+    Weight (out, in) and bias (out,) are uniform within 1 / sqrt(in) at first.
+
+    >>> import tgrad
+    >>> tgrad.nn.Linear(3, 2)(tgrad.ones(4, 3)).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
+        self.register_parameter("bias", None)
+        if bias:
+            self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class Identity(Module):
+    """The input itself; arguments are accepted and mean nothing, as in PyTorch."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class Flatten(Module):
+    """Axes from start_dim to end_dim made one."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1):
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.flatten(self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """One axis made several."""
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        axis = self.dim % input.ndim
+        sizes = self.unflattened_size
+        return input.reshape(*input.shape[:axis], *sizes, *input.shape[axis + 1 :])
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+class Embedding(Module):
+    """Rows of a table by number.
+
+    Args:
+        num_embeddings, embedding_dim: sizes of the table, which is normal at first.
+        padding_idx: a row that is zero at first and gets no gradient.
+        max_norm, scale_grad_by_freq, sparse: not supported.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ):
+        super().__init__()
+        refuse("Embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ShapeError(f"Embedding: padding_idx={padding_idx} of {num_embeddings} rows.")
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            rows = arange(self.num_embeddings, device=self.weight.device).unsqueeze(1)
+            with no_grad():
+                self.weight._assign(self.weight.masked_fill(rows == self.padding_idx, 0.0))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+class Dropout(Module):
+    """In training, each element is 0 with probability p, else divided by 1 - p."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False):
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ShapeError(f"Dropout: p={p}.", "A probability is 0 to 1.")
+        self.p, self.inplace = p, inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout(input, self.p, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"

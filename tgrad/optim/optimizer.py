@@ -1,0 +1,323 @@
+"""Optimizer: what all of them share.
+
+In: parameters with gradients. Out: new values of parameters and state, as graph, run with the
+forward and backward pass as one plan. Invariant: the graph of a step is that of the step before:
+numbers that move (lr) are 0-d tensors, written anew only when they changed; the step counter is
+state that the graph itself counts up. Source: https://docs.pytorch.org/docs/stable/optim.html
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tgrad import dtype as dt
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.errors import GradientError, OutOfRangeError, ShapeError
+from tgrad.grad_mode import no_grad
+from tgrad.nn.parameter import realize_parameters, stored_zeros
+from tgrad.tensor import (
+    Tensor,
+    drop_pending,
+    labelled,
+    mark_pending,
+    realize_pending,
+    realize_tensors,
+    tensor,
+)
+
+Group = dict[str, Any]
+
+
+@dataclass
+class Update:
+    """One parameter in a step. Tensors are in the dtype that updates are computed in: float32 for
+    float16 and bfloat16, else the parameter's.
+
+    Attributes:
+        param: the parameter.
+        value, grad: its value and gradient without history; the gradient is negated to maximize.
+        state: what the optimizer keeps for it.
+        setting: a number of its group by name: a 0-d tensor if it may move between steps.
+        step: 0-d, the number of this step, the first is 1; where the optimizer counts.
+        shared: results that depend on the settings and the step alone, to be made once.
+    """
+
+    param: Tensor
+    value: Tensor
+    grad: Tensor
+    state: dict[str, Any]
+    setting: Callable[[str], Any]
+    step: Tensor
+    shared: dict[Any, Tensor]
+
+    def start(self, name: str) -> Tensor:
+        """The state of that name before this step; zeros at first."""
+        if self.state.get(name) is None:
+            self.state[name] = stored_zeros(self.param.shape, self.param)
+        return self.state[name].detach().to(self.value.dtype)
+
+    def keep(self, name: str, new: Tensor) -> Tensor:
+        """Make `new` the state of that name, stored with the plan of the step."""
+        self.state[name]._assign(new)
+        return new
+
+    def share(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives, made once for all parameters with this count of steps."""
+        key = (key, self.value.dtype)
+        if key not in self.shared:
+            self.shared[key] = make()
+        return self.shared[key]
+
+
+@dataclass
+class Counted:
+    """A step counter in one step: its tensors, and what was computed from them."""
+
+    before: Tensor
+    after: Tensor
+    shared: dict[Any, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Steps:
+    """The step counters of one step, by the identity of the tensor before; zeros by device."""
+
+    counted: dict[int, Counted] = field(default_factory=dict)
+    zeros: dict[Device, Tensor] = field(default_factory=dict)
+
+    def count(self, p: Tensor, state: dict[str, Any]) -> Counted:
+        """The counter of a parameter: one tensor for all that have had as many steps."""
+        if "step" not in state:
+            if p.device not in self.zeros:
+                self.zeros[p.device] = tensor(0.0, dtype=dt.float32, device=p.device)
+            state["step"] = self.zeros[p.device]
+        before = state["step"]
+        if id(before) not in self.counted:
+            after = before + 1.0
+            mark_pending(after)
+            self.counted[id(before)] = Counted(before, after)
+        found = self.counted[id(before)]
+        state["step"] = found.after
+        return found
+
+
+class Optimizer:
+    """Base of all optimizers: groups of parameters with their settings, and state.
+
+    Args:
+        params: parameters, dictionaries with "params" and settings, or (name, parameter) pairs.
+        defaults: the settings of groups that have none of their own.
+
+    Attributes:
+        moving: names of the settings that may change between steps without a new plan; a
+            schedule that moves others adds them.
+    """
+
+    counts_steps = False
+    """Whether the state has a "step"."""
+
+    def __init__(self, params: Iterable[Any], defaults: Group):
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.moving = {"lr"}
+        self._numbers: dict[tuple[int, str, Device, DType], tuple[float, Tensor]] = {}
+        given = [params] if isinstance(params, dict) else list(params)
+        if isinstance(params, Tensor):
+            raise ShapeError("an optimizer of one tensor.", "Give a list: [tensor].")
+        if not given:
+            raise ShapeError("an optimizer of no parameters.", "Give at least one.")
+        groups = given if isinstance(given[0], dict) else [{"params": given}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Optimize more parameters, with settings of their own.
+
+        Raises:
+            GradientError: one was computed from others, or is in a group already.
+        """
+        group = dict(param_group)
+        params = group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        params = [p[1] if isinstance(p, tuple) else p for p in params]
+        known = {id(p) for other in self.param_groups for p in other["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise ShapeError(f"an optimizer of a {type(p).__name__}.", "Give tensors.")
+            if not p.is_leaf:
+                raise GradientError(
+                    f"an optimizer of a computed tensor of shape {p.shape}.", "Give leaves only."
+                )
+            if id(p) in known:
+                raise GradientError(
+                    f"a parameter of shape {p.shape} stands twice.", "Give each one once."
+                )
+            known.add(id(p))
+        group["params"] = params
+        for name, value in self.defaults.items():
+            group.setdefault(name, value)
+        self.param_groups.append(group)
+        realize_parameters()
+        realize_tensors([p for p in params if p._storage is None])
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or set them to zero."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    drop_pending(p.grad)
+                    p.grad = None if set_to_none else p.grad.detach() * 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Change all parameters that have a gradient, and run what is pending as one plan.
+
+        Args:
+            closure: computes the loss again, with its gradients; called first.
+
+        Returns:
+            What the closure returned.
+        """
+        loss = None if closure is None else closure()
+        devices = self._update_all()
+        for device in devices:
+            realize_pending(device)
+        return loss
+
+    def _update_all(self) -> list[Device]:
+        devices: dict[Device, None] = {}
+        steps = Steps()
+        with no_grad():
+            for number, group in enumerate(self.param_groups):
+                for p in group["params"]:
+                    if p.grad is not None:
+                        self._update_one(p, number, group, steps)
+                        drop_pending(p.grad)
+                        devices[p.device] = None
+        return list(devices)
+
+    def _update_one(self, p: Tensor, number: int, group: Group, steps: Steps) -> None:
+        wide = p.dtype.accumulator
+        grad = p.grad.detach().to(wide)  # type: ignore[union-attr]
+        grad = -grad if group.get("maximize") else grad
+        state = self.state[p]
+        step, shared = p, {}
+        if self.counts_steps:
+            counted = steps.count(p, state)
+            step, shared = counted.after.to(wide), counted.shared
+
+        def setting(name: str) -> Any:
+            return self._setting(number, name, p.device, wide)
+
+        update = Update(p, p.detach().to(wide), grad, state, setting, step, shared)
+        p._assign(labelled(type(self).__name__.lower())(self.update)(update, group))
+
+    def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
+        """A number of a group; "beta1" and "beta2" are those of its "betas"."""
+        group = self.param_groups[number]
+        value = group["betas"][int(name[4]) - 1] if name in ("beta1", "beta2") else group[name]
+        if isinstance(value, Tensor):
+            return value.detach().to(device)
+        return self.as_number(number, name, value, device, dtype) if name in self.moving else value
+
+    def as_number(
+        self, number: int, name: str, value: float, device: Device, dtype: DType
+    ) -> Tensor:
+        """A 0-d tensor of the number, written only when it is another than last time."""
+        key = (number, name, device, dtype)
+        known = self._numbers.get(key)
+        if known is None or known[0] != value:
+            self._numbers[key] = value, tensor(float(value), dtype=dtype, device=device)
+        return self._numbers[key][1]
+
+    def update(self, u: Update, group: Group) -> Tensor:
+        """The parameter's new value."""
+        raise NotImplementedError
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and settings, in PyTorch's layout: parameters are numbered in order."""
+        numbers = {p: i for i, p in enumerate(self._all_params())}
+        groups, first = [], 0
+        for group in self.param_groups:
+            plain = {name: value for name, value in group.items() if name != "params"}
+            count = len(group["params"])
+            groups.append({**plain, "params": list(range(first, first + count))})
+            first += count
+        state = {
+            numbers[p]: {k: v.detach() if isinstance(v, Tensor) else v for k, v in kept.items()}
+            for p, kept in self.state.items()
+        }
+        return {"state": state, "param_groups": groups}
+
+    def _all_params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a `state_dict`, of tgrad or (as NumPy arrays) of PyTorch.
+
+        Raises:
+            ShapeError: the groups have other numbers of parameters.
+        """
+        have = [len(group["params"]) for group in self.param_groups]
+        found = [len(group["params"]) for group in state_dict["param_groups"]]
+        if have != found:
+            raise ShapeError(
+                f"load_state_dict: groups of {found} parameters for an optimizer with {have}.",
+                "Build the optimizer as the saved one.",
+            )
+        for group, saved in zip(self.param_groups, state_dict["param_groups"]):
+            for name, value in saved.items():
+                if name != "params":
+                    group[name] = tuple(value) if isinstance(value, list) else value
+        order = [i for saved in state_dict["param_groups"] for i in saved["params"]]
+        params = dict(zip(order, self._all_params()))
+        steps: dict[tuple[float, Device], Tensor] = {}
+        self.state.clear()
+        for number, kept in state_dict["state"].items():
+            p = params[number]
+            self.state[p] = {k: _loaded(k, v, p, steps) for k, v in kept.items()}
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {k}: {group[k]}" for k in sorted(group) if k != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _loaded(name: str, value: Any, p: Tensor, steps: dict[tuple[float, Device], Tensor]) -> Any:
+    """A copy of a saved value for a parameter; equal step counters become one tensor."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+    if name != "step":
+        return tensor(array, dtype=p.dtype, device=p.device)
+    key = float(array), p.device
+    if key not in steps:
+        steps[key] = tensor(key[0], dtype=dt.float32, device=p.device)
+    return steps[key]
+
+
+def check_settings(optimizer: str, **settings: float) -> None:
+    """Refuse negative settings.
+
+    Raises:
+        OutOfRangeError: names the first one.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, Tensor) and not value >= 0:
+            raise OutOfRangeError(f"{optimizer}: {name}={value}.", "It is 0 or more.")
+
+
+def check_betas(optimizer: str, betas: Sequence[float]) -> None:
+    """Refuse betas outside [0, 1)."""
+    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        raise OutOfRangeError(f"{optimizer}: betas={betas}.", "Each is at least 0 and below 1.")

@@ -1,0 +1,363 @@
+"""Random tensors from a counter: the same bits on every device, and in every replay.
+
+In: a generator's seed and the number of its draw. Out: lazy tensors whose kernels compute Philox
+4x32-10 of (element, draw, seed). Invariant: draw and seed are 0-d buffers, so a graph that draws
+again has the same key and the plan it had before; nothing but `randperm` runs on the host.
+Source: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tgrad import dtype as dt
+from tgrad.arguments import refuse
+from tgrad.creation import DeviceLike, checked_sizes, default_device
+from tgrad.device import Device, as_device
+from tgrad.dtype import DType, as_dtype
+from tgrad.errors import DTypeError, ShapeError
+from tgrad.graph.node import Node, make
+from tgrad.graph.op import Op
+from tgrad.tensor import Tensor, labelled, tensor
+
+DEFAULT_SEED = 67280421310721
+"""PyTorch's."""
+
+
+class Generator:
+    """A stream of random numbers: a seed, and the number of draws so far.
+
+    Args:
+        device: accepted as in PyTorch; one generator serves every device, with the same bits.
+
+    >>> import tgrad
+    >>> a, b = (tgrad.Generator().manual_seed(1) for _ in range(2))
+    >>> tgrad.rand(2, generator=a).tolist() == tgrad.rand(2, generator=b).tolist()
+    True
+    """
+
+    def __init__(self, device: str | Device = "cpu"):
+        self.device = as_device(device)
+        self._seed, self._draws = DEFAULT_SEED, 0
+        self._keys: dict[Device, Node] = {}
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the stream of this seed.
+
+        Args:
+            seed: -2**63 to 2**64 - 1.
+        """
+        if not -(2**63) <= seed < 2**64:
+            raise ShapeError(f"seed {seed}.", "Seeds are -2**63 to 2**64 - 1.")
+        self._seed, self._draws = seed % 2**64, 0
+        self._keys.clear()
+        return self
+
+    def initial_seed(self) -> int:
+        """The seed of the stream."""
+        return self._seed
+
+    def get_state(self) -> Tensor:
+        """Seed and draws so far, as 16 bytes (uint8)."""
+        words = np.array([self._seed, self._draws], np.uint64)
+        return tensor(words.view(np.uint8), device="cpu")
+
+    def set_state(self, new_state: Tensor) -> None:
+        """Continue where `get_state` was called.
+
+        Raises:
+            ShapeError: it is not the state of a generator.
+        """
+        if new_state.shape != (16,) or new_state.dtype is not dt.uint8:
+            raise ShapeError(
+                f"a generator's state of shape {new_state.shape}, {new_state.dtype}.",
+                "Use what get_state() returned: 16 uint8.",
+            )
+        seed, draws = new_state.numpy().view(np.uint64).tolist()
+        self.manual_seed(seed)
+        self._draws = draws
+
+    def draw(self, device: Device) -> tuple[Node, Node]:
+        """Advance by one draw.
+
+        Returns:
+            The number of the draw and the seed, as 0-d int64 buffers on the device.
+        """
+        if device not in self._keys:
+            self._keys[device] = _scalar(self._seed, device)
+        self._draws += 1
+        return _scalar(self._draws - 1, device), self._keys[device]
+
+
+def _scalar(value: int, device: Device) -> Node:
+    bits = np.array(value, np.uint64).view(np.int64)
+    return tensor(bits, device=device)._node
+
+
+default_generator = Generator()
+"""Draws for every call that is given no generator."""
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator.
+
+    >>> import tgrad
+    >>> _ = tgrad.manual_seed(0)
+    >>> first = tgrad.randn(3).tolist()
+    >>> _ = tgrad.manual_seed(0)
+    >>> tgrad.randn(3).tolist() == first
+    True
+    """
+    return default_generator.manual_seed(seed)
+
+
+def initial_seed() -> int:
+    """The seed of the default generator."""
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Tensor:
+    """The state of the default generator."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Continue the default generator where `get_rng_state` was called."""
+    default_generator.set_state(new_state)
+
+
+# -- distributions ------------------------------------------------------------------------------
+
+
+class _Draw:
+    """One draw of a generator: four random 32-bit words for each element of a shape."""
+
+    def __init__(self, shape: tuple[int, ...], device: Device, generator: Generator | None):
+        count = math.prod(shape)
+        self.shape, self.device = shape, device
+        offset, key = (generator or default_generator).draw(device)
+        self.counters = (
+            make(Op.IOTA, shape=(count,), axis=0, dtype=dt.int64),
+            make(Op.EXPAND, offset, shape=(count,)),
+            make(Op.EXPAND, key, shape=(count,)),
+        )
+
+    def word(self, number: int) -> Tensor:
+        """uint32."""
+        bits = make(Op.PHILOX, *self.counters, word=number)
+        return Tensor._of(make(Op.RESHAPE, bits, shape=self.shape), self.device)
+
+    def uniform(self, number: int, dtype: DType) -> Tensor:
+        """In [0, 1), multiples of 2**-24; of 2**-53 for float64, from two words."""
+        high = self.word(number)
+        if dtype is not dt.float64:
+            return (high >> 8).to(dt.float32) * 2.0**-24
+        low = self.word(number + 1)
+        return (high >> 5).to(dtype) * 2.0**-27 + (low >> 6).to(dtype) * 2.0**-53
+
+    def normal(self, dtype: DType) -> Tensor:
+        """Mean 0, variance 1, by Box and Muller."""
+        step = 2 if dtype is dt.float64 else 1
+        radius = ((1.0 - self.uniform(0, dtype)).log() * -2.0).sqrt()
+        return radius * (self.uniform(step, dtype) * (2 * math.pi)).cos()
+
+
+def _float_dtype(function: str, dtype: DType | None) -> DType:
+    found = as_dtype(dt.float32 if dtype is None else dtype)
+    if not found.is_float:
+        raise DTypeError(f"{function} of dtype {found.name}.", "Use a floating-point dtype.")
+    return found
+
+
+def _finish(value: Tensor, dtype: DType, requires_grad: bool) -> Tensor:
+    value = value.to(dtype)
+    return value.requires_grad_() if requires_grad else value
+
+
+@labelled("rand")
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """Uniform in [0, 1).
+
+    Args:
+        size: sizes, as arguments or as one sequence.
+        generator: by default the one that `manual_seed` seeds.
+        dtype: floating point, by default float32; float16 and bfloat16 are rounded float32.
+        device, requires_grad: see `tgrad.full`.
+
+    >>> import tgrad
+    >>> bool((tgrad.rand(100) < 1).all())
+    True
+    """
+    refuse("rand", **others)
+    found = _float_dtype("rand", dtype)
+    draw = _Draw(checked_sizes(size), default_device(device), generator)
+    return _finish(draw.uniform(0, found), found, requires_grad)
+
+
+@labelled("randn")
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """Normal with mean 0 and variance 1; arguments as those of `rand`.
+
+    >>> import tgrad
+    >>> tgrad.randn(2, 3).shape
+    (2, 3)
+    """
+    refuse("randn", **others)
+    found = _float_dtype("randn", dtype)
+    draw = _Draw(checked_sizes(size), default_device(device), generator)
+    return _finish(draw.normal(found), found, requires_grad)
+
+
+@labelled("randint")
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """Integers from `low` to `high` - 1, all equally likely.
+
+    Args:
+        low: the smallest; 0 where it is left out, as in randint(high, size).
+        high: one above the largest.
+        size: a sequence of sizes.
+        dtype: by default int64.
+
+    Raises:
+        ShapeError: there is no integer in the range.
+
+    >>> import tgrad
+    >>> bool((tgrad.randint(3, 5, (100,)) < 5).all())
+    True
+    """
+    refuse("randint", **others)
+    if size is None:
+        low, high, size = 0, low, high
+    if not 0 < high - low < 2**63:
+        raise ShapeError(f"randint from {low} to {high}.", "high is greater than low.")
+    found = as_dtype(dt.int64 if dtype is None else dtype)
+    draw = _Draw(checked_sizes((size,)), default_device(device), generator)
+    bits, count = draw.word(0).to(dt.int64), high - low
+    if count <= 2**31:
+        value = (bits * count) >> 32
+    else:
+        value = (((draw.word(1).to(dt.int64) >> 1) << 32) | bits) % count
+    return _finish(value + low, found, requires_grad)
+
+
+@labelled("normal")
+def normal(
+    mean: float | Tensor,
+    std: float | Tensor,
+    size: Sequence[int] | None = None,
+    *,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """Normal with the given mean and standard deviation, numbers or tensors.
+
+    Args:
+        mean, std: numbers with a `size`, or at least one tensor, whose shape is that of the result.
+        size, generator, dtype, device: see `rand`.
+
+    Raises:
+        ShapeError: both are numbers and there is no size, or a tensor and a size are given.
+
+    >>> import tgrad
+    >>> tgrad.normal(5.0, 0.0, (2,)).tolist()
+    [5.0, 5.0]
+    """
+    refuse("normal", **others)
+    given = [t for t in (mean, std) if isinstance(t, Tensor)]
+    if bool(given) == (size is not None):
+        raise ShapeError("normal needs either a size or a tensor of means or deviations.")
+    if given:
+        shape: tuple[int, ...] = (mean * std).shape  # type: ignore[union-attr]
+        dtype, device = given[0].dtype, given[0].device
+    else:
+        shape = checked_sizes((size,))
+    found = _float_dtype("normal", dtype)
+    noise = _Draw(shape, default_device(device), generator).normal(found)
+    return _finish(noise * std + mean, found, requires_grad)
+
+
+@labelled("bernoulli")
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """1 with the probability of each element of `input`, else 0, in its shape and dtype.
+
+    Args:
+        input: probabilities, floating point; with `p`, only its shape and dtype count.
+        p: one probability for all elements.
+    """
+    found = _float_dtype("bernoulli", input.dtype)
+    draw = _Draw(input.shape, input.device, generator).uniform(0, found)
+    return (draw < (input.detach() if p is None else p)).to(found)
+
+
+def rand_like(input: Tensor, **options: Any) -> Tensor:
+    """`rand` with the shape, dtype and device of `input`."""
+    return rand(input.shape, **{"dtype": input.dtype, "device": input.device, **options})
+
+
+def randn_like(input: Tensor, **options: Any) -> Tensor:
+    """`randn` with the shape, dtype and device of `input`."""
+    return randn(input.shape, **{"dtype": input.dtype, "device": input.device, **options})
+
+
+def randint_like(input: Tensor, low: int, high: int | None = None, **options: Any) -> Tensor:
+    """`randint` with the shape, dtype and device of `input`."""
+    low, high = (0, low) if high is None else (low, high)
+    like = {"dtype": input.dtype, "device": input.device, **options}
+    return randint(low, high, input.shape, **like)
+
+
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    **others: Any,
+) -> Tensor:
+    """The integers below n in random order, int64 by default.
+
+    The order is made on the host, by NumPy's Philox with this draw's number and seed.
+
+    >>> import tgrad
+    >>> sorted(tgrad.randperm(4).tolist())
+    [0, 1, 2, 3]
+    """
+    refuse("randperm", **others)
+    source = generator or default_generator
+    bits = np.random.Philox(key=source._seed, counter=source._draws)
+    source._draws += 1
+    order = np.random.Generator(bits).permutation(n)
+    return tensor(order, dtype=as_dtype(dtype or dt.int64), device=default_device(device))
