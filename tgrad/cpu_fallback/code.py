@@ -136,16 +136,6 @@ def slots_of(stmt: ir.Stmt) -> tuple[set[int], set[int]]:
     return set(), {stmt.slot} if isinstance(stmt, ir.StoreTile) else set()
 
 
-def conflict(first: ir.Stmt, second: ir.Stmt) -> bool:
-    """Whether `second` must stay after `first`."""
-    written = writes_of(first)
-    if written & (reads_of(second) | writes_of(second)) or reads_of(first) & writes_of(second):
-        return True
-    loads, stores = slots_of(first)
-    later_loads, later_stores = slots_of(second)
-    return bool(stores & (later_loads | later_stores) or loads & later_stores)
-
-
 def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
     """Axes of the loops that a statement needs within a tile."""
     match stmt:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import reads_of, walk
+from tgrad.cpu_fallback.code import reads_of, walk, writes_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.target import Machine
 from tgrad.kernel import ir
@@ -119,14 +119,23 @@ def match_dot(kernel: ir.Kernel) -> DotProgram | None:
         return None
     if dot.n in dot.a.dims or dot.m in dot.b.dims:
         return None
-    return DotProgram(
-        kernel,
-        dot,
-        tuple(s for s in before if s is not init[0]),
-        kernel.body[at[0] + 1 :],
-        _operand(dot.a, dot.m, dot.k, inside),
-        _operand(dot.b, dot.n, dot.k, inside),
-    )
+    a, b = _operand(dot.a, dot.m, dot.k, inside), _operand(dot.b, dot.n, dot.k, inside)
+    early, late = _split_before([s for s in before if s is not init[0]], loop)
+    return DotProgram(kernel, dot, tuple(early), (*late, *kernel.body[at[0] + 1 :]), a, b)
+
+
+def _split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], list[ir.Stmt]]:
+    """Statements that the loop needs, and those that can wait for the epilogue."""
+    if any(not isinstance(s, PURE) for s in stmts):
+        return stmts, []
+    needed = reads_of(loop)
+    early: list[ir.Stmt] = []
+    for stmt in reversed(stmts):
+        if writes_of(stmt) & needed:
+            needed |= reads_of(stmt)
+            early.append(stmt)
+    kept = {id(s) for s in early}
+    return early[::-1], [s for s in stmts if id(s) not in kept]
 
 
 def _operand(tile: Tile, lane: str, k: str, inside: list[ir.Stmt]) -> Operand:

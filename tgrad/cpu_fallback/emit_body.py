@@ -21,18 +21,16 @@ become simd reductions; a long sum is cut in strips, which is also more accurate
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
-    conflict,
     dims_of,
     distinct_axes,
     indices_of,
     is_scatter,
     reads_of,
-    store_dims,
     unique_names,
     walk,
     writes_of,
@@ -44,6 +42,7 @@ from tgrad.cpu_fallback.emit_index import (
     mask_text,
     run_along,
 )
+from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
 from tgrad.graph.op import REDUCE_COMBINE, Op
@@ -63,16 +62,6 @@ class Array:
 
     base: str
     strides: tuple[tuple[str, int], ...]
-
-
-@dataclass
-class Group:
-    """Statements that share a loop nest (or stand alone: scalars, loops, dots)."""
-
-    dims: tuple[str, ...]
-    stmts: list[ir.Stmt] = field(default_factory=list)
-    inner: str | None = None
-    alone: bool = False
 
 
 class Body:
@@ -258,7 +247,7 @@ class Body:
 
     def scope(self, stmts: tuple[ir.Stmt, ...] | list[ir.Stmt]) -> None:
         """All statements of one scope."""
-        for group in self.groups(list(stmts)):
+        for group in schedule(self.kernel, stmts):
             stmt = group.stmts[0]
             if isinstance(stmt, ir.Loop):
                 self.declare_stashes(stmt)
@@ -272,42 +261,6 @@ class Body:
                     self.statement(s, escapes=True)
             else:
                 self.nest(group)
-
-    def groups(self, stmts: list[ir.Stmt]) -> list[Group]:
-        """Statements gathered by the loop nest they share, in an order that keeps dependences."""
-        result: list[Group] = []
-        for stmt in stmts:
-            alone = isinstance(stmt, (ir.Loop, ir.DotTile, ir.ReduceTile))
-            dims = (
-                store_dims(self.kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
-            )
-            wanted = self.contiguous_axis(stmt, dims)
-            target = None
-            for group in reversed(result):
-                if alone:
-                    break
-                fits = group.inner is None or wanted is None or group.inner == wanted
-                if not group.alone and group.dims == dims and fits:
-                    target = group
-                    break
-                if any(conflict(s, stmt) for s in group.stmts):
-                    break
-            if target is None:
-                target = Group(dims, alone=alone)
-                result.append(target)
-            target.stmts.append(stmt)
-            target.inner = target.inner or wanted
-        return result
-
-    def contiguous_axis(self, stmt: ir.Stmt, dims: tuple[str, ...]) -> str | None:
-        """The tile axis along which a load or store is contiguous, if it has several."""
-        if len(dims) < 2 or not isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
-            return None
-        for d in reversed(dims):
-            run = run_along(stmt.index, d)
-            if run is not None and abs(run.step) == 1:
-                return d
-        return None
 
     def nest(self, group: Group) -> None:
         """The loops of a group of tile statements."""

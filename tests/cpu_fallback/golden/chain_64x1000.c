@@ -20,19 +20,15 @@ void chain(char *const *slots) {
   for (int i = 0; i < 64; i++)
     for (int j_lo = 0; j_lo < 1000; j_lo += 1000) {
       const int j_hi = j_lo + 1000;
-      float t3[1000];
+      const float t4 = c[i];
+      const float t5 = tg_exp(t4);
 #pragma omp simd
       for (int j = j_lo; j < j_hi; j++) {
         const float t0 = x[i * 1000 + j];
         const float t1 = b[j];
         const float t2 = t0 + t1;
-        t3[(j - j_lo)] = tg_tanh(t2);
-      }
-      const float t4 = c[i];
-      const float t5 = tg_exp(t4);
-#pragma omp simd
-      for (int j = j_lo; j < j_hi; j++) {
-        const float t6 = (t3[(j - j_lo)] * t5);
+        const float t3 = tg_tanh(t2);
+        const float t6 = t3 * t5;
         out[i * 1000 + j] = t6;
       }
     }

@@ -27,11 +27,6 @@ void linear_tanh(char *const *slots) {
       for (int m_lo = 0; m_lo < 200; m_lo += 104) {
         const int m_hi = tg_min(m_lo + 104, 200);
         const int n_hi = n_lo + 96;
-        float t0[96];
-#pragma omp simd
-        for (int n = n_lo; n < n_hi; n++) {
-          t0[(n - n_lo)] = bias[n];
-        }
         if (packed != (ptrdiff_t)n_lo / 96) {
           packed = (ptrdiff_t)n_lo / 96;
           for (int k_lo = 0; k_lo < 500; k_lo += 250) {
@@ -62,6 +57,11 @@ void linear_tanh(char *const *slots) {
             for (ptrdiff_t i = 0; i < m_hi - m_lo; i += 8) {
               tg_dot_float_8x3x16_272_1(k_hi - k_lo, rp + i * 272, vp + k_lo / 250 * 24000 + j * 250, acc + i * 96 + j, 96, k_lo == 0);
             }
+        }
+        float t0[96];
+#pragma omp simd
+        for (int n = n_lo; n < n_hi; n++) {
+          t0[(n - n_lo)] = bias[n];
         }
         for (int m = m_lo; m < m_hi; m++) {
 #pragma omp simd

@@ -16,12 +16,12 @@ void softmax(char *const *slots) {
 #pragma omp parallel for schedule(static)
   for (int i = 0; i < 17; i++) {
     float t0 = (-__builtin_inff());
-    float t2 = 0.0f;
 #pragma omp simd reduction(tg_max_f32:t0)
     for (int j = 0; j < 100; j++) {
       const float t1 = x[i * 100 + j];
       t0 = tg_max_f32(t0, t1);
     }
+    float t2 = 0.0f;
     float t6[100];
 #pragma omp simd reduction(+:t2)
     for (int j = 0; j < 100; j++) {
