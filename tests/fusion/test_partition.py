@@ -7,8 +7,10 @@ import pytest
 
 import tgrad.nn.functional as F
 from tests.fusion.checking import cut
+from tgrad import nn, optim
 from tgrad.fusion.legality import GPU_LIMITS, Limits
 from tgrad.fusion.region import indices_of
+from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, tensor
 
 
@@ -127,7 +129,9 @@ def test_movement_alone_becomes_affine(rng: np.random.Generator) -> None:
     x = draw(rng, 2, 3, 4)._pad_zero((0, 1, 1), (0, 1, 1)).permute(2, 0, 1).reshape(6, 10)
     (kernel,) = cut([x * 2])
     indices = [e for v in (*kernel.region.values, *kernel.region.stores) for e in indices_of(v)]
-    assert indices and all(e.stride(a.name) is not None for e in indices for a in kernel.region.axes)
+    assert indices and all(
+        e.stride(a.name) is not None for e in indices for a in kernel.region.axes
+    )
 
 
 def test_mask_of_an_outer_pad_is_not_captured_by_a_reduction(rng: np.random.Generator) -> None:
@@ -141,3 +145,19 @@ def test_max_pool_backward(rng: np.random.Generator) -> None:
     F.max_pool2d(F.relu(x), 2).square().sum().backward()
     assert x.grad is not None
     cut([x.grad])
+
+
+def test_linear_forward_backward_and_adamw_is_at_most_nine_kernels(
+    rng: np.random.Generator,
+) -> None:
+    model = nn.Linear(12, 6)
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    x = tensor(rng.standard_normal((8, 12)).astype(np.float32))
+    for _ in range(2):
+        with record_plans() as plans:
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        if plans:
+            step = plans[-1]
+    assert step.launches <= 9
