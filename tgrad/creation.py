@@ -152,8 +152,9 @@ def empty_like(input: Tensor, **options: Any) -> Tensor:
     return full_like(input, 0, **options)
 
 
-def _iota(count: int, device: Device, dtype: DType = dt.int64) -> Tensor:
-    return Tensor._of(make(Op.IOTA, shape=(count,), axis=0, dtype=dtype), device)
+def places(shape: tuple[int, ...], axis: int, *, device: Device, dtype: DType = dt.int64) -> Tensor:
+    """The place of each element along an axis: what masks are made of."""
+    return Tensor._of(make(Op.IOTA, shape=shape, axis=axis, dtype=dtype), device)
 
 
 @labelled("arange")
@@ -192,7 +193,7 @@ def arange(
     found = as_dtype((dt.int64 if whole else dt.float32) if dtype is None else dtype)
     count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
     wide = dt.int64 if whole else found.accumulator if found.is_float else dt.float64
-    values = _iota(int(count), default_device(device)).to(wide) * step + start
+    values = places((int(count),), 0, device=default_device(device)).to(wide) * step + start
     return _leaf(values.to(found), requires_grad)
 
 
@@ -225,7 +226,7 @@ def linspace(
     target = default_device(device)
     if checked_sizes((steps,))[0] <= 1:
         return _leaf(full((steps,), start, dtype=found, device=target), requires_grad)
-    place = _iota(steps, target)
+    place = places((steps,), 0, device=target)
     step = (end - start) / (steps - 1)
     rising = place.to(wide) * step + float(start)
     falling = float(end) - (steps - 1 - place).to(wide) * step
@@ -250,9 +251,7 @@ def eye(
     """
     refuse("eye", **others)
     shape, target = checked_sizes((n, n if m is None else m)), default_device(device)
-    rows, columns = (
-        Tensor._of(make(Op.IOTA, shape=shape, axis=axis, dtype=dt.int64), target) for axis in (0, 1)
-    )
+    rows, columns = (places(shape, axis, device=target) for axis in (0, 1))
     return _leaf((rows == columns).to(as_dtype(dtype or dt.float32)), requires_grad)
 
 

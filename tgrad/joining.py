@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tgrad import dtype as dt
+from tgrad.creation import places
 from tgrad.errors import ShapeError
-from tgrad.graph.node import make
-from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axis
 from tgrad.tensor import Tensor, labelled
 
@@ -53,7 +52,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             )
     total = sum(t.shape[axis] for t in parts)
     shape = (*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :])
-    place = Tensor._of(make(Op.IOTA, shape=shape, axis=axis, dtype=dt.int64), parts[0].device)
+    place = places(shape, axis, device=parts[0].device)
     joined, start = None, 0
     for t in parts:
         low = [start if a == axis else 0 for a in range(t.ndim)]

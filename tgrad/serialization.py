@@ -1,7 +1,8 @@
 """Tensors in files, in the safetensors format.
 
-In: a dictionary of tensors, nested or not. Out: a file that any safetensors reader reads. Invariant:
-what is loaded has the dtypes, shapes and bits of what was saved; a killed save leaves no half file.
+In: a dictionary of tensors, nested or not. Out: a file that any safetensors reader reads.
+Invariant: what is loaded has the dtypes, shapes and bits of what was saved; a killed save leaves no
+half file.
 """
 
 from __future__ import annotations

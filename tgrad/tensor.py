@@ -601,7 +601,11 @@ def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:
 
 
 def mark_pending(t: Tensor) -> None:
-    """The tensor's value will be wanted: compute it with whatever is computed next."""
+    """The tensor's value will be wanted: compute it with whatever is computed next.
+
+    What waits is computed in the order of the last marks, so that equal steps have equal keys.
+    """
+    _pending.pop(id(t), None)
     if t._storage is None:
         _pending[id(t)] = ref(t, partial(_forget, id(t)))
 

@@ -25,12 +25,12 @@ from tgrad.kernel.printer import print_kernel
 from tgrad.kernel.verify import verify_kernel
 
 F32 = dt.float32
-I, J = Axis("i0", 64), Axis("i1", 100)
+ROWS, COLUMNS = Axis("i0", 64), Axis("i1", 100)
 IJ = var("i0", 64) * 100 + var("i1", 100)
 
 SOFTMAX = Region(
     "softmax_64x100_f32",
-    (I, J),
+    (ROWS, COLUMNS),
     (Slot("in0", F32, 6400, "in"), Slot("out0", F32, 6400, "out")),
     (
         Load(0, IJ, (), F32),
@@ -42,7 +42,7 @@ SOFTMAX = Region(
     ),
     (Store(1, IJ, 5),),
     UNKNOWN,
-    Space("reduce", (I,), row=(J,)),
+    Space("reduce", (ROWS,), row=(COLUMNS,)),
 )
 
 THREE_PASSES = """\
@@ -85,14 +85,14 @@ kernel softmax_64x100_f32
 
 
 def test_softmax_as_three_passes_with_a_stash() -> None:
-    axes = (TileAxis("i0", (I,), 1, Role.GRID), TileAxis("i1", (J,), 1, Role.LOOP))
+    axes = (TileAxis("i0", (ROWS,), 1, Role.GRID), TileAxis("i1", (COLUMNS,), 1, Role.LOOP))
     kernel = lower(SOFTMAX, Config(axes, stash_limit=1000))
     verify_kernel(kernel)
     assert print_kernel(kernel) == THREE_PASSES
 
 
 def test_softmax_with_the_row_in_one_tile() -> None:
-    axes = (TileAxis("i0", (I,), 4, Role.GRID), TileAxis("i1", (J,), 128, Role.FULL))
+    axes = (TileAxis("i0", (ROWS,), 4, Role.GRID), TileAxis("i1", (COLUMNS,), 128, Role.FULL))
     kernel = lower(SOFTMAX, Config(axes))
     verify_kernel(kernel)
     assert print_kernel(kernel) == ONE_TILE
@@ -107,7 +107,7 @@ def test_a_looped_dot_carries_its_accumulator() -> None:
             Slot("in0", F32, 96 * 70, "in"),
             Slot("in1", F32, 5600, "in"),
             Slot("out0", F32, 96 * 80, "out"),
-        ),  # fmt: skip
+        ),
         (
             Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
             Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),
@@ -131,6 +131,6 @@ def test_a_looped_dot_carries_its_accumulator() -> None:
 
 
 def test_a_config_that_forgets_an_axis_is_refused() -> None:
-    axes = (TileAxis("i0", (I,), 1, Role.GRID),)
+    axes = (TileAxis("i0", (ROWS,), 1, Role.GRID),)
     with pytest.raises(VerifyError, match="an axis without a tile axis"):
         lower(SOFTMAX, Config(axes))

@@ -193,7 +193,7 @@ def _order_nested(
             kinds = kinds | {frozenset(v.axes)}
         depends.append(kinds)
     row_first = outer_first = False
-    for number, v in enumerate(region.values):
+    for v in region.values:
         if isinstance(v, rg.Reduce):
             inner = set().union(*(depends[o] for o in rg.operands_of(v)))
             row_first |= frozenset(v.axes) == b and a in inner

@@ -1,7 +1,7 @@
 """Movement methods of Tensor: other shapes of the same elements.
 
-In: a tensor and a shape. Out: lazy tensors. Invariant: nothing is copied; fusion turns movement into
-index arithmetic.
+In: a tensor and a shape. Out: lazy tensors. Invariant: nothing is copied; fusion turns movement
+into index arithmetic.
 """
 
 from __future__ import annotations

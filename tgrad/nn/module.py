@@ -99,7 +99,8 @@ class Module:
 
     def _forget(self, name: str) -> bool:
         tables = (self._parameters, self._buffers, self._modules, self.__dict__)
-        return any([table.pop(name, self) is not self for table in tables])
+        found = [table.pop(name, self) is not self for table in tables]
+        return any(found)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Make a parameter an attribute; None keeps the place free."""

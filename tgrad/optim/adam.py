@@ -1,7 +1,7 @@
 """Adam and AdamW.
 
-In: parameters with gradients. Out: new parameters and moments. Invariant: PyTorch's update; the bias
-corrections are made once a step, from the counter, and shared by all parameters of that count.
+In: parameters with gradients. Out: new parameters and moments. Invariant: PyTorch's update; the
+bias corrections are made once a step, from the counter, and shared by all parameters of that count.
 Source: Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi et al. 2018;
 https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 """

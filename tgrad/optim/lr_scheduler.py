@@ -55,11 +55,7 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """All but the optimizer and functions."""
-        return {
-            k: v
-            for k, v in self.__dict__.items()
-            if k not in ("optimizer", "lr_lambdas")
-        }
+        return {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "lr_lambdas")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a `state_dict`."""
@@ -231,7 +227,8 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise OutOfRangeError(
-                    "OneCycleLR without a length.", "Give total_steps, or epochs and steps_per_epoch."
+                    "OneCycleLR without a length.",
+                    "Give total_steps, or epochs and steps_per_epoch.",
                 )
             total_steps = epochs * steps_per_epoch
         if total_steps <= 0 or not 0 <= pct_start <= 1:

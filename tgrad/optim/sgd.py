@@ -1,7 +1,7 @@
 """Stochastic gradient descent.
 
-In: parameters with gradients. Out: new parameters and momentum buffers. Invariant: PyTorch's update.
-Source: Sutskever et al. 2013; https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+In: parameters with gradients. Out: new parameters and momentum buffers. Invariant: PyTorch's
+update. Source: Sutskever et al. 2013; https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
 """
 
 from __future__ import annotations

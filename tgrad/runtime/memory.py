@@ -1,7 +1,8 @@
 """The memory planner: an offset in one arena for every temporary of a plan.
 
-In: sizes and lifetimes. Out: offsets and the arena's size. Invariant: buffers that are alive at the
-same step do not overlap; offsets are multiples of 256 bytes; the size is known before anything runs.
+In: sizes and lifetimes. Out: offsets and the arena's size. Invariant: buffers that are alive at
+the same step do not overlap; offsets are multiples of 256 bytes; the size is known before anything
+runs.
 """
 
 from __future__ import annotations

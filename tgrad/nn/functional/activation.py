@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from tgrad import dtype as dt
-from tgrad.creation import arange
+from tgrad.creation import places
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -215,8 +215,8 @@ def class_mask(target: Tensor, classes: int, axis: int = -1) -> Tensor:
     """Where a new axis of `classes` is at the class that `target` names; bool."""
     column = target.unsqueeze(axis)
     axis %= column.ndim
-    shape = tuple(classes if a == axis else 1 for a in range(column.ndim))
-    return arange(classes, device=target.device).reshape(shape) == column
+    shape = (*column.shape[:axis], classes, *column.shape[axis + 1 :])
+    return places(shape, axis, device=target.device) == column
 
 
 def check_classes(target: Tensor, classes: int, ignore_index: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """Linear layers, embeddings, dropout, padding, attention.
 
-In: tensors and weights. Out: lazy tensors. Invariant: products accumulate in float32 for float16 and
-bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
+In: tensors and weights. Out: lazy tensors. Invariant: products accumulate in float32 for float16
+and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tgrad import dtype as dt
 from tgrad.arguments import refuse
-from tgrad.creation import arange
+from tgrad.creation import places
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.indexing import check_known_index
@@ -131,7 +131,7 @@ def pad(
     if mode != "constant":
         raise UnsupportedError(f"pad: mode={mode!r}.", 'Use "constant".')
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError(f"pad by {tuple(pad)} of shape {input.shape}.", "Give two numbers an axis.")
+        raise ShapeError(f"pad by {tuple(pad)} of shape {input.shape}.", "Two numbers an axis.")
     low, high = [0] * input.ndim, [0] * input.ndim
     for i in range(len(pad) // 2):
         axis = input.ndim - 1 - i
@@ -193,8 +193,9 @@ def scaled_dot_product_attention(
     wide = _scores(query, key) * factor
     seen = attn_mask
     if is_causal:
-        rows = arange(query.shape[-2], device=query.device).unsqueeze(1)
-        seen = arange(key.shape[-2], device=query.device) <= rows
+        shape = (query.shape[-2], key.shape[-2])
+        rows, columns = (places(shape, axis, device=query.device) for axis in (0, 1))
+        seen = columns <= rows
     if seen is None:
         weights = wide.softmax(-1)
     else:

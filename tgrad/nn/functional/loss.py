@@ -1,8 +1,8 @@
 """Losses.
 
 In: what a model says and what is right. Out: a lazy tensor, a scalar unless reduction="none".
-Invariant: computed in float32 for float16 and bfloat16; the gradient of cross entropy is that of the
-logits, (softmax - target) * g, with no gather and no scatter. Source:
+Invariant: computed in float32 for float16 and bfloat16; the gradient of cross entropy is that of
+the logits, (softmax - target) * g, with no gather and no scatter. Source:
 https://docs.pytorch.org/docs/stable/nn.functional.html#loss-functions
 """
 

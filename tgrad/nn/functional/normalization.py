@@ -1,7 +1,7 @@
 """Normalisations: batch, layer, group, instance, root mean square.
 
-In: a tensor, statistics and scales. Out: a lazy tensor of its shape and dtype. Invariant: computed in
-float32 for float16 and bfloat16; each has one closed-form VJP over the mean and the reciprocal
+In: a tensor, statistics and scales. Out: a lazy tensor of its shape and dtype. Invariant: computed
+in float32 for float16 and bfloat16; each has one closed-form VJP over the mean and the reciprocal
 deviation of the forward pass, with one reduction a sum. Source: Ioffe and Szegedy 2015; Ba et al.
 2016; Zhang and Sennrich 2019; https://docs.pytorch.org/docs/stable/nn.functional.html
 """

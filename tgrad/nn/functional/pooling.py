@@ -12,7 +12,7 @@ import math
 
 from tgrad import dtype as dt
 from tgrad.arguments import refuse
-from tgrad.creation import arange
+from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes, spread, windows
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -88,7 +88,7 @@ def _window_arguments(
     for n, k, p, d in zip(sizes, kernel, pads, gaps):
         if n + 2 * p < d * (k - 1) + 1:
             raise ShapeError(
-                f"{name}: a window of {k} elements does not fit an axis of size {n}, padded by {p}.",
+                f"{name}: a window of {k} does not fit an axis of size {n}, padded by {p}.",
                 "Take a smaller kernel.",
             )
     return kernel, steps, pads, gaps
@@ -132,15 +132,12 @@ def _pad_lowest(x: Tensor, first: int, pads: Sizes) -> Tensor:
     return x._pad_zero(low, low).where(inside, x.dtype.min)
 
 
-def _place(kernel: Sizes, axes: Sizes, rank: int, x: Tensor) -> Tensor:
-    """The row-major position in the window, along the axes of its elements; int32."""
+def _place(view: Tensor, axes: Sizes) -> Tensor:
+    """The row-major position in the window, for each element of a view of windows; int32."""
     total: Tensor | None = None
-    weight = math.prod(kernel)
-    for k, axis in zip(kernel, axes):
-        weight //= k
-        shape = [k if a == axis else 1 for a in range(rank)]
-        part = arange(k, dtype=dt.int32, device=x.device).reshape(shape) * weight
-        total = part if total is None else total + part
+    for axis in axes:
+        part = places(view.shape, axis, device=view.device, dtype=dt.int32)
+        total = part if total is None else total * view.shape[axis] + part
     assert total is not None
     return total
 
@@ -157,7 +154,7 @@ def _blocks_backward(g: Tensor, y: Tensor, x: Tensor, kernel: Sizes) -> tuple[Te
     lead = x.ndim - len(kernel)
     blocks, axes = _blocks(x, lead, kernel)
     kept = [1 if a in axes else n for a, n in enumerate(blocks.shape)]
-    place = _place(kernel, axes, blocks.ndim, x)
+    place = _place(blocks, axes)
     count = math.prod(kernel)
     first = place.where(_wins(blocks, y.reshape(kept)), count).amin(axes, keepdim=True)
     chosen = g.reshape(kept).where(place == first, 0.0)
@@ -175,11 +172,12 @@ def _windows_backward(
     rank, lead = len(kernel), x.ndim - len(kernel)
     view = windows(_pad_lowest(x, lead, pads), lead, kernel, stride, dilation)
     axes = tuple(range(x.ndim, view.ndim))
-    place = _place(kernel, axes, view.ndim, x)
+    place = _place(view, axes)
     top = y.reshape(*y.shape, *(1,) * rank)
     first = place.where(_wins(view, top), math.prod(kernel)).amin(axes) + 1  # 0 is "no window"
     around = [_around(t, x.shape, lead, kernel, stride, pads, dilation) for t in (first, g)]
-    chosen = around[1].where(around[0] == math.prod(kernel) - place, 0.0)
+    wanted = math.prod(kernel) - _place(around[0], axes)
+    chosen = around[1].where(around[0] == wanted, 0.0)
     return (chosen.sum(axes),)
 
 

@@ -1,6 +1,7 @@
 """Activations as modules.
 
-In: their constants. Out: modules without parameters. Invariant: each calls the function of its name.
+In: their constants. Out: modules without parameters. Invariant: each calls the function of
+its name.
 """
 
 from __future__ import annotations

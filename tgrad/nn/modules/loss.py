@@ -1,6 +1,7 @@
 """Losses as modules.
 
-In: their constants. Out: modules of (input, target). Invariant: each calls the function of its name.
+In: their constants. Out: modules of (input, target). Invariant: each calls the function of
+its name.
 """
 
 from __future__ import annotations
