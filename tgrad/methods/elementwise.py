@@ -1,8 +1,9 @@
 """Elementwise methods of Tensor, with PyTorch's promotion and broadcasting.
 
 In: tensors and Python numbers. Out: lazy tensors. Invariant: operands reach the graph with one
-dtype and one shape; Python numbers only raise the category of the dtype, 0-d tensors only if theirs is
-higher. Source: https://docs.pytorch.org/docs/stable/tensor_attributes.html
+dtype and one shape; Python numbers only raise the category of the dtype, 0-d tensors only if theirs
+is higher.
+Source: https://docs.pytorch.org/docs/stable/tensor_attributes.html
 """
 
 from __future__ import annotations
