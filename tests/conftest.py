@@ -1,0 +1,24 @@
+"""Options of all tests: `--device`, and the fixture `device` that follows it."""
+
+from __future__ import annotations
+
+import pytest
+
+DEFAULT_DEVICES = ("numpy", "cpu")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        action="append",
+        metavar="NAME",
+        help="device of the tests that take one; may be given several times "
+        f"(default: {' and '.join(DEFAULT_DEVICES)})",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test with the argument `device` runs on every device asked for."""
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "device" in metafunc.fixturenames and "device" not in given:
+        metafunc.parametrize("device", metafunc.config.getoption("device") or DEFAULT_DEVICES)
