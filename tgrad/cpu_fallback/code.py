@@ -17,7 +17,7 @@ from tgrad.kernel import ir
 _KEYWORDS = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
-volatile while slots acc rows to vp rp packed main first last
+volatile while slots acc rows to vp rp packed main p v w
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 

@@ -26,7 +26,7 @@ PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 ROW_STRIDES = (48, 144, 272, 400, 528)
 """Elements between packed rows: an odd number of cache lines, few variants to compile."""
 
-PACK_CYCLES = {"lanes": 0.3, "rows": 0.2, "transpose": 0.7, "gather": 2.5}
+PACK_CYCLES = {"lanes": 0.2, "rows": 0.2, "transpose": 0.7, "gather": 2.5, "runs": 0.8}
 """Cycles to pack one element, by how memory is read (gcc 12, Zen 5, AVX-512)."""
 
 
@@ -192,10 +192,13 @@ def plan_dot(program: DotProgram, machine: Machine) -> DotPlan:
 
 
 def _pack_cycles(operand: Operand, mode: str, transposes: bool) -> float:
+    """Cycles to pack an element; the vector operand `transposes` what is contiguous along k."""
     if mode == "rows" and operand.is_contiguous_along_k():
         return PACK_CYCLES["transpose" if transposes else "rows"]
     if mode == "lanes" and operand.is_contiguous_along_lane():
-        return PACK_CYCLES["lanes"]
+        assert operand.lane_run is not None
+        short = 0 < operand.lane_run.period <= 64
+        return PACK_CYCLES["runs" if short and not transposes else "lanes"]
     return PACK_CYCLES["gather"]
 
 

@@ -28,6 +28,7 @@ from tgrad.cpu_fallback.dot_plan import (
 )
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_pack import Packer, RunTable
+from tgrad.cpu_fallback.emit_vectors import LANES, VectorTable
 from tgrad.cpu_fallback.target import Machine
 from tgrad.kernel import ir
 
@@ -149,11 +150,14 @@ def _tile(
         _open_axis(body, a, a in order)
     body.scope(program.before)
     dtype = carry_dtype(program)
-    v_pack = Packer(body, plan.vector, k, dtype, "v")
-    r_pack = Packer(body, plan.row, k, dtype, "r")
-    tables: dict[str, RunTable | None] = {"v": None, "r": None}
+    has_masks = plan.lanes == LANES
+    v_pack = Packer(body, plan.vector, k, dtype, "v", has_masks)
+    r_pack = Packer(body, plan.row, k, dtype, "r", has_masks)
+    tables: dict[str, RunTable | VectorTable | None] = {"v": None, "r": None}
     if plan.v_mode == "lanes":
-        tables["v"] = v_pack.table(plan.v, plan.nr, layout.kc * plan.nr)
+        stride = layout.kc * plan.nr
+        spot = f"w / {plan.nv} * {stride} + w % {plan.nv} * {LANES}"
+        tables["v"] = v_pack.vectors(plan.v, spot) or v_pack.table(plan.v, plan.nr, stride)
     if plan.r_mode == "lanes":
         tables["r"] = r_pack.table(plan.r, 0, 0)
 
@@ -161,13 +165,14 @@ def _tile(
         if side == "v" and plan.v_mode == "lanes":
             v_pack.lanes(buffer, plan.nr, layout.kc * plan.nr, plan.nr, tables["v"])
         elif side == "v":
-            table = v_pack.table(k, 0, 0)
+            table = v_pack.vectors(k, f"w * {LANES}") or v_pack.table(k, 0, 0)
             v_pack.transposed(buffer, plan, layout.kc * plan.nr, layout.ld, table)
         elif plan.r_mode == "lanes":
             r_pack.lanes(buffer, 0, 0, layout.br_padded, tables["r"])
         else:
             name = body.axis_name[plan.r]
-            r_pack.rows(buffer, layout.ld, f"{name}_lo", r_pack.table(k, 0, 0))
+            rows = r_pack.vectors(k, f"w * {LANES}") or r_pack.table(k, 0, 0)
+            r_pack.rows(buffer, layout.ld, f"{name}_lo", rows)
 
     chunk = {"v": layout.v_chunk, "r": layout.r_chunk}
     pointer = {"v": "vp", "r": "rp"}

@@ -18,15 +18,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, dims_of, indices_of
 from tgrad.cpu_fallback.dot_plan import DotPlan, Operand
 from tgrad.cpu_fallback.emit_body import SHORT_RUN, Body
-from tgrad.cpu_fallback.emit_index import common_run, index_text, run_along, split_index
+from tgrad.cpu_fallback.emit_index import common_run, index_text, split_index
+from tgrad.cpu_fallback.emit_vectors import (
+    VectorTable,
+    declare_table,
+    emit_registers,
+    find_load,
+)
 from tgrad.dtype import DType
 from tgrad.graph.index import Index
 from tgrad.kernel import ir
+
+
+LONG_RUN = 64
+"""Runs beyond this many elements are copied by a plain vector loop."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,14 @@ class RunTable:
 class Packer:
     """Emits the packing of one operand."""
 
-    def __init__(self, body: Body, operand: Operand, k: str, ctype_dtype: DType, letter: str):
+    def __init__(
+        self, body: Body, operand: Operand, k: str, dtype: DType, letter: str, has_masks: bool
+    ):
         self.body, self.operand, self.k = body, operand, k
         self.code: Code = body.code
-        self.dtype = ctype_dtype
-        self.ctype = ops.register_type(ctype_dtype)
-        self.letter = letter
+        self.dtype = dtype
+        self.ctype = ops.register_type(dtype)
+        self.letter, self.has_masks = letter, has_masks
         self.lane = operand.lane
         self.x = body.axis_name[operand.lane]
         self.kk = body.axis_name[k]
@@ -73,6 +84,17 @@ class Packer:
         if any(split_index(e, axis, other) is None for e in indices):
             return 0
         return period
+
+    def vectors(self, axis: str, place: str) -> VectorTable | None:
+        """Declare the table of registers along an axis, where they can be filled so."""
+        period = self.period(axis)
+        if not period or period > LONG_RUN or not self.has_masks:
+            return None
+        load = find_load(self.operand, self.body, axis, self.dtype)
+        if load is None:
+            return None
+        other = self.k if axis == self.lane else self.lane
+        return declare_table(self.body, load, axis, other, period, self.letter, place)
 
     def table(self, axis: str, panel: int, panel_stride: int) -> RunTable | None:
         """Declare and fill the table of runs along an axis; None where one run is enough.
@@ -153,45 +175,10 @@ class Packer:
             code.line(f"{place} = {ops.cast(value, self.operand.tile.dtype, self.dtype)};")
 
     def _copy_run(self, axis: str) -> None:
-        """One run along an axis: a masked copy where the operand is nothing but a load."""
-        body, code, x = self.body, self.code, self.body.axis_name[axis]
-        needed = [s for s in self.operand.stmts if axis in dims_of(s)]
-        only = needed[0] if len(needed) == 1 else None
-        if not isinstance(only, ir.LoadTile) or not self._is_plain(only, axis):
-            head = f"for ({body.ctype} {x} = {x}_run; {x} < {x}_end; {x}++)"
-            self._copy(axis, head, f"to[{x} - {x}_run]")
-            return
-        code.line(f"ptrdiff_t first = 0, last = {x}_end - {x}_run;")
-        for b in only.mask:
-            base, run = body.bases.get((b.index, axis)), run_along(b.index, axis)
-            text = base or index_text(b.index, body.rename)
-            if run is not None and run.step == 1:
-                code.line(f"first = tg_max(first, {b.lo} - ({text}));")
-                code.line(f"last = tg_min(last, {b.hi} - ({text}));")
-            else:
-                code.line(f"last = ({text} >= {b.lo}) & ({text} < {b.hi}) ? last : 0;")
-        place = body.bases[(only.index, axis)]
-        code.line(
-            f"tg_copy(to, {body.slot_name[only.slot]} + {place}, {x}_end - {x}_run, first, last);"
-        )
-
-    def _is_plain(self, load: ir.LoadTile, axis: str) -> bool:
-        """Whether the load is masked, contiguous float32 that goes straight to the buffer.
-
-        Without a mask the vector loop is as quick or quicker (runs of 24: 49 ms against 57 for
-        dW of a 5x5 convolution; 2 cores of Zen 5, gcc 12).
-        """
-        steps = [run_along(b.index, axis) for b in load.mask]
-        return (
-            load.out.id == self.operand.tile.id
-            and load.out.dtype is self.dtype is dt.float32
-            and self.body.kernel.slots[load.slot].dtype is dt.float32
-            and run_along(load.index, axis) is not None
-            and (load.index, axis) in self.body.bases
-            and run_along(load.index, axis).step == 1  # type: ignore[union-attr]
-            and bool(steps)
-            and all(r is not None and r.step in (0, 1) for r in steps)
-        )
+        """One run along an axis."""
+        body, x = self.body, self.body.axis_name[axis]
+        head = f"for ({body.ctype} {x} = {x}_run; {x} < {x}_end; {x}++)"
+        self._copy(axis, head, f"to[{x} - {x}_run]")
 
     def _invariants(self, inner: str) -> None:
         for s in self.operand.stmts:
@@ -199,13 +186,21 @@ class Packer:
                 self.body.statement(s, escapes=False)
 
     def lanes(
-        self, buffer: str, panel: int, panel_stride: int, k_stride: int, table: RunTable | None
+        self,
+        buffer: str,
+        panel: int,
+        panel_stride: int,
+        k_stride: int,
+        table: RunTable | VectorTable | None,
     ) -> None:
         """Pack along lanes: element (l, k) goes to panel l / panel, row k, lane l % panel."""
         body, code, x, kk = self.body, self.code, self.x, self.kk
         saved = dict(body.scalars)
         ctype = self.ctype
-        if table is not None:
+        if isinstance(table, VectorTable):
+            with code.block(self._k_loop()):
+                emit_registers(body, table, f"{buffer} + ({kk} - {kk}_lo) * {k_stride}")
+        elif table is not None:
             with code.block(self._k_loop()):
                 self._invariants(self.lane)
                 with code.block(table.loop):
@@ -256,12 +251,20 @@ class Packer:
         return self.body.lane_loop(self.k)
 
     def rows(
-        self, buffer: str, stride: int, first: str, table: RunTable | None, head: str | None = None
+        self,
+        buffer: str,
+        stride: int,
+        first: str,
+        table: RunTable | VectorTable | None,
+        head: str | None = None,
     ) -> None:
         """Pack along k: element (l, k) goes to row l - first, column k."""
         body, code, x, kk = self.body, self.code, self.x, self.kk
         saved = dict(body.scalars)
         with code.block(head or body.lane_loop(self.lane)):
+            if isinstance(table, VectorTable):
+                emit_registers(body, table, f"{buffer} + ({x} - {first}) * {stride}")
+                return
             self._invariants(self.k)
             to = f"{self.ctype} *restrict to = {buffer} + ({x} - {first}) * {stride}"
             if table is None:
@@ -276,7 +279,12 @@ class Packer:
         body.scalars = saved
 
     def transposed(
-        self, buffer: str, plan: DotPlan, panel_stride: int, stride: int, table: RunTable | None
+        self,
+        buffer: str,
+        plan: DotPlan,
+        panel_stride: int,
+        stride: int,
+        table: RunTable | VectorTable | None,
     ) -> None:
         """Pack along k through a few rows that are then transposed into the panels."""
         body, code, x, kk = self.body, self.code, self.x, self.kk

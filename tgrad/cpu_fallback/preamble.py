@@ -318,23 +318,22 @@ static inline uint32_t tg_philox(int64_t index, int64_t offset, int64_t key, int
 )
 
 _piece(
-    "tg_copy",
+    "tg_part tg_window",
     """
-typedef float tg_copy_vector __attribute__((vector_size(64), aligned(4), may_alias));
-static inline uint64_t tg_low_bits(ptrdiff_t n) {
-  return n <= 0 ? 0 : n >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << n) - 1;
+static inline uint32_t tg_low_bits(ptrdiff_t n) {
+  n = n < 0 ? 0 : n > 16 ? 16 : n;
+  return (1u << n) - 1;
 }
-static inline void tg_copy(float *restrict to, const float *restrict from, ptrdiff_t n,
-                           ptrdiff_t lo, ptrdiff_t hi) { /* to[i] = lo <= i < hi ? from[i] : 0 */
+static inline uint32_t tg_window(ptrdiff_t lo, ptrdiff_t hi) { /* bits lo to hi - 1 of 16 */
+  return tg_low_bits(hi) & ~tg_low_bits(lo);
+}
+static inline tg_float_16 tg_part(tg_float_16 v, const float *from, uint32_t lanes) {
 #if defined(__AVX512F__) && !defined(__clang__)
-  for (; n > 0; n -= 64, lo -= 64, hi -= 64, to += 64, from += 64) {
-    uint64_t all = tg_low_bits(n), some = tg_low_bits(hi) & ~tg_low_bits(lo) & all;
-    for (int i = 0; i < 64 && all; i += 16, all >>= 16, some >>= 16)
-      __builtin_ia32_storeups512_mask(
-          to + i, __builtin_ia32_loadups512_mask(from + i, (tg_copy_vector){0}, some), all);
-  }
+  return __builtin_ia32_loadups512_mask(from, v, (uint16_t)lanes);
 #else
-  for (ptrdiff_t i = 0; i < n; i++) to[i] = ((i >= lo) & (i < hi)) ? from[i] : 0;
+  for (int i = 0; i < 16; i++)
+    if (lanes >> i & 1) v[i] = from[i];
+  return v;
 #endif
 }
 """,

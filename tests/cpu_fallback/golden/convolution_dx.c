@@ -10,7 +10,7 @@
  */
 void conv_input(char *const *slots) {
   const float *restrict dy = (const float *)slots[0];
-  const float *restrict w = (const float *)slots[1];
+  const float *restrict w_ = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
 #pragma omp parallel
   {
@@ -23,33 +23,33 @@ void conv_input(char *const *slots) {
       for (int c_lo = 0; c_lo < 20; c_lo += 10) {
         const int m_hi = m_lo + 576;
         const int c_hi = c_lo + 10;
-        int vm_from[63], vm_at[62], vm_f0[62], vm_f1[62], vm_f2[62], vm_runs = 0;
-        for (int m = m_lo, m_end; m < m_hi; m = m_end) {
-          m_end = tg_min(tg_min(m_hi, (m / 12 + 1) * 12), m_lo + ((m - m_lo) / 48 + 1) * 48);
-          vm_from[vm_runs] = m;
-          vm_at[vm_runs] = (m - m_lo) / 48 * 7344 + (m - m_lo) % 48;
-          vm_f0[vm_runs] = m / 144 * 1700 + (m / 12) % 12 * 10 + m % 12 - 22;
-          vm_f1[vm_runs] = (m / 12) % 12 - 2;
-          vm_f2[vm_runs] = m % 12 - 2;
-          vm_runs++;
+        int vm_at[36][3], vm_b0[36][3], vm_b1[36][3], vm_to[36], vm_w = 0;
+        uint16_t vm_in[36][3];
+        for (int m_t = m_lo; m_t < m_hi; m_t += 16, vm_w++) {
+          const int m_end = tg_min(m_t + 16, m_hi), w = vm_w;
+          vm_to[w] = w / 3 * 7344 + w % 3 * 16;
+          for (int p = 0, m = m_t, m_s; p < 3; p++, m = m_s) {
+            m_s = tg_min(m_end, (m / 12 + 1) * 12);
+            vm_in[w][p] = tg_window(m - m_t, m_s - m_t);
+            vm_at[w][p] = m / 144 * 1700 + (m / 12) % 12 * 10 + m % 12 - 22 - (m - m_t);
+            vm_b0[w][p] = (m / 12) % 12 - 2;
+            vm_b1[w][p] = m % 12 - 2 - (m - m_t);
+          }
         }
-        vm_from[vm_runs] = m_hi;
         if (packed != (ptrdiff_t)m_lo / 576) {
           packed = (ptrdiff_t)m_lo / 576;
           for (int k_lo = 0; k_lo < 153; k_lo += 153) {
             const int k_hi = tg_min(k_lo + 153, 153);
             for (int k = k_lo; k < k_hi; k++) {
-              for (int vm_q = 0; vm_q < vm_runs; vm_q++) {
-                const int m_run = vm_from[vm_q], m_end = vm_from[vm_q + 1];
-                const int at0 = vm_f0[vm_q] + k / 9 * 100 + (k / 3) % 3 * 10 + k % 3;
-                const int at1 = vm_f1[vm_q] + (k / 3) % 3;
-                const int at2 = vm_f2[vm_q] + k % 3;
-                float *restrict to = (vp + k_lo / 153 * 88128) + vm_at[vm_q] + (k - k_lo) * 48;
-                ptrdiff_t first = 0, last = m_end - m_run;
-                last = (at1 >= 0) & (at1 < 10) ? last : 0;
-                first = tg_max(first, 0 - (at2));
-                last = tg_min(last, 10 - (at2));
-                tg_copy(to, dy + at0, m_end - m_run, first, last);
+              const int vm_g = k / 9 * 100 + (k / 3) % 3 * 10 + k % 3;
+              const int vm_g0 = (k / 3) % 3;
+              const int vm_g1 = k % 3;
+              for (int w = 0; w < vm_w; w++) {
+                tg_float_16 v = {0};
+                v = tg_part(v, dy + vm_at[w][0] + vm_g, vm_in[w][0] & -((vm_b0[w][0] + vm_g0 >= 0) & (vm_b0[w][0] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][0] + vm_g1), 10 - (vm_b1[w][0] + vm_g1)));
+                v = tg_part(v, dy + vm_at[w][1] + vm_g, vm_in[w][1] & -((vm_b0[w][1] + vm_g0 >= 0) & (vm_b0[w][1] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][1] + vm_g1), 10 - (vm_b1[w][1] + vm_g1)));
+                v = tg_part(v, dy + vm_at[w][2] + vm_g, vm_in[w][2] & -((vm_b0[w][2] + vm_g0 >= 0) & (vm_b0[w][2] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][2] + vm_g1), 10 - (vm_b1[w][2] + vm_g1)));
+                *(tg_float_16 *)((vp + k_lo / 153 * 88128) + (k - k_lo) * 48 + vm_to[w]) = v;
               }
             }
           }
@@ -68,11 +68,11 @@ void conv_input(char *const *slots) {
           for (int c = c_lo; c < c_hi; c++) {
             for (int rk_q = 0; rk_q < rk_runs; rk_q++) {
               const int k_run = rk_from[rk_q], k_end = rk_from[rk_q + 1];
-              const int at3 = rk_f0[rk_q] + c * 9;
+              const int at0 = rk_f0[rk_q] + c * 9;
               float *restrict to = rp + (c - c_lo) * 272 + rk_at[rk_q];
 #pragma omp simd
               for (int k = k_run; k < k_end; k++) {
-                const float t2 = w[at3 + (k - k_run) * -1];
+                const float t2 = w_[at0 + (k - k_run) * -1];
                 to[k - k_run] = t2;
               }
             }
@@ -85,10 +85,10 @@ void conv_input(char *const *slots) {
         for (int c = c_lo; c < c_hi; c++) {
           for (int m_run = m_lo, m_end; m_run < m_hi; m_run = m_end) {
             m_end = tg_min(m_hi, (m_run / 144 + 1) * 144);
-            const int at4 = m_run / 144 * 2880 + c * 144 + m_run % 144;
+            const int at1 = m_run / 144 * 2880 + c * 144 + m_run % 144;
 #pragma omp simd
             for (int m = m_run; m < m_end; m++) {
-              out[at4 + (m - m_run)] = acc[(m - m_lo) + (c - c_lo) * 576];
+              out[at1 + (m - m_run)] = acc[(m - m_lo) + (c - c_lo) * 576];
             }
           }
         }
