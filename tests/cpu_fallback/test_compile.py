@@ -186,6 +186,34 @@ def test_sources_are_kept_under_the_kernel_s_name(settings: Settings) -> None:
     assert "train.py:7" in artifact.source
 
 
+def test_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
+    """Sums, products and scatters with one thread and with two; OMP_NUM_THREADS is honoured."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.cpu_fallback.cases import call, dot_region, matmul, random_slots, settings_in\n"
+        "from tests.cpu_fallback.test_patterns import reduction\n"
+        "from tgrad import cpu_fallback, dtype\n"
+        "from tgrad.graph.op import Op\n"
+        "regions = [reduction(Op.REDUCE_SUM, dtype.float32, w, 300, 1000)\n"
+        "           for w in ('row', 'column', 'full')] + [dot_region(matmul(200, 150, 900))]\n"
+        f"artifacts = cpu_fallback.generate(regions, settings_in(Path({str(tmp_path)!r})))\n"
+        "for r, a in zip(regions, artifacts):\n"
+        "    sys.stdout.write(call(a.entry, random_slots(r))[-1].tobytes().hex())\n"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1] != ""
+
+
 def test_torch_in_one_process(tmp_path: Path) -> None:
     """PyTorch brings an OpenMP runtime of its own."""
     torch = pytest.importorskip("torch")

@@ -7,7 +7,7 @@ import pytest
 from tests.cpu_fallback.cases import F32, Draft, check, convolution, dot_region, matmul
 from tgrad import dtype as dt
 from tgrad.fusion.region import Const
-from tgrad.graph.index import Bound
+from tgrad.graph.index import Bound, loaded
 from tgrad.graph.op import Op
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.settings import Settings
@@ -53,6 +53,20 @@ def test_prologue(settings: Settings) -> None:
     b = d.op(Op.CAST, d.input("b", "k n", dt.int8), dtype=F32)
     b = d.op(Op.MUL, b, d.input("q", "n"))
     d.dot(a, b, "k")
+    check(dot_region(d), settings, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("side", ["m", "n"])
+def test_gathered_operand(settings: Settings, side: str) -> None:
+    """Rows of an embedding, looked up while packing."""
+    d = Draft(m=40, n=24, k=33)
+    index = d.input("index", side, dt.int64)
+    table = d.slot("table", F32, 5 * 33)
+    rows = d.load(table, loaded(index, 0, 4) * 33 + d.var("k"))
+    if side == "m":
+        d.dot(rows, d.input("b", "k n"), "k")
+    else:
+        d.dot(d.input("a", "m k"), rows, "k")
     check(dot_region(d), settings, tolerance=1e-4)
 
 

@@ -183,7 +183,6 @@ class _Cache:
         )
 
 
-_intact: dict[str, bool] = {}
 _loaded: dict[str, ctypes.CDLL] = {}
 
 
@@ -198,11 +197,13 @@ def _is_intact(path: str, size: int, digest: str) -> bool:
     return len(data) == size and hashlib.sha256(data).hexdigest() == digest
 
 
-def _load(path: Path, symbol: str) -> Any:
+def _load(path: Path, symbol: str, num_threads: int) -> Any:
     library = _loaded.get(str(path))
     if library is None:
         library = ctypes.CDLL(str(path))
         _loaded[str(path)] = library
+        if num_threads:
+            library.omp_set_num_threads(num_threads)
     function = library[symbol]
     function.argtypes = [ctypes.c_void_p]
     function.restype = None
@@ -246,7 +247,7 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
         place = found[s.name]
         assert place is not None
         readable = cache.sources / f"{s.name}-{keys[s.name][:8]}.c"
-        result[s.name] = Compiled(s.name, _load(*place), str(readable))
+        result[s.name] = Compiled(s.name, _load(*place, settings.num_threads), str(readable))
     return result
 
 

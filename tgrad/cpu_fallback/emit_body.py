@@ -79,7 +79,7 @@ class Body:
             for n, s in enumerate(kernel.slots)
         ]
         every = [e for stmt in walk(kernel.body) for e in indices_of(stmt)]
-        extents = [Index((), a.extent + a.block) for a in kernel.axes]
+        extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
         self.arrays: dict[int, Array] = {}
         self.scalars: dict[int, str] = {}

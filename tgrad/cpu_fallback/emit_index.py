@@ -41,7 +41,7 @@ def index_text(e: Index, rename: Rename) -> str:
     >>> from tgrad.graph.index import var
     >>> i = var("i", 100)
     >>> index_text(i // 7 * 3 + i % 7, lambda a: a.key)
-    'i % 7 + i / 7 * 3'
+    'i / 7 * 3 + i % 7'
     """
     parts: list[str] = []
     for atom, c in sorted(e.terms, key=lambda t: -abs(t[1])) if len(e.terms) > 1 else e.terms:
@@ -94,10 +94,6 @@ class Run:
 
     period: int
     step: int
-
-    @property
-    def is_affine(self) -> bool:
-        return self.period == 0 or (self.step == 0 and self.period == 0)
 
 
 def run_along(e: Index, axis: str) -> Run | None:

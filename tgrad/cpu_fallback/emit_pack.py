@@ -33,7 +33,6 @@ from tgrad.dtype import DType
 from tgrad.graph.index import Index
 from tgrad.kernel import ir
 
-
 LONG_RUN = 64
 """Runs beyond this many elements are copied by a plain vector loop."""
 
