@@ -18,6 +18,8 @@ from tgrad.tensor import Tensor, labelled
 __all__ = [
     "abs",
     "add",
+    "addcdiv",
+    "addcmul",
     "all",
     "amax",
     "amin",
@@ -34,15 +36,19 @@ __all__ = [
     "clamp",
     "clone",
     "cos",
+    "diagonal",
     "div",
     "dot",
     "eq",
     "erf",
     "exp",
+    "exp2",
+    "expm1",
     "flatten",
     "flip",
     "floor",
     "floor_divide",
+    "frac",
     "gather",
     "ge",
     "gt",
@@ -53,6 +59,9 @@ __all__ = [
     "le",
     "lerp",
     "log",
+    "log1p",
+    "log2",
+    "log10",
     "log_softmax",
     "logical_and",
     "logical_not",
@@ -71,19 +80,24 @@ __all__ = [
     "narrow",
     "ne",
     "neg",
+    "norm",
+    "outer",
     "permute",
     "pow",
     "prod",
     "reciprocal",
     "relu",
     "remainder",
+    "repeat_interleave",
     "reshape",
     "result_type",
+    "roll",
     "round",
     "rsqrt",
     "scatter",
     "scatter_add",
     "sigmoid",
+    "sign",
     "sin",
     "softmax",
     "split",
@@ -94,10 +108,14 @@ __all__ = [
     "sub",
     "sum",
     "t",
+    "tan",
     "tanh",
     "transpose",
+    "tril",
+    "triu",
     "trunc",
     "unbind",
+    "unflatten",
     "unsqueeze",
     "var",
     "var_mean",
@@ -139,6 +157,8 @@ lerp = from_method(Tensor.lerp)
 maximum = from_method(Tensor.maximum)
 minimum = from_method(Tensor.minimum)
 clamp = from_method(Tensor.clamp)
+addcmul = from_method(Tensor.addcmul)
+addcdiv = from_method(Tensor.addcdiv)
 
 # -- comparison and logic ------------------------------------------------------------------------
 
@@ -178,6 +198,14 @@ sigmoid = from_method(Tensor.sigmoid)
 relu = from_method(Tensor.relu)
 softmax = from_method(Tensor.softmax)
 log_softmax = from_method(Tensor.log_softmax)
+log2 = from_method(Tensor.log2)
+log10 = from_method(Tensor.log10)
+exp2 = from_method(Tensor.exp2)
+log1p = from_method(Tensor.log1p)
+expm1 = from_method(Tensor.expm1)
+tan = from_method(Tensor.tan)
+sign = from_method(Tensor.sign)
+frac = from_method(Tensor.frac)
 
 # -- reductions ----------------------------------------------------------------------------------
 
@@ -196,6 +224,7 @@ var = from_method(Tensor.var)
 std = from_method(Tensor.std)
 var_mean = from_method(Tensor.var_mean)
 logsumexp = from_method(Tensor.logsumexp)
+norm = from_method(Tensor.norm)
 
 # -- movement ------------------------------------------------------------------------------------
 
@@ -212,6 +241,12 @@ split = from_method(Tensor.split)
 chunk = from_method(Tensor.chunk)
 unbind = from_method(Tensor.unbind)
 clone = from_method(Tensor.clone)
+unflatten = from_method(Tensor.unflatten)
+roll = from_method(Tensor.roll)
+repeat_interleave = from_method(Tensor.repeat_interleave)
+tril = from_method(Tensor.tril)
+triu = from_method(Tensor.triu)
+diagonal = from_method(Tensor.diagonal)
 
 # -- indexing and contraction --------------------------------------------------------------------
 
@@ -223,6 +258,7 @@ matmul = from_method(Tensor.matmul)
 mm = from_method(Tensor.mm)
 bmm = from_method(Tensor.bmm)
 dot = from_method(Tensor.dot)
+outer = from_method(Tensor.outer)
 
 
 @labelled("where")

@@ -32,6 +32,7 @@ from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.contraction import ContractionMethods
+from tgrad.methods.derived import DerivedMethods
 from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.movement import MovementMethods
@@ -120,6 +121,7 @@ class Tensor(
     MovementMethods,
     ContractionMethods,
     IndexingMethods,
+    DerivedMethods,
 ):
     """An array that is computed when its values are needed.
 

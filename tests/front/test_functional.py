@@ -14,24 +14,24 @@ X = normal(1, 5, 7)
 WITH_SPECIALS = special(2, 5, 7)
 
 ACTIVATIONS = {
-    "relu": lambda l, x: l.F.relu(x),
-    "relu6": lambda l, x: l.F.relu6(x * 4),
-    "hardtanh": lambda l, x: l.F.hardtanh(x, -0.5, 0.8),
-    "leaky_relu": lambda l, x: l.F.leaky_relu(x, 0.2),
-    "elu": lambda l, x: l.F.elu(x, 1.3),
-    "gelu": lambda l, x: l.F.gelu(x),
-    "gelu_tanh": lambda l, x: l.F.gelu(x, approximate="tanh"),
-    "silu": lambda l, x: l.F.silu(x),
-    "sigmoid": lambda l, x: l.F.sigmoid(x),
-    "tanh": lambda l, x: l.F.tanh(x),
-    "softplus": lambda l, x: l.F.softplus(x),
-    "softplus_beta": lambda l, x: l.F.softplus(x, 2.5, 3.0),
-    "logsigmoid": lambda l, x: l.F.logsigmoid(x),
-    "softmax": lambda l, x: l.F.softmax(x, 1),
-    "softmax_rows": lambda l, x: l.F.softmax(x, dim=-2),
-    "softmin": lambda l, x: l.F.softmin(x, 1),
-    "log_softmax": lambda l, x: l.F.log_softmax(x, -1),
-    "glu": lambda l, x: l.F.glu(x[:, :6]),
+    "relu": lambda p, x: p.F.relu(x),
+    "relu6": lambda p, x: p.F.relu6(x * 4),
+    "hardtanh": lambda p, x: p.F.hardtanh(x, -0.5, 0.8),
+    "leaky_relu": lambda p, x: p.F.leaky_relu(x, 0.2),
+    "elu": lambda p, x: p.F.elu(x, 1.3),
+    "gelu": lambda p, x: p.F.gelu(x),
+    "gelu_tanh": lambda p, x: p.F.gelu(x, approximate="tanh"),
+    "silu": lambda p, x: p.F.silu(x),
+    "sigmoid": lambda p, x: p.F.sigmoid(x),
+    "tanh": lambda p, x: p.F.tanh(x),
+    "softplus": lambda p, x: p.F.softplus(x),
+    "softplus_beta": lambda p, x: p.F.softplus(x, 2.5, 3.0),
+    "logsigmoid": lambda p, x: p.F.logsigmoid(x),
+    "softmax": lambda p, x: p.F.softmax(x, 1),
+    "softmax_rows": lambda p, x: p.F.softmax(x, dim=-2),
+    "softmin": lambda p, x: p.F.softmin(x, 1),
+    "log_softmax": lambda p, x: p.F.log_softmax(x, -1),
+    "glu": lambda p, x: p.F.glu(x[:, :6]),
 }
 
 
@@ -62,45 +62,45 @@ def test_activation_dtypes(name, dtype):
 
 
 def test_softmax_with_dtype_and_specials(device):
-    check(lambda l, x: l.F.softmax(x, 1, dtype=l.t.float64), [X], device)
+    check(lambda p, x: p.F.softmax(x, 1, dtype=p.t.float64), [X], device)
     rows = np.float32([[-np.inf, 0, 1], [1e30, -1e30, 3], [np.nan, 0, 1]])
-    check(lambda l, x: (l.F.softmax(x, 1), l.F.log_softmax(x, 1)), [rows], device, grad=False)
+    check(lambda p, x: (p.F.softmax(x, 1), p.F.log_softmax(x, 1)), [rows], device, grad=False)
 
 
 def test_one_hot(device):
-    check(lambda l, i: l.F.one_hot(i, 5), [classes(3, 5, 4, 3)], device)
-    check(lambda l, i: l.F.one_hot(i), [classes(3, 5, 4, 3)], device)
+    check(lambda p, i: p.F.one_hot(i, 5), [classes(3, 5, 4, 3)], device)
+    check(lambda p, i: p.F.one_hot(i), [classes(3, 5, 4, 3)], device)
 
 
 NORMALISATIONS = {
-    "layer_norm": (lambda l, x, w, b: l.F.layer_norm(x, (7,), w, b), [(5, 7), (7,), (7,)]),
+    "layer_norm": (lambda p, x, w, b: p.F.layer_norm(x, (7,), w, b), [(5, 7), (7,), (7,)]),
     "layer_norm_two_axes": (
-        lambda l, x, w, b: l.F.layer_norm(x, (3, 7), w, b, eps=1e-3),
+        lambda p, x, w, b: p.F.layer_norm(x, (3, 7), w, b, eps=1e-3),
         [(2, 3, 7), (3, 7), (3, 7)],
     ),
-    "layer_norm_plain": (lambda l, x: l.F.layer_norm(x, (7,)), [(5, 7)]),
-    "layer_norm_no_bias": (lambda l, x, w: l.F.layer_norm(x, (7,), w), [(5, 7), (7,)]),
-    "rms_norm": (lambda l, x, w: l.F.rms_norm(x, (7,), w), [(5, 7), (7,)]),
-    "rms_norm_eps": (lambda l, x, w: l.F.rms_norm(x, (7,), w, 1e-2), [(2, 3, 7), (7,)]),
-    "rms_norm_plain": (lambda l, x: l.F.rms_norm(x, (7,)), [(5, 7)]),
+    "layer_norm_plain": (lambda p, x: p.F.layer_norm(x, (7,)), [(5, 7)]),
+    "layer_norm_no_bias": (lambda p, x, w: p.F.layer_norm(x, (7,), w), [(5, 7), (7,)]),
+    "rms_norm": (lambda p, x, w: p.F.rms_norm(x, (7,), w), [(5, 7), (7,)]),
+    "rms_norm_eps": (lambda p, x, w: p.F.rms_norm(x, (7,), w, 1e-2), [(2, 3, 7), (7,)]),
+    "rms_norm_plain": (lambda p, x: p.F.rms_norm(x, (7,)), [(5, 7)]),
     "batch_norm": (
-        lambda l, x, w, b: l.F.batch_norm(x, None, None, w, b, training=True),
+        lambda p, x, w, b: p.F.batch_norm(x, None, None, w, b, training=True),
         [(4, 3, 5, 2), (3,), (3,)],
     ),
     "batch_norm_rows": (
-        lambda l, x, w, b: l.F.batch_norm(x, None, None, w, b, training=True, eps=0.1),
+        lambda p, x, w, b: p.F.batch_norm(x, None, None, w, b, training=True, eps=0.1),
         [(6, 3), (3,), (3,)],
     ),
     "batch_norm_plain": (
-        lambda l, x: l.F.batch_norm(x, None, None, training=True),
+        lambda p, x: p.F.batch_norm(x, None, None, training=True),
         [(4, 3, 5)],
     ),
-    "group_norm": (lambda l, x, w, b: l.F.group_norm(x, 2, w, b), [(3, 6, 2, 5), (6,), (6,)]),
-    "group_norm_rows": (lambda l, x: l.F.group_norm(x, 3), [(3, 6)]),
-    "instance_norm": (lambda l, x, w, b: l.F.instance_norm(x, weight=w, bias=b),
+    "group_norm": (lambda p, x, w, b: p.F.group_norm(x, 2, w, b), [(3, 6, 2, 5), (6,), (6,)]),
+    "group_norm_rows": (lambda p, x: p.F.group_norm(x, 3), [(3, 6)]),
+    "instance_norm": (lambda p, x, w, b: p.F.instance_norm(x, weight=w, bias=b),
                       [(3, 4, 6), (4,), (4,)]),
-    "normalize": (lambda l, x: l.F.normalize(x), [(5, 7)]),
-    "normalize_3": (lambda l, x: l.F.normalize(x, p=3.0, dim=0), [(5, 7)]),
+    "normalize": (lambda p, x: p.F.normalize(x), [(5, 7)]),
+    "normalize_3": (lambda p, x: p.F.normalize(x, p=3.0, dim=0), [(5, 7)]),
 }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_batch_norm_moves_statistics(device):
 
 def test_batch_norm_in_evaluation(device):
     check(
-        lambda l, x, m, v, w, b: l.F.batch_norm(x, m.detach(), v.detach(), w, b),
+        lambda p, x, m, v, w, b: p.F.batch_norm(x, m.detach(), v.detach(), w, b),
         [normal(1, 4, 3, 5), normal(2, 3), share(3, 3), normal(4, 3), normal(5, 3)],
         device,
     )
@@ -165,7 +165,7 @@ def test_conv2d(case, device):
     shape, weight, stride, padding, dilation, groups = case
     shape = shape if len(shape) == 4 else (3, *shape[1:])
     check(
-        lambda l, x, w, b: l.F.conv2d(x, w, b, stride, padding, dilation, groups),
+        lambda p, x, w, b: p.F.conv2d(x, w, b, stride, padding, dilation, groups),
         [normal(1, *shape), normal(2, *weight), normal(3, weight[0])],
         device,
     )
@@ -174,7 +174,7 @@ def test_conv2d(case, device):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_conv1d(stride, device):
     check(
-        lambda l, x, w: l.F.conv1d(x, w, None, stride, 2, 2, 2),
+        lambda p, x, w: p.F.conv1d(x, w, None, stride, 2, 2, 2),
         [normal(1, 2, 4, 11), normal(2, 6, 2, 3)],
         device,
     )
@@ -182,7 +182,7 @@ def test_conv1d(stride, device):
 
 def test_conv3d():
     check(
-        lambda l, x, w, b: l.F.conv3d(x, w, b, (1, 2, 1), 1),
+        lambda p, x, w, b: p.F.conv3d(x, w, b, (1, 2, 1), 1),
         [normal(1, 1, 2, 4, 5, 4), normal(2, 3, 2, 2, 3, 2), normal(3, 3)],
         "numpy",
     )
@@ -191,9 +191,9 @@ def test_conv3d():
 def test_conv_second_order(device):
     """The gradient of a function of the gradient."""
 
-    def function(l, x, w):
-        y = l.F.conv2d(x, w, stride=2, padding=1)
-        gx, gw = l.t.autograd.grad((y * y * y).sum(), [x, w], create_graph=True)
+    def function(p, x, w):
+        y = p.F.conv2d(x, w, stride=2, padding=1)
+        gx, gw = p.t.autograd.grad((y * y * y).sum(), [x, w], create_graph=True)
         return (gx * gx).sum() + (gw * gw).sum()
 
     check(function, [normal(1, 2, 2, 5, 5), normal(2, 3, 2, 3, 3) * 0.3], device)
@@ -201,7 +201,7 @@ def test_conv_second_order(device):
 
 def test_unfold(device):
     check(
-        lambda l, x: l.F.unfold(x, (2, 3), dilation=2, padding=1, stride=(2, 1)),
+        lambda p, x: p.F.unfold(x, (2, 3), dilation=2, padding=1, stride=(2, 1)),
         [normal(1, 2, 3, 7, 8)],
         device,
     )
@@ -226,7 +226,7 @@ def test_max_pool2d(case, ties, device):
     x = normal(1, 2, 3, 9, 8)
     if ties:  # as after a relu: whole windows of zeros
         x = np.maximum(np.round(x), 0)
-    check(lambda l, x: l.F.max_pool2d(x, *case), [x], device)
+    check(lambda p, x: p.F.max_pool2d(x, *case), [x], device)
 
 
 def test_max_pool_of_relu_sends_ties_to_the_first(device):
@@ -239,15 +239,15 @@ def test_max_pool_of_relu_sends_ties_to_the_first(device):
 
 
 def test_max_pool1d_and_unbatched(device):
-    check(lambda l, x: l.F.max_pool1d(x, 3, 2, 1), [normal(1, 2, 3, 9)], device)
-    check(lambda l, x: l.F.max_pool2d(x, 2), [normal(1, 3, 9, 4)], device)
+    check(lambda p, x: p.F.max_pool1d(x, 3, 2, 1), [normal(1, 2, 3, 9)], device)
+    check(lambda p, x: p.F.max_pool2d(x, 2), [normal(1, 3, 9, 4)], device)
 
 
 @pytest.mark.parametrize("include", [True, False])
-@pytest.mark.parametrize("case", [p[:3] for p in POOLS if p[3] == 1], ids=str)
+@pytest.mark.parametrize("case", [c[:3] for c in POOLS if c[3] == 1], ids=str)
 def test_avg_pool2d(case, include, device):
     check(
-        lambda l, x: l.F.avg_pool2d(x, *case, count_include_pad=include),
+        lambda p, x: p.F.avg_pool2d(x, *case, count_include_pad=include),
         [normal(1, 2, 3, 9, 8)],
         device,
     )
@@ -255,31 +255,31 @@ def test_avg_pool2d(case, include, device):
 
 def test_avg_pool_variants(device):
     x = normal(1, 2, 3, 9, 8)
-    check(lambda l, x: l.F.avg_pool2d(x, 3, 2, divisor_override=5), [x], device)
-    check(lambda l, x: l.F.avg_pool1d(x[0], 3, 2, 1), [x], device)
-    check(lambda l, x: l.F.adaptive_avg_pool2d(x, (3, 4)), [x], device)
-    check(lambda l, x: l.F.adaptive_avg_pool2d(x, (None, 1)), [x], device)
-    check(lambda l, x: l.F.adaptive_avg_pool2d(x, 1), [x], device)
+    check(lambda p, x: p.F.avg_pool2d(x, 3, 2, divisor_override=5), [x], device)
+    check(lambda p, x: p.F.avg_pool1d(x[0], 3, 2, 1), [x], device)
+    check(lambda p, x: p.F.adaptive_avg_pool2d(x, (3, 4)), [x], device)
+    check(lambda p, x: p.F.adaptive_avg_pool2d(x, (None, 1)), [x], device)
+    check(lambda p, x: p.F.adaptive_avg_pool2d(x, 1), [x], device)
 
 
 def test_linear(device):
     shapes = [normal(1, 2, 5, 3), normal(2, 4, 3), normal(3, 4)]
-    check(lambda l, x, w, b: l.F.linear(x, w, b), shapes, device)
-    check(lambda l, x, w: l.F.linear(x[0, 0], w), shapes[:2], device)
+    check(lambda p, x, w, b: p.F.linear(x, w, b), shapes, device)
+    check(lambda p, x, w: p.F.linear(x[0, 0], w), shapes[:2], device)
 
 
 def test_embedding(device):
     i, w = classes(1, 6, 3, 4), normal(2, 6, 5)
-    check(lambda l, i, w: l.F.embedding(i, w), [i, w], device)
-    check(lambda l, i, w: l.F.embedding(i, w, padding_idx=2), [i, w], device)
-    check(lambda l, i, w: l.F.embedding(i, w, padding_idx=-1), [i, w], device)
+    check(lambda p, i, w: p.F.embedding(i, w), [i, w], device)
+    check(lambda p, i, w: p.F.embedding(i, w, padding_idx=2), [i, w], device)
+    check(lambda p, i, w: p.F.embedding(i, w, padding_idx=-1), [i, w], device)
 
 
 def test_pad(device):
     x = normal(1, 3, 4, 5)
-    check(lambda l, x: l.F.pad(x, (1, 2)), [x], device)
-    check(lambda l, x: l.F.pad(x, (1, 0, 0, 3), value=-2.5), [x], device)
-    check(lambda l, x: l.F.pad(x, (-1, 2, 1, -2, 0, 1), value=7.0), [x], device)
+    check(lambda p, x: p.F.pad(x, (1, 2)), [x], device)
+    check(lambda p, x: p.F.pad(x, (1, 0, 0, 3), value=-2.5), [x], device)
+    check(lambda p, x: p.F.pad(x, (-1, 2, 1, -2, 0, 1), value=7.0), [x], device)
 
 
 ATTENTION = {
@@ -292,7 +292,7 @@ ATTENTION = {
 @pytest.mark.parametrize("name", ATTENTION)
 def test_attention(name, device):
     check(
-        lambda l, q, k, v: l.F.scaled_dot_product_attention(q, k, v, **ATTENTION[name]),
+        lambda p, q, k, v: p.F.scaled_dot_product_attention(q, k, v, **ATTENTION[name]),
         [normal(1, 2, 3, 5, 8), normal(2, 2, 3, 7, 8), normal(3, 2, 3, 7, 6)],
         device,
     )
@@ -303,8 +303,8 @@ def test_attention_with_masks(device):
     mask = np.random.default_rng(4).random((5, 7)) < 0.6
     mask[2] = False  # a query that may see nothing
 
-    def function(l, q, k, v, m):
-        return l.F.scaled_dot_product_attention(q, k, v, attn_mask=m)
+    def function(p, q, k, v, m):
+        return p.F.scaled_dot_product_attention(q, k, v, attn_mask=m)
 
     check(function, [*qkv, mask], device)
     check(function, [*qkv, normal(5, 2, 1, 5, 7)], device)
@@ -312,14 +312,14 @@ def test_attention_with_masks(device):
 
 def test_attention_shares_heads(device):
     check(
-        lambda l, q, k, v: l.F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+        lambda p, q, k, v: p.F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
         [normal(1, 2, 6, 5, 8), normal(2, 2, 2, 7, 8), normal(3, 2, 2, 7, 6)],
         device,
     )
 
 
 def test_cosine_similarity(device):
-    check(lambda l, x, y: l.F.cosine_similarity(x, y), [X, normal(9, 5, 7)], device)
+    check(lambda p, x, y: p.F.cosine_similarity(x, y), [X, normal(9, 5, 7)], device)
 
 
 def test_dropout(device):
