@@ -19,6 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test with the argument `device` runs on every device asked for."""
-    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    given: set[str] = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0]
+        given |= set(names.replace(" ", "").split(",") if isinstance(names, str) else names)
     if "device" in metafunc.fixturenames and "device" not in given:
         metafunc.parametrize("device", metafunc.config.getoption("device") or DEFAULT_DEVICES)

@@ -65,6 +65,10 @@ class _Partition:
         self.outputs, self.limits = set(outputs), limits
         self.order = toposort(outputs)
         self.position = {n: i for i, n in enumerate(self.order)}
+        self.uses: dict[Node, set[Node]] = defaultdict(set)
+        for n in self.order:
+            for x in n.inputs:
+                self.uses[x].add(n)
         self.roots = self._find_roots()
         self.producers: dict[Node, list[Node]] = {r: self._reads(r) for r in self.roots}
         self.consumers: dict[Node, list[Node]] = defaultdict(list)
@@ -82,6 +86,7 @@ class _Partition:
             for n in self.order
             if n in self.outputs or n.op in REDUCE or n.op in (Op.DOT, Op.SCATTER)
         }
+        roots |= {self._end_of_epilogue(n) for n in self.order if n.op is Op.DOT}
         histories = self._histories(roots)
         for n in self.order:
             if n in roots or n.op is Op.DOT:
@@ -105,6 +110,18 @@ class _Partition:
                 users[x] |= mine
         live = [n for n in self.order if n in roots and (users[n] or n in self.outputs)]
         return [n for n in live if n.op is not Op.BUFFER]
+
+    def _end_of_epilogue(self, dot: Node) -> Node:
+        """The last node that a dot's kernel can compute before its value is used in two ways: what
+        is stored is the activation in its own layout, not the bare product."""
+        end = dot
+        while end not in self.outputs and len(self.uses[end]) == 1:
+            (user,) = self.uses[end]
+            moves = user.op in (Op.RESHAPE, Op.PERMUTE)
+            if user.size != end.size or not (moves or is_elementwise(user.op)):
+                break
+            end = user
+        return end
 
     def _histories(self, roots: set[Node]) -> dict[Node, _History]:
         """What inlining each node would repeat."""

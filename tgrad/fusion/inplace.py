@@ -1,0 +1,118 @@
+"""Results written over inputs that nobody needs any more.
+
+In: kernels in order, and which result may take the place of which input. Out: kernels whose slots
+are shared where that is legal, and the pairs that are. Invariant: an input is overwritten only by
+its last reader, element by element: each element is read by the program that writes it, before.
+
+    adam:  in0 = m, in1 = g;  out0[i] = 0.9 * in0[i] + 0.1 * in1[i]
+    becomes  in0 = g;  out0 (inout)[i] = 0.9 * out0[i] + 0.1 * in0[i]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tgrad.fusion import region as rg
+from tgrad.fusion.partition import Fused
+from tgrad.fusion.region import Region, Store
+from tgrad.graph.node import Node
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """Kernels with shared slots, and for each result written in place, the input it replaces."""
+
+    fused: tuple[Fused, ...]
+    replaces: Mapping[Node, Node]
+
+
+def reuse_inputs(
+    fused: Sequence[Fused], donated: Mapping[Node, Node], fixed: frozenset[Node]
+) -> InPlace:
+    """Write results in place where that is legal.
+
+    Args:
+        fused: kernels in the order in which they run.
+        donated: for results of the plan, the buffer of the caller that they may overwrite.
+        fixed: nodes whose memory no other result may take: buffers of the caller, results.
+    """
+    last: dict[Node, int] = {}
+    for position, f in enumerate(fused):
+        for n in f.inputs:
+            last[n] = position
+    replaces: dict[Node, Node] = {}
+    taken: set[Node] = set()
+    result: list[Fused] = []
+    for position, f in enumerate(fused):
+        for out in f.outputs:
+            if out in replaces:  # filled by an earlier kernel and updated by this one
+                continue
+            if out in donated:
+                candidates = [donated[out]]
+            elif out in fixed:
+                continue
+            else:
+                candidates = [n for n in f.inputs if n not in fixed and n.nbytes == out.nbytes]
+            for n in candidates:
+                if n in taken or last.get(n, -1) > position or n.dtype is not out.dtype:
+                    continue
+                shared = f if n not in f.inputs else _share(f, n, out)
+                if shared is None:
+                    continue
+                f, replaces[out] = shared, n
+                taken.add(n)
+                break
+        result.append(f)
+    return InPlace(tuple(result), replaces)
+
+
+def _share(f: Fused, n: Node, out: Node) -> Fused | None:
+    """The kernel with the slot of input `n` joined to that of output `out`, if that is legal."""
+    region = f.region
+    read, written = f.inputs.index(n), len(f.inputs) + f.outputs.index(out)
+    stores = [s for s in region.stores if s.slot == written]
+    if len(stores) != 1 or region.slots[written].role != "out":
+        return None
+    if not _reads_what_it_writes(region, read, stores[0]):
+        return None
+
+    def moved(slot: int) -> int:
+        slot = written if slot == read else slot
+        return slot - 1 if slot > read else slot
+
+    slots = tuple(
+        replace(s, role="inout") if i == written else s
+        for i, s in enumerate(region.slots)
+        if i != read
+    )
+    names = [f"in{i}" for i in range(len(f.inputs) - 1)]
+    slots = (
+        *(replace(s, name=name) for s, name in zip(slots, names)),
+        *slots[len(names) :],
+    )
+    values = tuple(
+        replace(v, slot=moved(v.slot)) if isinstance(v, rg.Load) else v for v in region.values
+    )
+    new_stores = tuple(replace(s, slot=moved(s.slot)) for s in region.stores)
+    shared = replace(
+        region, name=f"{region.name}_inplace", slots=slots, values=values, stores=new_stores
+    )
+    if region.name.endswith("_inplace"):
+        shared = replace(shared, name=region.name)
+    return replace(f, region=shared, inputs=tuple(x for x in f.inputs if x is not n))
+
+
+def _reads_what_it_writes(region: Region, slot: int, store: Store) -> bool:
+    """Whether every load of the slot reads the element that the same program then writes."""
+    space = region.space
+    if space.kind not in ("map", "reduce", "dot") or store.mask:
+        return False
+    inner = {a.name for group in (space.row, space.outer, space.k) for a in group}
+    if store.index.variables() & inner:
+        return False
+    return all(
+        v.index == store.index and not v.mask
+        for v in region.values
+        if isinstance(v, rg.Load) and v.slot == slot
+    )
