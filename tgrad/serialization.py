@@ -12,8 +12,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tgrad.device import Device
 from tgrad.errors import DataError, UnsupportedError
 from tgrad.tensor import Tensor, realize_tensors, tensor
@@ -54,7 +52,7 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {}
     structure = _flatten(obj, "", tensors)
     realize_tensors(list(tensors.values()))
-    arrays = {name: np.ascontiguousarray(t.numpy()) for name, t in tensors.items()}
+    arrays = {name: t.numpy() for name, t in tensors.items()}
     flat = isinstance(obj, dict) and all(isinstance(v, Tensor) for v in obj.values())
     metadata = None if flat else {STRUCTURE: json.dumps(structure)}
     target = Path(path)

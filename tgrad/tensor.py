@@ -396,6 +396,23 @@ class Tensor(
     def data(self) -> Tensor:
         return self.detach()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf of its own with the same values: copy.deepcopy of a module copies its parameters.
+
+        Raises:
+            GradientError: it was computed from tensors that require gradients.
+        """
+        if not self.is_leaf:
+            raise GradientError("deepcopy of a computed tensor.", "Use .detach() first.")
+        value = self.detach()
+        twin = type(self).__new__(type(self))
+        twin._set(value._node, self._device, value._storage)
+        twin.requires_grad_(self._requires_grad)
+        twin.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
+        mark_pending(twin)
+        memo[id(self)] = twin
+        return twin
+
     def backward(
         self,
         gradient: Tensor | None = None,

@@ -254,6 +254,7 @@ class Optimizer:
         state = {
             numbers[p]: {k: v.detach() if isinstance(v, Tensor) else v for k, v in kept.items()}
             for p, kept in self.state.items()
+            if kept
         }
         return {"state": state, "param_groups": groups}
 

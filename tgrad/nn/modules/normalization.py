@@ -47,11 +47,13 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: DeviceLike = None,
         dtype: DType | None = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        _register_scales(self, (num_features,), affine, affine, device, dtype)
+        _register_scales(self, (num_features,), affine, affine and bias, device, dtype)
         kind = dt.float32 if dtype is None else dtype
         if track_running_stats:
             first = {"running_mean": 0.0, "running_var": 1.0}
@@ -102,7 +104,8 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+            f"affine={self.affine}, bias={self.bias is not None}, "
+            f"track_running_stats={self.track_running_stats}"
         )
 
 
@@ -120,7 +123,7 @@ class BatchNorm2d(_BatchNorm):
         num_features: C.
         eps: added to the variance.
         momentum: how far the running statistics move; None for the plain average of all batches.
-        affine: whether there are weight and bias, each (C,).
+        affine, bias: whether there are weight and bias, each (C,).
         track_running_stats: whether running statistics are kept.
 
     >>> import tgrad
@@ -166,7 +169,8 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
 
 
@@ -215,7 +219,7 @@ class GroupNorm(Module):
         num_groups: must divide num_channels.
         num_channels: size of axis 1.
         eps: added to the variance.
-        affine: whether there are weight and bias, each (C,).
+        affine, bias: whether there are weight and bias, each (C,).
     """
 
     def __init__(
@@ -226,6 +230,8 @@ class GroupNorm(Module):
         affine: bool = True,
         device: DeviceLike = None,
         dtype: DType | None = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
@@ -233,10 +239,13 @@ class GroupNorm(Module):
         self.num_groups, self.num_channels, self.eps, self.affine = (
             num_groups, num_channels, eps, affine,
         )  # fmt: skip
-        _register_scales(self, (num_channels,), affine, affine, device, dtype)
+        _register_scales(self, (num_channels,), affine, affine and bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.nn import functional as F
-from tgrad.nn.functional.convolution import IntOrSizes
+from tgrad.nn.functional.convolution import IntOrSizes, as_axes
 from tgrad.nn.module import Module
 from tgrad.tensor import Tensor
 
@@ -63,9 +63,11 @@ class AvgPool1d(Module):
         count_include_pad: bool = True,
     ):
         super().__init__()
-        refuse(type(self).__name__, ceil_mode=ceil_mode)
-        self.kernel_size, self.padding = kernel_size, padding
-        self.stride = kernel_size if stride is None else stride
+        refuse("AvgPool1d", ceil_mode=ceil_mode)
+        self.kernel_size = as_axes(kernel_size, 1, "AvgPool1d: kernel_size")
+        self.padding = as_axes(padding, 1, "AvgPool1d: padding", 0)
+        given = kernel_size if stride is None else stride
+        self.stride = as_axes(given, 1, "AvgPool1d: stride")
         self.count_include_pad = count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class AvgPool1d(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool2d(AvgPool1d):
+class AvgPool2d(Module):
     """The mean of each window of (N, C, H, W)."""
 
     def __init__(
@@ -89,14 +91,20 @@ class AvgPool2d(AvgPool1d):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ):
-        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
-        self.divisor_override = divisor_override
+        super().__init__()
+        refuse("AvgPool2d", ceil_mode=ceil_mode)
+        self.kernel_size, self.padding = kernel_size, padding
+        self.stride = kernel_size if stride is None else stride
+        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool2d(
             input, self.kernel_size, self.stride, self.padding, False, self.count_include_pad,
             self.divisor_override,
         )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class AdaptiveAvgPool1d(Module):

@@ -1,0 +1,277 @@
+"""Optimizers and schedules against PyTorch, step by step; one plan a step, no plan twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+import tgrad.nn.functional as F
+from tests.front.checking import classes, normal
+from tgrad import nn, optim
+from tgrad.runtime.plan import record_plans
+
+OPTIMIZERS = {
+    "SGD": lambda o, p: o.SGD(p, lr=0.1),
+    "SGD_momentum": lambda o, p: o.SGD(p, lr=0.05, momentum=0.9),
+    "SGD_dampening": lambda o, p: o.SGD(p, lr=0.05, momentum=0.8, dampening=0.3, weight_decay=0.1),
+    "SGD_nesterov": lambda o, p: o.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "SGD_maximize": lambda o, p: o.SGD(p, lr=0.01, momentum=0.5, maximize=True),
+    "Adam": lambda o, p: o.Adam(p, lr=0.01),
+    "Adam_settings": lambda o, p: o.Adam(p, 0.01, (0.8, 0.95), 1e-6, weight_decay=0.1),
+    "Adam_amsgrad": lambda o, p: o.Adam(p, lr=0.02, amsgrad=True),
+    "Adam_no_first": lambda o, p: o.Adam(p, lr=0.01, betas=(0.0, 0.9)),
+    "Adam_maximize": lambda o, p: o.Adam(p, lr=0.01, maximize=True),
+    "AdamW": lambda o, p: o.AdamW(p, lr=0.01),
+    "AdamW_settings": lambda o, p: o.AdamW(p, lr=0.01, weight_decay=0.3, amsgrad=True),
+}
+
+
+def make_net(nn):
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def make_pair(device, make_optimizer):
+    """A net of tgrad and PyTorch's with the same weights, and their optimizers."""
+    theirs = make_net(torch.nn)
+    with torch.no_grad():
+        for i, p in enumerate(theirs.parameters()):
+            p.copy_(torch.tensor(normal(20 + i, *p.shape)))
+    ours = make_net(nn).to(device)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs, make_optimizer(optim, ours.parameters()), make_optimizer(
+        torch.optim, theirs.parameters()
+    )  # fmt: skip
+
+
+def train_step(library, functional, net, optimizer, step, **where):
+    x, y = normal(100 + step, 8, 6), classes(200 + step, 3, 8)
+    loss = functional.cross_entropy(net(library.tensor(x, **where)), library.tensor(y, **where))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def ours_step(net, optimizer, step, device):
+    return train_step(tgrad, F, net, optimizer, step, device=device)
+
+
+def theirs_step(net, optimizer, step):
+    return train_step(torch, torch.nn.functional, net, optimizer, step)
+
+
+def assert_same_weights(ours, theirs, tolerance=2e-5):
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters()):
+        np.testing.assert_allclose(
+            p.numpy(), q.detach(), rtol=tolerance, atol=tolerance, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_ten_steps(name, device):
+    ours, theirs, mine, other = make_pair(device, OPTIMIZERS[name])
+    for step in range(10):
+        with record_plans() as plans:
+            loss = ours_step(ours, mine, step, device)
+        assert loss == pytest.approx(theirs_step(theirs, other, step), abs=1e-5)
+        assert_same_weights(ours, theirs)
+        if step:
+            assert not plans, f"step {step} compiled a plan"
+    state, wanted = mine.state_dict(), other.state_dict()
+    assert set(state["state"]) == set(wanted["state"])
+    for number, kept in wanted["state"].items():
+        for key, value in kept.items():
+            if value is not None:
+                np.testing.assert_allclose(
+                    state["state"][number][key].numpy(), value, rtol=1e-4, atol=1e-6, err_msg=key
+                )
+
+
+@pytest.mark.parametrize("name", ["SGD_momentum", "AdamW"])
+def test_a_step_is_one_plan_and_one_run(name, device):
+    ours, _, mine, _ = make_pair(device, OPTIMIZERS[name])
+    ours_step(ours, mine, 0, device)
+    from tgrad.runtime.device import counters
+
+    before = counters(tgrad.device(device)).plans
+    ours_step(ours, mine, 1, device)
+    assert counters(tgrad.device(device)).plans == before + 1
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_gradients_can_be_read_after_a_step(name, device):
+    ours, theirs, mine, other = make_pair(device, OPTIMIZERS[name])
+    ours_step(ours, mine, 0, device)
+    theirs_step(theirs, other, 0)
+    for p, q in zip(ours.parameters(), theirs.parameters()):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_accumulate_over_batches(device):
+    ours, theirs, mine, other = make_pair(device, OPTIMIZERS["Adam"])
+    for round_ in range(3):
+        for step in range(2):
+            x, y = normal(10 * round_ + step, 8, 6), classes(10 * round_ + step, 3, 8)
+            loss = F.cross_entropy(
+                ours(tgrad.tensor(x, device=device)), tgrad.tensor(y, device=device)
+            )
+            loss.backward()
+            loss.item()
+            torch.nn.functional.cross_entropy(theirs(torch.tensor(x)), torch.tensor(y)).backward()
+        for optimizer in (mine, other):
+            optimizer.step()
+            optimizer.zero_grad()
+        assert_same_weights(ours, theirs)
+
+
+def test_parameters_without_gradient_keep_their_count(device):
+    """A parameter that joins later has its own step counter."""
+    a, b = (tgrad.ones(3, device=device).requires_grad_() for _ in range(2))
+    c, d = (torch.ones(3, requires_grad=True) for _ in range(2))
+    mine, other = optim.Adam([a, b], lr=0.1), torch.optim.Adam([c, d], lr=0.1)
+    for step in range(6):
+        for optimizer, first, second in ((mine, a, b), (other, c, d)):
+            optimizer.zero_grad()
+            loss = (first * first).sum()
+            if step % 3 == 2:
+                loss = loss + (second * second * second).sum()
+            loss.backward()
+            optimizer.step()
+        np.testing.assert_allclose(a.numpy(), c.detach(), rtol=1e-5)
+        np.testing.assert_allclose(b.numpy(), d.detach(), rtol=1e-5)
+    assert [mine.state[p]["step"].item() for p in (a, b)] == [6.0, 2.0]
+
+
+def test_groups_have_their_own_settings(device):
+    def make(library, net):
+        first, second = net[0].parameters(), net[2].parameters()
+        groups = [{"params": first}, {"params": second, "lr": 0.2, "weight_decay": 0.1}]
+        return library.SGD(groups, lr=0.05, momentum=0.9)
+
+    ours, theirs, _, _ = make_pair(device, OPTIMIZERS["SGD"])
+    mine, other = make(optim, ours), make(torch.optim, theirs)
+    for step in range(3):
+        ours_step(ours, mine, step, device)
+        theirs_step(theirs, other, step)
+    assert_same_weights(ours, theirs)
+    assert mine.state_dict()["param_groups"] == other.state_dict()["param_groups"]
+
+
+@pytest.mark.parametrize("name", ["SGD_momentum", "Adam_amsgrad", "AdamW"])
+def test_state_dict_of_pytorch_continues_here(name, device):
+    ours, theirs, mine, other = make_pair(device, OPTIMIZERS[name])
+    for step in range(3):
+        theirs_step(theirs, other, step)
+    ours.load_state_dict(theirs.state_dict())
+    mine.load_state_dict(other.state_dict())
+    for step in range(3, 6):
+        ours_step(ours, mine, step, device)
+        theirs_step(theirs, other, step)
+    assert_same_weights(ours, theirs)
+
+
+def test_state_dict_round_trip_through_a_file(tmp_path, device):
+    ours, _, mine, _ = make_pair(device, OPTIMIZERS["Adam"])
+    for step in range(2):
+        ours_step(ours, mine, step, device)
+    tgrad.save({"net": ours.state_dict(), "optimizer": mine.state_dict()}, tmp_path / "x")
+    twin, _, other, _ = make_pair(device, OPTIMIZERS["Adam"])
+    saved = tgrad.load(tmp_path / "x", map_location=device)
+    twin.load_state_dict(saved["net"])
+    other.load_state_dict(saved["optimizer"])
+    for step in range(2, 4):
+        assert ours_step(ours, mine, step, device) == ours_step(twin, other, step, device)
+
+
+def test_closure_and_zero_grad(device):
+    w = tgrad.ones(2, device=device).requires_grad_()
+    optimizer = optim.SGD([w], lr=0.25)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (w * w).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 2.0
+    assert w.tolist() == [0.5, 0.5]
+    optimizer.zero_grad(set_to_none=False)
+    assert w.grad.tolist() == [0.0, 0.0]
+    optimizer.zero_grad()
+    assert w.grad is None
+    optimizer.step()
+    assert w.tolist() == [0.5, 0.5]
+
+
+def test_clip_grad_norm(device):
+    ours, theirs, mine, other = make_pair(device, OPTIMIZERS["SGD"])
+    for step in range(3):
+        x, y = normal(step, 8, 6), classes(step, 3, 8)
+        F.cross_entropy(
+            ours(tgrad.tensor(x, device=device)), tgrad.tensor(y, device=device)
+        ).backward()
+        torch.nn.functional.cross_entropy(theirs(torch.tensor(x)), torch.tensor(y)).backward()
+        norm = nn.utils.clip_grad_norm_(ours.parameters(), 0.1)
+        wanted = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
+        for optimizer in (mine, other):
+            optimizer.step()
+            optimizer.zero_grad()
+        assert norm.item() == pytest.approx(wanted.item(), rel=1e-5)
+        assert_same_weights(ours, theirs)
+
+
+SCHEDULES = {
+    "StepLR": lambda s, o: s.StepLR(o, 3, gamma=0.5),
+    "MultiStepLR": lambda s, o: s.MultiStepLR(o, [2, 5, 5, 9]),
+    "ExponentialLR": lambda s, o: s.ExponentialLR(o, 0.9),
+    "LambdaLR": lambda s, o: s.LambdaLR(o, lambda step: 1 / (1 + step)),
+    "LinearLR": lambda s, o: s.LinearLR(o, total_iters=4),
+    "CosineAnnealingLR": lambda s, o: s.CosineAnnealingLR(o, 7, eta_min=0.01),
+    "OneCycleLR": lambda s, o: s.OneCycleLR(o, 0.5, total_steps=12),
+    "OneCycleLR_three": lambda s, o: s.OneCycleLR(
+        o, 0.5, epochs=3, steps_per_epoch=4, three_phase=True, anneal_strategy="linear"
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")
+@pytest.mark.parametrize("optimizer", ["SGD_momentum", "Adam"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedule(name, optimizer, device):
+    """The rates, the weights that they give, and no new plan when a rate moves."""
+    ours, theirs, mine, other = make_pair(device, OPTIMIZERS[optimizer])
+    schedule = SCHEDULES[name](optim.lr_scheduler, mine)
+    expected = SCHEDULES[name](torch.optim.lr_scheduler, other)
+    for step in range(10):
+        assert schedule.get_last_lr() == pytest.approx(expected.get_last_lr())
+        with record_plans() as plans:
+            ours_step(ours, mine, step, device)
+        theirs_step(theirs, other, step)
+        assert not (step and plans)
+        schedule.step()
+        expected.step()
+    assert_same_weights(ours, theirs, 1e-3)
+
+
+def test_schedule_state_round_trip():
+    w = tgrad.ones(1, device="numpy").requires_grad_()
+    optimizer = optim.SGD([w], lr=1.0)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    for _ in range(4):
+        schedule.step()
+    other = optim.lr_scheduler.CosineAnnealingLR(optim.SGD([w], lr=1.0), 10)
+    other.load_state_dict(schedule.state_dict())
+    other.step()
+    schedule.step()
+    assert other.get_last_lr() == schedule.get_last_lr()
+
+
+def test_half_parameters_are_updated_in_float32(device):
+    w = tgrad.ones(4, device=device, dtype=tgrad.float16).requires_grad_()
+    optimizer = optim.Adam([w], lr=0.125)
+    (w.float() * 1e-4).sum().backward()
+    optimizer.step()
+    assert w.dtype is tgrad.float16
+    assert w.tolist() == pytest.approx([0.875] * 4, abs=1e-3)
