@@ -1,9 +1,13 @@
-"""What a region costs: FLOPs and bytes, before it runs.
+"""What a region costs: FLOPs and bytes, and the time they take, before it runs.
 
-In: a Region. Out: exact counts. Invariant: the counts follow from the region alone. A dot counts 2
-FLOPs per multiply-add, an arithmetic elementwise op or a step of a reduction counts 1, casts,
-selects, comparisons and index arithmetic count 0. Bytes are those that must move at least once:
-the elements of each slot that the region touches.
+In: a Region, and for the time a device's figures. Out: exact counts, a predicted time. Invariant:
+the counts follow from the region alone. A dot counts 2 FLOPs per multiply-add, an arithmetic
+elementwise op or a step of a reduction counts 1, casts, selects, comparisons and index arithmetic
+count 0. Bytes are those that must move at least once: the elements of each slot that the region
+touches.
+
+    bound = max(bytes / bandwidth, FLOPs / rate of the unit used)      no kernel is faster
+    time  = bound / (share of the machine that the grid fills) + launch
 """
 
 from __future__ import annotations
@@ -24,11 +28,81 @@ _FREE_OPS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceFigures:
+    """What a device can do at most.
+
+    Attributes:
+        name: of the device, such as "sm_90" or "cpu, 2 cores".
+        bandwidth: of its memory, bytes/s.
+        vector_rate: float32 FLOP/s of its vector units.
+        matrix_rate: FLOP/s of its matrix units for float16; 0 where it has none.
+        units: multiprocessors or cores; a grid with fewer programs leaves some idle.
+        launch: seconds that a launch costs by itself.
+        origin: where the figures come from, in words.
+    """
+
+    name: str
+    bandwidth: float
+    vector_rate: float
+    matrix_rate: float
+    units: int
+    launch: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
-    """Arithmetic and memory traffic of one launch."""
+    """Arithmetic and memory traffic of one launch.
+
+    Attributes:
+        flops: all of it.
+        bytes: moved at least.
+        dot_flops: the part of `flops` that dots do.
+        matrix_flops: the part of `dot_flops` whose operands have 16 bits or less.
+    """
 
     flops: int
     bytes: int
+    dot_flops: int = 0
+    matrix_flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Seconds of one launch: the bound that no kernel beats, and the time expected.
+
+    Attributes:
+        bound: the larger of memory's time and arithmetic's.
+        seconds: the bound over the share of the device that the grid fills, and the launch.
+        limit: what the bound comes from: "memory" or "compute".
+    """
+
+    bound: float
+    seconds: float
+    limit: str
+
+
+def predict(cost: Cost, programs: int, figures: DeviceFigures) -> Prediction:
+    """The time of a launch on a device that runs nothing else.
+
+    Args:
+        cost: from `cost_of`.
+        programs: size of its grid.
+        figures: the device's.
+
+    >>> gpu = DeviceFigures("gpu", 1e12, 50e12, 500e12, 100, 4e-6, "an example")
+    >>> predict(Cost(flops=1000, bytes=4_000_000), 100, gpu)
+    Prediction(bound=4e-06, seconds=8e-06, limit='memory')
+    """
+    matrix = cost.matrix_flops if figures.matrix_rate else 0
+    moving = cost.bytes / figures.bandwidth
+    computing = (cost.flops - matrix) / figures.vector_rate
+    if matrix:
+        computing = max(computing, matrix / figures.matrix_rate)
+    bound = max(moving, computing)
+    share = min(1.0, max(programs, 1) / figures.units)
+    limit = "memory" if moving >= computing else "compute"
+    return Prediction(bound, bound / share + figures.launch, limit)
 
 
 def cost_of(region: Region) -> Cost:
@@ -38,7 +112,7 @@ def cost_of(region: Region) -> Cost:
     def points(names: tuple[str, ...] | frozenset[str]) -> int:
         return prod(extent[n] for n in names)
 
-    flops = 0
+    flops = dot_flops = matrix_flops = 0
     dims = region.dims
     for number, value in enumerate(region.values):
         if isinstance(value, rg.Compute) and value.op not in _FREE_OPS:
@@ -46,14 +120,19 @@ def cost_of(region: Region) -> Cost:
         elif isinstance(value, rg.Reduce):
             flops += points(dims[value.arg])
         elif isinstance(value, rg.Dot):
-            flops += 2 * points(tuple(set(dims[number]) | set(value.axes)))
-    touched = [0] * len(region.slots)
+            count = 2 * points(tuple(set(dims[number]) | set(value.axes)))
+            flops, dot_flops = flops + count, dot_flops + count
+            if max(region.values[v].dtype.itemsize for v in (value.a, value.b)) <= 2:
+                matrix_flops += count
+    loaded = [0] * len(region.slots)
+    stored = [0] * len(region.slots)
     for item in (*region.values, *region.stores):
         if isinstance(item, (rg.Load, rg.Store)):
             names = set(item.index.variables())
-            for loaded in item.index.loaded():
-                names |= set(dims[loaded])
+            for inner in item.index.loaded():
+                names |= set(dims[inner])
             count = min(points(frozenset(names)), region.slots[item.slot].size)
+            touched = loaded if isinstance(item, rg.Load) else stored
             touched[item.slot] = max(touched[item.slot], count)
-    moved = sum(n * s.dtype.itemsize for n, s in zip(touched, region.slots))
-    return Cost(flops, moved)
+    moved = sum((n + m) * s.dtype.itemsize for n, m, s in zip(loaded, stored, region.slots))
+    return Cost(flops, moved, dot_flops, matrix_flops)

@@ -17,6 +17,7 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.kernel.ir import Artifact
+from tgrad.runtime.planning import PlanningRuntime, current_planning
 
 
 @dataclass(slots=True)
@@ -66,11 +67,13 @@ _lock = threading.RLock()
 
 
 def open_device(device: Device) -> Runtime:
-    """The runtime of a device, opened on first use.
+    """The runtime of a device, opened on first use; while planning, one that runs nothing.
 
     Raises:
         DeviceError: the device is not there, or its packages are not installed.
     """
+    if current_planning() is not None:
+        return PlanningRuntime(device)
     with _lock:
         if device not in _open:
             module, name = _CLASSES[device.type]

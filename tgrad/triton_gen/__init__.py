@@ -28,7 +28,13 @@ from tgrad.triton_gen.compile import (
 from tgrad.triton_gen.emit import emit
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
-from tgrad.triton_gen.target import INTERPRET, Target, present_target, target_by_name
+from tgrad.triton_gen.target import (
+    INTERPRET,
+    Target,
+    present_target,
+    target_by_name,
+    target_names,
+)
 
 __all__ = [
     "INTERPRET",
@@ -42,6 +48,7 @@ __all__ = [
     "generate",
     "present_target",
     "target_by_name",
+    "target_names",
 ]
 
 

@@ -73,6 +73,11 @@ TARGETS: dict[str, Target] = {
 INTERPRET = TARGETS["interpret"]
 
 
+def target_names() -> tuple[str, ...]:
+    """Names of the GPUs that kernels can be generated for."""
+    return tuple(name for name, t in TARGETS.items() if not t.is_interpreter)
+
+
 def target_by_name(name: str) -> Target:
     """The target of a name.
 

@@ -1,0 +1,126 @@
+"""What plans are made for: a device of this machine, or a GPU that need not be there.
+
+In: a Device, or the name of a target. Out: a Backend: limits of fusion, figures of the cost model,
+and the generator. Invariant: a backend of a named target needs neither a GPU nor its driver, and
+nothing but its own generator is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tgrad.device import Device
+from tgrad.errors import DeviceError
+from tgrad.fusion.cost import DeviceFigures
+from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, Limits
+from tgrad.fusion.region import Region
+from tgrad.kernel.ir import Artifact, Draft
+from tgrad.settings import Settings
+
+Compile = Callable[[], tuple[Artifact, ...]]
+Generate = Callable[[Sequence[Region], Settings], tuple[list[Draft], Compile]]
+
+CPU_CLOCK = 2.5e9
+CPU_BANDWIDTH = 20e9
+CPU_LAUNCH = 5e-6
+GPU_LAUNCH = 4e-6
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How plans for one kind of device are made.
+
+    Attributes:
+        name: "cpu", "interpret", or a GPU's such as "sm_90".
+        limits: what fusion may put into one kernel.
+        figures: what the device can do at most.
+        generate: regions and settings in, sources and how to compile them out.
+    """
+
+    name: str
+    limits: Limits
+    figures: DeviceFigures
+    generate: Generate
+
+
+def backend_of(device: Device) -> Backend:
+    """The backend of a device of this machine.
+
+    Raises:
+        DeviceError: it is "cuda" and torch sees no GPU.
+    """
+    if device.type == "cpu":
+        return _cpu()
+    from tgrad import triton_gen
+
+    if device.type == "cuda":
+        return _triton(triton_gen.present_target())
+    return _triton(triton_gen.INTERPRET)
+
+
+def backend_by_name(name: str) -> Backend:
+    """The backend of a target: "cpu" (this machine's), or a GPU such as "sm_90" or "gfx942".
+
+    Raises:
+        DeviceError: the name is not known.
+
+    >>> backend_by_name("sm_90").figures.units
+    132
+    """
+    if name == "cpu":
+        return _cpu()
+    from tgrad import triton_gen
+
+    if name not in triton_gen.target_names():
+        known = ", ".join(("cpu", *triton_gen.target_names()))
+        raise DeviceError(f"{name!r} is not a target of tgrad.", f"Use one of {known}.")
+    return _triton(triton_gen.target_by_name(name))
+
+
+@lru_cache(maxsize=1)
+def _cpu() -> Backend:
+    """Figures are assumed from the number of cores and the width of their registers: they are the
+    same on every run, and within a factor of two of what is measured."""
+    from tgrad import cpu_fallback
+
+    machine = cpu_fallback.detect_machine()
+
+    def generate(regions: Sequence[Region], options: Settings) -> tuple[list[Draft], Compile]:
+        drafts = cpu_fallback.draft(regions)
+        return drafts, lambda: tuple(cpu_fallback.compile_drafts(drafts, options))
+
+    figures = DeviceFigures(
+        name=f"cpu, {machine.cores} cores",
+        bandwidth=CPU_BANDWIDTH * machine.cores,
+        vector_rate=CPU_CLOCK * 4 * machine.lanes(4) * machine.cores,
+        matrix_rate=0.0,
+        units=machine.cores,
+        launch=CPU_LAUNCH,
+        origin=f"assumed: a core does 2 multiply-adds of {8 * machine.vector_bytes} bits a cycle "
+        f"at {CPU_CLOCK / 1e9:g} GHz and moves {CPU_BANDWIDTH / 1e9:g} GB/s",
+    )
+    return Backend("cpu", CPU_LIMITS, figures, generate)
+
+
+def _triton(target: object) -> Backend:
+    from tgrad import triton_gen
+
+    assert isinstance(target, triton_gen.Target)
+
+    def generate(regions: Sequence[Region], options: Settings) -> tuple[list[Draft], Compile]:
+        work = [(r, triton_gen.choose_config(r, target)) for r in regions]
+        drafts = triton_gen.draft(work, target)
+        return drafts, lambda: tuple(triton_gen.compile_drafts(drafts, options, target))
+
+    figures = DeviceFigures(
+        name=target.name,
+        bandwidth=target.bandwidth,
+        vector_rate=target.vector_rate,
+        matrix_rate=target.matrix_rate,
+        units=target.num_sms,
+        launch=GPU_LAUNCH,
+        origin="peak figures of the data sheet",
+    )
+    return Backend(target.name, GPU_LIMITS, figures, generate)

@@ -1,0 +1,38 @@
+"""Watching launches: who wants to see each one replaces the replay of the whole plan.
+
+In: a Watcher. Out: while the scope is open, `execute` hands it every launch. Invariant: with no
+watcher, running a plan costs one comparison more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tgrad.runtime.plan import Plan
+
+
+class Watcher(Protocol):
+    """Somebody who wants to see launches, such as a profile."""
+
+    def watch(self, plan: Plan, step: int, launch: Callable[[], None]) -> None:
+        """Call `launch`, which starts step number `step` of the plan, exactly once."""
+
+
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Hand every launch of all threads to the watcher until the scope ends."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+def current_watcher() -> Watcher | None:
+    """The innermost open scope's."""
+    return _watchers[-1] if _watchers else None
