@@ -10,27 +10,39 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from tgrad.backend import Backend, backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.fusion.cost import cost_of
-from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, Limits
+from tgrad.fusion.inplace import reuse_inputs
+from tgrad.fusion.legality import Limits
 from tgrad.fusion.partition import Fused, partition
-from tgrad.fusion.region import Region, verify_region
+from tgrad.fusion.region import verify_region
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import GraphKey, graph_key
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
-from tgrad.kernel.ir import Artifact, Draft
-from tgrad.runtime.device import open_device
+from tgrad.kernel.ir import Draft
+from tgrad.runtime.capture import CpuCapture
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Lifetime, plan_memory
-from tgrad.runtime.plan import BufferRef, BufferSpec, KernelInfo, Plan, Step, announce_plan
+from tgrad.runtime.plan import (
+    BufferRef,
+    BufferSpec,
+    KernelInfo,
+    Plan,
+    Program,
+    Step,
+    announce_plan,
+)
+from tgrad.runtime.planning import current_planning
 from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import Settings, settings
 
@@ -41,10 +53,14 @@ __all__ = [
     "compile_graph",
     "cut_graph",
     "realize",
+    "run",
     "upload",
 ]
 
 KEPT_PLANS = 256
+
+Gifts = tuple[tuple[int, int], ...]
+"""(position of an output, number of the leaf that it may overwrite)"""
 
 
 @dataclass(frozen=True)
@@ -62,24 +78,57 @@ class Compiled:
     results: tuple[BufferRef, ...]
 
 
-_plans: OrderedDict[tuple[GraphKey, Device], Compiled] = OrderedDict()
+_plans: OrderedDict[tuple[GraphKey, Gifts, Device, str], Compiled] = OrderedDict()
 _lock = threading.RLock()
 
 
-def compile_graph(outputs: Sequence[Node], device: Device) -> tuple[Compiled, list[Node]]:
-    """The plan that computes `outputs`, from the cache if this graph was seen before, and the
-    graph's BUFFER nodes in order of first use."""
+def compile_graph(
+    outputs: Sequence[Node], device: Device, donated: Mapping[int, Node] | None = None
+) -> tuple[Compiled, list[Node]]:
+    """The plan that computes `outputs`, from the cache if this graph was seen before.
+
+    Args:
+        outputs: what to compute.
+        device: where.
+        donated: for positions in `outputs`, the BUFFER node whose memory the result may overwrite.
+            Where that is legal, `results` names that input in place of an output.
+
+    Returns:
+        The plan, and the graph's BUFFER nodes in order of first use.
+    """
     key, leaves = graph_key(outputs)
+    given = {} if donated is None else donated
+    number = {leaf: i for i, leaf in enumerate(leaves)}
+    gifts = tuple(sorted((i, number[leaf]) for i, leaf in given.items() if leaf in number))
+    target = _planned_target()
     with _lock:
-        compiled = _plans.get((key, device))
+        compiled = _plans.get((key, gifts, device, target))
         if compiled is None:
-            compiled = _compile(outputs, leaves, device, settings)
-            _plans[key, device] = compiled
+            compiled = _compile(outputs, leaves, device, settings, dict(gifts))
+            _plans[key, gifts, device, target] = compiled
             if len(_plans) > KEPT_PLANS:
                 _plans.popitem(last=False)
             announce_plan(compiled.plan)
-        _plans.move_to_end((key, device))
+        _plans.move_to_end((key, gifts, device, target))
     return compiled, leaves
+
+
+def run(compiled: Compiled, memories: Sequence[Any]) -> list[Any]:
+    """Run a plan once.
+
+    Args:
+        compiled: from `compile_graph`.
+        memories: of the graph's BUFFER nodes, in order of first use.
+
+    Returns:
+        The memory of each output of the graph, in order: a new one, or that of a leaf which it is
+        or was written into.
+    """
+    made = execute(compiled.plan, [memories[i] for i in compiled.leaves])
+    return [
+        memories[ref.number] if ref.kind == "input" else made[ref.number]
+        for ref in compiled.results
+    ]
 
 
 def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
@@ -90,36 +139,52 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         its memory.
     """
     compiled, leaves = compile_graph(outputs, device)
-    memories = [leaf.attr("storage").memory for leaf in leaves]
-    made = execute(compiled.plan, [memories[i] for i in compiled.leaves])
-    return [
-        Storage(
-            device,
-            node.dtype,
-            node.shape,
-            memories[ref.number] if ref.kind == "input" else made[ref.number],
-        )
-        for node, ref in zip(outputs, compiled.results)
-    ]
+    made = run(compiled, [leaf.attr("storage").memory for leaf in leaves])
+    return [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
 
 
 def _compile(
-    outputs: Sequence[Node], leaves: list[Node], device: Device, options: Settings
+    outputs: Sequence[Node],
+    leaves: list[Node],
+    device: Device,
+    options: Settings,
+    gifts: Mapping[int, int],
 ) -> Compiled:
     bases = canonical_bases(outputs)
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
-    results = tuple(
-        BufferRef("input", number[b]) if b.op is Op.BUFFER else BufferRef("output", stored.index(b))
-        for b in bases
-    )
     used = [n for n in toposort(stored) if n.op is Op.BUFFER]
-    if device.type == "numpy":
+    replaces: Mapping[Node, Node] = {}
+    backend = _backend(device)
+    if backend is None:
         plan = _host_plan(stored, used, device)
     else:
-        limits = CPU_LIMITS if device.type == "cpu" else GPU_LIMITS
-        plan = _plan(cut_graph(stored, limits), stored, used, device, options)
+        donated = {bases[i]: leaves[n] for i, n in gifts.items() if leaves[n] not in bases}
+        fixed = frozenset((*used, *stored))
+        placed = reuse_inputs(cut_graph(stored, backend.limits), donated, fixed)
+        replaces = placed.replaces
+        fused = _unique_names(placed.fused)
+        plan = _plan(fused, replaces, stored, used, device, backend, options)
+    made = [n for n in stored if n not in replaces]
+    results = tuple(
+        BufferRef("output", made.index(b)) if b in made else BufferRef("input", number[leaf])
+        for b, leaf in ((b, replaces.get(b, b)) for b in bases)
+    )
     return Compiled(plan, tuple(number[n] for n in used), results)
+
+
+def _planned_target() -> str:
+    """The target of the scope in which plans are made and not run; "" for the devices here."""
+    scope = current_planning()
+    return "" if scope is None or scope.target is None else scope.target
+
+
+def _backend(device: Device) -> Backend | None:
+    """Who makes the kernels; nobody on the device "numpy", which interprets the graph."""
+    target = _planned_target()
+    if target:
+        return backend_by_name(target)
+    return None if device.type == "numpy" else backend_of(device)
 
 
 def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
@@ -142,7 +207,7 @@ def _below_reshapes(node: Node) -> Node:
     return node
 
 
-def _unique_names(fused: list[Fused]) -> list[Fused]:
+def _unique_names(fused: Sequence[Fused]) -> list[Fused]:
     """Give kernels that differ different names; equal work keeps one name."""
     keys: dict[str, str] = {}
     result: list[Fused] = []
@@ -183,25 +248,40 @@ def _replace_leaves(outputs: Sequence[Node], table: dict[Node, Node]) -> list[No
 
 
 def _spec(node: Node, offset: int = 0) -> BufferSpec:
-    return BufferSpec(node.dtype, node.shape, node.nbytes, offset)
+    return BufferSpec(node.dtype, node.shape, node.nbytes, offset, node.source)
 
 
 def _plan(
-    fused: list[Fused], stored: list[Node], used: list[Node], device: Device, options: Settings
+    fused: Sequence[Fused],
+    replaces: Mapping[Node, Node],
+    stored: list[Node],
+    used: list[Node],
+    device: Device,
+    backend: Backend,
+    options: Settings,
 ) -> Plan:
+    def place(node: Node) -> Node:
+        """The node whose memory this one is written into; itself as a rule."""
+        while node in replaces:
+            node = replaces[node]
+        return node
+
+    made = [n for n in stored if n not in replaces]
     refs: dict[Node, BufferRef] = {n: BufferRef("input", i) for i, n in enumerate(used)}
-    refs |= {n: BufferRef("output", i) for i, n in enumerate(stored)}
-    temps = [n for n in dict.fromkeys(n for f in fused for n in f.outputs) if n not in refs]
+    refs |= {n: BufferRef("output", i) for i, n in enumerate(made)}
+    written = [n for n in dict.fromkeys(n for f in fused for n in f.outputs) if n not in refs]
+    temps = [n for n in written if place(n) is n]
     refs |= {n: BufferRef("temp", i) for i, n in enumerate(temps)}
+    refs |= {n: refs[place(n)] for n in written}
     touched: dict[Node, list[int]] = {n: [] for n in temps}
     for position, f in enumerate(fused):
         for n in (*f.inputs, *f.outputs):
-            if n in touched:
-                touched[n].append(position)
+            if place(n) in touched:
+                touched[place(n)].append(position)
     lifetimes = [Lifetime(n.nbytes, touched[n][0], touched[n][-1]) for n in temps]
     layout = plan_memory(lifetimes)
     regions = [f.region for f in fused]
-    drafts, compile_all = _generate(regions, device, options)
+    drafts, compile_all = backend.generate(regions, options)
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
     steps = tuple(
         Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs))) for i, f in enumerate(fused)
@@ -211,11 +291,24 @@ def _plan(
         kernels,
         steps,
         tuple(_spec(n) for n in used),
-        tuple(_spec(n) for n in stored),
+        tuple(_spec(n) for n in made),
         tuple(_spec(n, offset) for n, offset in zip(temps, layout.offsets)),
         layout.nbytes,
         compile_all,
+        prepare=_capture(device, options),
+        target=backend.name,
+        figures=backend.figures,
+        labels=frozenset(n.source.label for n in stored),
     )
+
+
+def _capture(device: Device, options: Settings) -> Callable[[Plan], Program] | None:
+    """How to run all steps of a plan in one call; None where each is launched by itself."""
+    if device.type != "cpu":
+        return None
+    from tgrad.cpu_fallback.runner import compile_runner
+
+    return lambda plan: CpuCapture(plan, plan.artifacts, compile_runner(options))
 
 
 def _info(fused: Fused, draft: Draft) -> KernelInfo:
@@ -232,20 +325,3 @@ def _info(fused: Fused, draft: Draft) -> KernelInfo:
         config=draft.config,
         region=region,
     )
-
-
-def _generate(
-    regions: Sequence[Region], device: Device, options: Settings
-) -> tuple[list[Draft], Callable[[], tuple[Artifact, ...]]]:
-    """Sources of the regions by the generator of the device, and how to compile them."""
-    open_device(device)
-    if device.type == "cpu":
-        from tgrad import cpu_fallback
-
-        drafts = cpu_fallback.draft(regions)
-        return drafts, lambda: tuple(cpu_fallback.compile_drafts(drafts, options))
-    from tgrad import triton_gen
-
-    target = triton_gen.INTERPRET if device.type == "interpret" else triton_gen.present_target()
-    drafts = triton_gen.draft([(r, triton_gen.choose_config(r, target)) for r in regions], target)
-    return drafts, lambda: tuple(triton_gen.compile_drafts(drafts, options, target))

@@ -202,7 +202,8 @@ def _load(path: Path, symbol: str, num_threads: int) -> Any:
     if library is None:
         library = ctypes.CDLL(str(path))
         _loaded[str(path)] = library
-        if num_threads:
+        # The symbol is absent where no kernel of the object is parallel.
+        if num_threads and hasattr(library, "omp_set_num_threads"):
             library.omp_set_num_threads(num_threads)
     function = library[symbol]
     function.argtypes = [ctypes.c_void_p]

@@ -7,16 +7,18 @@ and peak memory are numbers of the plan, and running it does exactly that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
+from tgrad.errors import UNKNOWN, Source
+from tgrad.fusion.cost import DeviceFigures
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config
 
@@ -31,12 +33,14 @@ class BufferRef:
 
 @dataclass(frozen=True, slots=True)
 class BufferSpec:
-    """Type and place of a buffer; `offset` is into the arena, for temporaries."""
+    """Type and place of a buffer; `offset` is into the arena, for temporaries; `source` is the
+    user's line that made it, with the name of what was called there."""
 
     dtype: DType
     shape: tuple[int, ...]
     nbytes: int
     offset: int = 0
+    source: Source = field(default=UNKNOWN, compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ class Step:
     buffers: tuple[BufferRef, ...]
 
 
+class Program(Protocol):
+    """A plan prepared for replay."""
+
+    def run(self, inputs: Sequence[Any], outputs: Sequence[Any], arena: Any) -> int:
+        """Run all steps; the number of kernels that ran."""
+
+
 HostFunction = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
@@ -86,7 +97,12 @@ class Plan:
         steps: launches, in order.
         inputs, outputs, temps: the buffers.
         arena_bytes: size of the arena that the temporaries share.
+        compile: makes the compiled kernels, one a step.
         host: for the device "numpy": the whole graph as one host function, instead of steps.
+        prepare: makes the program that runs all steps in one call, where the device has one.
+        target: what the kernels are generated for, such as "cpu" or "sm_90".
+        figures: what that can do at most; None for the device "numpy".
+        labels: names of what the user called for the results, such as "adam".
     """
 
     device: Device
@@ -98,11 +114,20 @@ class Plan:
     arena_bytes: int
     compile: Callable[[], tuple[Artifact, ...]]
     host: HostFunction | None = None
+    prepare: Callable[[Plan], Program] | None = None
+    target: str = ""
+    figures: DeviceFigures | None = None
+    labels: frozenset[str] = frozenset()
 
     @cached_property
     def artifacts(self) -> tuple[Artifact, ...]:
         """Compiled kernels, one a step; compiled on first use."""
         return self.compile()
+
+    @cached_property
+    def program(self) -> Program | None:
+        """All steps as one call; None where the device launches them one by one."""
+        return None if self.prepare is None else self.prepare(self)
 
     @property
     def launches(self) -> int:
