@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
-from weakref import ReferenceType, WeakSet, WeakValueDictionary, ref
+from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad import pipeline
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
@@ -32,13 +31,20 @@ from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.contraction import ContractionMethods
+from tgrad.methods.conversion import ConversionMethods
 from tgrad.methods.derived import DerivedMethods
 from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.indexing import IndexingMethods
+from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.reduction import ReductionMethods
+from tgrad.pending import drop_pending as drop_pending
+from tgrad.pending import mark_pending, realize_tensors
+from tgrad.pending import pending_tensors as pending_tensors
+from tgrad.pending import realize_pending as realize_pending
 from tgrad.pipeline import Storage, upload
 from tgrad.settings import settings
+from tgrad.tracing import tracer, versions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +52,6 @@ Number = bool | int | float
 
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
-_pending: dict[int, ReferenceType[Tensor]] = {}
 
 
 def labelled(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -122,6 +127,8 @@ class Tensor(
     ContractionMethods,
     IndexingMethods,
     DerivedMethods,
+    ConversionMethods,
+    InPlaceMethods,
 ):
     """An array that is computed when its values are needed.
 
@@ -137,7 +144,7 @@ class Tensor(
     """
 
     __slots__ = (
-        "_node", "_storage", "_device", "_requires_grad", "_token", "_base", "_views", "grad",
+        "_node", "_storage", "_device", "_requires_grad", "_token", "_family", "grad",
         "__weakref__",
     )  # fmt: skip
     _node: Node
@@ -145,9 +152,8 @@ class Tensor(
     _device: Device
     _requires_grad: bool
     _token: int | None
-    _base: Tensor | None
-    _views: WeakSet[Tensor] | None
-    grad: Tensor | None
+    _family: WeakSet[Tensor] | None
+    _grad: Tensor | None
     __array_priority__ = 1000
 
     def __init__(
@@ -166,7 +172,7 @@ class Tensor(
     def _set(self, node: Node, device: Device, storage: Storage | None = None) -> None:
         self._node, self._device, self._storage = node, device, storage
         self._requires_grad, self._token = False, None
-        self._base = self._views = self.grad = None
+        self._family = self.grad = None
 
     @staticmethod
     def _of(node: Node, device: Device, storage: Storage | None = None) -> Tensor:
@@ -197,12 +203,15 @@ class Tensor(
 
     def _view(self, op: Op, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""
-        view = self._apply(op, **attrs)
-        view._base = self if self._base is None else self._base
-        if view._base._views is None:
-            view._base._views = WeakSet()
-        view._base._views.add(view)
-        return view
+        return self._with_alias(self._apply(op, **attrs))
+
+    def _with_alias(self, alias: Tensor) -> Tensor:
+        """Remember that PyTorch would keep both in one memory."""
+        if self._family is None:
+            self._family = WeakSet([self])
+        alias._family = self._family
+        self._family.add(alias)
+        return alias
 
     def _constant(self, value: Number, dtype: DType) -> Tensor:
         """A number on this tensor's device."""
@@ -283,6 +292,7 @@ class Tensor(
         return self
 
     def _store(self, storage: Storage) -> None:
+        versions.bindings += 1
         history = self._node
         self._storage = storage
         buffer = make(Op.BUFFER, storage=storage)
@@ -299,6 +309,9 @@ class Tensor(
         Returns:
             An array of the same shape and dtype (bfloat16 as ml_dtypes.bfloat16).
         """
+        trace = tracer()
+        if trace is not None:
+            trace.refuse("the value of a tensor is read")
         self.realize()
         assert self._storage is not None
         return self._storage.numpy()
@@ -345,6 +358,20 @@ class Tensor(
     # -- gradients ------------------------------------------------------------------------------
 
     @property
+    def grad(self) -> Tensor | None:
+        trace = tracer()
+        return self._grad if trace is None else trace.gradient(self)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        trace = tracer()
+        if trace is not None:
+            trace.set_gradient(self, value)
+        else:
+            versions.gradients += 1
+            self._grad = value
+
+    @property
     def requires_grad(self) -> bool:
         return self._requires_grad
 
@@ -369,6 +396,10 @@ class Tensor(
             raise GradientError(
                 "requires_grad of a computed tensor cannot be switched off.", "Use .detach()."
             )
+        versions.guards += 1
+        trace = tracer()
+        if trace is not None:
+            trace.note(self)
         self._requires_grad = requires_grad
         value = self._node.inputs[0] if self._token is not None else self._node
         self._token = next(_tokens) if requires_grad else None
@@ -377,6 +408,7 @@ class Tensor(
 
     def _rebind(self, value: Node, storage: Storage | None) -> None:
         """Give a leaf a new value."""
+        versions.bindings += 1
         self._storage = storage
         self._node = value
         if self._token is not None:
@@ -384,7 +416,14 @@ class Tensor(
             self._node = make(Op.CUSTOM_VJP, value, rule="leaf", params=(self._token,))
 
     def detach(self) -> Tensor:
-        """The same values with no history."""
+        """The same values with no history.
+
+        PyTorch's shares memory with this tensor; while both live, neither changes in place.
+        """
+        return self._with_alias(self._without_history())
+
+    def _without_history(self) -> Tensor:
+        """The values of this moment with no history, whatever becomes of this tensor."""
         value = self._node
         if self._storage is not None:
             value = make(Op.BUFFER, storage=self._storage)
@@ -392,9 +431,25 @@ class Tensor(
             value = _detached(value)
         return Tensor._of(value, self._device, self._storage)
 
+    def _snapshot(self) -> Tensor:
+        """The values of this moment, for a state_dict: PyTorch would write through it, so it does
+        not change in place while this tensor lives; this tensor does."""
+        copy = self._without_history()
+        copy._family = WeakSet([copy, self])
+        return copy
+
     @property
     def data(self) -> Tensor:
+        """`detach()`; assigning to it gives a leaf new values, of any shape and dtype."""
         return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not self.is_leaf:
+            raise GradientError("data of a computed tensor is assigned.", "Use .detach() first.")
+        self._device = value._device
+        self._rebind(value._without_history()._node, value._storage)
+        mark_pending(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A leaf of its own with the same values: copy.deepcopy of a module copies its parameters.
@@ -404,7 +459,7 @@ class Tensor(
         """
         if not self.is_leaf:
             raise GradientError("deepcopy of a computed tensor.", "Use .detach() first.")
-        value = self.detach()
+        value = self._without_history()
         twin = type(self).__new__(type(self))
         twin._set(value._node, self._device, value._storage)
         twin.requires_grad_(self._requires_grad)
@@ -451,13 +506,13 @@ class Tensor(
 
         Raises:
             GradientError: it is a leaf that requires a gradient, and gradients are on.
-            UnsupportedError: it is a view or has views, which would have to change with it.
+            UnsupportedError: it has views that live, which would have to change with it.
         """
         if self._token is not None and is_grad_enabled():
             raise GradientError(
                 "a leaf that requires a gradient is changed in place.", "Do it under no_grad()."
             )
-        if self._base is not None or (self._views is not None and len(self._views)):
+        if self._family is not None and len(self._family) > 1:
             raise UnsupportedError(
                 "an in-place change of a tensor that is a view or has views is not supported.",
                 "Use the function without the underscore, or .clone() first.",
@@ -465,114 +520,18 @@ class Tensor(
         if value.shape != self.shape:
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
+        versions.bindings += 1
+        trace = tracer()
+        if trace is not None:
+            trace.note(self)
         if self._token is not None:
-            self._rebind(value.detach()._node, value._storage)
+            self._rebind(value._without_history()._node, value._storage)
         else:
             self._node, self._storage = value._node, value._storage
             self._requires_grad = value._requires_grad
         if self._storage is None:
             mark_pending(self)
         return self
-
-    def copy_(self, src: Tensor) -> Tensor:
-        """Take the values of `src`, broadcast and cast."""
-        return self._assign(src.to(self._device).expand(self.shape))
-
-    def zero_(self) -> Tensor:
-        """Set all elements to zero."""
-        return self.fill_(0)
-
-    def fill_(self, value: Number) -> Tensor:
-        """Set all elements to a number."""
-        return self._assign(self._constant(value, self.dtype).expand(self.shape))
-
-    def add_(self, other: Any, *, alpha: Number = 1) -> Tensor:
-        """self += alpha * other."""
-        return self._assign(self.add(other, alpha=alpha))
-
-    def sub_(self, other: Any, *, alpha: Number = 1) -> Tensor:
-        """self -= alpha * other."""
-        return self._assign(self.sub(other, alpha=alpha))
-
-    def mul_(self, other: Any) -> Tensor:
-        """self *= other."""
-        return self._assign(self * other)
-
-    def div_(self, other: Any) -> Tensor:
-        """self /= other."""
-        return self._assign(self / other)
-
-    __iadd__ = add_
-    __isub__ = sub_
-    __imul__ = mul_
-    __itruediv__ = div_
-
-    # -- dtype and device -----------------------------------------------------------------------
-
-    def to(self, *args: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
-        """A copy with another dtype or device; itself where nothing changes.
-
-        Args:
-            args: a dtype, a device, a device and a dtype, or a tensor to be like.
-        """
-        for a in args:
-            if isinstance(a, Tensor):
-                dtype, device = a.dtype, a.device
-            elif isinstance(a, DType):
-                dtype = a
-            else:
-                device = a
-        result = self
-        if dtype is not None and dtype is not self.dtype:
-            result = result._apply(Op.CAST, dtype=as_dtype(dtype))
-        if device is None or as_device(device) == self._device:
-            return result
-        if result._requires_grad and is_grad_enabled() and result._token is None:
-            raise UnsupportedError(
-                "a computed tensor that requires a gradient cannot change device.",
-                "Move the inputs instead.",
-            )
-        target = as_device(device)
-        storage = upload(result.numpy(), result.dtype, target)
-        moved = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
-        return moved.requires_grad_() if result._token is not None else moved
-
-    def _move_(self, device: Device) -> None:
-        """Move a leaf to another device in place, as Module.to does."""
-        if device != self._device:
-            storage = upload(self.numpy(), self.dtype, device)
-            self._device = device
-            self._rebind(make(Op.BUFFER, storage=storage), storage)
-
-    def cpu(self) -> Tensor:
-        return self.to("cpu")
-
-    def cuda(self) -> Tensor:
-        return self.to("cuda")
-
-    def type(self, dtype: DType) -> Tensor:
-        return self.to(as_dtype(dtype))
-
-    def float(self) -> Tensor:
-        return self.to(dt.float32)
-
-    def double(self) -> Tensor:
-        return self.to(dt.float64)
-
-    def half(self) -> Tensor:
-        return self.to(dt.float16)
-
-    def bfloat16(self) -> Tensor:
-        return self.to(dt.bfloat16)
-
-    def long(self) -> Tensor:
-        return self.to(dt.int64)
-
-    def int(self) -> Tensor:
-        return self.to(dt.int32)
-
-    def bool(self) -> Tensor:
-        return self.to(dt.bool_)
 
 
 def _python_number(value: Any, dtype: DType) -> bool | int | float:
@@ -590,6 +549,9 @@ def is_leaf_mark(node: Node) -> bool:
 
 
 def gradients_of(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> list[Node | None]:
+    trace = tracer()
+    if trace is not None:
+        trace.differentiated = True
     if not output._requires_grad:
         raise GradientError(
             "backward() of a tensor that does not require a gradient.",
@@ -614,52 +576,6 @@ def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:
     g = Tensor._of(node if create_graph else _detached(node), leaf._device)
     g._requires_grad = create_graph
     return g
-
-
-# -- running ------------------------------------------------------------------------------------
-
-
-def mark_pending(t: Tensor) -> None:
-    """The tensor's value will be wanted: compute it with whatever is computed next.
-
-    What waits is computed in the order of the last marks, so that equal steps have equal keys.
-    """
-    _pending.pop(id(t), None)
-    if t._storage is None:
-        _pending[id(t)] = ref(t, partial(_forget, id(t)))
-
-
-def _forget(key: int, _: object) -> None:
-    _pending.pop(key, None)
-
-
-def drop_pending(t: Tensor) -> None:
-    """The tensor's value will be computed only if somebody asks for it."""
-    _pending.pop(id(t), None)
-
-
-def pending_tensors(device: Device, tensors: Sequence[Tensor] = ()) -> list[Tensor]:
-    """What runs when `tensors` are wanted: they and all that is pending on the device, less what is
-    stored already."""
-    waiting = [t for t in (r() for r in list(_pending.values())) if t is not None]
-    chosen = [t for t in (*waiting, *tensors) if t._device == device and t._storage is None]
-    return list({id(t): t for t in chosen}.values())
-
-
-def realize_tensors(tensors: Sequence[Tensor]) -> None:
-    """Compute tensors, and all that is pending on their device, as one plan a device."""
-    for device in dict.fromkeys(t._device for t in tensors):
-        chosen = pending_tensors(device, tensors)
-        if not chosen:
-            continue
-        for t, storage in zip(chosen, pipeline.realize([t._node for t in chosen], device)):
-            t._store(storage)
-            _pending.pop(id(t), None)
-
-
-def realize_pending(device: Device) -> None:
-    """Compute everything that is pending on a device, as an optimizer's step does."""
-    realize_tensors(pending_tensors(device))
 
 
 # -- making tensors -----------------------------------------------------------------------------
@@ -689,7 +605,7 @@ def tensor(
     """
     target = as_device(settings.device if device is None else device)
     if isinstance(data, Tensor):
-        copy = data.detach().to(target)
+        copy = data._without_history().to(target)
         copy = copy if dtype is None else copy.to(dtype)
         return copy.requires_grad_(requires_grad)
     array = np.asarray(data)

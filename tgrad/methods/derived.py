@@ -126,10 +126,6 @@ class DerivedMethods:
 
     # -- arrangements ---------------------------------------------------------------------------
 
-    def type_as(self: Any, other: Tensor) -> Tensor:
-        """In the dtype and on the device of another."""
-        return self.to(other)
-
     def unflatten(self: Any, dim: int, sizes: Sequence[int]) -> Tensor:
         """One axis made several; one of the sizes may be -1."""
         axis = normal_axis(dim, len(self.shape))

@@ -16,6 +16,7 @@ from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedErr
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axis
+from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -45,6 +46,10 @@ class IndexingMethods:
             OutOfRangeError: an integer is beyond the axis.
             UnsupportedError: bool tensors, or several tensors.
         """
+        return self._pick(self._items(index))
+
+    def _items(self, index: Any) -> list[Any]:
+        """One item an axis, and None for each new one."""
         items = list(index) if isinstance(index, tuple) else [index]
         items = [self._as_index(i) for i in items]
         used = sum(i is not None and not isinstance(i, EllipsisType) for i in items)
@@ -56,7 +61,22 @@ class IndexingMethods:
             items.append(...)
         place = next(p for p, i in enumerate(items) if isinstance(i, EllipsisType))
         items[place : place + 1] = [slice(None)] * (len(self.shape) - used)
-        return self._pick(items)
+        return items
+
+    def _ranges(self, items: list[Any]) -> list[tuple[int, int, int]]:
+        """(start, stop, step) of each axis, for integers and slices."""
+        ranges: list[tuple[int, int, int]] = []
+        for n, item in zip(self.shape, items):
+            at = self._place(item, n, len(ranges)) if isinstance(item, int) else None
+            ranges.append(self._range(item, n) if at is None else (at, at + 1, 1))
+        return ranges
+
+    def _place(self, item: int, n: int, axis: int) -> int:
+        if not -n <= item < n:
+            raise OutOfRangeError(
+                f"index {item} of axis {axis} with size {n}.", f"Use {-n} to {n - 1}."
+            )
+        return item % n
 
     def _pick(self, items: list[Any]) -> Tensor:
         ranges: dict[int, tuple[int, int, int]] = {}
@@ -69,11 +89,8 @@ class IndexingMethods:
                 continue
             n = self.shape[axis]
             if isinstance(item, int):
-                if not -n <= item < n:
-                    raise OutOfRangeError(
-                        f"index {item} of axis {axis} with size {n}.", f"Use {-n} to {n - 1}."
-                    )
-                ranges[axis] = (item % n, item % n + 1, 1)
+                at = self._place(item, n, axis)
+                ranges[axis] = (at, at + 1, 1)
             elif isinstance(item, slice):
                 ranges[axis] = self._range(item, n)
                 shape.append(len(range(*ranges[axis])))
@@ -185,6 +202,10 @@ def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:
     """
     if not index.dtype.is_int:
         raise DTypeError(f"an index of {index.dtype.name}.", "Use .long().")
+    trace = tracer()
+    if trace is not None:
+        trace.check_index(index, size, lowest)
+        return
     if index._storage is None or index.device.type == "cuda" or not index.numel():
         return
     values = index._storage.numpy()

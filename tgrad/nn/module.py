@@ -20,6 +20,7 @@ from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.nn.parameter import Parameter, moved, realize_parameters, replace
 from tgrad.tensor import Tensor
+from tgrad.tracing import versions
 
 T = TypeVar("T", bound="Module")
 
@@ -60,6 +61,7 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         tables = self.__dict__
+        versions.guards += 1
         if "_parameters" not in tables:
             raise UnsupportedError(
                 f"{type(self).__name__}.{name} is set before Module.__init__.",
@@ -98,6 +100,7 @@ class Module:
         return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
 
     def _forget(self, name: str) -> bool:
+        versions.guards += 1
         tables = (self._parameters, self._buffers, self._modules, self.__dict__)
         found = [table.pop(name, self) is not self for table in tables]
         return any(found)
@@ -125,6 +128,7 @@ class Module:
     register_module = add_module
 
     def _check_name(self, name: str) -> None:
+        versions.guards += 1
         if not name or "." in name or (hasattr(self, name) and not self._knows(name)):
             raise ShapeError(f"{name!r} is not a name for a part of {type(self).__name__}.")
 
@@ -215,6 +219,7 @@ class Module:
 
     def train(self: T, mode: bool = True) -> T:
         """Switch all modules to training, or with False to evaluation."""
+        versions.guards += 1
         for module in self.modules():
             object.__setattr__(module, "training", mode)
         return self
@@ -297,7 +302,8 @@ class Module:
     ) -> dict[str, Any]:  # fmt: skip
         """Parameters and buffers by dotted names, as they are now.
 
-        PyTorch's tensors here share memory with the module; tgrad's keep the values of this moment.
+        PyTorch's tensors here share memory with the module; tgrad's keep the values of this moment,
+        and do not change in place while the module lives.
 
         Args:
             keep_vars: return the parameters themselves.
@@ -306,7 +312,7 @@ class Module:
         for path, module in self.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
             for name, t in chain(module._parameters.items(), module._buffers.items()):
                 if t is not None and name not in module._transient:
-                    found[f"{path}.{name}" if path else name] = t if keep_vars else t.detach()
+                    found[f"{path}.{name}" if path else name] = t if keep_vars else t._snapshot()
         return found
 
     def load_state_dict(
@@ -359,7 +365,7 @@ class Module:
 
 
 def _converted(t: Tensor, device: Device | None, dtype: DType | None) -> Tensor:
-    value = t.detach() if device is None else moved(t, device)
+    value = t._without_history() if device is None else moved(t, device)
     return value.to(dtype) if dtype is not None and value.dtype.is_float else value
 
 
@@ -372,7 +378,7 @@ def _load(target: Tensor, value: Any, name: str) -> None:
             "Build the model with the sizes of the saved one.",
         )
     with no_grad():
-        target.copy_(as_tensor(value, device=target.device).detach())
+        target.copy_(as_tensor(value, device=target.device)._without_history())
 
 
 def _as_array(value: Any) -> np.ndarray:

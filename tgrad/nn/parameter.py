@@ -14,6 +14,7 @@ import numpy as np
 from tgrad.creation import remade
 from tgrad.device import Device
 from tgrad.tensor import Tensor, realize_tensors, tensor
+from tgrad.tracing import tracer, versions
 
 _fresh: dict[int, ref[Tensor]] = {}
 
@@ -33,7 +34,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True):
-        value = tensor([]) if data is None else data.detach()
+        value = tensor([]) if data is None else data._without_history()
         self._set(value._node, value.device, value._storage)
         _mark_fresh(self)
         if requires_grad:
@@ -58,7 +59,7 @@ def realize_parameters() -> None:
 
 def moved(value: Tensor, device: Device) -> Tensor:
     """A parameter's or buffer's value on a device: made there if it is not computed yet."""
-    value = value.detach()
+    value = value._without_history()
     if value.device == device:
         return value
     return remade(value, device) if value._storage is None else value.to(device)
@@ -66,8 +67,12 @@ def moved(value: Tensor, device: Device) -> Tensor:
 
 def replace(target: Tensor, value: Tensor) -> None:
     """Give a parameter or buffer a value of any dtype and device, as `Module.to` does."""
+    trace = tracer()
+    if trace is not None:
+        trace.refuse("a parameter or buffer changes its dtype or device")
+    versions.guards += 1
     target._device = value.device
-    target._rebind(value.detach()._node, value._storage)
+    target._rebind(value._without_history()._node, value._storage)
     _mark_fresh(target)
 
 

@@ -60,7 +60,7 @@ class Update:
         """The state of that name before this step; zeros at first."""
         if self.state.get(name) is None:
             self.state[name] = stored_zeros(self.param.shape, self.param)
-        return self.state[name].detach().to(self.value.dtype)
+        return self.state[name]._without_history().to(self.value.dtype)
 
     def keep(self, name: str, new: Tensor) -> Tensor:
         """Make `new` the state of that name, stored with the plan of the step."""
@@ -173,7 +173,7 @@ class Optimizer:
             for p in group["params"]:
                 if p.grad is not None:
                     drop_pending(p.grad)
-                    p.grad = None if set_to_none else p.grad.detach() * 0
+                    p.grad = None if set_to_none else p.grad._without_history() * 0
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change all parameters that have a gradient, and run what is pending as one plan.
@@ -204,7 +204,7 @@ class Optimizer:
 
     def _update_one(self, p: Tensor, number: int, group: Group, steps: Steps) -> None:
         wide = p.dtype.accumulator
-        grad = p.grad.detach().to(wide)  # type: ignore[union-attr]
+        grad = p.grad._without_history().to(wide)  # type: ignore[union-attr]
         grad = -grad if group.get("maximize") else grad
         state = self.state[p]
         step, shared = p, {}
@@ -215,7 +215,7 @@ class Optimizer:
         def setting(name: str) -> Any:
             return self._setting(number, name, p.device, wide)
 
-        update = Update(p, p.detach().to(wide), grad, state, setting, step, shared)
+        update = Update(p, p._without_history().to(wide), grad, state, setting, step, shared)
         p._assign(labelled(type(self).__name__.lower())(self.update)(update, group))
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
@@ -223,7 +223,7 @@ class Optimizer:
         group = self.param_groups[number]
         value = group["betas"][int(name[4]) - 1] if name in ("beta1", "beta2") else group[name]
         if isinstance(value, Tensor):
-            return value.detach().to(device)
+            return value._without_history().to(device)
         return self.as_number(number, name, value, device, dtype) if name in self.moving else value
 
     def as_number(
@@ -252,7 +252,7 @@ class Optimizer:
             groups.append({**plain, "params": list(range(first, first + count))})
             first += count
         state = {
-            numbers[p]: {k: v.detach() if isinstance(v, Tensor) else v for k, v in kept.items()}
+            numbers[p]: {k: v._snapshot() if isinstance(v, Tensor) else v for k, v in kept.items()}
             for p, kept in self.state.items()
             if kept
         }

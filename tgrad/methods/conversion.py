@@ -1,0 +1,106 @@
+"""Methods of Tensor that change dtype or device.
+
+In: a tensor. Out: a lazy tensor of another dtype, or the values on another device. Invariant: a
+change of dtype is graph; a change of device computes the values and copies them, so no gradient
+crosses it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tgrad import dtype as dt
+from tgrad.device import as_device
+from tgrad.dtype import DType, as_dtype
+from tgrad.errors import UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph.node import make
+from tgrad.graph.op import Op
+from tgrad.pipeline import upload
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+
+class ConversionMethods:
+    """The same values in another dtype or place."""
+
+    __slots__ = ()
+
+    def to(
+        self: Any,
+        *args: Any,
+        dtype: DType | None = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Tensor:
+        """A copy with another dtype or device; itself where nothing changes.
+
+        Args:
+            args: a dtype, a device, a device and a dtype, or a tensor to be like.
+            non_blocking: accepted; when a copy runs makes no difference to its result.
+            copy: never itself.
+
+        Raises:
+            UnsupportedError: a tensor that requires a gradient would change device.
+        """
+        from tgrad.tensor import Tensor
+
+        for a in args:
+            if isinstance(a, Tensor):
+                dtype, device = a.dtype, a.device
+            elif isinstance(a, DType):
+                dtype = a
+            else:
+                device = a
+        result = self
+        if dtype is not None and as_dtype(dtype) is not self.dtype:
+            result = result._apply(Op.CAST, dtype=as_dtype(dtype))
+        if device is None or as_device(device) == self.device:
+            return result.clone() if copy and result is self else result
+        if result.requires_grad and is_grad_enabled():
+            raise UnsupportedError(
+                "a tensor that requires a gradient cannot change device.",
+                "Move it first: x.detach().to(device).requires_grad_(), or Module.to(device).",
+            )
+        target = as_device(device)
+        storage = upload(result.numpy(), result.dtype, target)
+        return Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
+
+    def cpu(self: Any) -> Tensor:
+        return self.to("cpu")
+
+    def cuda(self: Any, device: Any = None) -> Tensor:
+        return self.to("cuda" if device is None else device)
+
+    def type(self: Any, dtype: DType) -> Tensor:
+        return self.to(as_dtype(dtype))
+
+    def type_as(self: Any, other: Tensor) -> Tensor:
+        """In the dtype and on the device of another."""
+        return self.to(other)
+
+    def float(self: Any) -> Tensor:
+        return self.to(dt.float32)
+
+    def double(self: Any) -> Tensor:
+        return self.to(dt.float64)
+
+    def half(self: Any) -> Tensor:
+        return self.to(dt.float16)
+
+    def bfloat16(self: Any) -> Tensor:
+        return self.to(dt.bfloat16)
+
+    def long(self: Any) -> Tensor:
+        return self.to(dt.int64)
+
+    def int(self: Any) -> Tensor:
+        return self.to(dt.int32)
+
+    def short(self: Any) -> Tensor:
+        return self.to(dt.int16)
+
+    def bool(self: Any) -> Tensor:
+        return self.to(dt.bool_)
