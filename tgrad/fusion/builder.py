@@ -100,7 +100,7 @@ class _Builder:
         self.numbers: dict[object, int] = {}
         self.dims: list[frozenset[str]] = []
         self.memo: dict[tuple[Node, Indices, Mask], int] = {}
-        self.visited: dict[Node, list[tuple[Indices, int]]] = {}
+        self.visited: dict[Node, list[tuple[Indices, Mask, int]]] = {}
         self.inputs: dict[Node, int] = {}
         self.dots: list[DotAxes] = []
         self.stores: list[Store] = []
@@ -160,6 +160,21 @@ class _Builder:
             refused = self._store(node)
             if refused is not None:
                 return refused
+        return self._refuse_waste()
+
+    def _refuse_waste(self) -> Refused | None:
+        """A reduction or dot is computed once for each of its elements, or not in this kernel."""
+        if len(self.group) == 1:
+            return None
+        for node in self.group:
+            if node.op is not Op.DOT and node.op not in REDUCE:
+                continue
+            for index, mask, _ in self.visited.get(node, ()):
+                if mask or not _covers(node, index, ix.flatten(index, node.shape)):
+                    return Refused(
+                        f"{node.source.label or node.op} would be computed for other elements than "
+                        "its own there"
+                    )
         return None
 
     def _domain(self, root: Node) -> Node:
@@ -182,14 +197,16 @@ class _Builder:
         return [n for n in self.group if n not in read]
 
     def _store(self, node: Node) -> Refused | None:
-        for index, number in self.visited.get(node, ()):
+        for index, mask, number in self.visited.get(node, ()):
             flat = ix.flatten(index, node.shape)
-            if not _covers(node, index, flat):
+            if mask or not _covers(node, index, flat):
                 continue
             self.stored.append(node)
             self.stores.append(Store(-1, flat, number))
             return None
-        return Refused(f"{node.op} at {node.source} is read there at indices that do not cover it")
+        return Refused(
+            f"{node.source.label or node.op} is read there at indices that do not cover it"
+        )
 
     def _scatter(self, root: Node, index: Indices) -> None:
         base, index_node, src = root.inputs
@@ -230,8 +247,8 @@ class _Builder:
             return found
         number = self._compute(node, index, mask)
         self.memo[key] = number
-        if node in self.inside and not mask:
-            self.visited.setdefault(node, []).append((index, number))
+        if node in self.inside:
+            self.visited.setdefault(node, []).append((index, mask, number))
         return number
 
     def _compute(self, node: Node, index: Indices, mask: Mask) -> int:
