@@ -156,57 +156,38 @@ class Plan:
         """Bytes that one run allocates: the arena and the outputs. Inputs exist before."""
         return self.arena_bytes + self.output_bytes
 
-    def explain(self) -> str:
-        """A table with a row a kernel, and totals."""
-        header = ("kernel", "line", "domain", "FLOPs", "bytes")
-        rows = [(k.name, k.line, k.domain, f"{k.flops:,}", f"{k.bytes:,}") for k in self.kernels]
-        rows.append(
-            ("total", "", f"{self.launches} launches", f"{self.flops:,}", f"{self.bytes:,}")
-        )
-        widths = [max(len(r[c]) for r in (header, *rows)) for c in range(len(header))]
-        lines = []
-        for number, row in enumerate((header, *rows)):
-            cells = [
-                cell.rjust(w) if c > 2 else cell.ljust(w)
-                for c, (cell, w) in enumerate(zip(row, widths))
-            ]
-            lines.append("  ".join(cells).rstrip())
-            if 0 < number <= len(self.kernels):
-                lines += [f"    {reason}" for reason in self.kernels[number - 1].reasons]
-        lines.append(
-            f"peak memory {self.peak_bytes:,} bytes: arena {self.arena_bytes:,}, outputs "
-            f"{self.output_bytes:,} (and inputs {self.input_bytes:,})"
-        )
-        return "\n".join(lines)
+    def explain(self, memory_limit: int | None = None, compiled: bool = False) -> str:
+        """What will run: a row a kernel with times, equations and reasons, totals, memory.
+
+        Args:
+            memory_limit: bytes; the text says whether inputs, arena and outputs fit.
+            compiled: compile the kernels (run none), for their registers and spills.
+        """
+        from tgrad.runtime.report import report_plan, text_of
+
+        return text_of(report_plan(self, memory_limit, compiled))
 
     def __str__(self) -> str:
         return self.explain()
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain data."""
-        return {
-            "device": str(self.device),
-            "launches": self.launches,
-            "flops": self.flops,
-            "bytes": self.bytes,
-            "peak_bytes": self.peak_bytes,
-            "arena_bytes": self.arena_bytes,
-            "output_bytes": self.output_bytes,
-            "input_bytes": self.input_bytes,
-            "kernels": [
-                {
-                    "name": k.name,
-                    "line": k.line,
-                    "domain": k.domain,
-                    "flops": k.flops,
-                    "bytes": k.bytes,
-                    "reasons": list(k.reasons),
-                    "origin": k.config.origin if k.config else None,
-                    "source": k.source,
-                }
-                for k in self.kernels
-            ],
-        }
+    def to_json(self, memory_limit: int | None = None, compiled: bool = False) -> dict[str, Any]:
+        """The same as plain data; the keys are those of runtime/report/text.py."""
+        from tgrad.runtime.report import data_of, report_plan
+
+        return data_of(report_plan(self, memory_limit, compiled))
+
+    def to_html(self, memory_limit: int | None = None, compiled: bool = False) -> str:
+        """The same as a page of its own, with the graph of kernels, a memory timeline, a roofline
+        plot and the generated code."""
+        from tgrad.runtime.report import page_of, report_plan
+
+        return page_of(report_plan(self, memory_limit, compiled))
+
+    def _repr_html_(self) -> str:
+        """A short table for notebooks."""
+        from tgrad.runtime.report import report_plan, table_of
+
+        return table_of(report_plan(self))
 
 
 _recorders = threading.local()
