@@ -23,6 +23,7 @@ from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.tensor import Tensor, labelled, tensor
+from tgrad.tracing import tracer
 
 DEFAULT_SEED = 67280421310721
 """PyTorch's."""
@@ -52,7 +53,8 @@ class Generator:
             seed: -2**63 to 2**64 - 1.
         """
         if not -(2**63) <= seed < 2**64:
-            raise ShapeError(f"seed {seed}.", "Seeds are -2**63 to 2**64 - 1.")
+            raise ShapeError(f"seed {seed}.", "Use -2**63 to 2**64 - 1.")
+        _refuse_tracing("the seed of a generator is set")
         self._seed, self._draws = seed % 2**64, 0
         self._keys.clear()
         return self
@@ -63,6 +65,7 @@ class Generator:
 
     def get_state(self) -> Tensor:
         """Seed and draws so far, as 16 bytes (uint8)."""
+        _refuse_tracing("the state of a generator is read")
         words = np.array([self._seed, self._draws], np.uint64)
         return tensor(words.view(np.uint8), device="cpu")
 
@@ -87,10 +90,19 @@ class Generator:
         Returns:
             The number of the draw and the seed, as 0-d int64 buffers on the device.
         """
+        trace = tracer()
+        if trace is not None:
+            return trace.draw(self, device)
         if device not in self._keys:
             self._keys[device] = _scalar(self._seed, device)
         self._draws += 1
         return _scalar(self._draws - 1, device), self._keys[device]
+
+
+def _refuse_tracing(what: str) -> None:
+    trace = tracer()
+    if trace is not None:
+        trace.refuse(what, "Do it outside the compiled function; its draws advance by themselves.")
 
 
 def _scalar(value: int, device: Device) -> Node:
@@ -257,7 +269,7 @@ def randint(
     if size is None:
         low, high, size = 0, low, high
     if not 0 < high - low < 2**63:
-        raise ShapeError(f"randint from {low} to {high}.", "high is greater than low.")
+        raise ShapeError(f"randint from {low} to {high}.", "Give a high above the low.")
     found = as_dtype(dt.int64 if dtype is None else dtype)
     draw = _Draw(checked_sizes((size,)), default_device(device), generator)
     bits, count = draw.word(0).to(dt.int64), high - low
@@ -296,7 +308,10 @@ def normal(
     refuse("normal", **others)
     given = [t for t in (mean, std) if isinstance(t, Tensor)]
     if bool(given) == (size is not None):
-        raise ShapeError("normal needs either a size or a tensor of means or deviations.")
+        raise ShapeError(
+            "normal with a size and tensors, or with neither.",
+            "Give a size, or a tensor of means or deviations.",
+        )
     if given:
         shape: tuple[int, ...] = (mean * std).shape  # type: ignore[union-attr]
         dtype, device = given[0].dtype, given[0].device
@@ -356,6 +371,7 @@ def randperm(
     [0, 1, 2, 3]
     """
     refuse("randperm", **others)
+    _refuse_tracing("randperm makes its order on the host")
     source = generator or default_generator
     bits = np.random.Philox(key=source._seed, counter=source._draws)
     source._draws += 1

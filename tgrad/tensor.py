@@ -144,7 +144,7 @@ class Tensor(
     """
 
     __slots__ = (
-        "_node", "_storage", "_device", "_requires_grad", "_token", "_family", "grad",
+        "_node", "_storage", "_device", "_requires_grad", "_token", "_family", "_grad",
         "__weakref__",
     )  # fmt: skip
     _node: Node
@@ -172,7 +172,7 @@ class Tensor(
     def _set(self, node: Node, device: Device, storage: Storage | None = None) -> None:
         self._node, self._device, self._storage = node, device, storage
         self._requires_grad, self._token = False, None
-        self._family = self.grad = None
+        self._family = self._grad = None
 
     @staticmethod
     def _of(node: Node, device: Device, storage: Storage | None = None) -> Tensor:
@@ -349,7 +349,7 @@ class Tensor(
 
     def __index__(self) -> int:
         if not self.dtype.is_int:
-            raise DTypeError(f"a {self.dtype.name} tensor is not an index.", "Use .long().")
+            raise DTypeError(f"a tensor of {self.dtype.name} is not an index.", "Use .long().")
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -387,7 +387,7 @@ class Tensor(
         """
         if requires_grad and not self.dtype.is_float:
             raise GradientError(
-                f"a {self.dtype.name} tensor cannot require a gradient.",
+                f"a tensor of {self.dtype.name} cannot require a gradient.",
                 "Only floating-point tensors can; convert it with .float().",
             )
         if requires_grad == self._requires_grad:
@@ -447,6 +447,10 @@ class Tensor(
     def data(self, value: Tensor) -> None:
         if not self.is_leaf:
             raise GradientError("data of a computed tensor is assigned.", "Use .detach() first.")
+        versions.guards += 1
+        trace = tracer()
+        if trace is not None:
+            trace.note(self)
         self._device = value._device
         self._rebind(value._without_history()._node, value._storage)
         mark_pending(self)
@@ -608,7 +612,10 @@ def tensor(
         copy = data._without_history().to(target)
         copy = copy if dtype is None else copy.to(dtype)
         return copy.requires_grad_(requires_grad)
-    array = np.asarray(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"data that is no array: {error}", "Give rows of one length.") from None
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         dtype = dt.float32
     found = dt.from_numpy(array.dtype) if dtype is None else as_dtype(dtype)

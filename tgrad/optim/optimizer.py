@@ -30,8 +30,18 @@ from tgrad.tensor import (
     realize_tensors,
     tensor,
 )
+from tgrad.tracing import WatchedDict, WatchedState, tracer, versions
 
 Group = dict[str, Any]
+
+
+class WatchedGroup(WatchedDict):
+    """A parameter group; `inputs` are the names of its moving settings."""
+
+    def is_input(self, key: str, value: Any) -> bool:
+        if key == "betas" and "beta1" in self.inputs and key in self:
+            return len(value) == 2 and value[1] == self[key][1]
+        return key in self.inputs and isinstance(self.get(key), float | int)
 
 
 @dataclass
@@ -84,27 +94,46 @@ class Counted:
     shared: dict[Any, Tensor] = field(default_factory=dict)
 
 
-@dataclass
 class Steps:
-    """The step counters of one step, by the identity of the tensor before; zeros by device."""
+    """The step counters of one step, by the identity of their tensors: one tensor for all
+    parameters that have had as many steps, counted in place.
 
-    counted: dict[int, Counted] = field(default_factory=dict)
-    zeros: dict[Device, Tensor] = field(default_factory=dict)
+    Args:
+        optimizer: whose parameters make a step: those that have a gradient.
+    """
+
+    def __init__(self, optimizer: Optimizer):
+        self.counted: dict[int, Counted] = {}
+        self.zeros: dict[Device, Tensor] = {}
+        self.resting: set[int] = set()
+        for p, state in optimizer.state.items():
+            if "step" in state and p.grad is None:
+                self.resting.add(id(state["step"]))
 
     def count(self, p: Tensor, state: dict[str, Any]) -> Counted:
-        """The counter of a parameter: one tensor for all that have had as many steps."""
+        """The counter of a parameter."""
         if "step" not in state:
             if p.device not in self.zeros:
                 self.zeros[p.device] = tensor(0.0, dtype=dt.float32, device=p.device)
             state["step"] = self.zeros[p.device]
         before = state["step"]
         if id(before) not in self.counted:
-            after = before + 1.0
-            mark_pending(after)
-            self.counted[id(before)] = Counted(before, after)
+            self.counted[id(before)] = Counted(before, self._next(before))
         found = self.counted[id(before)]
-        state["step"] = found.after
+        if found.after is not before:
+            state["step"] = found.after
         return found
+
+    def _next(self, before: Tensor) -> Tensor:
+        """The counter after this step: the same tensor, unless others that make no step have it."""
+        if id(before) not in self.resting:
+            return before._assign(before._without_history() + 1.0)
+        after = before + 1.0
+        mark_pending(after)
+        trace = tracer()
+        if trace is not None:
+            trace.keep_once()
+        return after
 
 
 class Optimizer:
@@ -125,7 +154,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: Group):
         self.defaults = defaults
         self.param_groups: list[Group] = []
-        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.state: defaultdict[Tensor, dict[str, Any]] = WatchedState()
         self.moving = {"lr"}
         self._numbers: dict[tuple[int, str, Device, DType], tuple[float, Tensor]] = {}
         given = [params] if isinstance(params, dict) else list(params)
@@ -143,7 +172,7 @@ class Optimizer:
         Raises:
             GradientError: one was computed from others, or is in a group already.
         """
-        group = dict(param_group)
+        group = WatchedGroup(param_group, self.moving)
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         params = [p[1] if isinstance(p, tuple) else p for p in params]
@@ -164,6 +193,7 @@ class Optimizer:
         for name, value in self.defaults.items():
             group.setdefault(name, value)
         self.param_groups.append(group)
+        versions.guards += 1
         realize_parameters()
         realize_tensors([p for p in params if p._storage is None])
 
@@ -192,7 +222,7 @@ class Optimizer:
 
     def _update_all(self) -> list[Device]:
         devices: dict[Device, None] = {}
-        steps = Steps()
+        steps = Steps(self)
         with no_grad():
             for number, group in enumerate(self.param_groups):
                 for p in group["params"]:
@@ -220,17 +250,29 @@ class Optimizer:
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
         """A number of a group; "beta1" and "beta2" are those of its "betas"."""
-        group = self.param_groups[number]
-        value = group["betas"][int(name[4]) - 1] if name in ("beta1", "beta2") else group[name]
+        value = self._number(number, name)
         if isinstance(value, Tensor):
             return value._without_history().to(device)
         return self.as_number(number, name, value, device, dtype) if name in self.moving else value
+
+    def _number(self, number: int, name: str) -> Any:
+        group = self.param_groups[number]
+        return group["betas"][int(name[4]) - 1] if name in ("beta1", "beta2") else group[name]
 
     def as_number(
         self, number: int, name: str, value: float, device: Device, dtype: DType
     ) -> Tensor:
         """A 0-d tensor of the number, written only when it is another than last time."""
         key = (number, name, device, dtype)
+        trace = tracer()
+        if trace is not None:
+            moves = number >= 0
+            return trace.number(
+                (id(self), *key),
+                (lambda: float(self._number(number, name))) if moves else (lambda: value),
+                device,
+                dtype,
+            )
         known = self._numbers.get(key)
         if known is None or known[0] != value:
             self._numbers[key] = value, tensor(float(value), dtype=dtype, device=device)

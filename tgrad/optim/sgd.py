@@ -13,6 +13,7 @@ from tgrad.arguments import refuse
 from tgrad.errors import OutOfRangeError
 from tgrad.optim.optimizer import Group, Optimizer, Update, check_settings
 from tgrad.tensor import Tensor
+from tgrad.tracing import tracer
 
 
 class SGD(Optimizer):
@@ -91,6 +92,9 @@ class SGD(Optimizer):
         before = u.start("momentum_buffer")
         if group["dampening"]:
             kept = 1.0 if is_first else 1.0 - group["dampening"]
+            trace = tracer()
+            if is_first and trace is not None:
+                trace.keep_once()
             name = f"kept {kept}"
             d = d * self.as_number(-1, name, kept, u.param.device, d.dtype)
         buffer = u.keep("momentum_buffer", before * momentum + d)

@@ -6,6 +6,7 @@ row-major and contiguous; never written after a graph has read it.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.runtime.device import allocate, open_device
 
+_serials = itertools.count()
+
 
 class Storage:
-    """Elements in the memory of a device."""
+    """Elements in the memory of a device. `serial` counts storages in the order they were made."""
 
-    __slots__ = ("device", "dtype", "shape", "memory", "__weakref__")
+    __slots__ = ("device", "dtype", "shape", "memory", "serial", "__weakref__")
 
     def __init__(self, device: Device, dtype: DType, shape: tuple[int, ...], memory: Any):
         self.device, self.dtype, self.shape, self.memory = device, dtype, shape, memory
+        self.serial = next(_serials)
 
     def numpy(self) -> np.ndarray:
         """A copy on the host."""

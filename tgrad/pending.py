@@ -1,0 +1,77 @@
+"""What runs when a value is asked for.
+
+In: tensors whose values will be wanted. Out: their storages, all that is pending on a device as one
+plan. Invariant: a tensor waits once, in the order of the last marks. See docs/decisions/0004.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
+
+from tgrad import pipeline
+from tgrad.device import Device
+from tgrad.tracing import tracer
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+_pending: dict[int, ReferenceType[Tensor]] = {}
+
+
+def mark_pending(t: Tensor) -> None:
+    """The tensor's value will be wanted: compute it with whatever is computed next.
+
+    What waits is computed in the order of the last marks, so that equal steps have equal keys.
+    """
+    trace = tracer()
+    if trace is not None:
+        trace.mark(t)
+        return
+    _pending.pop(id(t), None)
+    if t._storage is None:
+        _pending[id(t)] = ref(t, partial(_forget, id(t)))
+
+
+def _forget(key: int, _: object) -> None:
+    _pending.pop(key, None)
+
+
+def drop_pending(t: Tensor) -> None:
+    """The tensor's value will be computed only if somebody asks for it."""
+    trace = tracer()
+    if trace is not None:
+        trace.drop(t)
+    else:
+        _pending.pop(id(t), None)
+
+
+def pending_tensors(device: Device, tensors: Sequence[Tensor] = ()) -> list[Tensor]:
+    """What runs when `tensors` are wanted: they and all that is pending on the device, less what is
+    stored already."""
+    waiting = [t for t in (r() for r in list(_pending.values())) if t is not None]
+    chosen = [t for t in (*waiting, *tensors) if t._device == device and t._storage is None]
+    return list({id(t): t for t in chosen}.values())
+
+
+def realize_tensors(tensors: Sequence[Tensor]) -> None:
+    """Compute tensors, and all that is pending on their device, as one plan a device."""
+    trace = tracer()
+    if trace is not None and tensors:
+        trace.refuse("the value of a tensor is read")
+    for device in dict.fromkeys(t._device for t in tensors):
+        chosen = pending_tensors(device, tensors)
+        if not chosen:
+            continue
+        for t, storage in zip(chosen, pipeline.realize([t._node for t in chosen], device)):
+            t._store(storage)
+            _pending.pop(id(t), None)
+
+
+def realize_pending(device: Device) -> None:
+    """Compute everything that is pending on a device, as an optimizer's step does; a trace computes
+    it all at its end."""
+    if tracer() is None:
+        realize_tensors(pending_tensors(device))

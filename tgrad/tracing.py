@@ -1,0 +1,166 @@
+"""What a trace of `tgrad.compile` must hear about, and what guards of compiled steps look at.
+
+In: calls from tensors, generators, optimizers and modules. Out: the tracer of this thread, which is
+told; counters that move when something that a compiled step depends on may have changed. Invariant:
+with no trace running, nothing here changes what the callers do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from tgrad.device import Device
+    from tgrad.dtype import DType
+    from tgrad.graph.node import Node
+    from tgrad.random import Generator
+    from tgrad.tensor import Tensor
+
+
+class Tracer(Protocol):
+    """What a running trace answers."""
+
+    differentiated: bool
+    """Whether gradients were asked for."""
+
+    def note(self, t: Tensor) -> None:
+        """The tensor is about to get a new value."""
+
+    def gradient(self, leaf: Tensor) -> Tensor | None:
+        """What `leaf.grad` is inside the trace."""
+
+    def set_gradient(self, leaf: Tensor, value: Tensor | None) -> None:
+        """`leaf.grad = value` inside the trace."""
+
+    def mark(self, t: Tensor) -> None:
+        """The tensor's value will be wanted."""
+
+    def drop(self, t: Tensor) -> None:
+        """The tensor's value is not wanted any more."""
+
+    def number(
+        self, key: Any, read: Callable[[], int | float], device: Device, dtype: DType
+    ) -> Tensor:
+        """A 0-d tensor that every replay fills with what `read` gives then."""
+
+    def draw(self, generator: Generator, device: Device) -> tuple[Node, Node]:
+        """The number of the next draw and the seed, as in `Generator.draw`."""
+
+    def check_index(self, index: Tensor, size: int, lowest: int) -> None:
+        """Replays must refuse values of the index below `lowest` or from `size` on."""
+
+    def keep_once(self) -> None:
+        """The trace depends on more than its guards: it serves this call alone."""
+
+    def refuse(self, what: str, hint: str = "") -> None:
+        """Raise, since `what` cannot be part of a plan."""
+
+
+class Versions:
+    """Counters of changes outside of traces.
+
+    Attributes:
+        guards: attributes of modules, settings and state of optimizers, `requires_grad`.
+        bindings: which storage a tensor has.
+        gradients: which tensor `grad` is.
+    """
+
+    __slots__ = ("bindings", "gradients", "guards")
+
+    def __init__(self) -> None:
+        self.guards = self.bindings = self.gradients = 0
+
+
+versions = Versions()
+_local = threading.local()
+
+
+def tracer() -> Tracer | None:
+    """The trace that runs in this thread."""
+    return getattr(_local, "tracer", None)
+
+
+@contextmanager
+def tracing(found: Tracer | None) -> Iterator[None]:
+    """Inside the block, this thread traces (or, for None, does not)."""
+    previous = tracer()
+    _local.tracer = found
+    try:
+        yield
+    finally:
+        _local.tracer = previous
+
+
+class WatchedDict(dict[str, Any]):
+    """A dictionary that moves `versions.guards` when it changes, except by the keys of `inputs`,
+    whose values compiled steps read at every call."""
+
+    __slots__ = ("inputs",)
+
+    def __init__(self, items: Any = (), inputs: set[str] | None = None):
+        super().__init__(items)
+        self.inputs: set[str] = set() if inputs is None else inputs
+
+    def is_input(self, key: str, value: Any) -> bool:
+        """Whether compiled steps read the new value by themselves."""
+        return key in self.inputs
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not self.is_input(key, value):
+            versions.guards += 1
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        versions.guards += 1
+        super().__delitem__(key)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        versions.guards += 1
+        super().update(*args, **kwargs)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        versions.guards += 1
+        return super().setdefault(key, default)
+
+    def pop(self, *args: Any) -> Any:
+        versions.guards += 1
+        return super().pop(*args)
+
+    def clear(self) -> None:
+        versions.guards += 1
+        super().clear()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WatchedDict:
+        from copy import deepcopy
+
+        return type(self)(deepcopy(dict(self), memo), set(self.inputs))
+
+
+class WatchedState(defaultdict["Tensor", dict[str, Any]]):
+    """An optimizer's state by parameter; watched as its dictionaries are."""
+
+    def __init__(self, factory: Any = WatchedDict, items: Any = ()):
+        super().__init__(factory, items)
+
+    def __setitem__(self, key: Tensor, value: dict[str, Any]) -> None:
+        versions.guards += 1
+        super().__setitem__(key, value if isinstance(value, WatchedDict) else WatchedDict(value))
+
+    def __delitem__(self, key: Tensor) -> None:
+        versions.guards += 1
+        super().__delitem__(key)
+
+    def pop(self, *args: Any) -> Any:
+        versions.guards += 1
+        return super().pop(*args)
+
+    def clear(self) -> None:
+        versions.guards += 1
+        super().clear()
