@@ -34,7 +34,7 @@ def checked_sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
     """
     sizes = as_sizes(size)
     if any(n < 0 for n in sizes):
-        raise ShapeError(f"a tensor of shape {sizes}.", "Sizes are 0 or more.")
+        raise ShapeError(f"a tensor of shape {sizes}.", "Give sizes of 0 or more.")
     return sizes
 
 
@@ -69,11 +69,23 @@ def full(
     >>> tgrad.full((2, 2), 7).tolist()
     [[7, 7], [7, 7]]
     """
-    refuse("full", **others)
+    return _filled("full", size, fill_value, dtype, device, requires_grad, others)
+
+
+def _filled(
+    name: str,
+    size: Any,
+    fill_value: Number | Tensor,
+    dtype: DType | None,
+    device: DeviceLike,
+    requires_grad: bool,
+    others: dict[str, Any],
+) -> Tensor:
+    refuse(name, **others)
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     found = as_dtype(type(fill_value) if dtype is None else dtype)
-    with source_scope(label="full"):
+    with source_scope(label=name):
         number = (bool if found.is_bool else float if found.is_float else int)(fill_value)
         node = make(Op.CONST, value=number, dtype=found)
         sizes = checked_sizes((size,))
@@ -82,24 +94,38 @@ def full(
         return _leaf(Tensor._of(node, default_device(device)), requires_grad)
 
 
-def zeros(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
-    """A tensor of zeros, float32 by default; options as those of `full`.
+def zeros(
+    *size: Any,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """A tensor of zeros, float32 by default; see `full`.
 
     >>> import tgrad
     >>> tgrad.zeros(2, 3).shape
     (2, 3)
     """
-    return full(as_sizes(size), 0, dtype=dtype or dt.float32, **options)
+    kind = dt.float32 if dtype is None else dtype
+    return _filled("zeros", as_sizes(size), 0, kind, device, requires_grad, others)
 
 
-def ones(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
-    """A tensor of ones, float32 by default; options as those of `full`.
+def ones(
+    *size: Any,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """A tensor of ones, float32 by default; see `full`.
 
     >>> import tgrad
     >>> tgrad.ones(3).sum().item()
     3.0
     """
-    return full(as_sizes(size), 1, dtype=dtype or dt.float32, **options)
+    kind = dt.float32 if dtype is None else dtype
+    return _filled("ones", as_sizes(size), 1, kind, device, requires_grad, others)
 
 
 def empty(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
@@ -188,7 +214,10 @@ def arange(
     if end is None:
         start, end = 0, start
     if step == 0 or (end - start) / step < 0:
-        raise ShapeError(f"arange from {start} to {end} by {step}.", "The step leads to the end.")
+        raise ShapeError(
+            f"arange from {start} to {end} by {step}.",
+            "Give a step that leads from the start to the end.",
+        )
     whole = all(isinstance(x, (int, np.integer)) for x in (start, end, step))
     found = as_dtype((dt.int64 if whole else dt.float32) if dtype is None else dtype)
     count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)

@@ -60,7 +60,7 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     try:
         library.numpy.save_file(arrays, partial, metadata)
         os.replace(partial, target)
-    except OSError as error:
+    except (OSError, library.SafetensorError) as error:
         raise DataError(f"{target} cannot be written: {error}.", "Choose another path.") from None
     finally:
         partial.unlink(missing_ok=True)

@@ -75,7 +75,7 @@ def as_float(x: Any) -> Tensor:
 def _softmax_input(x: Any, dim: int, dtype: DType | None, name: str) -> tuple[Any, int]:
     x = x if dtype is None else x.to(dtype)
     if not x.dtype.is_float:
-        raise DTypeError(f"{name} of a {x.dtype.name} tensor.", "Use .float() or pass dtype=.")
+        raise DTypeError(f"{name} of a tensor of {x.dtype.name}.", "Use .float() or pass dtype=.")
     return x, normal_axis(dim, len(x.shape))
 
 

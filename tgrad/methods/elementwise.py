@@ -70,6 +70,13 @@ def result_type(*operands: Tensor | Number) -> DType:
     return found
 
 
+def is_operand(x: Any) -> bool:
+    """Whether a tensor can be combined with it."""
+    from tgrad.tensor import Tensor
+
+    return isinstance(x, (Tensor, bool, int, float, np.number, np.bool_, np.ndarray))
+
+
 def _category(dtype: DType) -> int:
     return 0 if dtype.is_bool else 1 if dtype.is_int else 2
 
@@ -93,19 +100,19 @@ class ElementwiseMethods:
     # -- fitting operands -----------------------------------------------------------------------
 
     def _operand(self, x: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
-        """`x` as a tensor of that dtype and shape on this device."""
+        """`x` as a tensor of that dtype and shape on this device.
+
+        As in PyTorch, a 0-d tensor on the CPU counts as a number on any device.
+        """
         from tgrad.tensor import Tensor, tensor
 
-        if not isinstance(x, Tensor):
-            if isinstance(x, np.ndarray):
-                x = tensor(x, device=self._device)  # type: ignore[attr-defined]
-            elif isinstance(x, (bool, int, float, np.number, np.bool_)):
-                x = self._constant(x.item() if isinstance(x, np.generic) else x, dtype)
-            else:
-                raise DTypeError(
-                    f"a {type(x).__name__} is not an operand for a tensor.",
-                    "Use a Tensor, a Python number or a NumPy array.",
-                )
+        device = self._device  # type: ignore[attr-defined]
+        if isinstance(x, np.ndarray):
+            x = tensor(x, device=device)
+        elif not isinstance(x, Tensor):
+            x = self._constant(x.item() if isinstance(x, np.generic) else x, dtype)
+        elif x.device != device and not x.shape and x.device.type == "cpu":
+            x = x.to(device)
         x = x.to(dtype)
         return x if x.shape == shape else x._apply(Op.EXPAND, shape=shape)
 
@@ -114,9 +121,13 @@ class ElementwiseMethods:
 
         with source_scope(label=op.value):
             operand = other
-            if not isinstance(other, (Tensor, bool, int, float, np.number, np.bool_)):
-                operand = self._operand(other, dt.from_numpy(np.asarray(other).dtype),
-                                        np.shape(other))  # fmt: skip
+            if not is_operand(other):
+                raise DTypeError(
+                    f"{op} of a tensor and a {type(other).__name__}.",
+                    "Use a Tensor, a Python number or a NumPy array.",
+                )
+            if isinstance(other, np.ndarray):
+                operand = self._operand(other, dt.from_numpy(other.dtype), other.shape)
             dtype = result_type(self, operand)  # type: ignore[arg-type]
             if floats and not dtype.is_float:
                 dtype = dt.float32
@@ -242,13 +253,19 @@ class ElementwiseMethods:
     def __ge__(self, other: Any) -> Tensor:
         return self._binary(Op.LE, other, swap=True)
 
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+    def eq(self, other: Any) -> Tensor:
         return self._binary(Op.EQ, other)
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+    def ne(self, other: Any) -> Tensor:
         return self._binary(Op.NE, other)
 
-    lt, le, gt, ge, eq, ne = __lt__, __le__, __gt__, __ge__, __eq__, __ne__
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self._binary(Op.EQ, other) if is_operand(other) else NotImplemented
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self._binary(Op.NE, other) if is_operand(other) else NotImplemented
+
+    lt, le, gt, ge = __lt__, __le__, __gt__, __ge__
 
     def __and__(self, other: Any) -> Tensor:
         return self._binary(Op.AND, other)

@@ -54,9 +54,12 @@ class IndexingMethods:
         items = [self._as_index(i) for i in items]
         used = sum(i is not None and not isinstance(i, EllipsisType) for i in items)
         if used > len(self.shape):
-            raise ShapeError(f"{used} indices for a tensor of shape {self.shape}.")
+            raise ShapeError(
+                f"{used} indices for a tensor of shape {self.shape}.",
+                f"Give at most {len(self.shape)}.",
+            )
         if sum(isinstance(i, EllipsisType) for i in items) > 1:
-            raise ShapeError("an index may hold ... only once.")
+            raise ShapeError("an index with ... twice.", "Give it once.")
         if not any(isinstance(i, EllipsisType) for i in items):
             items.append(...)
         place = next(p for p, i in enumerate(items) if isinstance(i, EllipsisType))
@@ -133,9 +136,12 @@ class IndexingMethods:
             if item.dtype.is_bool:
                 raise UnsupportedError("an index with bools.", "Use .where() or masked_fill().")
             if not item.dtype.is_int:
-                raise DTypeError(f"a {item.dtype.name} tensor as index.", "Use .long().")
+                raise DTypeError(f"an index of {item.dtype.name}.", "Use .long().")
             return item
-        raise DTypeError(f"a {type(item).__name__} is not an index.")
+        raise DTypeError(
+            f"an index of type {type(item).__name__}.",
+            "Use integers, slices, None, ... or a tensor of integers.",
+        )
 
     def _take(self, indices: Tensor, axis: int) -> Tensor:
         """Rows of an axis by an integer tensor of any shape, whose axes replace the axis."""

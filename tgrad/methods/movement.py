@@ -58,6 +58,12 @@ class MovementMethods:
                     "At most one size may be -1, and the others must divide the elements.",
                 )
             sizes = tuple(total // known if n == -1 else n for n in sizes)
+        if math.prod(sizes) != math.prod(self.shape):
+            raise ShapeError(
+                f"shape {self.shape} has {math.prod(self.shape)} elements and cannot be reshaped "
+                f"to {sizes} with {math.prod(sizes)}.",
+                "Give sizes with the same product; one may be -1.",
+            )
         with source_scope(label="reshape"):
             return self if sizes == self.shape else self._view(Op.RESHAPE, shape=sizes)  # type: ignore
 
@@ -67,6 +73,10 @@ class MovementMethods:
         """Axes in another order."""
         rank = len(self.shape)
         axes = tuple(normal_axis(d, rank) for d in as_sizes(dims))
+        if sorted(axes) != list(range(rank)):
+            raise ShapeError(
+                f"permute of shape {self.shape} by {as_sizes(dims)}.", "Name each axis once."
+            )
         with source_scope(label="permute"):
             return self._view(Op.PERMUTE, axes=axes)
 
@@ -125,7 +135,7 @@ class MovementMethods:
             return self.reshape(1)
         first, last = normal_axis(start_dim, rank), normal_axis(end_dim, rank)
         if first > last:
-            raise ShapeError(f"flatten from axis {first} to {last}.", "start_dim comes first.")
+            raise ShapeError(f"flatten from axis {first} to {last}.", "Name the first axis first.")
         middle = math.prod(self.shape[first : last + 1])
         return self.reshape((*self.shape[:first], middle, *self.shape[last + 1 :]))
 
@@ -141,7 +151,10 @@ class MovementMethods:
         n = self.shape[axis]
         begin = start + n if start < 0 else start
         if not (0 <= begin <= n and 0 <= length <= n - begin):
-            raise ShapeError(f"narrow to {length} from {start} of an axis of size {n}.")
+            raise ShapeError(
+                f"narrow to {length} from {start} of an axis of size {n}.",
+                f"Stay within the axis: start + length is at most {n}.",
+            )
         return self._slice({axis: (begin, begin + length, 1)})
 
     def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor:
@@ -157,12 +170,15 @@ class MovementMethods:
         n = self.shape[axis]
         if isinstance(split_size, int):
             if split_size <= 0:
-                raise ShapeError(f"split into pieces of {split_size}.", "The size is positive.")
+                raise ShapeError(f"split into pieces of {split_size}.", "Give a positive size.")
             sizes = [min(split_size, n - a) for a in range(0, n, split_size)] or [0]
         else:
             sizes = list(split_size)
             if sum(sizes) != n:
-                raise ShapeError(f"split sizes {sizes} do not add up to {n}.")
+                raise ShapeError(
+                    f"split sizes {sizes} do not add up to {n}.",
+                    "Give sizes whose sum is that of the axis.",
+                )
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         return tuple(self.narrow(axis, a, size) for a, size in zip(starts, sizes))
 

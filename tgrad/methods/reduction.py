@@ -40,7 +40,7 @@ def normal_axes(dim: Dim, rank: int) -> tuple[int, ...]:
     given = (dim,) if isinstance(dim, int) else tuple(dim)
     axes = tuple(normal_axis(d, rank) for d in given)
     if len(set(axes)) != len(axes):
-        raise ShapeError(f"axis stands twice in dim={dim}.")
+        raise ShapeError(f"an axis stands twice in dim={dim}.", "Name each axis once.")
     return tuple(sorted(axes))
 
 
@@ -109,7 +109,7 @@ class ReductionMethods:
         x = self.to(dtype) if dtype is not None else self
         if not x.dtype.is_float:
             raise DTypeError(
-                f"mean of a {x.dtype.name} tensor.", "Convert it with .float() or pass dtype=."
+                f"mean of a tensor of {x.dtype.name}.", "Convert it with .float() or pass dtype=."
             )
         with source_scope(label="mean"):
             count = self._count(dim)

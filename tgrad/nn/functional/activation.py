@@ -202,7 +202,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         OutOfRangeError: a class that is known is beyond num_classes or negative.
     """
     if tensor.dtype is not dt.int64:
-        raise DTypeError(f"one_hot of a {tensor.dtype.name} tensor.", "Use .long().")
+        raise DTypeError(f"one_hot of a tensor of {tensor.dtype.name}.", "Use .long().")
     if num_classes == -1:
         num_classes = int(tensor.max().item()) + 1
     if num_classes < 1:

@@ -34,7 +34,7 @@ def _reduced(loss: Tensor, reduction: str, function: str) -> Tensor:
 
 def _same_shapes(input: Tensor, target: Tensor, function: str, broadcast: bool) -> None:
     if not input.dtype.is_float:
-        raise DTypeError(f"{function} of a {input.dtype.name} tensor.", "Use .float().")
+        raise DTypeError(f"{function} of a tensor of {input.dtype.name}.", "Use .float().")
     if input.shape == target.shape:
         return
     if not broadcast:
@@ -255,7 +255,7 @@ def _cross_entropy_backward(
 
 def _class_axis(input: Tensor, weight: Tensor | None, function: str) -> int:
     if not input.dtype.is_float:
-        raise DTypeError(f"{function} of a {input.dtype.name} tensor.", "Use .float().")
+        raise DTypeError(f"{function} of a tensor of {input.dtype.name}.", "Use .float().")
     if not input.shape:
         raise ShapeError(f"{function} of a 0-d tensor.", "The shape is (N, C, ...) or (C,).")
     axis = 0 if input.ndim == 1 else 1
@@ -351,7 +351,7 @@ def nll_loss(
     refuse("nll_loss", size_average=size_average, reduce=reduce)
     axis = _class_axis(input, weight, "nll_loss")
     if not target.dtype.is_int:
-        raise DTypeError(f"nll_loss with a {target.dtype.name} target.", "Use .long().")
+        raise DTypeError(f"nll_loss with a target of {target.dtype.name}.", "Use .long().")
     _check_target(input, target, axis, ignore_index, "nll_loss")
     x = _wide(input)
     wanted = class_mask(target, input.shape[axis], axis)

@@ -26,7 +26,7 @@ def _wide(x: Tensor) -> Tensor:
 
 def _check_float(x: Tensor, function: str) -> None:
     if not x.dtype.is_float:
-        raise DTypeError(f"{function} of a {x.dtype.name} tensor.", "Use .float().")
+        raise DTypeError(f"{function} of a tensor of {x.dtype.name}.", "Use .float().")
 
 
 def _statistics(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,35 @@
+"""How a mistake is checked: the whole message, with the user's line in it."""
+
+from __future__ import annotations
+
+import linecache
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tgrad.errors import TgradError
+
+
+def check_message(
+    kind: type[TgradError], builtin: type[Exception], call: Callable[[], object], text: str
+) -> None:
+    """Assert that `call`, a lambda on one line, raises the error with this text.
+
+    Args:
+        kind: the class of tgrad.
+        builtin: what a PyTorch user would catch.
+        text: what went wrong, a newline, what to do.
+    """
+    with pytest.raises(kind) as info:
+        call()
+    assert isinstance(info.value, builtin)
+    message = str(info.value)
+    place = re.search(r"\n  at (.+):(\d+): (.+)", message)
+    assert place, f"no line of the user in: {message}"
+    file, line = call.__code__.co_filename, int(place[2])
+    assert place[1] == file
+    assert line == call.__code__.co_firstlineno
+    assert place[3] == linecache.getline(file, line).strip()
+    what, hint = text.split("\n")
+    assert message == f"{what}{place[0]}\n  {hint}"
