@@ -200,8 +200,11 @@ def scaled_dot_product_attention(
         weights = wide.softmax(-1)
     else:
         wide = wide.where(seen, -math.inf) if seen.dtype.is_bool else wide + seen
-        hidden = (wide == -math.inf).all(-1, keepdim=True)
-        weights = wide.where(~hidden, 0.0).softmax(-1).where(~hidden, 0.0)
+        if is_causal:  # every query sees the first key
+            weights = wide.softmax(-1)
+        else:
+            hidden = (wide == -math.inf).all(-1, keepdim=True)
+            weights = wide.where(~hidden, 0.0).softmax(-1).where(~hidden, 0.0)
     if dropout_p:
         weights = dropout(weights, dropout_p)
     return weights.to(value.dtype).matmul(value)
