@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tgrad.cli import doctor
-from tgrad.cli.explain import explain_script
+from tgrad.cli.explain import Request, explain_script
 from tgrad.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +145,7 @@ def test_explain_prints_the_largest_plan(script, capsys):
 
 def test_explain_json_agrees_with_the_table(script, tmp_path, capsys):
     path = tmp_path / "plan.json"
-    assert explain_script(script, json_path=path) == 0
+    assert explain_script(script, request=Request(json_path=path)) == 0
     out = capsys.readouterr().out
     plan = json.loads(path.read_text())
     assert plan["launches"] == len(plan["kernels"]) > 0
@@ -158,14 +158,14 @@ def test_explain_json_agrees_with_the_table(script, tmp_path, capsys):
 
 
 def test_explain_source(script, capsys):
-    assert explain_script(script, source=True) == 0
+    assert explain_script(script, request=Request(source=True)) == 0
     out = capsys.readouterr().out
     assert out.count("\n---- ") >= 1 and LINE in out
 
 
 def test_explain_all(script, tmp_path, capsys):
     path = tmp_path / "plans.json"
-    assert explain_script(script, every=True, json_path=path) == 0
+    assert explain_script(script, request=Request(every=True, json_path=path)) == 0
     plans = json.loads(path.read_text())
     assert len(plans) >= 2
     assert f"plan {len(plans)} of {len(plans)}" in capsys.readouterr().out
@@ -225,4 +225,4 @@ def test_table_of_a_wide_terminal(script, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert explain_script(script) == 0
     out = capsys.readouterr().out
-    assert "why not one with its neighbour" in out and LINE in out and "total" in out
+    assert "why not one with its neighbours" in out and LINE in out and "total" in out

@@ -1,7 +1,8 @@
-"""A plan as a table on standard output.
+"""A plan's report on standard output.
 
-In: a Plan. Out: text. Invariant: the figures are the plan's own; nothing is computed here. A wide
-terminal gets rich's table; a narrow one, a file or a pipe gets the plain text of `Plan.explain()`.
+In: a PlanReport. Out: text. Invariant: the figures are the report's own; nothing is computed here.
+A wide terminal gets rich's table; a narrow one, a file or a pipe gets the plain text of
+`Plan.explain()`.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import sys
 
 from tgrad.runtime.plan import Plan
+from tgrad.runtime.report import PlanReport, text_of
+from tgrad.runtime.report.text import detail_lines, duration, summary_lines
 
 WIDE = 140
-"""Columns of a terminal beside which the reasons still fit."""
+"""Columns of a terminal beside which the details still fit."""
 
 
-def print_plan(plan: Plan, source: bool = False) -> None:
-    """Print a row a kernel, totals and peak memory; with `source` the generated code too."""
-    if not (sys.stdout.isatty() and _print_rich(plan)):
-        print(plan.explain())
+def print_report(report: PlanReport, source: bool = False) -> None:
+    """Print a row a kernel, totals and memory; with `source` the generated code too."""
+    if not (sys.stdout.isatty() and _print_rich(report)):
+        print(text_of(report))
     if source:
-        _print_sources(plan)
+        _print_sources(report.plan)
 
 
-def _print_rich(plan: Plan) -> bool:
+def _print_rich(report: PlanReport) -> bool:
     """False if rich is not installed, or the terminal is narrow."""
     try:
         from rich.console import Console
@@ -32,19 +35,24 @@ def _print_rich(plan: Plan) -> bool:
     console = Console(markup=False, highlight=False)
     if console.width < WIDE:
         return False
+    plan = report.plan
     table = Table(show_footer=True)
     table.add_column("kernel", "total", overflow="fold")
     table.add_column("line", overflow="fold")
     table.add_column("domain", f"{plan.launches} launches")
     table.add_column("FLOPs", f"{plan.flops:,}", justify="right", no_wrap=True)
     table.add_column("bytes", f"{plan.bytes:,}", justify="right", no_wrap=True)
-    table.add_column("why not one with its neighbour", style="dim")
-    for kernel in plan.kernels:
-        reasons = "\n".join(kernel.reasons)
-        figures = (f"{kernel.flops:,}", f"{kernel.bytes:,}")
-        table.add_row(kernel.name, kernel.line, kernel.domain, *figures, reasons)
+    table.add_column("predicted", duration(report.seconds), justify="right", no_wrap=True)
+    table.add_column("configuration, and why not one with its neighbours", style="dim")
+    for kernel in report.kernels:
+        info = kernel.info
+        time = duration(kernel.time.seconds) if kernel.time else ""
+        figures = (f"{info.flops:,}", f"{info.bytes:,}", time)
+        details = "\n".join(detail_lines(kernel))
+        table.add_row(info.name, info.line, info.domain, *figures, details)
     console.print(table)
-    console.print(f"peak memory {plan.peak_bytes:,} bytes")
+    for line in summary_lines(report):
+        console.print(line)
     return True
 
 

@@ -27,8 +27,10 @@ LANES = 34
 """Arcs farther out than this share the outermost lane."""
 PLOT_WIDTH = 900
 PLOT_HEIGHT = 340
-MARGIN = (70, 20, 20, 44)
+MARGIN = (88, 20, 20, 44)
 """Left, right, top, bottom of the plots."""
+LEAST_INTENSITY = 0.01
+"""FLOPs a byte below which a kernel only moves data."""
 COLOURS = 8
 """Number of the page's series colours, --c0 and so on."""
 
@@ -64,6 +66,11 @@ def colour_of(label: str, labels: list[str]) -> str:
 def calls_of(report: PlanReport) -> list[str]:
     """What the user called, in the order of first use."""
     return list(dict.fromkeys(k.call for k in report.kernels))
+
+
+def makers_of(report: PlanReport) -> list[str]:
+    """What made the temporaries, in the order of first use."""
+    return list(dict.fromkeys(b.call for b in report.buffers if b.kind == "temp"))
 
 
 # -- graph ------------------------------------------------------------------------------------
@@ -164,19 +171,19 @@ def draw_memory(report: PlanReport) -> str:
         parts.append(_line(left, height, PLOT_WIDTH - right, height, "grid"))
         parts.append(text(left - 6, height + 4, size(round(most * fraction)), "end", "dim"))
     temps = [b for b in report.buffers if b.kind == "temp"]
-    labels = list(dict.fromkeys(b.spec.source.label for b in temps))
+    labels = makers_of(report)
     for b in temps:
         tip = (
             f"{b.name}, {b.type_text}, {size(b.nbytes)}, steps {b.first} to {b.last}, "
-            f"{b.spec.source.label} at {b.spec.source}"
+            f"{b.call} at {b.line}"
         )
-        style = f'class="buffer" fill="{colour_of(b.spec.source.label, labels)}"'
+        style = f'class="buffer" fill="{colour_of(b.call, labels)}"'
         end = b.spec.offset + b.nbytes
         parts.append(box(b.first, b.last + 1, b.spec.offset, end, style, tip))
     if outputs:
         tip = f"outputs, {len(report.plan.outputs)} buffers, {size(outputs)}"
         parts.append(box(0, steps, arena, arena + outputs, 'class="outputs"', tip))
-    parts.append(_held_line(report, x, y))
+    parts.append(_live_line(report, x, y))
     if report.kernels:
         at = x(report.peak_step + 0.5)
         parts.append(_line(at, top, at, top + high, "peak"))
@@ -187,8 +194,8 @@ def draw_memory(report: PlanReport) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _held_line(report: PlanReport, x: object, y: object) -> str:
-    """Live bytes as a line of steps, counted from the outputs' bytes downwards."""
+def _live_line(report: PlanReport, x: object, y: object) -> str:
+    """Live bytes as a line of steps."""
     assert callable(x) and callable(y)
     points = []
     for m in report.memory:
@@ -205,9 +212,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 
 def draw_roofline(report: PlanReport) -> str:
-    """Points are what the cost model predicts; a kernel with no FLOPs has no place here."""
+    """Points are what the cost model predicts; kernels that only move data have no place here."""
     figures = report.plan.figures
-    shown = [k for k in report.kernels if k.time is not None and k.info.flops]
+    shown = [k for k in report.kernels if k.time is not None and k.intensity >= LEAST_INTENSITY]
     if figures is None or not shown:
         return ""
     left, right, top, bottom = MARGIN
@@ -241,7 +248,9 @@ def draw_roofline(report: PlanReport) -> str:
                 _roof(rate, figures.bandwidth, 10.0**low_x, 10.0**high_x, 10.0**low_y, x, y)
             )
             words = f"{name} units {_rate(rate)}"
-            parts.append(text(PLOT_WIDTH - right - 4, y(rate) - 5, words, "end", "dim"))
+            above = rate == roof
+            at = y(rate) - 5 if above else y(rate) + 14
+            parts.append(text(PLOT_WIDTH - right - 4, at, words, "end", "dim"))
     labels = calls_of(report)
     total = report.seconds or 1.0
     for k, rate in zip(shown, rates):
@@ -271,7 +280,7 @@ def _roof(
 
 def _rate(rate: float) -> str:
     """FLOP/s with a unit."""
-    for power, unit in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+    for power, unit in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if rate >= 10**power:
             return f"{rate / 10**power:.3g} {unit}FLOP/s"
     return f"{rate:.3g} FLOP/s"

@@ -87,6 +87,17 @@ class BufferReport:
         """Such as "f32[64,32]"."""
         return f"{self.spec.dtype.short}[{','.join(map(str, self.spec.shape))}]"
 
+    @property
+    def call(self) -> str:
+        """What the user called to make it; "" for stored tensors, which may have any past."""
+        label = self.spec.source.label
+        return "" if label == "buffer" else label
+
+    @property
+    def line(self) -> str:
+        """Such as "train.py:12"; "" if it is not known."""
+        return str(self.spec.source) if self.spec.source.line else ""
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryStep:
@@ -112,7 +123,7 @@ class PlanReport:
         kernels: one a step.
         buffers: inputs, outputs, temporaries.
         memory: one entry a step.
-        peak_step: the first step at which the most is held; 0 where there is none.
+        peak_step: the step at which the most is held, and of those alive the most; else 0.
         limit: bytes that it shall fit into, or None.
     """
 
@@ -174,7 +185,7 @@ def report_plan(plan: Plan, limit: int | None = None, compiled: bool = False) ->
     )
     buffers = _buffers(plan)
     memory = _timeline(plan, buffers)
-    peak = max(memory, key=lambda m: m.held, default=None)
+    peak = max(memory, key=lambda m: (m.held, m.live), default=None)
     return PlanReport(plan, kernels, buffers, memory, peak.step if peak else 0, limit)
 
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from html import escape
 
-from tgrad.runtime.report.drawing import calls_of, colour_of, draw_graph, draw_memory, draw_roofline
+from tgrad.runtime.report.drawing import (
+    calls_of,
+    colour_of,
+    draw_graph,
+    draw_memory,
+    draw_roofline,
+    makers_of,
+)
 from tgrad.runtime.report.figures import KernelReport, PlanReport
 from tgrad.runtime.report.style import SCRIPT, STYLE
 from tgrad.runtime.report.text import (
@@ -23,27 +30,35 @@ SHOWN_LIVE = 20
 _COLUMNS = (
     ("step", True), ("kernel", False), ("line", False), ("FLOPs", True), ("bytes", True),
     ("FLOPs/byte", True), ("bound", True), ("predicted", True), ("share", True), ("limit", False),
-    ("tiles", False),
 )  # fmt: skip
 _STATIC_COLUMNS = (
     ("regs", True), ("shared", True), ("spills", True), ("matrix instruction", False),
 )  # fmt: skip
 
 
+GRAPH_LEGEND = (
+    "Kernels in the order of their steps; an arc is a buffer from the kernel that writes it to one "
+    "that reads it, as thick as it is large. The bar is the predicted time."
+)
+MEMORY_LEGEND = (
+    "Temporaries at their offsets in the arena, outputs above them. The line is what is live; the "
+    "dashed mark is the peak."
+)
+ROOFLINE_LEGEND = (
+    "What the cost model predicts for each kernel, under what the device can do. The larger the "
+    "point, the longer it runs."
+)
+
+
 def page_of(report: PlanReport, title: str = "tgrad explain") -> str:
     """The whole page."""
     sections = [
         _section("Kernels", _kernel_table(report)),
-        _section("Graph", draw_graph(report), "Kernels in the order of their steps; an arc is a "
-                 "buffer from the kernel that writes it to one that reads it, as thick as it is "
-                 "large. The bar is the predicted time."),
-        _section("Memory", draw_memory(report) + _live_table(report), "Temporaries at their "
-                 "offsets in the arena, outputs above them. The line is what is live; the dashed "
-                 "mark is the peak."),
-        _section("Roofline", draw_roofline(report), "What the cost model predicts for each "
-                 "kernel, under what the device can do. The larger the point, the longer it runs."),
+        _section("Graph", _key(calls_of(report)) + draw_graph(report), GRAPH_LEGEND),
+        _section("Memory", _memory(report), MEMORY_LEGEND),
+        _section("Roofline", draw_roofline(report), ROOFLINE_LEGEND),
         _section("Sources", "".join(map(_kernel_details, report.kernels))),
-    ]  # fmt: skip
+    ]
     body = "".join(s for s in sections if s)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -59,6 +74,16 @@ def _section(title: str, content: str, legend: str = "") -> str:
         return ""
     words = f"<p class=legend>{escape(legend)}</p>" if legend else ""
     return f'<section id="{title.lower()}"><h2>{title}</h2>{words}{content}</section>'
+
+
+def _key(labels: list[str]) -> str:
+    """Which colour stands for what the user called."""
+    marks = "".join(
+        f'<span><i class=dot style="background:{colour_of(label, labels)}"></i>'
+        f"{escape(label or 'other')}</span>"
+        for label in labels
+    )
+    return f"<p class=key>{marks}</p>"
 
 
 def _summary(report: PlanReport) -> str:
@@ -121,10 +146,10 @@ def _kernel_row(k: KernelReport, report: PlanReport, has_static: bool, labels: l
     info, time = k.info, k.time
     number = "number"
     dot = f'<i class=dot style="background:{colour_of(k.call, labels)}"></i>'
-    link = f'{dot}<a href="#kernel-{k.step}">{escape(info.name)}</a>'
+    link = f'{dot}<a href="#kernel-{k.step}" title="{info.name}">{escape(info.name)}</a>'
     cells = [
         _cell(str(k.step), k.step, number),
-        _cell(link, info.name),
+        _cell(link, info.name, "name"),
         _cell(f'<span title="{escape(k.code)}">{escape(info.line)}</span>', info.line),
         _cell(f"{info.flops:,}", info.flops, number),
         _cell(f"{info.bytes:,}", info.bytes, number),
@@ -140,13 +165,16 @@ def _kernel_row(k: KernelReport, report: PlanReport, has_static: bool, labels: l
             _cell(f"{share:.1%}", share, number),
             _cell(time.limit, time.limit),
         ]
-    cells.append(_cell(escape(f"{k.tiles} ({k.origin})" if k.origin else ""), k.tiles))
     if has_static:
         s = k.static
         for value in (s and s.registers, s and s.shared, s and s.spills):
             cells.append(_cell("" if value is None else f"{value:,}", value or 0, number))
         cells.append(_cell(escape((s and s.matrix_instruction) or "no")))
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _memory(report: PlanReport) -> str:
+    return _key(makers_of(report)) + draw_memory(report) + _live_table(report)
 
 
 def _live_table(report: PlanReport) -> str:
@@ -160,8 +188,8 @@ def _live_table(report: PlanReport) -> str:
         + _cell(f"{b.nbytes:,}", b.nbytes, "number")
         + _cell(b.name)
         + _cell(b.type_text)
-        + _cell(escape(b.spec.source.label))
-        + _cell(escape(str(b.spec.source)))
+        + _cell(escape(b.call))
+        + _cell(escape(b.line))
         + _cell(f"{b.first}\u2013{b.last}", b.first, "number")
         + "</tr>"
         for b in live[:SHOWN_LIVE]

@@ -13,15 +13,18 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1180px;margin:0 auto;padding:28px 24px 80px}
+td.name{max-width:350px;overflow:hidden;text-overflow:ellipsis}
+.key{margin:0 0 8px;font-size:13px;line-height:1.8}.key span{margin-right:16px;white-space:nowrap}
+main{max-width:1440px;margin:0 auto;padding:28px 24px 80px}
 h1{font-size:24px;margin:0 0 16px}h2{font-size:18px;margin:40px 0 6px}
 h3{font-size:15px;margin:22px 0 4px;overflow-wrap:anywhere}
 a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
 .legend{color:var(--dim);margin:4px 0 12px;font-size:13.5px;max-width:95ch}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:10px;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(108px,1fr));gap:10px;
 margin-bottom:12px}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 12px}
-.card span{display:block;color:var(--dim);font-size:12.5px}.card b{font-size:18px;font-weight:600}
+.card span{display:block;color:var(--dim);font-size:12.5px}
+.card b{font-size:16.5px;font-weight:600;white-space:nowrap}
 .scroll{overflow-x:auto;border:1px solid var(--rule);border-radius:8px;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-size:13px}
 td,th{padding:5px 10px;text-align:left;border-bottom:1px solid var(--rule);white-space:nowrap}

@@ -134,7 +134,7 @@ def live_lines(report: PlanReport) -> list[str]:
 
 def buffer_line(b: BufferReport) -> str:
     """Bytes, name, type and the line that made it."""
-    made = f"{b.spec.source.label} at {b.spec.source}" if b.spec.source.line else "unknown"
+    made = f"{b.call} at {b.line}" if b.call and b.line else b.line
     return f"{b.nbytes:>15,}  {b.name:<10} {b.type_text:<24} {made}".rstrip()
 
 
@@ -168,11 +168,14 @@ def _three_digits(x: float) -> str:
 
 
 def size(nbytes: float) -> str:
-    """Bytes in the largest unit that is not below one.
+    """Bytes in the largest unit that is not below one; in decimal units where those are round.
 
-    >>> size(8 << 30), size(1536), size(12)
-    ('8 GiB', '1.5 KiB', '12 bytes')
+    >>> size(8 << 30), size(1536), size(12), size(500_000_000)
+    ('8 GiB', '1.5 KiB', '12 bytes', '500 MB')
     """
+    for power, unit in ((12, "TB"), (9, "GB"), (6, "MB")):
+        if nbytes >= 10**power and nbytes % 10**power == 0:
+            return f"{nbytes // 10**power:g} {unit}"
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if nbytes >= 1 << power:
             return f"{nbytes / (1 << power):.4g} {unit}"
@@ -241,8 +244,8 @@ def _buffer_data(b: BufferReport) -> dict[str, Any]:
         "kind": b.kind,
         "type": b.type_text,
         "bytes": b.nbytes,
-        "line": str(b.spec.source),
-        "call": b.spec.source.label,
+        "line": b.line,
+        "call": b.call,
         "first": b.first,
         "last": b.last,
     }

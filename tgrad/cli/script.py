@@ -1,0 +1,60 @@
+"""Running the user's program inside a command.
+
+In: a script and its arguments. Out: its exit status. Invariant: it runs as `python SCRIPT
+ARGUMENTS` would run it, and `sys.argv` and the path are as before afterwards.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def run_script(script: Path, arguments: Sequence[str]) -> int:
+    """The exit status of the script; what it raises passes through."""
+    with _arguments([str(script), *arguments]), _first_on_path(str(script.resolve().parent)):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as exit_:
+            if isinstance(exit_.code, str):
+                print(exit_.code, file=sys.stderr)
+                return 1
+            return int(exit_.code or 0)
+    return 0
+
+
+@contextmanager
+def _arguments(values: list[str]) -> Iterator[None]:
+    before = sys.argv
+    sys.argv = values
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _first_on_path(directory: str) -> Iterator[None]:
+    sys.path.insert(0, directory)
+    try:
+        yield
+    finally:
+        sys.path.remove(directory)
+
+
+def fail(command: str, what: str, hint: str) -> int:
+    """Print why a command gives up; the exit status 1."""
+    print(f"tgrad {command}: {what}\n  {hint}", file=sys.stderr)
+    return 1
+
+
+def write_text(path: Path, content: str) -> str:
+    """Write a result; the reason why it cannot be written, or ""."""
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror}."
+    return ""
