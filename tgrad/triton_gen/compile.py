@@ -28,6 +28,8 @@ from tgrad.triton_gen.target import Target
 LOCK = RLock()
 """Held while Triton's language module is in use: its interpreter replaces parts of it."""
 
+_PARSE_ALONE = RLock()
+
 MATRIX_INSTRUCTION = re.compile(
     r"\b(wgmma\.mma_async[\w.]*|tcgen05\.mma[\w.]*|mma\.sync[\w.]*|v_mfma_\w+|v_wmma_\w+)"
 )
@@ -121,12 +123,22 @@ def compile_source(
         if target.backend == "hip" and slot.nbytes < 2**31:
             attributes[(at,)].append(["tt.pointer_range", 32])
     signature = {f"{s.name}_ptr": POINTER_TYPES[s.dtype.name] for s in slots}
-    try:
+
+    def compile_once() -> Any:
         return triton.compile(
             ASTSource(fn=function, signature=signature, constexprs={}, attrs=attributes),
             target=GPUTarget(target.backend, target.arch, target.warp_size),
             options={"num_warps": config.num_warps, "num_stages": config.num_stages},
         )
+
+    try:
+        try:
+            return compile_once()
+        except SystemError:
+            # CPython < 3.13 counts the depth of ast.parse for all threads together and gives up
+            # when two parse at once (python/cpython#106905): once more, with nobody else.
+            with _PARSE_ALONE:
+                return compile_once()
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CompileError(
