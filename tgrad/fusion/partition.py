@@ -222,9 +222,7 @@ class _Partition:
                     other = self.group_of[c]
                     if other is b:
                         return True
-                    if other is not a and min(map(self.position.__getitem__, other.roots)) <= max(
-                        map(self.position.__getitem__, b.roots)
-                    ):
+                    if other is not a:  # a joined group may lead back before its latest root
                         stack.append(other)
         return False
 

@@ -1,0 +1,148 @@
+"""Gradients as PyTorch's users ask for them."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+import tgrad.nn.functional as F
+from tests.front.checking import normal
+from tgrad import nn
+
+
+def leaf(*values, device="numpy"):
+    return tgrad.tensor([float(v) for v in values], device=device, requires_grad=True)
+
+
+def test_backward_adds_to_grad(device):
+    x = leaf(1, 2, device=device)
+    (x * x).sum().backward()
+    (x * 3).sum().backward()
+    assert x.grad.tolist() == [5.0, 7.0]
+    assert not x.grad.requires_grad
+
+
+def test_backward_with_gradient():
+    x = leaf(1, 2)
+    (x * x).backward(tgrad.tensor([1.0, 10.0], device="numpy"))
+    assert x.grad.tolist() == [2.0, 40.0]
+
+
+def test_backward_twice_through_one_graph():
+    x = leaf(3)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.tolist() == [12.0]
+
+
+def test_reading_a_value_keeps_its_history(device):
+    x = leaf(1, 2, device=device)
+    y = (x * x).sum()
+    assert y.item() == 5.0
+    (y * y).backward()
+    assert x.grad.tolist() == [20.0, 40.0]
+
+
+def test_equal_leaves_stay_apart():
+    a, b = leaf(1), leaf(1)
+    (a * b * b).sum().backward()
+    assert (a.grad.item(), b.grad.item()) == (1.0, 2.0)
+
+
+def test_modes():
+    x = leaf(1)
+    assert (x * 2).requires_grad and tgrad.is_grad_enabled()
+    with tgrad.no_grad():
+        assert not (x * 2).requires_grad and not tgrad.is_grad_enabled()
+        with tgrad.enable_grad():
+            assert (x * 2).requires_grad
+        with tgrad.set_grad_enabled(True):
+            assert (x * 2).requires_grad
+    assert not x.detach().requires_grad
+
+    @tgrad.no_grad()
+    def double(t):
+        return t * 2
+
+    assert not double(x).requires_grad and double.__name__ == "double"
+
+
+def test_no_grad_is_of_one_thread():
+    seen = []
+    with tgrad.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(tgrad.is_grad_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_no_gradient_through_no_grad():
+    x = leaf(3)
+    with tgrad.no_grad():
+        y = x * x
+    (x * y).sum().backward()
+    assert x.grad.tolist() == [9.0]
+
+
+def test_grad_of_grad(device):
+    x = leaf(2, device=device)
+    (first,) = tgrad.autograd.grad((x**4).sum(), x, create_graph=True)
+    (second,) = tgrad.autograd.grad(first.sum(), x, create_graph=True)
+    (third,) = tgrad.autograd.grad(second.sum(), x)
+    values = (first.item(), second.item(), third.item())
+    assert values == pytest.approx((32, 48, 48))
+    assert x.grad is None
+
+
+def test_grad_of_a_computed_tensor():
+    x = leaf(2)
+    y = x * x
+    (g,) = tgrad.autograd.grad((y * y).sum(), y)
+    assert g.tolist() == [8.0]
+
+
+def test_gradient_penalty_against_pytorch(device):
+    """A second backward through linear, tanh and a norm, as in WGAN-GP."""
+    weights = [normal(1, 4, 3), normal(2, 1, 4)]
+    x = normal(3, 5, 3)
+
+    def penalty(t, functional, make):
+        w1, w2 = (make(w) for w in weights)
+        point = make(x)
+        score = functional.linear(t.tanh(functional.linear(point, w1)), w2)
+        (g,) = t.autograd.grad(score.sum(), point, create_graph=True)
+        loss = ((g.norm(dim=1) - 1) ** 2).mean()
+        loss.backward()
+        return [loss, w1.grad, w2.grad]
+
+    ours = penalty(tgrad, F, lambda a: tgrad.tensor(a, device=device, requires_grad=True))
+    theirs = penalty(torch, torch.nn.functional, lambda a: torch.tensor(a, requires_grad=True))
+    for a, b in zip(ours, theirs):
+        np.testing.assert_allclose(a.numpy(), b.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_parameters_get_no_gradient():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)).to("numpy")
+    net[0].requires_grad_(False)
+    net(tgrad.ones(1, 2, device="numpy")).sum().backward()
+    assert net[0].weight.grad is None and net[1].weight.grad is not None
+
+
+def test_a_new_leaf_each_step_compiles_nothing_new(device):
+    """The input's gradient, as adversarial training asks for it."""
+    from tgrad.runtime.plan import record_plans
+
+    def attack(seed):
+        x = tgrad.tensor(normal(seed, 3, 4), device=device, requires_grad=True)
+        (x * x).sum().backward()
+        return x.grad.numpy()
+
+    attack(0)
+    with record_plans() as plans:
+        np.testing.assert_allclose(attack(1), 2 * normal(1, 3, 4), rtol=1e-6)
+    assert not plans

@@ -1,0 +1,94 @@
+"""Files: every dtype, nested objects, other readers and writers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+import tgrad
+from tgrad import nn, optim
+
+DTYPES = [
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
+    "bfloat16", "float32", "float64",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtypes(dtype, tmp_path):
+    x = tgrad.tensor([[0, 1, 3]], dtype=getattr(tgrad, dtype), device="numpy")
+    tgrad.save({"x": x, "scalar": x[0, 2].clone()}, tmp_path / "file")
+    found = tgrad.load(tmp_path / "file", map_location="numpy")
+    assert found["x"].dtype is x.dtype and found["x"].tolist() == x.tolist()
+    assert found["scalar"].shape == () and found["scalar"].item() == x[0, 2].item()
+
+
+def test_other_readers_read_it(tmp_path):
+    layer = nn.Linear(3, 2, device="numpy")
+    tgrad.save(layer.state_dict(), tmp_path / "file")
+    found = safetensors.numpy.load_file(tmp_path / "file")
+    np.testing.assert_array_equal(found["weight"], layer.weight.numpy())
+    with safetensors.safe_open(tmp_path / "file", "numpy") as file:
+        assert file.metadata() is None
+
+
+def test_reads_what_others_wrote(tmp_path):
+    safetensors.numpy.save_file({"a.b": np.arange(3)}, tmp_path / "file", {"format": "pt"})
+    assert tgrad.load(tmp_path / "file")["a.b"].tolist() == [0, 1, 2]
+
+
+def test_nested_objects(tmp_path):
+    obj = {
+        "epoch": 3,
+        "rate": 0.5,
+        "note": None,
+        7: [tgrad.ones(2), (1, "two", {"x": tgrad.zeros(1)})],
+        "infinite": float("inf"),
+        "a.b": tgrad.ones(1),
+        "a": {"b": tgrad.zeros(1)},
+    }
+    tgrad.save(obj, tmp_path / "file")
+    found = tgrad.load(tmp_path / "file")
+    assert list(found) == list(obj)
+    assert (found["epoch"], found["rate"], found["note"]) == (3, 0.5, None)
+    assert found[7][0].tolist() == [1.0, 1.0] and found[7][1][:2] == (1, "two")
+    assert found[7][1][2]["x"].tolist() == [0.0] and found["infinite"] == float("inf")
+    assert found["a.b"].tolist() == [1.0] and found["a"]["b"].tolist() == [0.0]
+
+
+def test_model_and_optimizer(tmp_path, device):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).to(device)
+    optimizer = optim.AdamW(net.parameters())
+    net(tgrad.rand(2, 1, 5, 5, device=device)).sum().backward()
+    optimizer.step()
+    tgrad.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "file")
+    found = tgrad.load(tmp_path / "file", map_location=device)
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(found["net"][name].numpy(), value.numpy())
+    groups = optimizer.state_dict()["param_groups"]
+    assert found["optimizer"]["param_groups"] == groups
+    assert found["optimizer"]["state"][0]["step"].item() == 1.0
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    tgrad.save({"x": tgrad.ones(1)}, path)
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fail)
+    with pytest.raises(tgrad.errors.DataError, match="disk full"):
+        tgrad.save({"x": tgrad.zeros(1)}, path)
+    assert tgrad.load(path)["x"].tolist() == [1.0]
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_structure_is_json(tmp_path):
+    tgrad.save({"n": 1, "x": tgrad.ones(1)}, tmp_path / "file")
+    with safetensors.safe_open(tmp_path / "file", "numpy") as file:
+        assert "dict" in json.loads(file.metadata()["tgrad"])
