@@ -30,8 +30,10 @@ FRONT = (
     "tgrad.functional",
     "tgrad.grad_mode",
     "tgrad.joining",
+    "tgrad.pending",
     "tgrad.random",
     "tgrad.serialization",
+    "tgrad.tracing",
 )
 """The Tensor and the functions that make and join tensors."""
 PARTS = (
@@ -60,11 +62,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
+    "tgrad.compiling": (
+        *LEAVES, *FRONT, "tgrad.nn", "tgrad.optim", "tgrad.graph", "tgrad.pipeline",
+        "tgrad.runtime.device",
+    ),
     "tgrad.data": LEAVES,
     "tgrad.interop": (*LEAVES, *FRONT),
     "tgrad.distributed": (*LEAVES, *FRONT),
     "tgrad.cli": ("tgrad",),
-    "tgrad": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.optim", "tgrad.data", "tgrad.pipeline"),
+    "tgrad": (
+        *LEAVES, *FRONT, "tgrad.nn", "tgrad.optim", "tgrad.data", "tgrad.pipeline",
+        "tgrad.compiling",
+    ),
     **dict.fromkeys(LEAVES, LEAVES),
 }
 """By prefix; the longest that fits a module is its row. Its own row a module may always import.

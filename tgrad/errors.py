@@ -96,6 +96,10 @@ class UnsupportedError(TgradError, NotImplementedError):
     """An argument or operation that tgrad does not support."""
 
 
+class TraceError(TgradError, RuntimeError):
+    """Something that a function does while it is compiled, and that a plan cannot repeat."""
+
+
 class CompileError(TgradError, RuntimeError):
     """A generated kernel that did not compile, or a compiler that is missing."""
 

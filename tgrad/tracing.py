@@ -50,8 +50,8 @@ class Tracer(Protocol):
     def draw(self, generator: Generator, device: Device) -> tuple[Node, Node]:
         """The number of the next draw and the seed, as in `Generator.draw`."""
 
-    def check_index(self, index: Tensor, size: int, lowest: int) -> None:
-        """Replays must refuse values of the index below `lowest` or from `size` on."""
+    def check(self, t: Tensor, function: Callable[..., None], *args: Any) -> None:
+        """Replays must call `function(t, *args)`, which refuses values of an argument."""
 
     def keep_once(self) -> None:
         """The trace depends on more than its guards: it serves this call alone."""

@@ -210,7 +210,7 @@ def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:
         raise DTypeError(f"an index of {index.dtype.name}.", "Use .long().")
     trace = tracer()
     if trace is not None:
-        trace.check_index(index, size, lowest)
+        trace.check(index, check_known_index, size, lowest)
         return
     if index._storage is None or index.device.type == "cuda" or not index.numel():
         return

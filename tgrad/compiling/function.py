@@ -1,0 +1,172 @@
+"""`tgrad.compile`: a function that is traced once a key and then replayed.
+
+In: a function or Module. Out: a callable of the same arguments and results. Invariant: it does what
+the function would do, with the same numbers, or raises; a plan is used only while its guards hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from tgrad.compiling.replay import Entry, check_argument
+from tgrad.compiling.structure import Flat
+from tgrad.compiling.trace import trace
+from tgrad.errors import UNKNOWN, Source, UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
+from tgrad.nn.module import Module
+from tgrad.tracing import tracer
+
+KEPT_ENTRIES = 64
+"""Traces that one function keeps; beyond that, the one unused for longest is dropped."""
+
+_lock = threading.RLock()
+"""Compiled calls run one after the other: they share state, random streams and the arena."""
+
+
+class CompiledFunction:
+    """What `tgrad.compile` returns. See there.
+
+    Attributes:
+        traces: how often the function was traced.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        if not callable(function):
+            raise UnsupportedError(
+                f"tgrad.compile of a {type(function).__name__}.", "Give a function or a Module."
+            )
+        self.traces = 0
+        self._function = function
+        self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
+        self._latest: tuple[Hashable, Entry] | None = None
+        self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
+        self._name, self._source = _name_of(function)
+        if not isinstance(function, Module):
+            functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracer() is not None:
+            return self._function(*args, **kwargs)
+        with_gradients = is_grad_enabled()
+        flat = Flat()
+        key: Hashable = (
+            with_gradients,
+            tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
+            tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
+        )
+        tensors = flat.tensors
+        for number, t in enumerate(tensors):
+            if t._storage is None or t._requires_grad:
+                check_argument(t, number, with_gradients)
+        with _lock:
+            entry = self._find(key)
+            if entry is None:
+                entry = self._trace(key, (args, kwargs), flat)
+            return entry.run(tensors)
+
+    def _find(self, key: Hashable) -> Entry | None:
+        """The kept entry whose guards hold, the latest first."""
+        if self._latest is not None and self._latest[0] == key and self._latest[1].holds():
+            return self._latest[1]
+        for place in reversed(self._by_key.get(key, ())):
+            entry = self._entries[place]
+            if entry.holds():
+                self._entries.move_to_end(place)
+                self._latest = key, entry
+                return entry
+        return None
+
+    def _trace(self, key: Hashable, call: Any, flat: Flat) -> Entry:
+        self.traces += 1
+        entry = trace(self._function, self._name, self._source, call, flat)
+        if not entry.once:
+            place = (key, self.traces)
+            self._entries[place] = entry
+            self._latest = key, entry
+            self._by_key.setdefault(key, []).append(place)
+            if len(self._entries) > KEPT_ENTRIES:
+                (old, number), _ = self._entries.popitem(last=False)
+                self._by_key[old].remove((old, number))
+        return entry
+
+    @property
+    def plans(self) -> list[Any]:
+        """The plans of all traces that are kept."""
+        return [part.compiled.plan for entry in self._entries.values() for part in entry.parts]
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method: one compiled function an instance."""
+        if instance is None:
+            return self
+        bound = CompiledFunction(self._function.__get__(instance, owner))
+        try:
+            instance.__dict__[self._name.rpartition(".")[2]] = bound
+        except AttributeError:
+            raise UnsupportedError(
+                f"tgrad.compile of a method of {type(instance).__name__}, which has no __dict__.",
+                "Compile a function that calls it.",
+            ) from None
+        return bound
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_function" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._name}, {len(self._entries)} traces>"
+
+
+def _name_of(function: Any) -> tuple[str, Source]:
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None) or getattr(type(inner).forward, "__code__", None) \
+        if isinstance(inner, Module) else getattr(inner, "__code__", None)  # fmt: skip
+    name = getattr(inner, "__qualname__", type(inner).__name__).rpartition("<locals>.")[2]
+    return name, Source(code.co_filename, code.co_firstlineno) if code else UNKNOWN
+
+
+def compile(fn_or_module: Any = None, *, dynamic: Any = None, memory_limit: Any = None) -> Any:
+    """A function or Module as one plan: traced at the first call, replayed at the next ones.
+
+    Tensors among the arguments, in lists, tuples, dicts and dataclasses too, are inputs of the
+    plan; other arguments, shapes, dtypes and devices are its key, so a second shape makes a second
+    plan. Tensors that the function reaches by its closure, globals, modules and optimizers are
+    state: read as they are at each call, changed as the function changes them. Numbers that it
+    reaches cause another trace when they change; learning rates do not, they are inputs. Gradients
+    that an optimizer's step inside the function consumed are None after the call; others are in
+    `grad`. Results carry no history.
+
+    Args:
+        fn_or_module: what to compile; left out, a decorator is returned.
+        dynamic: not supported yet.
+        memory_limit: not supported yet.
+
+    Raises:
+        UnsupportedError: an argument that is not supported; at a call, a result that requires a
+            gradient while backward is not part of the function.
+        TraceError: at a call, something that a plan cannot repeat, such as reading a value.
+
+    >>> import tgrad
+    >>> w = tgrad.ones(2, requires_grad=True)
+    >>> optimizer = tgrad.optim.SGD([w], lr=0.5)
+    >>> @tgrad.compile
+    ... def step(x):
+    ...     loss = (w * x).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> [step(tgrad.tensor([1.0, 2.0])).item() for _ in range(3)]
+    [3.0, 0.5, -2.0]
+    >>> w.tolist()
+    [-0.5, -2.0]
+    """
+    for name, value in (("dynamic", dynamic), ("memory_limit", memory_limit)):
+        if value is not None:
+            raise UnsupportedError(f"compile: {name}={value!r}.", "Leave it out.")
+    return CompiledFunction if fn_or_module is None else CompiledFunction(fn_or_module)

@@ -1,0 +1,193 @@
+"""What must be as it was when a function was traced.
+
+In: what a function reaches. Out: Guards, with the answer whether they hold. Invariant: a call that
+changed nothing costs one comparison of integers, and one identity for each name that the code
+mentions; what moved is compared by value, and a plan whose guards fail is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from tgrad.compiling.reach import LARGEST_CONTAINER, MODULE_TABLES, Binding, Reach
+from tgrad.nn.module import Module
+from tgrad.nn.parameter import Parameter
+from tgrad.optim.optimizer import Optimizer
+from tgrad.tensor import Tensor
+from tgrad.tracing import versions
+
+NUMBERS = (bool, int, float, complex, str, bytes, type(None))
+LARGEST_ARRAY = 10_000
+"""Elements of a NumPy array that is compared by value; larger ones by identity."""
+
+
+class Same:
+    """Equal to another that holds the same object; keeps it alive only if it must."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, value: Any):
+        try:
+            self.held: Any = ref(value)
+        except TypeError:
+            self.held = lambda: value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.held() is other.held() is not None
+
+    def __hash__(self) -> int:
+        return id(self.held())
+
+    def __repr__(self) -> str:
+        return f"a {type(self.held()).__name__}"
+
+
+def freeze(value: Any) -> Any:
+    """What two values must have in common for a plan to serve both."""
+    if isinstance(value, NUMBERS):
+        return (type(value), value)
+    if isinstance(value, np.generic):
+        return (type(value), value.item())
+    if isinstance(value, np.ndarray) and value.size <= LARGEST_ARRAY:
+        return (value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, (list, tuple)) and len(value) <= LARGEST_CONTAINER:
+        return (type(value), tuple(freeze(v) for v in value))
+    if isinstance(value, dict) and len(value) <= LARGEST_CONTAINER:
+        return (type(value), tuple((freeze(k), freeze(v)) for k, v in value.items()))
+    if isinstance(value, (set, frozenset)) and len(value) <= LARGEST_CONTAINER:
+        return (type(value), frozenset(freeze(v) for v in value))
+    return Same(value)
+
+
+def shown(frozen: Any) -> str:
+    """A frozen value for a message."""
+    if isinstance(frozen, tuple) and len(frozen) == 2 and isinstance(frozen[0], type):
+        kind, value = frozen
+        return repr(value) if kind in NUMBERS else f"a {kind.__name__}"
+    return repr(frozen)
+
+
+@dataclass(eq=False)
+class Guards:
+    """Everything that a plan was traced for, beside its arguments."""
+
+    found: Reach
+    bindings: list[Binding]
+    moving: list[Binding]
+    containers: list[tuple[str, Any, Any]]
+    described: dict[str, Any]
+    version: int
+
+    @staticmethod
+    def of(found: Reach) -> Guards:
+        """The guards of this moment."""
+        moving = movable(found)
+        fixed = set(map(id, moving))
+        return Guards(
+            found,
+            [b for b in found.bindings if id(b) not in fixed],
+            moving,
+            [(label, value, freeze(value)) for label, value in found.containers],
+            describe(found, with_inputs=False),
+            versions.guards,
+        )
+
+    def hold(self) -> bool:
+        """Whether a plan traced under them serves a call now."""
+        for b in self.bindings:
+            owner = b.owner
+            value = owner.get(b.name) if type(owner) is dict else b.read()
+            if value is not b.value and not _equal(value, b.value):
+                return False
+        for _, value, frozen in self.containers:
+            if freeze(value) != frozen:
+                return False
+        if versions.guards != self.version:
+            if describe(self.found, with_inputs=False) != self.described:
+                return False
+            self.version = versions.guards
+        return all(_fits(b.read(), b.value) for b in self.moving)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return isinstance(a, NUMBERS) and type(a) is type(b) and a == b
+
+
+def _fits(a: Any, b: Tensor) -> bool:
+    """Whether another tensor may stand where this one stood."""
+    return a is b or (type(a) is type(b) and tensor_key(a) == tensor_key(b))
+
+
+def tensor_key(t: Tensor) -> tuple[Any, ...]:
+    """What plans depend on in a tensor, besides its values."""
+    return t.shape, t.dtype, t._device, t._requires_grad, t._token is not None
+
+
+def movable(found: Reach) -> list[Binding]:
+    """Names bound to a tensor that nothing else leads to: the next call may find another there."""
+    owned: set[int] = set()
+    for _, module in found.modules:
+        owned |= {id(t) for table in (module._parameters, module._buffers) for t in table.values()}
+    for _, optimizer in found.optimizers:
+        owned |= {id(p) for group in optimizer.param_groups for p in group["params"]}
+        owned |= {id(v) for state in optimizer.state.values() for v in state.values()}
+    for _, container in found.containers:
+        items = container.values() if isinstance(container, dict) else container
+        owned |= set(map(id, items))
+    names: dict[int, list[Binding]] = {}
+    for b in found.bindings:
+        if isinstance(b.value, Tensor) and not isinstance(b.value, Parameter):
+            names.setdefault(id(b.value), []).append(b)
+    return [each[0] for t, each in names.items() if len(each) == 1 and t not in owned]
+
+
+def describe(found: Reach, with_inputs: bool) -> dict[str, Any]:
+    """Attributes of modules, settings and state of optimizers, frozen, by label.
+
+    Args:
+        with_inputs: also the settings that plans read at every call, such as learning rates.
+    """
+    described: dict[str, Any] = {}
+    for label, module in found.modules:
+        _describe_module(described, label, module)
+    for label, optimizer in found.optimizers:
+        _describe_optimizer(described, label, optimizer, with_inputs)
+    for t in found.tensors.values():
+        described[f"tensor {id(t)}"] = (Same(t), *tensor_key(t))
+    return described
+
+
+def _describe_module(described: dict[str, Any], label: str, module: Module) -> None:
+    for name, value in vars(module).items():
+        if name not in MODULE_TABLES:
+            described[f"{label}.{name}"] = freeze(value)
+    for table in (module._parameters, module._buffers, module._modules):
+        for name, value in table.items():
+            described[f"{label}.{name}"] = None if value is None else Same(value)
+
+
+def _describe_optimizer(
+    described: dict[str, Any], label: str, optimizer: Optimizer, with_inputs: bool
+) -> None:
+    moving = optimizer.moving
+    for number, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            place = f"{label}.param_groups[{number}][{name!r}]"
+            if name == "params":
+                described[place] = tuple(Same(p) for p in value)
+            elif with_inputs or isinstance(value, Tensor):
+                described[place] = freeze(value)
+            elif name in moving:
+                described[place] = isinstance(value, (int, float))
+            elif name == "betas" and "beta1" in moving:
+                described[place] = freeze(value[1])
+            else:
+                described[place] = freeze(value)
+    if not with_inputs:
+        for p, state in optimizer.state.items():
+            for name, value in state.items():
+                described[f"{label}.state[{id(p)}][{name!r}]"] = freeze(value)

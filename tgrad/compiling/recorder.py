@@ -1,0 +1,214 @@
+"""What a function does to tensors while it is traced.
+
+In: what tensors, optimizers and generators tell the tracer. Out: new values of tensors that were
+there before, gradients, numbers of the host. Invariant: `restore` makes every tensor what it was,
+so a trace changes nothing, whether it succeeds or not; gradients are kept aside meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from weakref import ReferenceType, ref
+
+import numpy as np
+
+from tgrad import dtype as dt
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.errors import Source, TraceError
+from tgrad.graph.node import Node, make
+from tgrad.graph.op import Op
+from tgrad.pipeline import Storage, upload
+from tgrad.random import Generator
+from tgrad.tensor import Tensor
+from tgrad.tracing import tracing, versions
+
+WAYS_OUT = (
+    "Use tgrad.where to choose between values, return the tensor and look at it there, or move "
+    "this outside the compiled function."
+)
+
+
+class StandIn(Storage):
+    """In place of an argument's storage: a trace sees its shape and no values."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, like: Tensor, name: str):
+        self.device, self.dtype, self.shape = like._device, like.dtype, like.shape
+        self.name, self.serial = name, -1
+
+    @property
+    def memory(self) -> Any:
+        raise TraceError(
+            f"a tensor that was made while tgrad.compile traced {self.name!r} is used after it.",
+            "Return it from the compiled function.",
+        )
+
+    def numpy(self) -> np.ndarray:
+        return self.memory
+
+
+@dataclass(eq=False)
+class HostNumber:
+    """A 0-d tensor that every call fills with a number of the host, if it changed."""
+
+    read: Callable[[], int | float]
+    storage: Storage
+    last: int | float
+
+    def refresh(self) -> None:
+        value = self.read()
+        if value == self.last:
+            return
+        made = upload(np.array(value, self.storage.dtype.numpy), self.storage.dtype,
+                      self.storage.device)  # fmt: skip
+        self.storage.memory, self.last = made.memory, value
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """A tensor as it was when it was changed for the first time."""
+
+    node: Node
+    storage: Storage | None
+    device: Device
+    requires_grad: bool
+    token: int | None
+
+    @staticmethod
+    def of(t: Tensor) -> Before:
+        return Before(t._node, t._storage, t._device, t._requires_grad, t._token)
+
+    def put_back(self, t: Tensor) -> None:
+        t._node, t._storage, t._device = self.node, self.storage, self.device
+        t._requires_grad, t._token = self.requires_grad, self.token
+
+
+@dataclass(eq=False)
+class Gradient:
+    """`grad` of a leaf: what it was and what it is now, inside the trace."""
+
+    leaf: Tensor
+    original: Tensor | None
+    now: Tensor | None
+
+
+class Recorder:
+    """The tracer of one trace.
+
+    Args:
+        name: of the function, for messages.
+        source: where the function is defined.
+        arguments: the tensors that it is called with.
+    """
+
+    def __init__(self, name: str, source: Source, arguments: Sequence[Tensor]):
+        self.name, self.source, self.arguments = name, source, arguments
+        self.stand_ins = [self._stand_in(t) for t in arguments]
+        self.numbers_of_stand_ins = {id(t): i for i, t in enumerate(self.stand_ins)}
+        self.argument_of = {t._storage: i for i, t in enumerate(self.stand_ins)}
+        self.first_serial = Storage(Device("cpu"), dt.bool_, (), None).serial
+        self.saved: dict[int, tuple[Tensor, Before]] = {}
+        self.gradients: dict[int, Gradient] = {}
+        self.presence: dict[int, tuple[Tensor, bool]] = {}
+        self.gradient_of: dict[Storage, Tensor] = {}
+        self.pending: dict[int, ReferenceType[Tensor]] = {}
+        self.hosts: dict[Any, HostNumber] = {}
+        self.draws: dict[Generator, int] = {}
+        self.checks: dict[tuple[int, Callable[..., None], tuple[Any, ...]], None] = {}
+        self.differentiated = self.once = False
+
+    def _stand_in(self, like: Tensor) -> Tensor:
+        storage = StandIn(like, self.name)
+        t = Tensor._of(make(Op.BUFFER, storage=storage), like._device, storage)
+        if like._token is not None:
+            t.requires_grad_()
+        return t
+
+    def is_old(self, t: Tensor) -> bool:
+        """Whether the tensor was there, with values, before the trace."""
+        found = self.saved.get(id(t))
+        storage = t._storage if found is None else found[1].storage
+        return storage is not None and storage.serial < self.first_serial
+
+    def restore(self) -> None:
+        """Make every tensor what it was."""
+        for t, before in self.saved.values():
+            before.put_back(t)
+        versions.bindings += 1
+
+    # -- what the tracer is told ----------------------------------------------------------------
+
+    def note(self, t: Tensor) -> None:
+        if id(t) not in self.saved:
+            self.saved[id(t)] = (t, Before.of(t))
+
+    def gradient(self, leaf: Tensor) -> Tensor | None:
+        found = self.gradients.get(id(leaf))
+        if found is None:
+            number = self.numbers_of_stand_ins.get(id(leaf))
+            held = leaf._grad if number is None else self.arguments[number]._grad
+            value = None if held is None else self._stand_in(held)
+            if value is not None:
+                assert value._storage is not None
+                self.gradient_of[value._storage] = leaf
+            if self.is_old(leaf) and number is None:
+                self.presence[id(leaf)] = (leaf, held is not None)
+            found = self.gradients[id(leaf)] = Gradient(leaf, value, value)
+        return found.now
+
+    def set_gradient(self, leaf: Tensor, value: Tensor | None) -> None:
+        self.gradient(leaf)
+        self.gradients[id(leaf)].now = value
+
+    def mark(self, t: Tensor) -> None:
+        self.pending[id(t)] = ref(t)
+
+    def drop(self, t: Tensor) -> None:
+        self.pending.pop(id(t), None)
+
+    def is_pending(self, t: Tensor) -> bool:
+        """Whether the value will be wanted after the trace."""
+        held = self.pending.get(id(t))
+        return held is not None and held() is t
+
+    def number(
+        self, key: Any, read: Callable[[], int | float], device: Device, dtype: DType
+    ) -> Tensor:
+        if key not in self.hosts:
+            value = read()
+            self.hosts[key] = HostNumber(
+                read, upload(np.array(value, dtype.numpy), dtype, device), value
+            )
+        storage = self.hosts[key].storage
+        return Tensor._of(make(Op.BUFFER, storage=storage), device, storage)
+
+    def draw(self, generator: Generator, device: Device) -> tuple[Node, Node]:
+        count = self.draws.get(generator, 0)
+        self.draws[generator] = count + 1
+        key = ("generator", id(generator), device)
+        first = self.number((*key, "draws"), lambda: generator._draws, device, dt.int64)
+        seed = self.number((*key, "seed"), lambda: _signed(generator._seed), device, dt.int64)
+        return (first + count)._node, seed._node
+
+    def check(self, t: Tensor, function: Callable[..., None], *args: Any) -> None:
+        storage = t._storage
+        number = None if storage is None else self.argument_of.get(storage)
+        if number is not None:
+            self.checks[number, function, args] = None
+        elif storage is not None and not isinstance(storage, StandIn):
+            with tracing(None):
+                function(t, *args)
+
+    def keep_once(self) -> None:
+        self.once = True
+
+    def refuse(self, what: str, hint: str = "") -> NoReturn:
+        raise TraceError(f"{what} while tgrad.compile traces {self.name!r}.", hint or WAYS_OUT)
+
+
+def _signed(seed: int) -> int:
+    return seed - 2**64 if seed >= 2**63 else seed

@@ -1,0 +1,410 @@
+"""Tracing a function to an Entry: its plans, and what they read and write.
+
+In: a function and its arguments. Out: an Entry. Invariant: the function runs once, on stand-ins of
+its arguments; no value is computed, and every tensor is afterwards what it was before. Each buffer
+that the traced graph reads is an argument, a tensor that was there before, a gradient, a number of
+the host, or data made inside; there is no sixth kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import ref
+
+from tgrad import pipeline
+from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
+from tgrad.compiling.reach import Binding, Reach, reach
+from tgrad.compiling.recorder import Before, Recorder, StandIn
+from tgrad.compiling.replay import (
+    Entry,
+    Given,
+    Out,
+    Part,
+    State,
+    check_argument,
+    give_storage,
+)
+from tgrad.compiling.structure import Flat, replaced
+from tgrad.device import Device
+from tgrad.errors import Source, TraceError, UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph.node import Node, toposort
+from tgrad.graph.op import Op
+from tgrad.nn.parameter import realize_parameters
+from tgrad.optim.optimizer import Optimizer
+from tgrad.pipeline import Storage
+from tgrad.tensor import Tensor, realize_tensors
+from tgrad.tracing import tracing
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+IN_PLACE_DEVICES = ("cpu", "cuda")
+"""Where a plan runs as a whole, so that memory may be overwritten by it."""
+
+
+def trace(function: Callable[..., Any], name: str, source: Source, call: Call, flat: Flat) -> Entry:
+    """Trace the function with these arguments.
+
+    Args:
+        function: what to trace.
+        name, source: of the function, for messages.
+        call: positional arguments, arguments by name.
+        flat: the same, taken apart.
+
+    Raises:
+        TraceError: the function does what a plan cannot repeat.
+        UnsupportedError: a result requires a gradient that would have to leave the plan.
+    """
+    realize_parameters()
+    roots = {name: function, **{f"argument {i}": each for i, each in enumerate(flat.objects)}}
+    before = reach(roots)
+    realize_tensors([t for t in before.tensors.values() if t._storage is None])
+    for number, t in enumerate(flat.tensors):
+        check_argument(t, number, is_grad_enabled())
+    _separate(before.tensors.values())
+    recorder = Recorder(name, source, flat.tensors)
+    numbers = _numbers(before)
+    kept = [(o, {p: dict(s) for p, s in o.state.items()}) for _, o in before.optimizers]
+    try:
+        with tracing(recorder):
+            twins = {id(t): s for t, s in zip(flat.tensors, recorder.stand_ins)}
+            args, kwargs = replaced(call, lambda t: twins.get(id(t), t))
+            result = function(*args, **kwargs)
+        _check_arguments((args, kwargs), flat, call, recorder)
+        _check_numbers(numbers, _numbers(before), recorder)
+        return _Build(recorder, before, reach(roots), flat).entry(result)
+    except BaseException:
+        for optimizer, state in kept:
+            _put_back(optimizer, state)
+        raise
+    finally:
+        recorder.restore()
+
+
+def _separate(tensors: Any) -> None:
+    """Give tensors that share a storage one each, over the same memory, so that a trace can tell
+    them apart."""
+    seen: set[int] = set()
+    for t in tensors:
+        storage = t._storage
+        if id(storage) in seen:
+            if t._requires_grad and t._token is None:
+                continue
+            twin = Storage(storage.device, storage.dtype, storage.shape, storage.memory)
+            give_storage(t, twin)
+        seen.add(id(t._storage))
+
+
+def _put_back(optimizer: Optimizer, state: Mapping[Tensor, dict[str, Any]]) -> None:
+    for p in list(optimizer.state):
+        if p not in state:
+            del optimizer.state[p]
+    for p, kept in state.items():
+        for name in list(optimizer.state[p]):
+            if name not in kept:
+                del optimizer.state[p][name]
+
+
+# -- numbers that must not change inside ---------------------------------------------------------
+
+
+def _numbers(found: Reach) -> dict[str, Any]:
+    """Everything that is guarded, by the label that a message gives it."""
+    numbers = {
+        label: value
+        for label, value in describe(found, with_inputs=True).items()
+        if not label.startswith("tensor ")
+    }
+    for b in found.bindings:
+        numbers.setdefault(b.label, freeze(b.read()))
+    for label, value in found.containers:
+        numbers[f"{label} (its items)"] = freeze(value)
+    return numbers
+
+
+def _check_numbers(before: Mapping[str, Any], after: Mapping[str, Any], recorder: Recorder) -> None:
+    for label in {**before, **after}:
+        was, now = before.get(label), after.get(label)
+        if was == now:
+            continue
+        raise TraceError(
+            f"{label} changes from {shown(was)} to {shown(now)} while tgrad.compile traces "
+            f"{recorder.name!r}: replays would not change it.",
+            "Change it outside the compiled function, or make it a tensor and change that in "
+            "place.",
+            recorder.source,
+        )
+
+
+def _check_arguments(inside: Call, flat: Flat, call: Call, recorder: Recorder) -> None:
+    """Lists and dictionaries among the arguments must come back as they were given."""
+    given = replaced(call, lambda t: flat.numbers.get(id(t)))
+    left = replaced(inside, lambda t: recorder.numbers_of_stand_ins.get(id(t)))
+    if freeze(given) != freeze(left):
+        raise TraceError(
+            f"an argument of {recorder.name!r} changes while tgrad.compile traces it: replays "
+            "would not change it.",
+            "Return the new value instead.",
+            recorder.source,
+        )
+
+
+# -- from the record to an entry -----------------------------------------------------------------
+
+
+class _Build:
+    """One entry in the making."""
+
+    def __init__(self, recorder: Recorder, before: Reach, after: Reach, flat: Flat):
+        self.recorder, self.flat, self.after = recorder, flat, after
+        self.bindings: dict[int, Binding] = {id(b.value): b for b in movable(after)}
+        self.states: list[State] = []
+        self.number_of_state: dict[Storage, int] = {}
+        self.leaves: list[Tensor | int] = []
+        self.outputs: list[Tensor] = []
+        self.wanted: list[tuple[Node, Device, str, int]] = []
+        self.before = before
+
+    def entry(self, result: Any) -> Entry:
+        recorder = self.recorder
+        returned: set[int] = set()
+
+        def note_output(t: Tensor) -> Any:
+            returned.add(id(t))
+            return self._output(t)
+
+        template = replaced(result, note_output)
+        for t in self.before.tensors.values():
+            self._add_state(t, t._storage if id(t) not in recorder.saved
+                            else recorder.saved[id(t)][1].storage)  # fmt: skip
+        cleared = self._collect_gradients()
+        written = self._collect_changes(returned)
+        late = self._collect_late(returned)
+        parts = [self._part(device) for device in dict.fromkeys(w[1] for w in self.wanted)]
+        return Entry(
+            guards=Guards.of(self.after),
+            parts=parts,
+            states=self.states,
+            hosts=list(recorder.hosts.values()),
+            draws=list(recorder.draws.items()),
+            checks=list(recorder.checks),
+            leaves=self.leaves,
+            presence=list(recorder.presence.values()),
+            cleared=cleared,
+            outputs=[(t.dtype, t.shape, t._device) for t in self.outputs],
+            written=written,
+            result=template,
+            objects=list(self.flat.objects),
+            late=late,
+            once=recorder.once or bool(late),
+        )
+
+    # -- results --------------------------------------------------------------------------------
+
+    def _output(self, t: Tensor) -> Any:
+        """What stands for a returned tensor."""
+        recorder = self.recorder
+        number = recorder.numbers_of_stand_ins.get(id(t))
+        if number is not None:
+            return Given(number)
+        if recorder.is_old(t):
+            return t
+        if t._requires_grad and not recorder.differentiated:
+            raise UnsupportedError(
+                f"a result of {recorder.name!r}, compiled, requires a gradient, and backward() "
+                "through a plan is not supported.",
+                "Compile the whole step, backward included, or call it under tgrad.no_grad().",
+                recorder.source,
+            )
+        for known, other in enumerate(self.outputs):
+            if other is t:
+                return Out(known)
+        self._want(t, "made", len(self.outputs))
+        self.outputs.append(t)
+        return Out(len(self.outputs) - 1)
+
+    def _want(self, t: Tensor, kind: str, number: int) -> None:
+        self.wanted.append((_value(t), t._device, kind, number))
+
+    def _add_state(self, t: Tensor, storage: Storage | None) -> int:
+        if storage is None:
+            return -1
+        number = self.number_of_state.get(storage)
+        if number is None:
+            number = self.number_of_state[storage] = len(self.states)
+            self.states.append(State(t, self.bindings.get(id(t))))
+        return number
+
+    def _collect_gradients(self) -> list[int]:
+        """Gradients to store, and numbers of the leaves whose gradient is None afterwards."""
+        recorder, cleared = self.recorder, []
+        for g in list(recorder.gradients.values()):
+            number = self._leaf(g.leaf)
+            untouched = g.now is g.original and (g.now is None or id(g.now) not in recorder.saved)
+            if number is None or untouched:
+                continue
+            if g.now is None or not (recorder.is_pending(g.now) or g.now._storage is not None):
+                cleared.append(number)
+            else:
+                self._want(g.now, "gradient", number)
+        return cleared
+
+    def _leaf(self, leaf: Tensor) -> int | None:
+        """The number of a leaf that lives on: an argument, or a tensor from before."""
+        argument = self.recorder.numbers_of_stand_ins.get(id(leaf))
+        if argument is None and not self.recorder.is_old(leaf):
+            return None
+        target = leaf if argument is None else argument
+        for number, known in enumerate(self.leaves):
+            if known is target:
+                return number
+        self.leaves.append(target)
+        return len(self.leaves) - 1
+
+    def _collect_changes(self, returned: set[int]) -> list[int]:
+        """Tensors that live on with new values: numbers of their states."""
+        recorder, written = self.recorder, []
+        gradients = {id(g.original) for g in recorder.gradients.values()}
+        for t, before in _living(recorder, returned | gradients):
+            storage = before.storage
+            if t._requires_grad and t._token is None:
+                raise UnsupportedError(
+                    f"a tensor of shape {t.shape} that outlives {recorder.name!r} is given values "
+                    "that require gradients.",
+                    "Give it .detach() of them.",
+                    recorder.source,
+                )
+            if (before.token is None) is not (t._token is None):
+                raise TraceError(
+                    f"requires_grad of a tensor of shape {t.shape} changes while tgrad.compile "
+                    f"traces {recorder.name!r}: replays would not change it.",
+                    "Change it outside the compiled function.",
+                    recorder.source,
+                )
+            if _value(t) is _value_before(before):
+                continue
+            argument = recorder.numbers_of_stand_ins.get(id(t))
+            if argument is not None:
+                self._want(t, "argument", argument)
+                continue
+            assert storage is not None
+            number = self._add_state(t, storage)
+            self._want(t, "write", number)
+            written.append(number)
+        return written
+
+    def _collect_late(self, returned: set[int]) -> list[tuple[Tensor, int]]:
+        """Tensors made inside that live on and have no values before: they get them once."""
+        recorder, late = self.recorder, []
+        known = {id(g.now) for g in recorder.gradients.values()} | returned
+        for held in list(recorder.pending.values()):
+            t = held()
+            if t is None or id(t) in known or t._storage is not None or recorder.is_old(t):
+                continue
+            if id(t) in recorder.numbers_of_stand_ins or id(t) in recorder.saved:
+                continue
+            self._want(t, "made", len(self.outputs))
+            late.append((t, len(self.outputs)))
+            self.outputs.append(t)
+        return late
+
+    # -- plans ----------------------------------------------------------------------------------
+
+    def _part(self, device: Device) -> Part:
+        wanted = [w for w in self.wanted if w[1] == device]
+        nodes = [w[0] for w in wanted]
+        donated: dict[int, Node] = {}
+        leaves = {n.attr("storage"): n for n in toposort(nodes) if n.op is Op.BUFFER}
+        storages = {n: s for s, n in self.number_of_state.items()}
+        if device.type in IN_PLACE_DEVICES:
+            for position, (_, _, kind, number) in enumerate(wanted):
+                if kind == "write" and storages[number] in leaves:
+                    donated[position] = leaves[storages[number]]
+        compiled, order = pipeline.compile_graph(nodes, device, donated)
+        gifts, donated = donated, self._without_conflicts(compiled, order, donated)
+        if len(donated) != len(gifts):
+            compiled, order = pipeline.compile_graph(nodes, device, donated)
+        part = Part(device, compiled, [])
+        for place, leaf in enumerate(order):
+            self._source(part, place, leaf)
+        for position, (_, _, kind, number) in enumerate(wanted):
+            result = compiled.results[position]
+            if kind == "made":
+                part.made.append((position, number))
+            elif kind == "gradient":
+                part.new_gradients.append((position, number))
+            elif kind == "argument":
+                part.given.append((position, number))
+            elif result.kind == "input" and order[result.number] is donated.get(position):
+                part.donated.append(number)
+            else:
+                part.writes.append((position, number))
+        return part
+
+    def _without_conflicts(
+        self, compiled: pipeline.Compiled, order: Sequence[Node], donated: dict[int, Node]
+    ) -> dict[int, Node]:
+        """The gifts less those of buffers that are results as they are: these must stay."""
+        kept = {
+            order[r.number]
+            for position, r in enumerate(compiled.results)
+            if r.kind == "input" and position not in donated
+        }
+        return {position: leaf for position, leaf in donated.items() if leaf not in kept}
+
+    def _source(self, part: Part, place: int, leaf: Node) -> None:
+        """Where a buffer of the graph comes from."""
+        recorder, storage = self.recorder, leaf.attr("storage")
+        part.storages.append(storage)
+        if isinstance(storage, StandIn):
+            part.storages[-1] = Storage(storage.device, storage.dtype, storage.shape, None)
+            number = recorder.argument_of.get(storage)
+            if number is not None:
+                part.arguments.append((place, number))
+                return
+            of = recorder.gradient_of.get(storage)
+            number = None if of is None else self._leaf(of)
+            if number is None:
+                storage.numpy()
+                return
+            part.gradients.append((place, number))
+        elif storage in self.number_of_state:
+            part.states.append((place, self.number_of_state[storage]))
+        elif storage.serial < recorder.first_serial:
+            raise TraceError(
+                f"{recorder.name!r} reads a tensor of shape {storage.shape} that tgrad.compile "
+                "does not find from its closure, globals and arguments.",
+                "Pass it as an argument, so that its values are read at every call.",
+                leaf.source,
+            )
+
+
+def _value(t: Tensor) -> Node:
+    """The graph of the values, without the mark of a leaf."""
+    return t._node.inputs[0] if t._token is not None else t._node
+
+
+def _value_before(before: Before) -> Node:
+    return before.node.inputs[0] if before.token is not None else before.node
+
+
+def _living(recorder: Recorder, other: set[int]) -> list[tuple[Tensor, Before]]:
+    """Changed tensors that outlive the trace and had values before they were changed: those from
+    before it, arguments, and state that was made inside, such as an optimizer's."""
+    living = []
+    for key in list(recorder.saved):
+        t, before = recorder.saved[key]
+        if not recorder.is_old(t) and key not in recorder.numbers_of_stand_ins:
+            if before.storage is None or key in other:
+                continue
+            del recorder.saved[key]  # so that nothing here keeps it alive
+            held = ref(t)
+            del t
+            alive = held()
+            if alive is None:
+                continue
+            t = alive
+            recorder.saved[key] = (t, before)
+        living.append((t, before))
+    return living
