@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from tgrad.graph.node import Node, toposort
+from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 
 
@@ -21,11 +21,18 @@ class GraphKey:
 
 
 def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
-    """Key of the graph and its BUFFER nodes."""
+    """Key of the graph and its BUFFER nodes.
+
+    A custom_vjp node counts as its result: marks and histories compute nothing, and the token of a
+    leaf made anew in each step would be another one each time.
+    """
     number: dict[Node, int] = {}
     rows: list[Hashable] = []
     leaves: list[Node] = []
-    for node in toposort(outputs):
+    for node in _computed(outputs):
+        if node.op is Op.CUSTOM_VJP:
+            number[node] = number[node.inputs[0]]
+            continue
         number[node] = len(rows)
         if node.op is Op.BUFFER:
             leaves.append(node)
@@ -36,3 +43,20 @@ def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
             rows.append((node.op, tuple(number[x] for x in node.inputs), node.attrs))
     rows.append(tuple(number[n] for n in outputs))
     return GraphKey(tuple(rows)), leaves
+
+
+def _computed(outputs: Sequence[Node]) -> list[Node]:
+    """What the outputs' values depend on, inputs before users, without the arguments of VJPs."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack = [(node, False) for node in reversed(outputs)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            inputs = node.inputs[:1] if node.op is Op.CUSTOM_VJP else node.inputs
+            stack.extend((x, False) for x in reversed(inputs) if x not in seen)
+    return order
