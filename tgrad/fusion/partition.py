@@ -201,28 +201,30 @@ class _Partition:
     def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
         if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
             return Refused("a scatter writes where its index says")
-        if sum(r.op is Op.DOT for r in (*a.roots, *b.roots)) > 1:
+        dots = sum(r.op is Op.DOT for r in (*a.roots, *b.roots))
+        if dots > 1:
             return Refused("two dots in one kernel")
+        if dots and any(r.op in REDUCE for r in (*a.roots, *b.roots)):
+            return Refused("a reduction beside a dot needs a whole row of its result")
         if self._has_path_around(a, b) or self._has_path_around(b, a):
             return Refused("another kernel stands between them")
         return None
 
     def _has_path_around(self, a: _Group, b: _Group) -> bool:
-        """Whether some third group uses `a` and is used by `b`."""
-        seen: set[int] = set()
-        stack = [self.group_of[c] for r in a.roots for c in self.consumers[r]]
-        stack = [g for g in stack if g is not a and g is not b]
+        """Whether some third group uses `a` and is used by `b`. Positions cannot prune the search: a
+        joined group may lead back before its latest root."""
+        seen: set[int] = {id(a)}
+        stack = [a]
         while stack:
             group = stack.pop()
-            if id(group) in seen:
-                continue
-            seen.add(id(group))
             for r in group.roots:
                 for c in self.consumers[r]:
                     other = self.group_of[c]
                     if other is b:
-                        return True
-                    if other is not a:  # a joined group may lead back before its latest root
+                        if group is not a:
+                            return True
+                    elif id(other) not in seen:
+                        seen.add(id(other))
                         stack.append(other)
         return False
 
