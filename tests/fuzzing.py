@@ -12,11 +12,11 @@ from tgrad.tensor import Tensor, tensor
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 6, 17])
 
 
-def leaf(draw: Any, shape: tuple[int, ...], device: str) -> Tensor:
+def leaf(draw: Any, shape: tuple[int, ...], device: str, requires_grad: bool = False) -> Tensor:
     """A tensor of normal numbers, repeatable from the drawn seed."""
     seed = draw(st.integers(0, 1 << 16))
     data = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    return tensor(data, device=device)
+    return tensor(data, device=device, requires_grad=requires_grad)
 
 
 def step(draw: Any, x: Tensor, pool: list[Tensor]) -> Tensor:
@@ -67,10 +67,10 @@ def step(draw: Any, x: Tensor, pool: list[Tensor]) -> Tensor:
 
 
 @st.composite
-def graphs(draw: Any, device: str) -> list[Tensor]:
+def graphs(draw: Any, device: str, requires_grad: bool = False) -> list[Tensor]:
     """One to three outputs of a random graph of up to nine ops."""
     shape = tuple(draw(st.lists(SIZES, min_size=0, max_size=3)))
-    pool = [leaf(draw, shape, device)]
+    pool = [leaf(draw, shape, device, requires_grad)]
     for _ in range(draw(st.integers(1, 9))):
         x = pool[-1] if draw(st.booleans()) else draw(st.sampled_from(pool))
         pool.append(step(draw, x, pool))
