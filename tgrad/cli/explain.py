@@ -105,7 +105,7 @@ def explain_script(
     stopped = ""
     with record_plans() as plans:
         try:
-            with _scope(asked):
+            with _scope(asked, plans):
                 status = run_script(script, arguments)
         except StopExplaining:
             status = 0
@@ -140,16 +140,17 @@ def _advice(error: TgradError, asked: Request) -> str:
 
 
 @contextmanager
-def _scope(asked: Request) -> Iterator[None]:
-    """Nothing while really running; else plans are made, and the script is stopped by the rules."""
+def _scope(asked: Request, plans: list[Plan]) -> Iterator[None]:
+    """Nothing while really running; else plans are made, and the script is stopped by the rules.
+    A plan that this process knows already is not made again, but it counts."""
     if asked.really:
         yield
         return
-    seen: set[int] = set()
 
     def stop(plan: Plan) -> None:
-        seen.add(id(plan))
-        if len(seen) >= asked.most if asked.most is not None else is_training_step(plan):
+        if all(plan is not known for known in plans):
+            plans.append(plan)
+        if len(plans) >= asked.most if asked.most is not None else is_training_step(plan):
             raise StopExplaining
 
     with planning(asked.target, stop):

@@ -19,6 +19,7 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import VerifyError
 from tgrad.kernel.ir import Artifact
+from tgrad.runtime.cpu import ALIGNMENT, HostMemory
 from tgrad.runtime.plan import Plan
 
 Listener = Callable[[Plan], None]
@@ -44,7 +45,8 @@ _scopes: list[Planning] = []
 def planning(target: str | None = None, on_run: Listener = lambda plan: None) -> Iterator[None]:
     """Make plans and run none of them, in all threads, until the scope ends.
 
-    Tensors made inside hold zeros where a kernel would have computed them, and are of no use later.
+    Tensors made inside hold zeros where a kernel would have computed them; those on "cpu" and
+    "numpy" outlive the scope, those on other devices do not.
 
     >>> from tgrad.device import Device
     >>> with planning("sm_90"):
@@ -69,25 +71,27 @@ class PlanningRuntime:
     def __init__(self, device: Device):
         self.device = device
 
-    def allocate(self, nbytes: int) -> Any:
+    def allocate(self, nbytes: int) -> HostMemory:
         """Zeros; the system gives pages when they are first written."""
-        return np.zeros(max(nbytes, 1), np.uint8)
+        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+        shift = -raw.ctypes.data % ALIGNMENT
+        return HostMemory(raw[shift : shift + max(nbytes, 1)], None)
 
-    def view(self, memory: Any, offset: int, nbytes: int) -> Any:
+    def view(self, memory: HostMemory, offset: int, nbytes: int) -> HostMemory:
         """A part of some memory."""
-        return memory[offset : offset + nbytes]
+        return HostMemory(memory.block[offset : offset + nbytes], memory)
 
-    def write(self, memory: Any, array: np.ndarray) -> None:
+    def write(self, memory: HostMemory, array: np.ndarray) -> None:
         """Copy an array's bytes to the start of a memory."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        memory[: data.size] = data
+        memory.block[: data.size] = data
 
     def read(self, memory: Any, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
-        """A copy of the memory's start as an array; zeros for memory made outside the scope."""
+        """A copy of the memory's start as an array; zeros for a GPU's from outside the scope."""
         size = int(np.prod(shape, dtype=np.int64))
-        if not isinstance(memory, np.ndarray):
+        if not isinstance(memory, HostMemory):
             return np.zeros(shape, dtype.numpy)
-        return memory[: size * dtype.itemsize].copy().view(dtype.numpy).reshape(shape)
+        return memory.block[: size * dtype.itemsize].copy().view(dtype.numpy).reshape(shape)
 
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Nothing is launched while planning.
