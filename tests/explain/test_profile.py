@@ -76,7 +76,7 @@ def test_the_command_prints_each_kernel_and_writes_a_trace(tmp_path, capsys) -> 
     assert profile_script(script, ["5"], every=False, trace_path=path) == 0
     out = capsys.readouterr().out
     assert out.count("sum 64.0") == 5
-    assert "the one that took the most time" in out and "GFLOP/s" in out
+    assert "the one with the most work" in out and "GFLOP/s" in out
     events = json.loads(path.read_text())["traceEvents"]
     bars = {e["name"] for e in events if e["ph"] == "X"}
     assert any(name in out for name in bars)

@@ -77,7 +77,9 @@ def make_app() -> typer.Typer:
     def profile(
         script: Path = typer.Argument(help="The Python program to run.", show_default=False),
         arguments: list[str] = typer.Argument(None, help=OWN_ARGUMENTS, show_default=False),
-        every: bool = typer.Option(False, "--all", help="Every plan, not only the slowest."),
+        every: bool = typer.Option(
+            False, "--all", help="Every plan, not only the one with the most work."
+        ),
         trace: Path = typer.Option(
             None, metavar="FILE", help="Write the launches as a Chrome or Perfetto trace."
         ),

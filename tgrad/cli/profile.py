@@ -22,7 +22,7 @@ def profile_script(
     every: bool = False,
     trace_path: Path | None = None,
 ) -> int:
-    """Run the script, then print the plan that took the most time.
+    """Run the script, then print the plan with the most work: predicted time by runs.
 
     Args:
         script: a Python program.
@@ -44,10 +44,10 @@ def profile_script(
     if not plans:
         hint = "Read a result, for example with .item() or .numpy(), so that there is work to do."
         return fail("profile", f"{script} launched no kernel.", hint)
-    shown = plans if every else (max(plans, key=lambda p: p.total),)
+    shown = plans if every else (max(plans, key=lambda p: p.work),)
     for plan in shown:
         which = f"plan {plans.index(plan) + 1} of {len(plans)} on {plan.report.plan.device}"
-        print(f"\n{which}" + ("" if every else ", the one that took the most time"))
+        print(f"\n{which}" + ("" if every else ", the one with the most work"))
         print(profile_text(plan))
     if trace_path is not None:
         reason = write_text(trace_path, json.dumps(trace_of(profile)) + "\n")
