@@ -11,6 +11,7 @@ import torch
 
 import tgrad
 import tgrad.nn.functional
+from tgrad.runtime.plan import BufferRef, Plan
 from tgrad.tensor import Tensor, realize_tensors
 
 
@@ -77,17 +78,30 @@ def run_tgrad(
         inputs.append(tgrad.tensor(a, device=device, dtype=kind, requires_grad=is_float and grad))
     outputs = as_tuple(function(TGRAD, *inputs))
     found: list[Tensor | None] = [None] * len(inputs)
-    wanted = [y for y in outputs if y.requires_grad]
-    if grad and wanted:
+    differentiable = [y for y in outputs if y.requires_grad]
+    if grad and differentiable:
         total = None
-        for i, y in enumerate(wanted):
+        for i, y in enumerate(differentiable):
             cotangent = tgrad.tensor(normal(100 + i, *y.shape), device=device).to(y.dtype)
             part = (y * cotangent).sum()
             total = part if total is None else total + part.to(total.dtype)
         total.backward()
         found = [x.grad for x in inputs]
-    realize_tensors([*outputs, *(g for g in found if g is not None)])
+    wanted = [*outputs, *(g for g in found if g is not None)]
+    assert_runs_in_order(tgrad.explain(*wanted))
+    realize_tensors(wanted)
     return list(outputs), found
+
+
+def assert_runs_in_order(plan: Plan) -> None:
+    """Every step reads what was given or what an earlier step wrote."""
+    written: set[BufferRef] = set()
+    for step in plan.steps:
+        kernel = plan.kernels[step.kernel]
+        for slot, ref in zip(kernel.region.slots, step.buffers, strict=True):
+            if slot.role != "out" and ref.kind != "input":
+                assert ref in written, f"{kernel.name} reads {ref} before it is written"
+        written |= {r for s, r in zip(kernel.region.slots, step.buffers) if s.role != "in"}
 
 
 def run_torch(
