@@ -407,7 +407,10 @@ class _Builder:
         return Built(region, tuple(self.inputs), tuple(self.stored))
 
     def _is_used(self, name: str) -> bool:
+        """Whether a value or a store walks the axis, or a value is summed along it."""
         if any(name in d for d in self.dims):
+            return True
+        if any(name in v.axes for v in self.values if isinstance(v, (rg.Reduce, rg.Dot))):
             return True
         return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
 
