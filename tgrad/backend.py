@@ -24,7 +24,7 @@ Generate = Callable[[Sequence[Region], Settings], tuple[list[Draft], Compile]]
 
 CPU_CLOCK = 2.5e9
 CPU_BANDWIDTH = 20e9
-CPU_LAUNCH = 5e-6
+CPU_LAUNCH = 2e-6
 GPU_LAUNCH = 4e-6
 
 

@@ -70,6 +70,70 @@ def test_an_optimizer_of_the_users_stops_it_too(tmp_path, capsys):
     assert "step 0 loss" not in capsys.readouterr().out
 
 
+COMPILED = """
+import numpy as np
+import tgrad
+from tgrad import nn, optim
+
+model = nn.Linear(8, 4)
+optimizer = optim.AdamW(model.parameters(), lr=0.1)
+
+@tgrad.compile
+def step(x):
+    optimizer.zero_grad()
+    loss = (model(x) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+for i in range(3):
+    print("loss", step(tgrad.tensor(np.ones((16, 8), np.float32))).item())
+"""
+
+
+def test_a_compiled_step(tmp_path, capsys):
+    before, path = launches(), tmp_path / "plan.json"
+    script = write(tmp_path, COMPILED)
+    request = Request(target="sm_90", compiled=False, json_path=path)
+    assert explain_script(script, request=request) == 0
+    assert "loss" not in capsys.readouterr().out.splitlines()[0]
+    assert launches() == before
+    plan = json.loads(path.read_text())
+    assert any("adamw" in k["name"] for k in plan["kernels"])
+
+
+LARGE = """
+import tgrad
+from tgrad import nn, optim
+model = nn.Linear(12288, 12288)
+optimizer = optim.Adam(model.parameters())
+(model(tgrad.ones(4, 12288).realize()) ** 2).sum().backward()
+optimizer.step()
+"""
+
+
+def test_a_model_larger_than_the_memory_that_it_takes_to_plan_it(tmp_path):
+    """Parameters, gradients and state of 600 MB each."""
+    script = write(tmp_path, LARGE)
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from tgrad.cli.explain import Request, explain_script\n"
+        "request = Request(target='sm_90', limit=1 << 31, compiled=False)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert explain_script(Path(sys.argv[1]), request=request) == 0\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print('grown', (after - before) // 1024)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(script)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "fits in 2 GiB: no" in run.stdout
+    assert int(run.stdout.split()[-1]) < 300
+
+
 def test_without_an_optimizer_it_runs_to_its_end_on_zeros(tmp_path, capsys):
     before = launches()
     assert explain_script(write(tmp_path, INFERENCE.format(count=2))) == 0

@@ -82,9 +82,11 @@ class PlanningRuntime:
         return HostMemory(memory.block[offset : offset + nbytes], memory)
 
     def write(self, memory: HostMemory, array: np.ndarray) -> None:
-        """Copy an array's bytes to the start of a memory."""
+        """Copy an array's bytes to the start of a memory; zeros over zeros take no pages."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        memory.block[: data.size] = data
+        place = memory.block[: data.size]
+        if data.any() or place.any():
+            place[:] = data
 
     def read(self, memory: Any, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
         """A copy of the memory's start as an array; zeros for a GPU's from outside the scope."""
