@@ -55,3 +55,18 @@ def test_matrix_products_forward_and_backward() -> None:
     F.linear(ours[0] @ ours[1], ours[2]).tanh().sum().backward()
     plan = tgrad.explain(*(t.grad for t in ours))
     assert report_plan(plan).dot_flops == counter.get_total_flops()
+
+
+def test_attention_forward_and_backward() -> None:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    q, k, v = (np.ones((2, 4, 32, 16), np.float32) * x for x in (0.1, 0.2, 0.3))
+    theirs = [torch.from_numpy(x).requires_grad_() for x in (q, k, v)]
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        attend = torch.nn.functional.scaled_dot_product_attention
+        (attend(*theirs, is_causal=True) ** 2).sum().backward()
+    ours = [tgrad.tensor(x).requires_grad_() for x in (q, k, v)]
+    (F.scaled_dot_product_attention(*ours, is_causal=True) ** 2).sum().backward()
+    plan = tgrad.explain(*(t.grad for t in ours))
+    assert report_plan(plan).dot_flops == counter.get_total_flops()

@@ -165,9 +165,9 @@ class PlanReport:
 
     @property
     def live_at_peak(self) -> tuple[BufferReport, ...]:
-        """Buffers alive at the peak, the largest first."""
+        """Buffers alive at the peak: what the run allocates, then inputs; the largest first."""
         alive = [b for b in self.buffers if b.first <= self.peak_step <= b.last]
-        return tuple(sorted(alive, key=lambda b: (-b.nbytes, b.name)))
+        return tuple(sorted(alive, key=lambda b: (b.kind == "input", -b.nbytes, b.name)))
 
 
 def report_plan(plan: Plan, limit: int | None = None, compiled: bool = False) -> PlanReport:

@@ -197,7 +197,8 @@ def _live_table(report: PlanReport) -> str:
     rest = live[SHOWN_LIVE:]
     more = f", and {len(rest)} smaller ones of {size(sum(b.nbytes for b in rest))}" if rest else ""
     name = report.kernels[report.peak_step].info.name
-    words = f"Alive at the peak, step {report.peak_step} ({name}): {len(live)} buffers{more}."
+    words = f"Alive at the peak, step {report.peak_step} ({name}): {len(live)} buffers{more}. "
+    words += "What the run allocates, then inputs; the largest first."
     return (
         f"<h3>Live at the peak</h3><p class=legend>{escape(words)}</p><div class=scroll>"
         f'<table class="sortable live">{_head(columns)}<tbody>{rows}</tbody></table></div>'

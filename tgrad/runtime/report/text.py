@@ -122,13 +122,15 @@ def live_lines(report: PlanReport) -> list[str]:
     """The largest buffers at the peak."""
     if not report.kernels:
         return []
-    live = report.live_at_peak
+    live = [b for b in report.live_at_peak if b.kind != "input"]
     name = report.kernels[report.peak_step].info.name
     lines = [f"at the peak, step {report.peak_step} ({name}), {len(live)} buffers are alive:"]
     lines += [f"  {buffer_line(b)}" for b in live[:SHOWN_BUFFERS]]
     rest = live[SHOWN_BUFFERS:]
     if rest:
         lines.append(f"  {sum(b.nbytes for b in rest):>15,}  in {len(rest)} smaller ones")
+    plan = report.plan
+    lines.append(f"  {plan.input_bytes:>15,}  in {len(plan.inputs)} inputs, which exist before")
     return lines
 
 
