@@ -7,7 +7,7 @@ mentions; what moved is compared by value, and a plan whose guards fail is not u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 from weakref import ref
 
@@ -60,15 +60,21 @@ def freeze(value: Any) -> Any:
         return (type(value), tuple((freeze(k), freeze(v)) for k, v in value.items()))
     if isinstance(value, (set, frozenset)) and len(value) <= LARGEST_CONTAINER:
         return (type(value), frozenset(freeze(v) for v in value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return (type(value), tuple(freeze(getattr(value, f.name)) for f in fields(value)))
     return Same(value)
 
 
 def shown(frozen: Any) -> str:
     """A frozen value for a message."""
-    if isinstance(frozen, tuple) and len(frozen) == 2 and isinstance(frozen[0], type):
-        kind, value = frozen
-        return repr(value) if kind in NUMBERS else f"a {kind.__name__}"
-    return repr(frozen)
+    if not (isinstance(frozen, tuple) and len(frozen) == 2 and isinstance(frozen[0], type)):
+        return "nothing" if frozen is None else repr(frozen)
+    kind, value = frozen
+    if kind in NUMBERS:
+        return repr(value)
+    if kind is not list or len(value) > 8:
+        return f"a {kind.__name__}"
+    return f"[{', '.join(shown(v) for v in value)}]"
 
 
 @dataclass(eq=False)

@@ -23,6 +23,8 @@ from types import (
 )
 from typing import Any
 
+import numpy as np
+
 from tgrad.nn.module import Module
 from tgrad.optim.lr_scheduler import LRScheduler
 from tgrad.optim.optimizer import Optimizer
@@ -118,6 +120,8 @@ class _Walk:
         elif isinstance(value, type):
             if not _is_library_type(value):
                 self._namespace(vars(value), label, library=False)
+        elif isinstance(value, np.ndarray):
+            self.found.containers.append((label, value))
         elif isinstance(value, LRScheduler):
             self.visit(value.optimizer, f"{label}.optimizer")
         elif not isinstance(value, BuiltinFunctionType):

@@ -181,20 +181,14 @@ class Entry:
         for part in self.parts:
             for place, number in part.states:
                 part.storages[place] = self.state_storages[number]
-        self.nodes = []
-        for number in self.written:
-            node = self.states[number].tensor._node
-            self.nodes.append(node)
-            if node.op is not Op.BUFFER:
-                self.nodes.append(node.inputs[0])
-        del node
+        self.nodes = [n for i in self.written for n in _nodes_of(self.states[i].tensor)]
         self.bindings = versions.bindings
 
     def _make_private(self) -> None:
         """Give states whose graph somebody else holds storages of their own."""
         for number in self.written:
             t = self.states[number].tensor
-            self.nodes = [t._node] if t._node.op is Op.BUFFER else [t._node, t._node.inputs[0]]
+            self.nodes = _nodes_of(t)
             if not _are_private(self.nodes):
                 old = t._storage
                 assert old is not None
@@ -269,6 +263,11 @@ def give_storage(t: Tensor, storage: Storage) -> None:
     """Bind a tensor to a storage with the same values, or to a result."""
     t._rebind(make(Op.BUFFER, storage=storage), storage)
     t._requires_grad = t._token is not None
+
+
+def _nodes_of(t: Tensor) -> list[Node]:
+    """The BUFFER node of a stored tensor, and the mark around it."""
+    return [t._node] if t._node.op is Op.BUFFER else [t._node, t._node.inputs[0]]
 
 
 def _are_private(objects: list[Any]) -> bool:

@@ -119,7 +119,7 @@ def _numbers(found: Reach) -> dict[str, Any]:
     for b in found.bindings:
         numbers.setdefault(b.label, freeze(b.read()))
     for label, value in found.containers:
-        numbers[f"{label} (its items)"] = freeze(value)
+        numbers.setdefault(label, freeze(value))
     return numbers
 
 

@@ -1,0 +1,185 @@
+"""Numbers that a function sees: a change is another trace, never a stale result."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tgrad
+from tgrad import nn, optim
+
+SCALE = 2.0
+SETTINGS = {"scale": 2.0, "deep": {"shift": [0.0, 1.0]}}
+
+
+class Config:
+    SCALE = 2.0
+
+
+def helper(x: tgrad.Tensor) -> tgrad.Tensor:
+    return x * SCALE
+
+
+def check(f: Any, first: float, change: Any, second: float, undo: Any) -> None:
+    """The result follows the change; going back finds the first trace again."""
+    one = tgrad.ones(1)
+    assert f(one).item() == f(one).item() == first
+    assert f.traces == 1
+    change()
+    assert f(one).item() == f(one).item() == second
+    assert f.traces == 2
+    undo()
+    assert f(one).item() == first
+    assert f.traces == 2
+
+
+def test_globals_and_functions_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    f = tgrad.compile(lambda x: helper(x) + 1)
+    check(
+        f, 3.0,
+        lambda: monkeypatch.setitem(globals(), "SCALE", 4.0), 5.0,
+        lambda: monkeypatch.undo(),
+    )  # fmt: skip
+
+
+def test_containers_are_compared_by_their_items() -> None:
+    f = tgrad.compile(lambda x: x * SETTINGS["scale"] + SETTINGS["deep"]["shift"][1])
+
+    def shift(value: float) -> None:
+        SETTINGS["deep"]["shift"][1] = value  # type: ignore[index]
+
+    check(f, 3.0, lambda: shift(5.0), 7.0, lambda: shift(1.0))
+
+
+def test_class_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    f = tgrad.compile(lambda x: x * Config.SCALE)
+    check(f, 2.0, lambda: setattr(Config, "SCALE", 3.0), 3.0, lambda: setattr(Config, "SCALE", 2.0))
+
+
+def test_closure_cells_defaults_and_objects() -> None:
+    scale, settings = 2.0, SimpleNamespace(shift=1.0)
+
+    def f(x: tgrad.Tensor) -> tgrad.Tensor:
+        def inner() -> tgrad.Tensor:
+            return x * scale + settings.shift
+
+        return inner()
+
+    compiled = tgrad.compile(f)
+    assert compiled(tgrad.ones(1)).item() == 3.0
+    scale = 3.0
+    assert compiled(tgrad.ones(1)).item() == 4.0
+    settings.shift = 0.0
+    assert compiled(tgrad.ones(1)).item() == 3.0
+    scale = True
+    assert compiled(tgrad.ones(1)).item() == 1.0
+    assert compiled.traces == 4
+
+
+def test_numpy_arrays_of_the_closure() -> None:
+    mask = np.ones(1, np.float32)
+    f = tgrad.compile(lambda x: x * tgrad.tensor(mask))
+
+    def fill(value: float) -> None:
+        mask[0] = value
+
+    check(f, 1.0, lambda: fill(3.0), 3.0, lambda: fill(1.0))
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.drop = 2.0, nn.Dropout(0.0)
+        self.sizes = [1.0]
+
+    def forward(self, x: tgrad.Tensor) -> tgrad.Tensor:
+        return self.drop(x) * self.scale * self.sizes[0] * SCALE
+
+
+def test_attributes_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Scaled()
+    f = tgrad.compile(model)
+    check(f, 4.0, lambda: setattr(model, "scale", 3.0), 6.0, lambda: setattr(model, "scale", 2.0))
+    model.sizes[0] = 10.0
+    assert f(tgrad.ones(1)).item() == 40.0
+    model.sizes[0] = 1.0
+    monkeypatch.setitem(globals(), "SCALE", 1.0)
+    assert f(tgrad.ones(1)).item() == 2.0
+    model.drop.p = 1.0
+    assert f(tgrad.ones(1)).item() == 0.0
+    model.eval()
+    assert f(tgrad.ones(1)).item() == 2.0
+    model.drop = nn.Identity() if hasattr(nn, "Identity") else nn.ReLU()
+    assert f(-tgrad.ones(1)).item() in (-2.0, 0.0)
+
+
+def make(optimizer_of: Any) -> tuple[tgrad.Tensor, Any, Any]:
+    w = nn.Parameter(tgrad.ones(1))
+    optimizer = optimizer_of([w])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (w * 1.0).sum().backward()
+        optimizer.step()
+
+    return w, optimizer, tgrad.compile(step)
+
+
+def test_learning_rates_are_inputs_and_other_settings_are_guarded() -> None:
+    w, optimizer, step = make(lambda p: optim.SGD(p, lr=0.5))
+    for _ in range(3):
+        step()
+    optimizer.param_groups[0]["lr"] = 0.25
+    step()
+    assert w.item() == 1.0 - 3 * 0.5 - 0.25 and step.traces == 1
+    optimizer.param_groups[0]["maximize"] = True
+    step()
+    assert w.item() == -0.5 and step.traces == 2
+
+
+def test_one_cycle_moves_momentum_without_a_trace() -> None:
+    found = []
+    for compiled in (False, True):
+        w, optimizer, step = make(lambda p: optim.AdamW(p, lr=0.1))
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=6)
+        for _ in range(5):
+            step() if compiled else step._function()
+            schedule.step()
+        found.append(w.item())
+        assert step.traces == int(compiled)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_parameters_that_are_replaced_frozen_or_converted() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    f = tgrad.compile(lambda x: model(x).sum().detach())
+    for value in (1.0, 2.0):
+        model.weight = nn.Parameter(tgrad.full((1, 1), value))
+        assert f(tgrad.ones(1, 1)).item() == value
+    assert f.traces == 2
+    model.weight.requires_grad_(False)
+    f(tgrad.ones(1, 1))
+    assert f.traces == 3
+    model.double()
+    assert f(tgrad.ones(1, 1, dtype=tgrad.float64)).dtype is tgrad.float64
+
+
+def test_gradient_mode_is_part_of_the_key() -> None:
+    w = tgrad.ones(1, requires_grad=True)
+    f = tgrad.compile(lambda: (w * 2).requires_grad)
+    assert f() is True
+    with tgrad.no_grad():
+        assert f() is False
+    assert f.traces == 2
+
+
+def test_modules_and_functions_as_arguments() -> None:
+    a, b = nn.Linear(1, 1), nn.Linear(1, 1)
+    f = tgrad.compile(lambda model, g, x: g(model(x)).detach())
+    x = tgrad.ones(1, 1)
+    for model in (a, b, a):
+        assert f(model, helper, x).item() == pytest.approx(helper(model(x)).item())
+    assert f.traces == 2
