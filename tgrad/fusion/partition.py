@@ -87,6 +87,7 @@ class _Partition:
             if n in self.outputs or n.op in REDUCE or n.op in (Op.DOT, Op.SCATTER)
         }
         roots |= {self._end_of_epilogue(n) for n in self.order if n.op is Op.DOT}
+        self._cut_wide_histories(roots)
         histories = self._histories(roots)
         for n in self.order:
             if n in roots or n.op is Op.DOT:
@@ -110,6 +111,24 @@ class _Partition:
                 users[x] |= mine
         live = [n for n in self.order if n in roots and (users[n] or n in self.outputs)]
         return [n for n in live if n.op is not Op.BUFFER]
+
+    def _cut_wide_histories(self, roots: set[Node]) -> None:
+        """Store values on the way where one kernel would read more buffers than it may, as a norm
+        over many parameters does."""
+        limit = self.limits.slots - 4
+        reads: dict[Node, frozenset[Node]] = {}
+        for n in self.order:
+            widest = sorted(
+                (x for x in n.inputs if x not in roots and is_elementwise(x.op)),
+                key=lambda x: len(reads[x]),
+            )
+            found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
+            while len(found) > limit and widest:
+                cut = widest.pop()
+                roots.add(cut)
+                reads[cut] = frozenset({cut})
+                found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
+            reads[n] = frozenset({n}) if n.op is Op.BUFFER or n in roots else found
 
     def _end_of_epilogue(self, dot: Node) -> Node:
         """The last node that a dot's kernel can compute before its value is used in two ways: what
