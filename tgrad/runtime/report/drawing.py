@@ -14,7 +14,7 @@ drawing of any number of kernels stays within its box.
 from __future__ import annotations
 
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, log2, log10
 
 from tgrad.runtime.report.figures import BufferReport, KernelReport, PlanReport
 from tgrad.runtime.report.text import duration, size
@@ -23,15 +23,13 @@ ROW = 24
 LABEL_WIDTH = 430
 BAR_WIDTH = 110
 GRAPH_WIDTH = 900
-LANES = 34
-"""Arcs farther out than this share the outermost lane."""
 PLOT_WIDTH = 900
 PLOT_HEIGHT = 340
 MARGIN = (88, 20, 20, 44)
 """Left, right, top, bottom of the plots."""
 LEAST_INTENSITY = 0.01
 """FLOPs a byte below which a kernel only moves data."""
-COLOURS = 8
+COLOURS = 12
 """Number of the page's series colours, --c0 and so on."""
 
 
@@ -129,8 +127,8 @@ def _arc(
     report: PlanReport, start: float, first: int, last: int, buffer: BufferReport, largest: int
 ) -> str:
     top, bottom = _middle(first), _middle(last)
-    reach = min(last - first, LANES) / LANES
-    out = start + 26 + reach * (GRAPH_WIDTH - start - 60) * 1.3
+    reach = log2(last - first) / max(log2(report.plan.launches), 1.0)
+    out = start + 40 + reach * (GRAPH_WIDTH - start - 60) * 1.25
     thick = 0.75 + 3.25 * (buffer.nbytes / largest) ** 0.5
     names = report.kernels[first].info.name, report.kernels[last].info.name
     tip = f"{buffer.name}, {buffer.type_text}, {size(buffer.nbytes)}: {names[0]} to {names[1]}"
@@ -177,7 +175,8 @@ def draw_memory(report: PlanReport) -> str:
             f"{b.name}, {b.type_text}, {size(b.nbytes)}, steps {b.first} to {b.last}, "
             f"{b.call} at {b.line}"
         )
-        style = f'class="buffer" fill="{colour_of(b.call, labels)}"'
+        tall = " tall" if high * b.nbytes / most > 4 else ""
+        style = f'class="buffer{tall}" fill="{colour_of(b.call, labels)}"'
         end = b.spec.offset + b.nbytes
         parts.append(box(b.first, b.last + 1, b.spec.offset, end, style, tip))
     if outputs:

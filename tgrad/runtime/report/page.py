@@ -54,7 +54,7 @@ def page_of(report: PlanReport, title: str = "tgrad explain") -> str:
     """The whole page."""
     sections = [
         _section("Kernels", _kernel_table(report)),
-        _section("Graph", _key(calls_of(report)) + draw_graph(report), GRAPH_LEGEND),
+        _section("Graph", _graph(report), GRAPH_LEGEND),
         _section("Memory", _memory(report), MEMORY_LEGEND),
         _section("Roofline", draw_roofline(report), ROOFLINE_LEGEND),
         _section("Sources", "".join(map(_kernel_details, report.kernels))),
@@ -171,6 +171,10 @@ def _kernel_row(k: KernelReport, report: PlanReport, has_static: bool, labels: l
             cells.append(_cell("" if value is None else f"{value:,}", value or 0, number))
         cells.append(_cell(escape((s and s.matrix_instruction) or "no")))
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _graph(report: PlanReport) -> str:
+    return f"{_key(calls_of(report))}<div class=scroll>{draw_graph(report)}</div>"
 
 
 def _memory(report: PlanReport) -> str:

@@ -6,10 +6,11 @@ In: nothing. Out: text. Invariant: no external resource; light or dark as the re
 STYLE = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1c1e21;--dim:#6a6f76;--rule:#e3e4e6;
 --code:#f4f4f2;--accent:#2459c4;--c0:#4878d0;--c1:#e0873c;--c2:#5fa55a;--c3:#cc5455;--c4:#8e6dbf;
---c5:#3aa6a8;--c6:#c277a8;--c7:#a08b4e}
+--c5:#3aa6a8;--c6:#c277a8;--c7:#a08b4e;--c8:#1f3f7a;--c9:#8f4f12;--c10:#2c6b36;--c11:#7d7f84}
 @media (prefers-color-scheme:dark){:root{--bg:#16181b;--card:#1e2125;--ink:#e6e7e9;--dim:#989ea6;
 --rule:#33373d;--code:#121417;--accent:#86abff;--c0:#7ba3f0;--c1:#f0a463;--c2:#84c57e;--c3:#ec7f7f;
---c4:#b396e3;--c5:#62c8ca;--c6:#e09cc9;--c7:#cdb772}}
+--c4:#b396e3;--c5:#62c8ca;--c6:#e09cc9;--c7:#cdb772;--c8:#4f6fb5;--c9:#b9773c;--c10:#4f9a5d;
+--c11:#aeb1b6}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -25,24 +26,28 @@ margin-bottom:12px}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:10px 12px}
 .card span{display:block;color:var(--dim);font-size:12.5px}
 .card b{font-size:16.5px;font-weight:600;white-space:nowrap}
-.scroll{overflow-x:auto;border:1px solid var(--rule);border-radius:8px;background:var(--card)}
+.scroll{overflow:auto;max-height:820px;
+border:1px solid var(--rule);border-radius:8px;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-size:13px}
 td,th{padding:5px 10px;text-align:left;border-bottom:1px solid var(--rule);white-space:nowrap}
 tbody tr:last-child td{border-bottom:0}tbody tr:hover{background:var(--code)}
 .number{text-align:right;font-variant-numeric:tabular-nums}
+thead th{position:sticky;top:0;background:var(--card);z-index:1}
+.scroll>svg{border:0}
 th button{all:unset;cursor:pointer;font-weight:600;color:var(--dim)}
 th button:hover,th button:focus-visible{color:var(--accent)}
 th[aria-sort=ascending] button::after{content:" \\2191"}
 th[aria-sort=descending] button::after{content:" \\2193"}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:7px}
-svg{display:block;width:100%;height:auto;background:var(--card);border:1px solid var(--rule);
+svg{display:block;width:100%;max-width:1120px;height:auto;background:var(--card);
+border:1px solid var(--rule);
 border-radius:8px}
 svg text{font-size:12px;fill:var(--ink)}svg text.dim{fill:var(--dim);font-size:11px}
 .graph .row{fill:transparent}.graph .node:hover .row{fill:var(--code)}
 .edge{fill:none;stroke:var(--dim);opacity:.35}.edge:hover,.edge.lit{stroke:var(--accent);opacity:1}
 .graph.active .edge:not(.lit){opacity:.08}
 .grid{stroke:var(--rule)}.peak{stroke:var(--c3);stroke-dasharray:4 3}
-.buffer{opacity:.8;stroke:var(--card);stroke-width:.6}.buffer:hover{opacity:1;stroke:var(--ink)}
+.buffer{opacity:.8}.buffer.tall{stroke:var(--card);stroke-width:.6}.buffer:hover{opacity:1;stroke:var(--ink)}
 .outputs{fill:var(--dim);opacity:.28}
 .live{fill:none;stroke:var(--ink);stroke-width:1.4}
 .roof{fill:none;stroke:var(--ink);stroke-width:1.4}
