@@ -238,6 +238,16 @@ def test_methods_are_compiled_by_instance() -> None:
     assert a.step(tgrad.ones(1)).item() == 4.0
 
 
+def test_compiled_functions_call_compiled_functions() -> None:
+    held = tgrad.tensor([2.0])
+    inner = tgrad.compile(lambda x: x * held)
+    outer = tgrad.compile(lambda x: inner(x) + 1)
+    assert outer(tgrad.ones(1)).item() == 3.0
+    held.add_(1)
+    assert outer(tgrad.ones(1)).item() == 4.0
+    assert outer.traces == 1 and inner.traces == 0
+
+
 def test_optimizers_whose_parameters_rest() -> None:
     """A parameter without a gradient keeps its own count of steps."""
     found = []
@@ -359,3 +369,27 @@ def test_two_threads_trace_once_and_share_the_state() -> None:
     assert count.traces == 1
     assert counter.item() == 100.0
     assert sorted(seen) == [float(i) for i in range(1, 101)]
+
+
+@pytest.mark.parametrize("where", ["numpy", "cpu"])
+def test_devices_agree(where: str) -> None:
+    tgrad.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).to(where)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
+
+    def step(x: tgrad.Tensor) -> tgrad.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    start = {k: v.numpy() for k, v in model.state_dict().items()}
+    x = tgrad.tensor(X, device=where)
+    want = [step(x).item() for _ in range(4)]
+    model.load_state_dict(start)
+    optimizer.state.clear()
+    compiled = tgrad.compile(step)
+    got = [compiled(x).item() for _ in range(4)]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert compiled.traces == 2  # the first step with dampening is one of its own

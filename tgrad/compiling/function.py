@@ -45,6 +45,7 @@ class CompiledFunction:
         self._latest: tuple[Hashable, Entry] | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
         self._name, self._source = _name_of(function)
+        self.__wrapped__ = function
         if not isinstance(function, Module):
             functools.update_wrapper(self, function, updated=())
 
@@ -100,7 +101,7 @@ class CompiledFunction:
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: one compiled function an instance."""
-        if instance is None:
+        if instance is None or isinstance(self._function, Module):
             return self
         bound = CompiledFunction(self._function.__get__(instance, owner))
         try:

@@ -125,6 +125,7 @@ class _Walk:
         elif isinstance(value, LRScheduler):
             self.visit(value.optimizer, f"{label}.optimizer")
         elif not isinstance(value, BuiltinFunctionType):
+            self.visit(getattr(value, "__dict__", {}).get("__wrapped__"), label)
             self._object(value, label)
 
     def _tensor(self, t: Tensor) -> None:
