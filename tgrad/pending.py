@@ -57,7 +57,11 @@ def pending_tensors(device: Device, tensors: Sequence[Tensor] = ()) -> list[Tens
 
 
 def realize_tensors(tensors: Sequence[Tensor]) -> None:
-    """Compute tensors, and all that is pending on their device, as one plan a device."""
+    """Compute tensors, and all that is pending on their device, as one plan a device.
+
+    What was pending waits no longer where the plan fails, so that one broken graph does not break
+    all that is computed after it.
+    """
     trace = tracer()
     if trace is not None and tensors:
         trace.refuse("the value of a tensor is read")
@@ -65,9 +69,10 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
         chosen = pending_tensors(device, tensors)
         if not chosen:
             continue
+        for t in chosen:
+            _pending.pop(id(t), None)
         for t, storage in zip(chosen, pipeline.realize([t._node for t in chosen], device)):
             t._store(storage)
-            _pending.pop(id(t), None)
 
 
 def realize_pending(device: Device) -> None:

@@ -146,3 +146,15 @@ def test_a_new_leaf_each_step_compiles_nothing_new(device):
     with record_plans() as plans:
         np.testing.assert_allclose(attack(1), 2 * normal(1, 3, 4), rtol=1e-6)
     assert not plans
+
+
+def test_a_graph_that_fails_does_not_break_the_next_one():
+    """Here an index that is known only when it is computed is out of range."""
+    w = leaf(1, 2)
+    index = tgrad.tensor([3], device="numpy") + 4
+    (w.index_select(0, index) * 2).sum().backward()
+    with pytest.raises(tgrad.errors.OutOfRangeError):
+        w.grad.numpy()
+    x = leaf(1, 2)
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0]
