@@ -166,6 +166,15 @@ def test_the_script_may_name_a_gpu_that_is_not_there(tmp_path, capsys, target):
     assert f"for {target}, the one with the most FLOPs" in capsys.readouterr().out
 
 
+def test_without_triton_the_compiled_figures_are_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    text = TRAINING.format(optimizer="Adam").replace("(16, 8)", "(24, 8)")
+    assert explain_script(write(tmp_path, text), request=Request(target="sm_90")) == 0
+    captured = capsys.readouterr()
+    assert "not compiled. The devices cuda and interpret need triton" in captured.err
+    assert "predicted" in captured.out and "registers" not in captured.out
+
+
 def test_a_gpu_that_is_not_there_needs_a_target(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

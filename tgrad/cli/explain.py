@@ -171,8 +171,7 @@ def _show(plans: Sequence[Plan], asked: Request) -> int:
     shown = plans if asked.every else [max(plans, key=lambda plan: plan.flops)]
     reports: list[PlanReport] = []
     for plan in shown:
-        compiled = asked.compiled and plan.target not in ("", "cpu", "interpret")
-        reports.append(report_plan(plan, asked.limit, compiled))
+        reports.append(_report(plan, asked))
         place = plan.target if asked.target else str(plan.device)
         which = f"plan {list(plans).index(plan) + 1} of {len(plans)} for {place}"
         print(f"\n{which}" + ("" if asked.every else ", the one with the most FLOPs"))
@@ -189,6 +188,16 @@ def _show(plans: Sequence[Plan], asked: Request) -> int:
         if reason:
             return _fail(reason, "Name another file.")
     return 0
+
+
+def _report(plan: Plan, asked: Request) -> PlanReport:
+    """With the figures of compiled kernels where the target is a GPU and Triton is installed."""
+    if asked.compiled and plan.target not in ("", "cpu", "interpret"):
+        try:
+            return report_plan(plan, asked.limit, compiled=True)
+        except DeviceError as error:
+            print(f"tgrad explain: not compiled. {error.what}\n  {error.hint}", file=sys.stderr)
+    return report_plan(plan, asked.limit)
 
 
 def _fail(what: str, hint: str) -> int:
