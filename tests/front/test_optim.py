@@ -197,8 +197,10 @@ def test_closure_and_zero_grad(device):
 
     assert optimizer.step(closure).item() == 2.0
     assert w.tolist() == [0.5, 0.5]
+    (w * float("inf")).sum().backward()
+    grad = w.grad
     optimizer.zero_grad(set_to_none=False)
-    assert w.grad.tolist() == [0.0, 0.0]
+    assert w.grad is grad and grad.tolist() == [0.0, 0.0]
     optimizer.zero_grad()
     assert w.grad is None
     optimizer.step()

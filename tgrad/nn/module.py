@@ -237,8 +237,11 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
         for p in self.parameters():
-            if p.grad is not None:
-                p.grad = None if set_to_none else p.grad * 0
+            if p.grad is not None and set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                with no_grad():
+                    p.grad.zero_()
 
     def to(self: T, *args: Any, device: Any = None, dtype: DType | None = None) -> T:
         """Move all parameters and buffers, in place.

@@ -203,7 +203,11 @@ class Optimizer:
             for p in group["params"]:
                 if p.grad is not None:
                     drop_pending(p.grad)
-                    p.grad = None if set_to_none else p.grad._without_history() * 0
+                    if set_to_none:
+                        p.grad = None
+                    else:
+                        with no_grad():
+                            p.grad.zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change all parameters that have a gradient, and run what is pending as one plan.
