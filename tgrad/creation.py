@@ -164,17 +164,32 @@ def full_like(
 
 
 def zeros_like(input: Tensor, **options: Any) -> Tensor:
-    """Zeros with the shape, dtype and device of `input`; options as those of `full_like`."""
+    """Zeros with the shape, dtype and device of `input`; options as those of `full_like`.
+
+    >>> import tgrad
+    >>> tgrad.zeros_like(tgrad.ones(2)).tolist()
+    [0.0, 0.0]
+    """
     return full_like(input, 0, **options)
 
 
 def ones_like(input: Tensor, **options: Any) -> Tensor:
-    """Ones with the shape, dtype and device of `input`; options as those of `full_like`."""
+    """Ones with the shape, dtype and device of `input`; options as those of `full_like`.
+
+    >>> import tgrad
+    >>> tgrad.ones_like(tgrad.zeros(2)).tolist()
+    [1.0, 1.0]
+    """
     return full_like(input, 1, **options)
 
 
 def empty_like(input: Tensor, **options: Any) -> Tensor:
-    """`zeros_like`: a tensor whose values do not matter."""
+    """`zeros_like`: a tensor whose values do not matter.
+
+    >>> import tgrad
+    >>> tgrad.empty_like(tgrad.zeros(2)).shape
+    (2,)
+    """
     return full_like(input, 0, **options)
 
 
@@ -304,7 +319,13 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: DeviceLike = None) -> Tensor:
-    """`data` itself where it is a tensor of that dtype and device, else a new tensor."""
+    """`data` itself where it is a tensor of that dtype and device, else a new tensor.
+
+    >>> import tgrad
+    >>> x = tgrad.ones(2)
+    >>> tgrad.as_tensor(x) is x
+    True
+    """
     if isinstance(data, Tensor):
         moved = data if device is None else data.to(as_device(device))
         return moved if dtype is None else moved.to(dtype)

@@ -92,11 +92,21 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """`cat` along axis 1, or 0 for vectors."""
+    """`cat` along axis 1, or 0 for vectors.
+
+    >>> import tgrad
+    >>> tgrad.hstack([tgrad.ones(1), tgrad.zeros(1)]).tolist()
+    [1.0, 0.0]
+    """
     rows = [t.reshape(1) if not t.shape else t for t in tensors]
     return cat(rows, 0 if rows and rows[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """`cat` along axis 0; vectors become rows."""
+    """`cat` along axis 0; vectors become rows.
+
+    >>> import tgrad
+    >>> tgrad.vstack([tgrad.ones(1), tgrad.zeros(1)]).tolist()
+    [[1.0], [0.0]]
+    """
     return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)

@@ -331,6 +331,10 @@ def bernoulli(
     Args:
         input: probabilities, floating point; with `p`, only its shape and dtype count.
         p: one probability for all elements.
+
+    >>> import tgrad
+    >>> tgrad.bernoulli(tgrad.tensor([0.0, 1.0])).tolist()
+    [0.0, 1.0]
     """
     found = _float_dtype("bernoulli", input.dtype)
     draw = _Draw(input.shape, input.device, generator).uniform(0, found)
@@ -338,17 +342,32 @@ def bernoulli(
 
 
 def rand_like(input: Tensor, **options: Any) -> Tensor:
-    """`rand` with the shape, dtype and device of `input`."""
+    """`rand` with the shape, dtype and device of `input`.
+
+    >>> import tgrad
+    >>> tgrad.rand_like(tgrad.ones(2, 3)).shape
+    (2, 3)
+    """
     return rand(input.shape, **{"dtype": input.dtype, "device": input.device, **options})
 
 
 def randn_like(input: Tensor, **options: Any) -> Tensor:
-    """`randn` with the shape, dtype and device of `input`."""
+    """`randn` with the shape, dtype and device of `input`.
+
+    >>> import tgrad
+    >>> tgrad.randn_like(tgrad.ones(2, 3)).shape
+    (2, 3)
+    """
     return randn(input.shape, **{"dtype": input.dtype, "device": input.device, **options})
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, **options: Any) -> Tensor:
-    """`randint` with the shape, dtype and device of `input`."""
+    """`randint` with the shape, dtype and device of `input`.
+
+    >>> import tgrad
+    >>> tgrad.randint_like(tgrad.ones(2), 5, 6).tolist()
+    [5.0, 5.0]
+    """
     low, high = (0, low) if high is None else (low, high)
     like = {"dtype": input.dtype, "device": input.device, **options}
     return randint(low, high, input.shape, **like)

@@ -4,6 +4,7 @@ In: tensors. Out: lazy tensors. Invariant: nothing is defined here.
 """
 
 from tgrad.nn.functional.activation import *  # noqa: F403
+from tgrad.nn.functional.classification import *  # noqa: F403
 from tgrad.nn.functional.convolution import *  # noqa: F403
 from tgrad.nn.functional.linear import *  # noqa: F403
 from tgrad.nn.functional.loss import *  # noqa: F403

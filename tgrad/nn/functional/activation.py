@@ -37,7 +37,12 @@ def _place(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
 
 @labelled("relu6")
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.relu6(tgrad.tensor([-1.0, 2.0, 9.0])).tolist()
+    [0.0, 2.0, 6.0]
+    """
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
@@ -45,7 +50,12 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """x limited to [min_val, max_val]; the gradient is 0 at both ends."""
+    """x limited to [min_val, max_val]; the gradient is 0 at both ends.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.hardtanh(tgrad.tensor([-3.0, 0.5])).tolist()
+    [-1.0, 0.5]
+    """
     inside = (input > min_val) & (input < max_val)
     limited = input.detach().clamp(min_val, max_val)
     return _place(input, input.where(inside | input.isnan(), limited), inplace)
@@ -53,13 +63,23 @@ def hardtanh(
 
 @labelled("leaky_relu")
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, else negative_slope * x."""
+    """x where x > 0, else negative_slope * x.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.leaky_relu(tgrad.tensor([-2.0, 2.0]), 0.5).tolist()
+    [-1.0, 2.0]
+    """
     return _place(input, input.where(input > 0, input * negative_slope), inplace)
 
 
 @labelled("elu")
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x) - 1)."""
+    """x where x > 0, else alpha * (exp(x) - 1).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.elu(tgrad.tensor([2.0])).tolist()
+    [2.0]
+    """
     result = with_vjp("elu", _elu(_wide(input), alpha).to(input.dtype), input, params=(alpha,))
     return _place(input, result, inplace)
 
@@ -92,6 +112,10 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
     Raises:
         UnsupportedError: another `approximate`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.gelu(tgrad.zeros(2)).tolist()
+    [0.0, 0.0]
     """
     x = _wide(input)
     if approximate == "tanh":
@@ -104,24 +128,44 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 @labelled("silu")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x)."""
+    """x * sigmoid(x).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.silu(tgrad.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
     x = _wide(input)
     return _place(input, (x * x.sigmoid()).to(input.dtype), inplace)
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.sigmoid(tgrad.zeros(2)).tolist()
+    [0.5, 0.5]
+    """
     return input.sigmoid()
 
 
 def tanh(input: Tensor) -> Tensor:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.tanh(tgrad.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
     return input.tanh()
 
 
 @labelled("softplus")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> round(F.softplus(tgrad.zeros(1)).item(), 4)
+    0.6931
+    """
     x = _wide(input)
     scaled = x * beta
     curved = log1p_exp(scaled.minimum(threshold)) * (1.0 / beta)
@@ -154,7 +198,12 @@ def _softplus_backward(
 
 @labelled("logsigmoid")
 def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x)), without overflow."""
+    """log(sigmoid(x)), without overflow.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> round(F.logsigmoid(tgrad.zeros(1)).item(), 4)
+    -0.6931
+    """
     return (-softplus(-_wide(input), threshold=math.inf)).to(input.dtype)
 
 
@@ -176,12 +225,21 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DType | None = Non
 
     Raises:
         UnsupportedError: dim is left out.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> round(F.log_softmax(tgrad.zeros(1, 4), 1)[0, 0].item(), 4)
+    -1.3863
     """
     return input.log_softmax(_named(dim, "log_softmax"), dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, dtype: DType | None = None) -> Tensor:
-    """softmax(-x) over `dim`."""
+    """softmax(-x) over `dim`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.softmin(tgrad.zeros(4), 0).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
     return (-input).softmax(_named(dim, "softmin"), dtype)
 
 
@@ -201,6 +259,10 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
     Raises:
         OutOfRangeError: a class that is known is beyond num_classes or negative.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.one_hot(tgrad.tensor([1, 0]), 3).tolist()
+    [[0, 1, 0], [1, 0, 0]]
     """
     if tensor.dtype is not dt.int64:
         raise DTypeError(f"one_hot of a tensor of {tensor.dtype.name}.", "Use .long().")
@@ -245,7 +307,12 @@ def check_classes(target: Tensor, classes: int, ignore_index: int | None = None)
 
 @labelled("glu")
 def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """a * sigmoid(b), where a and b are the halves of `dim`."""
+    """a * sigmoid(b), where a and b are the halves of `dim`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.glu(tgrad.tensor([3.0, 0.0])).tolist()
+    [1.5]
+    """
     if input.shape[dim] % 2:
         raise ShapeError(f"glu of an axis of odd size {input.shape[dim]}.", "Its size is even.")
     a, b = input.chunk(2, dim)

@@ -56,6 +56,10 @@ def conv1d(
     Args:
         input: (N, C, L) or (C, L).
         weight: (O, C / groups, K).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.conv1d(tgrad.ones(1, 1, 4), tgrad.ones(1, 1, 2)).tolist()
+    [[[2.0, 2.0, 2.0]]]
     """
     return _convolve(input, weight, bias, stride, padding, dilation, groups, 1)
 
@@ -105,7 +109,12 @@ def conv3d(
     dilation: IntOrSizes = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution over three axes; see `conv2d`."""
+    """Convolution over three axes; see `conv2d`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.conv3d(tgrad.ones(1, 1, 2, 2, 2), tgrad.ones(1, 1, 2, 2, 2)).item()
+    8.0
+    """
     return _convolve(input, weight, bias, stride, padding, dilation, groups, 3)
 
 
@@ -287,7 +296,12 @@ def unfold(
     padding: IntOrSizes = 0,
     stride: IntOrSizes = 1,
 ) -> Tensor:
-    """The windows of (N, C, H, W) as columns (N, C * KH * KW, L), L windows in row-major order."""
+    """The windows of (N, C, H, W) as columns (N, C * KH * KW, L), L windows in row-major order.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.unfold(tgrad.ones(1, 1, 3, 3), 2).shape
+    (1, 4, 4)
+    """
     if input.ndim != 4:
         raise ShapeError(f"unfold of shape {input.shape}.", "The shape is (N, C, H, W).")
     kernel = as_axes(kernel_size, 2, "unfold: kernel_size")

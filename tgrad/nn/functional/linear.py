@@ -69,6 +69,10 @@ def embedding(
 
     Raises:
         OutOfRangeError: a row, where its number is known, does not exist.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.embedding(tgrad.tensor([1, 0]), tgrad.eye(2)).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     refuse("embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
     if weight.ndim != 2:
@@ -100,6 +104,10 @@ def dropout(
 
     Args:
         generator: by default the one that `tgrad.manual_seed` seeds.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.dropout(tgrad.ones(2), 0.5, training=False).tolist()
+    [1.0, 1.0]
     """
     if not 0.0 <= p <= 1.0:
         raise ShapeError(f"dropout: p={p}.", "A probability is 0 to 1.")
@@ -127,6 +135,10 @@ def pad(
 
     Raises:
         UnsupportedError: another mode.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.pad(tgrad.ones(1), (1, 2), value=5.0).tolist()
+    [5.0, 1.0, 5.0, 5.0]
     """
     if mode != "constant":
         raise UnsupportedError(f"pad: mode={mode!r}.", 'Use "constant".')
@@ -177,6 +189,11 @@ def scaled_dot_product_attention(
 
     Raises:
         UnsupportedError: both attn_mask and is_causal.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> q = tgrad.zeros(1, 2, 4)
+    >>> F.scaled_dot_product_attention(q, q, tgrad.ones(1, 2, 3)).shape
+    (1, 2, 3)
     """
     if attn_mask is not None and is_causal:
         raise UnsupportedError(
@@ -231,7 +248,12 @@ def _share_heads(x: Tensor, heads: int) -> Tensor:
 
 @labelled("cosine_similarity")
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along `dim`, each norm at least eps."""
+    """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along `dim`, each norm at least eps.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.cosine_similarity(tgrad.ones(1, 4), tgrad.ones(1, 4)).item()
+    1.0
+    """
     norms = [(x * x).sum(dim).sqrt().maximum(eps) for x in (x1, x2)]
     return (x1 * x2).sum(dim) / (norms[0] * norms[1])
 

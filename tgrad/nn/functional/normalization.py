@@ -146,6 +146,10 @@ def rms_norm(
         normalized_shape: sizes of those axes.
         weight: of that shape.
         eps: by default the machine epsilon of the dtype that is computed in.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.rms_norm(tgrad.tensor([[2.0, 2.0]]), (2,), eps=0.0).tolist()
+    [[1.0, 1.0]]
     """
     axes, shape = _last_axes(input, normalized_shape, "rms_norm", weight)
     x = _wide(input)
@@ -198,6 +202,10 @@ def batch_norm(
 
     Raises:
         ShapeError: there is nothing to normalise over, or no statistics to normalise by.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.batch_norm(tgrad.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0).tolist()
+    [[-1.0], [1.0]]
     """
     _check_float(input, "batch_norm")
     if input.ndim < 2:
@@ -264,6 +272,10 @@ def group_norm(
         num_groups: must divide C.
         weight, bias: (C,).
         eps: added to the variance.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.group_norm(tgrad.tensor([[1.0, 3.0]]), 1, eps=0.0).tolist()
+    [[-1.0, 1.0]]
     """
     _check_float(input, "group_norm")
     if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
@@ -299,6 +311,10 @@ def instance_norm(
 
     Raises:
         UnsupportedError: running statistics are given.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.instance_norm(tgrad.tensor([[[1.0, 3.0]]]), eps=0.0).tolist()
+    [[[-1.0, 1.0]]]
     """
     refuse("instance_norm", running_mean=running_mean, running_var=running_var)
     refuse("instance_norm", use_input_stats=None if use_input_stats else "False")
@@ -307,7 +323,12 @@ def instance_norm(
 
 @labelled("normalize")
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖, eps) along `dim`, with the p-norm."""
+    """x / max(‖x‖, eps) along `dim`, with the p-norm.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.normalize(tgrad.tensor([[0.0, 2.0]])).tolist()
+    [[0.0, 1.0]]
+    """
     x = _wide(input)
     if p == 2.0:
         norm = (x * x).sum(dim, keepdim=True).sqrt()

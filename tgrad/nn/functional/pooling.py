@@ -28,7 +28,12 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The largest element of each window of the last axis; see `max_pool2d`."""
+    """The largest element of each window of the last axis; see `max_pool2d`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.max_pool1d(tgrad.tensor([[1.0, 3.0, 2.0, 0.0]]), 2).tolist()
+    [[3.0, 2.0]]
+    """
     refuse("max_pool1d", ceil_mode=ceil_mode, return_indices=return_indices)
     return _max_pool(input, kernel_size, stride, padding, dilation, 1)
 
@@ -234,7 +239,12 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """The mean of each window of the last axis; see `avg_pool2d`."""
+    """The mean of each window of the last axis; see `avg_pool2d`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.avg_pool1d(tgrad.tensor([[1.0, 3.0]]), 2).tolist()
+    [[2.0]]
+    """
     refuse("avg_pool1d", ceil_mode=ceil_mode)
     return _mean_pool(input, kernel_size, stride, padding, count_include_pad, None, 1)
 
@@ -260,6 +270,10 @@ def avg_pool2d(
 
     Raises:
         UnsupportedError: ceil_mode.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.avg_pool2d(tgrad.ones(1, 1, 4, 4), 2).shape
+    (1, 1, 2, 2)
     """
     refuse("avg_pool2d", ceil_mode=ceil_mode)
     return _mean_pool(input, kernel_size, stride, padding, count_include_pad, divisor_override, 2)
@@ -275,13 +289,22 @@ def adaptive_avg_pool2d(input: Tensor, output_size: IntOrSizes | tuple[int | Non
 
     Raises:
         UnsupportedError: a size does not divide the input's.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.adaptive_avg_pool2d(tgrad.ones(1, 1, 4, 6), (1, 2)).shape
+    (1, 1, 1, 2)
     """
     return _adaptive(input, output_size, 2).to(input.dtype)
 
 
 @labelled("adaptive_avg_pool1d")
 def adaptive_avg_pool1d(input: Tensor, output_size: IntOrSizes) -> Tensor:
-    """The mean of equal blocks of the last axis; see `adaptive_avg_pool2d`."""
+    """The mean of equal blocks of the last axis; see `adaptive_avg_pool2d`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.adaptive_avg_pool1d(tgrad.tensor([[1.0, 3.0]]), 1).tolist()
+    [[2.0]]
+    """
     return _adaptive(input, output_size, 1).to(input.dtype)
 
 
