@@ -133,6 +133,9 @@ class Entry:
     nodes: list[Node] = field(default_factory=list)
     state_storages: list[Storage] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.named = [(s, s.binding) for s in self.states if s.binding is not None]
+
     # -- whether it serves ----------------------------------------------------------------------
 
     def holds(self) -> bool:
@@ -166,11 +169,10 @@ class Entry:
         return self._result(made, arguments)
 
     def _bind_names(self) -> None:
-        for state in self.states:
-            if state.binding is not None:
-                found = state.binding.read()
-                if found is not state.tensor:
-                    state.tensor, self.bindings = found, -1
+        for state, binding in self.named:
+            found = binding.read()
+            if found is not state.tensor:
+                state.tensor, self.bindings = found, -1
 
     def _gather(self) -> None:
         """Find the storages of the states again."""
@@ -196,18 +198,22 @@ class Entry:
         self._gather()
 
     def _memories(self, part: Part, arguments: Sequence[Tensor]) -> list[Any]:
-        if part.donated:
-            shares = [self.state_storages[n].memory for n in part.donated]
-            if not _are_private(shares):
-                for place, n in enumerate(part.donated):
-                    shares[place] = None
-                    _unshare(self.state_storages[n])
-            del shares
+        """The memories of the graph's buffers; those that the plan overwrites are nobody else's."""
+        memories = self._found_memories(part, arguments)
+        if not part.donated or _are_private(memories):
+            return memories
+        del memories  # it is a reference more to each
+        for number in part.donated:
+            _unshare(self.state_storages[number])
+        return self._found_memories(part, arguments)
+
+    def _found_memories(self, part: Part, arguments: Sequence[Tensor]) -> list[Any]:
         memories = [s.memory for s in part.storages]
         for place, number in part.arguments:
             memories[place] = arguments[number]._storage.memory  # type: ignore[union-attr]
         for place, number in part.gradients:
-            memories[place] = self._leaf(number, arguments)._grad.realize()._storage.memory  # type: ignore
+            grad = self._leaf(number, arguments)._grad
+            memories[place] = grad.realize()._storage.memory  # type: ignore[union-attr]
         return memories
 
     def _leaf(self, number: int, arguments: Sequence[Tensor]) -> Tensor:

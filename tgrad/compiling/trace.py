@@ -245,7 +245,8 @@ class _Build:
             if number is None or untouched:
                 continue
             if g.now is None or not (recorder.is_pending(g.now) or g.now._storage is not None):
-                cleared.append(number)
+                if recorder.presence.get(id(g.leaf), (None, True))[1]:  # else it is None already
+                    cleared.append(number)
             else:
                 self._want(g.now, "gradient", number)
         return cleared

@@ -1,0 +1,14 @@
+"""Plans are kept by graph key for the whole process; here each test starts with none."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+
+from tgrad import pipeline
+
+
+@pytest.fixture(autouse=True)
+def no_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_plans", OrderedDict())
