@@ -15,7 +15,8 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import nn, optim, pipeline
-from tgrad.errors import TraceError
+from tgrad.errors import CompileError, TraceError
+from tgrad.runtime.plan import Plan
 
 
 def make(lr: float = 0.1, **options: Any) -> tuple[nn.Module, optim.Optimizer, Any]:
@@ -322,6 +323,22 @@ def test_an_error_while_running_leaves_everything_as_it_was(
     assert tgrad.random.default_generator._draws == draws
     assert np.isfinite(step(tgrad.tensor(X)).item())
     assert values(model, optimizer) != before
+
+
+def test_a_kernel_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer, step = make()
+    before = values(model, optimizer)
+
+    def fails(*args: Any) -> None:
+        raise CompileError("no compiler")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "program", property(fails))
+        with pytest.raises(CompileError):
+            step(tgrad.tensor(X))
+    assert values(model, optimizer)[:2] == before
+    twin = make()[2]
+    assert step(tgrad.tensor(X)).item() == twin(tgrad.tensor(X)).item()
 
 
 def test_ctrl_c_takes_effect_after_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

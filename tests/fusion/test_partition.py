@@ -36,6 +36,15 @@ def test_two_outputs_of_one_chain_are_one_kernel(rng: np.random.Generator) -> No
     assert len(kernel.outputs) == 2
 
 
+def test_a_sum_of_many_buffers_is_stored_on_the_way(rng: np.random.Generator) -> None:
+    total = draw(rng, 3)
+    for _ in range(80):
+        total = total + draw(rng, 3)
+    kernels = cut([total])
+    assert len(kernels) == 3
+    assert all(len(k.inputs) + len(k.outputs) <= GPU_LIMITS.slots for k in kernels)
+
+
 @pytest.mark.parametrize("dim", [0, 1, (0, 1), None])
 def test_reduction_with_prologue_and_epilogue_is_one_kernel(
     rng: np.random.Generator, dim: object

@@ -34,6 +34,7 @@ from tgrad.graph.op import Op
 from tgrad.pipeline import Compiled, Storage
 from tgrad.random import Generator
 from tgrad.runtime.device import open_device
+from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import versions
 
@@ -132,6 +133,7 @@ class Entry:
     gradients: int = -1
     nodes: list[Node] = field(default_factory=list)
     state_storages: list[Storage] = field(default_factory=list)
+    is_ready: bool = False
 
     def __post_init__(self) -> None:
         self.named = [(s, s.binding) for s in self.states if s.binding is not None]
@@ -155,6 +157,8 @@ class Entry:
         self._bind_names()
         if versions.bindings != self.bindings:
             self._gather()
+        if not self.is_ready:
+            self._prepare()
         if self.nodes and not _are_private(self.nodes):
             self._make_private()
         for host in self.hosts:
@@ -167,6 +171,16 @@ class Entry:
                 self._commit(part, results, made, arguments)
             self._finish(arguments)
         return self._result(made, arguments)
+
+    def _prepare(self) -> None:
+        """Compile the kernels now: what takes long or fails comes before the run."""
+        if current_planning() is not None:
+            return
+        for part in self.parts:
+            plan = part.compiled.plan
+            if plan.host is None and plan.program is None:
+                assert len(plan.artifacts) == plan.launches
+        self.is_ready = True
 
     def _bind_names(self) -> None:
         for state, binding in self.named:
