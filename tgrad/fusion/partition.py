@@ -230,8 +230,10 @@ class _Partition:
         return None
 
     def _has_path_around(self, a: _Group, b: _Group) -> bool:
-        """Whether some third group uses `a` and is used by `b`. Positions cannot prune the search: a
-        joined group may lead back before its latest root."""
+        """Whether some third group uses `a` and is used by `b`.
+
+        Positions cannot prune the search: a joined group may lead back before its latest root.
+        """
         seen: set[int] = {id(a)}
         stack = [a]
         while stack:
@@ -312,8 +314,12 @@ class _Partition:
                     done.add(id(group))
                     order.append(group.roots[0])
                     continue
-                if id(group) in done or id(group) in open_groups:
+                if id(group) in done:
                     continue
+                if id(group) in open_groups:
+                    raise VerifyError(
+                        f"{group.roots[0]} needs its own result.", source=group.roots[0].source
+                    )
                 open_groups.add(id(group))
                 stack.append((group, True))
                 for r in group.roots:
