@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
-DEFAULT_DEVICES = ("numpy", "cpu")
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+DEFAULT_DEVICES = ("numpy", "cpu", *(["interpret"] if HAS_TRITON else []))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

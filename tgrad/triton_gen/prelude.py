@@ -63,6 +63,7 @@ def _pow_f32(x, y):
 """,
     "_pow_f64": """
 def _pow_f64(x, y):
+    x, y = tl.broadcast(x, y)
     whole = tl.floor(y) == y
     odd = whole & (tl.floor(y * 0.5) != y * 0.5)
     size = tl.exp(y * tl.log(tl.abs(x)))
