@@ -112,9 +112,5 @@ class DataError(TgradError, OSError):
     """A data file that is missing or corrupt."""
 
 
-class OutOfMemoryError(TgradError, MemoryError):
-    """A plan that does not fit its memory limit; refused before anything runs."""
-
-
 class VerifyError(TgradError, AssertionError):
     """Broken IR: a defect of tgrad itself."""

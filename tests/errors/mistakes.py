@@ -5,10 +5,23 @@ from __future__ import annotations
 import linecache
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+import tgrad
+from tgrad.dtype import DType
 from tgrad.errors import TgradError
+
+
+def zeros(*size: int, dtype: DType = tgrad.float32, **options: Any) -> tgrad.Tensor:
+    """A tensor of zeros on the device that needs no compiler."""
+    return tgrad.zeros(*size, dtype=dtype, device="numpy", **options)
+
+
+def integers(*values: int) -> tgrad.Tensor:
+    """A vector of int64 on the device that needs no compiler."""
+    return tgrad.tensor(list(values), device="numpy")
 
 
 def check_message(

@@ -6,7 +6,7 @@ import pytest
 
 import tgrad
 import tgrad.nn.functional as F
-from tests.errors.mistakes import check_message
+from tests.errors.mistakes import check_message, integers, zeros
 from tgrad import nn, optim
 from tgrad.errors import (
     DataError,
@@ -16,15 +16,6 @@ from tgrad.errors import (
     ShapeError,
     UnsupportedError,
 )
-
-
-def zeros(*size, dtype=tgrad.float32, **options):
-    return tgrad.zeros(*size, dtype=dtype, device="numpy", **options)
-
-
-def integers(*values):
-    return tgrad.tensor(list(values), device="numpy")
-
 
 SHAPES = {
     "conv2d channels": (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tgrad
-from tests.errors.mistakes import check_message
+from tests.errors.mistakes import check_message, integers, zeros
 from tgrad.errors import (
     DeviceError,
     DTypeError,
@@ -15,15 +15,6 @@ from tgrad.errors import (
     ShapeError,
     UnsupportedError,
 )
-
-
-def zeros(*size, dtype=tgrad.float32, **options):
-    return tgrad.zeros(*size, dtype=dtype, device="numpy", **options)
-
-
-def integers(*values):
-    return tgrad.tensor(list(values), device="numpy")
-
 
 WEIGHT = zeros(2, requires_grad=True)
 

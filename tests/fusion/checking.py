@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tgrad import cpu_fallback, triton_gen
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.legality import CPU_LIMITS, Limits
 from tgrad.fusion.partition import Fused
@@ -13,6 +14,9 @@ from tgrad.fusion.region import region_from_json
 from tgrad.graph.interpret import interpret
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
+from tgrad.graph.verify import verify
+from tgrad.kernel.lower import lower
+from tgrad.kernel.verify import verify_kernel
 from tgrad.pipeline import canonical_bases, cut_graph
 from tgrad.tensor import Tensor
 
@@ -20,7 +24,9 @@ from tgrad.tensor import Tensor
 def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
     """Kernels of tensors, after checking that they compute what the graph says."""
     nodes = [t._node for t in tensors]
+    verify(nodes)
     bases = canonical_bases(nodes)
+    verify(bases, lowered=True)
     fused = cut_graph(bases, limits)
     values: dict[Node, np.ndarray] = {}
 
@@ -29,7 +35,13 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
             return node.attr("storage").numpy().reshape(-1)
         return values.get(node, np.zeros(node.size, node.dtype.numpy))
 
+    machine, target = cpu_fallback.detect_machine(), triton_gen.target_by_name("sm_90")
     for f in fused:
+        for config in (
+            cpu_fallback.choose_config(f.region, machine),
+            triton_gen.choose_config(f.region, target),
+        ):
+            verify_kernel(lower(f.region, config))
         assert region_from_json(f.region.to_json()) == f.region
         results = evaluate_region(f.region, [flat(n) for n in (*f.inputs, *f.outputs)])
         values.update(zip(f.outputs, results[len(f.inputs) :]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -100,15 +98,13 @@ def test_new_nodes_keep_the_line_of_the_old() -> None:
     assert after.source == after.inputs[0].source == old
 
 
-def test_a_deep_graph_takes_milliseconds() -> None:
+def test_a_deep_graph_needs_no_recursion_and_is_rewritten_once() -> None:
     node = x
     for step in range(1000):
         node = make(Op.ADD, make((Op.SIN, Op.EXP, Op.TANH)[step % 3], node), y)
         node = make(Op.MUL, node, node)
-    rewrite([node], CANONICAL)
-    start = time.perf_counter()
-    rewrite([node], CANONICAL)
-    assert time.perf_counter() - start < 0.1  # 3,000 nodes take about 0.01 s
+    (after,) = rewrite([node], CANONICAL)
+    assert rewrite([after], CANONICAL) == [after]
 
 
 def test_verify_accepts_what_make_builds() -> None:

@@ -31,7 +31,6 @@ from tgrad.cpu_fallback.emit_vectors import (
 )
 from tgrad.dtype import DType
 from tgrad.graph.index import Index
-from tgrad.kernel import ir
 
 LONG_RUN = 64
 """Runs beyond this many elements are copied by a plain vector loop."""
@@ -157,10 +156,6 @@ class Packer:
         body.bases = bases
 
     # -- loops ----------------------------------------------------------------------------------
-
-    def _statements(self, axes: set[str]) -> list[ir.Stmt]:
-        """Statements whose dims, of lane and k, are exactly these."""
-        return [s for s in self.operand.stmts if set(dims_of(s)) & {self.lane, self.k} == axes]
 
     def _copy(self, inner: str, head: str, place: str) -> None:
         """The innermost loop: evaluate the statements that need `inner`, store the element."""

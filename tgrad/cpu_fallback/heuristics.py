@@ -70,7 +70,6 @@ class _Access:
 
     index: Index
     weight: int
-    is_store: bool
     is_scatter: bool
 
 
@@ -172,13 +171,13 @@ def _accesses(region: Region, merged: Sequence[_Merged]) -> list[_Access]:
             weight = 1
             for name in region.dims[v]:
                 weight *= max(1, extents[name])
-            result.append(_Access(value.index.substitute(values), weight, False, False))
+            result.append(_Access(value.index.substitute(values), weight, False))
     for store in region.stores:
         weight = 1
         for name in {n for e in rg.indices_of(store) for n in e.variables()}:
             weight *= max(1, extents[name])
         scatter = store.combine != "set" or bool(store.index.loaded())
-        result.append(_Access(store.index.substitute(values), weight, True, scatter))
+        result.append(_Access(store.index.substitute(values), weight, scatter))
     return result
 
 
