@@ -317,6 +317,8 @@ class Tensor(
         return self._storage.numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("an array of a tensor is a copy of its values; copy=False cannot be.")
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 

@@ -218,3 +218,11 @@ def test_functions_take_input_by_name():
     x = tgrad.tensor([1.0, 2.0], device="numpy")
     assert tgrad.sum(input=x, dim=0).item() == 3.0
     assert tgrad.softmax(x, dim=0).shape == (2,)
+
+
+def test_an_array_is_a_copy() -> None:
+    x = tgrad.tensor([1.0, 2.0])
+    np.asarray(x)[0] = 5.0
+    assert x.tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="copy=False"):
+        np.array(x, copy=False)

@@ -80,7 +80,7 @@ def classify(
     return _classify_map(region)
 
 
-def _store_axes(region: Region, store: rg.Store) -> set[str]:
+def _store_axes(store: rg.Store) -> set[str]:
     names: set[str] = set()
     for e in rg.indices_of(store):
         names |= e.variables()
@@ -94,7 +94,7 @@ def _pick(region: Region, names: set[str]) -> tuple[Axis, ...]:
 def _classify_map(region: Region) -> Space | Refused:
     everything = {a.name for a in region.axes}
     for store in region.stores:
-        if _store_axes(region, store) != everything:
+        if _store_axes(store) != everything:
             return Refused("results of different sizes in one elementwise kernel")
     return Space("map", region.axes)
 
@@ -109,7 +109,7 @@ def _classify_dot(region: Region, dots: DotAxes) -> Space | Refused:
         return Refused(f"the result of a dot is broadcast along {sorted(outside)}")
     result = {a.name for a in (*batch, *m, *n)}
     for store in region.stores:
-        if _store_axes(region, store) != result:
+        if _store_axes(store) != result:
             return Refused("an epilogue that stores something else than the dot's domain")
     for v in region.values:
         if isinstance(v, rg.Dot) and set(v.axes) & result:
@@ -153,7 +153,7 @@ def _classify_reduce(
             return Refused(f"a reduction would be computed again for every {', '.join(missing)}")
     stores_row = False
     for store in region.stores:
-        names = _store_axes(region, store)
+        names = _store_axes(store)
         if names != parallel and names != parallel | row:
             return Refused("a result that has part of the reduced axes")
         stores_row |= bool(names & row)
