@@ -60,8 +60,8 @@ SPELLINGS: dict[Op, Spelling] = {
     ),
     Op.EXP: Spelling("{exp}({0})"),
     Op.LOG: Spelling("{log}({0})"),
-    Op.SIN: Spelling("__builtin_sin{f}({0})"),
-    Op.COS: Spelling("__builtin_cos{f}({0})"),
+    Op.SIN: Spelling("{sin}({0})"),
+    Op.COS: Spelling("{cos}({0})"),
     Op.TANH: Spelling("{tanh}({0})"),
     Op.ERF: Spelling("{erf}({0})"),
     Op.SQRT: Spelling("__builtin_sqrt{f}({0})"),
@@ -79,7 +79,7 @@ SPELLINGS: dict[Op, Spelling] = {
     ),
     Op.MOD: Spelling("tg_mod_{t}({0}, {1})", "({T})tg_mod_{t}({0}, {1})", "({1} ? {0} % {1} : 0)"),
     Op.POW: Spelling(
-        "__builtin_pow{f}({0}, {1})",
+        "{pow}({0}, {1})",
         "({T})tg_pow_int((int64_t){0}, (int64_t){1})",
         "({T})tg_pow_int((int64_t){0}, (int64_t){1})",
     ),
@@ -103,6 +103,9 @@ SPELLINGS: dict[Op, Spelling] = {
     Op.PHILOX: Spelling(None, "tg_philox({0}, {1}, {2}, {word})"),
 }
 """A row for each op of graph.op.ELEMENTWISE; {cast} and {bitcast} stand for functions below."""
+
+FUNCTIONS = ("exp", "log", "tanh", "erf", "sin", "cos", "pow")
+"""Spelled tg_NAME for float32 (float_functions.py) and as the C library's for float64."""
 
 EXACT = frozenset(
     {Op.NEG, Op.ABS, Op.FLOOR, Op.ROUND, Op.TRUNC, Op.MAXIMUM, Op.MINIMUM, Op.WHERE, Op.BITCAST}
@@ -274,7 +277,7 @@ def spell(
         word=word,
         cast=cast(args[0], dtypes[0], result) if op is Op.CAST else "",
         bitcast=bitcast(args[0], dtypes[0], result) if op is Op.BITCAST else "",
-        **{f: f"__builtin_{f}" if double else f"tg_{f}" for f in ("exp", "log", "tanh", "erf")},
+        **{f: f"__builtin_{f}" if double else f"tg_{f}" for f in FUNCTIONS},
     )
     return text if op in EXACT or op is Op.CAST else round_to(text, result)
 

@@ -4,8 +4,7 @@ In: source text of kernels. Out: the declarations and functions that it needs, n
 Invariant: each function is branch-free in C (selects only), so that gcc and clang vectorise the
 loops that call it; NaN, infinities and denormal numbers are handled without -ffast-math.
 
-Polynomials are weighted minimax fits by Lawson's iteration (40 digits); errors on all floats are
-tested in tests/cpu_fallback/test_accuracy.py. Philox: Salmon et al., SC 2011.
+The polynomials of float32 functions are in float_functions.py. Philox: Salmon et al., SC 2011.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
+
 HEADER = """\
 #include <stdint.h>
 #include <stddef.h>
 """
 
-_PIECES: dict[str, str] = {}
+_PIECES: dict[str, str] = dict(FLOAT_FUNCTIONS)
 
 
 def _piece(names: str, text: str) -> None:
@@ -86,99 +87,6 @@ static inline uint16_t tg_store_f16(float x) { /* to nearest even */
   return (uint16_t)(sign | r);
 }
 static inline float tg_round_f16(float x) { return tg_load_f16(tg_store_f16(x)); }
-""",
-)
-
-_piece(
-    "tg_exp",
-    """
-static inline float tg_exp(float x) { /* 2^n * e^r, |r| <= ln(2)/2 */
-  x = x > 89.0f ? 89.0f : x;
-  x = x < -104.0f ? -104.0f : x;
-  float t = x * 1.44269504f + 12582912.0f;
-  int32_t n = (int32_t)(tg_bits(t) - 0x4b400000u);
-  float k = t - 12582912.0f;
-  float r = (x - k * 0.693145752f) - k * 1.42860677e-6f;
-  float p = 0.00139516697f;
-  p = p * r + 0.00836960299f;
-  p = p * r + 0.0416661880f;
-  p = p * r + 0.166665128f;
-  p = p * r + 0.500000010f;
-  p = (p * r) * r + r + 1.0f;
-  int32_t h = n >> 1;
-  float s = tg_float((uint32_t)(h + 127) << 23);
-  return p * s * tg_float((uint32_t)(n - h + 127) << 23);
-}
-""",
-)
-
-_piece(
-    "tg_log",
-    """
-static inline float tg_log(float x) { /* n*ln(2) + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)) */
-  float y = x < 0x1p-126f ? x * 0x1p23f : x;
-  uint32_t u = tg_bits(y) - 0x3f3504f3u;
-  float n = (float)((int32_t)u >> 23) - (x < 0x1p-126f ? 23.0f : 0.0f);
-  float f = tg_float((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
-  float p = 0.0674943079f;
-  p = p * f - 0.116783510f;
-  p = p * f + 0.118883191f;
-  p = p * f - 0.124050879f;
-  p = p * f + 0.142194548f;
-  p = p * f - 0.166680256f;
-  p = p * f + 0.200021258f;
-  p = p * f - 0.250000090f;
-  p = p * f + 0.333333125f;
-  float z = f * f;
-  float r = n * 0.693145752f + (f + (n * 1.42860677e-6f + (f * z * p - 0.5f * z)));
-  r = x < __builtin_inff() ? r : x;
-  r = x == 0.0f ? -__builtin_inff() : r;
-  return x < 0.0f ? __builtin_nanf("") : r;
-}
-""",
-)
-
-_piece(
-    "tg_tanh",
-    """
-static inline float tg_tanh(float x) { /* a polynomial to 0.6, then 1 - 2/(e^2x + 1) */
-  float a = __builtin_fabsf(x), s = x * x;
-  float p = -0.00590568213f;
-  p = p * s + 0.0208052163f;
-  p = p * s - 0.0537866306f;
-  p = p * s + 0.133319576f;
-  p = p * s - 0.333332992f;
-  float small = x + x * s * p;
-  float large = 1.0f - 2.0f / (tg_exp(2.0f * a) + 1.0f);
-  large = __builtin_copysignf(large, x);
-  return a < 0.6f ? small : large;
-}
-""",
-)
-
-_piece(
-    "tg_erf",
-    """
-static inline float tg_erf(float x) { /* a polynomial to 0.925, then 1 - e^log(erfc(x)) */
-  float a = __builtin_fabsf(x), s = x * x, t = a > 4.0f ? 4.0f : a;
-  float p = 8.36223920e-5f;
-  p = p * s - 8.14146273e-4f;
-  p = p * s + 5.20098827e-3f;
-  p = p * s - 0.0268594127f;
-  p = p * s + 0.112836965f;
-  p = p * s - 0.376126339f;
-  p = p * s + 0.128379167f;
-  float q = -2.11639482e-5f;
-  q = q * t + 4.35241280e-4f;
-  q = q * t - 4.17474588e-3f;
-  q = q * t + 0.0251288813f;
-  q = q * t - 0.108294323f;
-  q = q * t - 0.633334329f;
-  q = q * t - 1.12952098f;
-  q = q * t + 1.75904518e-4f;
-  float large = __builtin_copysignf(1.0f - tg_exp(q), x);
-  return a > 0.925f ? large : p * x + x;
-}
 """,
 )
 

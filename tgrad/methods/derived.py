@@ -46,7 +46,7 @@ class DerivedMethods:
     def log1p(self: Any) -> Tensor:
         """log(1 + x), with no loss of digits near 0.
 
-        With u = 1 + x: log(u) * x / (u - 1), and x where u = 1. Source: Goldberg, What Every
+        With u = 1 + x: log(u) * (x / (u - 1)), and x where u = 1. Source: Goldberg, What Every
         Computer Scientist Should Know About Floating-Point Arithmetic (1991), theorem 4.
         """
         from tgrad.tensor import with_vjp
@@ -57,7 +57,7 @@ class DerivedMethods:
             u = wide + 1.0
             plain = (u == 1.0) | (u == math.inf)
             safe = (u - 1.0).where(~plain, 1.0)
-            y = wide.where(plain, u.log() * wide / safe)
+            y = wide.where(plain, u.log() * (wide / safe))
             return with_vjp("log1p", y.to(x.dtype), x)
 
     def expm1(self: Any) -> Tensor:
