@@ -104,6 +104,10 @@ class CompileError(TgradError, RuntimeError):
     """A generated kernel that did not compile, or a compiler that is missing."""
 
 
+class MemoryLimitError(TgradError, MemoryError):
+    """A plan that does not fit into the memory it was given."""
+
+
 class CacheError(TgradError, OSError):
     """A cache directory that cannot be used."""
 

@@ -1,6 +1,7 @@
 """The pipeline: graph outputs in, Plan out. The only place that orders passes.
 
-    outputs ─ rewrite ─▶ canonical graph ─ partition ─▶ regions ─ generate ─▶ kernels ─ plan ─▶ Plan
+    outputs ─ rewrite ─▶ canonical graph ─ partition ─▶ regions ─ order, recompute, reuse ─▶
+    regions in memory ─ generate ─▶ kernels ─▶ Plan
 
 In: nodes. Out: a Plan, or storages with their values. Invariant: every pass is pure; plans are kept
 by graph key, so a second iteration of the same loop compiles nothing.
@@ -18,10 +19,13 @@ import numpy as np
 
 from tgrad.backend import Backend, backend_by_name, backend_of
 from tgrad.device import Device
-from tgrad.fusion.cost import cost_of
-from tgrad.fusion.inplace import reuse_inputs
+from tgrad.errors import MemoryLimitError
+from tgrad.fusion.cost import DeviceFigures, cost_of, predict
+from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
+from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition
+from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import verify_region
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import GraphKey, graph_key
@@ -32,7 +36,7 @@ from tgrad.graph.rules import CANONICAL
 from tgrad.kernel.ir import Draft
 from tgrad.runtime.capture import CpuCapture
 from tgrad.runtime.execute import execute
-from tgrad.runtime.memory import Lifetime, plan_memory
+from tgrad.runtime.memory import Layout, Lifetime, peak_step, plan_memory
 from tgrad.runtime.plan import (
     BufferRef,
     BufferSpec,
@@ -58,6 +62,9 @@ __all__ = [
 ]
 
 KEPT_PLANS = 256
+_PACKINGS = 4
+"""How often a memory limit is tightened because the arena has gaps."""
+_NAMED_BUFFERS = 5
 
 Gifts = tuple[tuple[int, int], ...]
 """(position of an output, number of the leaf that it may overwrite)"""
@@ -78,12 +85,15 @@ class Compiled:
     results: tuple[BufferRef, ...]
 
 
-_plans: OrderedDict[tuple[GraphKey, Gifts, Device, str], Compiled] = OrderedDict()
+_plans: OrderedDict[tuple[GraphKey, Gifts, Device, str, int | None], Compiled] = OrderedDict()
 _lock = threading.RLock()
 
 
 def compile_graph(
-    outputs: Sequence[Node], device: Device, donated: Mapping[int, Node] | None = None
+    outputs: Sequence[Node],
+    device: Device,
+    donated: Mapping[int, Node] | None = None,
+    memory_limit: int | None = None,
 ) -> tuple[Compiled, list[Node]]:
     """The plan that computes `outputs`, from the cache if this graph was seen before.
 
@@ -92,24 +102,30 @@ def compile_graph(
         device: where.
         donated: for positions in `outputs`, the BUFFER node whose memory the result may overwrite.
             Where that is legal, `results` names that input in place of an output.
+        memory_limit: bytes that inputs, outputs and temporaries may take together; values are
+            computed again instead of kept until they do.
 
     Returns:
         The plan, and the graph's BUFFER nodes in order of first use.
+
+    Raises:
+        MemoryLimitError: they take more.
     """
     key, leaves = graph_key(outputs)
     given = {} if donated is None else donated
     number = {leaf: i for i, leaf in enumerate(leaves)}
     gifts = tuple(sorted((i, number[leaf]) for i, leaf in given.items() if leaf in number))
     target = _planned_target()
+    place = (key, gifts, device, target, memory_limit)
     with _lock:
-        compiled = _plans.get((key, gifts, device, target))
+        compiled = _plans.get(place)
         if compiled is None:
-            compiled = _compile(outputs, leaves, device, settings, dict(gifts))
-            _plans[key, gifts, device, target] = compiled
+            compiled = _compile(outputs, leaves, device, settings, dict(gifts), memory_limit)
+            _plans[place] = compiled
             if len(_plans) > KEPT_PLANS:
                 _plans.popitem(last=False)
             announce_plan(compiled.plan)
-        _plans.move_to_end((key, gifts, device, target))
+        _plans.move_to_end(place)
     return compiled, leaves
 
 
@@ -149,6 +165,7 @@ def _compile(
     device: Device,
     options: Settings,
     gifts: Mapping[int, int],
+    memory_limit: int | None,
 ) -> Compiled:
     bases = canonical_bases(outputs)
     number = {leaf: i for i, leaf in enumerate(leaves)}
@@ -161,10 +178,10 @@ def _compile(
     else:
         donated = {bases[i]: leaves[n] for i, n in gifts.items() if leaves[n] not in bases}
         fixed = frozenset((*used, *stored))
-        placed = reuse_inputs(cut_graph(stored, backend.limits), donated, fixed)
-        replaces = placed.replaces
-        fused = _unique_names(placed.fused)
-        plan = _plan(fused, replaces, stored, used, device, backend, options)
+        ordered = order_for_memory(cut_graph(stored, backend.limits), donated, fixed)
+        place = _fit(ordered, donated, fixed, memory_limit, used, stored, backend.figures)
+        replaces = place.replaces
+        plan = _plan(place, stored, used, device, backend, options)
     made = [n for n in stored if n not in replaces]
     results = tuple(
         BufferRef("output", made.index(b)) if b in made else BufferRef("input", number[leaf])
@@ -251,15 +268,79 @@ def _spec(node: Node, offset: int = 0) -> BufferSpec:
     return BufferSpec(node.dtype, node.shape, node.nbytes, offset, node.source)
 
 
-def _plan(
-    fused: Sequence[Fused],
-    replaces: Mapping[Node, Node],
-    stored: list[Node],
+@dataclass(frozen=True)
+class _Placed:
+    """Kernels with a place for each of their buffers.
+
+    Attributes:
+        fused: the kernels, in order.
+        replaces: for results written in place, the node whose memory they take.
+        refs: the buffer of each node.
+        temps: nodes in the arena.
+        layout: where they are.
+    """
+
+    fused: list[Fused]
+    replaces: Mapping[Node, Node]
+    refs: Mapping[Node, BufferRef]
+    temps: list[Node]
+    lifetimes: list[Lifetime]
+    layout: Layout
+
+
+def _fit(
+    ordered: list[Fused],
+    donated: Mapping[Node, Node],
+    fixed: frozenset[Node],
+    limit: int | None,
     used: list[Node],
-    device: Device,
-    backend: Backend,
-    options: Settings,
-) -> Plan:
+    stored: list[Node],
+    figures: DeviceFigures,
+) -> _Placed:
+    """Kernels with their memory; some run again, later, if all would not fit otherwise."""
+    placed = _place(reuse_inputs(ordered, donated, fixed), used, stored)
+    if limit is None:
+        return placed
+
+    def seconds(f: Fused) -> float:
+        return predict(cost_of(f.region), figures.units, figures).seconds
+
+    made = sum(n.nbytes for n in stored if n not in placed.replaces)
+    room = allowed = limit - made - sum(n.nbytes for n in used)
+    for _ in range(_PACKINGS):
+        if placed.layout.nbytes <= room:
+            return placed
+        budget = Budget(max(allowed, 0), seconds, fixed, donated)
+        again = recompute_to_fit(ordered, budget)
+        placed = _place(reuse_inputs(again, donated, fixed), used, stored)
+        allowed -= max(placed.layout.nbytes - room, 0)
+    if placed.layout.nbytes <= room:
+        return placed
+    raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
+
+
+def _does_not_fit(placed: _Placed, limit: int, excess: int) -> MemoryLimitError:
+    lifetimes = placed.lifetimes
+    top = peak_step(lifetimes)
+    alive = [n for n, t in zip(placed.temps, lifetimes) if t.first <= top <= t.last]
+    alive.sort(key=lambda n: -n.nbytes)
+    largest = "; ".join(
+        f"{n.dtype.short}{list(n.shape)} of {n.source.label} at {n.source}, {n.nbytes:,} bytes"
+        for n in alive[:_NAMED_BUFFERS]
+    )
+    return MemoryLimitError(
+        f"the plan takes {limit + excess:,} bytes, {excess:,} more than its memory_limit of "
+        f"{limit:,}; what can be computed again is not kept. Of its {len(placed.fused)} kernels, "
+        f"{placed.fused[top].region.name} runs at the peak. The largest buffers alive there: "
+        f"{largest or 'none'}.",
+        "Use a smaller batch or a larger limit; parameters and optimizer state count too.",
+    )
+
+
+def _place(placed: InPlace, used: list[Node], stored: list[Node]) -> _Placed:
+    """The buffer of each node, and a layout of the arena."""
+    fused, replaces = _unique_names(placed.fused), placed.replaces
+
     def place(node: Node) -> Node:
         """The node whose memory this one is written into; itself as a rule."""
         while node in replaces:
@@ -279,7 +360,19 @@ def _plan(
             if place(n) in touched:
                 touched[place(n)].append(position)
     lifetimes = [Lifetime(n.nbytes, touched[n][0], touched[n][-1]) for n in temps]
-    layout = plan_memory(lifetimes)
+    return _Placed(fused, replaces, refs, temps, lifetimes, plan_memory(lifetimes))
+
+
+def _plan(
+    placed: _Placed,
+    stored: list[Node],
+    used: list[Node],
+    device: Device,
+    backend: Backend,
+    options: Settings,
+) -> Plan:
+    fused, refs = placed.fused, placed.refs
+    made = [n for n in stored if n not in placed.replaces]
     regions = [f.region for f in fused]
     drafts, compile_all = backend.generate(regions, options)
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
@@ -292,8 +385,8 @@ def _plan(
         steps,
         tuple(_spec(n) for n in used),
         tuple(_spec(n) for n in made),
-        tuple(_spec(n, offset) for n, offset in zip(temps, layout.offsets)),
-        layout.nbytes,
+        tuple(_spec(n, offset) for n, offset in zip(placed.temps, placed.layout.offsets)),
+        placed.layout.nbytes,
         compile_all,
         prepare=_capture(device, options),
         target=backend.name,

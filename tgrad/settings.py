@@ -7,9 +7,13 @@ for tgrad's own variables.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 
 def _user_cache() -> Path:
@@ -56,3 +60,19 @@ def read_settings() -> Settings:
 
 
 settings = read_settings()
+
+
+def parse_size(text: str) -> int:
+    """Bytes from a number with a unit.
+
+    Raises:
+        ValueError: it is not one.
+
+    >>> parse_size("8GiB"), parse_size("1.5 kB"), parse_size("4096")
+    (8589934592, 1500, 4096)
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", text.lower())
+    units = _UNITS | _BINARY
+    if found is None or found[2] not in units or found[1].count(".") > 1 or found[1] == ".":
+        raise ValueError(f"{text!r} is not a size; write for example 8GiB or 500MB.")
+    return int(float(found[1]) * units[found[2]])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tgrad.cli.explain import Request, explain_script, parse_size
+from tgrad.cli.explain import Request, explain_script
 from tgrad.device import Device
 from tgrad.runtime.device import counters
+from tgrad.settings import parse_size
 
 ROOT = Path(__file__).resolve().parents[2]
 

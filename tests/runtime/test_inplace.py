@@ -51,8 +51,8 @@ def test_an_update_in_the_epilogue_of_a_dot_is_in_place() -> None:
 
 @pytest.mark.parametrize(
     "update",
-    [lambda p: p.flip(0) + 1, lambda p: p.T + 1, lambda p: p - p.mean(0, keepdim=True)],
-    ids=["flip", "transpose", "mean"],
+    [lambda p: p.flip(0) + 1, lambda p: p.T + 1, lambda p: p @ p],
+    ids=["flip", "transpose", "product"],
 )
 def test_what_reads_other_elements_is_not_in_place(update: Callable[[Tensor], Tensor]) -> None:
     p = leaf(8, 8)
@@ -101,3 +101,26 @@ def test_a_replay_makes_one_call_and_counts_its_launches() -> None:
     before = counters(CPU).launches
     pipeline.realize(nodes, CPU)
     assert counters(CPU).launches - before == plan.launches == 3
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5000), (2000, 9)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_softmax_is_written_over_what_it_reads(shape: tuple[int, ...], axis: int) -> None:
+    """The pass that writes is the last one that reads its row."""
+    p = leaf(*shape)
+    exact = np.exp(p.numpy().astype(np.float64))
+    (got,), in_place = run([p.softmax(axis)], {0: p})
+    np.testing.assert_allclose(got, exact / exact.sum(axis, keepdims=True), rtol=1e-5)
+    assert in_place == [True]
+
+
+def test_a_row_that_is_read_again_after_the_write_is_not_overwritten() -> None:
+    p = leaf(6, 5000)
+    before = p.numpy().astype(np.float64)
+    centred = p - p.mean(1, keepdim=True)
+    spread = (p * centred).sum(1)
+    (got, second), in_place = run([centred, spread], {0: p})
+    want = before - before.mean(1, keepdims=True)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(second, (before * want).sum(1), rtol=1e-4)
+    assert in_place[0] == np.array_equal(p.numpy(), got)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgrad.runtime.memory import ALIGNMENT, Lifetime, lower_bound, plan_memory
+from tgrad.runtime.memory import (
+    ALIGNMENT,
+    Lifetime,
+    live_bytes,
+    lower_bound,
+    peak_step,
+    plan_memory,
+)
 
 
 @st.composite
@@ -39,3 +46,12 @@ def test_arena_is_between_the_lower_bound_and_the_sum(buffers: list[Lifetime]) -
 def test_a_chain_needs_two_buffers() -> None:
     chain = [Lifetime(1024, i, i + 1) for i in range(10)]
     assert plan_memory(chain).nbytes == 2048 == lower_bound(chain)
+
+
+@given(lifetimes())
+def test_live_bytes_are_the_sums_of_what_is_alive(buffers: list[Lifetime]) -> None:
+    live = live_bytes(buffers)
+    for step, found in enumerate(live):
+        assert found == sum(b.aligned for b in buffers if b.first <= step <= b.last)
+    if buffers:
+        assert live[peak_step(buffers)] == lower_bound(buffers) == max(live)

@@ -61,7 +61,8 @@ def make_app() -> typer.Typer:
         Plans are made and no kernel runs; values are zeros. The script is stopped at the first plan
         that holds an optimizer's step; without an optimizer it runs to its end.
         """
-        from tgrad.cli.explain import Request, explain_script, parse_size
+        from tgrad.cli.explain import Request, explain_script
+        from tgrad.settings import parse_size
 
         try:
             limit = None if memory_limit is None else parse_size(memory_limit)

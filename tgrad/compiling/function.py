@@ -18,6 +18,7 @@ from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.nn.module import Module
+from tgrad.settings import parse_size
 from tgrad.tracing import tracer
 
 KEPT_ENTRIES = 64
@@ -34,13 +35,13 @@ class CompiledFunction:
         traces: how often the function was traced.
     """
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], memory_limit: int | None = None):
         if not callable(function):
             raise UnsupportedError(
                 f"tgrad.compile of a {type(function).__name__}.", "Give a function or a Module."
             )
         self.traces = 0
-        self._function = function
+        self._function, self._memory_limit = function, memory_limit
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
         self._latest: tuple[Hashable, Entry] | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
@@ -83,7 +84,8 @@ class CompiledFunction:
 
     def _trace(self, key: Hashable, call: Any, flat: Flat) -> Entry:
         self.traces += 1
-        entry = trace(self._function, self._name, self._source, call, flat)
+        limit = self._memory_limit
+        entry = trace(self._function, self._name, self._source, call, flat, limit)
         if not entry.once:
             place = (key, self.traces)
             self._entries[place] = entry
@@ -103,7 +105,7 @@ class CompiledFunction:
         """As a method: one compiled function an instance."""
         if instance is None or isinstance(self._function, Module):
             return self
-        bound = CompiledFunction(self._function.__get__(instance, owner))
+        bound = CompiledFunction(self._function.__get__(instance, owner), self._memory_limit)
         try:
             instance.__dict__[self._name.rpartition(".")[2]] = bound
         except AttributeError:
@@ -132,7 +134,9 @@ def _name_of(function: Any) -> tuple[str, Source]:
     return name, Source(code.co_filename, code.co_firstlineno) if code else UNKNOWN
 
 
-def compile(fn_or_module: Any = None, *, dynamic: Any = None, memory_limit: Any = None) -> Any:
+def compile(
+    fn_or_module: Any = None, *, dynamic: Any = None, memory_limit: int | str | None = None
+) -> Any:
     """A function or Module as one plan: traced at the first call, replayed at the next ones.
 
     Tensors among the arguments, in lists, tuples, dicts and dataclasses too, are inputs of the
@@ -146,12 +150,15 @@ def compile(fn_or_module: Any = None, *, dynamic: Any = None, memory_limit: Any 
     Args:
         fn_or_module: what to compile; left out, a decorator is returned.
         dynamic: not supported yet.
-        memory_limit: not supported yet.
+        memory_limit: bytes that each plan may take, such as "8GiB" or a number: its arguments,
+            state, results and temporaries together. Values are computed again instead of kept
+            until it fits.
 
     Raises:
         UnsupportedError: an argument that is not supported; at a call, a result that requires a
             gradient while backward is not part of the function.
         TraceError: at a call, something that a plan cannot repeat, such as reading a value.
+        MemoryLimitError: at a call, a plan that does not fit; nothing has run then.
 
     >>> import tgrad
     >>> w = tgrad.ones(2, requires_grad=True)
@@ -167,7 +174,10 @@ def compile(fn_or_module: Any = None, *, dynamic: Any = None, memory_limit: Any 
     >>> w.tolist()
     [-0.5, -2.0]
     """
-    for name, value in (("dynamic", dynamic), ("memory_limit", memory_limit)):
-        if value is not None:
-            raise UnsupportedError(f"compile: {name}={value!r}.", "Leave it out.")
-    return CompiledFunction if fn_or_module is None else CompiledFunction(fn_or_module)
+    if dynamic is not None:
+        raise UnsupportedError(f"compile: dynamic={dynamic!r}.", "Leave it out.")
+    if isinstance(memory_limit, str):
+        memory_limit = parse_size(memory_limit)
+    if fn_or_module is None:
+        return functools.partial(CompiledFunction, memory_limit=memory_limit)
+    return CompiledFunction(fn_or_module, memory_limit)

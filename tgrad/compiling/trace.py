@@ -43,7 +43,14 @@ IN_PLACE_DEVICES = ("cpu", "cuda")
 """Where a plan runs as a whole, so that memory may be overwritten by it."""
 
 
-def trace(function: Callable[..., Any], name: str, source: Source, call: Call, flat: Flat) -> Entry:
+def trace(
+    function: Callable[..., Any],
+    name: str,
+    source: Source,
+    call: Call,
+    flat: Flat,
+    memory_limit: int | None = None,
+) -> Entry:
     """Trace the function with these arguments.
 
     Args:
@@ -51,6 +58,7 @@ def trace(function: Callable[..., Any], name: str, source: Source, call: Call, f
         name, source: of the function, for messages.
         call: positional arguments, arguments by name.
         flat: the same, taken apart.
+        memory_limit: bytes that each plan may take.
 
     Raises:
         TraceError: the function does what a plan cannot repeat.
@@ -73,7 +81,7 @@ def trace(function: Callable[..., Any], name: str, source: Source, call: Call, f
             result = function(*args, **kwargs)
         _check_arguments((args, kwargs), flat, call, recorder)
         _check_numbers(numbers, _numbers(before), recorder)
-        return _Build(recorder, before, reach(roots), flat).entry(result)
+        return _Build(recorder, before, reach(roots), flat, memory_limit).entry(result)
     except BaseException:
         for optimizer, state in kept:
             _put_back(optimizer, state)
@@ -156,7 +164,15 @@ def _check_arguments(inside: Call, flat: Flat, call: Call, recorder: Recorder) -
 class _Build:
     """One entry in the making."""
 
-    def __init__(self, recorder: Recorder, before: Reach, after: Reach, flat: Flat):
+    def __init__(
+        self,
+        recorder: Recorder,
+        before: Reach,
+        after: Reach,
+        flat: Flat,
+        memory_limit: int | None,
+    ):
+        self.memory_limit = memory_limit
         self.recorder, self.flat, self.after = recorder, flat, after
         self.bindings: dict[int, Binding] = {id(b.value): b for b in movable(after)}
         self.states: list[State] = []
@@ -322,10 +338,10 @@ class _Build:
             for position, (_, _, kind, number) in enumerate(wanted):
                 if kind == "write" and storages[number] in leaves:
                     donated[position] = leaves[storages[number]]
-        compiled, order = pipeline.compile_graph(nodes, device, donated)
+        compiled, order = pipeline.compile_graph(nodes, device, donated, self.memory_limit)
         gifts, donated = donated, self._without_conflicts(compiled, order, donated)
         if len(donated) != len(gifts):
-            compiled, order = pipeline.compile_graph(nodes, device, donated)
+            compiled, order = pipeline.compile_graph(nodes, device, donated, self.memory_limit)
         part = Part(device, compiled, [])
         for place, leaf in enumerate(order):
             self._source(part, place, leaf)

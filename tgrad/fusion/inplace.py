@@ -2,7 +2,8 @@
 
 In: kernels in order, and which result may take the place of which input. Out: kernels whose slots
 are shared where that is legal, and the pairs that are. Invariant: an input is overwritten only by
-its last reader, element by element: each element is read by the program that writes it, before.
+its last reader, element by element: each element is read by the program that writes it, before, in
+the same pass over a row or an earlier one.
 
     adam:  in0 = m, in1 = g;  out0[i] = 0.9 * in0[i] + 0.1 * in1[i]
     becomes  in0 = g;  out0 (inout)[i] = 0.9 * out0[i] + 0.1 * in0[i]
@@ -104,15 +105,45 @@ def _share(f: Fused, n: Node, out: Node) -> Fused | None:
 
 
 def _reads_what_it_writes(region: Region, slot: int, store: Store) -> bool:
-    """Whether every load of the slot reads the element that the same program then writes."""
+    """Whether every load of the slot reads the element that the same program then writes, and
+    none of them comes after the write."""
     space = region.space
     if space.kind not in ("map", "reduce", "dot") or store.mask:
         return False
-    inner = {a.name for group in (space.row, space.outer, space.k) for a in group}
-    if store.index.variables() & inner:
+    written = store.index.variables()
+    if written & {a.name for group in (space.outer, space.k) for a in group}:
+        return False
+    if written & {a.name for a in space.row} and not _is_in_last_pass(region, store):
         return False
     return all(
         v.index == store.index and not v.mask
         for v in region.values
         if isinstance(v, rg.Load) and v.slot == slot
     )
+
+
+def _is_in_last_pass(region: Region, store: Store) -> bool:
+    """Whether the pass over the rows that writes is the last one that reads.
+
+    Softmax reads its row for the maximum, again for the sum, and last for the quotient, which may
+    then take its place.
+    """
+    if region.space.outer:
+        return False
+    passes = _passes_before(region)
+    mine, written = passes[store.value], store.index.variables()
+    rows = {a.name for a in region.space.row}
+    return all(passes[v.arg] < mine for v in region.values if isinstance(v, rg.Reduce)) and all(
+        s.index.variables() == written and passes[s.value] == mine
+        for s in region.stores
+        if s.index.variables() & rows
+    )
+
+
+def _passes_before(region: Region) -> list[int]:
+    """For each value, how many reductions must end before it, one after the other."""
+    result: list[int] = []
+    for value in region.values:
+        needed = max((result[v] for v in rg.operands_of(value)), default=0)
+        result.append(needed + isinstance(value, rg.Reduce))
+    return result

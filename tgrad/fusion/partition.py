@@ -21,10 +21,15 @@ from tgrad.fusion.builder import Built, build_region
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
 from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import MOVEMENT, OPS, REDUCE, Op, is_elementwise, is_expensive
+from tgrad.graph.op import MOVEMENT, OPS, REDUCE, Op, is_elementwise
 
 INLINE_NODES = 256
 """Longest elementwise history that is computed in place; longer ones are stored on the way."""
+
+FLOPS_PER_BYTE = 5
+"""Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
+two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
+costs more than writing and reading it."""
 
 TINY = 4096
 """Kernels over at most this many elements join even if they share no data."""
@@ -140,6 +145,8 @@ class _Partition:
             if user.size != end.size or not (moves or is_elementwise(user.op)):
                 break
             end = user
+        while end.op is Op.RESHAPE:  # the same memory: its readers take it as they need it
+            end = end.inputs[0]
         return end
 
     def _histories(self, roots: set[Node]) -> dict[Node, _History]:
@@ -369,7 +376,9 @@ def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:
         return False
     history = histories[node]
     big = sum(1 for leaf in history.leaves if 4 * leaf.size >= node.size)
-    return history.cost > 12 or (big > 1 and node.size > 1) or is_expensive(node.op)
+    if big > 1 and node.size > 1:
+        return True
+    return history.cost > FLOPS_PER_BYTE * 2 * node.dtype.itemsize
 
 
 def is_free_cast(node: Node) -> bool:

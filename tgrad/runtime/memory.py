@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 ALIGNMENT = 256
 
@@ -60,9 +61,21 @@ def plan_memory(lifetimes: Sequence[Lifetime]) -> Layout:
     return Layout(tuple(offsets), total)
 
 
+def live_bytes(lifetimes: Sequence[Lifetime]) -> list[int]:
+    """Bytes that are alive at each step, from the first step to the last that touches a buffer."""
+    change = [0] * (max((lt.last for lt in lifetimes), default=-1) + 2)
+    for lt in lifetimes:
+        change[lt.first] += lt.aligned
+        change[lt.last + 1] -= lt.aligned
+    return list(accumulate(change))[:-1]
+
+
 def lower_bound(lifetimes: Sequence[Lifetime]) -> int:
     """The largest sum of live bytes over all steps: no layout can be smaller."""
-    steps = {lt.first for lt in lifetimes}
-    return max(
-        (sum(lt.aligned for lt in lifetimes if lt.first <= s <= lt.last) for s in steps), default=0
-    )
+    return max(live_bytes(lifetimes), default=0)
+
+
+def peak_step(lifetimes: Sequence[Lifetime]) -> int:
+    """The first step at which that many bytes are alive; 0 if there are no buffers."""
+    live = live_bytes(lifetimes)
+    return live.index(max(live)) if live else 0
