@@ -1,0 +1,199 @@
+"""`python -m bench`: the commands.
+
+In: the command line. Out: tables, files, an exit status. Invariant: the work is in the modules; a
+command imports what it needs alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.case import StepCase
+from bench.process import PeerSpec
+
+if TYPE_CHECKING:
+    from bench.results import Results
+    from bench.session import Plan
+    from bench.tables import Table
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DESCRIPTION = "Benchmarks of tgrad. See docs/benchmarks.md."
+
+PEERS: dict[str, tuple[str, str]] = {
+    "tgrad": ("bench.peers.tgrad", ""),
+    "torch": ("bench.peers.torch", ""),
+    "compile": ("bench.peers.torch", "compile"),
+    "max-autotune": ("bench.peers.torch", "max-autotune"),
+    "jax": ("bench.peers.jax", ""),
+    "tinygrad": ("bench.peers.tinygrad", ""),
+}
+"""Columns: module and option. Any other name is a module of its own, see bench/peers."""
+
+CPU_PEERS = "torch,compile,jax,tinygrad"
+
+
+def specs_of(names: Sequence[str], interpreters: dict[str, str]) -> list[PeerSpec]:
+    """tgrad and the peers of these names, each with its interpreter."""
+    found = []
+    for name in dict.fromkeys(("tgrad", *names)):
+        module, option = PEERS.get(name, (name, ""))
+        family = "torch" if module == "bench.peers.torch" else name
+        interpreter = interpreters.get(name, interpreters.get(family, sys.executable))
+        found.append(PeerSpec(name, module, option, interpreter))
+    return found
+
+
+def parse_interpreters(values: Sequence[str]) -> dict[str, str]:
+    """`jax=/path/to/python` for each."""
+    found = {}
+    for value in values:
+        name, sign, path = value.partition("=")
+        if not sign or not path:
+            raise SystemExit(f"python -m bench: --python {value}: write NAME=PATH")
+        found[name] = path
+    return found
+
+
+def _add_peers(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--peers", default=default, help="names, with commas between")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="NAME=PATH",
+        help="the interpreter that has a peer, such as jax=/venvs/jax/bin/python",
+    )  # fmt: skip
+    parser.add_argument("--cores", type=int, default=0, help="threads (default: all cores)")
+
+
+def _add_run(commands: Commands) -> None:
+    for kind, peers in (("cpu", CPU_PEERS),):
+        parser = commands.add_parser(kind, help=f"the table of the {kind.upper()}, peers beside")
+        _add_peers(parser, peers)
+        parser.add_argument("--only", default="", help="keys of cases, with commas between")
+        parser.add_argument("--rounds", type=int, default=9, help="turns of each peer")
+        parser.add_argument("--small", action="store_true", help="tiny sizes, to try it")
+        parser.add_argument("--json", type=Path, help="write the results")
+        parser.add_argument("--plot", type=Path, help="write a picture (needs matplotlib)")
+        parser.add_argument("--markdown", action="store_true", help="print Markdown")
+        parser.add_argument(
+            "--preliminary", action="store_true", help="mark the results as of no weight"
+        )
+        if kind == "cpu":
+            parser.add_argument(
+                "--no-first-steps", action="store_true", help="leave the first steps out"
+            )
+
+
+def _add_compare(commands: Commands) -> None:
+    parser = commands.add_parser("compare", help="what got slower from one run to another")
+    parser.add_argument("before", type=Path, help="results of `cpu` or `gpu`")
+    parser.add_argument("after", type=Path, help="results of the same table")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_run(commands)
+    _add_compare(commands)
+    arguments = parser.parse_args(argv)
+    actions = {"cpu": run_cpu, "compare": run_compare}
+    try:
+        return actions[arguments.command](arguments)
+    except (OSError, ValueError) as error:
+        print(f"python -m bench {arguments.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def report(line: str) -> None:
+    """What is being done, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def names_of(text: str) -> list[str]:
+    """Names with commas between."""
+    return [name for name in text.split(",") if name]
+
+
+def plan_of(arguments: argparse.Namespace, device: str) -> Plan:
+    """The run that `cpu` and `gpu` ask for."""
+    from bench.session import Plan
+
+    interpreters = parse_interpreters(arguments.python)
+    torch = interpreters.get("torch", sys.executable)
+    return Plan(
+        kind=arguments.command,
+        table=f"bench.cases_{arguments.command}",
+        sizes="small" if arguments.small else "full",
+        device=device,
+        peers=specs_of(names_of(arguments.peers), interpreters),
+        reference=PeerSpec("reference", "bench.peers.torch", "float64", torch),
+        only=names_of(arguments.only),
+        rounds=arguments.rounds,
+        cores=arguments.cores,
+        preliminary=arguments.preliminary or arguments.small,
+    )
+
+
+def run_cpu(arguments: argparse.Namespace) -> int:
+    """The table of the CPU, and the first steps of its training steps."""
+    from bench import cases_cpu
+    from bench.first_step import measure_first_steps
+    from bench.session import chosen_cases, run
+
+    plan = plan_of(arguments, "cpu")
+    chosen = chosen_cases(cases_cpu.cases(plan.sizes), plan.only)
+    found = run(plan, chosen, report)
+    if not arguments.no_first_steps:
+        steps = [c for c in chosen if isinstance(c, StepCase)]
+        compiling = [s for s in plan.peers if s.name in ("tgrad", "compile", "tinygrad")]
+        cores = found.machine.cores
+        measured = measure_first_steps(plan.table, plan.sizes, steps, compiling, cores)
+        found = replace(found, first_steps=measured)
+    return finish(found, arguments)
+
+
+def finish(found: Results, arguments: argparse.Namespace) -> int:
+    """Print the tables, and write what was asked for."""
+    from bench import results, tables
+
+    if arguments.json:
+        results.write(found, arguments.json)
+    if arguments.plot:
+        from bench.plot import plot
+
+        plot(found, arguments.plot)
+    wanted = [tables.main_table(found)]
+    if found.first_steps:
+        wanted.append(tables.first_step_table(found.first_steps))
+    for table in wanted:
+        print_table(table, arguments.markdown)
+    return 0
+
+
+def print_table(table: Table, as_markdown: bool = False) -> None:
+    """With rich where it is installed, else as Markdown."""
+    from bench import tables
+
+    if as_markdown or find_spec("rich") is None:
+        print(tables.markdown(table))
+    else:
+        tables.show(table)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """1 where anything got slower."""
+    from bench import compare, results
+
+    changes = compare.compare(results.read(arguments.before), results.read(arguments.after))
+    print_table(compare.table_of(changes))
+    return int(any(c.is_worse for c in changes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

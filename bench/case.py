@@ -1,0 +1,104 @@
+"""What is measured: a function or a training step, its inputs and its right result.
+
+In: nothing. Out: `FunctionCase` and `StepCase`. Invariant: inputs follow from a seed alone; every
+peer computes the same from them, and its result is compared with float64 before any time counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+SEED = 2026
+STATE = "state:"
+"""Prefix of the arrays that are the model's initial state, by PyTorch's names."""
+
+
+@dataclass(frozen=True)
+class FunctionCase:
+    """A function of arrays.
+
+    Attributes:
+        key: identifier.
+        title: for people.
+        arrays: inputs, in the order of the arguments.
+        program: the function in PyTorch's names: (library, functional, *inputs).
+        reference: the function in NumPy, on float64 inputs; None where the reference is PyTorch's
+            float64.
+        tolerance: largest error, in parts of the largest magnitude of the right result.
+        sizes: name of the sizes, "full" or "small".
+        has_gradient: whether the gradients of all floating inputs belong to the result.
+        dtype: what floating inputs are cast to.
+    """
+
+    key: str
+    title: str
+    arrays: Callable[[], Arrays]
+    program: Callable[..., Any]
+    reference: Callable[..., np.ndarray] | None
+    tolerance: float = 1e-5
+    sizes: str = "full"
+    has_gradient: bool = False
+    dtype: str = "float32"
+    checked_calls: int = 1
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """A training step: forward, backward and update, always on the same batch.
+
+    Attributes:
+        key: identifier.
+        title: for people.
+        arrays: the batch: inputs and targets, and the initial state under `STATE`.
+        model: the module in PyTorch's names: (nn, functional, library) in, module out.
+        optimizer: (optim, parameters, peer's own options) in, optimizer out.
+        loss: (functional, model, inputs, targets) in, scalar out.
+        tolerance: largest error of the first losses, in parts of the largest.
+        sizes: name of the sizes, "full" or "small".
+        dtype: of the model's parameters.
+        checked_calls: how many losses are compared.
+    """
+
+    key: str
+    title: str
+    arrays: Callable[[], Arrays]
+    model: Callable[[Any, Any, Any], Any]
+    optimizer: Callable[..., Any]
+    loss: Callable[..., Any]
+    tolerance: float = 2e-3
+    sizes: str = "full"
+    dtype: str = "float32"
+    checked_calls: int = 3
+
+
+Case = FunctionCase | StepCase
+
+
+def state_of(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """The initial state among a step's arrays."""
+    return {k.removeprefix(STATE): a for k, a in arrays.items() if k.startswith(STATE)}
+
+
+def batch_of(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets among a step's arrays."""
+    inputs, targets = (a for k, a in arrays.items() if not k.startswith(STATE))
+    return inputs, targets
+
+
+def error_of(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest difference in parts of the largest magnitude; infinite where shapes differ or
+    one of the two is not finite.
+
+    >>> error_of(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    0.5
+    """
+    if got.shape != want.shape or not np.isfinite(got).all():
+        return float("inf")
+    difference = float(np.abs(got.astype(np.float64) - want).max(initial=0.0))
+    return difference / max(float(np.abs(want).max(initial=0.0)), 1e-30)

@@ -1,0 +1,105 @@
+"""The machine, the commit, and what the machine can do at most.
+
+In: the system. Out: `Machine`, the commit's name, `Limits`. Invariant: limits are measured in the
+run that they are compared with.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from bench.results import Limits, Machine
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = 1 << 28
+"""Bytes of the copy that bandwidth is measured with: past any cache."""
+FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "asimd", "sve")
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_machine(cores: int, accelerator: str = "") -> Machine:
+    """The machine of this process, of which a run uses so many cores."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    except OSError:
+        pass
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    name = fields.get("model name", platform.processor() or platform.machine())
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        memory = 0
+    family = fields.get("cpu family")
+    if family:
+        name += f", family {family} model {fields.get('model', '?')}"
+    return Machine(
+        processor=name,
+        cores=cores,
+        memory=memory,
+        system=f"{platform.system()} {platform.machine()}",
+        accelerator=accelerator,
+        features=tuple(f for f in FEATURES if f in flags),
+    )
+
+
+def current_commit() -> str:
+    """The commit's short name, "+" behind it where tracked files were changed; "unknown" outside of
+    a repository."""
+    try:
+        name = _git("rev-parse", "--short=10", "HEAD")
+        return name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def measure_copy(cores: int, nbytes: int = COPIED, repeats: int = 7) -> float:
+    """Bytes/s of the best of some copies by all cores; a copied byte is read and written."""
+    source, target = np.ones(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
+    edges = np.linspace(0, nbytes, cores + 1).astype(int)
+    best = float("inf")
+    with ThreadPoolExecutor(cores) as pool:
+        for _ in range(repeats):
+            start = perf_counter()
+            jobs = [pool.submit(np.copyto, target[a:b], source[a:b]) for a, b in pairwise(edges)]
+            for job in jobs:
+                job.result()
+            best = min(best, perf_counter() - start)
+    return 2 * nbytes / best
+
+
+def measure_matmul(size: int = 2048, repeats: int = 5) -> float:
+    """FLOP/s of the best of some float32 products by NumPy."""
+    a = np.ones((size, size), np.float32)
+    best = float("inf")
+    for _ in range(repeats):
+        start = perf_counter()
+        a @ a
+        best = min(best, perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def measure_limits(cores: int) -> Limits:
+    """Both, on the CPU. A peer's matmul that is faster raises the second, see bench/session.py."""
+    return Limits(measure_copy(cores), measure_matmul())

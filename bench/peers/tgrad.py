@@ -1,0 +1,112 @@
+"""tgrad: a function or a whole step under `tgrad.compile`, on stored inputs.
+
+In: a case. Out: it, loaded. Invariant: the public interface alone, as a user writes it.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+import tgrad
+import tgrad.nn.functional as F
+from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
+from bench.peers import Loaded, PlanFigures
+
+
+def make(option: str, device: str) -> TgradPeer:
+    """The peer; it has no options."""
+    if option:
+        raise ValueError(f"tgrad has no option {option!r}")
+    return TgradPeer(device)
+
+
+class TgradPeer:
+    """See bench/peers/__init__.py."""
+
+    def __init__(self, device: str):
+        self.device = device
+
+    def versions(self) -> dict[str, str]:
+        return {
+            "tgrad": tgrad.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        }
+
+    def load(self, case: Case, arrays: Arrays) -> Loaded:
+        if isinstance(case, FunctionCase):
+            return self._function(case, arrays)
+        return self._step(case, arrays)
+
+    def _stored(self, array: np.ndarray, dtype: str) -> tgrad.Tensor:
+        is_float = array.dtype.kind == "f"
+        kind = getattr(tgrad, dtype) if is_float else None
+        return tgrad.tensor(array, dtype=kind, device=self.device).realize()
+
+    def _function(self, case: FunctionCase, arrays: Arrays) -> Loaded:
+        inputs = [self._stored(a, case.dtype) for a in arrays.values()]
+        floats = [x for x in inputs if x.dtype.is_float]
+
+        @tgrad.compile
+        def function(*inputs: tgrad.Tensor) -> Any:
+            result = case.program(tgrad, F, *inputs)
+            if not case.has_gradient:
+                return result
+            result.sum().backward()
+            return result, *(x.grad for x in floats)
+
+        if case.has_gradient:
+            for x in floats:
+                x.requires_grad_()
+
+        def call() -> Any:
+            if not case.has_gradient:
+                return function(*inputs)
+            for x in floats:
+                x.grad = None
+            return function(*inputs)
+
+        return Loaded(call, _read, lambda: _figures(function.plans))
+
+    def _step(self, case: StepCase, arrays: Arrays) -> Loaded:
+        _, step = compiled_step(case, arrays, self.device)
+        inputs, targets = (self._stored(a, case.dtype) for a in batch_of(arrays))
+        return Loaded(lambda: step(inputs, targets), _read, lambda: _figures(step.plans))
+
+
+def compiled_step(case: StepCase, arrays: Arrays, device: str) -> tuple[Any, Any]:
+    """The model with its initial state, and its training step, compiled."""
+    model = case.model(tgrad.nn, F, tgrad)
+    model.load_state_dict({k: tgrad.tensor(a) for k, a in state_of(arrays).items()})
+    model = model.to(device)
+    if case.dtype != "float32":
+        model = model.to(getattr(tgrad, case.dtype))
+    optimizer = case.optimizer(tgrad.optim, model.parameters())
+
+    @tgrad.compile
+    def step(inputs: tgrad.Tensor, targets: tgrad.Tensor) -> tgrad.Tensor:
+        loss: tgrad.Tensor = case.loss(F, model, inputs, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return model, step
+
+
+def _read(result: Any) -> np.ndarray:
+    parts = result if isinstance(result, tuple) else (result,)
+    flat = [np.asarray(p.to(tgrad.float32).numpy()) for p in parts]
+    return flat[0] if len(flat) == 1 else np.concatenate([a.reshape(-1) for a in flat])
+
+
+def _figures(plans: Any) -> PlanFigures:
+    return PlanFigures(
+        launches=sum(p.launches for p in plans),
+        flops=sum(p.flops for p in plans),
+        bytes=sum(p.bytes for p in plans),
+        peak_bytes=max(p.peak_bytes for p in plans),
+    )

@@ -1,0 +1,144 @@
+"""Worker processes, seen from the parent: start, ask, stop.
+
+In: a `PeerSpec` and requests. Out: answers. Invariant: a worker that dies, fails or does not answer
+raises `PeerFailure` with the reason in one line; nothing is left running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bench.machine import ROOT
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""How idle threads wait. Not passed on: each framework waits as it does by default, and is at its
+best so; libgomp's threads then sleep a millisecond after their last work. "active" would burn the
+core that another peer is measured on."""
+
+
+@dataclass(frozen=True)
+class PeerSpec:
+    """How to start a peer.
+
+    Attributes:
+        name: of its column.
+        module: with `make(option, device)`; see bench/peers.
+        option: of that module.
+        interpreter: the Python that has the framework.
+    """
+
+    name: str
+    module: str
+    option: str
+    interpreter: str
+
+
+class PeerFailure(Exception):
+    """A peer that could not do what it was asked; the text says why, in one line."""
+
+
+class Process:
+    """A running worker.
+
+    Args:
+        spec: what to start.
+        device: what it computes on.
+        cores: threads that it may use.
+        extra: environment variables on top of the usual ones, such as cache directories.
+    """
+
+    def __init__(
+        self, spec: PeerSpec, device: str, cores: int, extra: Mapping[str, str] | None = None
+    ):
+        self.spec = spec
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by stop)
+        command = [spec.interpreter, "-m", "bench.worker", spec.module, spec.option, device]
+        environment = {**worker_environment(cores), **(extra or {})}
+        chosen = _chosen_cores(cores)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                bufsize=1,
+                preexec_fn=None if chosen is None else lambda: os.sched_setaffinity(0, chosen),
+            )
+        except OSError as error:
+            raise PeerFailure(f"{spec.interpreter} does not start: {error}") from None
+
+    def ask(self, do: str, timeout: float = 600.0, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            PeerFailure: the worker failed, died, or did not answer within `timeout` seconds.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps({"do": do, **request}), file=self._process.stdin, flush=True)
+        except OSError:
+            raise PeerFailure(self._last_words()) from None
+        if not select.select([self._process.stdout], [], [], timeout)[0]:
+            self.stop()
+            raise PeerFailure(f"no answer to {do!r} within {timeout:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise PeerFailure(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise PeerFailure(_one_line(answer["error"]))
+        return answer
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().splitlines() if line.strip()]
+        return _one_line(f"exit status {status}: {lines[-1] if lines else 'no message'}")
+
+    def stop(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):  # what a dead worker had not read
+                    stream.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+
+def worker_environment(cores: int) -> dict[str, str]:
+    """The environment of this process, with as many threads as cores, which sleep when idle."""
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    kept = {k: v for k, v in os.environ.items() if k not in WAITING}
+    return {**kept, **dict.fromkeys(threads, str(cores)), "PYTHONPATH": _python_path()}
+
+
+def _python_path() -> str:
+    return os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+
+
+def _chosen_cores(cores: int) -> set[int] | None:
+    """The first of the cores that this process may use; None for all of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    mine = sorted(os.sched_getaffinity(0))
+    return None if cores >= len(mine) else set(mine[:cores])
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else line[:197] + "..."

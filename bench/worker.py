@@ -1,0 +1,154 @@
+"""A peer's process: answers one request a line until its input ends.
+
+    python -m bench.worker MODULE OPTION DEVICE
+
+In: requests as lines of JSON on standard input. Out: answers as lines of JSON on what was standard
+output; what a framework prints goes to standard error. Invariant: it works only between a request
+and its answer, so that one process is busy at a time; arrays travel in files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bench.case import Arrays, Case
+from bench.clock import clock_of
+from bench.peers import Loaded, Peer
+
+SAMPLE = 1 << 24
+"""Elements of a result that travel at most; of a larger one, every n-th."""
+
+
+class Worker:
+    """One peer and the case that it holds.
+
+    Attributes:
+        peer: the framework.
+        copies: the case, loaded; several times where inputs rotate past a cache.
+    """
+
+    def __init__(self, peer: Peer, device: str):
+        self.peer = peer
+        self.copies: list[Loaded] = []
+        self.clock = clock_of(device)
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request asks."""
+        action = getattr(self, f"on_{request.pop('do')}")
+        answer: dict[str, Any] = action(**request)
+        return answer
+
+    def on_open(self) -> dict[str, Any]:
+        """The versions of the framework."""
+        return {"versions": self.peer.versions()}
+
+    def on_load(
+        self, table: str, sizes: str, key: str, arrays: str, result: str, copies: int = 1
+    ) -> dict[str, Any]:
+        """Take a case of a table with the inputs of a file; write the first results to another.
+
+        Returns:
+            `first`: seconds of the first call, which compiles.
+        """
+        self.copies = []
+        gc.collect()
+        case = case_of(table, sizes, key)
+        inputs = read_arrays(arrays)
+        self.copies = [self.peer.load(case, inputs) for _ in range(copies)]
+        loaded = self.copies[0]
+        start = perf_counter()
+        values = [loaded.call()]
+        self.clock.wait()
+        first = perf_counter() - start
+        values = [loaded.read(values[0])]
+        values += [loaded.read(loaded.call()) for _ in range(1, case.checked_calls)]
+        np.save(result, sampled(np.stack(values) if len(values) > 1 else values[0]))
+        return {"first": first}
+
+    def on_first(self, table: str, sizes: str, key: str, arrays: str) -> dict[str, Any]:
+        """Take a case and do the first call, nothing else; its seconds."""
+        loaded = self.peer.load(case_of(table, sizes, key), read_arrays(arrays))
+        start = perf_counter()
+        loaded.call()
+        self.clock.wait()
+        return {"first": perf_counter() - start}
+
+    def on_figures(self) -> dict[str, Any]:
+        """What the peer's plan says of a call; null where it has none."""
+        figures = self.copies[0].figures
+        return {"figures": None if figures is None else dataclasses.asdict(figures())}
+
+    def on_round(self, calls: int) -> dict[str, Any]:
+        """Seconds of so many calls, each by itself, inputs in turn."""
+        turn = [self.copies[i % len(self.copies)].call for i in range(calls)]
+        gc.collect()
+        gc.disable()
+        try:
+            return {"seconds": self.clock.measure(turn)}
+        finally:
+            gc.enable()
+
+    def on_drop(self) -> dict[str, Any]:
+        """Let go of the case."""
+        self.copies = []
+        gc.collect()
+        return {}
+
+
+def case_of(table: str, sizes: str, key: str) -> Case:
+    """A case of a module with a function `cases(sizes)`."""
+    found: Case = next(c for c in import_module(table).cases(sizes) if c.key == key)
+    return found
+
+
+def read_arrays(path: str | Path) -> Arrays:
+    """The arrays of a file, in their order."""
+    with np.load(path) as data:
+        return {name: data[name] for name in data.files}
+
+
+def save_arrays(path: str | Path, arrays: Arrays) -> None:
+    """To a file, for `read_arrays`."""
+    named: dict[str, Any] = dict(arrays)
+    np.savez(path, **named)
+
+
+def sampled(array: np.ndarray) -> np.ndarray:
+    """The array, or every n-th element of a large one.
+
+    >>> sampled(np.ones((2, 3))).shape
+    (2, 3)
+    """
+    if array.size <= SAMPLE:
+        return array
+    return array.reshape(-1)[:: -(-array.size // SAMPLE)].copy()
+
+
+def main(argv: list[str]) -> None:
+    """Serve until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    module, option, device = argv
+    worker: Worker | None = None
+    for line in sys.stdin:
+        try:
+            if worker is None:
+                worker = Worker(import_module(module).make(option, device), device)
+            answer = worker.answer(json.loads(line))
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
