@@ -6,6 +6,7 @@ In: "cpu", "cuda:1", ... Out: a `Device`. Invariant: equal names are equal devic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tgrad.errors import DeviceError
 
@@ -46,4 +47,10 @@ def as_device(value: str | Device) -> Device:
     kind, _, index = str(value).partition(":")
     if kind not in KINDS or (index and not index.isdecimal()):
         raise DeviceError(f"{value!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
-    return Device(kind, int(index or 0))
+    return _device(kind, int(index or 0))
+
+
+@lru_cache(maxsize=None)
+def _device(kind: str, index: int) -> Device:
+    """One object a device, which the keys of plans then compare by identity."""
+    return Device(kind, index)

@@ -395,13 +395,15 @@ def _plan(
     )
 
 
-def _capture(device: Device, options: Settings) -> Callable[[Plan], Program] | None:
+def _capture(
+    device: Device, options: Settings
+) -> Callable[[Plan, Sequence[int] | None], Program | None] | None:
     """How to run all steps of a plan in one call; None where each is launched by itself."""
     if device.type != "cpu":
         return None
     from tgrad.cpu_fallback.runner import compile_runner
 
-    return lambda plan: CpuCapture(plan, plan.artifacts, compile_runner(options))
+    return lambda plan, moving: CpuCapture(plan, plan.artifacts, compile_runner(options), moving)
 
 
 def _info(fused: Fused, draft: Draft) -> KernelInfo:

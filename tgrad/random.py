@@ -95,8 +95,9 @@ class Generator:
             return trace.draw(self, device)
         if device not in self._keys:
             self._keys[device] = _scalar(self._seed, device)
+        number = _scalar(self._draws, device)
         self._draws += 1
-        return _scalar(self._draws - 1, device), self._keys[device]
+        return number, self._keys[device]
 
 
 def _refuse_tracing(what: str) -> None:
@@ -393,6 +394,7 @@ def randperm(
     _refuse_tracing("randperm makes its order on the host")
     source = generator or default_generator
     bits = np.random.Philox(key=source._seed, counter=source._draws)
-    source._draws += 1
     order = np.random.Generator(bits).permutation(n)
-    return tensor(order, dtype=as_dtype(dtype or dt.int64), device=default_device(device))
+    result = tensor(order, dtype=as_dtype(dtype or dt.int64), device=default_device(device))
+    source._draws += 1
+    return result

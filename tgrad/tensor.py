@@ -29,6 +29,7 @@ from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError, Uns
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
+from tgrad.interrupts import Uninterrupted
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.contraction import ContractionMethods
 from tgrad.methods.conversion import ConversionMethods
@@ -145,7 +146,7 @@ class Tensor(
 
     __slots__ = (
         "_node", "_storage", "_device", "_requires_grad", "_token", "_family", "_grad",
-        "__weakref__",
+        "_borrowed", "__weakref__",
     )  # fmt: skip
     _node: Node
     _storage: Storage | None
@@ -154,6 +155,7 @@ class Tensor(
     _token: int | None
     _family: WeakSet[Tensor] | None
     _grad: Tensor | None
+    _borrowed: tuple[Node, Storage] | None
     __array_priority__ = 1000
 
     def __init__(
@@ -172,7 +174,28 @@ class Tensor(
     def _set(self, node: Node, device: Device, storage: Storage | None = None) -> None:
         self._node, self._device, self._storage = node, device, storage
         self._requires_grad, self._token = False, None
-        self._family = self._grad = None
+        self._family = self._grad = self._borrowed = None
+
+    def _borrow(self) -> tuple[Node, Storage]:
+        """Node and storage of a stored tensor, which a compiled step takes away until somebody
+        looks at them: as long as `versions.lent` stands, nobody did."""
+        if self._borrowed is None:
+            assert self._storage is not None
+            self._borrowed = self._node, self._storage
+            del self._node, self._storage
+        return self._borrowed
+
+    def _take_back(self) -> None:
+        if self._borrowed is not None:
+            versions.lent += 1
+            self._node, self._storage = self._borrowed
+            self._borrowed = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there: what was borrowed comes back to whoever looks."""
+        if name in ("_node", "_storage"):
+            self._take_back()
+        return object.__getattribute__(self, name)
 
     @staticmethod
     def _of(node: Node, device: Device, storage: Storage | None = None) -> Tensor:
@@ -292,16 +315,13 @@ class Tensor(
         return self
 
     def _store(self, storage: Storage) -> None:
-        versions.bindings += 1
-        history = self._node
-        self._storage = storage
-        buffer = make(Op.BUFFER, storage=storage)
+        node = make(Op.BUFFER, storage=storage)
         if self._token is not None:
-            self._node = make(Op.CUSTOM_VJP, buffer, rule="leaf", params=(self._token,))
+            node = make(Op.CUSTOM_VJP, node, rule="leaf", params=(self._token,))
         elif self._requires_grad:
-            self._node = make(Op.CUSTOM_VJP, buffer, history, rule="realised", params=())
-        else:
-            self._node = buffer
+            node = make(Op.CUSTOM_VJP, node, self._node, rule="realised", params=())
+        self._take_back()
+        self._node, self._storage = node, storage
 
     def numpy(self) -> np.ndarray:
         """A copy of the values on the host.
@@ -410,12 +430,12 @@ class Tensor(
 
     def _rebind(self, value: Node, storage: Storage | None) -> None:
         """Give a leaf a new value."""
-        versions.bindings += 1
-        self._storage = storage
-        self._node = value
+        node = value
         if self._token is not None:
             _leaves[self._token] = self
-            self._node = make(Op.CUSTOM_VJP, value, rule="leaf", params=(self._token,))
+            node = make(Op.CUSTOM_VJP, value, rule="leaf", params=(self._token,))
+        self._take_back()
+        self._node, self._storage = node, storage
 
     def detach(self) -> Tensor:
         """The same values with no history.
@@ -500,9 +520,10 @@ class Tensor(
                     continue
                 part = gradient_tensor(g, leaf, create_graph)
                 totals[leaf] = totals[leaf] + part if leaf in totals else part
-            for leaf, total in totals.items():
-                leaf.grad = total if leaf.grad is None else leaf.grad + total
-                mark_pending(leaf.grad)
+            with Uninterrupted():
+                for leaf, total in totals.items():
+                    leaf.grad = total if leaf.grad is None else leaf.grad + total
+                    mark_pending(leaf.grad)
         mark_pending(self)
 
     # -- in place -------------------------------------------------------------------------------
@@ -526,7 +547,6 @@ class Tensor(
         if value.shape != self.shape:
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
-        versions.bindings += 1
         trace = tracer()
         if trace is not None:
             trace.note(self)

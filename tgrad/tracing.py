@@ -65,14 +65,15 @@ class Versions:
 
     Attributes:
         guards: attributes of modules, settings and state of optimizers, `requires_grad`.
-        bindings: which storage a tensor has.
         gradients: which tensor `grad` is.
+        lent: a tensor that a compiled step has borrowed is looked at by somebody else, or has other
+            memory than before.
     """
 
-    __slots__ = ("bindings", "gradients", "guards")
+    __slots__ = ("gradients", "guards", "lent")
 
     def __init__(self) -> None:
-        self.guards = self.bindings = self.gradients = 0
+        self.guards = self.gradients = self.lent = 0
 
 
 versions = Versions()

@@ -14,7 +14,8 @@ import pytest
 
 import tgrad
 import tgrad.nn.functional as F
-from tgrad import nn, optim, pipeline
+from tgrad import nn, optim
+from tgrad.compiling import replay as replaying
 from tgrad.errors import CompileError, TraceError
 from tgrad.runtime.plan import Plan
 
@@ -316,7 +317,7 @@ def test_an_error_while_running_leaves_everything_as_it_was(
         raise MemoryError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "execute", fails)
+        patch.setattr(replaying, "replay", fails)
         with pytest.raises(MemoryError):
             step(tgrad.tensor(X))
     assert values(model, optimizer) == before
@@ -333,7 +334,7 @@ def test_a_kernel_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None
         raise CompileError("no compiler")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Plan, "program", property(fails))
+        patch.setattr(Plan, "artifacts", property(fails))
         with pytest.raises(CompileError):
             step(tgrad.tensor(X))
     assert values(model, optimizer)[:2] == before
@@ -345,15 +346,14 @@ def test_ctrl_c_takes_effect_after_the_step(monkeypatch: pytest.MonkeyPatch) -> 
     model, optimizer, step = make()
     twin, twin_optimizer, twin_step = make()
     step(tgrad.tensor(X))
-    execute = pipeline.execute
+    launch = replaying.replay
 
-    def interrupted(*args: Any) -> Any:
-        made = execute(*args)
+    def interrupted(*args: Any) -> None:
+        launch(*args)
         os.kill(os.getpid(), signal.SIGINT)
-        return made
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "execute", interrupted)
+        patch.setattr(replaying, "replay", interrupted)
         with pytest.raises(KeyboardInterrupt):
             step(tgrad.tensor(X))
     for _ in range(2):

@@ -67,7 +67,7 @@ class CompiledFunction:
         with _lock:
             entry = self._find(key)
             if entry is None:
-                entry = self._trace(key, (args, kwargs), flat)
+                return self._first_run(key, (args, kwargs), flat)
             return entry.run(tensors)
 
     def _find(self, key: Hashable) -> Entry | None:
@@ -82,19 +82,28 @@ class CompiledFunction:
                 return entry
         return None
 
-    def _trace(self, key: Hashable, call: Any, flat: Flat) -> Entry:
+    def _first_run(self, key: Hashable, call: Any, flat: Flat) -> Any:
+        """Trace and run; if the run fails, it is as if there had been no trace."""
         self.traces += 1
         limit = self._memory_limit
         entry = trace(self._function, self._name, self._source, call, flat, limit)
-        if not entry.once:
-            place = (key, self.traces)
-            self._entries[place] = entry
-            self._latest = key, entry
-            self._by_key.setdefault(key, []).append(place)
-            if len(self._entries) > KEPT_ENTRIES:
-                (old, number), _ = self._entries.popitem(last=False)
-                self._by_key[old].remove((old, number))
-        return entry
+        try:
+            return entry.run(flat.tensors)
+        finally:
+            if not entry.has_run:
+                entry.undo_trace()
+            elif not entry.once:
+                self._keep(key, entry)
+
+    def _keep(self, key: Hashable, entry: Entry) -> None:
+        entry.kept = []
+        place = (key, self.traces)
+        self._entries[place] = entry
+        self._latest = key, entry
+        self._by_key.setdefault(key, []).append(place)
+        if len(self._entries) > KEPT_ENTRIES:
+            (old, number), _ = self._entries.popitem(last=False)
+            self._by_key[old].remove((old, number))
 
     @property
     def plans(self) -> list[Any]:

@@ -22,8 +22,9 @@ from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.pipeline import Storage, upload
 from tgrad.random import Generator
+from tgrad.rollback import Before
 from tgrad.tensor import Tensor
-from tgrad.tracing import tracing, versions
+from tgrad.tracing import tracing
 
 WAYS_OUT = (
     "Use tgrad.where to choose between values, return the tensor and look at it there, or move "
@@ -66,25 +67,6 @@ class HostNumber:
         made = upload(np.array(value, self.storage.dtype.numpy), self.storage.dtype,
                       self.storage.device)  # fmt: skip
         self.storage.memory, self.last = made.memory, value
-
-
-@dataclass(frozen=True, eq=False)
-class Before:
-    """A tensor as it was when it was changed for the first time."""
-
-    node: Node
-    storage: Storage | None
-    device: Device
-    requires_grad: bool
-    token: int | None
-
-    @staticmethod
-    def of(t: Tensor) -> Before:
-        return Before(t._node, t._storage, t._device, t._requires_grad, t._token)
-
-    def put_back(self, t: Tensor) -> None:
-        t._node, t._storage, t._device = self.node, self.storage, self.device
-        t._requires_grad, t._token = self.requires_grad, self.token
 
 
 @dataclass(eq=False)
@@ -138,7 +120,6 @@ class Recorder:
         """Make every tensor what it was."""
         for t, before in self.saved.values():
             before.put_back(t)
-        versions.bindings += 1
 
     # -- what the tracer is told ----------------------------------------------------------------
 

@@ -8,20 +8,20 @@ State is written in place: into the same Storage, and where the plan says so int
 That must not be seen by graph that was made from the old values and is not computed yet. Whoever
 holds such graph holds the BUFFER node, so its reference count tells; then the tensor first gets a
 storage of its own, and the old one stays with the graph.
+
+A call looks at no state as long as nobody else did. `_gather` checks every state, borrows its node
+and storage (Tensor._borrow) and writes the addresses into the plan's program. Whoever looks at a
+borrowed tensor gets both back and moves `versions.lent`; so while that stands, no alias was made,
+no storage replaced, and the program runs as it is.
 """
 
 from __future__ import annotations
 
-import importlib
-import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
-from tgrad import pipeline
 from tgrad.compiling.guards import Guards
 from tgrad.compiling.reach import Binding
 from tgrad.compiling.recorder import HostNumber
@@ -31,9 +31,13 @@ from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
+from tgrad.interrupts import Uninterrupted
 from tgrad.pipeline import Compiled, Storage
 from tgrad.random import Generator
+from tgrad.rollback import StateBefore
 from tgrad.runtime.device import open_device
+from tgrad.runtime.execute import allocate_outputs, execute, replay, runs_programs
+from tgrad.runtime.plan import Program
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import versions
@@ -47,9 +51,7 @@ class _Calibration:
 
 
 _PRIVATE = {next(map(sys.getrefcount, [_Calibration().held])) + 1}
-"""References to an object that one attribute and one list hold, counted over that list."""
-_set_signal: Any = importlib.import_module("_signal").signal
-"""signal.signal without its enumerations, which cost more than the call."""
+"""References to an object that one owner and one list hold, counted over that list."""
 
 
 @dataclass(eq=False)
@@ -60,6 +62,16 @@ class State:
     binding: Binding | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NewGradient:
+    """A gradient among a plan's results: its position, the number of the leaf, its type."""
+
+    position: int
+    leaf: int
+    dtype: DType
+    shape: tuple[int, ...]
+
+
 @dataclass(eq=False)
 class Part:
     """The plan of one device.
@@ -67,11 +79,13 @@ class Part:
     Attributes:
         storages: of the graph's buffers that are not arguments or gradients, in their places.
         arguments, gradients, states: (place among the buffers, which one).
+        hosts: places of the numbers of the host.
         writes: (position among the results, number of the state).
         donated: numbers of the states whose memory the plan itself writes.
         made: (position among the results, number among the outputs).
         given: (position among the results, number of the argument that is changed in place).
-        new_gradients: (position among the results, number of the leaf).
+        new_gradients: gradients among the results.
+        program: the plan as one call; None where the device has none.
     """
 
     device: Device
@@ -80,11 +94,39 @@ class Part:
     arguments: list[tuple[int, int]] = field(default_factory=list)
     gradients: list[tuple[int, int]] = field(default_factory=list)
     states: list[tuple[int, int]] = field(default_factory=list)
+    hosts: list[int] = field(default_factory=list)
     writes: list[tuple[int, int]] = field(default_factory=list)
     donated: list[int] = field(default_factory=list)
     made: list[tuple[int, int]] = field(default_factory=list)
     given: list[tuple[int, int]] = field(default_factory=list)
-    new_gradients: list[tuple[int, int]] = field(default_factory=list)
+    new_gradients: list[NewGradient] = field(default_factory=list)
+    program: Program | None = None
+
+    def prepare(self) -> None:
+        """Compile the kernels, and find which inputs move from call to call."""
+        plan, number = self.compiled.plan, {x: i for i, x in enumerate(self.compiled.leaves)}
+        written = {n for _, n in self.writes}
+        self.moving_arguments = [pair for pair in self.arguments if pair[0] in number]
+        self.moving_gradients = [pair for pair in self.gradients if pair[0] in number]
+        replaced_places = [*self.hosts, *(place for place, n in self.states if n in written)]
+        self.moving_places = [place for place in replaced_places if place in number]
+        if plan.host is not None:
+            return
+        assert len(plan.artifacts) == plan.launches
+        pairs = (*self.moving_arguments, *self.moving_gradients)
+        moving = [*(place for place, _ in pairs), *self.moving_places]
+        if plan.prepare is not None:
+            self.program = plan.prepare(plan, [number[place] for place in moving])
+
+    def positions(self) -> Iterator[int]:
+        """The results that somebody gets."""
+        yield from (position for position, _ in (*self.writes, *self.made, *self.given))
+        yield from (g.position for g in self.new_gradients)
+
+    def shares_state(self) -> bool:
+        """Whether a result is the memory of a state: then a call hands out an alias of it."""
+        refs, places = self.compiled.results, {place for place, _ in self.states}
+        return any(refs[p].kind == "input" and refs[p].number in places for p in self.positions())
 
 
 @dataclass(frozen=True)
@@ -112,6 +154,7 @@ class Entry:
         outputs: dtype, shape and device of each new tensor.
         written: numbers of the states that a call changes.
         late: tensors made inside that live on: they get values once, and the entry serves once.
+        kept: the state of optimizers before the trace, which made what was missing.
     """
 
     guards: Guards
@@ -129,14 +172,16 @@ class Entry:
     objects: list[Any]
     late: list[tuple[Tensor, int]]
     once: bool
-    bindings: int = -1
+    kept: list[StateBefore]
+    has_run: bool = False
     gradients: int = -1
-    nodes: list[Node] = field(default_factory=list)
+    lent: int = -1
     state_storages: list[Storage] = field(default_factory=list)
     is_ready: bool = False
 
     def __post_init__(self) -> None:
         self.named = [(s, s.binding) for s in self.states if s.binding is not None]
+        self.shares_state = any(part.shares_state() for part in self.parts)
 
     # -- whether it serves ----------------------------------------------------------------------
 
@@ -148,6 +193,12 @@ class Entry:
             self.gradients = versions.gradients
         return self.guards.hold()
 
+    def undo_trace(self) -> None:
+        """Forget the state that the trace made: the first call has failed."""
+        with Uninterrupted():
+            for state in self.kept:
+                state.put_back()
+
     # -- running --------------------------------------------------------------------------------
 
     def run(self, arguments: Sequence[Tensor]) -> Any:
@@ -155,20 +206,18 @@ class Entry:
         for number, check, args in self.checks:
             check(arguments[number], *args)
         self._bind_names()
-        if versions.bindings != self.bindings:
-            self._gather()
         if not self.is_ready:
             self._prepare()
-        if self.nodes and not _are_private(self.nodes):
-            self._make_private()
+        if versions.lent != self.lent:
+            self._gather(arguments)
         for host in self.hosts:
             host.refresh()
-        tables = [self._memories(part, arguments) for part in self.parts]
-        with _Uninterrupted():
-            made: list[Any] = [None] * len(self.outputs)
-            for part, memories in zip(self.parts, tables):
-                results = pipeline.run(part.compiled, memories)
-                self._commit(part, results, made, arguments)
+        runs = [_Run(self, part, arguments) for part in self.parts]
+        made: list[Any] = [None] * len(self.outputs)
+        with Uninterrupted():
+            self._run_all(runs)
+            for run in runs:
+                self._commit(run.part, run.results(), made, arguments)
             self._finish(arguments)
         return self._result(made, arguments)
 
@@ -177,58 +226,72 @@ class Entry:
         if current_planning() is not None:
             return
         for part in self.parts:
-            plan = part.compiled.plan
-            if plan.host is None and plan.program is None:
-                assert len(plan.artifacts) == plan.launches
+            part.prepare()
         self.is_ready = True
 
     def _bind_names(self) -> None:
         for state, binding in self.named:
             found = binding.read()
             if found is not state.tensor:
-                state.tensor, self.bindings = found, -1
+                state.tensor, self.lent = found, -1
 
-    def _gather(self) -> None:
-        """Find the storages of the states again."""
-        waiting = [s.tensor for s in self.states if s.tensor._storage is None]
-        if waiting:
-            realize_tensors(waiting)
-        self.state_storages = [s.tensor._storage for s in self.states]  # type: ignore[misc]
+    def _gather(self, arguments: Sequence[Tensor]) -> None:
+        """Find the storages of the states again, and make sure that what the plan overwrites is
+        nobody else's."""
+        self._check_arguments(arguments)
+        realize_tensors([s.tensor for s in self.states if s.tensor._borrowed is None
+                         and s.tensor._storage is None])  # fmt: skip
+        version = versions.lent
+        with Uninterrupted():
+            for number in self.written:
+                _make_private(self.states[number].tensor)
+            self.state_storages = [s.tensor._borrow()[1] for s in self.states]
         for part in self.parts:
             for place, number in part.states:
                 part.storages[place] = self.state_storages[number]
-        self.nodes = [n for i in self.written for n in _nodes_of(self.states[i].tensor)]
-        self.bindings = versions.bindings
+            if not _are_private(self.memories(part, arguments)):
+                for number in part.donated:
+                    _unshare(self.state_storages[number])
+            if part.program is not None and runs_programs():
+                memories = self.memories(part, arguments)
+                part.program.bind([memories[place] for place in part.compiled.leaves])
+        self.lent = version if runs_programs() else -1
 
-    def _make_private(self) -> None:
-        """Give states whose graph somebody else holds storages of their own."""
-        for number in self.written:
-            t = self.states[number].tensor
-            self.nodes = _nodes_of(t)
-            if not _are_private(self.nodes):
-                old = t._storage
-                assert old is not None
-                give_storage(t, Storage(old.device, old.dtype, old.shape, old.memory))
-        self._gather()
+    def _check_arguments(self, arguments: Sequence[Tensor]) -> None:
+        """The plan reads an argument and a state from places of their own."""
+        given = {number for part in self.parts for _, number in part.given}
+        found = {id(s.tensor) for s in self.states}
+        written = {id(self.states[number].tensor) for number in self.written}
+        for number, t in enumerate(arguments):
+            if id(t) in (found if number in given else written):
+                raise UnsupportedError(
+                    f"tensor {number} among the arguments of a compiled function is one that the "
+                    "function finds by itself, and one of the two is changed in place.",
+                    "Pass it, or let the function find it, not both.",
+                )
 
-    def _memories(self, part: Part, arguments: Sequence[Tensor]) -> list[Any]:
-        """The memories of the graph's buffers; those that the plan overwrites are nobody else's."""
-        memories = self._found_memories(part, arguments)
-        if not part.donated or _are_private(memories):
-            return memories
-        del memories  # it is a reference more to each
-        for number in part.donated:
-            _unshare(self.state_storages[number])
-        return self._found_memories(part, arguments)
+    # -- memories -------------------------------------------------------------------------------
 
-    def _found_memories(self, part: Part, arguments: Sequence[Tensor]) -> list[Any]:
+    def memories(self, part: Part, arguments: Sequence[Tensor]) -> list[Any]:
+        """The memories of all buffers of the graph."""
         memories = [s.memory for s in part.storages]
         for place, number in part.arguments:
             memories[place] = arguments[number]._storage.memory  # type: ignore[union-attr]
         for place, number in part.gradients:
-            grad = self._leaf(number, arguments)._grad
-            memories[place] = grad.realize()._storage.memory  # type: ignore[union-attr]
+            memories[place] = self._gradient(number, arguments)
         return memories
+
+    def moved(self, part: Part, arguments: Sequence[Tensor]) -> list[Any]:
+        """The memories of the inputs that move, in the order that the program wants."""
+        found = [arguments[number]._storage.memory  # type: ignore[union-attr]
+                 for _, number in part.moving_arguments]  # fmt: skip
+        found += [self._gradient(number, arguments) for _, number in part.moving_gradients]
+        found += [part.storages[place].memory for place in part.moving_places]
+        return found
+
+    def _gradient(self, leaf: int, arguments: Sequence[Tensor]) -> Any:
+        grad = self._leaf(leaf, arguments)._grad
+        return grad.realize()._storage.memory  # type: ignore[union-attr]
 
     def _leaf(self, number: int, arguments: Sequence[Tensor]) -> Tensor:
         leaf = self.leaves[number]
@@ -236,23 +299,53 @@ class Entry:
 
     # -- afterwards -----------------------------------------------------------------------------
 
+    def _run_all(self, runs: Sequence[_Run]) -> None:
+        """Run the plans. Several launches can fail between one and the next: then what they have
+        overwritten is put back."""
+        if len(runs) == 1 and runs[0].is_one_call:
+            return runs[0].launch()
+        overwritten = [self.state_storages[n] for run in runs for n in run.part.donated]
+        copies = [storage.copied_memory() for storage in overwritten]
+        try:
+            for run in runs:
+                run.launch()
+        except BaseException:
+            for storage, copy in zip(overwritten, copies):
+                open_device(storage.device).copy(storage.memory, copy)
+            raise
+        return None
+
     def _commit(
-        self, part: Part, results: list[Any], made: list[Any], arguments: Sequence[Tensor]
+        self,
+        part: Part,
+        results: dict[int, Any],
+        made: list[Any],
+        arguments: Sequence[Tensor],
     ) -> None:
         for position, number in part.writes:
             self.state_storages[number].memory = results[position]
+        if part.writes:
+            self._announce()
         for position, number in part.made:
             dtype, shape, device = self.outputs[number]
             made[number] = Storage(device, dtype, shape, results[position])
         for position, number in part.given:
             t = arguments[number]
             give_storage(t, Storage(part.device, t.dtype, t.shape, results[position]))
-        for position, number in part.new_gradients:
-            leaf = self._leaf(number, arguments)
-            leaf._grad = _stored(Storage(part.device, leaf.dtype, leaf.shape, results[position]))
+        for g in part.new_gradients:
+            leaf = self._leaf(g.leaf, arguments)
+            leaf._grad = _stored(Storage(part.device, g.dtype, g.shape, results[g.position]))
             versions.gradients += 1
 
+    def _announce(self) -> None:
+        """Tell other entries that borrowed tensors have other memory."""
+        is_current = self.lent == versions.lent
+        versions.lent += 1
+        if is_current:
+            self.lent = versions.lent
+
     def _finish(self, arguments: Sequence[Tensor]) -> None:
+        self.has_run = True
         for generator, count in self.draws:
             generator._draws += count
         for number in self.cleared:
@@ -260,6 +353,8 @@ class Entry:
             if leaf._grad is not None:
                 leaf._grad = None
                 versions.gradients += 1
+        if self.shares_state:
+            versions.lent += 1
 
     def _result(self, made: list[Any], arguments: Sequence[Tensor]) -> Any:
         for t, number in self.late:
@@ -275,6 +370,41 @@ class Entry:
         return replaced(self.result, fill, (Out, Given))
 
 
+class _Run:
+    """A part about to run: everything that it needs is there."""
+
+    __slots__ = ("arguments", "entry", "moved", "outputs", "part")
+
+    def __init__(self, entry: Entry, part: Part, arguments: Sequence[Tensor]):
+        self.entry, self.part, self.arguments = entry, part, arguments
+        self.outputs = allocate_outputs(part.compiled.plan)
+        self.moved = entry.moved(part, arguments) if self.is_one_call else []
+
+    @property
+    def is_one_call(self) -> bool:
+        return self.part.program is not None and runs_programs()
+
+    def launch(self) -> None:
+        """Run the plan."""
+        plan, program = self.part.compiled.plan, self.part.program
+        if program is not None and runs_programs():
+            replay(plan, program, self.moved, self.outputs)
+            return
+        memories = self.entry.memories(self.part, self.arguments)
+        execute(plan, [memories[place] for place in self.part.compiled.leaves], self.outputs)
+
+    def results(self) -> dict[int, Any]:
+        """The memory of each result that somebody gets, by position."""
+        refs, found = self.part.compiled.results, {}
+        for position in self.part.positions():
+            ref = refs[position]
+            if ref.kind == "output":
+                found[position] = self.outputs[ref.number]
+            else:
+                found[position] = self.entry.memories(self.part, self.arguments)[ref.number]
+        return found
+
+
 def _stored(storage: Storage) -> Tensor:
     return Tensor._of(make(Op.BUFFER, storage=storage), storage.device, storage)
 
@@ -285,24 +415,29 @@ def give_storage(t: Tensor, storage: Storage) -> None:
     t._requires_grad = t._token is not None
 
 
+def _make_private(t: Tensor) -> None:
+    """Give the tensor a storage of its own, with the same memory, if somebody holds its graph."""
+    if _are_private(_nodes_of(t)):
+        return
+    old = t._borrow()[1]
+    give_storage(t, Storage(old.device, old.dtype, old.shape, old.memory))
+
+
 def _nodes_of(t: Tensor) -> list[Node]:
     """The BUFFER node of a stored tensor, and the mark around it."""
-    return [t._node] if t._node.op is Op.BUFFER else [t._node, t._node.inputs[0]]
+    node = t._borrow()[0]
+    return [node] if node.op is Op.BUFFER else [node, node.inputs[0]]
 
 
 def _are_private(objects: list[Any]) -> bool:
-    """Whether nobody else holds one of these objects, of which each is held by one attribute."""
-    return set(map(sys.getrefcount, objects)) == _PRIVATE
+    """Whether nobody else holds one of these objects, of which each has one owner."""
+    return set(map(sys.getrefcount, objects)) <= _PRIVATE
 
 
 def _unshare(storage: Storage) -> None:
     """Give the storage memory that no other has."""
-    if sys.getrefcount(storage.memory) <= 2:
-        return
-    runtime = open_device(storage.device)
-    storage.memory = pipeline.upload(
-        runtime.read(storage.memory, storage.dtype, storage.shape), storage.dtype, storage.device
-    ).memory
+    if sys.getrefcount(storage.memory) > 2:
+        storage.memory = storage.copied_memory()
 
 
 def check_argument(t: Tensor, number: int, with_gradients: bool) -> None:
@@ -319,27 +454,3 @@ def check_argument(t: Tensor, number: int, with_gradients: bool) -> None:
         )
     if t._storage is None:
         realize_tensors([t])
-
-
-class _Uninterrupted:
-    """Ctrl-C inside takes effect at the end."""
-
-    __slots__ = ("arrived", "is_main", "previous")
-
-    def __enter__(self) -> None:
-        self.arrived: tuple[int, FrameType | None] | None = None
-        self.is_main = threading.current_thread() is _MAIN
-        if self.is_main:
-            self.previous = _set_signal(_SIGINT, self._remember)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.arrived = (number, frame)
-
-    def __exit__(self, *exc: object) -> None:
-        if self.is_main:
-            _set_signal(_SIGINT, signal.SIG_DFL if self.previous is None else self.previous)
-            if self.arrived is not None and callable(self.previous):
-                self.previous(*self.arrived)
-
-
-_MAIN, _SIGINT = threading.main_thread(), int(signal.SIGINT)

@@ -15,10 +15,11 @@ from weakref import ref
 from tgrad import pipeline
 from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
 from tgrad.compiling.reach import Binding, Reach, reach
-from tgrad.compiling.recorder import Before, Recorder, StandIn
+from tgrad.compiling.recorder import Recorder, StandIn
 from tgrad.compiling.replay import (
     Entry,
     Given,
+    NewGradient,
     Out,
     Part,
     State,
@@ -31,9 +32,10 @@ from tgrad.errors import Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
+from tgrad.interrupts import Uninterrupted
 from tgrad.nn.parameter import realize_parameters
-from tgrad.optim.optimizer import Optimizer
 from tgrad.pipeline import Storage
+from tgrad.rollback import Before, StateBefore
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import tracing
 
@@ -73,7 +75,7 @@ def trace(
     _separate(before.tensors.values())
     recorder = Recorder(name, source, flat.tensors)
     numbers = _numbers(before)
-    kept = [(o, {p: dict(s) for p, s in o.state.items()}) for _, o in before.optimizers]
+    kept = [StateBefore(optimizer.state) for _, optimizer in before.optimizers]
     try:
         with tracing(recorder):
             twins = {id(t): s for t, s in zip(flat.tensors, recorder.stand_ins)}
@@ -81,13 +83,15 @@ def trace(
             result = function(*args, **kwargs)
         _check_arguments((args, kwargs), flat, call, recorder)
         _check_numbers(numbers, _numbers(before), recorder)
-        return _Build(recorder, before, reach(roots), flat, memory_limit).entry(result)
+        return _Build(recorder, before, reach(roots), flat, memory_limit).entry(result, kept)
     except BaseException:
-        for optimizer, state in kept:
-            _put_back(optimizer, state)
+        with Uninterrupted():
+            for state in kept:
+                state.put_back()
         raise
     finally:
-        recorder.restore()
+        with Uninterrupted():
+            recorder.restore()
 
 
 def _separate(tensors: Any) -> None:
@@ -102,16 +106,6 @@ def _separate(tensors: Any) -> None:
             twin = Storage(storage.device, storage.dtype, storage.shape, storage.memory)
             give_storage(t, twin)
         seen.add(id(t._storage))
-
-
-def _put_back(optimizer: Optimizer, state: Mapping[Tensor, dict[str, Any]]) -> None:
-    for p in list(optimizer.state):
-        if p not in state:
-            del optimizer.state[p]
-    for p, kept in state.items():
-        for name in list(optimizer.state[p]):
-            if name not in kept:
-                del optimizer.state[p][name]
 
 
 # -- numbers that must not change inside ---------------------------------------------------------
@@ -180,9 +174,10 @@ class _Build:
         self.leaves: list[Tensor | int] = []
         self.outputs: list[Tensor] = []
         self.wanted: list[tuple[Node, Device, str, int]] = []
+        self.host_storages = {host.storage for host in recorder.hosts.values()}
         self.before = before
 
-    def entry(self, result: Any) -> Entry:
+    def entry(self, result: Any, kept: list[StateBefore]) -> Entry:
         recorder = self.recorder
         returned: set[int] = set()
 
@@ -214,6 +209,7 @@ class _Build:
             objects=list(self.flat.objects),
             late=late,
             once=recorder.once or bool(late),
+            kept=kept,
         )
 
     # -- results --------------------------------------------------------------------------------
@@ -345,12 +341,12 @@ class _Build:
         part = Part(device, compiled, [])
         for place, leaf in enumerate(order):
             self._source(part, place, leaf)
-        for position, (_, _, kind, number) in enumerate(wanted):
+        for position, (node, _, kind, number) in enumerate(wanted):
             result = compiled.results[position]
             if kind == "made":
                 part.made.append((position, number))
             elif kind == "gradient":
-                part.new_gradients.append((position, number))
+                part.new_gradients.append(NewGradient(position, number, node.dtype, node.shape))
             elif kind == "argument":
                 part.given.append((position, number))
             elif result.kind == "input" and order[result.number] is donated.get(position):
@@ -388,6 +384,8 @@ class _Build:
             part.gradients.append((place, number))
         elif storage in self.number_of_state:
             part.states.append((place, self.number_of_state[storage]))
+        elif storage in self.host_storages:
+            part.hosts.append(place)
         elif storage.serial < recorder.first_serial:
             raise TraceError(
                 f"{recorder.name!r} reads a tensor of shape {storage.shape} that tgrad.compile "

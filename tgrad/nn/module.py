@@ -219,9 +219,10 @@ class Module:
 
     def train(self: T, mode: bool = True) -> T:
         """Switch all modules to training, or with False to evaluation."""
-        versions.guards += 1
         for module in self.modules():
-            object.__setattr__(module, "training", mode)
+            if module.training is not mode:
+                versions.guards += 1
+                object.__setattr__(module, "training", mode)
         return self
 
     def eval(self: T) -> T:

@@ -21,6 +21,7 @@ from tgrad.dtype import DType
 from tgrad.errors import GradientError, OutOfRangeError, ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.nn.parameter import realize_parameters, stored_zeros
+from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
     Tensor,
     drop_pending,
@@ -212,6 +213,8 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change all parameters that have a gradient, and run what is pending as one plan.
 
+        A step that fails, because memory or the disk is full or by Ctrl-C, has changed nothing.
+
         Args:
             closure: computes the loss again, with its gradients; called first.
 
@@ -219,9 +222,9 @@ class Optimizer:
             What the closure returned.
         """
         loss = None if closure is None else closure()
-        devices = self._update_all()
-        for device in devices:
-            realize_pending(device)
+        with AllOrNothing(self._all_params(), self.state):
+            for device in self._update_all():
+                realize_pending(device)
         return loss
 
     def _update_all(self) -> list[Device]:

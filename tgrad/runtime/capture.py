@@ -24,10 +24,20 @@ class CpuCapture:
     """Address tables of a plan on host memory.
 
     `table` holds the slots of all steps, one after the other; inputs, outputs and temporaries are
-    written into it by their positions.
+    written into it by their positions. The addresses of inputs that do not move stay in it, so
+    whoever binds them keeps their memories alive.
+
+    Args:
+        moving: numbers of the inputs whose memories each run is given; None for all.
     """
 
-    def __init__(self, plan: Plan, artifacts: Sequence[Artifact], runner: Runner):
+    def __init__(
+        self,
+        plan: Plan,
+        artifacts: Sequence[Artifact],
+        runner: Runner,
+        moving: Sequence[int] | None = None,
+    ):
         self.runner = runner
         flat = [b for step in plan.steps for b in step.buffers]
         self.table = np.zeros(max(len(flat), 1), np.uintp)
@@ -37,6 +47,11 @@ class CpuCapture:
             where = [i for i, b in enumerate(flat) if b.kind == kind]
             self.positions[kind] = np.array(where, np.intp)
             self.numbers[kind] = np.array([flat[i].number for i in where], np.intp)
+        places = range(len(plan.inputs)) if moving is None else moving
+        rank = {number: n for n, number in enumerate(places)}
+        where = [i for i, b in enumerate(flat) if b.kind == "input" and b.number in rank]
+        self.positions["moved"] = np.array(where, np.intp)
+        self.numbers["moved"] = np.array([rank[flat[i].number] for i in where], np.intp)
         self.offsets = np.array([b.offset for b in plan.temps], np.uintp)
         self.arena = 0
         entries = [ctypes.cast(cast(Any, a.entry), ctypes.c_void_p).value
@@ -53,30 +68,29 @@ class CpuCapture:
         )
         self.call = ctypes.c_void_p(self.arguments.ctypes.data)
 
+    def bind(self, inputs: Sequence[HostMemory]) -> None:
+        """Say where all inputs are."""
+        self._fill("input", inputs)
+
     def run(
         self,
-        inputs: Sequence[HostMemory],
+        moved: Sequence[HostMemory],
         outputs: Sequence[HostMemory],
         arena: HostMemory | None,
     ) -> int:
-        """Run all steps.
-
-        Args:
-            inputs, outputs: memories of the plan's buffers, in order.
-            arena: the temporaries lie at their offsets in it; None if there are none.
-
-        Returns:
-            The number of kernels that ran, counted by the runner.
-        """
-        self._fill("input", np.array([m.address for m in inputs], np.uintp))
-        self._fill("output", np.array([m.address for m in outputs], np.uintp))
+        """Run all steps; see `Program`. The kernels that ran are counted by the runner."""
+        self._fill("moved", moved)
+        self._fill("output", outputs)
         if arena is not None and arena.address != self.arena:
-            self._fill("temp", self.offsets + np.uintp(arena.address))
+            where = self.positions["temp"]
+            self.table[where] = (self.offsets + np.uintp(arena.address))[self.numbers["temp"]]
             self.arena = arena.address
         self.launched[0] = 0
         self.runner(self.call)
         return int(self.launched[0])
 
-    def _fill(self, kind: str, addresses: np.ndarray) -> None:
-        if self.positions[kind].size:
-            self.table[self.positions[kind]] = addresses[self.numbers[kind]]
+    def _fill(self, kind: str, memories: Sequence[HostMemory]) -> None:
+        where = self.positions[kind]
+        if where.size:
+            addresses = np.array([m.address for m in memories], np.uintp)
+            self.table[where] = addresses[self.numbers[kind]]

@@ -84,6 +84,9 @@ class CpuRuntime:
         data = memory.block[: size * dtype.itemsize].copy()
         return data.view(dtype.numpy).reshape(shape)
 
+    def copy(self, target: HostMemory, source: HostMemory) -> None:
+        target.block[:] = source.block
+
     def launch(self, artifact: Artifact, memories: Sequence[HostMemory]) -> None:
         entry = cast(Callable[[object], None], artifact.entry)
         entry((ctypes.c_void_p * len(memories))(*[m.address for m in memories]))

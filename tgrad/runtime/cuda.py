@@ -73,6 +73,10 @@ class CudaRuntime:
         host = memory[: count * dtype.itemsize].cpu().numpy()
         return host.view(dtype.numpy).reshape(shape)
 
+    def copy(self, target: Memory, source: Memory) -> None:
+        """Copy a memory to another of its size, on torch's current stream."""
+        target.copy_(source)
+
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel on torch's current stream; does not wait."""
         if artifact.grid == 0:

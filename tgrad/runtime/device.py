@@ -46,6 +46,9 @@ class Runtime(Protocol):
     def read(self, memory: Any, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
         """Copy to a new host array; waits for the kernels that write it."""
 
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy a memory to another of its size, after the kernels that write it."""
+
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Start a compiled kernel on memories in the order of its slots."""
 

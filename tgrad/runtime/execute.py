@@ -1,7 +1,7 @@
 """Running a plan.
 
-In: a Plan and the memories of its inputs. Out: new memories with its outputs. Invariant: a run
-launches each step once, in order, and allocates what the plan said.
+In: a Plan and the memories of its inputs. Out: memories with its outputs. Invariant: a run launches
+each step once, in order, and allocates what the plan said, before the first launch.
 """
 
 from __future__ import annotations
@@ -12,44 +12,79 @@ from functools import partial
 from typing import Any
 
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
-from tgrad.runtime.plan import Plan
+from tgrad.runtime.plan import Plan, Program
 from tgrad.runtime.planning import current_planning
 from tgrad.runtime.watch import current_watcher
 
 _run_lock = threading.RLock()
 
 
-def execute(plan: Plan, inputs: Sequence[Any]) -> list[Any]:
+def runs_programs() -> bool:
+    """Whether plans run as one call where the device can: nobody plans, nobody watches launches."""
+    return current_planning() is None and current_watcher() is None
+
+
+def allocate_outputs(plan: Plan) -> list[Any]:
+    """New memory for the outputs; after it a run needs no more, since the arena is there too.
+
+    Raises:
+        MemoryError: there is not enough; nothing has run.
+    """
+    if current_planning() is not None:
+        runtime = open_device(plan.device)
+        return [runtime.allocate(b.nbytes) for b in plan.outputs]
+    if plan.arena_bytes:
+        arena(plan.device, plan.arena_bytes)
+    return [allocate(plan.device, b.nbytes) for b in plan.outputs]
+
+
+def execute(plan: Plan, inputs: Sequence[Any], outputs: Sequence[Any] | None = None) -> list[Any]:
     """Run the plan once.
 
     Args:
         plan: what to run.
         inputs: memories of the plan's inputs, in order.
+        outputs: where its results go; new memory if left out.
 
     Returns:
-        One new memory for each output; zeros while planning, when nothing runs.
+        The memories of the outputs; zeros while planning, when nothing runs.
     """
-    runtime = open_device(plan.device)
     scope = current_planning()
     if scope is not None:
         scope.on_run(plan)
-        return [runtime.allocate(b.nbytes) for b in plan.outputs]
-    count = counters(plan.device)
+    made = allocate_outputs(plan) if outputs is None else list(outputs)
+    if scope is not None:
+        return made
+    runtime, count = open_device(plan.device), counters(plan.device)
     with _run_lock:
-        outputs = [allocate(plan.device, b.nbytes) for b in plan.outputs]
         if plan.host is not None:
             arrays = [runtime.read(m, b.dtype, b.shape) for m, b in zip(inputs, plan.inputs)]
-            for memory, array in zip(outputs, plan.host(arrays)):
+            for memory, array in zip(made, plan.host(arrays)):
                 runtime.write(memory, array)
         else:
             whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
             program = plan.program if current_watcher() is None else None
             if program is not None:
-                count.launches += program.run(inputs, outputs, whole)
+                count.launches += program.run(inputs, made, whole)
             else:
-                _launch_steps(plan, runtime, inputs, outputs, whole)
+                _launch_steps(plan, runtime, inputs, made, whole)
         count.plans += 1
-    return outputs
+    return made
+
+
+def replay(plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Run a plan once more as one call; the inputs that do not move are where they were bound.
+
+    Args:
+        program: made by the plan's `prepare`, and bound.
+        moved: memories of the inputs that move.
+        outputs: where the results go.
+    """
+    count = counters(plan.device)
+    with _run_lock:
+        whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
+        count.launches += program.run(moved, outputs, whole)
+        count.plans += 1
 
 
 def _launch_steps(

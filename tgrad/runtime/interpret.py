@@ -46,6 +46,10 @@ class InterpretRuntime:
         count = int(np.prod(shape, dtype=np.int64))
         return memory[: count * dtype.itemsize].copy().view(dtype.numpy).reshape(shape)
 
+    def copy(self, target: Memory, source: Memory) -> None:
+        """Copy a memory to another of its size."""
+        target[:] = source
+
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Run a kernel on one memory per slot."""
         run = cast(Callable[[list[int]], None], artifact.entry)

@@ -78,10 +78,19 @@ class Step:
 
 
 class Program(Protocol):
-    """A plan prepared for replay."""
+    """A plan prepared to run all of its steps in one call, again and again."""
 
-    def run(self, inputs: Sequence[Any], outputs: Sequence[Any], arena: Any) -> int:
-        """Run all steps; the number of kernels that ran."""
+    def bind(self, inputs: Sequence[Any]) -> None:
+        """Say where all inputs are; until the next `bind` only those that move are said again."""
+
+    def run(self, moved: Sequence[Any], outputs: Sequence[Any], arena: Any) -> int:
+        """Run all steps; the number of kernels that ran.
+
+        Args:
+            moved: memories of the inputs that move, in the order given to `prepare`.
+            outputs: memories of all outputs.
+            arena: the temporaries lie at their offsets in it; None if there are none.
+        """
 
 
 HostFunction = Callable[[list[np.ndarray]], list[np.ndarray]]
@@ -99,7 +108,8 @@ class Plan:
         arena_bytes: size of the arena that the temporaries share.
         compile: makes the compiled kernels, one a step.
         host: for the device "numpy": the whole graph as one host function, instead of steps.
-        prepare: makes the program that runs all steps in one call, where the device has one.
+        prepare: makes the program that runs all steps in one call, where the device has one: of
+            the plan and the numbers of the inputs that move from run to run; None for all of them.
         target: what the kernels are generated for, such as "cpu" or "sm_90".
         figures: what that can do at most; None for the device "numpy".
         labels: names of what the user called for the results, such as "adam".
@@ -114,7 +124,7 @@ class Plan:
     arena_bytes: int
     compile: Callable[[], tuple[Artifact, ...]]
     host: HostFunction | None = None
-    prepare: Callable[[Plan], Program] | None = None
+    prepare: Callable[[Plan, Sequence[int] | None], Program | None] | None = None
     target: str = ""
     figures: DeviceFigures | None = None
     labels: frozenset[str] = frozenset()
@@ -126,8 +136,9 @@ class Plan:
 
     @cached_property
     def program(self) -> Program | None:
-        """All steps as one call; None where the device launches them one by one."""
-        return None if self.prepare is None else self.prepare(self)
+        """All steps as one call, for inputs that all move; None where the device launches them one
+        by one."""
+        return None if self.prepare is None else self.prepare(self, None)
 
     @property
     def launches(self) -> int:

@@ -95,6 +95,11 @@ class PlanningRuntime:
             return np.zeros(shape, dtype.numpy)
         return memory.block[: size * dtype.itemsize].copy().view(dtype.numpy).reshape(shape)
 
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy a memory to another of its size; a GPU's from outside the scope counts as zeros."""
+        if isinstance(source, HostMemory):
+            self.write(target, source.block)
+
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Nothing is launched while planning.
 

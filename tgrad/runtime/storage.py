@@ -7,6 +7,7 @@ row-major and contiguous; never written after a graph has read it.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,16 @@ class Storage:
     def __init__(self, device: Device, dtype: DType, shape: tuple[int, ...], memory: Any):
         self.device, self.dtype, self.shape, self.memory = device, dtype, shape, memory
         self.serial = next(_serials)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def copied_memory(self) -> Any:
+        """New memory of the device with the same bytes."""
+        memory = allocate(self.device, self.nbytes)
+        open_device(self.device).copy(memory, self.memory)
+        return memory
 
     def numpy(self) -> np.ndarray:
         """A copy on the host."""
