@@ -6,7 +6,7 @@ In: "cpu", "cuda:1", ... Out: a `Device`. Invariant: equal names are equal devic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from tgrad.errors import DeviceError
 
@@ -50,7 +50,7 @@ def as_device(value: str | Device) -> Device:
     return _device(kind, int(index or 0))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _device(kind: str, index: int) -> Device:
     """One object a device, which the keys of plans then compare by identity."""
     return Device(kind, index)
