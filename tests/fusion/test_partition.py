@@ -8,6 +8,7 @@ import pytest
 import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad import nn, optim
+from tgrad.autograd import grad
 from tgrad.fusion.legality import GPU_LIMITS, Limits
 from tgrad.fusion.region import indices_of
 from tgrad.runtime.plan import record_plans
@@ -170,3 +171,15 @@ def test_linear_forward_backward_and_adamw_is_at_most_nine_kernels(
         if plans:
             step = plans[-1]
     assert step.launches <= 9
+
+
+def test_cross_entropy_with_its_gradient_reads_the_logits_once(rng: np.random.Generator) -> None:
+    """Maximum, sum, the logit that is picked, and the gradient: one kernel over the rows; the
+    count of targets before it and the mean after it are small."""
+    logits = draw(rng, 64, 512, grad=True)
+    targets = tensor(rng.integers(0, 512, 64), device="numpy")
+    loss = F.cross_entropy(logits, targets)
+    (gradient,) = grad(loss, [logits])
+    kernels = cut([loss, gradient])
+    assert len(kernels) == 3
+    assert sum(any(n.shape == logits.shape for n in k.inputs) for k in kernels) == 1

@@ -143,7 +143,7 @@ class _Builder:
         axes = [self._axis(n) for n in shape]
         for root in finals:
             domain = self._domain(root)
-            if tuple(n for n in domain.shape if n != 1) != shape:
+            if tuple(n for n in domain.shape if n != 1) != shape[: self._kept(root, shape)]:
                 return Refused(
                     f"{root.op} over {domain.shape} and {main.op} over {main.shape} have different "
                     "iteration domains"
@@ -176,6 +176,15 @@ class _Builder:
                         "its own there"
                     )
         return None
+
+    def _kept(self, root: Node, shape: tuple[int, ...]) -> int:
+        """How many leading axes of the domain the root has: a reduction of rows of that domain has
+        all but the last."""
+        if root.op not in REDUCE or len(shape) < 2:
+            return len(shape)
+        wide, axes = root.inputs[0].shape, root.attr("axes")
+        is_row = tuple(n for n in wide if n != 1) == shape and wide[-1] != 1
+        return len(shape) - 1 if is_row and axes == (len(wide) - 1,) else len(shape)
 
     def _domain(self, root: Node) -> Node:
         return root.inputs[2] if root.op is Op.SCATTER else root

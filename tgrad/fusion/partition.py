@@ -5,8 +5,9 @@ and every node that two kernels need is stored once; all else is inlined where i
 
 1. Roots: outputs, reductions, dots, scatters, and elementwise values that several kernels need and
    that cost more to compute again than to load.
-2. Each root is a group. A producer's group joins its consumer's when the builder finds one legal
-   domain for both and no third kernel stands between them.
+2. Each root is a group. Reductions of the rows of one value join first; then a producer's group
+   joins its consumer's when the builder finds one legal domain for both and no third kernel stands
+   between them.
 3. Groups over one domain that read the same data, or are tiny, join side by side.
 """
 
@@ -190,6 +191,7 @@ class _Partition:
             if isinstance(built, Refused):
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
             group.built = built
+        self._join_rows()
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
                 self._try_join(self.group_of[root], self.group_of[consumer])
@@ -279,6 +281,22 @@ class _Partition:
                     break
             else:
                 bucket.append(group)
+
+    def _join_rows(self) -> None:
+        """Join reductions of the rows of one large value, before any joins what is done with them:
+        the row is then read once (softmax's sums and the logit that cross entropy picks)."""
+        buckets: dict[object, list[Node]] = defaultdict(list)
+        for root in self.roots:
+            if root.op not in REDUCE or root.inputs[0].size <= TINY:
+                continue
+            bucket = buckets[root.inputs[0].shape, root.attr("axes")]
+            for other in bucket:
+                a, b = self.group_of[other], self.group_of[root]
+                assert a.built is not None and b.built is not None
+                shared = set(a.built.inputs) & set(b.built.inputs)
+                if any(n.size >= root.inputs[0].size for n in shared) and self._try_join(a, b):
+                    break
+            bucket.append(root)
 
     def _is_sibling(self, a: _Group, b: _Group) -> bool:
         assert a.built is not None and b.built is not None
