@@ -13,8 +13,8 @@ from tgrad import nn, optim
 from tgrad.errors import GradientError, OutOfRangeError, TgradError, TraceError, UnsupportedError
 
 WAYS_OUT = (
-    "Use tgrad.where to choose between values, return the tensor and look at it there, or move "
-    "this outside the compiled function."
+    "Use tgrad.where to choose between values or tgrad.cond between computations, return the "
+    "tensor and look at it there, or move this outside the compiled function."
 )
 ONE = tgrad.ones(1)
 

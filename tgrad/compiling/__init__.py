@@ -1,9 +1,10 @@
-"""Whole functions as plans: trace, guard, replay.
+"""Whole functions as plans: trace, guard, replay; choices inside them.
 
 In: a function, and tensors that it reads and writes. Out: a callable that replays plans. Invariant:
 nothing is defined here.
 """
 
+from tgrad.compiling.cond import cond
 from tgrad.compiling.function import compile
 
-__all__ = ["compile"]
+__all__ = ["compile", "cond"]

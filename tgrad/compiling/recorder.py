@@ -27,8 +27,8 @@ from tgrad.tensor import Tensor
 from tgrad.tracing import tracing
 
 WAYS_OUT = (
-    "Use tgrad.where to choose between values, return the tensor and look at it there, or move "
-    "this outside the compiled function."
+    "Use tgrad.where to choose between values or tgrad.cond between computations, return the "
+    "tensor and look at it there, or move this outside the compiled function."
 )
 
 
