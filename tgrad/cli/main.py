@@ -1,7 +1,8 @@
 """The commands and their arguments.
 
-In: the command line. Out: an exit status. Invariant: the work is in explain.py, profile.py and
-doctor.py; a command that fails for a reason the user can mend prints that reason and no traceback.
+In: the command line. Out: an exit status. Invariant: the work is in explain.py, kernels.py,
+profile.py and doctor.py; a command that fails for a reason the user can mend prints that reason and
+no traceback.
 """
 
 from __future__ import annotations
@@ -89,6 +90,23 @@ def make_app() -> typer.Typer:
         from tgrad.cli.profile import profile_script
 
         raise typer.Exit(profile_script(script, arguments or [], every, trace))
+
+    @app.command(context_settings=PASS_ON)
+    def kernels(
+        script: Path = typer.Argument(help="The Python program.", show_default=False),
+        arguments: list[str] = typer.Argument(None, help=OWN_ARGUMENTS, show_default=False),
+        target: str = typer.Option(..., help="Compile for this GPU: sm_90, gfx942, ..."),
+        every: bool = typer.Option(False, "--all", help="Of every plan, not only the largest."),
+        json: Path = typer.Option(None, metavar="FILE", help="Write the rows as data too."),
+    ) -> None:
+        """Compile the kernels of SCRIPT for a GPU that need not be there, and judge them.
+
+        A row a kernel: registers, spills, shared memory, matrix instruction, widest load,
+        asynchronous copies, and where its source is.
+        """
+        from tgrad.cli.kernels import kernels_of_script
+
+        raise typer.Exit(kernels_of_script(script, arguments or [], target, every, json))
 
     @app.command()
     def doctor() -> None:

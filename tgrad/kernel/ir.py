@@ -302,12 +302,23 @@ class Draft:
 
 @dataclass(frozen=True)
 class StaticFigures:
-    """What a compiled kernel says about itself without running; None where not known."""
+    """What a compiled kernel says about itself without running; None where not known.
+
+    Attributes:
+        registers: of a thread.
+        spills: bytes (NVIDIA) or registers (AMD) that do not fit.
+        shared: bytes of shared memory or LDS.
+        matrix_instruction: the first one, or None.
+        widest_load: bits of the widest access of a thread to global memory; 0 if there is none.
+        async_copies: instructions that copy from global to shared memory by themselves.
+    """
 
     registers: int | None = None
     spills: int | None = None
     shared: int | None = None
     matrix_instruction: str | None = None
+    widest_load: int | None = None
+    async_copies: int | None = None
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from tgrad.triton_gen.compile import (
     compiling,
     import_triton,
     load_module,
-    read_figures,
     write_source,
 )
 from tgrad.triton_gen.emit import emit
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
+from tgrad.triton_gen.static import read_figures
 from tgrad.triton_gen.target import (
     INTERPRET,
     Target,
@@ -123,7 +123,7 @@ def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
     entry = compile_source(
         kernel.name, d.source, kernel.slots, d.config, target, path, kernel.source
     )
-    figures = read_figures(entry, target)
+    figures = read_figures(entry, target, import_triton().knobs.nvidia)
     return Artifact(kernel.name, d.source, str(path), entry, kernel.num_programs, d.config, figures)
 
 

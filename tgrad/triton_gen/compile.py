@@ -1,16 +1,14 @@
 """From generated source to a compiled kernel, with or without a GPU.
 
-In: source text, a Target. Out: Triton's CompiledKernel and its static figures, or a function for
-Triton's interpreter. Invariant: sources lie in the cache directory under a name that their content
-decides, written by rename, so a killed run leaves nothing broken and deleting it is safe.
+In: source text, a Target. Out: Triton's CompiledKernel, or a function for Triton's interpreter.
+Invariant: sources lie in the cache directory under a name that their content decides, written by
+rename, so a killed run leaves nothing broken and deleting it is safe.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from typing import Any
 
 from tgrad.errors import CacheError, CompileError, DeviceError, Source
 from tgrad.fusion.region import Slot
-from tgrad.kernel.ir import Config, StaticFigures
+from tgrad.kernel.ir import Config
 from tgrad.triton_gen.op_table import POINTER_TYPES
 from tgrad.triton_gen.target import Target
 
@@ -29,10 +27,6 @@ LOCK = RLock()
 """Held while Triton's language module is in use: its interpreter replaces parts of it."""
 
 _PARSE_ALONE = RLock()
-
-MATRIX_INSTRUCTION = re.compile(
-    r"\b(wgmma\.mma_async[\w.]*|tcgen05\.mma[\w.]*|mma\.sync[\w.]*|v_mfma_\w+|v_wmma_\w+)"
-)
 
 
 def import_triton() -> Any:
@@ -146,65 +140,3 @@ def compile_source(
             f"The source is in {path}.",
             source=where,
         ) from error
-
-
-def read_figures(compiled: Any, target: Target) -> StaticFigures:
-    """What the compiled kernel says about itself; None where a tool is missing."""
-    asm = compiled.asm
-    text = asm.get("ptx") or asm.get("amdgcn") or ""
-    found = MATRIX_INSTRUCTION.search(text)
-    instruction = found.group(1) if found else None
-    shared = getattr(compiled.metadata, "shared", None)
-    if target.is_nvidia:
-        registers, spills = _nvidia_registers(asm, compiled.metadata)
-    else:
-        registers, spills = _amd_registers(text)
-    return StaticFigures(registers, spills, shared, instruction)
-
-
-def _amd_registers(text: str) -> tuple[int | None, int | None]:
-    counts = {
-        key: int(value)
-        for key, value in re.findall(
-            r"\.(vgpr_count|vgpr_spill_count|sgpr_spill_count):\s+(\d+)", text
-        )
-    }
-    if "vgpr_spill_count" not in counts:
-        return counts.get("vgpr_count"), None
-    spills = counts["vgpr_spill_count"] + counts.get("sgpr_spill_count", 0)
-    return counts.get("vgpr_count"), spills
-
-
-def _nvidia_registers(asm: Any, metadata: Any) -> tuple[int | None, int | None]:
-    """Registers a thread and bytes spilled, from cuobjdump, and from ptxas where a stack frame
-    may be one that the program asked for (the slow path of sin has one)."""
-    output = _run_tool("cuobjdump", asm.get("cubin"), ".cubin", ["-res-usage"])
-    found = re.search(r"REG:(\d+) STACK:(\d+)", output)
-    if found is None:
-        return None, None
-    registers, stack = int(found.group(1)), int(found.group(2))
-    if stack == 0:
-        return registers, 0
-    arch = re.search(r"\.target (sm_\w+)", asm["ptx"])
-    flags = ["-v", f"--gpu-name={arch.group(1)}" if arch else "", "-o", os.devnull]
-    output = _run_tool("ptxas", asm["ptx"].encode(), ".ptx", [f for f in flags if f])
-    spilled = [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", output)]
-    return registers, sum(spilled) if spilled else stack
-
-
-def _run_tool(tool: str, content: bytes | None, suffix: str, flags: list[str]) -> str:
-    """Output of one of the programs that Triton ships, or "" if it cannot be run."""
-    knob = getattr(import_triton().knobs.nvidia, tool, None)
-    path = getattr(knob, "path", None)
-    if content is None or path is None:
-        return ""
-    with tempfile.TemporaryDirectory(prefix="tgrad") as folder:
-        file = Path(folder) / f"kernel{suffix}"
-        file.write_bytes(content)
-        try:
-            done = subprocess.run(
-                [path, *flags, str(file)], capture_output=True, text=True, timeout=60, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-    return done.stdout + done.stderr

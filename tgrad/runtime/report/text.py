@@ -76,7 +76,9 @@ def static_text(static: StaticFigures) -> str:
     matrix = static.matrix_instruction or "none"
     return (
         f"{count(static.registers, 'registers')}, {count(static.shared, 'bytes shared')}, "
-        f"{count(static.spills, 'spills')}, matrix instruction: {matrix}"
+        f"{count(static.spills, 'spills')}, matrix instruction: {matrix}, "
+        f"{count(static.widest_load, 'bits')} a load at most, "
+        f"{count(static.async_copies, 'asynchronous copies')}"
     )
 
 
