@@ -1,0 +1,187 @@
+"""Kernels from other compilers, for other processors, and under sanitizers, against the oracle."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cpu_fallback.cases import (
+    F32,
+    Draft,
+    compare,
+    convolution,
+    dot_region,
+    matmul,
+    random_slots,
+)
+from tests.cpu_fallback.standalone import Toolchain, run_standalone
+from tests.cpu_fallback.test_ops import PLAIN, op_region
+from tests.cpu_fallback.test_patterns import chain, reduction, softmax
+from tgrad import dtype as dt
+from tgrad.cpu_fallback import Machine, detect_machine
+from tgrad.dtype import DTYPES
+from tgrad.fusion.evaluate import evaluate_region
+from tgrad.fusion.region import Region
+from tgrad.graph.index import Bound, loaded
+from tgrad.graph.op import OPS, Op
+
+CACHES = (2, 48 << 10, 1 << 20, 32 << 20)
+AVX512 = Machine("linux-x86_64-avx512", 64, 32, *CACHES)
+AVX2 = Machine("linux-x86_64-avx2", 32, 16, *CACHES)
+SSE2 = Machine("linux-x86_64-sse2", 16, 16, *CACHES)
+NEON = Machine("linux-aarch64-neon", 16, 32, *CACHES)
+
+SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def _find(*names: str) -> str:
+    """The first of the compilers that can make a program with threads; skips without one."""
+    for name in names:
+        path = shutil.which(name)
+        if path and _compiles(path, "-fopenmp"):
+            return path
+    pytest.skip(f"none of {', '.join(names)} with OpenMP is installed")
+
+
+def _compiles(compiler: str, *flags: str) -> bool:
+    text = "int main(void) {\n#pragma omp parallel\n{}\nreturn 0; }"
+    command = [compiler, *flags, "-x", "c", "-", "-o", "/dev/null"]
+    return subprocess.run(command, input=text, capture_output=True, text=True).returncode == 0
+
+
+def _needs_flag(flag: str) -> None:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        flags = ""
+    if flag not in flags:
+        pytest.skip(f"this processor has no {flag}")
+
+
+def _memory_regions() -> Iterator[Region]:
+    """Maps, reductions, masks, gathers and scatters of awkward sizes."""
+    yield chain(7, 67)
+    yield chain(64, 1000)
+    yield softmax(17, 100)
+    for which in ("row", "column", "full"):
+        yield reduction(Op.REDUCE_SUM, F32, which, 33, 12_905)
+        yield reduction(Op.REDUCE_MAX, F32, which, 33, 129)
+    for n, m in ((5, 7), (100, 333)):
+        d = Draft(i=n, j=m)
+        d.store(d.input("x", "i j"), d.flat("j i"), size=n * m)
+        yield d.region("transpose", "map", parallel="i j")
+    d = Draft(i=9, j=21)
+    row, column = d.var("i") - 1, d.var("j") - 2
+    mask = (Bound(row, 0, 7), Bound(column, 0, 18))
+    d.store(d.load(d.slot("x", F32, 7 * 18), row * 18 + column, mask), "i j")
+    yield d.region("pad", "map", parallel="i j")
+    d = Draft(i=13, j=24)
+    index = d.input("index", "i", dt.int64)
+    d.store(d.load(d.slot("table", F32, 5 * 24), loaded(index, 0, 4) * 24 + d.var("j")), "i j")
+    yield d.region("gather", "map", parallel="i j")
+    d = Draft(i=400, j=8)
+    index, x = d.input("index", "i", dt.int64), d.input("x", "i j")
+    d.store(x, loaded(index, 0, 4) * 8 + d.var("j"), size=40, combine="add")
+    yield d.region("scatter", "scatter", parallel="i j")
+    for dtype in (dt.float16, dt.bfloat16):
+        d = Draft(i=1000)
+        a, b = d.input("x", "i", dtype), d.input("y", "i", dtype)
+        d.store(d.op(Op.MUL, d.op(Op.ADD, a, b), d.op(Op.EXP, a)), "i")
+        yield d.region("small", "map", parallel="i")
+
+
+def _dot_regions() -> Iterator[Region]:
+    """Products whose micro-kernels, packing and transposes meet ragged ends."""
+    for a in ("m k", "k m"):
+        for b in ("k n", "n k"):
+            yield dot_region(matmul(37, 50, 70, a, b))
+    yield dot_region(matmul(130, 3, 500))
+    yield dot_region(matmul(200, 150, 400, "m k", "n k"))
+    yield dot_region(matmul(21, 35, 18, dtype=dt.float64))
+    yield dot_region(matmul(21, 35, 18, dtype=dt.bfloat16))
+    yield dot_region(matmul(20, 30, 40, batch=5), batch=True)
+    for kind in ("forward", "weight", "input"):
+        yield convolution(kind, 2, 3, 4, 7, 3)
+        yield convolution(kind, 3, 20, 17, 12, 3)
+    yield convolution("forward", 3, 6, 10, 14, 3, pad=1)
+
+
+def _op_cases() -> Iterator[tuple[Region, list[np.ndarray]]]:
+    for dtype in DTYPES.values():
+        for op in PLAIN:
+            if dtype.kind in OPS[op].domain:
+                yield op_region(op, dtype)
+
+
+def _verify(regions: Sequence[Region], tools: Toolchain, folder: Path) -> None:
+    cases = [(region, random_slots(region)) for region in regions]
+    for (region, arrays), have in zip(cases, run_standalone(cases, tools, folder)):
+        for a, b in zip(have, evaluate_region(region, arrays)):
+            tolerance = 1e-12 if b.dtype == np.float64 else 2e-4
+            compare(a, b, tolerance, region.name)
+
+
+@pytest.mark.parametrize("compiler", [("gcc",), ("clang", "clang-19", "clang-16", "clang-14")])
+@pytest.mark.parametrize(
+    "machine, arch, flag",
+    [
+        (AVX512, "x86-64-v4", "avx512f"),
+        (AVX2, "x86-64-v3", "avx2"),
+        (SSE2, "x86-64", "sse2"),
+    ],
+    ids=["avx512", "avx2", "sse2"],
+)
+def test_x86(
+    compiler: tuple[str, ...], machine: Machine, arch: str, flag: str, tmp_path: Path
+) -> None:
+    _needs_flag(flag)
+    tools = Toolchain(_find(*compiler), ("-O2", "-fopenmp", f"-march={arch}"), machine)
+    _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
+
+
+@pytest.mark.parametrize("machine", [AVX512, SSE2], ids=["avx512", "sse2"])
+def test_sanitizers_report_nothing(machine: Machine, tmp_path: Path) -> None:
+    _needs_flag("avx512f" if machine is AVX512 else "sse2")
+    compiler = _find("gcc", "clang", "clang-19")
+    if not _compiles(compiler, *SANITIZERS):
+        pytest.skip("the compiler has no sanitizers")
+    arch = "x86-64-v4" if machine is AVX512 else "x86-64"
+    tools = Toolchain(compiler, ("-O0", "-fopenmp", f"-march={arch}", *SANITIZERS), machine)
+    _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
+
+
+def test_sanitizers_report_nothing_of_any_op(tmp_path: Path) -> None:
+    """NaN, infinities, the least and largest integers, divisions by zero, wide shifts."""
+    compiler = _find("gcc", "clang", "clang-19")
+    if not _compiles(compiler, *SANITIZERS):
+        pytest.skip("the compiler has no sanitizers")
+    tools = Toolchain(compiler, ("-O0", "-fopenmp", *SANITIZERS), detect_machine())
+    run_standalone(list(_op_cases()), tools, tmp_path)
+
+
+def test_sanitizers_see_an_element_outside(tmp_path: Path) -> None:
+    compiler = _find("gcc", "clang", "clang-19")
+    if not _compiles(compiler, *SANITIZERS):
+        pytest.skip("the compiler has no sanitizers")
+    tools = Toolchain(compiler, ("-O0", "-fopenmp", *SANITIZERS), SSE2)
+    region = chain(7, 67)
+    x, *others = random_slots(region)
+    with pytest.raises(AssertionError, match="heap-buffer-overflow"):
+        run_standalone([(region, [x[:-1], *others])], tools, tmp_path)
+
+
+def test_arm64(tmp_path: Path) -> None:
+    """Cross-compiled for 16-byte vectors and run by an emulator."""
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    if compiler is None or emulator is None:
+        pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
+    if not _compiles(compiler, "-fopenmp", "-static"):
+        pytest.skip("the cross compiler has no static OpenMP library")
+    tools = Toolchain(compiler, ("-O2", "-fopenmp", "-static"), NEON, (emulator,))
+    _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
