@@ -207,13 +207,16 @@ def dot_region(draft: Draft, name: str = "matmul", batch: bool = False) -> Regio
     return draft.region(name, "dot", parallel=names, m="m", n="n", k="k", **groups)
 
 
-def convolution(kind: str, n: int, c: int, o: int, h: int, k: int, pad: int = 0) -> Region:
+def convolution(
+    kind: str, n: int, c: int, o: int, h: int, k: int, pad: int = 0, stride: int = 1
+) -> Region:
     """A square convolution as one dot: "forward", "weight" (dW) or "input" (dX, masked)."""
-    s = h + 2 * pad - k + 1
+    s = (h + 2 * pad - k) // stride + 1
     if kind == "forward":
         d = Draft(n=n, y=s, x=s, o=o, c=c, i=k, j=k)
         im, w = d.slot("im", F32, n * c * h * h), d.slot("w", F32, o * c * k * k)
-        row, column = d.var("y") + d.var("i") - pad, d.var("x") + d.var("j") - pad
+        row = d.var("y") * stride + d.var("i") - pad
+        column = d.var("x") * stride + d.var("j") - pad
         mask = (Bound(row, 0, h), Bound(column, 0, h)) if pad else ()
         place = d.var("n") * (c * h * h) + d.var("c") * (h * h) + row * h + column
         out = d.dot(d.load(im, place, mask), d.load(w, "o c i j"), "c i j")
@@ -222,9 +225,11 @@ def convolution(kind: str, n: int, c: int, o: int, h: int, k: int, pad: int = 0)
     elif kind == "weight":
         d = Draft(o=o, c=c, i=k, j=k, n=n, y=s, x=s)
         dy, im = d.slot("dy", F32, n * o * s * s), d.slot("im", F32, n * c * h * h)
-        row, column = d.var("y") + d.var("i"), d.var("x") + d.var("j")
+        row = d.var("y") * stride + d.var("i") - pad
+        column = d.var("x") * stride + d.var("j") - pad
+        mask = (Bound(row, 0, h), Bound(column, 0, h)) if pad else ()
         place = d.var("n") * (c * h * h) + d.var("c") * (h * h) + row * h + column
-        out = d.dot(d.load(dy, "n o y x"), d.load(im, place), "n y x")
+        out = d.dot(d.load(dy, "n o y x"), d.load(im, place, mask), "n y x")
         d.store(out, "o c i j")
         groups = {"m": "o", "n": "c i j", "k": "n y x"}
     else:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.cpu_fallback.cases import F32, Draft, check, convolution, dot_region, matmul
 from tgrad import dtype as dt
+from tgrad.cpu_fallback import choose_config, detect_machine
+from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.fusion.region import Const
 from tgrad.graph.index import Bound, loaded
 from tgrad.graph.op import Op
 from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.lower import lower
 from tgrad.settings import Settings
 
 SIZES = [(1, 1, 1), (1, 10, 33), (10, 10, 10), (37, 50, 70), (64, 96, 40), (130, 3, 500),
@@ -94,16 +99,30 @@ def test_padded_convolution(settings: Settings, h: int) -> None:
     check(convolution("forward", 3, 6, 10, h, 3, pad=1), settings, tolerance=1e-4)
 
 
+WINDOWS = [
+    ("forward", 3, 16, 32, 12, 3, 0, 1),
+    ("forward", 2, 32, 30, 14, 3, 1, 1),
+    ("forward", 2, 20, 48, 15, 3, 0, 2),
+    ("forward", 1, 7, 32, 29, 4, 2, 1),
+    ("forward", 2, 32, 64, 9, 3, 3, 2),
+    ("input", 3, 32, 16, 12, 5, 0, 1),
+    ("input", 2, 30, 48, 16, 3, 0, 1),
+]
+
+
+@pytest.mark.parametrize("kind, n, c, o, h, k, pad, stride", WINDOWS)
+def test_windows(
+    settings: Settings, kind: str, n: int, c: int, o: int, h: int, k: int, pad: int, stride: int
+) -> None:
+    """Convolutions that are emitted as such, without patches."""
+    region = convolution(kind, n, c, o, h, k, pad, stride)
+    machine = dataclasses.replace(detect_machine(), vector_bytes=64, vector_registers=32)
+    assert match_window(lower(region, choose_config(region, machine))) is not None
+    check(region, settings, tolerance=2e-4)
+
+
 def test_strided_convolution(settings: Settings) -> None:
-    n, c, o, h, k, s = 2, 5, 7, 15, 3, 7
-    d = Draft(n=n, y=s, x=s, o=o, c=c, i=k, j=k)
-    im, w = d.slot("im", F32, n * c * h * h), d.slot("w", F32, o * c * k * k)
-    row, column = d.var("y") * 2 + d.var("i"), d.var("x") * 2 + d.var("j")
-    place = d.var("n") * (c * h * h) + d.var("c") * (h * h) + row * h + column
-    out = d.dot(d.load(im, place), d.load(w, "o c i j"), "c i j")
-    d.store(out, d.flat("n o y x"), size=n * o * s * s)
-    region = d.region("strided", "dot", parallel="n y x o", m="n y x", n="o", k="c i j")
-    check(region, settings, tolerance=1e-4)
+    check(convolution("forward", 2, 5, 7, 15, 3, stride=2), settings, tolerance=1e-4)
 
 
 def test_index_that_mixes_row_and_contracted_axis(settings: Settings) -> None:

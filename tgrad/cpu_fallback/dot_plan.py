@@ -11,6 +11,7 @@ memory is, so that a transposing copy is needed for a v operand contiguous along
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
@@ -119,12 +120,12 @@ def match_dot(kernel: ir.Kernel) -> DotProgram | None:
         return None
     if dot.n in dot.a.dims or dot.m in dot.b.dims:
         return None
-    a, b = _operand(dot.a, dot.m, dot.k, inside), _operand(dot.b, dot.n, dot.k, inside)
-    early, late = _split_before([s for s in before if s is not init[0]], loop)
+    a, b = make_operand(dot.a, dot.m, dot.k, inside), make_operand(dot.b, dot.n, dot.k, inside)
+    early, late = split_before([s for s in before if s is not init[0]], loop)
     return DotProgram(kernel, dot, tuple(early), (*late, *kernel.body[at[0] + 1 :]), a, b)
 
 
-def _split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], list[ir.Stmt]]:
+def split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], list[ir.Stmt]]:
     """Statements that the loop needs, and those that can wait for the epilogue."""
     if any(not isinstance(s, PURE) for s in stmts):
         return stmts, []
@@ -138,7 +139,8 @@ def _split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], l
     return early[::-1], [s for s in stmts if id(s) not in kept]
 
 
-def _operand(tile: Tile, lane: str, k: str, inside: list[ir.Stmt]) -> Operand:
+def make_operand(tile: Tile, lane: str, k: str, inside: Sequence[ir.Stmt]) -> Operand:
+    """The operand whose tile the statements make."""
     needed, stmts = {tile.id}, []
     for stmt in reversed(inside):
         assert not isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Loop, ir.DotTile))
@@ -171,7 +173,7 @@ def plan_dot(program: DotProgram, machine: Machine) -> DotPlan:
         (dot.m, dot.n, program.a, program.b),
     ):
         ext_v, ext_r = (n, m) if v == dot.n else (m, n)
-        nv = _vectors(ext_v, lanes, machine)
+        nv = vectors_of(ext_v, lanes, machine)
         mr = _rows(ext_r, nv, machine)
         v_mode = "lanes"
         if not vector.is_contiguous_along_lane() and vector.is_contiguous_along_k():
@@ -202,7 +204,7 @@ def _pack_cycles(operand: Operand, mode: str, transposes: bool) -> float:
     return PACK_CYCLES["gather"]
 
 
-def _vectors(extent: int, lanes: int, machine: Machine) -> int:
+def vectors_of(extent: int, lanes: int, machine: Machine) -> int:
     """Vectors of a register tile: as many as waste little on the last panel."""
     vectors = -(-extent // lanes)
     penalty = {3: 0.0, 2: 0.03, 1: 0.15} if machine.vector_registers >= 32 else {2: 0.0, 1: 0.2}

@@ -24,8 +24,10 @@ from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
+from tgrad.cpu_fallback.emit_window import emit_window
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
+from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.kernel import ir
 
 PARALLEL_WORK = 30_000
@@ -51,8 +53,11 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     _header(code, kernel)
     with code.block(f"void {kernel.name}(char *const *slots)"):
         _slots(code, kernel, body)
+        window = match_window(kernel)
         dot = match_dot(kernel)
-        if isinstance(dot, DotProgram):
+        if window is not None:
+            emit_window(window, body, machine)
+        elif isinstance(dot, DotProgram):
             emit_dot(dot, config, body, machine)
         else:
             _grid(code, kernel, body)

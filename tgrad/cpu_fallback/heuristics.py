@@ -18,6 +18,7 @@ from tgrad.cpu_fallback.code import distinct_axes
 from tgrad.cpu_fallback.dot_plan import PACK_CYCLES, DotPlan, carry_dtype, match_dot, plan_dot
 from tgrad.cpu_fallback.emit_index import run_along
 from tgrad.cpu_fallback.target import Machine
+from tgrad.cpu_fallback.window_heuristics import window_config
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Axis, Region
 from tgrad.graph.index import Div, Index, Mod, var
@@ -40,7 +41,7 @@ TRANSPOSE_BLOCK = 32
 def choose_config(region: Region, machine: Machine) -> Config:
     """A good configuration for the region on the machine."""
     if region.space.kind == "dot":
-        return _dot_config(region, machine)
+        return window_config(region, machine) or _dot_config(region, machine)
     return _loop_config(region, machine)
 
 

@@ -250,25 +250,29 @@ static inline tg_float_16 tg_part(tg_float_16 v, const float *from, uint32_t lan
 _piece("tg_min", "#define tg_min(a, b) ((a) < (b) ? (a) : (b))")
 _piece("tg_max", "#define tg_max(a, b) ((a) > (b) ? (a) : (b))")
 
-_piece(
-    "tg_scratch",
-    """
+for _name, _what in (
+    ("tg_scratch", "a buffer of this thread, kept between calls"),
+    ("tg_partials", "another one, for what other threads of the call write"),
+):
+    _piece(
+        _name,
+        f"""
 extern void *aligned_alloc(size_t, size_t);
 extern void free(void *);
-static inline void *tg_scratch(size_t bytes) { /* a buffer of this thread, kept between calls */
+static inline void *{_name}(size_t bytes) {{ /* {_what} */
   static _Thread_local char *buffer;
   static _Thread_local size_t size;
-  if (size < bytes) {
+  if (size < bytes) {{
     free(buffer);
     size = (bytes + 4095) & ~(size_t)4095;
     buffer = aligned_alloc(4096, size);
     if (!buffer) __builtin_trap();
     for (size_t i = 0; i < size; i++) buffer[i] = 0;
-  }
+  }}
   return buffer;
-}
+}}
 """,
-)
+    )
 
 
 def vector_type(ctype: str, lanes: int) -> str:
@@ -324,32 +328,67 @@ def _transpose_piece(ctype: str, lanes: int) -> str:
     return "\n".join(out) + "\n"
 
 
-@cache
-def _dot_piece(ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int) -> str:
-    """c[mr, nv*lanes] (+)= a[mr, kc] @ b[kc, nv*lanes], all of c in registers.
+def _product(ctype: str, mr: int, nv: int, lanes: int, rs: int) -> list[str]:
+    """s[mr, nv*lanes] += a[mr] * b[nv*lanes] with each accumulator a variable of its own."""
+    v = vector_type(ctype, lanes)
+    lines = [f"const {v} y{j} = *(const {v} *)(b + {j * lanes});" for j in range(nv)]
+    for r in range(mr):
+        sums = " ".join(f"s{r}_{j} += x * y{j};" for j in range(nv))
+        lines.append(f"{{ const {ctype} x = a[{r * rs}]; {sums} }}")
+    return lines
 
-    a's rows are `rs` apart and its columns `ks`; b is packed. The body is written out so that
-    every accumulator is a variable of its own.
-    """
+
+def _accumulators(ctype: str, mr: int, nv: int, lanes: int) -> tuple[list[str], list[str]]:
+    """Lines that declare and load the accumulators, and lines that store them."""
     v = vector_type(ctype, lanes)
     cells = [(r, j) for r in range(mr) for j in range(nv)]
-    nr = nv * lanes
-    out = [
-        f"static __attribute__((noinline)) void tg_dot_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}(",
-        f"    ptrdiff_t kc, const {ctype} *restrict a, const {ctype} *restrict b,",
-        f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
+    first = [
         f"  {v} " + ", ".join(f"s{r}_{j} = {{0}}" for r, j in cells) + ";",
         "  if (!first) {",
         *(f"    s{r}_{j} = *(const {v} *)(c + {r} * ldc + {j * lanes});" for r, j in cells),
         "  }",
-        f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nr}) {{",
-        *(f"    const {v} y{j} = *(const {v} *)(b + {j * lanes});" for j in range(nv)),
     ]
-    for r in range(mr):
-        products = " ".join(f"s{r}_{j} += x * y{j};" for j in range(nv))
-        out.append(f"    {{ const {ctype} x = a[{r * rs}]; {products} }}")
-    out.append("  }")
-    out += [f"  *({v} *)(c + {r} * ldc + {j * lanes}) = s{r}_{j};" for r, j in cells]
+    return first, [f"  *({v} *)(c + {r} * ldc + {j * lanes}) = s{r}_{j};" for r, j in cells]
+
+
+@cache
+def _dot_piece(ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int) -> str:
+    """c[mr, nv*lanes] (+)= a[mr, kc] @ b[kc, nv*lanes], all of c in registers.
+
+    a's rows are `rs` apart and its columns `ks`; b is packed.
+    """
+    first, last = _accumulators(ctype, mr, nv, lanes)
+    out = [
+        f"static __attribute__((noinline)) void tg_dot_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}(",
+        f"    ptrdiff_t kc, const {ctype} *restrict a, const {ctype} *restrict b,",
+        f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
+        *first,
+        f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nv * lanes}) {{",
+        *(f"    {line}" for line in _product(ctype, mr, nv, lanes, rs)),
+        "  }",
+        *last,
+    ]
+    return "\n".join(out) + "\n}\n"
+
+
+@cache
+def _runs_piece(ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int) -> str:
+    """The same over `runs` pieces of k of kc elements each, a_step and b_step apart."""
+    first, last = _accumulators(ctype, mr, nv, lanes)
+    out = [
+        f"static __attribute__((noinline)) void tg_runs_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}(",
+        "    ptrdiff_t runs, ptrdiff_t a_step, ptrdiff_t b_step, ptrdiff_t kc,",
+        f"    const {ctype} *restrict a_run, const {ctype} *restrict b_run,",
+        f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
+        *first,
+        "  for (ptrdiff_t run = 0; run < runs; run++, a_run += a_step, b_run += b_step) {",
+        f"    const {ctype} *restrict a = a_run, *restrict b = b_run;",
+        f"    for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nv * lanes}) {{",
+        *(f"      {line}" for line in _product(ctype, mr, nv, lanes, rs)),
+        "    }",
+        "  }",
+        *last,
+    ]
     return "\n".join(out) + "\n}\n"
 
 
@@ -361,8 +400,9 @@ def _find(name: str) -> str | None:
         return _PIECES[name]
     if found := re.fullmatch(rf"tg_transpose_{_CTYPE}_(\d+)", name):
         return _transpose_piece(found[1], int(found[2]))
-    if found := re.fullmatch(rf"tg_dot_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)", name):
-        return _dot_piece(found[1], *(int(found[i]) for i in range(2, 7)))
+    if found := re.fullmatch(rf"tg_(dot|runs)_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)", name):
+        piece = _dot_piece if found[1] == "dot" else _runs_piece
+        return piece(found[2], *(int(found[i]) for i in range(3, 8)))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
         return _vector_piece(found[1], int(found[2]))
     return None

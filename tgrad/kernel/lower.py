@@ -280,8 +280,13 @@ class _Lowering:
 
     def _dot(self, scope: _Scope, value: rg.Dot, carry: Tile) -> None:
         space = self.region.space
-        m, n, k = (self.axis_of[group[0].name].name for group in (space.m, space.n, space.k))
+        m, n, k = (self._widest(group) for group in (space.m, space.n, space.k))
         scope.body.append(ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k))
+
+    def _widest(self, group: tuple[rg.Axis, ...]) -> str:
+        """The tile axis of a dot's group with the widest block, the first of several."""
+        axes = [self.axis_of[a.name] for a in group]
+        return max(axes, key=lambda a: a.block).name
 
     # -- values ---------------------------------------------------------------------------------
 

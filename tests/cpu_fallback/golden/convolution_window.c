@@ -1,0 +1,77 @@
+/* conv_forward    train.py:7
+ * region conv_forward (n=2, y=14, x=14, o=32, c=20, i=3, j=3)
+ *   %0 = load im[(c*196 + i*14 + j + n*3920 + x + y*14 + -15)] if 0 <= (i + y + -1) < 14 and 0 <= (j + x + -1) < 14 : f32 [n y x c i j]
+ *   %1 = load w[(c*9 + i*3 + j + o*180)] : f32 [o c i j]
+ *   %2 = dot %0, %1 over c i j : f32 [n y x o]
+ *   out[(n*6272 + o*196 + x + y*14)] = %2
+ * grid n = 2 by 1 (n=2)
+ * grid y = 14 by 1 (y=14)
+ * grid x = 14 by 14 (x=14)
+ * loop i = 3 by 1 (i=3)
+ * loop j = 3 by 1 (j=3)
+ * loop c = 20 by 20 (c=20)
+ * grid o = 32 by 32 (o=32)
+ */
+void conv_forward(char *const *slots) {
+  const float *restrict im = (const float *)slots[0];
+  const float *restrict w_ = (const float *)slots[1];
+  float *restrict out = (float *)slots[2];
+#pragma omp parallel
+  {
+    float *const restrict wp = tg_scratch(12736 * sizeof(float));
+    float *const restrict ip = wp + 5760;
+    float *const restrict acc = ip + 4160;
+    float *const restrict turned = acc + 2304;
+    for (int o_t = 0; o_t < 32; o_t += 32)
+      for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+          for (int c = 0; c < 20; c++) {
+            float *restrict to = wp + o_t * 180 + ((i * 3 + j) * 20 + c) * 32;
+            const int o_end = tg_min(o_t + 32, 32);
+            for (int o = o_t; o < o_end; o++) {
+              const float t2 = w_[o * 180 + c * 9 + i * 3 + j];
+              to[o - o_t] = t2;
+            }
+          }
+#pragma omp for collapse(2) schedule(static)
+    for (int n = 0; n < 2; n++)
+      for (int y_lo = 0; y_lo < 14; y_lo += 4) {
+        const int y_hi = tg_min(y_lo + 4, 14);
+        const int u_lo = tg_max(0, y_lo - 1), u_hi = tg_min(14, y_hi + 1);
+        for (int u = u_lo; u < u_hi; u++) {
+          const float *restrict from = im + n * 3920 + u * 14;
+          float *restrict to = ip + (u - u_lo) * 320;
+          for (int e = 0; e < 20; e++) to[e] = 0;
+          for (int e = 300; e < 320; e++) to[e] = 0;
+          to += 20;
+          for (int k = 0; k < 16; k += 16)
+            tg_transpose_float_16(from + k * (ptrdiff_t)196, 196, 14, to + k, 20);
+          for (int e = 0; e < 14; e++)
+            for (int k = 16; k < 20; k++) {
+              to[e * 20 + k] = from[e + k * 196];
+            }
+        }
+        for (ptrdiff_t j = 0; j < 32; j += 32)
+          for (int y = y_lo; y < y_hi; y++) {
+            const int i_lo = tg_max(1 - y, 0), i_hi = tg_min(tg_max(15 - y, 0), 3);
+            const float *restrict a = ip + (y - 1 + i_lo - u_lo) * 320;
+            const float *restrict b = wp + j * 180 + i_lo * 1920;
+            float *restrict c = acc + (y - y_lo) * 448 + j;
+            for (ptrdiff_t x = 0; x < 14; x += 14)
+              tg_runs_float_14x2x16_20_1(i_hi - i_lo, 320, 1920, 60, a + x * 20, b, c + x * 32, 32, 1);
+          }
+        for (int y = y_lo; y < y_hi; y++) {
+          for (ptrdiff_t x = 0; x < 14; x += 16)
+            tg_transpose_float_16(acc + ((y - y_lo) * 14 + x) * 32, 32, 32, turned + x, 16);
+          const int x_lo = 0, x_hi = 14;
+          const int o_lo = 0, o_hi = 32;
+          for (int o = o_lo; o < o_hi; o++) {
+#pragma omp simd
+            for (int x = x_lo; x < x_hi; x++) {
+              out[n * 6272 + o * 196 + y * 14 + x] = turned[(x - x_lo) + (o - o_lo) * 16];
+            }
+          }
+        }
+      }
+  }
+}

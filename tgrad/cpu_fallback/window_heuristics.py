@@ -1,0 +1,76 @@
+"""Configurations of convolutions, with no search.
+
+In: a dot Region, the Machine. Out: the Config of a window program, or None where another dot is
+quicker or the region has another form. Invariant: the choice depends on sizes and strides only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tgrad.cpu_fallback.emit_window import plan_pixels
+from tgrad.cpu_fallback.target import Machine
+from tgrad.cpu_fallback.window_plan import WindowProgram, match_window
+from tgrad.fusion.region import Axis, Region
+from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.lower import lower
+
+LEAST_K = 64
+"""Multiply-adds of an output element below which turning it costs more than patches do."""
+
+MOST_PADDING = 1.34
+"""Multiply-adds done over those needed, at most."""
+
+
+def window_config(region: Region, machine: Machine) -> Config | None:
+    """The configuration of the first window program that fits the region."""
+    space = region.space
+    sides = sorted((len(space.m), len(space.n)))
+    if space.batch or len(space.k) != 3 or sides not in ([1, 2], [1, 3]):
+        return None
+    for config, kind in _candidates(region):
+        program = match_window(lower(region, config))
+        if program is not None and program.kind == kind and _pays(program, machine):
+            return config
+    return None
+
+
+def _candidates(region: Region) -> Iterator[tuple[Config, str]]:
+    """Each way to see pixels, taps and channels in the axes, with what it should be."""
+    space = region.space
+    side, lone = (space.m, space.n) if len(space.m) > 1 else (space.n, space.m)
+    channel, *taps = space.k
+    yield _config(region, side[-1], lone[0], (*taps, channel)), "pixels"
+
+
+def _config(region: Region, row: Axis, vector: Axis, loops: tuple[Axis, ...]) -> Config:
+    """Wide: the row axis, the vector axis and the last loop; every other axis in steps of one."""
+    wide = {row.name, vector.name, loops[-1].name}
+
+    def axis(a: Axis, role: Role) -> TileAxis:
+        return TileAxis(a.name, (a,), a.extent if a.name in wide else 1, role)
+
+    space = region.space
+    return Config(
+        tuple(
+            axis(a, role)
+            for group, role in ((space.m, Role.GRID), (loops, Role.LOOP), (space.n, Role.GRID))
+            for a in group
+        )
+    )
+
+
+def _pays(program: WindowProgram, machine: Machine) -> bool:
+    """Whether the packed weights stay in cache and little is computed in vain."""
+    kernel = program.dot.kernel
+    plan = plan_pixels(program, machine)
+    padding = plan.out / kernel.axis(program.v).extent
+    padding *= plan.across / kernel.axis(program.r).extent
+    panel = plan.weights // plan.out * plan.nr * 4
+    total = 4 * (plan.weights + plan.image + plan.sums)
+    return (
+        plan.taps * plan.channels >= LEAST_K
+        and padding <= MOST_PADDING
+        and panel <= machine.l2 * 3 // 4
+        and total <= 4 * machine.l2
+    )
