@@ -36,6 +36,11 @@ PEERS: dict[str, tuple[str, str]] = {
 }
 """Columns: module and option. Any other name is a module of its own, see bench/peers."""
 
+LOOK_PEERS = {
+    "launches": "compile,tinygrad",
+    "memory": "torch,compile",
+    "compile": "compile",
+}
 CPU_PEERS = "torch,compile,jax,tinygrad"
 
 
@@ -95,14 +100,52 @@ def _add_compare(commands: Commands) -> None:
     parser.add_argument("after", type=Path, help="results of the same table")
 
 
+def _add_looks(commands: Commands) -> None:
+    for name, text in (
+        ("launches", "launches and bytes of training steps, beside torch.compile and tinygrad"),
+        ("memory", "peak memory of training steps, beside PyTorch"),
+        ("compile", "first steps from an empty and a warm cache, beside torch.compile"),
+    ):
+        parser = commands.add_parser(name, help=text)
+        _add_peers(parser, LOOK_PEERS[name])
+        parser.add_argument("--only", default="", help="keys of steps, with commas between")
+        parser.add_argument("--small", action="store_true", help="tiny sizes, to try it")
+        parser.add_argument("--json", type=Path, help="write the table")
+        parser.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
+def _add_counts(commands: Commands) -> None:
+    parser = commands.add_parser("counts", help="figures of plans, the same on every machine")
+    parser.add_argument("--json", type=Path, help="write them")
+    parser.add_argument("--check", type=Path, help="compare with a file; 1 where they differ")
+
+
+def _add_accuracy(commands: Commands) -> None:
+    parser = commands.add_parser("accuracy", help="errors of every op, beside PyTorch's")
+    parser.add_argument("--device", default="cpu", help="of tgrad")
+    parser.add_argument("--json", type=Path, help="write the table")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_run(commands)
     _add_compare(commands)
+    _add_counts(commands)
+    _add_accuracy(commands)
+    _add_looks(commands)
     arguments = parser.parse_args(argv)
-    actions = {"cpu": run_cpu, "compare": run_compare}
+    actions = {
+        "cpu": run_cpu,
+        "compare": run_compare,
+        "counts": run_counts,
+        "accuracy": run_accuracy,
+        "launches": run_look,
+        "memory": run_look,
+        "compile": run_compile,
+    }
     try:
         return actions[arguments.command](arguments)
     except (OSError, ValueError) as error:
@@ -193,6 +236,78 @@ def run_compare(arguments: argparse.Namespace) -> int:
     changes = compare.compare(results.read(arguments.before), results.read(arguments.after))
     print_table(compare.table_of(changes))
     return int(any(c.is_worse for c in changes))
+
+
+def run_counts(arguments: argparse.Namespace) -> int:
+    """1 where anything differs from the file of `--check`."""
+    from bench import counts
+
+    found = counts.count_all()
+    print_table(counts.table_of(found))
+    if arguments.json:
+        counts.write(found, arguments.json)
+    if arguments.check:
+        lines = [line for line, _ in counts.differences(counts.read(arguments.check), found)]
+        if lines:
+            print(counts.message_of(lines), file=sys.stderr)
+            return 1
+    return 0
+
+
+def chosen_steps(arguments: argparse.Namespace) -> list[StepCase]:
+    """The steps of `--only`, else the three that are looked into."""
+    from bench.looking import KEYS
+    from bench.steps import STEPS, step_case
+
+    keys = names_of(arguments.only) or list(KEYS)
+    for key in keys:
+        if key not in STEPS:
+            raise ValueError(f"no step {key!r}; the steps are {', '.join(STEPS)}")
+    return [step_case(key, "small" if arguments.small else "full") for key in keys]
+
+
+def run_look(arguments: argparse.Namespace) -> int:
+    """`launches` and `memory`."""
+    from bench import looking
+    from bench.machine import available_cores
+
+    what = {"launches": "count_launches", "memory": "peak_memory"}[arguments.command]
+    specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))[1:]
+    cases = chosen_steps(arguments)
+    cores = arguments.cores or available_cores()
+    found = looking.look(what, cases[0].sizes, cases, specs, cores)
+    make = {"launches": looking.launch_table, "memory": looking.memory_table}
+    return finish_table(make[arguments.command](found), arguments, arguments.small)
+
+
+def run_compile(arguments: argparse.Namespace) -> int:
+    """`compile`: first steps."""
+    from bench.first_step import measure_first_steps
+    from bench.machine import available_cores
+    from bench.tables import first_step_table
+
+    specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))
+    cases = chosen_steps(arguments)
+    cores = arguments.cores or available_cores()
+    found = measure_first_steps("bench.steps", cases[0].sizes, cases, specs, cores)
+    return finish_table(first_step_table(found), arguments, arguments.small)
+
+
+def run_accuracy(arguments: argparse.Namespace) -> int:
+    """`accuracy`: every op, in three dtypes."""
+    from bench import accuracy
+
+    return finish_table(accuracy.table_of(accuracy.measure_all(device=arguments.device)), arguments)
+
+
+def finish_table(table: Table, arguments: argparse.Namespace, preliminary: bool = False) -> int:
+    """Print it, and write what was asked for."""
+    print_table(table, arguments.markdown)
+    if arguments.json:
+        from bench.tables import write_table
+
+        write_table(table, arguments.json, preliminary)
+    return 0
 
 
 if __name__ == "__main__":

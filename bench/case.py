@@ -55,7 +55,7 @@ class StepCase:
     Attributes:
         key: identifier.
         title: for people.
-        arrays: the batch: inputs and targets, and the initial state under `STATE`.
+        batch: inputs and targets.
         model: the module in PyTorch's names: (nn, functional, library) in, module out.
         optimizer: (optim, parameters, peer's own options) in, optimizer out.
         loss: (functional, model, inputs, targets) in, scalar out.
@@ -67,7 +67,7 @@ class StepCase:
 
     key: str
     title: str
-    arrays: Callable[[], Arrays]
+    batch: Callable[[np.random.Generator], Arrays]
     model: Callable[[Any, Any, Any], Any]
     optimizer: Callable[..., Any]
     loss: Callable[..., Any]
@@ -75,6 +75,20 @@ class StepCase:
     sizes: str = "full"
     dtype: str = "float32"
     checked_calls: int = 3
+
+    def arrays(self) -> Arrays:
+        """The batch, and under `STATE` the initial state of the model: its names and shapes are
+        those of the model in tgrad."""
+        import tgrad
+        from bench.models import initial_state
+
+        model = self.model(tgrad.nn, tgrad.nn.functional, tgrad)
+        state = initial_state(model, SEED)
+        return {**self.inputs(), **{STATE + name: a for name, a in state.items()}}
+
+    def inputs(self) -> Arrays:
+        """The batch alone."""
+        return self.batch(np.random.default_rng(SEED))
 
 
 Case = FunctionCase | StepCase

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import models
-from bench.case import SEED, STATE, Arrays, Case, FunctionCase, StepCase
-from bench.models import GPTSizes
+from bench.case import SEED, Arrays, Case, FunctionCase
+from bench.steps import step_case
 
 Shape = tuple[int, ...]
+
+STEPS = ("step_convnet", "step_gpt")
 
 
 def normal(*named: tuple[str, Shape], scale: float = 1.0) -> Callable[[], Arrays]:
@@ -131,91 +132,6 @@ def _elementwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.tanh(a * b + a) / (1 + np.exp(-b)) - a
 
 
-# -- training steps --------------------------------------------------------------------------------
-
-
-def classification_loss(functional: Any, model: Any, inputs: Any, targets: Any) -> Any:
-    """Cross entropy of logits [..., classes] and targets [...]."""
-    logits = model(inputs)
-    return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
-
-
-def adam(optim: Any, parameters: Any, **options: Any) -> Any:
-    return optim.Adam(parameters, lr=1e-4, **options)
-
-
-def adamw(optim: Any, parameters: Any, **options: Any) -> Any:
-    return optim.AdamW(parameters, lr=3e-4, **options)
-
-
-def with_state(
-    model: Callable[[Any, Any, Any], Any], batch: Callable[[np.random.Generator], Arrays]
-) -> Callable[[], Arrays]:
-    """A batch and the model's initial state; shapes of the state come from the model in tgrad."""
-
-    def make() -> Arrays:
-        import tgrad
-
-        state = models.initial_state(model(tgrad.nn, tgrad.nn.functional, tgrad), SEED)
-        return {**batch(np.random.default_rng(SEED)), **{STATE + k: a for k, a in state.items()}}
-
-    return make
-
-
-def images(count: int, shape: Shape, classes: int) -> Callable[[np.random.Generator], Arrays]:
-    """Images [count, *shape] and labels [count]."""
-    return lambda random: {
-        "images": random.standard_normal((count, *shape), dtype=np.float32),
-        "labels": random.integers(0, classes, count),
-    }
-
-
-def text(count: int, length: int, vocabulary: int) -> Callable[[np.random.Generator], Arrays]:
-    """Tokens and targets [count, length]."""
-    return lambda random: {
-        "tokens": random.integers(0, vocabulary, (count, length)),
-        "targets": random.integers(0, vocabulary, (count, length)),
-    }
-
-
-def gpt_case(
-    key: str, title: str, sizes: str, shape: GPTSizes, batch: int, length: int
-) -> StepCase:
-    """A GPT trained with AdamW."""
-    model = partial(models.gpt, sizes=shape)
-    return StepCase(
-        key,
-        title,
-        with_state(model, text(batch, length, shape.vocabulary)),
-        model,
-        adamw,
-        classification_loss,
-        sizes=sizes,
-    )
-
-
-def step_cases(sizes: str) -> list[Case]:
-    """The two whole training steps of the table."""
-    small = sizes == "small"
-    batch = 4 if small else 512
-    convnet = StepCase(
-        "step_convnet",
-        f"training step of the MNIST convnet, batch {batch}, Adam",
-        with_state(models.convnet, images(batch, (1, 28, 28), 10)),
-        models.convnet,
-        adam,
-        classification_loss,
-        sizes=sizes,
-    )
-    shape = GPTSizes(65, 8, 16, 2, 2) if small else GPTSizes(65, 64, 128, 4, 4)
-    count, length = (2, 8) if small else (12, 64)
-    title = (
-        f"training step of a GPT, {shape.layers} layers x {shape.width}, "
-        f"batch {count} x {length}, AdamW"
-    )
-    return [convnet, gpt_case("step_gpt", title, sizes, shape, count, length)]
-
-
 def function_cases(sizes: str) -> list[Case]:
     """The thirteen functions of the table."""
     small = sizes == "small"
@@ -276,4 +192,4 @@ def function_cases(sizes: str) -> list[Case]:
 
 def cases(sizes: str = "full") -> list[Case]:
     """All rows of the table, in order."""
-    return [*function_cases(sizes), *step_cases(sizes)]
+    return [*function_cases(sizes), *(step_case(key, sizes) for key in STEPS)]

@@ -236,12 +236,12 @@ def chosen_cases(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
 def run(plan: Plan, cases: Sequence[Case], report: Report, accelerator: str = "") -> Results:
     """Measure cases; `report` gets a line about each."""
     with Session(plan, report) as session:
-        limits = measure_limits(session.cores)
+        limits = measure_limits(session.cores, plan.sizes)
         rows = []
         for case in cases:
             report(case.title)
             rows.append(session.measure(case))
-        again = measure_limits(session.cores)
+        again = measure_limits(session.cores, plan.sizes)
         best = max((limits.matmul, again.matmul, *_matmul_rates(rows)))
         return Results(
             kind=plan.kind,

@@ -6,9 +6,13 @@ dash, and its reason stands below the table.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
 
+from bench.machine import available_cores, current_commit, describe_machine
 from bench.results import (
     OURS,
     Cell,
@@ -145,7 +149,7 @@ def notes_of(results: Results) -> list[str]:
     notes = [
         f"limit: the larger of bytes at {limits.copy / 1e9:.1f} GB/s (copy) and FLOPs at "
         f"{limits.matmul / 1e9:.0f} GFLOP/s (best matmul), both measured in this run; bytes and "
-        "FLOPs are of tgrad's plan",
+        "FLOPs are of tgrad's plan; what fits the last level cache may pass 100%",
         f"{machine.processor}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB, "
         f"{machine.system}" + (f", {machine.accelerator}" if machine.accelerator else ""),
         ", ".join(f"{k} {v}" for k, v in results.versions.items())
@@ -177,3 +181,17 @@ def first_step_table(steps: Sequence[FirstStep]) -> Table:
               "warm cache", "of it the step, empty", "of it the step, warm")  # fmt: skip
     notes = [f"{s.peer} ({s.key}): {s.reason}" for s in steps if s.reason]
     return Table("first step", header, tuple(rows), tuple(notes))
+
+
+def write_table(table: Table, path: Path, preliminary: bool) -> None:
+    """As JSON, with the machine, the date and the commit."""
+    machine = describe_machine(available_cores())
+    data = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "commit": current_commit(),
+        "preliminary": preliminary,
+        "machine": asdict(machine),
+        **asdict(table),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")

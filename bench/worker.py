@@ -23,7 +23,7 @@ import numpy as np
 
 from bench.case import Arrays, Case
 from bench.clock import clock_of
-from bench.peers import Loaded, Peer
+from bench.peers import Loaded, Peer, Unsupported
 
 SAMPLE = 1 << 24
 """Elements of a result that travel at most; of a larger one, every n-th."""
@@ -87,6 +87,13 @@ class Worker:
         """What the peer's plan says of a call; null where it has none."""
         figures = self.copies[0].figures
         return {"figures": None if figures is None else dataclasses.asdict(figures())}
+
+    def on_look(self, what: str, table: str, sizes: str, key: str, arrays: str) -> dict[str, Any]:
+        """Look into a training step: `what` is "count_launches" or "peak_memory"."""
+        look = getattr(self.peer, what, None)
+        if look is None:
+            raise Unsupported(f"{what} is not there for this peer")
+        return dataclasses.asdict(look(case_of(table, sizes, key), read_arrays(arrays)))
 
     def on_round(self, calls: int) -> dict[str, Any]:
         """Seconds of so many calls, each by itself, inputs in turn."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench.case import Arrays, Case
+from bench.case import Arrays, Case, StepCase
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,34 @@ class Loaded:
     figures: Callable[[], PlanFigures] | None = None
 
 
+@dataclass(frozen=True)
+class StepCounts:
+    """Work of a training step, as its peer counts it.
+
+    Attributes:
+        launches: kernels and library calls of forward, backward and update.
+        update: of them, those that do nothing but the optimizer's update.
+        bytes: moved by all of them; 0 where the peer does not say.
+    """
+
+    launches: int
+    update: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Memory of a training step.
+
+    Attributes:
+        held: bytes between steps: parameters, their statistics, the optimizer's state, the batch.
+        peak: bytes at the peak of a step: those, gradients, activations and temporaries.
+    """
+
+    held: int
+    peak: int
+
+
 class Unsupported(Exception):
     """A case that the peer has no program for; the text says why."""
 
@@ -56,3 +84,13 @@ class Peer(Protocol):
         Raises:
             Unsupported: the peer has no program for it.
         """
+
+
+class StepPeer(Peer, Protocol):
+    """A framework whose training steps can be looked into."""
+
+    def count_launches(self, case: StepCase, arrays: Arrays) -> StepCounts:
+        """Launches and bytes of a step that runs for at least the second time."""
+
+    def peak_memory(self, case: StepCase, arrays: Arrays) -> StepMemory:
+        """Memory of such a step."""

@@ -69,12 +69,12 @@ class TgradPeer:
                 x.grad = None
             return function(*inputs)
 
-        return Loaded(call, _read, lambda: _figures(function.plans))
+        return Loaded(call, _read, lambda: figures_of(function.plans))
 
     def _step(self, case: StepCase, arrays: Arrays) -> Loaded:
         _, step = compiled_step(case, arrays, self.device)
         inputs, targets = (self._stored(a, case.dtype) for a in batch_of(arrays))
-        return Loaded(lambda: step(inputs, targets), _read, lambda: _figures(step.plans))
+        return Loaded(lambda: step(inputs, targets), _read, lambda: figures_of(step.plans))
 
 
 def compiled_step(case: StepCase, arrays: Arrays, device: str) -> tuple[Any, Any]:
@@ -103,7 +103,8 @@ def _read(result: Any) -> np.ndarray:
     return flat[0] if len(flat) == 1 else np.concatenate([a.reshape(-1) for a in flat])
 
 
-def _figures(plans: Any) -> PlanFigures:
+def figures_of(plans: Any) -> PlanFigures:
+    """Sums over the plans of a compiled function."""
     return PlanFigures(
         launches=sum(p.launches for p in plans),
         flops=sum(p.flops for p in plans),

@@ -6,7 +6,12 @@ the fused optimizers, the model with its loss compiled as one function.
 
 from __future__ import annotations
 
+import gc
 import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
-from bench.peers import Loaded
+from bench.peers import Loaded, StepCounts, StepMemory, Unsupported
 
 OPTIONS = ("", "compile", "max-autotune", "float64")
 
@@ -75,27 +80,99 @@ class TorchPeer:
         return Loaded(call_with_gradient, _read)
 
     def _step(self, case: StepCase, arrays: Arrays) -> Loaded:
-        _, step = self.training_step(case, arrays)
-        inputs, targets = (self.stored(a, case.dtype) for a in batch_of(arrays))
-        return Loaded(lambda: step(inputs, targets), _read)
+        training = self.training(case, arrays)
+        return Loaded(training.step, _read)
 
-    def training_step(self, case: StepCase, arrays: Arrays) -> tuple[Any, Any]:
-        """The model with its initial state, and its training step under the option."""
+    def training(self, case: StepCase, arrays: Arrays, **options: Any) -> Training:
+        """The model with its initial state, its batch, and its step under the option.
+
+        Args:
+            options: of the optimizer.
+        """
         model = case.model(torch.nn, F, torch)
         model.load_state_dict({k: torch.from_numpy(a) for k, a in state_of(arrays).items()})
         kind = "float64" if self.option == "float64" else case.dtype
         model = model.to(self.device, getattr(torch, kind))
-        optimizer = case.optimizer(torch.optim, model.parameters(), fused=True)
+        optimizer = case.optimizer(torch.optim, model.parameters(), **options or {"fused": True})
         forward = self.compiled(lambda inputs, targets: case.loss(F, model, inputs, targets))
+        batch = tuple(self.stored(a, case.dtype) for a in batch_of(arrays))
+        return Training(model, optimizer, forward, batch)
 
-        def step(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            loss: torch.Tensor = forward(inputs, targets)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
+    def count_launches(self, case: StepCase, arrays: Arrays) -> StepCounts:
+        """Of inductor's generated code, the optimizer's update compiled too.
 
-        return model, step
+        Counted are calls that do work: generated kernels (`cpp_fused_*`), library calls
+        (`extern_kernels.*`) and operators that inductor leaves to PyTorch (`torch.ops.*`).
+        """
+        from torch._inductor import compile_fx, config, metrics
+        from torch._inductor.utils import run_and_get_code
+
+        if self.option != "compile":
+            raise Unsupported("launches are counted under torch.compile")
+        training = self.training(case, arrays, foreach=True)
+        training.optimizer.step = self.compiled(training.optimizer.step)
+        compile_fx.inductor_metrics_log.setLevel("INFO")  # bytes are counted for this log alone
+        metrics.reset()
+        with config.patch(force_disable_caches=True):
+            training.step()  # makes the optimizer's state
+            metrics.reset()
+            _, passes = run_and_get_code(training.differentiate)
+            _, update = run_and_get_code(training.optimizer.step)
+        counted = [sum(map(calls_of, codes)) for codes in (passes, update)]
+        return StepCounts(sum(counted), counted[1], int(metrics.num_bytes_accessed))
+
+    def peak_memory(self, case: StepCase, arrays: Arrays) -> StepMemory:
+        """Measured: what is held before the step, and on top of it every allocation and release
+        of PyTorch's CPU allocator during the step, from its profiler."""
+        training = self.training(case, arrays)
+        for _ in range(2):  # compiles, and makes the optimizer's state
+            training.step()
+        training.optimizer.zero_grad()
+        gc.collect()
+        held = sum({s.data_ptr(): s.nbytes() for s in training.storages()}.values())
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+            training.step()
+        events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+        events.sort(key=lambda e: e.start_ns())
+        running = accumulate((e.nbytes() for e in events), initial=0)
+        return StepMemory(held, held + max(running))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model in training: always on the same batch."""
+
+    model: Any
+    optimizer: Any
+    forward: Callable[..., torch.Tensor]
+    batch: tuple[torch.Tensor, ...]
+
+    def differentiate(self) -> torch.Tensor:
+        """Forward and backward; the loss."""
+        self.optimizer.zero_grad()
+        loss = self.forward(*self.batch)
+        loss.backward()
+        return loss.detach()
+
+    def step(self) -> torch.Tensor:
+        """Forward, backward and update; the loss."""
+        loss = self.differentiate()
+        self.optimizer.step()
+        return loss
+
+    def storages(self) -> Iterator[Any]:
+        """What is held between steps."""
+        tensors = [*self.batch, *self.model.state_dict().values()]
+        for state in self.optimizer.state.values():
+            tensors += [t for t in state.values() if isinstance(t, torch.Tensor)]
+        return (t.untyped_storage() for t in tensors)
+
+
+def calls_of(code: str) -> int:
+    """Calls in inductor's generated `call` that do work."""
+    return len(re.findall(r"^\s+(?:\w+ = )?(?:cpp_fused_\w+|extern_kernels\.\w+"
+                          r"|torch\.ops\.\w+\.\w+(?:\.\w+)?)\(", code, re.M))  # fmt: skip
 
 
 def _read(result: Any) -> np.ndarray:
