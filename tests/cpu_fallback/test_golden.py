@@ -34,6 +34,7 @@ CASES = {
     "linear_tanh_200x96x500": (biased, AVX512),
     "linear_tanh_200x96x500_sse2": (biased, SSE2),
     "convolution_window": (lambda: convolution("forward", 2, 20, 32, 14, 3, pad=1), AVX512),
+    "convolution_weights": (lambda: convolution("weight", 9, 20, 32, 14, 3, pad=1), AVX512),
     "convolution_dx": (lambda: convolution("input", 4, 20, 17, 12, 3), AVX512),
 }
 

@@ -18,6 +18,7 @@ _KEYWORDS = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
 volatile while slots acc rows to vp rp packed main p v w
+wp ip turned part from row panel pixel image weights sums
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 

@@ -24,7 +24,8 @@ from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
-from tgrad.cpu_fallback.emit_window import emit_window
+from tgrad.cpu_fallback.emit_window import emit_pixels
+from tgrad.cpu_fallback.emit_window_weights import emit_weights
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window
@@ -56,7 +57,8 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
         window = match_window(kernel)
         dot = match_dot(kernel)
         if window is not None:
-            emit_window(window, body, machine)
+            emit_convolution = emit_pixels if window.kind == "pixels" else emit_weights
+            emit_convolution(window, body, machine)
         elif isinstance(dot, DotProgram):
             emit_dot(dot, config, body, machine)
         else:

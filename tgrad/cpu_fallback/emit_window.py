@@ -79,21 +79,27 @@ class PixelPlan:
 
     @property
     def turned(self) -> int:
-        return self.out * _round_up(self.across, self.lanes)
+        return self.out * round_up(self.across, self.lanes)
 
 
-def _round_up(n: int, to: int) -> int:
+def round_up(n: int, to: int) -> int:
     return -(-n // to) * to
+
+
+def most_rows(nv: int, machine: Machine) -> int:
+    """Rows of a register tile of nv vectors that leave registers for the operands."""
+    if machine.vector_registers >= 32:
+        return {3: 8, 2: 14, 1: 16}[nv]
+    return {2: 6, 1: 10}[nv]
 
 
 def rows_of_tile(extent: int, nv: int, machine: Machine) -> int:
     """Rows of a register tile: nearly all registers, little padding."""
-    most = (machine.vector_registers - 2) // nv - 1
-    most = {3: 8, 2: 14, 1: 16}[nv] if machine.vector_registers >= 32 else max(1, most)
+    most = most_rows(nv, machine)
     if extent <= most:
         return extent
     rows = range(max(1, most // 2), most + 1)
-    return min(rows, key=lambda mr: (_round_up(extent, mr) * (1 + 0.3 / mr), -mr))
+    return min(rows, key=lambda mr: (round_up(extent, mr) * (1 + 0.3 / mr), -mr))
 
 
 def plan_pixels(program: WindowProgram, machine: Machine) -> PixelPlan:
@@ -106,8 +112,8 @@ def plan_pixels(program: WindowProgram, machine: Machine) -> PixelPlan:
     nv = vectors_of(c, lanes, machine)
     mr = rows_of_tile(x, nv, machine)
     width = (x - 1) * program.x.stride + taps_x
-    across = _round_up(x, mr)
-    out = _round_up(c, nv * lanes)
+    across = round_up(x, mr)
+    out = round_up(c, nv * lanes)
 
     def rows(band: int) -> int:
         return (band - 1) * program.y.stride + (taps_y - 1) * program.y.dilation + 1
@@ -122,16 +128,11 @@ def plan_pixels(program: WindowProgram, machine: Machine) -> PixelPlan:
     return PixelPlan(lanes, nv, mr, taps_y * taps_x, k, out, width, rows(band), across, band)
 
 
-def emit_window(program: WindowProgram, body: Body, machine: Machine) -> None:
-    """The whole function body of a convolution."""
-    emit_pixels(program, body, machine)
-
-
 def emit_pixels(program: WindowProgram, body: Body, machine: Machine) -> None:
     """The whole function body."""
     kernel, code, plan = program.dot.kernel, body.code, plan_pixels(program, machine)
     y = program.y.step
-    sizes = [_round_up(s, 64) for s in (plan.weights, plan.image, plan.sums, plan.turned)]
+    sizes = [round_up(s, 64) for s in (plan.weights, plan.image, plan.sums, plan.turned)]
     units = [kernel.axis(n) for n in program.units if n != y]
     yy = body.axis_name[y]
     heads = [body.loop_head(a) for a in units]
@@ -204,19 +205,20 @@ def _pack_image(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
     first, last = max(0, x.lo - x.origin), min(plan.width, x.hi - x.origin)
     end = (taps - 1) * y.dilation + y.origin + 1
     code.line(
-        f"const {body.ctype} u_lo = tg_max({y.lo}, {affine(f'{yy}_lo', y.stride, y.origin)}), "
-        f"u_hi = tg_min({y.hi}, {affine(f'{yy}_hi', y.stride, end - y.stride)});"
+        f"const {body.ctype} row_lo = tg_max({y.lo}, {affine(f'{yy}_lo', y.stride, y.origin)}), "
+        f"row_hi = tg_min({y.hi}, {affine(f'{yy}_hi', y.stride, end - y.stride)});"
     )
     without = {y.step, y.tap, x.step, x.tap, program.k}
-    base = index_text(program.base(without), body.rename)
+    origin = y.origin * y.pitch + x.origin * x.pitch
+    base = index_text(program.rest(without) - origin, body.rename)
     source = body.slot_name[program.image.slot]
     rs = program.stride(program.k)
-    with code.block(f"for ({body.ctype} u = u_lo; u < u_hi; u++)"):
+    with code.block(f"for ({body.ctype} row = row_lo; row < row_hi; row++)"):
         code.line(
             f"const float *restrict from = {source} + {base} + "
-            f"{affine('u', y.pitch, (first + x.origin) * x.pitch)};"
+            f"{affine('row', y.pitch, (first + x.origin) * x.pitch)};"
         )
-        code.line(f"float *restrict to = ip + (u - u_lo) * {plan.run};")
+        code.line(f"float *restrict to = ip + (row - row_lo) * {plan.run};")
         for start, stop in ((0, first), (last, plan.width)):
             if start < stop:
                 zeros = (start * plan.channels, stop * plan.channels)
@@ -263,23 +265,25 @@ def _products(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
     rs = x.stride * plan.channels
     name = f"tg_runs_float_{plan.mr}x{plan.nv}x{plan.lanes}_{rs}_1"
     with code.block(
-        f"for (ptrdiff_t j = 0; j < {plan.out}; j += {plan.nr})",
+        f"for (ptrdiff_t panel = 0; panel < {plan.out}; panel += {plan.nr})",
         f"for ({body.ctype} {yy} = {yy}_lo; {yy} < {yy}_hi; {yy}++)",
     ):
         taps = kernel.axis(y.tap).extent
         low, high = inside(yy, y.stride, y.dilation, y, taps)
         code.line(f"const {body.ctype} {i}_lo = {low}, {i}_hi = {high};")
         at = f"{affine(yy, y.stride, y.origin)} + {affine(f'{i}_lo', y.dilation)}"
-        code.line(f"const float *restrict a = ip + ({at} - u_lo) * {plan.run};")
+        code.line(f"const float *restrict image = ip + ({at} - row_lo) * {plan.run};")
         code.line(
-            f"const float *restrict b = wp + j * {plan.taps * plan.channels} + "
+            f"const float *restrict weights = wp + panel * {plan.taps * plan.channels} + "
             f"{i}_lo * {row * plan.nr};"
         )
-        code.line(f"float *restrict c = acc + ({yy} - {yy}_lo) * {plan.across * plan.out} + j;")
-        code.line(f"for (ptrdiff_t x = 0; x < {plan.across}; x += {plan.mr})")
+        code.line(
+            f"float *restrict sums = acc + ({yy} - {yy}_lo) * {plan.across * plan.out} + panel;"
+        )
+        code.line(f"for (ptrdiff_t pixel = 0; pixel < {plan.across}; pixel += {plan.mr})")
         code.line(
             f"  {name}({i}_hi - {i}_lo, {y.dilation * plan.run}, {row * plan.nr}, {row}, "
-            f"a + x * {rs}, b, c + x * {plan.out}, {plan.out}, 1);"
+            f"image + pixel * {rs}, weights, sums + pixel * {plan.out}, {plan.out}, 1);"
         )
 
 
@@ -288,12 +292,12 @@ def _results(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
     code, kernel = body.code, program.dot.kernel
     yy, x, c = (body.axis_name[n] for n in (program.y.step, program.r, program.v))
     extent = kernel.axis(program.r).extent
-    across = _round_up(plan.across, plan.lanes)
+    across = round_up(plan.across, plan.lanes)
     with code.block(f"for ({body.ctype} {yy} = {yy}_lo; {yy} < {yy}_hi; {yy}++)"):
-        code.line(f"for (ptrdiff_t x = 0; x < {extent}; x += {plan.lanes})")
+        code.line(f"for (ptrdiff_t pixel = 0; pixel < {extent}; pixel += {plan.lanes})")
         code.line(
-            f"  tg_transpose_float_{plan.lanes}(acc + (({yy} - {yy}_lo) * {plan.across} + x) * "
-            f"{plan.out}, {plan.out}, {plan.out}, turned + x, {across});"
+            f"  tg_transpose_float_{plan.lanes}(acc + (({yy} - {yy}_lo) * {plan.across} + pixel) * "
+            f"{plan.out}, {plan.out}, {plan.out}, turned + pixel, {across});"
         )
         code.line(f"const {body.ctype} {x}_lo = 0, {x}_hi = {extent};")
         code.line(f"const {body.ctype} {c}_lo = 0, {c}_hi = {kernel.axis(program.v).extent};")

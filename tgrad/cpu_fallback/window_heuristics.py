@@ -7,8 +7,10 @@ quicker or the region has another form. Invariant: the choice depends on sizes a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from tgrad.cpu_fallback.emit_window import plan_pixels
+from tgrad.cpu_fallback.emit_window_weights import plan_weights
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram, match_window
 from tgrad.fusion.region import Axis, Region
@@ -17,6 +19,9 @@ from tgrad.kernel.lower import lower
 
 LEAST_K = 64
 """Multiply-adds of an output element below which turning it costs more than patches do."""
+
+LEAST_ROWS = 4
+"""Rows of a register tile below which most of its loads are of the vector operand."""
 
 MOST_PADDING = 1.34
 """Multiply-adds done over those needed, at most."""
@@ -41,6 +46,8 @@ def _candidates(region: Region) -> Iterator[tuple[Config, str]]:
     side, lone = (space.m, space.n) if len(space.m) > 1 else (space.n, space.m)
     channel, *taps = space.k
     yield _config(region, side[-1], lone[0], (*taps, channel)), "pixels"
+    for row in (side[0], side[-1]):
+        yield _config(region, row, lone[0], space.k), "weights"
 
 
 def _config(region: Region, row: Axis, vector: Axis, loops: tuple[Axis, ...]) -> Config:
@@ -61,16 +68,29 @@ def _config(region: Region, row: Axis, vector: Axis, loops: tuple[Axis, ...]) ->
 
 
 def _pays(program: WindowProgram, machine: Machine) -> bool:
-    """Whether the packed weights stay in cache and little is computed in vain."""
+    """Whether what is packed stays in cache and little is computed in vain."""
     kernel = program.dot.kernel
-    plan = plan_pixels(program, machine)
-    padding = plan.out / kernel.axis(program.v).extent
-    padding *= plan.across / kernel.axis(program.r).extent
-    panel = plan.weights // plan.out * plan.nr * 4
-    total = 4 * (plan.weights + plan.image + plan.sums)
+
+    def extent(*names: str) -> int:
+        return prod(kernel.axis(n).extent for n in names)
+
+    if program.kind == "pixels":
+        pixels = plan_pixels(program, machine)
+        padding = pixels.out / extent(program.v) * pixels.across / extent(program.r)
+        panel = pixels.weights // pixels.out * pixels.nr * 4
+        total = 4 * (pixels.weights + pixels.image + pixels.sums)
+        return (
+            pixels.taps * pixels.channels >= LEAST_K
+            and pixels.taps <= extent(program.y.step, program.x.step)
+            and padding <= MOST_PADDING
+            and panel <= machine.l2 * 3 // 4
+            and total <= 4 * machine.l2
+        )
+    weights = plan_weights(program, machine)
     return (
-        plan.taps * plan.channels >= LEAST_K
-        and padding <= MOST_PADDING
-        and panel <= machine.l2 * 3 // 4
-        and total <= 4 * machine.l2
+        extent(program.y.tap, program.x.tap) <= weights.pixels
+        and weights.rows >= LEAST_ROWS
+        and weights.out <= MOST_PADDING * extent(program.v)
+        and 4 * weights.sums <= machine.l2
+        and 4 * weights.out * weights.pixels <= machine.l2 // 2
     )

@@ -83,12 +83,11 @@ class WindowProgram:
         """Elements of memory from one element of the image along an axis to the next."""
         return self.image.index.stride(axis) or 0
 
-    def base(self, without: set[str]) -> Index:
-        """The image's index at u = 0 of both directions, less the terms of some axes."""
+    def rest(self, without: set[str]) -> Index:
+        """The image's index less the terms of some axes."""
         e = self.image.index
         terms = tuple(t for t in e.terms if isinstance(t[0], Var) and t[0].name not in without)
-        origin = self.y.origin * self.y.pitch + self.x.origin * self.x.pitch
-        return Index(terms, e.const - origin)
+        return Index(terms, e.const)
 
 
 def match_window(kernel: ir.Kernel) -> WindowProgram | None:

@@ -37,10 +37,10 @@ void conv_forward(char *const *slots) {
     for (int n = 0; n < 2; n++)
       for (int y_lo = 0; y_lo < 14; y_lo += 4) {
         const int y_hi = tg_min(y_lo + 4, 14);
-        const int u_lo = tg_max(0, y_lo - 1), u_hi = tg_min(14, y_hi + 1);
-        for (int u = u_lo; u < u_hi; u++) {
-          const float *restrict from = im + n * 3920 + u * 14;
-          float *restrict to = ip + (u - u_lo) * 320;
+        const int row_lo = tg_max(0, y_lo - 1), row_hi = tg_min(14, y_hi + 1);
+        for (int row = row_lo; row < row_hi; row++) {
+          const float *restrict from = im + n * 3920 + row * 14;
+          float *restrict to = ip + (row - row_lo) * 320;
           for (int e = 0; e < 20; e++) to[e] = 0;
           for (int e = 300; e < 320; e++) to[e] = 0;
           to += 20;
@@ -51,18 +51,18 @@ void conv_forward(char *const *slots) {
               to[e * 20 + k] = from[e + k * 196];
             }
         }
-        for (ptrdiff_t j = 0; j < 32; j += 32)
+        for (ptrdiff_t panel = 0; panel < 32; panel += 32)
           for (int y = y_lo; y < y_hi; y++) {
             const int i_lo = tg_max(1 - y, 0), i_hi = tg_min(tg_max(15 - y, 0), 3);
-            const float *restrict a = ip + (y - 1 + i_lo - u_lo) * 320;
-            const float *restrict b = wp + j * 180 + i_lo * 1920;
-            float *restrict c = acc + (y - y_lo) * 448 + j;
-            for (ptrdiff_t x = 0; x < 14; x += 14)
-              tg_runs_float_14x2x16_20_1(i_hi - i_lo, 320, 1920, 60, a + x * 20, b, c + x * 32, 32, 1);
+            const float *restrict image = ip + (y - 1 + i_lo - row_lo) * 320;
+            const float *restrict weights = wp + panel * 180 + i_lo * 1920;
+            float *restrict sums = acc + (y - y_lo) * 448 + panel;
+            for (ptrdiff_t pixel = 0; pixel < 14; pixel += 14)
+              tg_runs_float_14x2x16_20_1(i_hi - i_lo, 320, 1920, 60, image + pixel * 20, weights, sums + pixel * 32, 32, 1);
           }
         for (int y = y_lo; y < y_hi; y++) {
-          for (ptrdiff_t x = 0; x < 14; x += 16)
-            tg_transpose_float_16(acc + ((y - y_lo) * 14 + x) * 32, 32, 32, turned + x, 16);
+          for (ptrdiff_t pixel = 0; pixel < 14; pixel += 16)
+            tg_transpose_float_16(acc + ((y - y_lo) * 14 + pixel) * 32, 32, 32, turned + pixel, 16);
           const int x_lo = 0, x_hi = 14;
           const int o_lo = 0, o_hi = 32;
           for (int o = o_lo; o < o_hi; o++) {

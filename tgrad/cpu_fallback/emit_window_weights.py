@@ -1,0 +1,236 @@
+"""Weight gradients of convolutions, over the image as it lies in memory.
+
+In: a WindowProgram of kind "weights", the Machine. Out: C lines. Invariant: elements of the window
+that lie outside the image cost nothing; images are summed in chunks whose number depends on sizes
+alone, joined in order, so that results do not depend on the number of threads.
+
+    parallel for chunk of images:
+      for image n:
+        pack the vector operand:  vp[panel of o][y][x][o]
+        for each panel, tap i, j, block of rows r (channels of the image, or taps j):
+          part[chunk][i][j][r][o] += sum over y, x inside the image of
+                                     image[n, r, y + i, x + j] * vp[y][x][o]
+    join the chunks;  for each tap: epilogue, stores
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tgrad.cpu_fallback import op_table as ops
+from tgrad.cpu_fallback.code import work_of
+from tgrad.cpu_fallback.dot_plan import vectors_of
+from tgrad.cpu_fallback.emit_body import Array, Body
+from tgrad.cpu_fallback.emit_index import index_text
+from tgrad.cpu_fallback.emit_window import PARALLEL_WORK, affine, inside, most_rows, round_up
+from tgrad.cpu_fallback.target import Machine
+from tgrad.cpu_fallback.window_plan import WindowProgram
+
+CHUNK_WORK = 4_000_000
+"""Multiply-adds of a chunk, at least."""
+
+MAX_CHUNKS = 16
+
+JOIN_BLOCK = 4096
+"""Elements of all chunks that are added up together."""
+
+
+@dataclass(frozen=True)
+class WeightsPlan:
+    """Sizes of tiles and buffers, in elements.
+
+    Attributes:
+        lanes, nv, mr: elements of a vector register; vectors and rows of a register tile.
+        rows: of a tap; tail: rows of its last register tile where they are fewer (or 0).
+        taps: tiles of the result, one for each combination of the unit axes.
+        out: lanes of the result, whole panels.
+        pixels: of an image; width of them lie in a row.
+        chunks: parts of the images that have partial results of their own.
+    """
+
+    lanes: int
+    nv: int
+    mr: int
+    rows: int
+    taps: int
+    out: int
+    pixels: int
+    width: int
+    chunks: int
+
+    @property
+    def nr(self) -> int:
+        return self.nv * self.lanes
+
+    @property
+    def tail(self) -> int:
+        return self.rows % self.mr
+
+    @property
+    def sums(self) -> int:
+        return self.taps * self.rows * self.out
+
+    @property
+    def row_stride(self) -> int:
+        """Elements between the rows that are transposed: an odd number of cache lines."""
+        return round_up(self.pixels, 32) + 16
+
+
+def plan_weights(program: WindowProgram, machine: Machine) -> WeightsPlan:
+    """Register tiles of equal height, as high as registers allow."""
+    kernel = program.dot.kernel
+    lanes = machine.lanes(4)
+    extent = {a.name: a.extent for a in kernel.axes}
+    nv = vectors_of(extent[program.v], lanes, machine)
+    rows = extent[program.r]
+    mr = -(-rows // -(-rows // most_rows(nv, machine)))
+    taps = 1
+    for n in program.units:
+        taps *= extent[n]
+    out = round_up(extent[program.v], nv * lanes)
+    pixels = extent[program.loops[1]] * extent[program.k]
+    images = extent[program.loops[0]]
+    work = images * pixels * taps * rows * out
+    chunks = max(1, min(images, MAX_CHUNKS, work // CHUNK_WORK))
+    return WeightsPlan(lanes, nv, mr, rows, taps, out, pixels, extent[program.k], chunks)
+
+
+def emit_weights(program: WindowProgram, body: Body, machine: Machine) -> None:
+    """The whole function body."""
+    kernel, code, plan = program.dot.kernel, body.code, plan_weights(program, machine)
+    images = kernel.axis(program.loops[0])
+    n = body.axis_name[images.name]
+    packed = round_up(plan.out * plan.pixels, 64)
+    scratch = packed + plan.lanes * plan.row_stride
+    for stmt in program.dot.before:
+        body.statement(stmt, escapes=True)
+    code.line(
+        f"float *const restrict part = tg_partials({plan.chunks * plan.sums} * sizeof(float));"
+    )
+    parallel = plan.chunks > 1 and work_of(kernel) >= PARALLEL_WORK
+    if parallel:
+        code.pragma("omp parallel for schedule(static)")
+    with code.block(f"for (int chunk = 0; chunk < {plan.chunks}; chunk++)"):
+        code.line(f"float *const restrict vp = tg_scratch({scratch} * sizeof(float));")
+        code.line(f"float *const restrict rows = vp + {packed};")
+        code.line(f"float *const restrict acc = part + chunk * {plan.sums};")
+        for end, at in (("lo", "chunk"), ("hi", "(chunk + 1)")):
+            code.line(
+                f"const {body.ctype} {n}_{end} = (ptrdiff_t){images.extent} * {at} / {plan.chunks};"
+            )
+        with code.block(f"for ({body.ctype} {n} = {n}_lo; {n} < {n}_hi; {n}++)"):
+            _pack(program, plan, body)
+            _products(program, plan, body, f"{n} == {n}_lo")
+    _join(plan, body)
+    _results(program, plan, body)
+
+
+def _pack(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
+    """vp[o / nr][y][x][o % nr], through a few rows along x that are transposed."""
+    code, kernel = body.code, program.dot.kernel
+    y, x, o = (body.axis_name[n] for n in (program.loops[1], program.k, program.v))
+    extent = kernel.axis(program.v).extent
+    saved = dict(body.scalars)
+    with code.block(f"for ({body.ctype} {o}_t = 0; {o}_t < {extent}; {o}_t += {plan.lanes})"):
+        code.line(f"const {body.ctype} {o}_end = tg_min({o}_t + {plan.lanes}, {extent});")
+        with code.block(
+            f"for ({body.ctype} {o} = {o}_t; {o} < {o}_end; {o}++)",
+            body.loop_head(kernel.axis(program.loops[1])),
+        ):
+            code.pragma("omp simd")
+            with code.block(f"for ({body.ctype} {x} = 0; {x} < {plan.width}; {x}++)"):
+                for stmt in program.vector.stmts:
+                    body.statement(stmt, escapes=False)
+                tile = program.vector.tile
+                value = ops.cast(body.element(tile), tile.dtype, program.dot.dot.carry.dtype)
+                place = f"({o} - {o}_t) * {plan.row_stride} + {y} * {plan.width} + {x}"
+                code.line(f"rows[{place}] = {value};")
+        code.line(
+            f"tg_transpose_float_{plan.lanes}(rows, {plan.row_stride}, {plan.pixels}, "
+            f"vp + {o}_t / {plan.nr} * {plan.nr * plan.pixels} + {o}_t % {plan.nr}, {plan.nr});"
+        )
+    body.scalars = saved
+
+
+def _products(program: WindowProgram, plan: WeightsPlan, body: Body, first: str) -> None:
+    """acc[tap][r][o] of one image."""
+    code, kernel = body.code, program.dot.kernel
+    y, x = program.y, program.x
+    yy, xx = body.axis_name[y.step], body.axis_name[x.step]
+    heads = [f"for (ptrdiff_t panel = 0; panel < {plan.out}; panel += {plan.nr})"]
+    heads += [body.loop_head(kernel.axis(n)) for n in program.units]
+    with code.block(*heads):
+        for dim, name in ((y, yy), (x, xx)):
+            tap = body.axis_name[dim.tap]
+            low, high = inside(tap, dim.dilation, dim.stride, dim, kernel.axis(dim.step).extent)
+            code.line(f"const {body.ctype} {name}_lo = {low}, {name}_hi = {high};")
+        rest = index_text(program.rest({y.step, x.step, program.r}), body.rename)
+        steps = program.stride(y.step), program.stride(x.step)
+        code.line(
+            f"const float *restrict image = {body.slot_name[program.image.slot]} + {rest} + "
+            f"{affine(f'{yy}_lo', steps[0])} + {affine(f'{xx}_lo', steps[1])};"
+        )
+        code.line(
+            f"const float *restrict weights = vp + panel * {plan.pixels} + "
+            f"({yy}_lo * {plan.width} + {xx}_lo) * {plan.nr};"
+        )
+        code.line(
+            f"float *restrict sums = acc + panel + "
+            f"({tap_number(program, body)}) * {plan.rows * plan.out};"
+        )
+        rs = program.stride(program.r)
+
+        def call(mr: int, r: str) -> None:
+            name = f"tg_runs_float_{mr}x{plan.nv}x{plan.lanes}_{rs}_{steps[1]}"
+            code.line(
+                f"  {name}({yy}_hi - {yy}_lo, {steps[0]}, {plan.width * plan.nr}, "
+                f"{xx}_hi - {xx}_lo, image + {r} * (ptrdiff_t){rs}, weights, "
+                f"sums + {r} * {plan.out}, {plan.out}, {first});"
+            )
+
+        whole = plan.rows - plan.tail
+        code.line(f"for (int row = 0; row < {whole}; row += {plan.mr})")
+        call(plan.mr, "row")
+        if plan.tail:
+            call(plan.tail, str(whole))
+
+
+def tap_number(program: WindowProgram, body: Body) -> str:
+    """C text of the row-major number of the unit axes' present values."""
+    text = ""
+    for n in program.units:
+        axis = program.dot.kernel.axis(n)
+        name = body.axis_name[n]
+        text = name if not text else f"({text}) * {axis.extent} + {name}"
+    return text or "0"
+
+
+def _join(plan: WeightsPlan, body: Body) -> None:
+    """part[0] += part[1] + part[2] + ..., in order."""
+    if plan.chunks == 1:
+        return
+    code = body.code
+    code.pragma("omp parallel for schedule(static)")
+    with code.block(f"for (int block = 0; block < {plan.sums}; block += {JOIN_BLOCK})"):
+        code.line(f"const int end = tg_min(block + {JOIN_BLOCK}, {plan.sums});")
+        code.line(f"for (int chunk = 1; chunk < {plan.chunks}; chunk++)")
+        code.line("  for (int e = block; e < end; e++)")
+        code.line(f"    part[e] += part[chunk * {plan.sums} + e];")
+
+
+def _results(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
+    """The statements after the dot, for each tap."""
+    code, kernel = body.code, program.dot.kernel
+    heads = [body.loop_head(kernel.axis(n)) for n in program.units]
+    with code.block(*heads or [""]):
+        code.line(
+            f"const float *restrict acc = part + ({tap_number(program, body)}) * "
+            f"{plan.rows * plan.out};"
+        )
+        for axis in (program.r, program.v):
+            name = body.axis_name[axis]
+            code.line(f"const {body.ctype} {name}_lo = 0, {name}_hi = {kernel.axis(axis).extent};")
+        carry = program.dot.dot.carry
+        strides = {program.r: plan.out, program.v: 1}
+        body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
+        body.scope(program.dot.after)
