@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.case import StepCase
-from bench.process import PeerSpec
+from bench.process import PeerFailure, PeerSpec
 
 if TYPE_CHECKING:
     from bench.results import Results
@@ -42,6 +42,9 @@ LOOK_PEERS = {
     "compile": "compile",
 }
 CPU_PEERS = "torch,compile,jax,tinygrad"
+GPU_PEERS = "torch,compile,max-autotune"
+ROTATED = 1 << 28
+"""Bytes of inputs that calls on a GPU take turns with: past any L2."""
 
 
 def specs_of(names: Sequence[str], interpreters: dict[str, str]) -> list[PeerSpec]:
@@ -76,7 +79,7 @@ def _add_peers(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_run(commands: Commands) -> None:
-    for kind, peers in (("cpu", CPU_PEERS),):
+    for kind, peers in (("cpu", CPU_PEERS), ("gpu", GPU_PEERS)):
         parser = commands.add_parser(kind, help=f"the table of the {kind.upper()}, peers beside")
         _add_peers(parser, peers)
         parser.add_argument("--only", default="", help="keys of cases, with commas between")
@@ -127,6 +130,19 @@ def _add_accuracy(commands: Commands) -> None:
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
 
 
+def _add_target(commands: Commands) -> None:
+    parser = commands.add_parser("target", help="time to an accuracy or a loss, beside PyTorch")
+    _add_peers(parser, "torch,compile")
+    parser.add_argument(
+        "--data", type=Path, required=True,
+        help="folder with mnist-10k/ (idx files) and tinyshakespeare.txt",
+    )  # fmt: skip
+    parser.add_argument("--only", default="", help="target_mnist or target_text")
+    parser.add_argument("--json", type=Path, help="write the table")
+    parser.add_argument("--preliminary", action="store_true", help="mark the table so")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
@@ -135,20 +151,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_compare(commands)
     _add_counts(commands)
     _add_accuracy(commands)
+    _add_target(commands)
+    commands.add_parser("docs", help="write docs/benchmarks.md from bench/results")
     _add_looks(commands)
     arguments = parser.parse_args(argv)
     actions = {
         "cpu": run_cpu,
+        "gpu": run_gpu,
         "compare": run_compare,
         "counts": run_counts,
         "accuracy": run_accuracy,
+        "target": run_target,
+        "docs": run_docs,
         "launches": run_look,
         "memory": run_look,
         "compile": run_compile,
     }
     try:
         return actions[arguments.command](arguments)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, PeerFailure) as error:
         print(f"python -m bench {arguments.command}: {error}", file=sys.stderr)
         return 2
 
@@ -199,6 +220,17 @@ def run_cpu(arguments: argparse.Namespace) -> int:
         measured = measure_first_steps(plan.table, plan.sizes, steps, compiling, cores)
         found = replace(found, first_steps=measured)
     return finish(found, arguments)
+
+
+def run_gpu(arguments: argparse.Namespace) -> int:
+    """The table of the GPU."""
+    from bench import cases_gpu
+    from bench.session import chosen_cases, run
+
+    plan = replace(plan_of(arguments, "cuda"), rotate=ROTATED)
+    return finish(
+        run(plan, chosen_cases(cases_gpu.cases(plan.sizes), plan.only), report), arguments
+    )
 
 
 def finish(found: Results, arguments: argparse.Namespace) -> int:
@@ -298,6 +330,33 @@ def run_accuracy(arguments: argparse.Namespace) -> int:
     from bench import accuracy
 
     return finish_table(accuracy.table_of(accuracy.measure_all(device=arguments.device)), arguments)
+
+
+def run_docs(arguments: argparse.Namespace) -> int:
+    """`docs`: docs/benchmarks.md and the README's section."""
+    from bench import pages
+
+    pages.write_pages()
+    return 0
+
+
+def run_target(arguments: argparse.Namespace) -> int:
+    """`target`: both tasks."""
+    from bench import target
+    from bench.machine import available_cores
+
+    specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))
+    cores = arguments.cores or available_cores()
+    keys = names_of(arguments.only)
+    known = [task.case.key for task in target.TASKS]
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"no task {key!r}; the tasks are {', '.join(known)}")
+    found = []
+    for task in target.TASKS:
+        if not keys or task.case.key in keys:
+            found += target.run_task(task, arguments.data, specs, cores, report)
+    return finish_table(target.table_of(found), arguments, arguments.preliminary)
 
 
 def finish_table(table: Table, arguments: argparse.Namespace, preliminary: bool = False) -> int:

@@ -32,7 +32,8 @@ class FunctionCase:
             float64.
         tolerance: largest error, in parts of the largest magnitude of the right result.
         sizes: name of the sizes, "full" or "small".
-        has_gradient: whether the gradients of all floating inputs belong to the result.
+        has_gradient: whether the gradients of all floating inputs belong to the result; the last
+            input is then the gradient of the output, so that nothing of it is known in advance.
         dtype: what floating inputs are cast to.
     """
 
@@ -99,10 +100,9 @@ def state_of(arrays: Mapping[str, np.ndarray]) -> Arrays:
     return {k.removeprefix(STATE): a for k, a in arrays.items() if k.startswith(STATE)}
 
 
-def batch_of(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets among a step's arrays."""
-    inputs, targets = (a for k, a in arrays.items() if not k.startswith(STATE))
-    return inputs, targets
+def batch_of(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Inputs and targets among a step's arrays; nothing where the batches come later."""
+    return tuple(a for k, a in arrays.items() if not k.startswith(STATE))
 
 
 def error_of(got: np.ndarray, want: np.ndarray) -> float:

@@ -63,6 +63,23 @@ class CudaClock:
         self.cuda.synchronize()
 
 
+def measure_gpu(clock: Clock) -> dict[str, Any]:
+    """Bytes/s of a copy of 1 GiB and FLOP/s of a bfloat16 product of 8192³, the best of some; and
+    the GPU's name."""
+    torch: Any = import_module("torch")
+    source = torch.ones(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    copies = clock.measure([lambda: target.copy_(source)] * 10)
+    size = 8192
+    a = torch.randn(size, size, dtype=torch.bfloat16, device="cuda")
+    products = clock.measure([lambda: a @ a] * 10)
+    return {
+        "copy": 2 * source.nbytes / min(copies),
+        "matmul": 2 * size**3 / min(products),
+        "name": torch.cuda.get_device_name(),
+    }
+
+
 def clock_of(device: str) -> Clock:
     """The clock of a device by name."""
     return CudaClock() if device.startswith("cuda") else HostClock()

@@ -7,13 +7,14 @@ inputs; its plan's figures stand beside the times in the report's `extra_info`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tgrad
-from bench.peers.tgrad import figures_of
+from bench.peers.tgrad import differentiated, figures_of
 
 collect_ignore = ["peers", "__main__.py", "plot.py"]
 """What needs other packages, or is a command."""
@@ -57,24 +58,26 @@ def timed(benchmark: Any, device: str) -> Timed:
         gradient: bool = False,
     ) -> None:
         inputs = [stored(a, dtype, device) for a in arrays]
-        floats = [x for x in inputs if x.dtype.is_float]
 
-        @tgrad.compile
-        def call(*inputs: tgrad.Tensor) -> Any:
-            result = function(*inputs)
-            if not gradient:
-                return result
-            result.sum().backward()
-            return result, *(x.grad for x in floats)
+        def program(library: Any, functional: Any, *inputs: tgrad.Tensor) -> Any:
+            return function(*inputs)
+
+        if gradient:
+            with tgrad.no_grad():
+                shape = function(*inputs).shape
+            random = np.random.default_rng(2026).standard_normal(shape, dtype=np.float32)
+            inputs.append(stored(random, dtype, device))
+            compiled, (call,) = differentiated(program, [inputs])
+        else:
+            compiled = tgrad.compile(function)
+            call = partial(compiled, *inputs)
 
         def run() -> None:
-            for x in floats if gradient else ():
-                x.requires_grad_().grad = None
-            call(*inputs)
+            call()
             wait(device)
 
         run()
-        benchmark.extra_info.update(extra_info_of(call))
+        benchmark.extra_info.update(extra_info_of(compiled))
         benchmark(run)
 
     return time

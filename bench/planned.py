@@ -32,7 +32,7 @@ def planned(case: Case, target: str | None = None) -> Plan:
 def planned_step(case: StepCase, target: str | None = None) -> Plan:
     """The plan of a whole training step."""
     with planning(target):
-        model = case.model(tgrad.nn, F, tgrad)
+        model = case.model(tgrad.nn, F, tgrad).to(getattr(tgrad, case.dtype))
         optimizer = case.optimizer(tgrad.optim, model.parameters())
 
         @tgrad.compile
@@ -43,16 +43,21 @@ def planned_step(case: StepCase, target: str | None = None) -> Plan:
             optimizer.step()
             return loss
 
-        inputs = [tgrad.tensor(a) for a in case.inputs().values()]
+        inputs = [_stored(a, case.dtype) for a in case.inputs().values()]
         for _ in range(2):  # the first call makes the optimizer's state, the second has it
             step(*inputs)
         plan: Plan = step.plans[-1]
         return plan
 
 
+def _stored(array: np.ndarray, dtype: str) -> tgrad.Tensor:
+    """In the case's dtype if it is of floats."""
+    return tgrad.tensor(array, dtype=getattr(tgrad, dtype) if array.dtype.kind == "f" else None)
+
+
 def _planned_function(case: FunctionCase, target: str | None) -> Plan:
     with planning(target):
-        inputs = [tgrad.tensor(np.ascontiguousarray(a)) for a in case.arrays().values()]
+        inputs = [_stored(a, case.dtype) for a in case.arrays().values()]
 
         @tgrad.compile
         def function(*inputs: tgrad.Tensor) -> Any:

@@ -18,11 +18,6 @@ from typing import Any
 
 from bench.machine import ROOT
 
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-"""How idle threads wait. Not passed on: each framework waits as it does by default, and is at its
-best so; libgomp's threads then sleep a millisecond after their last work. "active" would burn the
-core that another peer is measured on."""
-
 
 @dataclass(frozen=True)
 class PeerSpec:
@@ -121,9 +116,17 @@ class Process:
 
 
 def worker_environment(cores: int) -> dict[str, str]:
-    """The environment of this process, with as many threads as cores, which sleep when idle."""
+    """The environment of this process, with as many threads as cores, which sleep when idle.
+
+    How idle threads wait is left to each framework, which is at its best so: libgomp's sleep a
+    millisecond after their last work. OMP_WAIT_POLICY=active would burn the core that another peer
+    is measured on, and is not passed on. On a machine that is shared, GOMP_SPINCOUNT=4000 keeps
+    threads from spinning away the time of those that they wait for.
+    """
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    kept = {k: v for k, v in os.environ.items() if k not in WAITING}
+    kept = dict(os.environ)
+    if kept.get("OMP_WAIT_POLICY", "").lower() == "active":
+        del kept["OMP_WAIT_POLICY"]
     return {**kept, **dict.fromkeys(threads, str(cores)), "PYTHONPATH": _python_path()}
 
 

@@ -46,7 +46,8 @@ class Plan:
         only: keys of the cases to run; all where empty.
         rounds: turns that each peer gets.
         seconds: of measuring in one turn, about.
-        copies: of the inputs, to rotate past a cache.
+        rotate: bytes of inputs that calls of functions take turns with, to get past a cache; 0 for
+            one set of inputs.
         cores: threads of each worker.
         preliminary: mark the results so.
     """
@@ -60,7 +61,7 @@ class Plan:
     only: Sequence[str] = ()
     rounds: int = 9
     seconds: float = 0.15
-    copies: int = 1
+    rotate: int = 0
     cores: int = 0
     preliminary: bool = False
 
@@ -105,6 +106,16 @@ class Session:
         """A file in the folder."""
         return Path(self.folder.name) / name
 
+    def measure_limits(self) -> tuple[Limits, str]:
+        """What the device does at most, and a GPU's name."""
+        if self.plan.device == "cpu":
+            return measure_limits(self.cores, self.plan.sizes), ""
+        if "torch" not in self.processes:
+            reason = self.absent.get("torch", "it is not among the peers")
+            raise PeerFailure(f"the limits of a GPU are measured by torch: {reason}")
+        found = self.processes["torch"].ask("limits")
+        return Limits(found["copy"], found["matmul"]), found["name"]
+
     # -- one case -------------------------------------------------------------------------------
 
     def measure(self, case: Case) -> Row:
@@ -148,9 +159,16 @@ class Session:
             key=case.key,
             arrays=str(self.path("arrays.npz")),
             result=str(self.path("result.npy")),
-            copies=self.plan.copies if isinstance(case, FunctionCase) else 1,
+            copies=self._copies(case),
         )
         return float(answer["first"])
+
+    def _copies(self, case: Case) -> int:
+        """Sets of inputs that make up the bytes to rotate, 16 at most."""
+        if not self.plan.rotate or not isinstance(case, FunctionCase):
+            return 1
+        nbytes = self.path("arrays.npz").stat().st_size
+        return int(np.clip(-(-self.plan.rotate // nbytes), 1, 16))
 
     def _drop(self, name: str, process: Process) -> None:
         """Let a peer forget its case; start a dead one again for the next."""
@@ -233,15 +251,19 @@ def chosen_cases(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
     return [c for c in cases if not only or c.key in only]
 
 
-def run(plan: Plan, cases: Sequence[Case], report: Report, accelerator: str = "") -> Results:
-    """Measure cases; `report` gets a line about each."""
+def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
+    """Measure cases; `report` gets a line about each.
+
+    Raises:
+        PeerFailure: on a GPU, PyTorch does not start, so that there are no limits.
+    """
     with Session(plan, report) as session:
-        limits = measure_limits(session.cores, plan.sizes)
+        limits, accelerator = session.measure_limits()
         rows = []
         for case in cases:
             report(case.title)
             rows.append(session.measure(case))
-        again = measure_limits(session.cores, plan.sizes)
+        again, _ = session.measure_limits()
         best = max((limits.matmul, again.matmul, *_matmul_rates(rows)))
         return Results(
             kind=plan.kind,

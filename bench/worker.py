@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench.case import Arrays, Case
-from bench.clock import clock_of
+from bench.clock import clock_of, measure_gpu
 from bench.peers import Loaded, Peer, Unsupported
 
 SAMPLE = 1 << 24
@@ -34,12 +34,12 @@ class Worker:
 
     Attributes:
         peer: the framework.
-        copies: the case, loaded; several times where inputs rotate past a cache.
+        loaded: the case that it holds.
     """
 
     def __init__(self, peer: Peer, device: str):
         self.peer = peer
-        self.copies: list[Loaded] = []
+        self.loaded: Loaded | None = None
         self.clock = clock_of(device)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -60,18 +60,16 @@ class Worker:
         Returns:
             `first`: seconds of the first call, which compiles.
         """
-        self.copies = []
-        gc.collect()
+        self.on_drop()
         case = case_of(table, sizes, key)
-        inputs = read_arrays(arrays)
-        self.copies = [self.peer.load(case, inputs) for _ in range(copies)]
-        loaded = self.copies[0]
+        loaded = self.loaded = self.peer.load(case, read_arrays(arrays), copies)
+        call = loaded.calls[0]
         start = perf_counter()
-        values = [loaded.call()]
+        values = [call()]
         self.clock.wait()
         first = perf_counter() - start
         values = [loaded.read(values[0])]
-        values += [loaded.read(loaded.call()) for _ in range(1, case.checked_calls)]
+        values += [loaded.read(call()) for _ in range(1, case.checked_calls)]
         np.save(result, sampled(np.stack(values) if len(values) > 1 else values[0]))
         return {"first": first}
 
@@ -79,14 +77,38 @@ class Worker:
         """Take a case and do the first call, nothing else; its seconds."""
         loaded = self.peer.load(case_of(table, sizes, key), read_arrays(arrays))
         start = perf_counter()
-        loaded.call()
+        loaded.calls[0]()
         self.clock.wait()
         return {"first": perf_counter() - start}
 
     def on_figures(self) -> dict[str, Any]:
         """What the peer's plan says of a call; null where it has none."""
-        figures = self.copies[0].figures
+        figures = self._held().figures
         return {"figures": None if figures is None else dataclasses.asdict(figures())}
+
+    def on_train_open(self, table: str, sizes: str, key: str, state: str, data: str) -> Any:
+        """Take a task of training: the model's state, and the data with its order."""
+        case, arrays = case_of(table, sizes, key), read_arrays(state)
+        trainer = getattr(self.peer, "trainer", None)
+        if trainer is None:
+            raise Unsupported("no training is written for this peer")
+        self.trainer, self.data = trainer(case, arrays), read_arrays(data)
+        return {}
+
+    def on_train(self, first: int, count: int) -> dict[str, Any]:
+        """So many steps, each on the batch that the order names; their seconds."""
+        start = perf_counter()
+        for chosen in self.data["order"][first : first + count]:
+            self.trainer.step(self.data["inputs"][chosen], self.data["targets"][chosen])
+        self.clock.wait()
+        return {"seconds": perf_counter() - start}
+
+    def on_evaluate(self, size: int) -> dict[str, Any]:
+        """Accuracy and mean cross entropy over the held out data, in batches of a size."""
+        logits = []
+        for start in range(0, len(self.data["held_inputs"]), size):
+            logits.append(self.trainer.logits(self.data["held_inputs"][start : start + size]))
+        return score(np.concatenate(logits), self.data["held_targets"])
 
     def on_look(self, what: str, table: str, sizes: str, key: str, arrays: str) -> dict[str, Any]:
         """Look into a training step: `what` is "count_launches" or "peak_memory"."""
@@ -97,7 +119,8 @@ class Worker:
 
     def on_round(self, calls: int) -> dict[str, Any]:
         """Seconds of so many calls, each by itself, inputs in turn."""
-        turn = [self.copies[i % len(self.copies)].call for i in range(calls)]
+        sets = self._held().calls
+        turn = [sets[i % len(sets)] for i in range(calls)]
         gc.collect()
         gc.disable()
         try:
@@ -107,9 +130,32 @@ class Worker:
 
     def on_drop(self) -> dict[str, Any]:
         """Let go of the case."""
-        self.copies = []
+        self.loaded = None
         gc.collect()
         return {}
+
+    def on_limits(self) -> dict[str, Any]:
+        """What the GPU does at most, and its name."""
+        return measure_gpu(self.clock)
+
+    def _held(self) -> Loaded:
+        if self.loaded is None:
+            raise ValueError("no case is loaded")
+        return self.loaded
+
+
+def score(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Accuracy and mean cross entropy of logits [..., classes] against targets [...].
+
+    >>> score(np.array([[0.0, 0.0], [0.0, 9.0]]), np.array([1, 1]))["accuracy"]
+    0.5
+    """
+    rows = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
+    right = targets.reshape(-1)
+    top = rows.max(1)
+    total = top + np.log(np.exp(rows - top[:, None]).sum(1))
+    loss = total - rows[np.arange(len(rows)), right]
+    return {"accuracy": float((rows.argmax(1) == right).mean()), "loss": float(loss.mean())}
 
 
 def case_of(table: str, sizes: str, key: str) -> Case:

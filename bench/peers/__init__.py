@@ -6,7 +6,7 @@ NumPy, and is imported only by a worker process (`Peer` and `Loaded` say what it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,12 +30,13 @@ class Loaded:
     """A case in a peer's hands, its inputs stored on the peer's device.
 
     Attributes:
-        call: does it once and is done when it returns; on a GPU it may return before.
-        read: a result of `call` as an array.
+        calls: each does it once and is done when it returns; on a GPU it may return before. As many
+            as sets of inputs, equal ones in different memory.
+        read: a result of a call as an array.
         figures: of its plan; None for peers that have none.
     """
 
-    call: Callable[[], Any]
+    calls: Sequence[Callable[[], Any]]
     read: Callable[[Any], np.ndarray]
     figures: Callable[[], PlanFigures] | None = None
 
@@ -68,6 +69,19 @@ class StepMemory:
     peak: int
 
 
+@dataclass(frozen=True)
+class Trainer:
+    """A model in training, fed with arrays.
+
+    Attributes:
+        step: one training step on inputs and targets; done when it returns.
+        logits: of inputs, in evaluation mode.
+    """
+
+    step: Callable[[np.ndarray, np.ndarray], None]
+    logits: Callable[[np.ndarray], np.ndarray]
+
+
 class Unsupported(Exception):
     """A case that the peer has no program for; the text says why."""
 
@@ -78,8 +92,8 @@ class Peer(Protocol):
     def versions(self) -> dict[str, str]:
         """Names and versions of what takes part."""
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
-        """The case with these inputs.
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+        """The case with these inputs, those of a function in so many places.
 
         Raises:
             Unsupported: the peer has no program for it.
@@ -94,3 +108,6 @@ class StepPeer(Peer, Protocol):
 
     def peak_memory(self, case: StepCase, arrays: Arrays) -> StepMemory:
         """Memory of such a step."""
+
+    def trainer(self, case: StepCase, arrays: Arrays) -> Trainer:
+        """The model with its initial state, to be trained on other batches."""

@@ -63,15 +63,15 @@ class JaxPeer:
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__}
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
         if isinstance(case, StepCase):
             raise Unsupported("no training steps are written for JAX")
-        if case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
+        if copies > 1 or case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
             raise Unsupported(f"no program for {case.key} is written for JAX")
         function = jax.jit(PROGRAMS[case.key])
         inputs = [jax.device_put(_narrow(a)) for a in arrays.values()]
         jax.block_until_ready(inputs)
-        return Loaded(lambda: function(*inputs).block_until_ready(), np.asarray)
+        return Loaded([lambda: function(*inputs).block_until_ready()], np.asarray)
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

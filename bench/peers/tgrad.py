@@ -6,6 +6,8 @@ In: a case. Out: it, loaded. Invariant: the public interface alone, as a user wr
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 import tgrad
 import tgrad.nn.functional as F
 from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
-from bench.peers import Loaded, PlanFigures
+from bench.peers import Loaded, PlanFigures, Trainer
 
 
 def make(option: str, device: str) -> TgradPeer:
@@ -36,9 +38,9 @@ class TgradPeer:
             "python": platform.python_version(),
         }
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
         if isinstance(case, FunctionCase):
-            return self._function(case, arrays)
+            return self._function(case, arrays, copies)
         return self._step(case, arrays)
 
     def _stored(self, array: np.ndarray, dtype: str) -> tgrad.Tensor:
@@ -46,35 +48,64 @@ class TgradPeer:
         kind = getattr(tgrad, dtype) if is_float else None
         return tgrad.tensor(array, dtype=kind, device=self.device).realize()
 
-    def _function(self, case: FunctionCase, arrays: Arrays) -> Loaded:
-        inputs = [self._stored(a, case.dtype) for a in arrays.values()]
-        floats = [x for x in inputs if x.dtype.is_float]
-
-        @tgrad.compile
-        def function(*inputs: tgrad.Tensor) -> Any:
-            result = case.program(tgrad, F, *inputs)
-            if not case.has_gradient:
-                return result
-            result.sum().backward()
-            return result, *(x.grad for x in floats)
-
+    def _function(self, case: FunctionCase, arrays: Arrays, copies: int) -> Loaded:
+        sets = [[self._stored(a, case.dtype) for a in arrays.values()] for _ in range(copies)]
         if case.has_gradient:
-            for x in floats:
-                x.requires_grad_()
-
-        def call() -> Any:
-            if not case.has_gradient:
-                return function(*inputs)
-            for x in floats:
-                x.grad = None
-            return function(*inputs)
-
-        return Loaded(call, _read, lambda: figures_of(function.plans))
+            function, calls = differentiated(case.program, sets)
+        else:
+            function = tgrad.compile(lambda *inputs: case.program(tgrad, F, *inputs))
+            calls = [partial(function, *inputs) for inputs in sets]
+        return Loaded(calls, _read, lambda: figures_of(function.plans))
 
     def _step(self, case: StepCase, arrays: Arrays) -> Loaded:
         _, step = compiled_step(case, arrays, self.device)
         inputs, targets = (self._stored(a, case.dtype) for a in batch_of(arrays))
-        return Loaded(lambda: step(inputs, targets), _read, lambda: figures_of(step.plans))
+        return Loaded([lambda: step(inputs, targets)], _read, lambda: figures_of(step.plans))
+
+    def trainer(self, case: StepCase, arrays: Arrays) -> Trainer:
+        """Step and evaluation, both compiled."""
+        model, step = compiled_step(case, arrays, self.device)
+        evaluate = tgrad.compile(model)
+
+        def train(inputs: np.ndarray, targets: np.ndarray) -> None:
+            step(self._stored(inputs, case.dtype), self._stored(targets, case.dtype))
+
+        def logits(inputs: np.ndarray) -> np.ndarray:
+            model.eval()
+            with tgrad.no_grad():
+                result = _read(evaluate(self._stored(inputs, case.dtype)))
+            model.train()
+            return result
+
+        return Trainer(train, logits)
+
+
+def differentiated(
+    program: Callable[..., Any], sets: Sequence[Sequence[tgrad.Tensor]]
+) -> tuple[Any, list[Callable[[], Any]]]:
+    """A function and the gradients of its floating inputs, compiled, and a call for each set.
+
+    Args:
+        program: (tgrad, functional, *inputs).
+        sets: of inputs; the last one of each is the gradient of the output.
+    """
+
+    @tgrad.compile
+    def function(gradient: tgrad.Tensor, *arguments: tgrad.Tensor) -> Any:
+        result = program(tgrad, F, *arguments)
+        result.backward(gradient)
+        return result, *(x.grad for x in arguments if x.dtype.is_float)
+
+    def call(floats: list[tgrad.Tensor], inputs: Sequence[tgrad.Tensor]) -> Any:
+        for x in floats:
+            x.grad = None
+        return function(*inputs)
+
+    calls: list[Callable[[], Any]] = []
+    for *arguments, gradient in sets:
+        floats = [x.requires_grad_() for x in arguments if x.dtype.is_float]
+        calls.append(partial(call, floats, [gradient, *arguments]))
+    return function, calls
 
 
 def compiled_step(case: StepCase, arrays: Arrays, device: str) -> tuple[Any, Any]:

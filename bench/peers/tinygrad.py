@@ -62,10 +62,10 @@ class TinygradPeer:
         Tensor([1.0]).numpy()  # fails here where clang is missing
         return {"tinygrad": importlib.metadata.version("tinygrad"), "compiler": os.environ["CC"]}
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
         if isinstance(case, StepCase):
             return _load_step(case, arrays)
-        if case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
+        if copies > 1 or case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
             raise Unsupported(f"no program for {case.key} is written for tinygrad")
         return _load_function(case, arrays)
 
@@ -82,13 +82,13 @@ class TinygradPeer:
 def _load_function(case: FunctionCase, arrays: Arrays) -> Loaded:
     function = TinyJit(lambda *inputs: PROGRAMS[case.key](*inputs).realize())
     inputs = [Tensor(a).realize() for a in arrays.values()]
-    return Loaded(lambda: _waited(function(*inputs)), lambda result: result.numpy())
+    return Loaded([lambda: _waited(function(*inputs))], lambda result: result.numpy())
 
 
 def _load_step(case: StepCase, arrays: Arrays) -> Loaded:
     _, step = training_step(case, arrays)
     inputs, targets = (Tensor(a).realize() for a in batch_of(arrays))
-    return Loaded(lambda: _waited(step(inputs, targets)), lambda result: result.numpy())
+    return Loaded([lambda: _waited(step(inputs, targets))], lambda result: result.numpy())
 
 
 def _waited(result: Any) -> Any:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
-from bench.peers import Loaded, StepCounts, StepMemory, Unsupported
+from bench.peers import Loaded, StepCounts, StepMemory, Trainer, Unsupported
 
 OPTIONS = ("", "compile", "max-autotune", "float64")
 
@@ -41,10 +42,10 @@ class TorchPeer:
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
         if isinstance(case, FunctionCase):
-            return self._function(case, arrays)
-        return self._step(case, arrays)
+            return self._function(case, arrays, copies)
+        return Loaded([self.training(case, arrays).step], _read)
 
     def compiled(self, function: Any) -> Any:
         """The function under the option."""
@@ -53,35 +54,39 @@ class TorchPeer:
         return torch.compile(function, mode=None if self.option == "compile" else self.option)
 
     def stored(self, array: np.ndarray, dtype: str) -> torch.Tensor:
-        """An array on the device, in the case's dtype if it is of floats."""
-        kind = "float64" if self.option == "float64" else dtype
-        tensor = torch.from_numpy(array).to(self.device)
-        return tensor.to(getattr(torch, kind)) if tensor.is_floating_point() else tensor
+        """A copy of an array on the device, in the case's dtype if it is of floats; the reference
+        rounds to that dtype too."""
+        tensor = torch.tensor(array, device=self.device)
+        return self.typed(tensor, dtype) if tensor.is_floating_point() else tensor
 
-    def _function(self, case: FunctionCase, arrays: Arrays) -> Loaded:
-        inputs = [self.stored(a, case.dtype) for a in arrays.values()]
+    def typed(self, value: Any, dtype: str) -> Any:
+        """A tensor or module in a dtype; in float64 with values of it, for the reference."""
+        value = value.to(getattr(torch, dtype))
+        return value.double() if self.option == "float64" else value
+
+    def _function(self, case: FunctionCase, arrays: Arrays, copies: int) -> Loaded:
+        sets = [[self.stored(a, case.dtype) for a in arrays.values()] for _ in range(copies)]
         forward = self.compiled(lambda *inputs: case.program(torch, F, *inputs))
-        if not case.has_gradient:
 
-            def call() -> Any:
-                with torch.no_grad():
-                    return forward(*inputs)
+        def call(inputs: Sequence[torch.Tensor]) -> Any:
+            with torch.no_grad():
+                return forward(*inputs)
 
-            return Loaded(call, _read)
-        floats = [x.requires_grad_() for x in inputs if x.is_floating_point()]
-
-        def call_with_gradient() -> Any:
+        def call_with_gradient(inputs: Sequence[torch.Tensor]) -> Any:
+            *arguments, gradient = inputs
+            floats = [x for x in arguments if x.is_floating_point()]
             for x in floats:
                 x.grad = None
-            result = forward(*inputs)
-            result.sum().backward()
+            result = forward(*arguments)
+            result.backward(gradient)
             return result, *(x.grad for x in floats)
 
-        return Loaded(call_with_gradient, _read)
-
-    def _step(self, case: StepCase, arrays: Arrays) -> Loaded:
-        training = self.training(case, arrays)
-        return Loaded(training.step, _read)
+        if not case.has_gradient:
+            return Loaded([partial(call, inputs) for inputs in sets], _read)
+        for inputs in sets:
+            for x in inputs[:-1]:
+                x.requires_grad_(x.is_floating_point())
+        return Loaded([partial(call_with_gradient, inputs) for inputs in sets], _read)
 
     def training(self, case: StepCase, arrays: Arrays, **options: Any) -> Training:
         """The model with its initial state, its batch, and its step under the option.
@@ -91,8 +96,7 @@ class TorchPeer:
         """
         model = case.model(torch.nn, F, torch)
         model.load_state_dict({k: torch.from_numpy(a) for k, a in state_of(arrays).items()})
-        kind = "float64" if self.option == "float64" else case.dtype
-        model = model.to(self.device, getattr(torch, kind))
+        model = self.typed(model.to(self.device), case.dtype)
         optimizer = case.optimizer(torch.optim, model.parameters(), **options or {"fused": True})
         forward = self.compiled(lambda inputs, targets: case.loss(F, model, inputs, targets))
         batch = tuple(self.stored(a, case.dtype) for a in batch_of(arrays))
@@ -138,26 +142,42 @@ class TorchPeer:
         running = accumulate((e.nbytes() for e in events), initial=0)
         return StepMemory(held, held + max(running))
 
+    def trainer(self, case: StepCase, arrays: Arrays) -> Trainer:
+        """The step under the option; evaluation is eager."""
+        training = self.training(case, arrays)
+
+        def train(inputs: np.ndarray, targets: np.ndarray) -> None:
+            training.step(self.stored(inputs, case.dtype), self.stored(targets, case.dtype))
+
+        def logits(inputs: np.ndarray) -> np.ndarray:
+            training.model.eval()
+            with torch.no_grad():
+                result = _read(training.model(self.stored(inputs, case.dtype)))
+            training.model.train()
+            return result
+
+        return Trainer(train, logits)
+
 
 @dataclass(frozen=True)
 class Training:
-    """A model in training: always on the same batch."""
+    """A model in training, and a batch of its own."""
 
     model: Any
     optimizer: Any
     forward: Callable[..., torch.Tensor]
     batch: tuple[torch.Tensor, ...]
 
-    def differentiate(self) -> torch.Tensor:
-        """Forward and backward; the loss."""
+    def differentiate(self, *batch: torch.Tensor) -> torch.Tensor:
+        """Forward and backward, on the model's own batch where none is given; the loss."""
         self.optimizer.zero_grad()
-        loss = self.forward(*self.batch)
+        loss = self.forward(*(batch or self.batch))
         loss.backward()
         return loss.detach()
 
-    def step(self) -> torch.Tensor:
+    def step(self, *batch: torch.Tensor) -> torch.Tensor:
         """Forward, backward and update; the loss."""
-        loss = self.differentiate()
+        loss = self.differentiate(*batch)
         self.optimizer.step()
         return loss
 

@@ -24,11 +24,11 @@ class NumpyPeer:
     def changed(self, result: np.ndarray) -> np.ndarray:
         return result
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
         assert isinstance(case, FunctionCase) and case.reference is not None
         reference: Callable[..., np.ndarray] = case.reference
         inputs = list(arrays.values())
-        return Loaded(lambda: self.changed(np.asarray(reference(*inputs))), np.asarray)
+        return Loaded([lambda: self.changed(np.asarray(reference(*inputs)))], np.asarray)
 
 
 class WrongPeer(NumpyPeer):
@@ -50,14 +50,14 @@ class DyingPeer(NumpyPeer):
 class DelayedTgrad(ours.TgradPeer):
     """tgrad with a kernel that takes a twentieth of a second longer."""
 
-    def load(self, case: Case, arrays: Arrays) -> Loaded:
-        loaded = super().load(case, arrays)
+    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+        loaded = super().load(case, arrays, copies)
 
         def call() -> Any:
             time.sleep(0.05)
-            return loaded.call()
+            return loaded.calls[0]()
 
-        return replace(loaded, call=call)
+        return replace(loaded, calls=[call])
 
 
 def make(option: str, device: str) -> Any:

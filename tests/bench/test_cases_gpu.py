@@ -1,0 +1,47 @@
+"""The GPU's table, at its small sizes and in float32 on the CPU: its rows are what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+from bench import cases_gpu
+from bench.case import FunctionCase, StepCase, error_of
+from bench.peers.tgrad import TgradPeer
+from bench.peers.torch import TorchPeer
+
+CASES = {c.key: c for c in cases_gpu.cases("small")}
+FUNCTIONS = [key for key, case in CASES.items() if isinstance(case, FunctionCase)]
+
+
+@pytest.mark.parametrize("key", FUNCTIONS)
+def test_functions_agree_with_the_reference(key: str) -> None:
+    case = CASES[key]
+    assert isinstance(case, FunctionCase)
+    case = replace(case, dtype="float32")
+    arrays = case.arrays()
+    results = []
+    for peer in (TgradPeer("cpu"), TorchPeer("float64", "cpu")):
+        loaded = peer.load(case, arrays, copies=2)
+        first, second = (loaded.read(call()) for call in loaded.calls)
+        assert error_of(second, first) < 1e-6
+        results.append(first)
+    assert error_of(*results) < 1e-5
+
+
+def test_steps_are_planned_in_bfloat16() -> None:
+    from bench.planned import planned
+
+    for case in CASES.values():
+        if isinstance(case, StepCase):
+            assert case.dtype == "bfloat16"
+            assert planned(case, "sm_90").launches > 10
+
+
+def test_keys_are_unique_in_both_sizes() -> None:
+    for sizes in ("small", "full"):
+        keys = [c.key for c in cases_gpu.cases(sizes)]
+        assert len(keys) == len(set(keys))
