@@ -17,14 +17,14 @@ from bench.case import Case
 from bench.machine import ROOT
 from bench.planned import planned
 from bench.steps import step_cases
-from bench.tables import Table
+from bench.tables import DASH, Table
 from tgrad.runtime.plan import Plan
 
 FILE = ROOT / "bench" / "results" / "counts.json"
 UPDATE = "python -m bench counts --json bench/results/counts.json"
 TARGETS = ("cpu", "sm_90")
 INFORMATIVE = ("regions", "source_lines")
-"""Fields that say what else changed; they may differ. Lines of C depend on the machine."""
+"""Fields that say what else changed; they may differ."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Counts:
         flops, bytes: of one run, see tgrad/fusion/cost.py.
         peak_bytes: that a run allocates.
         input_bytes: that exist before.
-        source_lines: of the generated source.
+        source_lines: of the generated source; 0 for "cpu", where they depend on the machine.
         regions: digest of what the kernels compute.
     """
 
@@ -61,7 +61,7 @@ def counts_of(plan: Plan) -> Counts:
         bytes=plan.bytes,
         peak_bytes=plan.peak_bytes,
         input_bytes=plan.input_bytes,
-        source_lines=sum(k.source.count("\n") for k in plan.kernels),
+        source_lines=0 if plan.target == "cpu" else sum(k.source.count("\n") for k in plan.kernels),
         regions=digest.hexdigest()[:12],
     )
 
@@ -136,7 +136,7 @@ def table_of(counts: Mapping[str, Counts]) -> Table:
             f"{c.flops / 1e6:,.1f}",
             f"{c.bytes / 1e6:,.1f}",
             f"{c.peak_bytes / 1e6:,.1f}",
-            str(c.source_lines),
+            str(c.source_lines or DASH),
         )
         for name, c in counts.items()
     ]
