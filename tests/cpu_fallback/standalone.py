@@ -23,6 +23,7 @@ from tgrad.kernel.lower import lower
 FLAGS = ("-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w")
 
 _MAIN = """
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
 int main(int count, char **arguments) {{
@@ -40,7 +41,7 @@ _CALL = """\
     static const long bytes[] = {{{bytes}}};
     char *slots[{slots}];
     for (int i = 0; i < {slots}; i++) {{
-      slots[i] = malloc(bytes[i] + !bytes[i]);
+      if (posix_memalign((void **)&slots[i], 64, bytes[i] + !bytes[i])) return 5;
       if (fread(slots[i], 1, bytes[i], in) != bytes[i]) return 4;
     }}
     {name}(slots);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cpu_fallback.cases import convolution, dot_region, matmul
+from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul
 from tests.cpu_fallback.test_patterns import chain, reduction, softmax
 from tgrad.cpu_fallback import Machine, choose_config, emit
 from tgrad.fusion.region import Region
@@ -26,7 +26,14 @@ def biased() -> Region:
     return dot_region(d, "linear_tanh")
 
 
+def transpose() -> Region:
+    d = Draft(i=3072, j=4096)
+    d.store(d.input("x", "i j"), d.flat("j i"), size=3072 * 4096)
+    return d.region("transpose", "map", parallel="i j")
+
+
 CASES = {
+    "transpose_3072x4096": (transpose, AVX512),
     "chain_64x1000": (lambda: chain(64, 1000), AVX512),
     "softmax_17x100": (lambda: softmax(17, 100), AVX512),
     "column_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "column", 330, 700), AVX512),

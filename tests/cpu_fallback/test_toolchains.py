@@ -30,7 +30,8 @@ from tgrad.fusion.region import Region
 from tgrad.graph.index import Bound, loaded
 from tgrad.graph.op import OPS, Op
 
-CACHES = (2, 48 << 10, 1 << 20, 32 << 20)
+CACHES = (2, 48 << 10, 1 << 20, 4 << 10)
+"""Cores and bytes of cache; with so small a third level, large results are streamed past it."""
 AVX512 = Machine("linux-x86_64-avx512", 64, 32, *CACHES)
 AVX2 = Machine("linux-x86_64-avx2", 32, 16, *CACHES)
 SSE2 = Machine("linux-x86_64-sse2", 16, 16, *CACHES)
@@ -71,7 +72,7 @@ def _memory_regions() -> Iterator[Region]:
     for which in ("row", "column", "full"):
         yield reduction(Op.REDUCE_SUM, F32, which, 33, 12_905)
         yield reduction(Op.REDUCE_MAX, F32, which, 33, 129)
-    for n, m in ((5, 7), (100, 333)):
+    for n, m in ((5, 7), (100, 333), (64, 96)):
         d = Draft(i=n, j=m)
         d.store(d.input("x", "i j"), d.flat("j i"), size=n * m)
         yield d.region("transpose", "map", parallel="i j")

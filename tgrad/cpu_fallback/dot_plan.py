@@ -27,6 +27,9 @@ PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 ROW_STRIDES = (48, 144, 272, 400, 528)
 """Elements between packed rows: an odd number of cache lines, few variants to compile."""
 
+STATIONARY_BYTES = 4 << 20
+"""Largest operand tile that is packed for all of k and kept."""
+
 PACK_CYCLES = {"lanes": 0.2, "rows": 0.2, "transpose": 0.7, "gather": 2.5, "runs": 0.8}
 """Cycles to pack one element, by how memory is read (gcc 12, Zen 5, AVX-512)."""
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
@@ -36,6 +37,7 @@ from tgrad.cpu_fallback.code import (
     writes_of,
 )
 from tgrad.cpu_fallback.emit_index import (
+    Run,
     common_run,
     index_ctype,
     index_text,
@@ -43,6 +45,7 @@ from tgrad.cpu_fallback.emit_index import (
     run_along,
 )
 from tgrad.cpu_fallback.schedule import Group, schedule
+from tgrad.cpu_fallback.target import Machine
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
 from tgrad.graph.op import REDUCE_COMBINE, Op
@@ -67,8 +70,8 @@ class Array:
 class Body:
     """Emits statements of one kernel; `code` receives the lines."""
 
-    def __init__(self, kernel: ir.Kernel, code: Code):
-        self.kernel, self.code = kernel, code
+    def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
+        self.kernel, self.code, self.machine = kernel, code, machine
         self.axis_name = unique_names([a.name for a in kernel.axes])
         taken = set(self.axis_name.values()) | {kernel.name}
         names = unique_names([f"{n} {s.name}" for n, s in enumerate(kernel.slots)], taken)
@@ -277,6 +280,9 @@ class Body:
             if stmt.out.id in outside and stmt.out.id not in self.arrays:
                 self.declare_array(stmt.out)
         inner = group.inner or group.dims[-1]
+        turned = [t for s in group.stmts for t in self.turned_tiles(s, inner, outside)]
+        for columns in turned:
+            self.declare_turned(columns)
         heads = [self.lane_loop(d) for d in group.dims if d != inner]
         indices = [e for s in group.stmts for e in indices_of(s)]
         period = common_run([e for e in indices if not e.loaded()], inner)
@@ -288,6 +294,35 @@ class Body:
         else:
             self.innermost(group.stmts, inner, indices, period, simd, outside)
         self.scalars = saved
+        for columns in turned:
+            self.turn(columns)
+
+    # -- tiles that are written along one axis and read along the other ----------------------------
+
+    def turned_tiles(self, stmt: ir.Stmt, inner: str, outside: set[int]) -> list[Tile]:
+        """The tile that the statement makes for other nests, if it writes columns of it."""
+        if not isinstance(stmt, (ir.LoadTile, ir.ComputeTile)) or stmt.out.id not in outside:
+            return []
+        dims, lanes = stmt.out.dims, self.machine.lanes(4)
+        fits = len(dims) == 2 and dims[0] == inner and stmt.out.dtype is dt.float32
+        return [stmt.out] if fits and all(self.block(d) % lanes == 0 for d in dims) else []
+
+    def declare_turned(self, tile: Tile) -> None:
+        """A second array with the axes exchanged, which the nest fills row by row."""
+        a, b = tile.dims
+        strides = ((a, 1), (b, self.block(a)))
+        self.arrays[tile.id] = Array(f"{tile}_t", strides)
+        self.code.line(f"float {tile}_t[{self.block(a) * self.block(b)}];")
+
+    def turn(self, tile: Tile) -> None:
+        """tile[a][b] = tile_t[b][a], in registers."""
+        a, b = (self.block(d) for d in tile.dims)
+        lanes = self.machine.lanes(4)
+        self.code.line(f"for (int e = 0; e < {b}; e += {lanes})")
+        self.code.line(
+            f"  tg_transpose_float_{lanes}({tile}_t + e * {a}, {a}, {a}, {tile} + e, {b});"
+        )
+        self.arrays[tile.id] = Array(str(tile), ((tile.dims[0], b), (tile.dims[1], 1)))
 
     def may_vectorise(self, stmts: list[ir.Stmt], axis: str) -> bool:
         """Whether no two steps along the axis store to one address."""
@@ -312,6 +347,11 @@ class Body:
     ) -> None:
         """The loop over lanes of `axis`, in runs of even steps where the period asks for it."""
         code, name, ctype = self.code, self.axis_name[axis], self.ctype
+        if all(self.is_streamed(s, axis) for s in stmts):
+            for s in stmts:
+                assert isinstance(s, ir.StoreTile)
+                self.stream(s, axis)
+            return
         if not period or period < SHORT_RUN:
             self.lanes(stmts, self.lane_loop(axis), simd, outside)
             return
@@ -354,6 +394,36 @@ class Body:
             for stmt in stmts:
                 escapes = bool(writes_of(stmt) & outside)
                 self.statement(stmt, escapes)
+
+    # -- results larger than the caches -----------------------------------------------------------
+
+    def is_streamed(self, stmt: ir.Stmt, axis: str) -> bool:
+        """Whether the statement copies rows of a local array to a slot that no cache holds."""
+        if not isinstance(stmt, ir.StoreTile) or is_scatter(stmt) or stmt.mask:
+            return False
+        slot, array = self.kernel.slots[stmt.slot], self.arrays.get(stmt.value.id)
+        return (
+            array is not None
+            and array.strides[-1] == (axis, 1)
+            and stmt.value.dtype is slot.dtype is dt.float32
+            and 4 * slot.size > self.machine.l3
+            and run_along(stmt.index, axis) == Run(0, 1)
+        )
+
+    def stream(self, stmt: ir.StoreTile, axis: str) -> None:
+        """The rows' copies: tg_stream(out + i * 4096 + j_lo, t0 + (i - i_lo) * 64, j_hi - j_lo);
+
+        A plain store first reads the line that it fills: a third of a transposition's traffic.
+        """
+        name, array = self.axis_name[axis], self.arrays[stmt.value.id]
+
+        def at_start(atom: Atom) -> str:
+            is_axis = isinstance(atom, Var) and atom.name == axis
+            return f"{name}_lo" if is_axis else self.rename(atom)
+
+        to = f"{self.slot_name[stmt.slot]} + {index_text(stmt.index, at_start)}"
+        source = f"{array.base} + {self.offset(array.strides[:-1])}"
+        self.code.line(f"tg_stream({to}, {source}, {name}_hi - {name}_lo);")
 
     # -- loops ----------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     """C source of the kernel's function `void NAME(char *const *slots)`."""
     kernel = unroll_short_loops(kernel)
     code = Code()
-    body = Body(kernel, code)
+    body = Body(kernel, code, machine)
     _header(code, kernel)
     with code.block(f"void {kernel.name}(char *const *slots)"):
         _slots(code, kernel, body)

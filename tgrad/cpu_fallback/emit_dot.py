@@ -19,6 +19,7 @@ from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.dot_plan import (
     PACK_CYCLES,
+    STATIONARY_BYTES,
     DotPlan,
     DotProgram,
     carry_dtype,
@@ -36,9 +37,6 @@ __all__ = ["DotProgram", "emit_dot", "match_dot"]
 
 PARALLEL_WORK = 1_000_000
 """Multiply-adds below which one thread does it."""
-
-STATIONARY_BYTES = 4 << 20
-"""Largest operand tile that is packed for all of k and kept."""
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,32 @@ static inline tg_float_16 tg_part(tg_float_16 v, const float *from, uint32_t lan
 """,
 )
 
+_piece(
+    "tg_stream",
+    """
+/* A copy past the caches: whole aligned lines if `to` is aligned, else as usual. The barrier at the
+   end of a parallel loop, a locked instruction, orders these stores before what follows it. */
+static inline void tg_stream(float *to, const float *from, ptrdiff_t n) {
+#if defined(__x86_64__)
+  typedef float vector __attribute__((vector_size(16), may_alias));
+  if ((uintptr_t)to % 64 == 0)
+    for (; n >= 16; n -= 16, to += 16, from += 16)
+#pragma GCC unroll 4
+      for (int i = 0; i < 16; i += 4) {
+        vector v;
+        __builtin_memcpy(&v, from + i, sizeof v);
+#if defined(__clang__)
+        __builtin_nontemporal_store(v, (vector *)(to + i));
+#else
+        __builtin_ia32_movntps(to + i, v);
+#endif
+      }
+#endif
+  for (; n > 0; n--) *to++ = *from++;
+}
+""",
+)
+
 _piece("tg_min", "#define tg_min(a, b) ((a) < (b) ? (a) : (b))")
 _piece("tg_max", "#define tg_max(a, b) ((a) > (b) ? (a) : (b))")
 
