@@ -108,6 +108,14 @@ class MemoryLimitError(TgradError, MemoryError):
     """A plan that does not fit into the memory it was given."""
 
 
+class OutOfMemoryError(TgradError, MemoryError):
+    """Memory of a device that ran out; what was asked for has not happened."""
+
+
+class LaunchError(TgradError, RuntimeError):
+    """A kernel that did not start; the step that it belongs to has not happened."""
+
+
 class CacheError(TgradError, OSError):
     """A cache directory that cannot be used."""
 

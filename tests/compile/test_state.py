@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 import threading
 from collections import namedtuple
 from typing import Any
@@ -15,9 +13,6 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import nn, optim
-from tgrad.compiling import replay as replaying
-from tgrad.errors import CompileError, TraceError
-from tgrad.runtime.plan import Plan
 
 
 def make(lr: float = 0.1, **options: Any) -> tuple[nn.Module, optim.Optimizer, Any]:
@@ -268,98 +263,6 @@ def test_optimizers_whose_parameters_rest() -> None:
             call(both)
         found.append([a.tolist(), b.tolist()])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
-
-
-# -- faults --------------------------------------------------------------------------------------
-
-
-def values(model: nn.Module, optimizer: optim.Optimizer) -> list[Any]:
-    state = [v.tolist() for kept in optimizer.state.values() for v in kept.values()]
-    return [p.tolist() for p in model.parameters()] + state
-
-
-def test_an_error_while_tracing_leaves_everything_as_it_was() -> None:
-    model, optimizer, step = make()
-    step(tgrad.tensor(X))
-
-    def broken(x: tgrad.Tensor) -> None:
-        model(x).sum().backward()
-        optimizer.step()
-        model.weight.sum().item()
-
-    before = values(model, optimizer)
-    with pytest.raises(TraceError):
-        tgrad.compile(broken)(tgrad.tensor(X))
-    assert values(model, optimizer) == before
-    assert all(p.grad is None for p in model.parameters())
-
-    fresh, fresh_optimizer, _ = make()
-
-    def fails(x: tgrad.Tensor) -> None:
-        fresh(x).sum().backward()
-        fresh_optimizer.step()
-        raise KeyError("mine")
-
-    with pytest.raises(KeyError):
-        tgrad.compile(fails)(tgrad.tensor(X))
-    assert not any(fresh_optimizer.state.values())
-    assert np.isfinite(fresh(tgrad.tensor(X)).sum().item())
-
-
-def test_an_error_while_running_leaves_everything_as_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model, optimizer, step = make()
-    step(tgrad.tensor(X))
-    before, draws = values(model, optimizer), tgrad.random.default_generator._draws
-
-    def fails(*args: Any) -> None:
-        raise MemoryError("no memory")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replaying, "replay", fails)
-        with pytest.raises(MemoryError):
-            step(tgrad.tensor(X))
-    assert values(model, optimizer) == before
-    assert tgrad.random.default_generator._draws == draws
-    assert np.isfinite(step(tgrad.tensor(X)).item())
-    assert values(model, optimizer) != before
-
-
-def test_a_kernel_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, optimizer, step = make()
-    before = values(model, optimizer)
-
-    def fails(*args: Any) -> None:
-        raise CompileError("no compiler")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Plan, "artifacts", property(fails))
-        with pytest.raises(CompileError):
-            step(tgrad.tensor(X))
-    assert values(model, optimizer)[:2] == before
-    twin = make()[2]
-    assert step(tgrad.tensor(X)).item() == twin(tgrad.tensor(X)).item()
-
-
-def test_ctrl_c_takes_effect_after_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, optimizer, step = make()
-    twin, twin_optimizer, twin_step = make()
-    step(tgrad.tensor(X))
-    launch = replaying.replay
-
-    def interrupted(*args: Any) -> None:
-        launch(*args)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replaying, "replay", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            step(tgrad.tensor(X))
-    for _ in range(2):
-        twin_step(tgrad.tensor(X))
-    assert values(model, optimizer) == values(twin, twin_optimizer)
-    assert step(tgrad.tensor(X)).item() == twin_step(tgrad.tensor(X)).item()
 
 
 def test_two_threads_trace_once_and_share_the_state() -> None:

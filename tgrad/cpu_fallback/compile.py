@@ -131,6 +131,7 @@ def _digest(*parts: str) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     """Write so that the path is absent, old or complete at every moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may delete the cache at any time
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -179,7 +180,7 @@ class _Cache:
     def refused(self, error: OSError) -> CacheError:
         return CacheError(
             f"The cache directory {self.root} cannot be written: {error.strerror or error}.",
-            "Set TGRAD_CACHE_DIR to a directory that you can write to.",
+            "Free some space there, or set TGRAD_CACHE_DIR to a directory that you can write to.",
             source=UNKNOWN,
         )
 
@@ -221,8 +222,15 @@ def _short_waits() -> Iterator[None]:
 def _load(path: Path, symbol: str, num_threads: int) -> Any:
     library = _loaded.get(str(path))
     if library is None:
-        with _short_waits():
-            library = ctypes.CDLL(str(path))
+        try:
+            with _short_waits():
+                library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise CacheError(
+                f"The compiled kernels {path} cannot be loaded: {error}.",
+                "Call again: what is missing is compiled again.",
+                source=UNKNOWN,
+            ) from error
         _loaded[str(path)] = library
         # The symbol is absent where no kernel of the object is parallel.
         if num_threads and hasattr(library, "omp_set_num_threads"):
@@ -259,8 +267,9 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
     missing = [s for s in sources if found[s.name] is None]
     if missing:
         cache.make()
+        data = _build(missing, compiler, machine)
         try:
-            path = _build(missing, keys, compiler, machine, cache)
+            path = _enter(missing, keys, data, cache)
         except OSError as error:
             raise cache.refused(error) from error
         for s in missing:
@@ -274,36 +283,49 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
     return result
 
 
-def _build(
-    missing: Sequence[KernelSource],
-    keys: dict[str, str],
-    compiler: Compiler,
-    machine: Machine,
-    cache: _Cache,
-) -> Path:
-    """Compile the kernels into one shared object and enter them into the cache."""
+def _build(missing: Sequence[KernelSource], compiler: Compiler, machine: Machine) -> bytes:
+    """The kernels as one shared object."""
     parts = _parts(missing, machine.cores)
-    with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:
-        texts = [_unit(part) for part in parts]
-        if len(parts) == 1:
-            output = Path(folder) / "kernels.so"
-            _compile(compiler, texts[0], output, ("-shared",), parts[0])
-        else:
-            objects = [Path(folder) / f"part{i}.o" for i in range(len(parts))]
-            with ThreadPoolExecutor(len(parts)) as pool:
-                jobs = [
-                    pool.submit(_compile, compiler, text, path, ("-c",), part)
-                    for text, path, part in zip(texts, objects, parts)
-                ]
-                for job in jobs:
-                    job.result()
-            output = Path(folder) / "kernels.so"
-            command = [compiler.path, "-shared", "-fopenmp", *map(str, objects)]
-            command += ["-lm", "-o", str(output)]
-            answer = subprocess.run(command, capture_output=True, text=True)
-            if answer.returncode:
-                raise _failure(answer.stderr, missing)
-        data = output.read_bytes()
+    try:
+        with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:
+            return _build_in(Path(folder), parts, compiler)
+    except OSError as error:
+        raise CompileError(
+            f"The C compiler {compiler.path} cannot run in {tempfile.gettempdir()}: "
+            f"{error.strerror or error}.",
+            "Free some space there or set TMPDIR to another directory; TGRAD_CC names another "
+            "compiler.",
+            source=missing[0].source,
+        ) from error
+
+
+def _build_in(folder: Path, parts: list[list[KernelSource]], compiler: Compiler) -> bytes:
+    """Compile the parts side by side, and link them."""
+    output = folder / "kernels.so"
+    if len(parts) == 1:
+        _compile(compiler, _unit(parts[0]), output, ("-shared",), parts[0])
+        return output.read_bytes()
+    objects = [folder / f"part{i}.o" for i in range(len(parts))]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        jobs = [
+            pool.submit(_compile, compiler, _unit(part), path, ("-c",), part)
+            for part, path in zip(parts, objects)
+        ]
+        for job in jobs:
+            job.result()
+    command = [compiler.path, "-shared", "-fopenmp", *map(str, objects)]
+    answer = subprocess.run(
+        [*command, "-lm", "-o", str(output)], capture_output=True, text=True, check=False
+    )
+    if answer.returncode:
+        raise _failure(answer.stderr, [s for part in parts for s in part])
+    return output.read_bytes()
+
+
+def _enter(
+    missing: Sequence[KernelSource], keys: dict[str, str], data: bytes, cache: _Cache
+) -> Path:
+    """Write a shared object, and its kernels' sources and entries, into the cache."""
     digest = hashlib.sha256(data).hexdigest()
     path = cache.objects / f"{_digest(*(keys[s.name] for s in missing), digest)}.so"
     _write(path, data)

@@ -53,8 +53,15 @@ class CudaRuntime:
         self.torch_device = self.torch.device("cuda", device.index)
 
     def allocate(self, nbytes: int) -> Memory:
-        """Uninitialised memory, aligned to 512 bytes by torch's allocator."""
-        return self.torch.empty(nbytes, dtype=self.torch.uint8, device=self.torch_device)
+        """Uninitialised memory, aligned to 512 bytes by torch's allocator.
+
+        Raises:
+            MemoryError: there is not enough.
+        """
+        try:
+            return self.torch.empty(nbytes, dtype=self.torch.uint8, device=self.torch_device)
+        except self.torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
 
     def view(self, memory: Memory, offset: int, nbytes: int) -> Memory:
         """Part of a memory, sharing its bytes."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
+from tgrad.errors import OutOfMemoryError
 from tgrad.kernel.ir import Artifact
 from tgrad.runtime.planning import PlanningRuntime, current_planning
 
@@ -91,9 +92,21 @@ def counters(device: Device) -> Counters:
 
 
 def allocate(device: Device, nbytes: int) -> Any:
-    """Memory of the device, counted."""
+    """Memory of the device, counted.
+
+    Raises:
+        OutOfMemoryError: there is not enough.
+    """
+    try:
+        memory = open_device(device).allocate(nbytes)
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"{device} has no memory for {nbytes:,} more bytes.",
+            "Use smaller batches, or tgrad.compile with memory_limit=, which computes values again "
+            "instead of keeping them.",
+        ) from error
     counters(device).allocated_bytes += nbytes
-    return open_device(device).allocate(nbytes)
+    return memory
 
 
 def arena(device: Device, nbytes: int) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from tgrad.errors import LaunchError, TgradError
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
 from tgrad.runtime.plan import Plan, Program
 from tgrad.runtime.planning import current_planning
@@ -65,7 +66,8 @@ def execute(plan: Plan, inputs: Sequence[Any], outputs: Sequence[Any] | None = N
             whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
             program = plan.program if current_watcher() is None else None
             if program is not None:
-                count.launches += program.run(inputs, made, whole)
+                with _launching(plan):
+                    count.launches += program.run(inputs, made, whole)
             else:
                 _launch_steps(plan, runtime, inputs, made, whole)
         count.plans += 1
@@ -83,7 +85,8 @@ def replay(plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence
     count = counters(plan.device)
     with _run_lock:
         whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
-        count.launches += program.run(moved, outputs, whole)
+        with _launching(plan):
+            count.launches += program.run(moved, outputs, whole)
         count.plans += 1
 
 
@@ -96,8 +99,36 @@ def _launch_steps(
     table = {"input": inputs, "output": outputs, "temp": temps}
     for number, (step, artifact) in enumerate(zip(plan.steps, plan.artifacts)):
         memories = [table[b.kind][b.number] for b in step.buffers]
-        if watcher is None:
-            runtime.launch(artifact, memories)
-        else:
-            watcher.watch(plan, number, partial(runtime.launch, artifact, memories))
+        with _launching(plan, number):
+            if watcher is None:
+                runtime.launch(artifact, memories)
+            else:
+                watcher.watch(plan, number, partial(runtime.launch, artifact, memories))
         count.launches += 1
+
+
+class _launching:
+    """Context manager: what goes wrong inside is a LaunchError that names the kernel, or the plan
+    where its kernels start together."""
+
+    __slots__ = ("plan", "step")
+
+    def __init__(self, plan: Plan, step: int | None = None):
+        self.plan, self.step = plan, step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, Exception) or isinstance(error, TgradError):
+            return
+        what, source = f"A plan of {self.plan.launches} kernels", None
+        if self.step is not None:
+            kernel = self.plan.kernels[self.step]
+            what, source = f"Kernel {kernel.name}", kernel.region.source
+        raise LaunchError(
+            f"{what} did not start on {self.plan.device}: {error}",
+            "The step has not happened. Free memory of the device, or run `tgrad doctor`, and call "
+            "again.",
+            source,
+        ) from error
