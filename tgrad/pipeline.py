@@ -389,6 +389,7 @@ def _plan(
         placed.layout.nbytes,
         compile_all,
         prepare=_capture(device, options),
+        replay=_replay(device, backend),
         target=backend.name,
         figures=backend.figures,
         labels=frozenset(n.source.label for n in stored),
@@ -399,11 +400,24 @@ def _capture(
     device: Device, options: Settings
 ) -> Callable[[Plan, Sequence[int] | None], Program | None] | None:
     """How to run all steps of a plan in one call; None where each is launched by itself."""
+    if device.type == "cuda":
+        from tgrad.runtime.graph_capture import capture_graph
+
+        return capture_graph
     if device.type != "cpu":
         return None
     from tgrad.cpu_fallback.runner import compile_runner
 
     return lambda plan, moving: CpuCapture(plan, plan.artifacts, compile_runner(options), moving)
+
+
+def _replay(device: Device, backend: Backend) -> str:
+    """How a compiled step runs the plan again."""
+    if backend.name == "cpu":
+        return "one call"
+    if device.type == "cuda" or _planned_target():
+        return "one CUDA graph, from the second run on"
+    return Plan.replay
 
 
 def _info(fused: Fused, draft: Draft) -> KernelInfo:

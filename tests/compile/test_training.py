@@ -167,6 +167,85 @@ def test_gradients_accumulate_over_calls() -> None:
     np.testing.assert_allclose(losses[0], want, rtol=0, atol=1e-4)
 
 
+def train_with_everything(
+    model: Any, data: Any, kind: str, rate: float, library: Any, drop: float = 0.0
+) -> tuple[list[float], list[float]]:
+    """Losses, and norms of gradients: two batches a step with their gradients added up, a schedule,
+    clipping by norm, dropout on the logits, and an evaluation after each fourth step.
+
+    Args:
+        kind: "torch", or ours "lazy" or "compiled".
+        library: torch or tgrad.
+    """
+    functional, of = library.nn.functional, library.nn
+    optimizer = library.optim.AdamW(model.parameters(), lr=rate)
+    schedule = library.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    dropout = of.Dropout(drop)
+
+    def add(x: Any, y: Any) -> Any:
+        logits = model(x)
+        logits = dropout(logits.reshape(-1, logits.shape[-1]))
+        loss = functional.cross_entropy(logits, y.reshape(-1)) / 2
+        loss.backward()
+        return loss
+
+    def update() -> Any:
+        norm = of.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm
+
+    def evaluate(x: Any) -> Any:
+        return model(x).square().mean()
+
+    if kind == "compiled":
+        add, update, evaluate = map(tgrad.compile, (add, update, evaluate))
+    found, norms = [], []
+    for number in range(STEPS):
+        for x, y in (data[number], data[(number + 7) % STEPS]):
+            found.append(add(library.from_numpy(x), library.from_numpy(y)).item())
+        norms.append(update().item())
+        schedule.step()
+        if number % 4 == 3:
+            model.eval()
+            with library.no_grad():
+                found.append(evaluate(library.from_numpy(data[number][0])).item())
+            model.train()
+    if kind == "compiled":
+        assert (add.traces, update.traces, evaluate.traces) == (2, 1, 1)
+    return found, norms
+
+
+MODELS: dict[str, Callable[[], tuple[Any, Any, Any, float]]] = {
+    "convnet": lambda: (*convnet.twins("cpu"), convnet_data(), CONVNET_RATE),
+    "gpt": lambda: (*gpt.twins(), gpt_data(), GPT_RATE),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_accumulation_clipping_schedule_and_evaluation_together(name: str) -> None:
+    kinds = ("compiled", "lazy", "torch")
+    got, plain, want = (
+        train_with_everything(theirs if kind == "torch" else ours, data, kind, rate,
+                              torch if kind == "torch" else tgrad)
+        for kind, (ours, theirs, data, rate) in ((kind, MODELS[name]()) for kind in kinds)
+    )  # fmt: skip
+    for other in (plain, want):
+        np.testing.assert_allclose(got[0], other[0], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(got[1], other[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_same_with_dropout(name: str) -> None:
+    found = []
+    for kind in ("compiled", "lazy"):
+        model, _, data, rate = MODELS[name]()
+        tgrad.manual_seed(9)
+        found.append(train_with_everything(model, data, kind, rate, tgrad, drop=0.3))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-3)
+
+
 def test_a_step_makes_one_plan_and_no_more() -> None:
     model, _ = convnet.twins("cpu")
     optimizer = optim.Adam(model.parameters(), lr=1e-4)

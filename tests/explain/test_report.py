@@ -175,7 +175,7 @@ def test_cpu_says_that_its_figures_are_assumed() -> None:
 
 
 PLAN_KEYS = {
-    "version", "device", "target", "figures", "launches", "flops", "dot_flops", "bytes",
+    "version", "device", "target", "figures", "replay", "launches", "flops", "dot_flops", "bytes",
     "intensity", "bound_seconds", "predicted_seconds", "peak_bytes", "arena_bytes", "output_bytes",
     "input_bytes", "needed_bytes", "memory_limit", "fits", "peak_step", "kernels", "memory",
     "live_at_peak",

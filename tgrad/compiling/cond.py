@@ -1,8 +1,8 @@
 """`tgrad.cond`: one of two computations, chosen by a value that is not known yet.
 
 In: a predicate, two functions, their operands. Out: the results of the one that it names, as graph.
-Invariant: both are traced and both are computed; `where` chooses, element by element, so neither may
-do anything but compute.
+Invariant: both are traced and both are computed; `where` chooses, element by element, so they may
+not do anything but compute.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ class Entry:
     def _run_all(self, runs: Sequence[_Run]) -> None:
         """Run the plans. Several launches can fail between one and the next: then what they have
         overwritten is put back."""
-        if len(runs) == 1 and runs[0].is_one_call:
+        if len(runs) == 1 and runs[0].is_whole:
             return runs[0].launch()
         overwritten = [self.state_storages[n] for run in runs for n in run.part.donated]
         copies = [storage.copied_memory() for storage in overwritten]
@@ -373,22 +373,24 @@ class Entry:
 class _Run:
     """A part about to run: everything that it needs is there."""
 
-    __slots__ = ("arguments", "entry", "moved", "outputs", "part")
+    __slots__ = ("arguments", "entry", "moved", "outputs", "part", "program")
 
     def __init__(self, entry: Entry, part: Part, arguments: Sequence[Tensor]):
         self.entry, self.part, self.arguments = entry, part, arguments
         self.outputs = allocate_outputs(part.compiled.plan)
-        self.moved = entry.moved(part, arguments) if self.is_one_call else []
+        self.program = part.program if runs_programs() else None
+        self.moved = [] if self.program is None else entry.moved(part, arguments)
 
     @property
-    def is_one_call(self) -> bool:
-        return self.part.program is not None and runs_programs()
+    def is_whole(self) -> bool:
+        """Whether it starts all kernels or none."""
+        return self.program is not None and self.program.is_whole
 
     def launch(self) -> None:
         """Run the plan."""
-        plan, program = self.part.compiled.plan, self.part.program
-        if program is not None and runs_programs():
-            replay(plan, program, self.moved, self.outputs)
+        plan = self.part.compiled.plan
+        if self.program is not None:
+            replay(plan, self.program, self.moved, self.outputs)
             return
         memories = self.entry.memories(self.part, self.arguments)
         execute(plan, [memories[place] for place in self.part.compiled.leaves], self.outputs)

@@ -31,6 +31,9 @@ class CpuCapture:
         moving: numbers of the inputs whose memories each run is given; None for all.
     """
 
+    is_whole = True
+    """C functions cannot fail to start."""
+
     def __init__(
         self,
         plan: Plan,

@@ -78,7 +78,15 @@ class Step:
 
 
 class Program(Protocol):
-    """A plan prepared to run all of its steps in one call, again and again."""
+    """A plan prepared to run all of its steps in one call, again and again.
+
+    Attributes:
+        is_whole: whether the next run starts all kernels or none. Where it does not, somebody must
+            keep a copy of what the plan overwrites.
+    """
+
+    @property
+    def is_whole(self) -> bool: ...
 
     def bind(self, inputs: Sequence[Any]) -> None:
         """Say where all inputs are; until the next `bind` only those that move are said again."""
@@ -110,6 +118,7 @@ class Plan:
         host: for the device "numpy": the whole graph as one host function, instead of steps.
         prepare: makes the program that runs all steps in one call, where the device has one: of
             the plan and the numbers of the inputs that move from run to run; None for all of them.
+        replay: how a compiled step runs it again, in words.
         target: what the kernels are generated for, such as "cpu" or "sm_90".
         figures: what that can do at most; None for the device "numpy".
         labels: names of what the user called for the results, such as "adam".
@@ -125,6 +134,7 @@ class Plan:
     compile: Callable[[], tuple[Artifact, ...]]
     host: HostFunction | None = None
     prepare: Callable[[Plan, Sequence[int] | None], Program | None] | None = None
+    replay: str = "each kernel is launched by itself"
     target: str = ""
     figures: DeviceFigures | None = None
     labels: frozenset[str] = frozenset()

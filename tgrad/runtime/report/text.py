@@ -117,6 +117,7 @@ def summary_lines(report: PlanReport) -> list[str]:
         f"peak memory {plan.peak_bytes:,} bytes: arena {plan.arena_bytes:,}, outputs "
         f"{plan.output_bytes:,} (and inputs {plan.input_bytes:,})"
     )
+    lines.append(f"replay: {plan.replay}")
     return [*lines, *live_lines(report), *fits_lines(report)]
 
 
@@ -195,6 +196,7 @@ def data_of(report: PlanReport) -> dict[str, Any]:
         "target": plan.target,
         "figures": None if plan.figures is None else asdict(plan.figures),
         "launches": plan.launches,
+        "replay": plan.replay,
         "flops": plan.flops,
         "dot_flops": report.dot_flops,
         "bytes": plan.bytes,

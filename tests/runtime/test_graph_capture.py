@@ -1,0 +1,247 @@
+"""CUDA graphs of plans: the logic with a stand-in for torch's CUDA calls, and on a GPU if there is
+one."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tgrad
+from tgrad import dtype as dt
+from tgrad import nn, optim
+from tgrad.device import Device
+from tgrad.kernel.ir import Artifact, Config
+from tgrad.runtime.cuda import CudaRuntime
+from tgrad.runtime.graph_capture import CudaCapture, capture_graph
+from tgrad.runtime.plan import BufferRef, BufferSpec, Plan, Step
+from tgrad.runtime.planning import planning
+
+torch = pytest.importorskip("torch")
+
+BYTES = 4
+
+
+class StandIn:
+    """torch, with host memory and CUDA calls that are noted. Captured launches run at replays."""
+
+    uint8, OutOfMemoryError = torch.uint8, torch.OutOfMemoryError
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.recording: list[Callable[[], None]] | None = None
+        self.refuses = False
+        self.cuda = SimpleNamespace(
+            device=lambda index: nullcontext(),
+            current_stream=lambda: SimpleNamespace(cuda_stream=7),
+            CUDAGraph=lambda: Graph(self),
+            graph=self.graph,
+        )
+
+    def empty(self, nbytes: int, dtype: Any, device: Any) -> Any:
+        return torch.zeros(nbytes, dtype=dtype)
+
+    @contextmanager
+    def graph(self, graph: Graph, capture_error_mode: str) -> Iterator[None]:
+        self.calls.append("capture")
+        self.recording = graph.launches
+        try:
+            yield
+            if self.refuses:
+                raise RuntimeError("operation not permitted when stream is capturing")
+        finally:
+            self.recording = None
+
+
+class Graph:
+    def __init__(self, torch: StandIn):
+        self.torch, self.launches = torch, list[Callable[[], None]]()
+
+    def replay(self) -> None:
+        self.torch.calls.append("replay")
+        for launch in self.launches:
+            launch()
+
+
+class Kernel:
+    """Adds its first two slots into the third, by address, as Triton's CompiledKernel is called."""
+
+    function = packed_metadata = None
+
+    def __init__(self, torch: StandIn, name: str):
+        self.torch, self.name = torch, name
+
+    def run(self, *arguments: Any) -> None:
+        stream, addresses = arguments[3], arguments[9:]
+        assert stream == 7
+
+        def work() -> None:
+            self.torch.calls.append(self.name)
+            a, b, out = (value_at(address) for address in addresses)
+            out[0] = a[0] + b[0]
+
+        work() if self.torch.recording is None else self.torch.recording.append(work)
+
+
+def value_at(address: int) -> np.ndarray:
+    return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (1,))
+
+
+def memory(value: float) -> Any:
+    return torch.tensor([value], dtype=torch.float32).view(torch.uint8)
+
+
+def value(memory: Any) -> float:
+    return memory.view(torch.float32).item()
+
+
+def make() -> tuple[StandIn, CudaCapture]:
+    """temp = x + state; state = temp + x in place; out = state + temp. x moves."""
+    fake = StandIn()
+    runtime = CudaRuntime.__new__(CudaRuntime)
+    runtime.torch, runtime.device, runtime.torch_device = fake, Device("cuda"), None
+    spec = BufferSpec(dt.float32, (1,), BYTES)
+    x, state = BufferRef("input", 0), BufferRef("input", 1)
+    temp, out = BufferRef("temp", 0), BufferRef("output", 0)
+    steps = (Step(0, (x, state, temp)), Step(1, (temp, x, state)), Step(2, (state, temp, out)))
+    artifacts = tuple(
+        Artifact(f"k{i}", "", "", Kernel(fake, f"k{i}"), 1, Config(())) for i in range(3)
+    )
+    plan = Plan(Device("cuda"), (), steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts)
+    return fake, CudaCapture(plan, runtime, [0])
+
+
+LAUNCHES = ["k0", "k1", "k2"]
+
+
+def test_the_first_run_launches_and_the_second_captures() -> None:
+    fake, program = make()
+    state, arena, seen = memory(10.0), memory(0.0), []
+    program.bind([memory(0.0), state])
+    outputs = []
+    for x in (1.0, 2.0, 3.0, 4.0):
+        assert program.is_whole == (len(seen) > 1)
+        fake.calls.clear()
+        out = memory(0.0)
+        assert program.run([memory(x)], [out], arena) == 3
+        outputs.append(out)
+        seen.append(list(fake.calls))
+    assert seen[0] == LAUNCHES
+    assert seen[1] == ["capture", "replay", *LAUNCHES]
+    assert seen[2] == seen[3] == ["replay", *LAUNCHES]
+    want, expected = 10.0, []
+    for x in (1.0, 2.0, 3.0, 4.0):
+        temp = x + want
+        want = temp + x
+        expected.append(want + temp)
+    assert value(state) == want
+    assert [value(out) for out in outputs] == expected  # earlier results stay
+    assert program.captures == 1
+
+
+@pytest.mark.parametrize("what", ["state", "arena"])
+def test_other_addresses_are_captured_again(what: str) -> None:
+    fake, program = make()
+    state, arena = memory(0.0), memory(0.0)
+    program.bind([memory(0.0), state])
+    for _ in range(3):
+        program.run([memory(1.0)], [memory(0.0)], arena)
+    assert value(state) == 6.0
+    if what == "state":
+        other = memory(100.0)
+        program.bind([memory(0.0), other])
+    else:
+        other, kept = state, arena
+        arena = memory(0.0)
+        assert arena.data_ptr() != kept.data_ptr()
+    fake.calls.clear()
+    for _ in range(3):
+        program.run([memory(1.0)], [memory(0.0)], arena)
+    assert fake.calls == [*LAUNCHES, "capture", "replay", *LAUNCHES, "replay", *LAUNCHES]
+    assert value(other) == (106.0 if what == "state" else 12.0)
+    assert program.captures == 2
+    program.bind([memory(0.0), other])
+    fake.calls.clear()
+    program.run([memory(1.0)], [memory(0.0)], arena)
+    assert fake.calls == ["replay", *LAUNCHES]
+
+
+def test_state_is_not_kept_alive() -> None:
+    _, program = make()
+    state = memory(1.0)
+    program.bind([memory(0.0), state])
+    assert program.bound[1]() is state
+    del state
+    assert program.bound[1]() is None
+
+
+def test_what_cannot_be_captured_is_launched_one_by_one() -> None:
+    fake, program = make()
+    fake.refuses = True
+    state, arena = memory(0.0), memory(0.0)
+    program.bind([memory(0.0), state])
+    for _ in range(3):
+        program.run([memory(1.0)], [memory(0.0)], arena)
+        assert not program.is_whole
+    assert fake.calls == [*LAUNCHES, "capture", *LAUNCHES, *LAUNCHES]
+    assert value(state) == 6.0
+    assert program.refused == "RuntimeError: operation not permitted when stream is capturing"
+
+
+def test_python_work_of_a_replay_does_not_grow_with_the_plan() -> None:
+    fake, program = make()
+    state, arena = memory(0.0), memory(0.0)
+    program.bind([memory(0.0), state])
+    for _ in range(2):
+        program.run([memory(1.0)], [memory(0.0)], arena)
+    program._launch_all = lambda arena: pytest.fail("launches")  # type: ignore[method-assign]
+    fake.calls.clear()
+    program.run([memory(1.0)], [memory(0.0)], arena)
+    assert fake.calls == ["replay", *LAUNCHES]
+
+
+def test_plans_that_are_not_replayed_have_no_graph() -> None:
+    _, program = make()
+    assert capture_graph(program.plan, None) is None
+
+
+def test_plans_say_how_they_are_replayed() -> None:
+    x = tgrad.ones(4)
+    assert "replay: one call\n" in f"{tgrad.explain(x * 2)}\n"
+    with planning("sm_90"):
+        assert tgrad.explain(x * 3).replay == "one CUDA graph, from the second run on"
+    y = tgrad.ones(4, device="interpret") * 2
+    assert tgrad.explain(y).to_json()["replay"] == "each kernel is launched by itself"
+
+
+# -- on a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_training_step_on_a_gpu() -> None:
+    losses = []
+    for compiled in (False, True):
+        tgrad.manual_seed(2)
+        model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)).to("cuda")
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+
+        def step(x: tgrad.Tensor, model: Any = model, optimizer: Any = optimizer) -> tgrad.Tensor:
+            optimizer.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        call = tgrad.compile(step) if compiled else step
+        random = np.random.default_rng(1)
+        batches = [random.standard_normal((4, 8), np.float32) for _ in range(6)]
+        made = [call(tgrad.tensor(x, device="cuda")) for x in batches]
+        losses.append([loss.item() for loss in made])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    (entry,) = call._entries.values()
+    assert entry.parts[0].program.captures == 1

@@ -1,0 +1,123 @@
+"""A plan on `cuda` as one CUDA graph.
+
+In: a plan, and which of its inputs move from run to run. Out: a Program. Invariant: the graph reads
+and writes fixed addresses alone: inputs that stay, where they are; copies of inputs that move;
+outputs of its own, which each run copies out, so that results stay valid after later runs. When one
+of the addresses changes, the graph is captured again.
+
+    run 1          copy inputs in ─ launch each kernel ─ copy outputs out
+    run 2          copy inputs in ─ capture, replay    ─ copy outputs out
+    run 3, 4, ...  copy inputs in ─ replay             ─ copy outputs out
+
+The first run launches one by one because a capture executes nothing and must load nothing: Triton
+loads a kernel's binary at its first launch. Written after
+https://docs.pytorch.org/docs/stable/generated/torch.cuda.CUDAGraph.html and not yet run on a GPU:
+its logic is tested with a stand-in for torch's calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+from weakref import ReferenceType, ref
+
+from tgrad.runtime.cuda import CudaRuntime, Memory
+from tgrad.runtime.device import open_device
+from tgrad.runtime.plan import Plan
+
+
+def capture_graph(plan: Plan, moving: Sequence[int] | None) -> CudaCapture | None:
+    """The program of a plan whose other inputs stay where they are; None where all move, as for
+    plans that are not replayed."""
+    if moving is None:
+        return None
+    return CudaCapture(plan, cast(CudaRuntime, open_device(plan.device)), moving)
+
+
+class CudaCapture:
+    """One plan's graph.
+
+    Attributes:
+        refused: why no graph could be captured; then every run launches one by one.
+        captures: how often a graph was captured.
+    """
+
+    def __init__(self, plan: Plan, runtime: CudaRuntime, moving: Sequence[int]):
+        self.plan, self.runtime = plan, runtime
+        self.artifacts = plan.compile()  # its own, since kernels may keep addresses of buffers
+        self.inputs: dict[int, Memory] = {
+            number: runtime.allocate(plan.inputs[number].nbytes) for number in moving
+        }
+        self.outputs = [runtime.allocate(b.nbytes) for b in plan.outputs]
+        self.moving = tuple(moving)
+        self.bound: dict[int, ReferenceType[Memory]] = {}
+        self.addresses: dict[int, int] = {}
+        self.arena = 0
+        self.graph: Any = None
+        self.has_warmed_up = False
+        self.refused = ""
+        self.captures = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """A graph starts as a whole; single launches need not."""
+        return self.graph is not None
+
+    def bind(self, inputs: Sequence[Memory]) -> None:
+        """Say where all inputs are; they are not kept alive."""
+        self.bound = {n: ref(m) for n, m in enumerate(inputs) if n not in self.inputs}
+        addresses = {n: inputs[n].data_ptr() for n in self.bound}
+        if addresses != self.addresses:
+            self.addresses = addresses
+            self._forget()
+
+    def run(self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None) -> int:
+        """Run all steps; see `Program`."""
+        for number, memory in zip(self.moving, moved):
+            self.runtime.copy(self.inputs[number], memory)
+        address = 0 if arena is None else arena.data_ptr()
+        if address != self.arena:
+            self.arena = address
+            self._forget()
+        if self.graph is None and self.has_warmed_up and not self.refused:
+            self._capture(arena)
+        if self.graph is None:
+            self._launch_all(arena)
+            self.has_warmed_up = True
+        else:
+            self.graph.replay()
+        for memory, own in zip(outputs, self.outputs):
+            self.runtime.copy(memory, own)
+        return self.plan.launches
+
+    def _forget(self) -> None:
+        """Addresses have changed: launch one by one again, then capture again."""
+        self.graph, self.has_warmed_up = None, False
+
+    def _capture(self, arena: Memory | None) -> None:
+        torch = self.runtime.torch
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with (
+                torch.cuda.device(self.runtime.device.index),
+                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            ):
+                self._launch_all(arena)
+        except RuntimeError as error:
+            self.refused = f"{type(error).__name__}: {error}"
+            return
+        self.graph = graph
+        self.captures += 1
+
+    def _launch_all(self, arena: Memory | None) -> None:
+        for step, artifact in zip(self.plan.steps, self.artifacts):
+            self.runtime.launch(artifact, [self._memory(b.kind, b.number, arena)
+                                           for b in step.buffers])  # fmt: skip
+
+    def _memory(self, kind: str, number: int, arena: Memory | None) -> Memory:
+        if kind == "output":
+            return self.outputs[number]
+        if kind == "temp":
+            temp = self.plan.temps[number]
+            return self.runtime.view(arena, temp.offset, temp.nbytes)
+        return self.inputs[number] if number in self.inputs else self.bound[number]()
