@@ -8,7 +8,7 @@ from tgrad import errors as errors
 from tgrad import nn as nn
 from tgrad import optim as optim
 from tgrad import random as random
-from tgrad.compiling import compile, cond
+from tgrad.compiling import Dim, compile, cond
 from tgrad.creation import (
     arange,
     as_tensor,
@@ -71,14 +71,14 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 __all__ = [
-    "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bfloat16", "bool",
-    "cat", "compile", "concat", "concatenate", "cond", "device", "double", "empty", "empty_like",
-    "enable_grad", "errors", "explain", "eye", "float", "float16", "float32", "float64",
-    "from_numpy", "full", "full_like", "get_rng_state", "half", "hstack", "initial_seed", "int",
-    "int8", "int16", "int32", "int64", "is_grad_enabled", "linspace", "load", "long",
-    "manual_seed", "nn", "no_grad", "normal", "ones", "ones_like", "optim", "promote_types",
-    "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "random",
-    "save", "set_grad_enabled", "set_rng_state", "short", "stack", "tensor", "uint8", "uint16",
-    "uint32", "uint64", "vstack", "zeros", "zeros_like",
+    "Dim", "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bfloat16",
+    "bool", "cat", "compile", "concat", "concatenate", "cond", "device", "double", "empty",
+    "empty_like", "enable_grad", "errors", "explain", "eye", "float", "float16", "float32",
+    "float64", "from_numpy", "full", "full_like", "get_rng_state", "half", "hstack", "initial_seed",
+    "int", "int8", "int16", "int32", "int64", "is_grad_enabled", "linspace", "load", "long",
+    "manual_seed", "nn", "no_grad", "normal", "ones", "ones_like", "optim", "promote_types", "rand",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "random", "save",
+    "set_grad_enabled", "set_rng_state", "short", "stack", "tensor", "uint8", "uint16", "uint32",
+    "uint64", "vstack", "zeros", "zeros_like",
     *_functions,
 ]  # fmt: skip

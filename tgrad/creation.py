@@ -18,7 +18,9 @@ from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
+from tgrad.graph.size import Size
 from tgrad.methods.movement import as_sizes
+from tgrad.methods.sizes import as_size, sized
 from tgrad.settings import settings
 from tgrad.tensor import Tensor, labelled, tensor
 
@@ -90,7 +92,7 @@ def _filled(
         node = make(Op.CONST, value=number, dtype=found)
         sizes = checked_sizes((size,))
         if sizes:
-            node = make(Op.EXPAND, node, shape=sizes)
+            node = sized(Op.EXPAND, node, shape=sizes)
         return _leaf(Tensor._of(node, default_device(device)), requires_grad)
 
 
@@ -195,7 +197,7 @@ def empty_like(input: Tensor, **options: Any) -> Tensor:
 
 def places(shape: tuple[int, ...], axis: int, *, device: Device, dtype: DType = dt.int64) -> Tensor:
     """The place of each element along an axis: what masks are made of."""
-    return Tensor._of(make(Op.IOTA, shape=shape, axis=axis, dtype=dtype), device)
+    return Tensor._of(sized(Op.IOTA, shape=shape, axis=axis, dtype=dtype), device)
 
 
 @labelled("arange")
@@ -228,16 +230,16 @@ def arange(
     refuse("arange", **others)
     if end is None:
         start, end = 0, start
-    if step == 0 or (end - start) / step < 0:
+    if step == 0 or (end - start) * step < 0:
         raise ShapeError(
             f"arange from {start} to {end} by {step}.",
             "Give a step that leads from the start to the end.",
         )
-    whole = all(isinstance(x, (int, np.integer)) for x in (start, end, step))
+    whole = all(isinstance(x, (int, np.integer, Size)) for x in (start, end, step))
     found = as_dtype((dt.int64 if whole else dt.float32) if dtype is None else dtype)
     count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
     wide = dt.int64 if whole else found.accumulator if found.is_float else dt.float64
-    values = places((int(count),), 0, device=default_device(device)).to(wide) * step + start
+    values = places((as_size(count),), 0, device=default_device(device)).to(wide) * step + start
     return _leaf(values.to(found), requires_grad)
 
 

@@ -7,11 +7,14 @@ included: each comes through a chosen branch, never through a sum.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.graph.size import is_same
 from tgrad.methods.reduction import normal_axis
+from tgrad.methods.sizes import are_same, is_sized, placed
 from tgrad.tensor import Tensor, labelled
 
 
@@ -37,13 +40,13 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     dtype = given[0].dtype
     for t in given[1:]:
         dtype = dt.promote(dtype, t.dtype)
-    parts = [t.to(dtype) for t in given if t.shape != (0,)] or [given[0].to(dtype)]
+    parts = [t.to(dtype) for t in given if not are_same(t.shape, (0,))] or [given[0].to(dtype)]
     if not parts[0].shape:
         raise ShapeError("cat of tensors with no axes.", "Use tgrad.stack.")
     axis = normal_axis(dim, parts[0].ndim)
     for t in parts[1:]:
         same = t.ndim == parts[0].ndim and all(
-            m == n for a, (m, n) in enumerate(zip(t.shape, parts[0].shape)) if a != axis
+            is_same(m, n) for a, (m, n) in enumerate(zip(t.shape, parts[0].shape)) if a != axis
         )
         if not same:
             raise ShapeError(
@@ -51,6 +54,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 "All sizes but those of that axis must be equal.",
             )
     total = sum(t.shape[axis] for t in parts)
+    if is_sized(total):
+        return _joined_sizes(parts, axis, total)
     shape = (*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :])
     place = places(shape, axis, device=parts[0].device)
     joined, start = None, 0
@@ -61,6 +66,17 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         wide = t._pad_zero(low, high)
         first = start - t.shape[axis]
         joined = wide if joined is None else joined.where(place < first, wide)
+    assert joined is not None
+    return joined
+
+
+def _joined_sizes(parts: list[Tensor], axis: int, total: Any) -> Tensor:
+    """`cat` where parts begin at symbolic places."""
+    joined, start = None, 0
+    for t in parts:
+        wide, inside = placed(t, axis, start, total)
+        start += t.shape[axis]
+        joined = wide if joined is None else wide.where(inside, joined)
     assert joined is not None
     return joined
 
@@ -83,7 +99,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if not given:
         raise ShapeError("stack of no tensors.", "Give at least one.")
     for t in given[1:]:
-        if t.shape != given[0].shape:
+        if not are_same(t.shape, given[0].shape):
             raise ShapeError(
                 f"stack of shapes {given[0].shape} and {t.shape}.", "All shapes must be equal."
             )

@@ -22,6 +22,7 @@ from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
+from tgrad.methods.sizes import capacity_of, limited
 from tgrad.tensor import Tensor, labelled, tensor
 from tgrad.tracing import tracer
 
@@ -150,7 +151,7 @@ class _Draw:
     """One draw of a generator: four random 32-bit words for each element of a shape."""
 
     def __init__(self, shape: tuple[int, ...], device: Device, generator: Generator | None):
-        count = math.prod(shape)
+        count = math.prod(capacity_of(n) for n in shape)
         self.shape, self.device = shape, device
         offset, key = (generator or default_generator).draw(device)
         self.counters = (
@@ -162,7 +163,9 @@ class _Draw:
     def word(self, number: int) -> Tensor:
         """uint32."""
         bits = make(Op.PHILOX, *self.counters, word=number)
-        return Tensor._of(make(Op.RESHAPE, bits, shape=self.shape), self.device)
+        capacities = tuple(capacity_of(n) for n in self.shape)
+        words = make(Op.RESHAPE, bits, shape=capacities)
+        return Tensor._of(limited(words, self.shape), self.device)
 
     def uniform(self, number: int, dtype: DType) -> Tensor:
         """In [0, 1), multiples of 2**-24; of 2**-53 for float64, from two words."""

@@ -14,6 +14,7 @@ How gradients find their way. A tensor that requires a gradient carries a mark i
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -29,6 +30,7 @@ from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError, Uns
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
+from tgrad.graph.size import running_scope
 from tgrad.interrupts import Uninterrupted
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.contraction import ContractionMethods
@@ -39,6 +41,7 @@ from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.reduction import ReductionMethods
+from tgrad.methods.sizes import are_same, shape_of, sized
 from tgrad.pending import drop_pending as drop_pending
 from tgrad.pending import mark_pending, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
@@ -221,7 +224,7 @@ class Tensor(
                     f"{op} of tensors on different devices: {self._device} and {t._device}.",
                     "Move one of them with .to(device).",
                 )
-        node = make(op, self._node, *(t._node for t in others), **attrs)
+        node = sized(op, self._node, *(t._node for t in others), **attrs)
         return Tensor._result(node, self._device, (self, *others))
 
     def _view(self, op: Op, **attrs: Any) -> Tensor:
@@ -246,7 +249,7 @@ class Tensor(
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._node.shape
+        return self._node.shape if running_scope() is None else shape_of(self._node)
 
     @property
     def dtype(self) -> DType:
@@ -270,7 +273,7 @@ class Tensor(
 
     def numel(self) -> int:
         """Number of elements."""
-        return self._node.size
+        return self._node.size if running_scope() is None else math.prod(self.shape)
 
     def element_size(self) -> int:
         """Bytes of one element."""
@@ -287,7 +290,7 @@ class Tensor(
     def __len__(self) -> int:
         if not self.shape:
             raise ShapeError("len() of a tensor with no axes.", "Use .numel() for its elements.")
-        return self.shape[0]
+        return self.shape[0].__index__()
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -544,7 +547,7 @@ class Tensor(
                 "an in-place change of a tensor that is a view or has views is not supported.",
                 "Use the function without the underscore, or .clone() first.",
             )
-        if value.shape != self.shape:
+        if not are_same(value.shape, self.shape):
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
         trace = tracer()

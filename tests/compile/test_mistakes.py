@@ -233,13 +233,6 @@ def test_an_index_out_of_range_at_a_later_call() -> None:
         f(tgrad.tensor([0, 4]))
 
 
-def test_an_argument_that_is_not_there_yet() -> None:
-    with pytest.raises(UnsupportedError) as info:
-        tgrad.compile(lambda x: x, dynamic={"x": {0: (1, 8)}})
-    assert info.value.what == "compile: dynamic={'x': {0: (1, 8)}}."
-    assert info.value.hint == "Leave it out."
-
-
 def test_what_is_no_function() -> None:
     with pytest.raises(UnsupportedError) as info:
         tgrad.compile(3)

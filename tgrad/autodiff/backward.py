@@ -13,6 +13,7 @@ from typing import Any
 from tgrad.autodiff.vjp_rules import NO_VJP, VJP
 from tgrad.errors import GradientError, Source, VerifyError
 from tgrad.graph import build
+from tgrad.graph.layout import like
 from tgrad.graph.node import Node, source_scope, toposort
 from tgrad.graph.op import Op
 
@@ -70,7 +71,7 @@ def gradients(output: Node, grad: Node, wrt: Sequence[Node]) -> list[Node | None
     leads = _leads_to({id(node) for node in wrt}, order)
     found: dict[int, Node] = {}
     if id(output) in leads:
-        found[id(output)] = grad
+        found[id(output)] = like(grad, output)
     for node in reversed(order):
         g = found.get(id(node))
         if g is None:
@@ -130,7 +131,7 @@ def _input_gradients(node: Node, g: Node, leads: set[int]) -> list[tuple[Node, N
             raise VerifyError(
                 f"the VJP of {node!r} gives {gx!r} for input {i}, {x!r}.", source=node.source
             )
-        results.append((x, gx))
+        results.append((x, like(gx, x)))
     return results
 
 

@@ -5,6 +5,7 @@ nothing is defined here.
 """
 
 from tgrad.compiling.cond import cond
+from tgrad.compiling.dynamic import Dim
 from tgrad.compiling.function import compile
 
-__all__ = ["compile", "cond"]
+__all__ = ["Dim", "compile", "cond"]

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from tgrad.compiling.dynamic import Dynamic
 from tgrad.compiling.replay import Entry, check_argument
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
@@ -35,7 +36,9 @@ class CompiledFunction:
         traces: how often the function was traced.
     """
 
-    def __init__(self, function: Callable[..., Any], memory_limit: int | None = None):
+    def __init__(
+        self, function: Callable[..., Any], memory_limit: int | None = None, dynamic: Any = None
+    ):
         if not callable(function):
             raise UnsupportedError(
                 f"tgrad.compile of a {type(function).__name__}.", "Give a function or a Module."
@@ -46,6 +49,9 @@ class CompiledFunction:
         self._latest: tuple[Hashable, Entry] | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
         self._name, self._source = _name_of(function)
+        self._dynamic = None
+        if dynamic is not None:
+            self._dynamic = Dynamic(dynamic, function, self._name, self._source)
         self.__wrapped__ = function
         if not isinstance(function, Module):
             functools.update_wrapper(self, function, updated=())
@@ -54,7 +60,12 @@ class CompiledFunction:
         if tracer() is not None:
             return self._function(*args, **kwargs)
         with_gradients = is_grad_enabled()
-        flat = Flat()
+        sizes: tuple[int, ...] = ()
+        axes = None
+        if self._dynamic is not None:
+            bound = self._dynamic.bind(args, kwargs)
+            args, kwargs, sizes, axes = bound.args, bound.kwargs, bound.values, bound.axes
+        flat = Flat(axes)
         key: Hashable = (
             with_gradients,
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
@@ -65,30 +76,31 @@ class CompiledFunction:
             if t._storage is None or t._requires_grad:
                 check_argument(t, number, with_gradients)
         with _lock:
-            entry = self._find(key)
+            entry = self._find(key, sizes)
             if entry is None:
-                return self._first_run(key, (args, kwargs), flat)
-            return entry.run(tensors)
+                return self._first_run(key, (args, kwargs), flat, sizes)
+            return entry.run(tensors, sizes)
 
-    def _find(self, key: Hashable) -> Entry | None:
+    def _find(self, key: Hashable, sizes: tuple[int, ...]) -> Entry | None:
         """The kept entry whose guards hold, the latest first."""
-        if self._latest is not None and self._latest[0] == key and self._latest[1].holds():
+        if self._latest is not None and self._latest[0] == key and self._latest[1].holds(sizes):
             return self._latest[1]
         for place in reversed(self._by_key.get(key, ())):
             entry = self._entries[place]
-            if entry.holds():
+            if entry.holds(sizes):
                 self._entries.move_to_end(place)
                 self._latest = key, entry
                 return entry
         return None
 
-    def _first_run(self, key: Hashable, call: Any, flat: Flat) -> Any:
+    def _first_run(self, key: Hashable, call: Any, flat: Flat, sizes: tuple[int, ...]) -> Any:
         """Trace and run; if the run fails, it is as if there had been no trace."""
         self.traces += 1
         limit = self._memory_limit
-        entry = trace(self._function, self._name, self._source, call, flat, limit)
+        symbols = [] if self._dynamic is None else self._dynamic.symbols(sizes)
+        entry = trace(self._function, self._name, self._source, call, flat, limit, symbols)
         try:
-            return entry.run(flat.tensors)
+            return entry.run(flat.tensors, sizes)
         finally:
             if not entry.has_run:
                 entry.undo_trace()
@@ -114,7 +126,9 @@ class CompiledFunction:
         """As a method: one compiled function an instance."""
         if instance is None or isinstance(self._function, Module):
             return self
-        bound = CompiledFunction(self._function.__get__(instance, owner), self._memory_limit)
+        method = self._function.__get__(instance, owner)
+        spec = None if self._dynamic is None else self._dynamic.spec
+        bound = CompiledFunction(method, self._memory_limit, spec)
         try:
             instance.__dict__[self._name.rpartition(".")[2]] = bound
         except AttributeError:
@@ -158,7 +172,13 @@ def compile(
 
     Args:
         fn_or_module: what to compile; left out, a decorator is returned.
-        dynamic: not supported yet.
+        dynamic: sizes that differ from call to call and still share one plan: for a parameter of
+            the function, {axis: (smallest, largest)} of the tensor, or (smallest, largest) of the
+            int. Sizes that are always equal have one name: {axis: ("T", 1, 4096)} or
+            {axis: tgrad.Dim("T", 1, 4096)}. Inside, such a size is symbolic: shapes, slices,
+            arithmetic and arithmetic with tensors take it; a comparison that does not hold for the
+            whole range makes a guard, and a trace more where it fails; reading it as a number is
+            an error. Memory is laid out for the largest size, and random numbers are drawn for it.
         memory_limit: bytes that each plan may take, such as "8GiB" or a number: its arguments,
             state, results and temporaries together. Values are computed again instead of kept
             until it fits.
@@ -168,8 +188,12 @@ def compile(
             gradient while backward is not part of the function.
         TraceError: at a call, something that a plan cannot repeat, such as reading a value.
         MemoryLimitError: at a call, a plan that does not fit; nothing has run then.
+        ShapeError: at a call, a size out of its range, or two of one name that differ.
 
     >>> import tgrad
+    >>> mean = tgrad.compile(lambda x: x.mean(1), dynamic={"x": {1: (1, 64)}})
+    >>> [mean(tgrad.ones(2, n)).tolist() for n in (1, 5, 64)], mean.traces
+    ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]], 1)
     >>> w = tgrad.ones(2, requires_grad=True)
     >>> optimizer = tgrad.optim.SGD([w], lr=0.5)
     >>> @tgrad.compile
@@ -183,10 +207,8 @@ def compile(
     >>> w.tolist()
     [-0.5, -2.0]
     """
-    if dynamic is not None:
-        raise UnsupportedError(f"compile: dynamic={dynamic!r}.", "Leave it out.")
     if isinstance(memory_limit, str):
         memory_limit = parse_size(memory_limit)
     if fn_or_module is None:
-        return functools.partial(CompiledFunction, memory_limit=memory_limit)
-    return CompiledFunction(fn_or_module, memory_limit)
+        return functools.partial(CompiledFunction, memory_limit=memory_limit, dynamic=dynamic)
+    return CompiledFunction(fn_or_module, memory_limit, dynamic)

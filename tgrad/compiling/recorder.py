@@ -7,7 +7,7 @@ so a trace changes nothing, whether it succeeds or not; gradients are kept aside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import ReferenceType, ref
@@ -15,14 +15,16 @@ from weakref import ReferenceType, ref
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.device import Device
+from tgrad.device import Device, as_device
 from tgrad.dtype import DType
 from tgrad.errors import Source, TraceError
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
+from tgrad.graph.size import Extent, Scope, Size, Symbol
 from tgrad.pipeline import Storage, upload
 from tgrad.random import Generator
 from tgrad.rollback import Before
+from tgrad.settings import settings
 from tgrad.tensor import Tensor
 from tgrad.tracing import tracing
 
@@ -35,11 +37,13 @@ WAYS_OUT = (
 class StandIn(Storage):
     """In place of an argument's storage: a trace sees its shape and no values."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "sizes")
 
-    def __init__(self, like: Tensor, name: str):
-        self.device, self.dtype, self.shape = like._device, like.dtype, like.shape
-        self.name, self.serial = name, -1
+    def __init__(self, like: Tensor, name: str, sizes: tuple[Extent, ...] | None = None):
+        self.device, self.dtype, self.shape = like._device, like.dtype, like._node.shape
+        self.name, self.serial, self.sizes = name, -1, sizes
+        if sizes is not None:
+            self.shape = tuple(n.capacity if isinstance(n, Size) else n for n in sizes)
 
     @property
     def memory(self) -> Any:
@@ -85,11 +89,26 @@ class Recorder:
         name: of the function, for messages.
         source: where the function is defined.
         arguments: the tensors that it is called with.
+        symbols: its symbolic sizes.
+        axes: by the id of an argument, {axis: number of its symbol}.
+
+    Attributes:
+        scope: of the symbols; None if there are none.
+        sized: numbers of the arguments that have axes of symbolic sizes.
     """
 
-    def __init__(self, name: str, source: Source, arguments: Sequence[Tensor]):
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        arguments: Sequence[Tensor],
+        symbols: Sequence[Symbol] = (),
+        axes: Mapping[int, Mapping[int, int]] | None = None,
+    ):
         self.name, self.source, self.arguments = name, source, arguments
-        self.stand_ins = [self._stand_in(t) for t in arguments]
+        self.scope = Scope(name, source, symbols, self._size_tensor) if symbols else None
+        self.sized = {i for i, t in enumerate(arguments) if axes and id(t) in axes}
+        self.stand_ins = [self._stand_in(t, (axes or {}).get(id(t))) for t in arguments]
         self.numbers_of_stand_ins = {id(t): i for i, t in enumerate(self.stand_ins)}
         self.argument_of = {t._storage: i for i, t in enumerate(self.stand_ins)}
         self.first_serial = Storage(Device("cpu"), dt.bool_, (), None).serial
@@ -103,8 +122,13 @@ class Recorder:
         self.checks: dict[tuple[int, Callable[..., None], tuple[Any, ...]], None] = {}
         self.differentiated = self.once = False
 
-    def _stand_in(self, like: Tensor) -> Tensor:
-        storage = StandIn(like, self.name)
+    def _stand_in(self, like: Tensor, axes: Mapping[int, int] | None = None) -> Tensor:
+        sizes = None
+        if axes is not None and self.scope is not None:
+            sizes = tuple(
+                self.scope.size(axes[a]) if a in axes else n for a, n in enumerate(like._node.shape)
+            )
+        storage = StandIn(like, self.name, sizes)
         t = Tensor._of(make(Op.BUFFER, storage=storage), like._device, storage)
         if like._token is not None:
             t.requires_grad_()
@@ -167,6 +191,17 @@ class Recorder:
         storage = self.hosts[key].storage
         return Tensor._of(make(Op.BUFFER, storage=storage), device, storage)
 
+    def _size_tensor(self, size: Size, device: Device | None) -> Tensor:
+        """The 0-d tensor that holds a symbolic size."""
+        scope = self.scope
+        assert scope is not None
+        if device is None:
+            first = self.arguments[0]._device if self.arguments else None
+            device = as_device(settings.device) if first is None else first
+        return self.number(
+            ("size", size.terms, device), lambda: size.at(scope.values), device, dt.int64
+        )
+
     def draw(self, generator: Generator, device: Device) -> tuple[Node, Node]:
         count = self.draws.get(generator, 0)
         self.draws[generator] = count + 1
@@ -180,6 +215,8 @@ class Recorder:
         number = None if storage is None else self.argument_of.get(storage)
         if number is not None:
             self.checks[number, function, args] = None
+        elif any(isinstance(a, Size) for a in args):
+            return  # known values and a size that is not: as for values that are computed
         elif storage is not None and not isinstance(storage, StandIn):
             with tracing(None):
                 function(t, *args)

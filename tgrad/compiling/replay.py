@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tgrad.compiling.dynamic import Box, PaddedArgument, stored, value_at
 from tgrad.compiling.guards import Guards
 from tgrad.compiling.reach import Binding
 from tgrad.compiling.recorder import HostNumber
@@ -31,6 +32,7 @@ from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
+from tgrad.graph.size import Scope, Size
 from tgrad.interrupts import Uninterrupted
 from tgrad.pipeline import Compiled, Storage
 from tgrad.random import Generator
@@ -155,6 +157,10 @@ class Entry:
         written: numbers of the states that a call changes.
         late: tensors made inside that live on: they get values once, and the entry serves once.
         kept: the state of optimizers before the trace, which made what was missing.
+        scope: the symbolic sizes; None if there are none.
+        boxes: for each new tensor, which of the plan's elements exist; None for all.
+        given_boxes: likewise for arguments that are changed in place, by their numbers.
+        padded: what arguments with symbolic sizes are copied to, by their numbers.
     """
 
     guards: Guards
@@ -173,6 +179,10 @@ class Entry:
     late: list[tuple[Tensor, int]]
     once: bool
     kept: list[StateBefore]
+    scope: Scope | None = None
+    boxes: list[Box | None] = field(default_factory=list)
+    given_boxes: dict[int, Box] = field(default_factory=dict)
+    padded: dict[int, PaddedArgument] = field(default_factory=dict)
     has_run: bool = False
     gradients: int = -1
     lent: int = -1
@@ -185,8 +195,10 @@ class Entry:
 
     # -- whether it serves ----------------------------------------------------------------------
 
-    def holds(self) -> bool:
-        """Whether it serves a call now."""
+    def holds(self, sizes: Sequence[int] = ()) -> bool:
+        """Whether it serves a call with these sizes now."""
+        if self.scope is not None and not self.scope.holds(sizes):
+            return False
         if versions.gradients != self.gradients:
             if any((t._grad is not None) is not there for t, there in self.presence):
                 return False
@@ -201,18 +213,22 @@ class Entry:
 
     # -- running --------------------------------------------------------------------------------
 
-    def run(self, arguments: Sequence[Tensor]) -> Any:
-        """Call it."""
+    def run(self, arguments: Sequence[Tensor], sizes: Sequence[int] = ()) -> Any:
+        """Call it; `sizes` are the values of its symbols."""
+        if self.scope is not None:
+            self.scope.values = list(sizes)
         for number, check, args in self.checks:
-            check(arguments[number], *args)
+            check(arguments[number], *[value_at(a, sizes) for a in args])
         self._bind_names()
         if not self.is_ready:
             self._prepare()
+        inside = self._padded_arguments(arguments) if self.padded else arguments
         if versions.lent != self.lent:
-            self._gather(arguments)
+            self._check_arguments(arguments)
+            self._gather(inside)
         for host in self.hosts:
             host.refresh()
-        runs = [_Run(self, part, arguments) for part in self.parts]
+        runs = [_Run(self, part, inside) for part in self.parts]
         made: list[Any] = [None] * len(self.outputs)
         with Uninterrupted():
             self._run_all(runs)
@@ -229,6 +245,11 @@ class Entry:
             part.prepare()
         self.is_ready = True
 
+    def _padded_arguments(self, arguments: Sequence[Tensor]) -> list[Tensor]:
+        """The arguments, those with symbolic sizes in memory for the largest."""
+        return [self.padded[number].take(t) if number in self.padded else t
+                for number, t in enumerate(arguments)]  # fmt: skip
+
     def _bind_names(self) -> None:
         for state, binding in self.named:
             found = binding.read()
@@ -238,7 +259,6 @@ class Entry:
     def _gather(self, arguments: Sequence[Tensor]) -> None:
         """Find the storages of the states again, and make sure that what the plan overwrites is
         nobody else's."""
-        self._check_arguments(arguments)
         realize_tensors([s.tensor for s in self.states if s.tensor._borrowed is None
                          and s.tensor._storage is None])  # fmt: skip
         version = versions.lent
@@ -328,14 +348,29 @@ class Entry:
             self._announce()
         for position, number in part.made:
             dtype, shape, device = self.outputs[number]
-            made[number] = Storage(device, dtype, shape, results[position])
+            memory = results[position]
+            if self.scope is not None:
+                memory, shape = self._existing(memory, dtype, shape, device, self.boxes[number])
+            made[number] = Storage(device, dtype, shape, memory)
         for position, number in part.given:
-            t = arguments[number]
-            give_storage(t, Storage(part.device, t.dtype, t.shape, results[position]))
+            t, memory = arguments[number], results[position]
+            if number in self.given_boxes:
+                box = self.given_boxes[number]
+                memory, _ = self._existing(memory, t.dtype, t.shape, part.device, box)
+            give_storage(t, Storage(part.device, t.dtype, t.shape, memory))
         for g in part.new_gradients:
             leaf = self._leaf(g.leaf, arguments)
-            leaf._grad = _stored(Storage(part.device, g.dtype, g.shape, results[g.position]))
+            leaf._grad = stored(Storage(part.device, g.dtype, g.shape, results[g.position]))
             versions.gradients += 1
+
+    def _existing(
+        self, memory: Any, dtype: DType, shape: Sequence[Any], device: Device, box: Box | None
+    ) -> tuple[Any, tuple[int, ...]]:
+        """Memory of the elements that exist in this call, and its shape."""
+        assert self.scope is not None
+        values = self.scope.values
+        taken = memory if box is None else box.taken(memory, dtype, device, values)
+        return taken, tuple(value_at(n, values) for n in shape)
 
     def _announce(self) -> None:
         """Tell other entries that borrowed tensors have other memory."""
@@ -360,14 +395,17 @@ class Entry:
         for t, number in self.late:
             t._store(made[number])
         self.late = []
-        tensors = [_stored(storage) for storage in made]
+        tensors = [stored(storage) for storage in made]
         if type(self.result) is Out:
             return tensors[self.result.number]
 
         def fill(place: Any) -> Any:
+            if type(place) is Size:
+                assert self.scope is not None
+                return place.at(self.scope.values)
             return tensors[place.number] if type(place) is Out else arguments[place.number]
 
-        return replaced(self.result, fill, (Out, Given))
+        return replaced(self.result, fill, (Out, Given, Size))
 
 
 class _Run:
@@ -405,10 +443,6 @@ class _Run:
             else:
                 found[position] = self.entry.memories(self.part, self.arguments)[ref.number]
         return found
-
-
-def _stored(storage: Storage) -> Tensor:
-    return Tensor._of(make(Op.BUFFER, storage=storage), storage.device, storage)
 
 
 def give_storage(t: Tensor, storage: Storage) -> None:

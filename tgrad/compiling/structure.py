@@ -8,7 +8,7 @@ mean that one plan serves both.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -30,11 +30,16 @@ class Flat:
     Attributes:
         tensors: each tensor once, in order.
         objects: what is recognised by identity: modules, optimizers, parameters, functions.
+
+    Args:
+        axes: by the id of a tensor, the axes whose sizes are not part of the key, with a number
+            that is.
     """
 
-    __slots__ = ("numbers", "objects", "tensors")
+    __slots__ = ("axes", "numbers", "objects", "tensors")
 
-    def __init__(self) -> None:
+    def __init__(self, axes: Mapping[int, Mapping[int, int]] | None = None) -> None:
+        self.axes = axes
         self.tensors: list[Tensor] = []
         self.numbers: dict[int, int] = {}
         self.objects: list[Any] = []
@@ -52,6 +57,8 @@ class Flat:
                 return number
             self.numbers[id(value)] = len(self.tensors)
             self.tensors.append(value)
+            if self.axes is not None and id(value) in self.axes:
+                return (self._dynamic_key(value), value.dtype, value._device)
             if value._requires_grad:
                 grad = value._grad is not None
                 return (value.shape, value.dtype, value._device, value._token is not None, grad)
@@ -65,6 +72,11 @@ class Flat:
         if isinstance(value, dict):
             return (kind, *[(k, self.key(v, f"{label}[{k!r}]")) for k, v in value.items()])
         return self._object_key(value, label)
+
+    def _dynamic_key(self, value: Tensor) -> Hashable:
+        assert self.axes is not None
+        axes = self.axes[id(value)]
+        return tuple((a, axes[a]) if a in axes else n for a, n in enumerate(value._node.shape))
 
     def _object_key(self, value: Any, label: str) -> Hashable:
         kind = type(value)

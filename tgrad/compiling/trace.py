@@ -13,6 +13,7 @@ from typing import Any
 from weakref import ref
 
 from tgrad import pipeline
+from tgrad.compiling.dynamic import Box, Dim, PaddedArgument
 from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
 from tgrad.compiling.reach import Binding, Reach, reach
 from tgrad.compiling.recorder import Recorder, StandIn
@@ -32,6 +33,8 @@ from tgrad.errors import Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
+from tgrad.graph.padding import without_padding
+from tgrad.graph.size import Size, Symbol, sizing
 from tgrad.interrupts import Uninterrupted
 from tgrad.nn.parameter import realize_parameters
 from tgrad.pipeline import Storage
@@ -52,6 +55,7 @@ def trace(
     call: Call,
     flat: Flat,
     memory_limit: int | None = None,
+    symbols: Sequence[Symbol] = (),
 ) -> Entry:
     """Trace the function with these arguments.
 
@@ -61,6 +65,7 @@ def trace(
         call: positional arguments, arguments by name.
         flat: the same, taken apart.
         memory_limit: bytes that each plan may take.
+        symbols: sizes that are not those of this call alone; a Dim in `call` stands for one.
 
     Raises:
         TraceError: the function does what a plan cannot repeat.
@@ -73,17 +78,17 @@ def trace(
     for number, t in enumerate(flat.tensors):
         check_argument(t, number, is_grad_enabled())
     _separate(before.tensors.values())
-    recorder = Recorder(name, source, flat.tensors)
+    recorder = Recorder(name, source, flat.tensors, symbols, flat.axes)
     numbers = _numbers(before)
     kept = [StateBefore(optimizer.state) for _, optimizer in before.optimizers]
     try:
-        with tracing(recorder):
-            twins = {id(t): s for t, s in zip(flat.tensors, recorder.stand_ins)}
-            args, kwargs = replaced(call, lambda t: twins.get(id(t), t))
-            result = function(*args, **kwargs)
-        _check_arguments((args, kwargs), flat, call, recorder)
-        _check_numbers(numbers, _numbers(before), recorder)
-        return _Build(recorder, before, reach(roots), flat, memory_limit).entry(result, kept)
+        with sizing(recorder.scope):
+            with tracing(recorder):
+                args, kwargs = _inside(call, flat, recorder)
+                result = function(*args, **kwargs)
+            _check_arguments((args, kwargs), flat, call, recorder)
+            _check_numbers(numbers, _numbers(before), recorder)
+            return _Build(recorder, before, reach(roots), flat, memory_limit).entry(result, kept)
     except BaseException:
         with Uninterrupted():
             for state in kept:
@@ -92,6 +97,20 @@ def trace(
     finally:
         with Uninterrupted():
             recorder.restore()
+
+
+def _inside(call: Call, flat: Flat, recorder: Recorder) -> Call:
+    """The arguments that the function is traced with."""
+    twins = {id(t): s for t, s in zip(flat.tensors, recorder.stand_ins)}
+    scope = recorder.scope
+    if scope is None:
+        return replaced(call, lambda t: twins.get(id(t), t))
+    sizes = {s.name: scope.size(number) for number, s in enumerate(scope.symbols)}
+
+    def change(value: Any) -> Any:
+        return sizes[value.name] if isinstance(value, Dim) else twins.get(id(value), value)
+
+    return replaced(call, change, (Tensor, Dim))
 
 
 def _separate(tensors: Any) -> None:
@@ -141,8 +160,16 @@ def _check_numbers(before: Mapping[str, Any], after: Mapping[str, Any], recorder
 
 def _check_arguments(inside: Call, flat: Flat, call: Call, recorder: Recorder) -> None:
     """Lists and dictionaries among the arguments must come back as they were given."""
-    given = replaced(call, lambda t: flat.numbers.get(id(t)))
-    left = replaced(inside, lambda t: recorder.numbers_of_stand_ins.get(id(t)))
+    stand_ins = recorder.numbers_of_stand_ins
+
+    def given_place(t: Any) -> Any:
+        return t.name if isinstance(t, Dim) else flat.numbers.get(id(t))
+
+    def left_place(t: Any) -> Any:
+        return repr(t) if isinstance(t, Size) else stand_ins.get(id(t))
+
+    given = replaced(call, given_place, (Tensor, Dim))
+    left = replaced(inside, left_place, (Tensor, Size))
     if freeze(given) != freeze(left):
         raise TraceError(
             f"an argument of {recorder.name!r} changes while tgrad.compile traces it: replays "
@@ -174,7 +201,8 @@ class _Build:
         self.leaves: list[Tensor | int] = []
         self.outputs: list[Tensor] = []
         self.wanted: list[tuple[Node, Device, str, int]] = []
-        self.host_storages = {host.storage for host in recorder.hosts.values()}
+        self.scope = recorder.scope
+        self.given_boxes: dict[int, Box] = {}
         self.before = before
 
     def entry(self, result: Any, kept: list[StateBefore]) -> Entry:
@@ -210,6 +238,10 @@ class _Build:
             late=late,
             once=recorder.once or bool(late),
             kept=kept,
+            scope=self.scope,
+            boxes=[Box.of(_value(t), self.scope) for t in self.outputs],
+            given_boxes=self.given_boxes,
+            padded=self._padded(),
         )
 
     # -- results --------------------------------------------------------------------------------
@@ -237,7 +269,34 @@ class _Build:
         return Out(len(self.outputs) - 1)
 
     def _want(self, t: Tensor, kind: str, number: int) -> None:
-        self.wanted.append((_value(t), t._device, kind, number))
+        value = _value(t)
+        box = Box.of(value, self.scope)
+        if box is not None and kind in ("gradient", "write"):
+            raise TraceError(
+                f"a tensor that outlives {self.recorder.name!r} gets a {kind} of shape {t.shape}, "
+                "whose size differs from call to call.",
+                "Return it instead.",
+                value.source,
+            )
+        if box is not None and kind == "argument":
+            self.given_boxes[number] = box
+        self.wanted.append((value, t._device, kind, number))
+
+    def _padded(self) -> dict[int, PaddedArgument]:
+        """What arguments of symbolic sizes are copied to."""
+        return {
+            number: PaddedArgument(self.recorder.stand_ins[number]._node.shape)
+            for number in sorted(self.recorder.sized)
+        }
+
+    def _without_padding(self, nodes: list[Node], device: Device) -> list[Node]:
+        if self.scope is None:
+            return nodes
+
+        def size_node(size: Size) -> Node:
+            return size.tensor(device)._node
+
+        return without_padding(nodes, self.scope, size_node)
 
     def _add_state(self, t: Tensor, storage: Storage | None) -> int:
         if storage is None:
@@ -326,7 +385,8 @@ class _Build:
 
     def _part(self, device: Device) -> Part:
         wanted = [w for w in self.wanted if w[1] == device]
-        nodes = [w[0] for w in wanted]
+        nodes = self._without_padding([w[0] for w in wanted], device)
+        self.host_storages = {host.storage for host in self.recorder.hosts.values()}
         donated: dict[int, Node] = {}
         leaves = {n.attr("storage"): n for n in toposort(nodes) if n.op is Op.BUFFER}
         storages = {n: s for s, n in self.number_of_state.items()}

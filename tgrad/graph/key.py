@@ -29,7 +29,7 @@ def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
     number: dict[Node, int] = {}
     rows: list[Hashable] = []
     leaves: list[Node] = []
-    for node in _computed(outputs):
+    for node in computed(outputs):
         if node.op is Op.CUSTOM_VJP:
             number[node] = number[node.inputs[0]]
             continue
@@ -45,7 +45,7 @@ def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
     return GraphKey(tuple(rows)), leaves
 
 
-def _computed(outputs: Sequence[Node]) -> list[Node]:
+def computed(outputs: Sequence[Node]) -> list[Node]:
     """What the outputs' values depend on, inputs before users, without the arguments of VJPs."""
     order: list[Node] = []
     seen: set[Node] = set()

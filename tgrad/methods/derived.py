@@ -14,11 +14,12 @@ from tgrad import dtype as dt
 from tgrad.autodiff.backward import register_vjp
 from tgrad.errors import ShapeError
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope
+from tgrad.graph.node import Node, source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.activation import as_float
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.reduction import Dim, normal_axes, normal_axis
+from tgrad.methods.sizes import sized
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -195,7 +196,7 @@ class DerivedMethods:
             raise ShapeError(f"{name} of shape {self.shape}.", "It needs at least two axes.")
         with source_scope(label=name):
             row, column = (
-                Tensor._of(make(Op.IOTA, shape=self.shape, axis=a, dtype=dt.int64), self.device)
+                Tensor._of(sized(Op.IOTA, shape=self.shape, axis=a, dtype=dt.int64), self.device)
                 for a in (rank - 2, rank - 1)
             )
             limit = row + diagonal

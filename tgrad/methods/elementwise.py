@@ -18,6 +18,8 @@ from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.size import Size
+from tgrad.methods.sizes import are_same, is_one
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -38,7 +40,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result = []
     for axis, sizes in enumerate(zip(*padded)):
-        wide = {n for n in sizes if n != 1}
+        wide = {n for n in sizes if not is_one(n)}
         if len(wide) > 1:
             raise ShapeError(
                 f"shapes {' and '.join(map(str, shapes))} cannot be broadcast together: sizes "
@@ -74,7 +76,7 @@ def is_operand(x: Any) -> bool:
     """Whether a tensor can be combined with it."""
     from tgrad.tensor import Tensor
 
-    return isinstance(x, (Tensor, bool, int, float, np.number, np.bool_, np.ndarray))
+    return isinstance(x, (Tensor, bool, int, float, Size, np.number, np.bool_, np.ndarray))
 
 
 def _category(dtype: DType) -> int:
@@ -114,7 +116,7 @@ class ElementwiseMethods:
         elif x.device != device and not x.shape and x.device.type == "cpu":
             x = x.to(device)
         x = x.to(dtype)
-        return x if x.shape == shape else x._apply(Op.EXPAND, shape=shape)
+        return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
 
     def _binary(self, op: Op, other: Any, *, swap: bool = False, floats: bool = False) -> Tensor:
         from tgrad.tensor import Tensor
@@ -126,7 +128,9 @@ class ElementwiseMethods:
                     f"{op} of a tensor and a {type(other).__name__}.",
                     "Use a Tensor, a Python number or a NumPy array.",
                 )
-            if isinstance(other, np.ndarray):
+            if isinstance(other, Size):
+                operand = other.tensor(self._device)  # type: ignore[attr-defined]
+            elif isinstance(other, np.ndarray):
                 operand = self._operand(other, dt.from_numpy(other.dtype), other.shape)
             dtype = result_type(self, operand)  # type: ignore[arg-type]
             if floats and not dtype.is_float:
@@ -368,6 +372,8 @@ class ElementwiseMethods:
         from tgrad.tensor import Tensor
 
         with source_scope(label="where"):
+            if isinstance(other, Size):
+                other = other.tensor(self._device)  # type: ignore[attr-defined]
             dtype = result_type(self, other)  # type: ignore[arg-type]
             shapes = [self.shape, condition.shape]
             if isinstance(other, Tensor):

@@ -15,7 +15,9 @@ from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.size import Size, is_same
 from tgrad.methods.reduction import normal_axis
+from tgrad.methods.sizes import are_same, is_whole, length_of, range_of
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -70,11 +72,11 @@ class IndexingMethods:
         """(start, stop, step) of each axis, for integers and slices."""
         ranges: list[tuple[int, int, int]] = []
         for n, item in zip(self.shape, items):
-            at = self._place(item, n, len(ranges)) if isinstance(item, int) else None
+            at = self._place(item, n, len(ranges)) if isinstance(item, (int, Size)) else None
             ranges.append(self._range(item, n) if at is None else (at, at + 1, 1))
         return ranges
 
-    def _place(self, item: int, n: int, axis: int) -> int:
+    def _place(self, item: Any, n: Any, axis: int) -> Any:
         if not -n <= item < n:
             raise OutOfRangeError(
                 f"index {item} of axis {axis} with size {n}.", f"Use {-n} to {n - 1}."
@@ -91,18 +93,18 @@ class IndexingMethods:
                 shape.append(1)
                 continue
             n = self.shape[axis]
-            if isinstance(item, int):
+            if isinstance(item, (int, Size)):
                 at = self._place(item, n, axis)
                 ranges[axis] = (at, at + 1, 1)
             elif isinstance(item, slice):
                 ranges[axis] = self._range(item, n)
-                shape.append(len(range(*ranges[axis])))
+                shape.append(length_of(ranges[axis]))
             else:
                 gathers.append((len(shape), item))
                 shape.append(n)
             axis += 1
         picked: Any = self
-        if any(r != (0, self.shape[a], 1) for a, r in ranges.items()):
+        if not all(is_whole(r, self.shape[a]) for a, r in ranges.items()):
             picked = self._slice(ranges)
         picked = picked.reshape(tuple(shape))
         if len(gathers) > 1:
@@ -118,13 +120,12 @@ class IndexingMethods:
             raise ShapeError(
                 f"a slice with step {item.step}.", "Steps are positive; use .flip() to reverse."
             )
-        start, stop, step = item.indices(n)
-        return start, max(start, stop), step
+        return range_of(item, n)
 
     def _as_index(self, item: Any) -> Any:
         from tgrad.tensor import Tensor, tensor
 
-        if item is None or isinstance(item, (slice, EllipsisType)):
+        if item is None or isinstance(item, (slice, EllipsisType, Size)):
             return item
         if isinstance(item, (bool, np.bool_)):
             raise UnsupportedError("an index with bools.", "Use .where() or masked_fill().")
@@ -174,7 +175,7 @@ class IndexingMethods:
         wanted = {
             a: (0, m, 1)
             for a, (m, n) in enumerate(zip(index.shape, self.shape))
-            if a != axis and m < n
+            if a != axis and not is_same(m, n) and m < n
         }
         return self._slice(wanted) if wanted else self  # type: ignore[return-value]
 
@@ -194,7 +195,7 @@ class IndexingMethods:
             check_known_index(index, self.shape[axis])
             if not isinstance(src, Tensor):
                 src = self._constant(src, self.dtype).expand(index.shape)  # type: ignore
-            if src.shape != index.shape:
+            if not are_same(src.shape, index.shape):
                 src = src._narrowed(index, -1)
             return self._apply(Op.SCATTER, index, src, axis=axis, combine=combine)
 

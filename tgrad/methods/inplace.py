@@ -14,6 +14,7 @@ from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.methods.sizes import Range, are_same, is_sized, is_whole, length_of, placed
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -39,7 +40,7 @@ class InPlaceMethods:
                 f"{name} gives {value.dtype.name}, which does not fit {self.dtype.name}.",
                 "Convert the tensor first, or use the function without the underscore.",
             )
-        if value.shape != self.shape:
+        if not are_same(value.shape, self.shape):
             raise ShapeError(
                 f"{name} gives shape {value.shape}, which does not fit shape {self.shape}.",
                 "In place, only the other operand is broadcast.",
@@ -175,7 +176,7 @@ class InPlaceMethods:
             self._assign(self._with_rows(tensors[0], axis, value))
 
     def _with_masked(self: Any, mask: Tensor, value: Tensor) -> Tensor:
-        if mask.shape != self.shape[: mask.ndim]:
+        if not are_same(mask.shape, self.shape[: mask.ndim]):
             raise ShapeError(f"a mask of shape {mask.shape} for a tensor of shape {self.shape}.")
         if value.numel() != 1:
             raise UnsupportedError(
@@ -188,15 +189,32 @@ class InPlaceMethods:
         """Zeros around the value, chosen where its place is."""
         ranges = self._ranges([i for i in items if i is not None])
         picked = self._pick(items).shape
-        if broadcast_shapes(picked, value.shape) != picked:
+        if not are_same(broadcast_shapes(picked, value.shape), picked):
             raise ShapeError(f"values of shape {value.shape} assigned to shape {picked}.")
-        counts = [len(range(*r)) for r in ranges]
+        counts = [length_of(r) for r in ranges]
+        if is_sized(*(bound for r in ranges for bound in r), *self.shape):
+            return self._with_sized_slice(ranges, value.expand(picked).reshape(counts))
         if 0 in counts:
             return self
         value = value.expand(picked).reshape(counts)
         inside = value._constant(1, dt.bool_).expand(counts)
         placed, chosen = (self._placed(t, ranges) for t in (value, inside))
         return placed.where(chosen, self)
+
+    def _with_sized_slice(self: Any, ranges: list[Range], value: Tensor) -> Tensor:
+        """As `_with_slice`, for bounds or sizes that are symbolic."""
+        chosen: Tensor | None = None
+        for axis, bounds in enumerate(ranges):
+            size = self.shape[axis]
+            if is_whole(bounds, size):
+                continue
+            if bounds[2] != 1:
+                raise UnsupportedError(
+                    f"assignment to a slice by {bounds[2]} of symbolic size.", "Use a step of 1."
+                )
+            value, inside = placed(value, axis, bounds[0], size)
+            chosen = inside if chosen is None else chosen & inside
+        return value if chosen is None else value.where(chosen, self)
 
     def _placed(self: Any, t: Tensor, ranges: list[tuple[int, int, int]]) -> Tensor:
         """`t` where the ranges of this tensor's axes are, zeros elsewhere."""

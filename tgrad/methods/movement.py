@@ -15,6 +15,7 @@ from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axes, normal_axis
+from tgrad.methods.sizes import are_same, as_size, is_one, is_sized, sliced
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -24,7 +25,7 @@ def as_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as one sequence or as arguments."""
     if len(sizes) == 1 and isinstance(sizes[0], Sequence):
         sizes = tuple(sizes[0])
-    return tuple(int(n) for n in sizes)
+    return tuple(as_size(n) for n in sizes)
 
 
 class MovementMethods:
@@ -65,7 +66,7 @@ class MovementMethods:
                 "Give sizes with the same product; one may be -1.",
             )
         with source_scope(label="reshape"):
-            return self if sizes == self.shape else self._view(Op.RESHAPE, shape=sizes)  # type: ignore
+            return self if are_same(sizes, self.shape) else self._view(Op.RESHAPE, shape=sizes)  # type: ignore
 
     view = reshape
 
@@ -113,7 +114,7 @@ class MovementMethods:
             self.shape[a - lead] if n == -1 and a >= lead else n for a, n in enumerate(wanted)
         )
         with source_scope(label="expand"):
-            return self if shape == self.shape else self._view(Op.EXPAND, shape=shape)  # type: ignore
+            return self if are_same(shape, self.shape) else self._view(Op.EXPAND, shape=shape)  # type: ignore
 
     def expand_as(self, other: Tensor) -> Tensor:
         return self.expand(other.shape)
@@ -121,7 +122,8 @@ class MovementMethods:
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without axes of size 1 (of those named)."""
         axes = normal_axes(dim, len(self.shape))
-        return self.reshape(tuple(n for a, n in enumerate(self.shape) if n != 1 or a not in axes))
+        shape = (n for a, n in enumerate(self.shape) if not is_one(n) or a not in axes)
+        return self.reshape(tuple(shape))
 
     def unsqueeze(self, dim: int) -> Tensor:
         """With a new axis of size 1 at `dim`."""
@@ -158,6 +160,8 @@ class MovementMethods:
         return self._slice({axis: (begin, begin + length, 1)})
 
     def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor:
+        if is_sized(*self.shape, *(bound for r in ranges.values() for bound in r)):
+            return sliced(self, ranges)
         start = tuple(ranges.get(a, (0, n, 1))[0] for a, n in enumerate(self.shape))
         stop = tuple(ranges.get(a, (0, n, 1))[1] for a, n in enumerate(self.shape))
         step = tuple(ranges.get(a, (0, n, 1))[2] for a, n in enumerate(self.shape))

@@ -15,6 +15,7 @@ from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.methods.sizes import sized
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -115,7 +116,7 @@ class ReductionMethods:
             count = self._count(dim)
             scale = 1.0 / count if count else math.nan
             if x.dtype.itemsize == 8:
-                return x._reduce(Op.REDUCE_SUM, dim, keepdim, "mean") / float(count)
+                return x._reduce(Op.REDUCE_SUM, dim, keepdim, "mean") / count
             total = x.to(x.dtype.accumulator)._reduce(Op.REDUCE_SUM, dim, keepdim, "mean")
             return (total * scale).to(x.dtype)
 
@@ -148,7 +149,6 @@ class ReductionMethods:
         return self._arg(Op.REDUCE_MIN, dim, keepdim, "argmin")
 
     def _arg(self, op: Op, dim: int | None, keepdim: bool, label: str) -> Tensor:
-        from tgrad.graph.node import make
         from tgrad.tensor import Tensor
 
         with source_scope(label=label):
@@ -163,7 +163,7 @@ class ReductionMethods:
             x = x.detach()
             best = x._reduce(op, axis, True)._apply(Op.EXPAND, shape=self.shape)
             hit = (x == best) | (x != x) if self.dtype.is_float else x == best
-            node = make(Op.IOTA, shape=self.shape, axis=axis, dtype=dt.int64)
+            node = sized(Op.IOTA, shape=self.shape, axis=axis, dtype=dt.int64)
             place = Tensor._of(node, x.device)
             return place.where(hit, self.shape[axis])._reduce(Op.REDUCE_MIN, axis, keepdim)
 

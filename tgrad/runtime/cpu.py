@@ -16,6 +16,7 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.kernel.ir import Artifact
+from tgrad.runtime.box import Shape, copy_box
 
 ALIGNMENT = 256
 KEPT_BYTES = 1 << 30
@@ -86,6 +87,16 @@ class CpuRuntime:
 
     def copy(self, target: HostMemory, source: HostMemory) -> None:
         target.block[:] = source.block
+
+    def copy_box(
+        self,
+        target: HostMemory,
+        target_shape: Shape,
+        source: HostMemory,
+        source_shape: Shape,
+        itemsize: int,
+    ) -> None:
+        copy_box(target.block, target_shape, source.block, source_shape, itemsize)
 
     def launch(self, artifact: Artifact, memories: Sequence[HostMemory]) -> None:
         entry = cast(Callable[[object], None], artifact.entry)

@@ -7,6 +7,7 @@ through Triton's slow path (kernel.run takes 3 to 5 us, a JITFunction call about
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,6 +84,23 @@ class CudaRuntime:
     def copy(self, target: Memory, source: Memory) -> None:
         """Copy a memory to another of its size, on torch's current stream."""
         target.copy_(source)
+
+    def copy_box(
+        self,
+        target: Memory,
+        target_shape: tuple[int, ...],
+        source: Memory,
+        source_shape: tuple[int, ...],
+        itemsize: int,
+    ) -> None:
+        """Copy the elements that two arrays have in common, on torch's current stream."""
+        box = tuple(slice(min(m, n)) for m, n in zip(target_shape, source_shape))
+        dtype = getattr(self.torch, f"int{8 * itemsize}")
+        arrays = [
+            memory[: math.prod(shape) * itemsize].view(dtype).view(shape)
+            for memory, shape in ((target, target_shape), (source, source_shape))
+        ]
+        arrays[0][box].copy_(arrays[1][box])
 
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel on torch's current stream; does not wait."""

@@ -50,6 +50,16 @@ class Runtime(Protocol):
     def copy(self, target: Any, source: Any) -> None:
         """Copy a memory to another of its size, after the kernels that write it."""
 
+    def copy_box(
+        self,
+        target: Any,
+        target_shape: tuple[int, ...],
+        source: Any,
+        source_shape: tuple[int, ...],
+        itemsize: int,
+    ) -> None:
+        """Copy the elements that two row-major arrays have in common, as runtime/box.py."""
+
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Start a compiled kernel on memories in the order of its slots."""
 

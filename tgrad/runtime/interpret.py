@@ -14,6 +14,7 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.kernel.ir import Artifact
+from tgrad.runtime.box import Shape, copy_box
 
 ALIGNMENT = 256
 
@@ -49,6 +50,17 @@ class InterpretRuntime:
     def copy(self, target: Memory, source: Memory) -> None:
         """Copy a memory to another of its size."""
         target[:] = source
+
+    def copy_box(
+        self,
+        target: Memory,
+        target_shape: Shape,
+        source: Memory,
+        source_shape: Shape,
+        itemsize: int,
+    ) -> None:
+        """Copy the elements that two arrays have in common."""
+        copy_box(target, target_shape, source, source_shape, itemsize)
 
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Run a kernel on one memory per slot."""

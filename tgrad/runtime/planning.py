@@ -100,6 +100,16 @@ class PlanningRuntime:
         if isinstance(source, HostMemory):
             self.write(target, source.block)
 
+    def copy_box(
+        self,
+        target: Any,
+        target_shape: tuple[int, ...],
+        source: Any,
+        source_shape: tuple[int, ...],
+        itemsize: int,
+    ) -> None:
+        """Nothing is read while planning: zeros stay zeros."""
+
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Nothing is launched while planning.
 

@@ -23,6 +23,8 @@ class Storage:
     """Elements in the memory of a device. `serial` counts storages in the order they were made."""
 
     __slots__ = ("device", "dtype", "shape", "memory", "serial", "__weakref__")
+    sizes: Any = None
+    """Of the elements that exist, where a trace has symbolic sizes; None for all."""
 
     def __init__(self, device: Device, dtype: DType, shape: tuple[int, ...], memory: Any):
         self.device, self.dtype, self.shape, self.memory = device, dtype, shape, memory

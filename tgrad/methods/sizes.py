@@ -1,0 +1,233 @@
+"""Symbolic sizes in the methods of Tensor: what a trace over a range of sizes sees.
+
+In: shapes, slices and ops whose sizes may be symbolic. Out: nodes of the largest sizes, marked with
+the limits. Invariant: where no trace has symbolic sizes, each function is the plain one; a Node's
+shape and attributes are plain numbers always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tgrad.autodiff.backward import register_vjp
+from tgrad.errors import TraceError
+from tgrad.graph.layout import (
+    FILL,
+    LIMIT,
+    Axis,
+    Factor,
+    Unknown,
+    fill,
+    is_static,
+    is_uniform,
+    layout_of,
+    limit,
+    size_of,
+)
+from tgrad.graph.node import Node, make
+from tgrad.graph.op import Op
+from tgrad.graph.size import Extent, Scope, Size, is_same, running_scope
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+Shape = tuple[Any, ...]
+Range = tuple[Any, Any, int]
+"""(start, stop, step) of an axis."""
+
+
+def shape_of(node: Node) -> Shape:
+    """The shape, with the symbolic sizes."""
+    scope = running_scope()
+    if scope is None:
+        return node.shape
+    return tuple(size_of(axis) for axis in layout_of(node, scope))
+
+
+def as_size(n: Any) -> Any:
+    """A size as an int, or as the Size that it is."""
+    return n if isinstance(n, Size) else int(n)
+
+
+def is_one(n: Extent) -> bool:
+    """Whether an axis is broadcast. A symbolic size is not, be it 1 in some calls."""
+    return not isinstance(n, Size) and n == 1
+
+
+def are_same(a: Sequence[Extent], b: Sequence[Extent]) -> bool:
+    """Whether two shapes are equal in every call, asked without a guard."""
+    if running_scope() is None:
+        return tuple(a) == tuple(b)
+    return len(a) == len(b) and all(is_same(m, n) for m, n in zip(a, b))
+
+
+def capacity_of(n: Extent) -> int:
+    """Elements that memory holds for an axis of this size."""
+    return n.capacity if isinstance(n, Size) else n
+
+
+def sized(op: Op, *inputs: Node, **attrs: Any) -> Node:
+    """`make` of an op whose attribute `shape`, if it has one, may hold symbolic sizes."""
+    scope = running_scope()
+    if scope is None or "shape" not in attrs:
+        return make(op, *inputs, **attrs)
+    wanted: Shape = attrs["shape"]
+    have = shape_of(inputs[0]) if inputs else ()
+    lead = len(wanted) - len(have)
+    is_kept = [
+        op is Op.EXPAND and a >= lead and is_same(have[a - lead], n) for a, n in enumerate(wanted)
+    ]
+    attrs["shape"] = tuple(
+        inputs[0].shape[a - lead] if kept else capacity_of(n)
+        for a, (n, kept) in enumerate(zip(wanted, is_kept))
+    )
+    return _claimed(make(op, *inputs, **attrs), wanted, scope)
+
+
+def limited(node: Node, wanted: Shape) -> Node:
+    """The first elements of each axis of a node."""
+    if not is_sized(*wanted):
+        return node
+    return limit(node, [(Factor(n, m),) for n, m in zip(node.shape, wanted)])
+
+
+def _claimed(node: Node, wanted: Shape, scope: Scope) -> Node:
+    """The node with axes of the wanted sizes, which are what they are, or free to be anything."""
+    axes: list[Axis | None] = []
+    for n, capacity, axis in zip(wanted, node.shape, layout_of(node, scope)):
+        known = not isinstance(axis[0], Unknown)
+        if known and is_same(size_of(axis), n):
+            axes.append(None)
+            continue
+        if not (is_uniform(axis) or node.op is Op.IOTA):
+            raise axis[0].reason if isinstance(axis[0], Unknown) else TraceError(
+                f"{node.op} of an axis of size {size_of(axis)} to {n}.",
+                "Split and merge axes of symbolic size as they were merged and split before.",
+                node.source,
+            )  # fmt: skip
+        axes.append((Factor(capacity, n, is_uniform(axis)),))
+    return node if all(a is None for a in axes) else limit(node, axes)
+
+
+# -- slices --------------------------------------------------------------------------------------
+
+
+def range_of(item: slice, n: Any) -> Range:
+    """`slice.indices` with start <= stop, for sizes that may be symbolic."""
+    if not any(isinstance(x, Size) for x in (n, item.start, item.stop)):
+        start, stop, step = item.indices(n)
+        return start, max(start, stop), step
+    step = 1 if item.step is None else item.step
+    if step != 1:
+        raise TraceError(
+            f"a slice by {step} of an axis of size {n}.",
+            "Slice an axis of symbolic size by 1, or leave it out of dynamic=.",
+        )
+    start = 0 if item.start is None else _place(item.start, n)
+    stop = n if item.stop is None else _place(item.stop, n)
+    return start, (start if stop < start else stop), step
+
+
+def _place(at: Any, n: Any) -> Any:
+    """A bound of a slice counted from the front, within the axis."""
+    if at < 0:
+        at = at + n
+        return 0 if at < 0 else at
+    return n if at > n else at
+
+
+def length_of(bounds: Range) -> Any:
+    """Number of elements of a range."""
+    start, stop, step = bounds
+    if not isinstance(start, Size) and not isinstance(stop, Size):
+        return len(range(start, stop, step))
+    return stop - start
+
+
+def is_whole(bounds: Range, n: Extent) -> bool:
+    """Whether a range is the axis as it is."""
+    return are_same(bounds, (0, n, 1))
+
+
+def sliced(x: Any, ranges: dict[int, Range]) -> Tensor:
+    """Ranges of axes, some sizes symbolic: a static slice and a limit, or a gather where the start
+    is symbolic."""
+    scope = running_scope()
+    assert scope is not None
+    for axis, bounds in ranges.items():
+        if not is_whole(bounds, x.shape[axis]):
+            x = _sliced_axis(x, axis, bounds, scope)
+    return x
+
+
+def _sliced_axis(x: Any, axis: int, bounds: Range, scope: Scope) -> Tensor:
+    from tgrad.creation import places
+
+    start, stop, step = bounds
+    length, n = length_of(bounds), x.shape[axis]
+    if isinstance(start, Size):
+        along = places((length,), 0, device=x.device) + start
+        return x.index_select(axis, along)
+    memory = x._node.shape[axis]
+    until = memory if is_same(stop, n) else min(start + capacity_of(stop - start), memory)
+    rank = len(x._node.shape)
+    cut = x._view(
+        Op.SLICE,
+        start=tuple(start if a == axis else 0 for a in range(rank)),
+        stop=tuple(until if a == axis else m for a, m in enumerate(x._node.shape)),
+        step=tuple(step if a == axis else 1 for a in range(rank)),
+    )
+    found = layout_of(cut._node, scope)[axis]
+    if not isinstance(found[0], Unknown) and is_same(size_of(found), length):
+        return cut
+    if isinstance(found[0], Unknown) and (step != 1 or len(layout_of(x._node, scope)[axis]) > 1):
+        raise found[0].reason
+    axes: list[Axis | None] = [None] * rank
+    axes[axis] = (Factor(until - start, length, is_uniform(found)),)
+    return x._with_alias(type(x)._result(limit(cut._node, axes), x.device, (cut,)))
+
+
+def placed(x: Any, axis: int, start: Any, size: Any) -> tuple[Tensor, Tensor]:
+    """The tensor within an axis of another size, from `start` on.
+
+    Returns:
+        A tensor with that axis, whose other elements do not matter, and where it has those of `x`
+        (bool, of sizes 1 but along the axis).
+    """
+    from tgrad.creation import places
+
+    along = places((size,), 0, device=x.device)
+    inside = (along >= start) & (along < start + x.shape[axis])
+    shape = tuple(-1 if a == axis else 1 for a in range(x.ndim))
+    if is_one(x.shape[axis]):
+        wide = x.expand(tuple(size if a == axis else n for a, n in enumerate(x.shape)))
+    else:
+        wide = x.index_select(axis, (along - start).where(inside, 0))
+    return wide, inside.reshape(shape)
+
+
+def is_sized(*values: Any) -> bool:
+    """Whether one of them is a symbolic size."""
+    return any(isinstance(v, Size) for v in values)
+
+
+# -- gradients of the marks ----------------------------------------------------------------------
+
+
+@register_vjp(LIMIT)
+def _limit_rule(
+    g: Node, y: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> tuple[Node]:
+    """g, and 0 beyond the limit"""
+    scope = running_scope()
+    limited = scope is not None and any(not is_static(a) for a in layout_of(g, scope))
+    return (fill(g) if limited else g,)
+
+
+@register_vjp(FILL)
+def _fill_rule(
+    g: Node, y: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> tuple[Node]:
+    """g, where elements exist"""
+    return (g,)
