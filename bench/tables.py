@@ -68,7 +68,7 @@ def show(table: Table) -> None:
 
     rich = RichTable(title=table.title, title_justify="left")
     for number, name in enumerate(table.header):
-        rich.add_column(name, justify="right" if number else "left", no_wrap=bool(number))
+        rich.add_column(escape(name), justify="right" if number else "left", no_wrap=bool(number))
     for row in table.rows:
         rich.add_row(*(escape(c) for c in row))
     console = Console()

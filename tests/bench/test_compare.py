@@ -58,7 +58,9 @@ def test_the_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     results.write(made(around(1.0)), fast)
     results.write(made(around(1.3)), slow)
     assert main(["compare", str(fast), str(slow)]) == 1
-    assert "slower beyond the noise: case0" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "slower beyond the noise: case0" in output
+    assert "[quartiles]" in output
     assert main(["compare", str(slow), str(fast)]) == 0
     assert "nothing is slower" in capsys.readouterr().out
     assert main(["compare", str(fast), str(tmp_path / "none.json")]) == 2
