@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 700
 
-LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors")
+LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors", "tgrad.threads")
 IR = ("tgrad.graph.op", "tgrad.graph.index", "tgrad.fusion.region")
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
 FRONT = (

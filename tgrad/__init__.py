@@ -64,6 +64,7 @@ from tgrad.random import (
 )
 from tgrad.serialization import load, save
 from tgrad.tensor import Tensor, tensor
+from tgrad.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -74,11 +75,11 @@ __all__ = [
     "Dim", "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bfloat16",
     "bool", "cat", "compile", "concat", "concatenate", "cond", "device", "double", "empty",
     "empty_like", "enable_grad", "errors", "explain", "eye", "float", "float16", "float32",
-    "float64", "from_numpy", "full", "full_like", "get_rng_state", "half", "hstack", "initial_seed",
-    "int", "int8", "int16", "int32", "int64", "is_grad_enabled", "linspace", "load", "long",
-    "manual_seed", "nn", "no_grad", "normal", "ones", "ones_like", "optim", "promote_types", "rand",
-    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "random", "save",
-    "set_grad_enabled", "set_rng_state", "short", "stack", "tensor", "uint8", "uint16", "uint32",
-    "uint64", "vstack", "zeros", "zeros_like",
+    "float64", "from_numpy", "full", "full_like", "get_num_threads", "get_rng_state", "half",
+    "hstack", "initial_seed", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
+    "linspace", "load", "long", "manual_seed", "nn", "no_grad", "normal", "ones", "ones_like",
+    "optim", "promote_types", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "random", "randperm", "save", "set_grad_enabled", "set_num_threads", "set_rng_state", "short",
+    "stack", "tensor", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros", "zeros_like",
     *_functions,
 ]  # fmt: skip

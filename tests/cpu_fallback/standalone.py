@@ -29,6 +29,7 @@ _MAIN = """
 int main(int count, char **arguments) {{
   FILE *in = fopen(arguments[1], "rb"), *out = fopen(arguments[2], "wb");
   if (!in || !out) return 3;
+  tg_threads = 2;
 {calls}
   fclose(in);
   fclose(out);
@@ -83,7 +84,8 @@ def run_standalone(
         calls.append(_CALL.format(bytes=sizes, slots=len(arrays), name=region.name))
     text = "".join(sources)
     source, program = folder / "kernels.c", folder / "kernels"
-    source.write_text(preamble(text) + text + _MAIN.format(calls="".join(calls)))
+    main = _MAIN.format(calls="".join(calls))
+    source.write_text(preamble(text + main) + text + main)
     command = [tools.compiler, *FLAGS, *tools.flags, str(source), "-lm", "-o", str(program)]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr[-4000:]

@@ -37,7 +37,9 @@ class Code:
         self.lines.append("  " * self.depth + text)
 
     def pragma(self, text: str) -> None:
-        self.lines.append(f"#pragma {text}")
+        """A directive; a parallel one asks for the threads that were set (see tgrad/threads.py)."""
+        clause = " num_threads(tg_threads)" if text.startswith("omp parallel") else ""
+        self.lines.append(f"#pragma {text}{clause}")
 
     @contextmanager
     def block(self, *heads: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from tgrad.cpu_fallback.preamble import preamble
 from tgrad.cpu_fallback.target import Machine, detect_machine
 from tgrad.errors import UNKNOWN, CacheError, CompileError, Source
 from tgrad.settings import Settings
+from tgrad.threads import get_num_threads, on_num_threads
 
 FLAGS = (
     "-std=gnu11",
@@ -219,7 +220,7 @@ def _short_waits() -> Iterator[None]:
         del os.environ["GOMP_SPINCOUNT"]
 
 
-def _load(path: Path, symbol: str, num_threads: int) -> Any:
+def _load(path: Path, symbol: str) -> Any:
     library = _loaded.get(str(path))
     if library is None:
         try:
@@ -232,13 +233,25 @@ def _load(path: Path, symbol: str, num_threads: int) -> Any:
                 source=UNKNOWN,
             ) from error
         _loaded[str(path)] = library
-        # The symbol is absent where no kernel of the object is parallel.
-        if num_threads and hasattr(library, "omp_set_num_threads"):
-            library.omp_set_num_threads(num_threads)
+        _tell(library, get_num_threads())
     function = library[symbol]
     function.argtypes = [ctypes.c_void_p]
     function.restype = None
     return function
+
+
+def _tell(library: ctypes.CDLL, count: int) -> None:
+    """Set the number of threads; an object with no parallel kernel has no such variable."""
+    with suppress(ValueError):
+        ctypes.c_int.in_dll(library, "tg_threads").value = count
+
+
+def _tell_all(count: int) -> None:
+    for library in _loaded.values():
+        _tell(library, count)
+
+
+on_num_threads(_tell_all)
 
 
 # -- compilation --------------------------------------------------------------------------------
@@ -279,7 +292,7 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
         place = found[s.name]
         assert place is not None
         readable = cache.sources / f"{s.name}-{keys[s.name][:8]}.c"
-        result[s.name] = Compiled(s.name, _load(*place, settings.num_threads), str(readable))
+        result[s.name] = Compiled(s.name, _load(*place), str(readable))
     return result
 
 

@@ -273,6 +273,13 @@ static inline void tg_stream(float *to, const float *from, ptrdiff_t n) {
 """,
 )
 
+_piece(
+    "tg_threads",
+    """
+__attribute__((weak)) int tg_threads = 1; /* set by whoever loads the kernels */
+""",
+)
+
 _piece("tg_min", "#define tg_min(a, b) ((a) < (b) ? (a) : (b))")
 _piece("tg_max", "#define tg_max(a, b) ((a) > (b) ? (a) : (b))")
 

@@ -16,7 +16,7 @@ void chain(char *const *slots) {
   const float *restrict b = (const float *)slots[1];
   const float *restrict c = (const float *)slots[2];
   float *restrict out = (float *)slots[3];
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(tg_threads)
   for (int i = 0; i < 64; i++)
     for (int j_lo = 0; j_lo < 1000; j_lo += 1000) {
       const int j_hi = j_lo + 1000;

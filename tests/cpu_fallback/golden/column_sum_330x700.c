@@ -9,6 +9,7 @@
 void reduce_sum_column(char *const *slots) {
   const float *restrict x = (const float *)slots[0];
   float *restrict out = (float *)slots[1];
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int j_lo = 0; j_lo < 700; j_lo += 512) {
     const int j_hi = tg_min(j_lo + 512, 700);
     float t0[512];
@@ -16,24 +17,13 @@ void reduce_sum_column(char *const *slots) {
     for (int j = j_lo; j < j_hi; j++) {
       t0[(j - j_lo)] = 0.0f;
     }
-    float t0_chunk[5][512];
-#pragma omp parallel for schedule(static)
-    for (int chunk = 0; chunk < 5; chunk++) {
-      const int chunk_lo = (ptrdiff_t)330 * chunk / 5;
-      const int chunk_hi = (ptrdiff_t)330 * (chunk + 1) / 5;
-      float t0[512];
-      for (int e = 0; e < 512; e++) t0[e] = 0.0f;
-      for (int i = chunk_lo; i < chunk_hi; i++) {
+    for (int i = 0; i < 330; i++) {
 #pragma omp simd
-        for (int j = j_lo; j < j_hi; j++) {
-          const float t1 = x[i * 700 + j];
-          t0[(j - j_lo)] = (t0[(j - j_lo)] + t1);
-        }
+      for (int j = j_lo; j < j_hi; j++) {
+        const float t1 = x[i * 700 + j];
+        t0[(j - j_lo)] = (t0[(j - j_lo)] + t1);
       }
-      for (int e = 0; e < 512; e++) t0_chunk[chunk][e] = t0[e];
     }
-    for (int chunk = 0; chunk < 5; chunk++)
-      for (int e = 0; e < 512; e++) t0[e] = (t0[e] + t0_chunk[chunk][e]);
 #pragma omp simd
     for (int j = j_lo; j < j_hi; j++) {
       out[j] = t0[(j - j_lo)];

@@ -12,7 +12,7 @@ void conv_input(char *const *slots) {
   const float *restrict dy = (const float *)slots[0];
   const float *restrict w_ = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
-#pragma omp parallel
+#pragma omp parallel num_threads(tg_threads)
   {
     float *const restrict vp = tg_scratch(96640 * sizeof(float));
     float *const restrict rp = vp + 88128;

@@ -17,7 +17,7 @@ void conv_weight(char *const *slots) {
   const float *restrict im = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
   float *const restrict part = tg_partials(11520 * sizeof(float));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int chunk = 0; chunk < 2; chunk++) {
     float *const restrict vp = tg_scratch(10112 * sizeof(float));
     float *const restrict rows = vp + 6272;
@@ -50,7 +50,7 @@ void conv_weight(char *const *slots) {
           }
     }
   }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int block = 0; block < 5760; block += 4096) {
     const int end = tg_min(block + 4096, 5760);
     for (int chunk = 1; chunk < 2; chunk++)

@@ -16,7 +16,7 @@ void conv_forward(char *const *slots) {
   const float *restrict im = (const float *)slots[0];
   const float *restrict w_ = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
-#pragma omp parallel
+#pragma omp parallel num_threads(tg_threads)
   {
     float *const restrict wp = tg_scratch(12736 * sizeof(float));
     float *const restrict ip = wp + 5760;

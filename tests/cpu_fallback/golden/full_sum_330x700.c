@@ -10,7 +10,7 @@ void reduce_sum_full(char *const *slots) {
   float *restrict out = (float *)slots[1];
   float t0 = 0.0f;
   float t0_chunk[7][1];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int chunk = 0; chunk < 7; chunk++) {
     const int chunk_lo = (ptrdiff_t)231000 * chunk / 7;
     const int chunk_hi = (ptrdiff_t)231000 * (chunk + 1) / 7;

@@ -16,7 +16,7 @@ void linear_tanh(char *const *slots) {
   const float *restrict b = (const float *)slots[1];
   const float *restrict bias = (const float *)slots[2];
   float *restrict out = (float *)slots[3];
-#pragma omp parallel
+#pragma omp parallel num_threads(tg_threads)
   {
     float *const restrict vp = tg_scratch(86272 * sizeof(float));
     float *const restrict rp = vp + 48000;

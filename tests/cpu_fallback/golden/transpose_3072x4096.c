@@ -8,7 +8,7 @@
 void transpose(char *const *slots) {
   const float *restrict x = (const float *)slots[0];
   float *restrict out = (float *)slots[1];
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(tg_threads)
   for (int i_lo = 0; i_lo < 3072; i_lo += 64)
     for (int j_lo = 0; j_lo < 4096; j_lo += 64) {
       const int i_hi = i_lo + 64;
