@@ -404,7 +404,7 @@ class Body:
         slot, array = self.kernel.slots[stmt.slot], self.arrays.get(stmt.value.id)
         return (
             array is not None
-            and array.strides[-1] == (axis, 1)
+            and array.strides[-1:] == ((axis, 1),)
             and stmt.value.dtype is slot.dtype is dt.float32
             and 4 * slot.size > self.machine.l3
             and run_along(stmt.index, axis) == Run(0, 1)
