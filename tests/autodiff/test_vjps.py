@@ -71,6 +71,11 @@ CASES: list[tuple[str, Callable[..., Node], list[np.ndarray]]] = [
       for axes in ((), (1,), (0, 2), (0, 1, 2))),
     ("reduce_prod zeros", unary(Op.REDUCE_PROD, axes=(1,)), [with_zeros]),
     ("reduce_prod zeros all", unary(Op.REDUCE_PROD, axes=(0, 1)), [with_zeros]),
+    *((f"{op} {axis}", unary(op, axis=axis), [signed(45, 2, 5, 3)])
+      for op in (Op.SCAN_SUM, Op.SCAN_PROD, Op.SCAN_MAX, Op.SCAN_MIN) for axis in (0, 1, 2)),
+    ("scan_prod zeros", unary(Op.SCAN_PROD, axis=1), [with_zeros]),
+    *((f"scan_linear {axis}", unary(Op.SCAN_LINEAR, axis=axis),
+       [signed(46, 3, 4), signed(47, 3, 4)]) for axis in (0, 1)),
     ("reshape", unary(Op.RESHAPE, shape=(3, 2)), [signed(11, *SHAPE)]),
     ("permute", unary(Op.PERMUTE, axes=(2, 0, 1)), [signed(12, 2, 3, 4)]),
     ("expand", unary(Op.EXPAND, shape=(2, 3, 4)), [signed(13, 3, 1)]),

@@ -129,6 +129,52 @@ def _shift_in_ones(x: Node, axis: int, step: int) -> Node:
     return b.where(b.less(place, b.const_like(place, step)), b.const_like(x, 1), shifted)
 
 
+def _flip(x: Node, axis: int) -> Node:
+    return make(Op.FLIP, x, axes=(axis,))
+
+
+def _scan_sum(y: Node, g: Node) -> Node:
+    """the sum of g from each element on"""
+    axis = y.attr("axis")
+    return _flip(make(Op.SCAN_SUM, _flip(g, axis), axis=axis), axis)
+
+
+def _from_behind(a: Node, g: Node, axis: int) -> Node:
+    """λ[i] = g[i] + a[i + 1] * λ[i + 1]: how h[i] = a[i] * h[i - 1] + ... hands gradients back"""
+    n = a.shape[axis]
+    following = b.fit_axis(b.slice_axis(a, axis, min(n, 1), n), axis, 0, n)
+    flipped = make(Op.SCAN_LINEAR, _flip(following, axis), _flip(g, axis), axis=axis)
+    return _flip(flipped, axis)
+
+
+def _scan_prod(y: Node, g: Node) -> Node:
+    """(product of the elements before) * λ, with no division, so zeros are exact to every order"""
+    (x,), axis = y.inputs, y.attr("axis")
+    before = make(Op.SCAN_PROD, _shift_in_ones(x, axis, 1), axis=axis)
+    return b.mul(before, _from_behind(x, g, axis))
+
+
+def _scan_extremum(y: Node, g: Node) -> Node:
+    """g added at the last place so far that has the extremum"""
+    (x,), axis = y.inputs, y.attr("axis")
+    wins = make(Op.OR, b.equal(x, y), make(Op.NE, x, x))
+    place = make(Op.IOTA, shape=x.shape, axis=axis, dtype=int64)
+    last = make(Op.SCAN_MAX, b.where(wins, place, b.const_like(place, 0)), axis=axis)
+    return make(Op.SCATTER, b.const_like(x, 0), last, g, axis=axis, combine="add")
+
+
+def _scan_linear_factor(y: Node, g: Node) -> Node:
+    """h[i - 1] * λ[i]"""
+    axis, n = y.attr("axis"), y.shape[y.attr("axis")]
+    before = b.pad_axis(b.slice_axis(y, axis, 0, max(n - 1, 0)), axis, min(n, 1), 0)
+    return b.mul(before, _from_behind(y.inputs[0], g, axis))
+
+
+def _scan_linear_term(y: Node, g: Node) -> Node:
+    """λ"""
+    return _from_behind(y.inputs[0], g, y.attr("axis"))
+
+
 def _permute(y: Node, g: Node) -> Node:
     """the inverse permutation of g"""
     axes = y.attr("axes")
@@ -311,6 +357,11 @@ VJP: dict[Op, tuple[Rule | None, ...]] = {
     Op.REDUCE_PROD: (_prod,),
     Op.REDUCE_MAX: (_reduce_extremum,),
     Op.REDUCE_MIN: (_reduce_extremum,),
+    Op.SCAN_SUM: (_scan_sum,),
+    Op.SCAN_PROD: (_scan_prod,),
+    Op.SCAN_MAX: (_scan_extremum,),
+    Op.SCAN_MIN: (_scan_extremum,),
+    Op.SCAN_LINEAR: (_scan_linear_factor, _scan_linear_term),
     Op.RESHAPE: (lambda y, g: b.reshape_to(g, y.inputs[0].shape),),
     Op.PERMUTE: (_permute,),
     Op.EXPAND: (lambda y, g: b.reduce_to(g, y.inputs[0].shape),),
@@ -339,6 +390,7 @@ NO_VJP: dict[Op, str] = {
     Op.NE: "a comparison is constant almost everywhere",
     Op.BITCAST: "the bits of a float are not a differentiable function of it",
     Op.PHILOX: "random bits do not depend on any float",
+    Op.ARGSORT: "places are constant almost everywhere; gather the values by them",
     Op.IOTA: _LEAF,
     Op.CONST: _LEAF,
     Op.BUFFER: _LEAF,

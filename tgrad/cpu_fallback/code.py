@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tgrad.graph.index import Index, Var
-from tgrad.graph.op import OPS
+from tgrad.graph.op import OPS, Op
 from tgrad.kernel import ir
 
 _KEYWORDS = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
 volatile while slots acc rows to vp rp packed main p v w
-wp ip turned part from row panel pixel image weights sums
+wp ip turned part from row panel pixel image weights sums heap
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 
@@ -97,8 +97,12 @@ def reads_of(stmt: ir.Stmt) -> set[int]:
     match stmt:
         case ir.ComputeTile():
             found |= {a.id for a in stmt.args}
-        case ir.ReduceTile():
+        case ir.ReduceTile() | ir.SortTile():
             found.add(stmt.arg.id)
+        case ir.ScanTile():
+            found |= {a.id for a in stmt.args}
+            if stmt.carry is not None:
+                found.add(stmt.carry.id)
         case ir.Accumulate():
             found |= {stmt.carry.id, stmt.value.id}
         case ir.DotTile():
@@ -121,6 +125,8 @@ def writes_of(stmt: ir.Stmt) -> set[int]:
         return {v for inner in stmt.body for v in writes_of(inner)}
     if isinstance(stmt, (ir.Accumulate, ir.DotTile)):
         return {stmt.carry.id}
+    if isinstance(stmt, ir.ScanTile) and stmt.carry is not None:
+        return {stmt.out.id, stmt.carry.id}
     return set() if isinstance(stmt, ir.StoreTile) else {stmt.out.id}
 
 
@@ -178,6 +184,7 @@ def _work(kernel: ir.Kernel, body: Iterable[ir.Stmt]) -> int:
         for d in dims:
             points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
         cost = OPS[stmt.op].cost if isinstance(stmt, ir.ComputeTile) else 1
+        cost = OPS[Op.ARGSORT].cost if isinstance(stmt, ir.SortTile) else cost
         if isinstance(stmt, ir.DotTile):
             for d in (stmt.m, stmt.n, stmt.k):
                 points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))

@@ -44,13 +44,14 @@ from tgrad.cpu_fallback.emit_index import (
     mask_text,
     run_along,
 )
+from tgrad.cpu_fallback.emit_sort import emit_sort
 from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.cpu_fallback.target import Machine
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Tile
+from tgrad.kernel.ir import Role, Tile
 
 STRIP = 4096
 """Elements of a long sum that are added in vector lanes before they join the total."""
@@ -91,8 +92,14 @@ class Body:
             if not isinstance(stmt, ir.Loop):
                 for tile in reads_of(stmt):
                     self.consumers.setdefault(tile, set()).add(id(stmt))
+        self.carry_dtype = {
+            s.carry.id: ops.scan_carry(s.op, s.out.dtype)
+            for s in walk(kernel.body)
+            if isinstance(s, ir.ScanTile) and s.carry is not None
+        }
         self.bases: dict[tuple[Index, str], str] = {}
         self.count = 0
+        self.heap_bytes = 0
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -151,7 +158,18 @@ class Body:
             strides.append((d, size))
             size *= self.block(d)
         self.arrays[tile.id] = Array(str(tile), tuple(reversed(strides)))
-        self.code.line(f"{ops.array_type(tile.dtype)} {tile}[{size}];")
+        ctype = ops.array_type(self.carry_dtype.get(tile.id, tile.dtype))
+        if any(self.kernel.axis(d).role is Role.FULL for d in tile.dims):
+            place = self.on_heap(size * tile.dtype.itemsize)
+            self.code.line(f"{ctype} *restrict const {tile} = ({ctype} *)({place});")
+        else:
+            self.code.line(f"{ctype} {tile}[{size}];")
+
+    def on_heap(self, nbytes: int) -> str:
+        """C text of the next bytes of the program's heap memory."""
+        place = f"heap + {self.heap_bytes}"
+        self.heap_bytes += -(-nbytes // 64) * 64
+        return place
 
     def block(self, axis: str) -> int:
         a = self.kernel.axis(axis)
@@ -220,7 +238,14 @@ class Body:
                     code.line(f"{self.element(stmt.out)} = {text};")
                 else:
                     self.scalars[stmt.out.id] = str(stmt.out)
-                    code.line(f"{ops.register_type(stmt.out.dtype)} {stmt.out} = {text};")
+                    dtype = self.carry_dtype.get(stmt.out.id, stmt.out.dtype)
+                    code.line(f"{ops.register_type(dtype)} {stmt.out} = {text};")
+            case ir.ScanTile():
+                assert stmt.carry is not None
+                carry, args = self.element(stmt.carry), [self.element(a) for a in stmt.args]
+                dtype = self.carry_dtype[stmt.carry.id]
+                code.line(f"{carry} = {ops.scan_step(stmt.op, carry, args, dtype)};")
+                self.assign(stmt.out, carry, escapes)
             case _:
                 assert not isinstance(stmt, (ir.Loop, ir.DotTile, ir.ReduceTile))
                 self.assign(stmt.out, self.expression(stmt), escapes)
@@ -259,6 +284,8 @@ class Body:
                 self.naive_dot(stmt)
             elif isinstance(stmt, ir.ReduceTile):
                 self.reduce(stmt)
+            elif isinstance(stmt, ir.SortTile):
+                emit_sort(stmt, self)
             elif not group.dims:
                 for s in group.stmts:
                     self.statement(s, escapes=True)
@@ -475,6 +502,11 @@ class Body:
             end = f"tg_min({end}, {axis.extent})"
         self.code.line(f"const {self.ctype} {name}_hi = {end};")
 
+    def open_full(self, axis: ir.TileAxis) -> None:
+        """Declare the lanes of an axis that lies in one tile."""
+        name = self.axis_name[axis.name]
+        self.code.line(f"const {self.ctype} {name}_lo = 0, {name}_hi = {axis.extent};")
+
     def is_leaf(self, loop: ir.Loop) -> bool:
         """Whether the body is scalar and has no loops: one vector loop."""
         return self.kernel.axis(loop.axis).block == 1 and all(
@@ -495,7 +527,8 @@ class Body:
         name, ctype = self.axis_name[loop.axis], self.ctype
         head = f"for ({ctype} {name} = {start}; {name} < {stop}; {name}++)"
         once = len({c.carry.id for c in carries}) == len(carries)
-        simd = once and self.may_vectorise(stmts, loop.axis)
+        has_scan = any(isinstance(s, ir.ScanTile) for s in stmts)
+        simd = once and not has_scan and self.may_vectorise(stmts, loop.axis)
         if not (simd and sums and axis.extent > 2 * STRIP):
             self.leaf_body(stmts, head, carries, simd)
             return

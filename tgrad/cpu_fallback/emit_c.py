@@ -30,6 +30,7 @@ from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.kernel import ir
+from tgrad.kernel.ir import Role
 
 PARALLEL_WORK = 400_000
 """Elementary operations below which threads cost more than they save: one core does them in 7 to 10
@@ -120,6 +121,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
         and loop_work(kernel, s) >= PARALLEL_WORK
         and not unsafe
         and kernel.axis(s.axis).steps > 1
+        and not any(isinstance(inner, ir.ScanTile) for inner in walk(s.body))
     ]
     heads = [body.loop_head(a) for a in order]
     if not chunked and programs > 1 and work >= PARALLEL_WORK:
@@ -137,6 +139,10 @@ def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) 
         if a.steps == 1 and a.block == 1:
             continue
         body.open_axis(a)
+    start = len(code.lines)
+    for a in kernel.axes:
+        if a.role is Role.FULL:
+            body.open_full(a)
     before: list[ir.Stmt] = []
     for stmt in kernel.body:
         if stmt not in chunked:
@@ -147,6 +153,10 @@ def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) 
         before = []
         _chunks(code, kernel, body, stmt)
     body.scope(before)
+    if body.heap_bytes:
+        indent = "  " * code.depth
+        code.lines.insert(start, f"{indent}char *const heap = tg_heap({body.heap_bytes});")
+        code.line("free(heap);")
 
 
 def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:

@@ -50,7 +50,16 @@ def choose_config(region: Region, machine: Machine) -> Config:
     """A good configuration for the region on the machine."""
     if region.space.kind == "dot":
         return window_config(region, machine) or _dot_config(region, machine)
+    if region.space.kind == "sort":
+        return _sort_config(region)
     return _loop_config(region, machine)
+
+
+def _sort_config(region: Region) -> Config:
+    """A row a program, all of it in memory of the program's own."""
+    row = region.space.row
+    axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in region.space.parallel]
+    return Config((*axes, TileAxis(row[-1].name, row, rg.extent_of(row), Role.FULL)))
 
 
 # -- maps, reductions, scatters -----------------------------------------------------------------
@@ -128,6 +137,9 @@ def _merge_axes(region: Region) -> list[_Merged]:
         depth = _depth(axis, region)
         role = Role.LOOP if depth else Role.GRID
         last = result[-1] if result else None
+        if depth and last is not None and last.depth == depth and _walks(region, axis):
+            last.covers = (*last.covers, axis)
+            continue
         if last is not None and last.depth == depth and _reduced_alike(region, last, axis):
             joined = _join(indices, last, axis)
             if joined is not None:
@@ -136,6 +148,13 @@ def _merge_axes(region: Region) -> list[_Merged]:
                 continue
         result.append(_Merged((axis,), role, depth))
     return result
+
+
+def _walks(region: Region, axis: Axis) -> bool:
+    """Whether a scan or sort walks the axis: then the whole row is one tile axis."""
+    return any(
+        isinstance(v, (rg.Scan, rg.Sort)) and axis.name in v.axes for v in region.values
+    )
 
 
 def _reduced_alike(region: Region, merged: _Merged, axis: Axis) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.graph.op import Op
+from tgrad.graph.op import SCAN_COMBINE, Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +286,19 @@ def combine(op: Op, a: str, b: str, dtype: DType) -> str:
     """C text of an accumulation in the register type (a carry is never rounded in between)."""
     wide = dt.float32 if is_small_float(dtype) else dtype
     return spell(op, (a, b), (wide, wide), wide)
+
+
+def scan_step(op: Op, carry: str, args: Sequence[str], dtype: DType) -> str:
+    """C text of a scan's carry after one more element."""
+    if op is Op.SCAN_LINEAR:
+        return f"{args[0]} * {carry} + {args[1]}"
+    return combine(SCAN_COMBINE[op], carry, args[0], dtype)
+
+
+def scan_carry(op: Op, dtype: DType) -> DType:
+    """dtype of a scan's carry: a long float32 sum keeps its digits in float64, as PyTorch's."""
+    is_exact = op in (Op.SCAN_MAX, Op.SCAN_MIN)
+    return dt.float64 if dtype is dt.float32 and not is_exact else dtype
 
 
 def reduction_clause(op: Op, dtype: DType) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from tgrad.cpu_fallback.emit_sort import sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
 
 HEADER = """\
@@ -308,6 +309,20 @@ static inline void *{_name}(size_t bytes) {{ /* {_what} */
     )
 
 
+_piece(
+    "tg_heap",
+    """
+extern void *aligned_alloc(size_t, size_t);
+extern void free(void *);
+static inline void *tg_heap(size_t bytes) {
+  void *const memory = aligned_alloc(64, bytes);
+  if (!memory) __builtin_trap();
+  return memory;
+}
+""",
+)
+
+
 def vector_type(ctype: str, lanes: int) -> str:
     """Name of the vector type of `lanes` elements, such as tg_float_16."""
     return f"tg_{ctype}_{lanes}"
@@ -436,6 +451,8 @@ def _find(name: str) -> str | None:
     if found := re.fullmatch(rf"tg_(dot|runs)_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)", name):
         piece = _dot_piece if found[1] == "dot" else _runs_piece
         return piece(found[2], *(int(found[i]) for i in range(3, 8)))
+    if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
+        return sort_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
         return _vector_piece(found[1], int(found[2]))
     return None

@@ -26,7 +26,7 @@ from tgrad.cpu_fallback.code import dims_of, reads_of, slots_of, store_dims, wri
 from tgrad.cpu_fallback.emit_index import run_along
 from tgrad.kernel import ir
 
-_ALONE = (ir.Loop, ir.DotTile, ir.ReduceTile)
+_ALONE = (ir.Loop, ir.DotTile, ir.ReduceTile, ir.SortTile)
 _MOVABLE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile, ir.Init)
 
 

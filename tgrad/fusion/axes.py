@@ -60,9 +60,9 @@ def _renumber(value: rg.Value, number: dict[int, int]) -> rg.Value:
             return replace(value, index=_renumber_index(value.index, number))
         case rg.Inside():
             return replace(value, mask=_renumber_mask(value.mask, number))
-        case rg.Compute():
+        case rg.Compute() | rg.Scan():
             return replace(value, args=tuple(number[a] for a in value.args))
-        case rg.Reduce():
+        case rg.Reduce() | rg.Sort():
             return replace(value, arg=number[value.arg])
         case rg.Dot():
             return replace(value, a=number[value.a], b=number[value.b])
@@ -103,6 +103,12 @@ def _substitute(region: Region, table: dict[str, Index]) -> Region:
     return replace(region, values=tuple(values), stores=stores)
 
 
+def flip_axes(region: Region, names: frozenset[str]) -> Region:
+    """Walk axes from their ends: i becomes extent - 1 - i."""
+    extents = {a.name: a.extent for a in region.axes if a.name in names}
+    return _substitute(region, {n: ix.var(n, e) * -1 + (e - 1) for n, e in extents.items()})
+
+
 def join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
     """Join neighbouring axes that every index walks as one: i*N + j becomes one axis."""
     position = 0
@@ -118,7 +124,7 @@ def join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | N
         axes = (*region.axes[:position], joined, *region.axes[position + 2 :])
         values = tuple(
             replace(x, axes=tuple(a for a in x.axes if a != inner.name))
-            if isinstance(x, (rg.Reduce, rg.Dot))
+            if isinstance(x, rg.AlongAxes)
             else x
             for x in region.values
         )
@@ -136,7 +142,7 @@ def join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | N
 
 def _can_join(region: Region, dots: DotAxes | None, outer: Axis, inner: Axis) -> bool:
     for v in region.values:
-        if isinstance(v, (rg.Reduce, rg.Dot)):
+        if isinstance(v, rg.AlongAxes):
             if (outer.name in v.axes) != (inner.name in v.axes):
                 return False
     if dots is not None:
@@ -170,7 +176,7 @@ def rename_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes |
     table = {a.name: ix.var(new[a.name], a.extent) for a in region.axes}
     renamed = _substitute(region, table)
     values = tuple(
-        replace(x, axes=tuple(new[a] for a in x.axes)) if isinstance(x, (rg.Reduce, rg.Dot)) else x
+        replace(x, axes=tuple(new[a] for a in x.axes)) if isinstance(x, rg.AlongAxes) else x
         for x in renamed.values
     )
     axes = tuple(Axis(new[a.name], a.extent) for a in region.axes)

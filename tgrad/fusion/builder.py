@@ -18,14 +18,14 @@ from math import prod
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
-from tgrad.fusion.axes import DotAxes, drop_dead, join_axes, rename_axes
+from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_axes
 from tgrad.fusion.legality import Limits, Refused, classify
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Div, Index, Mod, Var
 from tgrad.graph.node import Node
-from tgrad.graph.op import MOVEMENT, REDUCE, Op, is_elementwise
+from tgrad.graph.op import MOVEMENT, REDUCE, ROWWISE, Op, is_elementwise
 
 MAX_REFINEMENTS = 12
 
@@ -103,6 +103,8 @@ class _Builder:
         self.visited: dict[Node, list[tuple[Indices, Mask, int]]] = {}
         self.inputs: dict[Node, int] = {}
         self.dots: list[DotAxes] = []
+        self.walks: dict[str, bool] = {}
+        self.refused: Refused | None = None
         self.stores: list[Store] = []
         self.stored: list[Node] = []
 
@@ -160,7 +162,7 @@ class _Builder:
             refused = self._store(node)
             if refused is not None:
                 return refused
-        return self._refuse_waste()
+        return self.refused or self._refuse_waste()
 
     def _refuse_waste(self) -> Refused | None:
         """A reduction or dot is computed once for each of its elements, or not in this kernel."""
@@ -244,6 +246,8 @@ class _Builder:
             names |= self.dims[operand]
         if isinstance(value, (rg.Reduce, rg.Dot)):
             names -= set(value.axes)
+        if isinstance(value, (rg.Scan, rg.Sort)):
+            names |= set(value.axes)
         self.values.append(value)
         self.dims.append(names)
         self.numbers[key] = len(self.values) - 1
@@ -281,6 +285,8 @@ class _Builder:
             return self._gather(node, index, mask)
         if op in REDUCE:
             return self._reduce(node, index, mask)
+        if op in ROWWISE:
+            return self._along_row(node, index, mask)
         if op is Op.DOT:
             return self._dot(node, index, mask)
         raise AssertionError(f"{node} cannot be part of a region")
@@ -337,6 +343,34 @@ class _Builder:
             op = Op.MUL if node.op is Op.REDUCE_SUM else Op.POW
             times = self._emit(rg.Const(float(missing) if acc.is_float else missing, acc))
             number = self._emit(rg.Compute(op, (number, times), acc))
+        if acc is not node.dtype:
+            number = self._emit(rg.Compute(Op.CAST, (number,), node.dtype))
+        return number
+
+    def _along_row(self, node: Node, index: Indices, mask: Mask) -> int:
+        """A scan or a sort: whoever reads it sees the whole row, in one direction."""
+        axis, label = node.attr("axis"), node.source.label or node.op
+        found = [
+            (a, e != a.index)
+            for a, e in ((a, index[axis]) for a in self.logical)
+            if a.extent == node.shape[axis] and e in (a.index, a.index * -1 + (a.extent - 1))
+        ]
+        plain = (*index[:axis], found[0][0].index, *index[axis + 1 :]) if found else index
+        if not found or mask or not _covers(node, plain, ix.flatten(plain, node.shape)):
+            self.refused = Refused(f"{label} is read there at other elements than its rows")
+            return self._zero(node.dtype)
+        walk, is_flipped = found[0]
+        if any(self.walks.setdefault(p.name, is_flipped) != is_flipped for p in walk.parts):
+            self.refused = Refused(f"{label} walks its rows from the other end")
+        args = tuple(self._value(x, index, mask) for x in node.inputs)
+        names = tuple(p.name for p in walk.parts)
+        if node.op is Op.ARGSORT:
+            places = self._emit(rg.Sort(args[0], names))
+            return self._emit(rg.Compute(Op.CAST, (places,), node.dtype))
+        acc = node.dtype.accumulator
+        if acc is not node.dtype:
+            args = tuple(self._emit(rg.Compute(Op.CAST, (a,), acc)) for a in args)
+        number = self._emit(rg.Scan(node.op, args, names, acc))
         if acc is not node.dtype:
             number = self._emit(rg.Compute(Op.CAST, (number,), node.dtype))
         return number
@@ -405,7 +439,8 @@ class _Builder:
             main.source, Space("map", ()),
         )  # fmt: skip
         dots = self.dots[0] if self.dots else None
-        draft, dots = join_axes(drop_dead(draft), dots)
+        flipped = frozenset(name for name, is_flipped in self.walks.items() if is_flipped)
+        draft, dots = join_axes(flip_axes(drop_dead(draft), flipped), dots)
         draft, dots = rename_axes(draft, dots)
         if len(self.dots) > 1:
             return Refused("two dots in one kernel")
@@ -419,7 +454,7 @@ class _Builder:
         """Whether a value or a store walks the axis, or a value is summed along it."""
         if any(name in d for d in self.dims):
             return True
-        if any(name in v.axes for v in self.values if isinstance(v, (rg.Reduce, rg.Dot))):
+        if any(name in v.axes for v in self.values if isinstance(v, rg.AlongAxes)):
             return True
         return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
 

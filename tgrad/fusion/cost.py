@@ -2,8 +2,8 @@
 
 In: a Region, and for the time a device's figures. Out: exact counts, a predicted time. Invariant:
 the counts follow from the region alone. A dot counts 2 FLOPs per multiply-add, an arithmetic
-elementwise op or a step of a reduction counts 1, casts, selects, comparisons and index arithmetic
-count 0. Bytes are those that must move at least once: the elements of each slot that the region
+elementwise op or a step of a reduction or scan counts 1 (of a linear scan 2), casts, selects,
+comparisons, sorts and index arithmetic count 0. Bytes are those that must move at least once: the elements of each slot that the region
 touches.
 
     bound = max(bytes / bandwidth, FLOPs / rate of the unit used)      no kernel is faster
@@ -119,6 +119,8 @@ def cost_of(region: Region) -> Cost:
             flops += points(dims[number])
         elif isinstance(value, rg.Reduce):
             flops += points(dims[value.arg])
+        elif isinstance(value, rg.Scan):
+            flops += len(value.args) * points(dims[number])
         elif isinstance(value, rg.Dot):
             count = 2 * points(tuple(set(dims[number]) | set(value.axes)))
             flops, dot_flops = flops + count, dot_flops + count

@@ -7,7 +7,7 @@ over all axes of the region (size 1 along those it does not have), so keep domai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -94,10 +94,34 @@ class _Evaluation:
             axes = tuple(self.position[n] for n in value.axes)
             arg = self.values[value.arg].astype(dtype)
             return np.expand_dims(interpret.reduce(value.op, arg, axes), axes).astype(dtype)
+        if isinstance(value, rg.Scan):
+            args = np.broadcast_arrays(*(self.values[a].astype(dtype) for a in value.args))
+            return self.along(value.axes, args, lambda x: interpret.scan(value.op, x, -1))
+        if isinstance(value, rg.Sort):
+            keys = [self.values[value.arg]]
+            return self.along(value.axes, keys, lambda x: np.argsort(x[0], -1, kind="stable"))
         a, b = (self.values[v].astype(np.float64 if value.dtype.is_float else dtype)
                 for v in (value.a, value.b))  # fmt: skip
         axes = tuple(self.position[n] for n in value.axes)
         return (a * b).sum(axis=axes, keepdims=True).astype(dtype)
+
+    def along(
+        self, names: tuple[str, ...], args: Sequence[Array], f: Callable[[list[Array]], Array]
+    ) -> Array:
+        """`f` of rows: the named axes moved last and joined."""
+        axes = [self.position[n] for n in names]
+        extents = [self.region.axes[a].extent for a in axes]
+        rows = []
+        for x in args:
+            wide = list(x.shape)
+            for a, n in zip(axes, extents):
+                wide[a] = n
+            moved = np.moveaxis(np.broadcast_to(x, wide), axes, range(-len(axes), 0))
+            rows.append(moved.reshape(*moved.shape[: -len(axes)], -1))
+        out = f(rows)
+        return np.moveaxis(
+            out.reshape(*out.shape[:-1], *extents), range(-len(axes), 0), axes
+        )
 
     def store(self, store: rg.Store) -> None:
         shape = tuple(a.extent for a in self.region.axes)

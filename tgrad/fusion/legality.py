@@ -5,6 +5,8 @@ by every generator.
 
 Shapes of kernels:
     map      every axis is parallel
+    scan     rows as of a reduce, with scans along the row
+    sort     rows that are sorted whole, with what follows element by element
     reduce   rows: reductions over one set of axes, results per row or along the row; or rows inside
              one further reduction whose results have neither
     dot      one contraction with elementwise prologues and epilogue
@@ -66,15 +68,18 @@ def classify(
         return Refused(f"{len(region.slots)} buffers, more than {limits.slots} in one kernel")
     if len(region.values) > limits.values:
         return Refused(f"{len(region.values)} values, more than {limits.values} in one kernel")
-    reductions = [v for v in region.values if isinstance(v, rg.Reduce)]
+    along = [v for v in region.values if isinstance(v, (rg.Reduce, rg.Scan, rg.Sort))]
     if dots is not None:
-        if reductions:
+        if along:
             return Refused("a reduction beside a dot needs a whole row of its result")
         return _classify_dot(region, dots)
     if any(s.combine != "set" or s.index.loaded() for s in region.stores):
-        if reductions:
+        if along:
             return Refused("a reduction beside a scatter")
         return Space("scatter", region.axes)
+    reductions = [v for v in along if not isinstance(v, rg.Sort)]
+    if len(reductions) != len(along):
+        return _classify_sort(region, single)
     if reductions:
         return _classify_reduce(region, reductions, limits, single)
     return _classify_map(region)
@@ -127,9 +132,24 @@ def _classify_dot(region: Region, dots: DotAxes) -> Space | Refused:
     return Space("dot", parallel, batch=batch, m=m, n=n, k=k)
 
 
+def _classify_sort(region: Region, single: bool) -> Space | Refused:
+    walks = {v.axes for v in region.values if isinstance(v, rg.AlongAxes)}
+    if len(walks) > 1 or any(isinstance(v, (rg.Reduce, rg.Scan)) for v in region.values):
+        return Refused("a sort beside a reduction, a scan or a sort of other rows")
+    row = set(walks.pop())
+    everything = {a.name for a in region.axes}
+    for number, v in enumerate(region.values):
+        if isinstance(v, rg.Sort) and not single and set(region.dims[number]) != everything:
+            return Refused("rows would be sorted again for every element of another axis")
+    if any(_store_axes(s) != everything for s in region.stores):
+        return Refused("a result that has part of the axes of a sort")
+    return Space("sort", _pick(region, everything - row), row=_pick(region, row))
+
+
 def _classify_reduce(
-    region: Region, reductions: list[rg.Reduce], limits: Limits, single: bool
+    region: Region, reductions: list[rg.Reduce | rg.Scan], limits: Limits, single: bool
 ) -> Space | Refused:
+    has_scan = any(isinstance(r, rg.Scan) for r in reductions)
     sets: list[frozenset[str]] = []
     for r in reductions:
         if frozenset(r.axes) not in sets:
@@ -137,6 +157,8 @@ def _classify_reduce(
     if len(sets) > 2:
         return Refused("reductions over three different sets of axes")
     row, outer = (sets[0], sets[1]) if len(sets) == 2 else (sets[0], frozenset[str]())
+    if outer and has_scan:
+        return Refused("a scan inside or around a reduction over other axes")
     if outer:
         nested = _order_nested(region, row, outer)
         if isinstance(nested, Refused):
@@ -145,7 +167,7 @@ def _classify_reduce(
     everything = {a.name for a in region.axes}
     parallel = everything - row - outer
     for number, v in enumerate(region.values):
-        if not isinstance(v, rg.Reduce):
+        if not isinstance(v, (rg.Reduce, rg.Scan)):
             continue
         want = parallel | (outer if frozenset(v.axes) == row else frozenset())
         if not single and not want <= set(region.dims[number]):
@@ -171,7 +193,7 @@ def _classify_reduce(
         if total > limits.nested_elements:
             return Refused(f"a reduction over {total:,} elements of rows needs several programs")
     return Space(
-        "reduce",
+        "scan" if has_scan else "reduce",
         _pick(region, set(parallel)),
         row=_pick(region, set(row)),
         outer=_pick(region, set(outer)),

@@ -3,7 +3,7 @@
 In: canonical output nodes. Out: `Fused` kernels in an order that may run. Invariant: every output
 and every node that two kernels need is stored once; all else is inlined where it is used.
 
-1. Roots: outputs, reductions, dots, scatters, and elementwise values that several kernels need and
+1. Roots: outputs, reductions, scans, sorts, dots, scatters, and elementwise values that several kernels need and
    that cost more to compute again than to load.
 2. Each root is a group. Reductions of the rows of one value join first; then a producer's group
    joins its consumer's when the builder finds one legal domain for both and no third kernel stands
@@ -22,7 +22,7 @@ from tgrad.fusion.builder import Built, build_region
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
 from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import MOVEMENT, OPS, REDUCE, Op, is_elementwise
+from tgrad.graph.op import MOVEMENT, OPS, REDUCE, ROWWISE, Op, is_elementwise
 
 INLINE_NODES = 256
 """Longest elementwise history that is computed in place; longer ones are stored on the way."""
@@ -31,6 +31,9 @@ FLOPS_PER_BYTE = 5
 """Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
 two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
 costs more than writing and reading it."""
+
+_HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER}
+"""Ops that are never computed again where they are read."""
 
 TINY = 4096
 """Kernels over at most this many elements join even if they share no data."""
@@ -90,7 +93,7 @@ class _Partition:
         roots = {
             n
             for n in self.order
-            if n in self.outputs or n.op in REDUCE or n.op in (Op.DOT, Op.SCATTER)
+            if n in self.outputs or n.op in _HEAVY
         }
         roots |= {self._end_of_epilogue(n) for n in self.order if n.op is Op.DOT}
         self._cut_wide_histories(roots)
@@ -267,7 +270,7 @@ class _Partition:
         for group in self._groups():
             assert group.built is not None
             space = group.built.region.space
-            if space.kind not in ("map", "reduce"):
+            if space.kind not in ("map", "reduce", "scan"):
                 continue
             key = (
                 space.kind,
@@ -406,7 +409,7 @@ def is_free_cast(node: Node) -> bool:
 
 def _name(roots: list[Node], stored: list[Node]) -> str:
     """What the kernel computes: labels of its heavy nodes and its result, shape, dtype."""
-    heavy = [r for r in roots if r.op in REDUCE or r.op in (Op.DOT, Op.SCATTER)]
+    heavy = [r for r in roots if r.op in _HEAVY]
     labels: dict[str, None] = {}
     for node in (*heavy, *stored, *roots[-1:]):
         labels[node.source.label or node.op.value] = None

@@ -8,11 +8,13 @@ Grammar:
     region  = name (axis = extent, ...) slots values stores
     value   = load slot[index] if mask | const | index | inside mask
             | op(values) | reduce_op(value) over axes | dot(value, value) over axes
+            | scan_op(values) along axes | argsort(value) along axes
     store   = slot[index] (set | add | max | min | mul)= value [if mask]
 
 A value has an axis (is a tile along it) if its index, or an operand, depends on the axis. Reduced
 axes may be named like axes of stores: in softmax over j, `max over j` and the store both use j,
-which says that all three passes see the same row.
+which says that all three passes see the same row. A scan or sort walks its axes in row-major order
+and keeps them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tgrad.dtype import DType
 from tgrad.errors import Source, VerifyError
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Div, Index, Loaded, Mod, Var
-from tgrad.graph.op import OPS, REDUCE, Op, is_elementwise
+from tgrad.graph.op import OPS, REDUCE, SCAN, Op, is_elementwise
 
 Mask = tuple[Bound, ...]
 
@@ -120,7 +122,29 @@ class Dot:
     dtype: DType
 
 
-Value = Load | Const | IndexValue | Inside | Compute | Reduce | Dot
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan of earlier values along axes; accumulates in `dtype`."""
+
+    op: Op
+    args: tuple[int, ...]
+    axes: tuple[str, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Places along axes of an earlier value's elements (unsigned, at most 32 bits) in ascending
+    order, equal ones in theirs."""
+
+    arg: int
+    axes: tuple[str, ...]
+    dtype: DType = dt.int32
+
+
+Value = Load | Const | IndexValue | Inside | Compute | Reduce | Dot | Scan | Sort
+AlongAxes = (Reduce, Dot, Scan, Sort)
+"""Values with axes of their own to reduce or to walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +163,10 @@ class Space:
     """The iteration domain sorted by what happens to each axis.
 
     Attributes:
-        kind: "map", "reduce", "dot" or "scatter".
+        kind: "map", "reduce", "dot", "scatter", "scan" or "sort".
         parallel: axes that no value reduces (for a dot: batch, then m, then n).
-        row: axes reduced by the innermost reductions; stores may have them too.
+        row: axes that scans and sorts walk or the innermost reductions reduce; stores may have
+            them too.
         outer: axes of a second reduction around the rows (mean of row losses); no store has them.
         batch, m, n, k: axes of a dot, empty otherwise.
     """
@@ -220,6 +245,11 @@ class Region:
             return f"{value.op} " + ", ".join(f"%{a}" for a in value.args)
         if isinstance(value, Reduce):
             return f"{value.op} %{value.arg} over {' '.join(value.axes)}"
+        if isinstance(value, Scan):
+            args = ", ".join(f"%{a}" for a in value.args)
+            return f"{value.op} {args} along {' '.join(value.axes)}"
+        if isinstance(value, Sort):
+            return f"argsort %{value.arg} along {' '.join(value.axes)}"
         return f"dot %{value.a}, %{value.b} over {' '.join(value.axes)}"
 
     def to_json(self) -> dict[str, Any]:
@@ -258,6 +288,8 @@ def value_dims(
             names.update(result[operand])
         if isinstance(value, (Reduce, Dot)):
             names -= set(value.axes)
+        if isinstance(value, (Scan, Sort)):
+            names |= set(value.axes)
         result.append(tuple(sorted(names, key=order.__getitem__)))
     return tuple(result)
 
@@ -276,9 +308,9 @@ def indices_of(value: Value | Store) -> tuple[Index, ...]:
 def operands_of(value: Value | Store) -> tuple[int, ...]:
     """Numbers of the values that a value or store reads, those inside its indices included."""
     inner = tuple(sorted({v for e in indices_of(value) for v in e.loaded()}))
-    if isinstance(value, Compute):
+    if isinstance(value, (Compute, Scan)):
         return value.args
-    if isinstance(value, Reduce):
+    if isinstance(value, (Reduce, Sort)):
         return (value.arg,)
     if isinstance(value, Dot):
         return (value.a, value.b)
@@ -305,6 +337,8 @@ def verify_region(region: Region) -> None:
                 raise VerifyError(f"{where} is a bad {value.op}.", source=region.source)
         if isinstance(value, Reduce) and value.op not in REDUCE:
             raise VerifyError(f"{where} reduces with {value.op}.", source=region.source)
+        if isinstance(value, Scan) and value.op not in SCAN:
+            raise VerifyError(f"{where} scans with {value.op}.", source=region.source)
         if isinstance(value, Load) and not value.mask:
             _check_bounds(region, value.slot, value.index, where)
     for store in region.stores:
@@ -379,6 +413,10 @@ def _value_to_json(v: Value) -> list[Any]:
         return ["compute", v.dtype.name, v.op.value, list(v.args), v.word]
     if isinstance(v, Reduce):
         return ["reduce", v.dtype.name, v.op.value, v.arg, list(v.axes)]
+    if isinstance(v, Scan):
+        return ["scan", v.dtype.name, v.op.value, list(v.args), list(v.axes)]
+    if isinstance(v, Sort):
+        return ["sort", v.dtype.name, v.arg, list(v.axes)]
     return ["dot", v.dtype.name, v.a, v.b, list(v.axes)]
 
 
@@ -398,6 +436,10 @@ def _value_from_json(data: list[Any]) -> Value:
         return Compute(Op(rest[0]), tuple(rest[1]), dtype, rest[2])
     if kind == "reduce":
         return Reduce(Op(rest[0]), rest[1], tuple(rest[2]), dtype)
+    if kind == "scan":
+        return Scan(Op(rest[0]), tuple(rest[1]), tuple(rest[2]), dtype)
+    if kind == "sort":
+        return Sort(rest[0], tuple(rest[1]), dtype)
     return Dot(rest[0], rest[1], tuple(rest[2]), dtype)
 
 

@@ -64,6 +64,8 @@ def evaluate(node: Node, arrays: Sequence[Array]) -> Array:
         return elementwise(node.op, arrays, node.dtype, word)
     if OPS[node.op].kind is Kind.REDUCE:
         return reduce(node.op, arrays[0], node.attr("axes"))
+    if OPS[node.op].kind is Kind.SCAN:
+        return scan(node.op, arrays, node.attr("axis"))
     return _STRUCTURED[node.op](node, dict(node.attrs), *arrays)
 
 
@@ -91,6 +93,13 @@ def reduce(op: Op, x: Array, axes: tuple[int, ...]) -> Array:
             return np.asarray(_REDUCE[op](x, axis=axes, **extra))
         accumulator = dt.float64 if op is Op.REDUCE_SUM else dtype.accumulator
         return cast(np.asarray(_REDUCE[op](cast(x, accumulator), axis=axes)), dtype)
+
+
+def scan(op: Op, arrays: Sequence[Array], axis: int) -> Array:
+    """A scan along an axis, rounded to the arrays' dtype; floats accumulate in float64."""
+    dtype = dt.from_numpy(arrays[0].dtype)
+    wide = dt.float64 if dtype.is_float else dtype
+    return cast(_SCAN[op](*(cast(x, wide) for x in arrays), axis=axis), dtype)
 
 
 def cast(x: Array, dtype: DType) -> Array:
@@ -171,6 +180,15 @@ def _pow(a: Array, b: Array) -> Array:
     return np.where(b < 0, inverse, np.power(a, np.maximum(b, 0)))
 
 
+def _linear_recurrence(a: Array, b: Array, axis: int) -> Array:
+    """h[i] = a[i] * h[i - 1] + b[i]"""
+    rows_a, rows_b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
+    out = np.array(rows_b)
+    for i in range(1, len(out)):
+        out[i] += rows_a[i] * out[i - 1]
+    return np.moveaxis(out, 0, axis)
+
+
 def _erf(x: Array) -> Array:
     return np.asarray(_erf_each(x), dtype=np.float64)
 
@@ -223,7 +241,19 @@ _REDUCE: dict[Op, Callable[..., Array]] = {
     Op.REDUCE_MIN: np.min,
 }
 
+_SCAN: dict[Op, Callable[..., Array]] = {
+    Op.SCAN_SUM: np.add.accumulate,
+    Op.SCAN_PROD: np.multiply.accumulate,
+    Op.SCAN_MAX: np.maximum.accumulate,
+    Op.SCAN_MIN: np.minimum.accumulate,
+    Op.SCAN_LINEAR: _linear_recurrence,
+}
+
 Attributes = Mapping[str, Any]
+
+
+def _argsort(node: Node, attrs: Attributes, x: Array) -> Array:
+    return np.argsort(x, attrs["axis"], kind="stable").astype(np.int64)
 
 
 def _read(node: Node, read: Read) -> Array:
@@ -331,6 +361,7 @@ _STRUCTURED: dict[Op, Callable[..., Array]] = {
     Op.WINDOW: _window,
     Op.GATHER: _gather,
     Op.SCATTER: _scatter,
+    Op.ARGSORT: _argsort,
     Op.DOT: _dot,
     Op.IOTA: _iota,
     Op.CONST: _const,
@@ -338,6 +369,16 @@ _STRUCTURED: dict[Op, Callable[..., Array]] = {
 }
 
 INTERPRETED = frozenset(
-    (*_ELEMENTWISE, *_REDUCE, *_STRUCTURED, Op.CAST, Op.BITCAST, Op.WHERE, Op.PHILOX, Op.BUFFER)
+    (
+        *_ELEMENTWISE,
+        *_REDUCE,
+        *_SCAN,
+        *_STRUCTURED,
+        Op.CAST,
+        Op.BITCAST,
+        Op.WHERE,
+        Op.PHILOX,
+        Op.BUFFER,
+    )
 )
 """Ops that the interpreter knows: all of them, which a test asserts."""

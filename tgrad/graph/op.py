@@ -8,6 +8,9 @@ exist. A new op is a row here, a NumPy spelling (graph/interpret.py), a VJP
 Attributes by op:
     cast, bitcast    dtype
     reduce_*         axes: tuple[int, ...] (sorted; the axes are removed)
+    scan_*           axis: out[.., i, ..] combines x[.., 0, ..] to x[.., i, ..]; scan_linear of (a, b)
+                     is h[i] = a[i] * h[i - 1] + b[i] with h[-1] = 0
+    argsort          axis: int64 places of the elements in ascending order, equal ones in theirs
     reshape, expand  shape: tuple[int, ...]
     permute          axes: tuple[int, ...]
     pad              low, high: tuple[int, ...] (>= 0, filled with zeros)
@@ -37,6 +40,8 @@ class Kind(Enum):
 
     ELEMENTWISE = "elementwise"
     REDUCE = "reduce"
+    SCAN = "scan"
+    SORT = "sort"
     MOVEMENT = "movement"
     INDEXING = "indexing"
     CONTRACTION = "contraction"
@@ -87,6 +92,12 @@ class Op(str, Enum):
     REDUCE_PROD = "reduce_prod"
     REDUCE_MAX = "reduce_max"
     REDUCE_MIN = "reduce_min"
+    SCAN_SUM = "scan_sum"
+    SCAN_PROD = "scan_prod"
+    SCAN_MAX = "scan_max"
+    SCAN_MIN = "scan_min"
+    SCAN_LINEAR = "scan_linear"
+    ARGSORT = "argsort"
     RESHAPE = "reshape"
     PERMUTE = "permute"
     EXPAND = "expand"
@@ -168,6 +179,12 @@ OPS: dict[Op, OpSpec] = {
     Op.REDUCE_PROD: OpSpec(_R, 1, "iuf"),
     Op.REDUCE_MAX: OpSpec(_R, 1),
     Op.REDUCE_MIN: OpSpec(_R, 1),
+    Op.SCAN_SUM: OpSpec(Kind.SCAN, 1, "iuf"),
+    Op.SCAN_PROD: OpSpec(Kind.SCAN, 1, "iuf"),
+    Op.SCAN_MAX: OpSpec(Kind.SCAN, 1),
+    Op.SCAN_MIN: OpSpec(Kind.SCAN, 1),
+    Op.SCAN_LINEAR: OpSpec(Kind.SCAN, 2, "f", cost=2),
+    Op.ARGSORT: OpSpec(Kind.SORT, 1, "u", result="attr", cost=20),
     Op.RESHAPE: OpSpec(_M, 1, cost=0),
     Op.PERMUTE: OpSpec(_M, 1, cost=0),
     Op.EXPAND: OpSpec(_M, 1, cost=0),
@@ -187,6 +204,9 @@ OPS: dict[Op, OpSpec] = {
 ELEMENTWISE = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.ELEMENTWISE)
 MOVEMENT = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.MOVEMENT)
 REDUCE = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.REDUCE)
+SCAN = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.SCAN)
+ROWWISE = SCAN | {Op.ARGSORT}
+"""Ops whose every element needs a whole row, and which keep the row."""
 
 REDUCE_COMBINE: dict[Op, Op] = {
     Op.REDUCE_SUM: Op.ADD,
@@ -195,6 +215,14 @@ REDUCE_COMBINE: dict[Op, Op] = {
     Op.REDUCE_MIN: Op.MINIMUM,
 }
 """The elementwise op that joins two partial results of a reduction."""
+
+SCAN_COMBINE: dict[Op, Op] = {
+    Op.SCAN_SUM: Op.ADD,
+    Op.SCAN_PROD: Op.MUL,
+    Op.SCAN_MAX: Op.MAXIMUM,
+    Op.SCAN_MIN: Op.MINIMUM,
+}
+"""The elementwise op that joins what came before with the next element; scan_linear has none."""
 
 
 def is_elementwise(op: Op) -> bool:

@@ -14,6 +14,7 @@ from tgrad.graph.rules_elementwise import ELEMENTWISE_RULES
 from tgrad.graph.rules_empty import EMPTY_RULES
 from tgrad.graph.rules_movement import MOVEMENT_RULES
 from tgrad.graph.rules_reduce import REDUCE_RULES
+from tgrad.graph.rules_rows import ROW_RULES
 
 
 @rule("custom_vjp(x, ...) = x", Op.CUSTOM_VJP, drops_inputs=True)
@@ -27,4 +28,5 @@ CANONICAL: tuple[Rule, ...] = (
     *ELEMENTWISE_RULES,
     *MOVEMENT_RULES,
     *REDUCE_RULES,
+    *ROW_RULES,
 )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError
-from tgrad.graph.op import OPS, Op
+from tgrad.graph.op import OPS, ROWWISE, Op
 
 Shape = tuple[int, ...]
 
@@ -50,6 +50,8 @@ def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> 
         return attrs["storage"].dtype
     if op is Op.PHILOX:
         return dt.uint32
+    if op is Op.ARGSORT:
+        return dt.int64
     if op in (Op.GATHER, Op.CUSTOM_VJP):
         return inputs[0].dtype
     if op is Op.DOT and inputs[0].dtype is not inputs[1].dtype:
@@ -94,6 +96,13 @@ def _reduce(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
             "Give the axis at least one element.",
         )
     return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def _along_row(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shape, axis = _same_shape(op, inputs, attrs), attrs["axis"]
+    if not 0 <= axis < len(shape):
+        raise ShapeError(f"{op} along axis {axis} of shape {shape}.")
+    return shape
 
 
 def _reshape(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
@@ -208,6 +217,7 @@ _SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]
     Op.REDUCE_PROD: _reduce,
     Op.REDUCE_MAX: _reduce,
     Op.REDUCE_MIN: _reduce,
+    **dict.fromkeys(ROWWISE, _along_row),
     Op.RESHAPE: _reshape,
     Op.PERMUTE: _permute,
     Op.EXPAND: _expand,

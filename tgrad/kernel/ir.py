@@ -10,6 +10,8 @@ Grammar:
     stmt   = tile = load slot[index] if mask | tile = const | tile = index | tile = inside mask
            | tile = op(tiles) | tile = reduce_op(tile) over axes
            | init tile = number                    a carry, declared before the loop that updates it
+           | tile = scan_op(tiles) along axis, after carry
+           | tile = argsort(tile) along axis
            | loop axis: stmts                      sequential, over tiles of the axis
            | tile op= tile                         accumulate elementwise into a carry
            | tile += dot(tile[m k], tile[k n])     contract over the loop's axis into a carry
@@ -168,6 +170,28 @@ class ReduceTile:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanTile:
+    """out = scan of args along an axis (Op.SCAN_*) within the tile, after what carry holds of the
+    tiles before; the carry (None for a FULL axis) then holds what this tile adds."""
+
+    out: Tile
+    op: Op
+    args: tuple[Tile, ...]
+    carry: Tile | None
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class SortTile:
+    """out = places along a FULL axis of arg's elements (unsigned, at most 32 bits) in ascending
+    order, equal ones in theirs."""
+
+    out: Tile
+    arg: Tile
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
 class Init:
     """A carry: out = number in every lane, to be updated by Accumulate or DotTile."""
 
@@ -241,6 +265,8 @@ Stmt = (
     | InsideTile
     | ComputeTile
     | ReduceTile
+    | ScanTile
+    | SortTile
     | Init
     | Accumulate
     | DotTile

@@ -32,11 +32,16 @@ IDENTITY: dict[Op, str] = {
     Op.REDUCE_PROD: "one",
     Op.REDUCE_MAX: "min",
     Op.REDUCE_MIN: "max",
+    Op.SCAN_SUM: "zero",
+    Op.SCAN_PROD: "one",
+    Op.SCAN_MAX: "min",
+    Op.SCAN_MIN: "max",
+    Op.SCAN_LINEAR: "zero",
 }
 
 
 def identity_of(op: Op, dtype: DType) -> bool | int | float:
-    """The value that a reduction starts from."""
+    """The value that a reduction or a scan starts from."""
     name = IDENTITY[op]
     if name in ("zero", "one"):
         number = 0 if name == "zero" else 1
@@ -55,11 +60,13 @@ def lower(region: rg.Region, config: ir.Config) -> ir.Kernel:
 
 @dataclass
 class _Scope:
-    """Statements of one loop body: which loops are open and which values are at hand."""
+    """Statements of one loop body: which loops are open, which values are at hand, and the carries
+    of scans, which start before the loop."""
 
     open: frozenset[str]
     tiles: dict[int, Tile]
     body: list[ir.Stmt] = field(default_factory=list)
+    carries: list[ir.Stmt] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,7 @@ class _Lowering:
                 self._stash(inner, later, stashed, axis)
             else:
                 self._block(inner, items)
-            scope.body.append(ir.Loop(axis, tuple(inner.body)))
+            scope.body += [*inner.carries, ir.Loop(axis, tuple(inner.body))]
 
     def _unstash(
         self, inner: _Scope, items: list[_Item], stashed: dict[int, Tile], axis: str
@@ -302,9 +309,23 @@ class _Lowering:
             self._dot(scope, value, item.carry)
             scope.tiles[number] = item.carry
             return
+        if isinstance(value, rg.Scan):
+            scope.tiles[number] = self._scan(scope, value, number)
+            return
         out = self._tile(value.dtype, self.free[number])
         scope.tiles[number] = out
         scope.body.append(self._statement(scope, value, out))
+
+    def _scan(self, scope: _Scope, value: rg.Scan, number: int) -> Tile:
+        (axis,) = self._tile_axes(value.axes)
+        carry = None
+        if axis in self.loop_names:
+            carry = self._tile(value.dtype, self.free[number] - {axis})
+            scope.carries.append(ir.Init(carry, identity_of(value.op, value.dtype)))
+        out = self._tile(value.dtype, self.free[number])
+        args = tuple(scope.tiles[a] for a in value.args)
+        scope.body.append(ir.ScanTile(out, value.op, args, carry, axis))
+        return out
 
     def _statement(self, scope: _Scope, value: rg.Value, out: Tile) -> ir.Stmt:
         match value:
@@ -320,6 +341,9 @@ class _Lowering:
             case rg.Compute():
                 args = tuple(scope.tiles[a] for a in value.args)
                 return ir.ComputeTile(out, value.op, args, value.word)
+            case rg.Sort():
+                (axis,) = self._tile_axes(value.axes)
+                return ir.SortTile(out, scope.tiles[value.arg], axis)
             case _:
                 raise AssertionError(value)
 

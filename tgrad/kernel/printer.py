@@ -55,6 +55,12 @@ def _text(kernel: ir.Kernel, stmt: ir.Stmt) -> str:
             return f"{_typed(stmt.out)} = {stmt.op} {', '.join(map(str, stmt.args))}"
         case ir.ReduceTile():
             return f"{_typed(stmt.out)} = {stmt.op} {stmt.arg} over {' '.join(stmt.axes)}"
+        case ir.ScanTile():
+            after = f", after {stmt.carry}" if stmt.carry is not None else ""
+            args = ", ".join(map(str, stmt.args))
+            return f"{_typed(stmt.out)} = {stmt.op} {args} along {stmt.axis}{after}"
+        case ir.SortTile():
+            return f"{_typed(stmt.out)} = argsort {stmt.arg} along {stmt.axis}"
         case ir.Init():
             return f"init {_typed(stmt.out)} = {stmt.value!r}"
         case ir.Accumulate():

@@ -100,6 +100,18 @@ class _Checker:
                 self.define(stmt, stmt.out, dims, known)
             case ir.ReduceTile():
                 self.define(stmt, stmt.out, set(stmt.arg.dims) - set(stmt.axes), known)
+            case ir.ScanTile():
+                dims = {d for a in stmt.args for d in a.dims} | ({stmt.axis} & self.wide)
+                if stmt.carry is not None and set(stmt.carry.dims) != dims - {stmt.axis}:
+                    self.fail(stmt, f"a carry over {stmt.carry.dims}")
+                is_loop = self.kernel.axis(stmt.axis).role is Role.LOOP
+                if (stmt.carry is not None) != is_loop:
+                    self.fail(stmt, "a carry is for loops")
+                self.define(stmt, stmt.out, dims, known)
+            case ir.SortTile():
+                if self.kernel.axis(stmt.axis).role is not Role.FULL:
+                    self.fail(stmt, "a sort of part of a row")
+                self.define(stmt, stmt.out, {*stmt.arg.dims, stmt.axis} & self.wide, known)
             case ir.Accumulate():
                 if stmt.carry.dims != stmt.value.dims or stmt.carry.dtype is not stmt.value.dtype:
                     self.fail(stmt, "carry and value differ")
@@ -124,8 +136,10 @@ def _reads(stmt: ir.Stmt) -> tuple[Tile, ...]:
     match stmt:
         case ir.ComputeTile():
             return stmt.args
-        case ir.ReduceTile():
+        case ir.ReduceTile() | ir.SortTile():
             return (stmt.arg,)
+        case ir.ScanTile():
+            return stmt.args if stmt.carry is None else (*stmt.args, stmt.carry)
         case ir.Accumulate():
             return (stmt.carry, stmt.value)
         case ir.DotTile():

@@ -70,6 +70,11 @@ def _text(region: Region, number: int, texts: list[str], everything: int) -> str
         case rg.Reduce():
             name = value.op.value.removeprefix("reduce_")
             return f"{name}[{' '.join(value.axes)}]({_bare(texts[value.arg])})"
+        case rg.Scan():
+            operands = ", ".join(_bare(texts[a]) for a in value.args)
+            return f"{value.op}[{' '.join(value.axes)}]({operands})"
+        case rg.Sort():
+            return f"argsort[{' '.join(value.axes)}]({_bare(texts[value.arg])})"
         case rg.Dot():
             operands = f"{_bare(texts[value.a])}, {_bare(texts[value.b])}"
             return f"dot[{' '.join(value.axes)}]({operands})"
