@@ -14,7 +14,7 @@ from functools import lru_cache
 from tgrad.device import Device
 from tgrad.errors import DeviceError
 from tgrad.fusion.cost import DeviceFigures
-from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, Limits
+from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, INTERPRETER_LIMITS, Limits
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Draft
 from tgrad.settings import Settings
@@ -123,4 +123,5 @@ def _triton(target: object) -> Backend:
         launch=GPU_LAUNCH,
         origin="peak figures of the data sheet",
     )
-    return Backend(target.name, GPU_LIMITS, figures, generate)
+    limits = INTERPRETER_LIMITS if target.is_interpreter else GPU_LIMITS
+    return Backend(target.name, limits, figures, generate)

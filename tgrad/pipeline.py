@@ -1,6 +1,6 @@
 """The pipeline: graph outputs in, Plan out. The only place that orders passes.
 
-    outputs ─ rewrite ─▶ canonical graph ─ partition ─▶ regions ─ order, recompute, reuse ─▶
+    outputs ─ rewrite ─▶ canonical graph ─ split long rows ─ partition ─▶ regions ─ order, recompute, reuse ─▶
     regions in memory ─ generate ─▶ kernels ─▶ Plan
 
 In: nodes. Out: a Plan, or storages with their values. Invariant: every pass is pure; plans are kept
@@ -23,6 +23,7 @@ from tgrad.errors import MemoryLimitError
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
+from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition
 from tgrad.fusion.recompute import Budget, recompute_to_fit
@@ -167,12 +168,14 @@ def _compile(
     gifts: Mapping[int, int],
     memory_limit: int | None,
 ) -> Compiled:
+    backend = _backend(device)
     bases = canonical_bases(outputs)
+    if backend is not None:
+        bases = [_below_reshapes(n) for n in split_long_rows(bases, backend.limits)]
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     used = [n for n in toposort(stored) if n.op is Op.BUFFER]
     replaces: Mapping[Node, Node] = {}
-    backend = _backend(device)
     if backend is None:
         plan = _host_plan(stored, used, device)
     else:

@@ -38,6 +38,8 @@ class Limits:
         busy_rows: with at least this many rows, longer ones may be read again by each pass.
         nested_elements: largest domain of a reduction over row reductions, which has no
             parallel axis to spread over programs.
+        sort_row: longest row that one program sorts; a power of two.
+        scan_block, scan_rows: with fewer than `scan_rows` rows, long ones are scanned in blocks.
         slots: most buffers of one kernel.
         values: most values of one kernel.
     """
@@ -45,12 +47,18 @@ class Limits:
     row_elements: int = 32768
     busy_rows: int = 256
     nested_elements: int = 1 << 22
+    sort_row: int = 4096
+    scan_block: int = 4096
+    scan_rows: int = 256
     slots: int = 32
     values: int = 512
 
 
-CPU_LIMITS = Limits(busy_rows=64, nested_elements=1 << 62)
+CPU_LIMITS = Limits(
+    busy_rows=64, nested_elements=1 << 62, sort_row=1 << 62, scan_block=1 << 16, scan_rows=2
+)
 GPU_LIMITS = Limits()
+INTERPRETER_LIMITS = Limits(sort_row=1024)
 
 
 def classify(

@@ -106,6 +106,8 @@ class _Partition:
                         roots.add(operand)
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
+            if n.op is Op.GATHER and _below_movement(n.inputs[0]).op is Op.GATHER:
+                roots.add(_below_movement(n.inputs[0]))  # one load each time, not one after another
             if n.op is Op.EXPAND and n.size >= 8 * n.inputs[0].size:
                 operand = _below_movement(n.inputs[0])
                 if is_elementwise(operand.op) and histories[operand].cost >= 4:

@@ -26,7 +26,7 @@ from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis
 from tgrad.kernel.lower import identity_of
-from tgrad.triton_gen import emit_dot
+from tgrad.triton_gen import emit_dot, emit_rows
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.op_table import (
     HALF,
@@ -203,6 +203,10 @@ class Emitter:
                 self._compute(stmt)
             case ir.ReduceTile():
                 self._reduce(stmt)
+            case ir.ScanTile():
+                emit_rows.emit_scan(self, stmt)
+            case ir.SortTile():
+                emit_rows.emit_sort(self, stmt)
             case ir.Init():
                 self.assign(stmt.out, self.full(stmt.out.dims, stmt.value, stmt.out.dtype))
             case ir.Accumulate():

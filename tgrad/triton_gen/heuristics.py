@@ -6,8 +6,9 @@ the arguments.
 
 What becomes of each kind of region:
     map, scatter   x: all axes flattened, GRID; a transpose keeps two axes apart (a square tile)
-    reduce         i: parallel axes, GRID; r: the row, FULL if it fits in registers and LOOP if not;
+    reduce, scan   i: parallel axes, GRID; r: the row, FULL if it fits in registers and LOOP if not;
                    o: a second reduction around the rows, LOOP
+    sort           i: parallel axes, GRID; r: the row, FULL
     dot            b: batch, GRID by 1; m, n: GRID; k: LOOP (FULL if it is one tile)
 """
 
@@ -25,6 +26,10 @@ from tgrad.triton_gen.target import Target
 
 FULL_ROW = 16384
 """Longest row, in elements, that one program keeps in registers."""
+SCANNED_ROW = 8192
+"""The same, where it is scanned."""
+SORTED_ROW = 4096
+"""Most elements that one program sorts (fusion's limit): 64 registers of a thread with 16 warps on sm_90."""
 LOOP_BLOCK = 4096
 TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
@@ -37,8 +42,10 @@ def choose_config(region: Region, target: Target) -> Config:
     kind = region.space.kind
     if kind == "dot":
         return _dot(region, target)
-    if kind == "reduce":
+    if kind in ("reduce", "scan"):
         return _reduce(region, target)
+    if kind == "sort":
+        return _sort(region, target)
     return _map(region, target)
 
 
@@ -135,6 +142,7 @@ def _reduce(region: Region, target: Target) -> Config:
         warps = min(max(per_program * tile // 1024, 4), 8)
     else:
         longest = FULL_ROW if live <= 2 else FULL_ROW // 2
+        longest = min(longest, SCANNED_ROW) if region.space.kind == "scan" else longest
         axis_r, tile = _row_axis(row, length, longest, LOOP_BLOCK if rows > 1 else 2 * LOOP_BLOCK)
         per_program = min(max(TILE // tile, 1), power_of_two(rows))
         while per_program > 1 and _steps(rows, per_program) < 2 * target.num_sms:
@@ -200,6 +208,22 @@ def _in_order(region: Region, axes: list[TileAxis]) -> tuple[TileAxis, ...]:
     """Tile axes in the order of the region's axes."""
     order = {a.name: at for at, a in enumerate(region.axes)}
     return tuple(sorted(axes, key=lambda t: order[t.covers[0].name]))
+
+
+# -- sorts ------------------------------------------------------------------------------------
+
+
+def _sort(region: Region, target: Target) -> Config:
+    """Rows of up to SORTED_ROW elements; short ones share a program."""
+    space = region.space
+    rows, tile = extent_of(space.parallel), power_of_two(extent_of(space.row))
+    per_program = min(max(SORTED_ROW // 4 // tile, 1), power_of_two(rows))
+    while per_program > 1 and _steps(rows, per_program) < 2 * target.num_sms:
+        per_program //= 2
+    axes = [TileAxis("r", space.row, tile, Role.FULL)]
+    if space.parallel:
+        axes.insert(0, TileAxis("i", space.parallel, per_program, Role.GRID))
+    return Config(tuple(axes), num_warps=_row_warps(4 * per_program * tile, target), num_stages=1)
 
 
 # -- dots -------------------------------------------------------------------------------------

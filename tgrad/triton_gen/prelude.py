@@ -167,6 +167,26 @@ def _smaller(a, b):
 def _multiply(a, b):
     return a * b
 """,
+    "_chain": """
+def _chain(a, b, c, d):
+    return a * c, b * c + d
+""",
+    "_scan_prod": """
+def _scan_prod(x, AXIS: tl.constexpr):
+    return tl.associative_scan(x, AXIS, _multiply)
+""",
+    "_scan_max": """
+def _scan_max(x, AXIS: tl.constexpr):
+    return tl.associative_scan(x, AXIS, _larger)
+""",
+    "_scan_min": """
+def _scan_min(x, AXIS: tl.constexpr):
+    return tl.associative_scan(x, AXIS, _smaller)
+""",
+    "_scan_linear": """
+def _scan_linear(a, b, AXIS: tl.constexpr):
+    return tl.associative_scan((a, b), AXIS, _chain)
+""",
     "_reduce_prod": """
 def _reduce_prod(x, AXIS: tl.constexpr):
     return tl.reduce(x, AXIS, _multiply)
@@ -192,6 +212,18 @@ def _to_bf16(x):
     "_fmod": """
 def _fmod(a, b):
     return libdevice.fmod(a, b)
+""",
+    "_sort": """
+def _sort(x):
+    return tl.sort(x)
+""",
+    "_plus": """
+def _plus(a, b):
+    return a + b
+""",
+    "_scan_sum": """
+def _scan_sum(x, AXIS: tl.constexpr):
+    return tl.associative_scan(x, AXIS, _plus)
 """,
     "_reduce_max": """
 def _reduce_max(x, AXIS: tl.constexpr):
@@ -223,6 +255,19 @@ def _to_bf16(x):
     "_fmod": """
 def _fmod(a, b):
     return a % b
+""",
+    "_sort": """
+def _sort(x):
+    LAST: tl.constexpr = len(x.shape) - 1
+    column = tl.expand_dims(x, LAST + 1)
+    rank = tl.sum((tl.expand_dims(x, LAST) < column).to(tl.int32), LAST + 1)
+    rank = tl.where(x == 0xFFFFFFFFFFFFFFFF, -1, rank)
+    hit = tl.expand_dims(rank, LAST + 1) == tl.arange(0, x.shape[LAST])
+    return tl.sum(tl.where(hit, column, 0), LAST)
+""",
+    "_scan_sum": """
+def _scan_sum(x, AXIS: tl.constexpr):
+    return tl.cumsum(x, AXIS).to(x.dtype)
 """,
     "_reduce_max": """
 def _reduce_max(x, AXIS: tl.constexpr):
