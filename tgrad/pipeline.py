@@ -1,7 +1,7 @@
 """The pipeline: graph outputs in, Plan out. The only place that orders passes.
 
-    outputs ─ rewrite ─▶ canonical graph ─ split long rows ─ partition ─▶ regions ─ order, recompute, reuse ─▶
-    regions in memory ─ generate ─▶ kernels ─▶ Plan
+    outputs ─ rewrite ─▶ canonical graph ─ split long rows ─ partition ─▶ regions ─ order,
+    recompute, reuse ─▶ regions in memory ─ generate ─▶ kernels ─▶ Plan
 
 In: nodes. Out: a Plan, or storages with their values. Invariant: every pass is pure; plans are kept
 by graph key, so a second iteration of the same loop compiles nothing.

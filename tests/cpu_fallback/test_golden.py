@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul
-from tests.cpu_fallback.test_patterns import chain, reduction, softmax
+from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
 from tgrad.cpu_fallback import Machine, choose_config, emit
 from tgrad.fusion.region import Region
 from tgrad.graph.op import Op
@@ -36,6 +36,9 @@ CASES = {
     "transpose_3072x4096": (transpose, AVX512),
     "chain_64x1000": (lambda: chain(64, 1000), AVX512),
     "softmax_17x100": (lambda: softmax(17, 100), AVX512),
+    "scan_330x700": (lambda: cumulative(Op.SCAN_SUM, 330, 700), AVX512),
+    "scan_columns_330x700": (lambda: cumulative(Op.SCAN_LINEAR, 330, 700, "i"), AVX512),
+    "argsort_33x5000": (lambda: argsort(33, 5000), AVX512),
     "column_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "column", 330, 700), AVX512),
     "full_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "full", 330, 700), AVX512),
     "linear_tanh_200x96x500": (biased, AVX512),

@@ -8,9 +8,9 @@ import pytest
 from tests.cpu_fallback.cases import F32, Draft, call, check, random_slots
 from tgrad import cpu_fallback
 from tgrad import dtype as dt
-from tgrad.fusion.region import Compute, Const, IndexValue, Inside, Region
+from tgrad.fusion.region import Compute, Const, IndexValue, Inside, Region, Scan, Sort
 from tgrad.graph.index import Bound, loaded
-from tgrad.graph.op import OPS, Op
+from tgrad.graph.op import OPS, SCAN, Op
 from tgrad.settings import Settings
 
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 88.0, -104.0, 3.5], np.float32)
@@ -108,6 +108,34 @@ def softmax(n: int, m: int) -> Region:
     e = d.op(Op.EXP, d.op(Op.SUB, x, d.reduce(Op.REDUCE_MAX, x, "j")))
     d.store(d.op(Op.DIV, e, d.reduce(Op.REDUCE_SUM, e, "j")), "i j")
     return d.region("softmax", "reduce", parallel="i", row="j")
+
+
+def cumulative(op: Op, n: int, m: int, axis: str = "j", dtype: dt.DType = dt.float32) -> Region:
+    d = Draft(i=n, j=m)
+    args = tuple(d.input(f"x{k}", "i j", dtype) for k in range(OPS[op].arity))
+    d.store(d.add(Scan(op, args, (axis,), dtype)), "i j")
+    return d.region(str(op), "scan", parallel="i" if axis == "j" else "j", row=axis)
+
+
+def argsort(n: int, m: int, dtype: dt.DType = dt.uint32) -> Region:
+    d = Draft(i=n, j=m)
+    places = d.add(Sort(d.input("x", "i j", dtype), ("j",)))
+    d.store(places, "i j")
+    d.store(d.load(0, d.var("i") * m + loaded(places, 0, m - 1)), "i j", "ordered")
+    return d.region("argsort", "sort", parallel="i", row="j")
+
+
+@pytest.mark.parametrize("op", sorted(SCAN))
+@pytest.mark.parametrize("n, m", [(1, 2), (3, 5), (17, 100), (40, 3001)])
+@pytest.mark.parametrize("axis", ["i", "j"])
+def test_scans(settings: Settings, op: Op, n: int, m: int, axis: str) -> None:
+    check(cumulative(op, n, m, axis), settings)
+
+
+@pytest.mark.parametrize("dtype", [dt.uint8, dt.uint16, dt.uint32], ids=str)
+@pytest.mark.parametrize("n, m", [(1, 2), (3, 48), (3, 49), (2, 4096), (1, 300_000)])
+def test_argsort(settings: Settings, n: int, m: int, dtype: dt.DType) -> None:
+    check(argsort(n, m, dtype), settings)
 
 
 @pytest.mark.parametrize("n, m", [(1, 1), (3, 5), (17, 100), (2, 40_000)])

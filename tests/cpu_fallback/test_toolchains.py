@@ -21,14 +21,14 @@ from tests.cpu_fallback.cases import (
 )
 from tests.cpu_fallback.standalone import Toolchain, run_standalone
 from tests.cpu_fallback.test_ops import PLAIN, op_region
-from tests.cpu_fallback.test_patterns import chain, reduction, softmax
+from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import Machine, detect_machine
 from tgrad.dtype import DTYPES
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.region import Region
 from tgrad.graph.index import Bound, loaded
-from tgrad.graph.op import OPS, Op
+from tgrad.graph.op import OPS, SCAN, Op
 
 CACHES = (2, 48 << 10, 1 << 20, 4 << 10)
 """Cores and bytes of cache; with so small a third level, large results are streamed past it."""
@@ -89,6 +89,12 @@ def _memory_regions() -> Iterator[Region]:
     index, x = d.input("index", "i", dt.int64), d.input("x", "i j")
     d.store(x, loaded(index, 0, 4) * 8 + d.var("j"), size=40, combine="add")
     yield d.region("scatter", "scatter", parallel="i j")
+    for op in sorted(SCAN):
+        yield cumulative(op, 7, 67)
+        yield cumulative(op, 33, 129, "i")
+    for n, m in ((5, 7), (3, 129), (2, 5000)):
+        yield argsort(n, m)
+    yield argsort(3, 300, dt.uint8)
     for dtype in (dt.float16, dt.bfloat16):
         d = Draft(i=1000)
         a, b = d.input("x", "i", dtype), d.input("y", "i", dtype)

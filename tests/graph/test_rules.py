@@ -36,8 +36,9 @@ LEAVES = {
     "v": leaf(rng.normal(size=4), dt.float32),
     "e": leaf(np.zeros((2, 0)), dt.float32),
     "n": leaf(np.zeros((2, 0)), dt.int64),
+    "k": leaf([[2**40, 2**63 + 1, 7], [2**40 - 1, 7, 2**40]], dt.uint64),
 }
-x, y, h, i, s, c, d, t, w, m, r, u, v, e, n = LEAVES.values()
+x, y, h, i, s, c, d, t, w, m, r, u, v, e, n, k = LEAVES.values()
 NAMES = {node: name for name, node in LEAVES.items()}
 
 
@@ -233,6 +234,14 @@ TABLE: list[tuple[str, Node, str, str]] = [
     ("dot_of_vector", dot(t, t, ((1,), (1,)), ((0,), (0,))),
      "dot(t, t, batch=((0,), (0,)), contract=((1,), (1,)), dtype=f32)",
      "dot(t, t, batch=((0,), (0,)), contract=((1,), (1,)), dtype=f32)"),
+    ("row_of_one", op(Op.SCAN_LINEAR, w, b.neg(w), axis=1), "scan_linear(w, neg(w), axis=1)",
+     "neg(w)"),
+    ("row_of_one", op(Op.SCAN_MAX, w, axis=0), "scan_max(w, axis=0)", "scan_max(w, axis=0)"),
+    ("row_of_one", op(Op.ARGSORT, reshape(k, 6, 1), axis=1),
+     "argsort(reshape(k, shape=(6, 1)), axis=1)", "0"),
+    ("sort_words", op(Op.ARGSORT, k, axis=1), "argsort(k, axis=1)",
+     "gather(argsort(cast(k, dtype=u32), axis=1), argsort(gather(cast(shr(k, 32), dtype=u32), "
+     "argsort(cast(k, dtype=u32), axis=1), axis=1), axis=1), axis=1)"),
 ]  # fmt: skip
 
 BY_NAME = {rule.name: rule for rule in CANONICAL}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tests.triton_gen.builder import Builder
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import Load, Region, Scan, Sort
 from tgrad.graph.index import Bound, loaded
-from tgrad.graph.op import Op
+from tgrad.graph.op import OPS, SCAN, Op
 
 
 def gelu(n: int, dtype: DType) -> Region:
@@ -37,6 +37,34 @@ def softmax(i: int, j: int, dtype: DType) -> Region:
     out = b.op(Op.DIV, e, b.reduce(Op.REDUCE_SUM, e, "j"))
     b.store(b.op(Op.CAST, out, dtype=dtype), "i j")
     return b.region(f"softmax_{i}x{j}_{dtype.short}", "reduce", row="j")
+
+
+def cumulative(op: Op, i: int, j: int, dtype: DType, axis: str = "j") -> Region:
+    b = Builder(i=i, j=j)
+    args = tuple(b.load("i j", dtype) for _ in range(OPS[op].arity))
+    b.store(b.add(Scan(op, args, (axis,), dtype)), "i j")
+    return b.region(f"{op}_{i}x{j}_{dtype.short}_{axis}", "scan", row=axis)
+
+
+def argsort(i: int, j: int, dtype: DType = dt.uint32) -> Region:
+    """Places and values of the rows in order."""
+    b = Builder(i=i, j=j)
+    places = b.add(Sort(b.load("i j", dtype), ("j",)))
+    ordered = b.add(Load(0, b.var("i") * j + loaded(places, 0, j - 1), (), dtype))
+    b.store(b.op(Op.CAST, places, dtype=dt.int64), "i j")
+    b.store(ordered, "i j")
+    return b.region(f"argsort_{i}x{j}_{dtype.short}", "sort", row="j")
+
+
+def scans_and_sorts() -> list[Region]:
+    f32, f64, linear = dt.float32, dt.float64, Op.SCAN_LINEAR
+    return [
+        *(cumulative(op, 300, 1000, f32) for op in sorted(SCAN)),
+        *(cumulative(op, 300, 8192, f32) for op in sorted(SCAN)),
+        cumulative(linear, 300, 8192, f64), cumulative(Op.SCAN_SUM, 300, 8192, dt.int64),
+        cumulative(linear, 300, 50257, f32), cumulative(linear, 50257, 1000, f32, "i"),
+        argsort(300, 20), argsort(300, 1000, dt.uint16), argsort(300, 4096),
+    ]  # fmt: skip
 
 
 def layer_norm(i: int, j: int, dtype: DType) -> Region:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.triton_gen.patterns import linear, softmax
+from tests.triton_gen.patterns import argsort, cumulative, linear, softmax
 from tgrad import dtype as dt
 from tgrad.fusion.region import Region
+from tgrad.graph.op import Op
 from tgrad.kernel.lower import lower
 from tgrad.triton_gen import choose_config, emit, prelude
 from tgrad.triton_gen.target import INTERPRET, Target, target_by_name
@@ -19,6 +20,10 @@ GOLDEN = Path(__file__).parent / "golden"
 CASES = {
     "softmax_full": (softmax(64, 1000, dt.bfloat16), "sm_90"),
     "softmax_loop": (softmax(64, 50257, dt.float32), "sm_90"),
+    "scan_full": (cumulative(Op.SCAN_MAX, 64, 1000, dt.int8), "sm_90"),
+    "scan_loop": (cumulative(Op.SCAN_LINEAR, 64, 50257, dt.float32), "sm_90"),
+    "sort": (argsort(64, 1000), "sm_90"),
+    "sort_interpret": (argsort(64, 100, dt.uint16), "interpret"),
     "linear_bf16": (linear(1024, 500, 1024, dt.bfloat16), "sm_90"),
     "linear_bf16_interpret": (linear(20, 50, 10, dt.bfloat16), "interpret"),
 }

@@ -7,7 +7,14 @@ import re
 import pytest
 
 from tests.triton_gen.builder import Builder
-from tests.triton_gen.patterns import bias, dots, gelu, linear, pointwise_and_reductions
+from tests.triton_gen.patterns import (
+    bias,
+    dots,
+    gelu,
+    linear,
+    pointwise_and_reductions,
+    scans_and_sorts,
+)
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
 from tgrad.fusion.region import Region
@@ -33,6 +40,11 @@ def assert_no_spills(artifacts: list[Artifact]) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_pointwise_and_reductions_do_not_spill(target: str) -> None:
     assert_no_spills(compile_for(pointwise_and_reductions(), target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_scans_and_sorts_do_not_spill(target: str) -> None:
+    assert_no_spills(compile_for(scans_and_sorts(), target))
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -45,6 +45,7 @@ def emit_sort(stmt: ir.SortTile, body: Body) -> None:
 def sort_piece(ctype: str, digit: int) -> str:
     """C function that writes the places of `n` keys in ascending order; `work` holds 2 n pairs."""
     bits = int(ctype.removeprefix("uint").removesuffix("_t"))
+    digits = 1 << digit
     return f"""\
 static void tg_argsort_{ctype}_{digit}(
     const {ctype} *restrict key, ptrdiff_t n, int32_t *restrict place, uint64_t *work) {{
@@ -59,15 +60,15 @@ static void tg_argsort_{ctype}_{digit}(
     }}
   }} else
     for (int shift = 32; shift < 32 + {bits}; shift += {digit}) {{
-      uint32_t start[{1 << digit}] = {{0}}, sum = 0;
-      for (ptrdiff_t i = 0; i < n; i++) start[from[i] >> shift & {(1 << digit) - 1}]++;
-      if (start[from[0] >> shift & {(1 << digit) - 1}] == n) continue;
-      for (int d = 0; d < {1 << digit}; d++) {{
+      uint32_t start[{digits}] = {{0}}, sum = 0;
+      for (ptrdiff_t i = 0; i < n; i++) start[from[i] >> shift & {digits - 1}]++;
+      if (start[from[0] >> shift & {digits - 1}] == n) continue;
+      for (int d = 0; d < {digits}; d++) {{
         const uint32_t count = start[d];
         start[d] = sum;
         sum += count;
       }}
-      for (ptrdiff_t i = 0; i < n; i++) to[start[from[i] >> shift & {(1 << digit) - 1}]++] = from[i];
+      for (ptrdiff_t i = 0; i < n; i++) to[start[from[i] >> shift & {digits - 1}]++] = from[i];
       uint64_t *const other = from;
       from = to;
       to = other;

@@ -152,9 +152,7 @@ def _merge_axes(region: Region) -> list[_Merged]:
 
 def _walks(region: Region, axis: Axis) -> bool:
     """Whether a scan or sort walks the axis: then the whole row is one tile axis."""
-    return any(
-        isinstance(v, (rg.Scan, rg.Sort)) and axis.name in v.axes for v in region.values
-    )
+    return any(isinstance(v, (rg.Scan, rg.Sort)) and axis.name in v.axes for v in region.values)
 
 
 def _reduced_alike(region: Region, merged: _Merged, axis: Axis) -> bool:

@@ -119,9 +119,7 @@ class _Evaluation:
             moved = np.moveaxis(np.broadcast_to(x, wide), axes, range(-len(axes), 0))
             rows.append(moved.reshape(*moved.shape[: -len(axes)], -1))
         out = f(rows)
-        return np.moveaxis(
-            out.reshape(*out.shape[:-1], *extents), range(-len(axes), 0), axes
-        )
+        return np.moveaxis(out.reshape(*out.shape[:-1], *extents), range(-len(axes), 0), axes)
 
     def store(self, store: rg.Store) -> None:
         shape = tuple(a.extent for a in self.region.axes)

@@ -157,7 +157,7 @@ def _classify_sort(region: Region, single: bool) -> Space | Refused:
 def _classify_reduce(
     region: Region, reductions: list[rg.Reduce | rg.Scan], limits: Limits, single: bool
 ) -> Space | Refused:
-    has_scan = any(isinstance(r, rg.Scan) for r in reductions)
+    scans = [r for r in reductions if isinstance(r, rg.Scan)]
     sets: list[frozenset[str]] = []
     for r in reductions:
         if frozenset(r.axes) not in sets:
@@ -165,7 +165,7 @@ def _classify_reduce(
     if len(sets) > 2:
         return Refused("reductions over three different sets of axes")
     row, outer = (sets[0], sets[1]) if len(sets) == 2 else (sets[0], frozenset[str]())
-    if outer and has_scan:
+    if outer and scans:
         return Refused("a scan inside or around a reduction over other axes")
     if outer:
         nested = _order_nested(region, row, outer)
@@ -189,7 +189,8 @@ def _classify_reduce(
         stores_row |= bool(names & row)
     rows = extent_of(_pick(region, set(parallel)))
     length = extent_of(_pick(region, set(row)))
-    if stores_row and length > limits.row_elements and rows < limits.busy_rows:
+    reads_again = stores_row and len(scans) < len(reductions)
+    if reads_again and length > limits.row_elements and rows < limits.busy_rows:
         return Refused(
             f"a row of {length:,} elements does not fit on chip and {rows} rows are too few to "
             "read it again"
@@ -201,7 +202,7 @@ def _classify_reduce(
         if total > limits.nested_elements:
             return Refused(f"a reduction over {total:,} elements of rows needs several programs")
     return Space(
-        "scan" if has_scan else "reduce",
+        "scan" if scans else "reduce",
         _pick(region, set(parallel)),
         row=_pick(region, set(row)),
         outer=_pick(region, set(outer)),

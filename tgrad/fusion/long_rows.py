@@ -12,7 +12,6 @@ sorts one program does well. Invariant: pure; nodes without such rows are the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 from tgrad.dtype import int64
 from tgrad.fusion.legality import Limits
@@ -53,7 +52,9 @@ def _block_scan(op: Op, rows: list[Node], limits: Limits) -> Node:
     """Each block's own scan, and what the blocks before it end with."""
     lead, n, size = rows[0].shape[:-1], rows[0].shape[-1], limits.scan_block
     last, count = len(lead), -(-n // size)
-    blocks = [b.reshape_to(b.fit_axis(x, last, 0, count * size), (*lead, count, size)) for x in rows]
+    blocks = [
+        b.reshape_to(b.fit_axis(x, last, 0, count * size), (*lead, count, size)) for x in rows
+    ]
     own = make(op, *blocks, axis=last + 1)
     factors = make(Op.SCAN_PROD, blocks[0], axis=last + 1) if op is Op.SCAN_LINEAR else None
 

@@ -3,8 +3,8 @@
 In: canonical output nodes. Out: `Fused` kernels in an order that may run. Invariant: every output
 and every node that two kernels need is stored once; all else is inlined where it is used.
 
-1. Roots: outputs, reductions, scans, sorts, dots, scatters, and elementwise values that several kernels need and
-   that cost more to compute again than to load.
+1. Roots: outputs, reductions, scans, sorts, dots, scatters, and elementwise values that several
+   kernels need and that cost more to compute again than to load.
 2. Each root is a group. Reductions of the rows of one value join first; then a producer's group
    joins its consumer's when the builder finds one legal domain for both and no third kernel stands
    between them.
@@ -90,11 +90,7 @@ class _Partition:
 
     def _find_roots(self) -> list[Node]:
         """Nodes to be stored, in topological order."""
-        roots = {
-            n
-            for n in self.order
-            if n in self.outputs or n.op in _HEAVY
-        }
+        roots = {n for n in self.order if n in self.outputs or n.op in _HEAVY}
         roots |= {self._end_of_epilogue(n) for n in self.order if n.op is Op.DOT}
         self._cut_wide_histories(roots)
         histories = self._histories(roots)

@@ -12,7 +12,8 @@ A scan over blocks of a row, and a sort, whose keys carry their places in the lo
         t3 = t3 + t1[:, None]
         t1 = tl.sum(tl.where((tl.arange(0, BLOCK_R) == BLOCK_R - 1)[None, :], t3, 0.0), 1)
 
-    t4 = _sort((t3.to(tl.uint64) << 32) | r.to(tl.uint64)) & 0xFFFFFFFF
+    t4_pair = _sort((t3.to(tl.uint64) << 32) | r.to(tl.uint64))
+    t4 = (t4_pair & 0xFFFFFFFF).to(tl.int32)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tgrad.dtype import uint64
 from tgrad.errors import UnsupportedError
 from tgrad.graph.op import SCAN_COMBINE, Op
 from tgrad.kernel import ir
-from tgrad.triton_gen.emit_index import expand
+from tgrad.triton_gen.emit_index import Named, expand
 from tgrad.triton_gen.op_table import TRITON_TYPES, Operand, spell, spell_cast
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def emit_scan(emitter: Emitter, stmt: ir.ScanTile) -> None:
     if stmt.carry is not None:
         emitter.line(f"{out} = {_joined(emitter, stmt, args)}")
         emitter.line(f"{stmt.carry} = {_last_lane(emitter, stmt)}")
-    emitter.assign(out, str(out))
+    emitter.tiles[out.id] = Named(str(out), dtype, out.dims)
 
 
 def _last_lane(emitter: Emitter, stmt: ir.ScanTile) -> str:
@@ -100,4 +101,5 @@ def emit_sort(emitter: Emitter, stmt: ir.SortTile) -> None:
     place = expand(f"{stmt.axis}.to(tl.uint64)", (stmt.axis,), out.dims)
     pair = f"({key} << 32) | {place}"
     pair = emitter.keep(pair, out.dims, emitter.lanes((stmt.axis,)), "0xFFFFFFFFFFFFFFFF")
-    emitter.assign(out, f"(_sort({pair}) & 0xFFFFFFFF).to(tl.int32)")
+    emitter.line(f"{out}_pair = _sort({pair})")
+    emitter.assign(out, f"({out}_pair & 0xFFFFFFFF).to(tl.int32)")

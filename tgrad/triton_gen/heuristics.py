@@ -29,7 +29,7 @@ FULL_ROW = 16384
 SCANNED_ROW = 8192
 """The same, where it is scanned."""
 SORTED_ROW = 4096
-"""Most elements that one program sorts (fusion's limit): 64 registers of a thread with 16 warps on sm_90."""
+"""Most elements that one program sorts, fusion's limit too: 64 registers of a thread on sm_90."""
 LOOP_BLOCK = 4096
 TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
