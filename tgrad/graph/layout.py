@@ -12,12 +12,12 @@ element i exists where i // 32 < B and i % 32 < T. A size before static factors 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from tgrad.errors import TraceError
 from tgrad.graph.node import Node, make
-from tgrad.graph.op import REDUCE, Op, is_elementwise
+from tgrad.graph.op import REDUCE, ROWWISE, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 from tgrad.graph.size import Extent, Scope, Size, divided, is_same, running_scope
 
@@ -249,6 +249,13 @@ def _reduce(node: Node, inputs: list[Layout]) -> Layout:
     return tuple(axis for a, axis in enumerate(inputs[0]) if a not in node.attr("axes"))
 
 
+def _along_row(node: Node, inputs: list[Layout]) -> Layout:
+    layout, at = _elementwise(node, inputs), node.attr("axis")
+    _check_places(node, layout[at])
+    walked = tuple(replace(f, is_same=False) for f in factors_of(layout[at]))
+    return (*layout[:at], walked, *layout[at + 1 :])
+
+
 def _permute(node: Node, inputs: list[Layout]) -> Layout:
     return tuple(inputs[0][a] for a in node.attr("axes"))
 
@@ -398,6 +405,7 @@ def _dot(node: Node, inputs: list[Layout]) -> Layout:
 
 _RULES: dict[Op, Callable[[Node, list[Layout]], Layout]] = {
     **dict.fromkeys(REDUCE, _reduce),
+    **dict.fromkeys(ROWWISE, _along_row),
     Op.RESHAPE: _reshape,
     Op.PERMUTE: _permute,
     Op.EXPAND: _expand,

@@ -75,6 +75,8 @@ def _hidden(
     if node.op in REDUCE:
         _check_not_empty(node, layouts[0])
         return [masked(0, node.attr("axes"), identity(node.op, node.dtype))]
+    if node.op is Op.ARGSORT:
+        return [masked(0, (node.attr("axis"),), int(node.inputs[0].dtype.max))]
     if node.op is Op.PAD:
         after = [a for a, high in enumerate(node.attr("high")) if high]
         return [masked(0, after, 0)]

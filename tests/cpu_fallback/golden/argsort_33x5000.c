@@ -12,7 +12,7 @@ void argsort(char *const *slots) {
   const uint32_t *restrict x = (const uint32_t *)slots[0];
   int32_t *restrict out = (int32_t *)slots[1];
   uint32_t *restrict ordered = (uint32_t *)slots[2];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int i = 0; i < 33; i++) {
     char *const heap = tg_heap(120064);
     const int j_lo = 0, j_hi = 5000;

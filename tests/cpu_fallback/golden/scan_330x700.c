@@ -9,7 +9,7 @@
 void scan_sum(char *const *slots) {
   const float *restrict x0 = (const float *)slots[0];
   float *restrict out = (float *)slots[1];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int i = 0; i < 330; i++) {
     double t1 = 0.0f;
     for (int j = 0; j < 700; j++) {

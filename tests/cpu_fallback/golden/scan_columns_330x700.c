@@ -11,7 +11,7 @@ void scan_linear(char *const *slots) {
   const float *restrict x0 = (const float *)slots[0];
   const float *restrict x1 = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int j_lo = 0; j_lo < 700; j_lo += 512) {
     const int j_hi = tg_min(j_lo + 512, 700);
     double t2[512];
