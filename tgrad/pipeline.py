@@ -28,6 +28,7 @@ from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import verify_region
+from tgrad.fusion.statistics import save_statistics
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import GraphKey, graph_key
 from tgrad.graph.node import Node, make, toposort
@@ -209,7 +210,7 @@ def _backend(device: Device) -> Backend | None:
 
 def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
     """The outputs in canonical form; a reshape stands for the node whose memory it shares."""
-    return [_below_reshapes(n) for n in rewrite(outputs, CANONICAL)]
+    return [_below_reshapes(n) for n in save_statistics(rewrite(outputs, CANONICAL))]
 
 
 def cut_graph(bases: Sequence[Node], limits: Limits) -> list[Fused]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attention import attention_regions
 from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul
 from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
 from tgrad.cpu_fallback import Machine, choose_config, emit
@@ -45,6 +46,8 @@ CASES = {
     "linear_tanh_200x96x500_sse2": (biased, SSE2),
     "convolution_window": (lambda: convolution("forward", 2, 20, 32, 14, 3, pad=1), AVX512),
     "convolution_weights": (lambda: convolution("weight", 9, 20, 32, 14, 3, pad=1), AVX512),
+    "attention_forward": (lambda: attention_regions(4, 200, 40, _f32())[0], AVX512),
+    "attention_backward": (lambda: attention_regions(4, 200, 64, _f32())[2], AVX512),
     "convolution_dx": (lambda: convolution("input", 4, 20, 17, 12, 3), AVX512),
 }
 

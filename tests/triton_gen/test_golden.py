@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attention import attention_regions
 from tests.triton_gen.patterns import argsort, cumulative, linear, softmax
 from tgrad import dtype as dt
 from tgrad.fusion.region import Region
@@ -18,6 +19,8 @@ from tgrad.triton_gen.target import INTERPRET, Target, target_by_name
 GOLDEN = Path(__file__).parent / "golden"
 
 CASES = {
+    "attention_forward": (attention_regions(8, 1024, 64, dt.bfloat16)[0], "sm_90"),
+    "attention_backward": (attention_regions(8, 1024, 64, dt.bfloat16)[2], "sm_90"),
     "softmax_full": (softmax(64, 1000, dt.bfloat16), "sm_90"),
     "softmax_loop": (softmax(64, 50257, dt.float32), "sm_90"),
     "scan_full": (cumulative(Op.SCAN_MAX, 64, 1000, dt.int8), "sm_90"),

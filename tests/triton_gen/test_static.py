@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.attention import attention_regions
 from tests.triton_gen.builder import Builder
 from tests.triton_gen.patterns import (
     bias,
@@ -63,6 +64,23 @@ def test_dots_do_not_spill_and_use_matrix_units(dtype: DType, target: str) -> No
         else:
             rows = a.config.axes[0].block
             want = "wgmma" if rows >= 64 else "mma.sync"
+            assert found is not None and found.startswith(want), a.name
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("dtype", [dt.bfloat16, dt.float32], ids=lambda d: d.short)
+def test_attention_does_not_spill_and_uses_matrix_units(
+    dtype: DType, size: int, target: str
+) -> None:
+    artifacts = compile_for(attention_regions(8, 1024, size, dtype), target)
+    assert_no_spills(artifacts)
+    want = "v_mfma" if target == "gfx942" else "wgmma"
+    for a in artifacts:
+        found = a.figures.matrix_instruction
+        if target == "sm_90" and dtype is dt.float32:
+            assert found is None, a.name
+        else:
             assert found is not None and found.startswith(want), a.name
 
 

@@ -299,6 +299,8 @@ def _dot(i: int) -> Rule:
         g_other = of_b if i == 0 else of_a
 
         dtype = promote(g.dtype, other.dtype)
+        if mine.dtype is other.dtype and g.dtype is mine.dtype.accumulator:
+            dtype = mine.dtype  # only the forward product is wanted in the accumulator's dtype
         g, other = b.cast_to(g, dtype), b.cast_to(other, dtype)
         sides = (g_other, free_other), (tuple(range(lead)), batch[1 - i])
         # axes of the other that are left over: contracted with mine, in the other's order

@@ -22,7 +22,7 @@ wp ip turned part from row panel pixel image weights sums heap
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 
-_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|run|end|s|t|w|q)|chunk"
+_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|s|t|w|q)|chunk"
 """Names that emitters make up."""
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
 from tgrad.cpu_fallback.emit_body import Body
+from tgrad.cpu_fallback.emit_chain import ChainBody, emit_chain, is_chain
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
 from tgrad.cpu_fallback.emit_window import emit_pixels
 from tgrad.cpu_fallback.emit_window_weights import emit_weights
@@ -53,13 +54,15 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     """C source of the kernel's function `void NAME(char *const *slots)`."""
     kernel = unroll_short_loops(kernel)
     code = Code()
-    body = Body(kernel, code, machine)
+    body = (ChainBody if is_chain(kernel) else Body)(kernel, code, machine)
     _header(code, kernel)
     with code.block(f"void {kernel.name}(char *const *slots)"):
         _slots(code, kernel, body)
         window = match_window(kernel)
         dot = match_dot(kernel)
-        if window is not None:
+        if isinstance(body, ChainBody):
+            emit_chain(kernel, body, work_of(kernel) >= PARALLEL_WORK)
+        elif window is not None:
             emit_convolution = emit_pixels if window.kind == "pixels" else emit_weights
             emit_convolution(window, body, machine)
         elif isinstance(dot, DotProgram):

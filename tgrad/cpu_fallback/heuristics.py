@@ -32,6 +32,9 @@ from tgrad.graph.index import Div, Index, Mod, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.kernel.lower import lower
 
+CHAIN_BLOCK = 64
+"""Rows, and columns, of a chain's tile: a few of them fit in the first-level cache."""
+
 STASH_LIMIT = 16384
 """Elements of a row that may be kept on a thread's stack between two passes."""
 
@@ -52,6 +55,8 @@ def choose_config(region: Region, machine: Machine) -> Config:
         return window_config(region, machine) or _dot_config(region, machine)
     if region.space.kind == "sort":
         return _sort_config(region)
+    if region.space.kind == "chain":
+        return _chain_config(region)
     return _loop_config(region, machine)
 
 
@@ -254,16 +259,7 @@ def _transposed_axis(
 
 def _dot_config(region: Region, machine: Machine) -> Config:
     space = region.space
-    taken = {a.name for a in space.batch}
-
-    def joint(group: tuple[Axis, ...], name: str) -> str:
-        if len(group) == 1:
-            return group[0].name
-        while name in taken or any(name == a.name for a in region.axes):
-            name += "_"
-        return name
-
-    names = {g: joint(getattr(space, g), g) for g in ("m", "k", "n")}
+    names = {g: _joint_name(region, getattr(space, g), g) for g in ("m", "k", "n")}
 
     def config(m: int, k: int, n: int) -> Config:
         blocks = {"m": m, "k": k, "n": n}
@@ -288,6 +284,28 @@ def _dot_config(region: Region, machine: Machine) -> Config:
     bv, br = _dot_blocks(extents[v], extents[r], extents["k"], batch, itemsize, plan, machine)
     blocks = {v: bv, r: br}
     return config(blocks["m"], kc, blocks["n"])
+
+
+def _joint_name(region: Region, group: tuple[Axis, ...], name: str) -> str:
+    """Of a tile axis: that of the one axis that it covers, else a new one."""
+    if len(group) == 1:
+        return group[0].name
+    while any(name == a.name for a in region.axes):
+        name += "_"
+    return name
+
+
+def _chain_config(region: Region) -> Config:
+    """Tiles [k, m] whose rows fill vector registers; what first dots contract, and n, whole."""
+    space = region.space
+    axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
+    for covers, name, role in ((space.k, "k", Role.LOOP), (space.m, "m", Role.GRID)):
+        block = min(CHAIN_BLOCK, rg.extent_of(covers))
+        axes.append(TileAxis(_joint_name(region, covers, name), covers, block, role))
+    for number, covers in enumerate(rg.whole_axes(region)):
+        name = _joint_name(region, covers, f"n{number}")
+        axes.append(TileAxis(name, covers, rg.extent_of(covers), Role.FULL))
+    return Config(tuple(axes))
 
 
 def _k_block(k: int) -> int:

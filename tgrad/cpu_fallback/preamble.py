@@ -400,18 +400,22 @@ def _accumulators(ctype: str, mr: int, nv: int, lanes: int) -> tuple[list[str], 
 
 
 @cache
-def _dot_piece(ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int) -> str:
+def _dot_piece(
+    ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int, ldb: int | None = None
+) -> str:
     """c[mr, nv*lanes] (+)= a[mr, kc] @ b[kc, nv*lanes], all of c in registers.
 
-    a's rows are `rs` apart and its columns `ks`; b is packed.
+    a's rows are `rs` apart and its columns `ks`; b's rows are `ldb` apart, packed by default.
     """
     first, last = _accumulators(ctype, mr, nv, lanes)
+    step, place = (nv * lanes, "") if ldb is None else (ldb, f"_{ldb}")
+    name = f"tg_dot_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}{place}"
     out = [
-        f"static __attribute__((noinline)) void tg_dot_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}(",
+        f"static __attribute__((noinline)) void {name}(",
         f"    ptrdiff_t kc, const {ctype} *restrict a, const {ctype} *restrict b,",
         f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
         *first,
-        f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nv * lanes}) {{",
+        f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {step}) {{",
         *(f"    {line}" for line in _product(ctype, mr, nv, lanes, rs)),
         "  }",
         *last,
@@ -448,9 +452,11 @@ def _find(name: str) -> str | None:
         return _PIECES[name]
     if found := re.fullmatch(rf"tg_transpose_{_CTYPE}_(\d+)", name):
         return _transpose_piece(found[1], int(found[2]))
-    if found := re.fullmatch(rf"tg_(dot|runs)_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)", name):
+    if found := re.fullmatch(
+        rf"tg_(dot|runs)_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)(?:_(\d+))?", name
+    ):
         piece = _dot_piece if found[1] == "dot" else _runs_piece
-        return piece(found[2], *(int(found[i]) for i in range(3, 8)))
+        return piece(found[2], *(int(n) for n in found.groups()[2:] if n))
     if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
         return sort_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):

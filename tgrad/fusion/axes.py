@@ -25,6 +25,10 @@ class DotAxes:
     n: tuple[str, ...]
     k: tuple[str, ...]
 
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return self.batch, self.m, self.n, self.k
+
 
 def drop_dead(region: Region) -> Region:
     """Remove values that no store needs."""
@@ -109,7 +113,7 @@ def flip_axes(region: Region, names: frozenset[str]) -> Region:
     return _substitute(region, {n: ix.var(n, e) * -1 + (e - 1) for n, e in extents.items()})
 
 
-def join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
+def join_axes(region: Region, dots: tuple[DotAxes, ...]) -> tuple[Region, tuple[DotAxes, ...]]:
     """Join neighbouring axes that every index walks as one: i*N + j becomes one axis."""
     position = 0
     while position + 1 < len(region.axes):
@@ -129,26 +133,22 @@ def join_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | N
             for x in region.values
         )
         region = replace(region, axes=axes, values=values)
-        if dots is not None:
-            dots = DotAxes(
-                *(
-                    tuple(a for a in group if a != inner.name)
-                    for group in (dots.batch, dots.m, dots.n, dots.k)
-                )
-            )
+        dots = tuple(
+            DotAxes(*(tuple(a for a in group if a != inner.name) for group in d.groups))
+            for d in dots
+        )
         position = max(position - 1, 0)
     return region, dots
 
 
-def _can_join(region: Region, dots: DotAxes | None, outer: Axis, inner: Axis) -> bool:
+def _can_join(region: Region, dots: tuple[DotAxes, ...], outer: Axis, inner: Axis) -> bool:
     for v in region.values:
         if isinstance(v, rg.AlongAxes):
             if (outer.name in v.axes) != (inner.name in v.axes):
                 return False
-    if dots is not None:
-        for group in (dots.batch, dots.m, dots.n, dots.k):
-            if (outer.name in group) != (inner.name in group):
-                return False
+    for group in (g for d in dots for g in d.groups):
+        if (outer.name in group) != (inner.name in group):
+            return False
     both = ix.var("joined axis", outer.extent * inner.extent)
     table = {outer.name: both // inner.extent, inner.name: both % inner.extent}
     for item in (*region.values, *region.stores):
@@ -161,7 +161,7 @@ def _can_join(region: Region, dots: DotAxes | None, outer: Axis, inner: Axis) ->
     return True
 
 
-def rename_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes | None]:
+def rename_axes(region: Region, dots: tuple[DotAxes, ...]) -> tuple[Region, tuple[DotAxes, ...]]:
     """Stored axes become i0, i1, ...; axes that are only reduced become r0, r1, ..."""
     stored: set[str] = set()
     for s in region.stores:
@@ -180,11 +180,7 @@ def rename_axes(region: Region, dots: DotAxes | None) -> tuple[Region, DotAxes |
         for x in renamed.values
     )
     axes = tuple(Axis(new[a.name], a.extent) for a in region.axes)
-    if dots is not None:
-        dots = DotAxes(
-            *(
-                tuple(new[a] for a in group if a in new)
-                for group in (dots.batch, dots.m, dots.n, dots.k)
-            )
-        )
+    dots = tuple(
+        DotAxes(*(tuple(new[a] for a in group if a in new) for group in d.groups)) for d in dots
+    )
     return replace(renamed, axes=axes, values=values), dots

@@ -19,6 +19,7 @@ from math import prod
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_axes
+from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.legality import Limits, Refused, classify
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
@@ -45,6 +46,7 @@ def build_region(
     outputs: Sequence[Node],
     leaves: set[Node],
     limits: Limits,
+    chain: bool = False,
 ) -> Built | Refused:
     """The region that computes `group` and stores `outputs`.
 
@@ -54,15 +56,19 @@ def build_region(
         outputs: those of the group that are written to memory.
         leaves: nodes computed by other kernels, to be loaded; buffers always are.
         limits: what the device can hold on chip.
+        chain: whether dots and reductions that the group's dots need are computed in it, too.
     """
     factors: dict[str, tuple[int, ...]] = {}
+    refused: Refused | None = None
     for _ in range(MAX_REFINEMENTS):
-        builder = _Builder(name, group, outputs, leaves, factors)
+        builder = _Builder(name, group, outputs, leaves, factors, chain)
         refused = builder.run()
-        if refused is not None:
+        if refused is not None and not chain:
             return refused
         if not builder.find_splits():
             break
+    if refused is not None:
+        return refused
     return builder.finish(limits)
 
 
@@ -92,8 +98,11 @@ class _Builder:
         outputs: Sequence[Node],
         leaves: set[Node],
         factors: dict[str, tuple[int, ...]],
+        is_chain: bool,
     ):
         self.name, self.group, self.outputs = name, list(group), list(outputs)
+        self.is_chain = is_chain
+        self.loop: list[_LogicalAxis] = []
         self.inside, self.leaves, self.factors = set(group), leaves, factors
         self.logical: list[_LogicalAxis] = []
         self.values: list[rg.Value] = []
@@ -113,6 +122,8 @@ class _Builder:
     def _axis(self, extent: int) -> _LogicalAxis:
         name = f"a{len(self.logical)}"
         sizes = self.factors.get(name, (extent,))
+        if prod(sizes) != extent:  # another axis had this name before a split
+            sizes = (extent,)
         parts = tuple(Axis(name if len(sizes) == 1 else f"{name}_{p}", n)
                       for p, n in enumerate(sizes))  # fmt: skip
         axis = _LogicalAxis(name, extent, parts)
@@ -121,6 +132,9 @@ class _Builder:
 
     def _reduction_axes(self, extents: Sequence[int], used: frozenset[str]) -> list[_LogicalAxis]:
         """Axes for reduced sizes: existing free ones of the same sizes in order, else new ones."""
+        if list(extents) == [a.extent for a in self.loop]:
+            if not any(a.names & used for a in self.loop):
+                return self.loop
         chosen: list[_LogicalAxis] = []
         start = 0
         for extent in extents:
@@ -135,6 +149,27 @@ class _Builder:
                 start = len(self.logical)
         return chosen
 
+    def _dot_axes(
+        self, node: Node, extents: Sequence[int], used: frozenset[str]
+    ) -> list[_LogicalAxis]:
+        """Axes that a dot contracts. In a chain the last dots share the loop's; the first dots take
+        an axis of equal size that is free, so that both read an operand under one name."""
+        if not self.is_chain:
+            return [self._axis(n) for n in extents]
+        if node in self.inside:
+            if [a.extent for a in self.loop] != list(extents):
+                self.loop = [self._axis(n) for n in extents]
+            return self.loop
+        taken = used.union(*(a.names for a in self.loop))
+        chosen: list[_LogicalAxis] = []
+        for extent in extents:
+            parts = (p for a in self.logical for p in a.parts)
+            free = [p for p in parts if p.extent == extent and p.name not in taken]
+            axis = _LogicalAxis(free[0].name, extent, (free[0],)) if free else self._axis(extent)
+            taken |= axis.names
+            chosen.append(axis)
+        return chosen
+
     # -- the walk -------------------------------------------------------------------------------
 
     def run(self) -> Refused | None:
@@ -143,8 +178,12 @@ class _Builder:
         main = max(finals, key=lambda n: (n.size, -self.group.index(n)))
         shape = tuple(n for n in self._domain(main).shape if n != 1)
         axes = [self._axis(n) for n in shape]
+        rows: list[Node] = []
         for root in finals:
             domain = self._domain(root)
+            if self.is_chain and root.size < main.size:
+                rows.append(root)
+                continue
             if tuple(n for n in domain.shape if n != 1) != shape[: self._kept(root, shape)]:
                 return Refused(
                     f"{root.op} over {domain.shape} and {main.op} over {main.shape} have different "
@@ -156,6 +195,10 @@ class _Builder:
                 self._scatter(root, index)
             else:
                 self._value(root, index, ())
+        for root in rows:
+            refused = self._row_statistic(root)
+            if refused is not None:
+                return refused
         for node in self.outputs:
             if node.op is Op.SCATTER:
                 continue
@@ -163,6 +206,16 @@ class _Builder:
             if refused is not None:
                 return refused
         return self.refused or self._refuse_waste()
+
+    def _row_statistic(self, root: Node) -> Refused | None:
+        """A result of a chain with one element a row, where a reduction it reads was computed."""
+        shape = tuple(n for n in root.shape if n != 1)
+        for node, index, mask in list(self.memo):
+            if node.op in REDUCE and not mask and tuple(n for n in node.shape if n != 1) == shape:
+                wide = iter(e for e, n in zip(index, node.shape) if n != 1)
+                self._value(root, tuple(ix.ZERO if n == 1 else next(wide) for n in root.shape), ())
+                return None
+        return Refused(f"{root.source.label or root.op} is no statistic of the chain's rows")
 
     def _refuse_waste(self) -> Refused | None:
         """A reduction or dot is computed once for each of its elements, or not in this kernel."""
@@ -383,7 +436,8 @@ class _Builder:
         batch, m = index[: len(ba)], index[len(ba) : len(ba) + len(free_a)]
         n = index[len(ba) + len(free_a) :]
         wide = [p for p, i in enumerate(ca) if a.shape[i] != 1]
-        chosen = [self._axis(a.shape[ca[p]]) for p in wide]
+        used = _variables((*index, *(x.index for x in mask)), self.dims)
+        chosen = self._dot_axes(node, [a.shape[ca[p]] for p in wide], used)
         contracted = [ix.ZERO] * len(ca)
         for p, axis in zip(wide, chosen):
             contracted[p] = axis.index
@@ -393,12 +447,21 @@ class _Builder:
         acc = node.dtype.accumulator
         names = tuple(p.name for c in chosen for p in c.parts)
         axes = DotAxes(_names(batch), _names(m), _names(n), names)
-        if axes not in self.dots:
+        if self.is_chain and self._has_dot(right):  # the rows are those of the scores
+            axes = replace(axes, m=axes.n, n=axes.m)
+        if axes not in self.dots and (node in self.inside or not self.is_chain):
             self.dots.append(axes)
         number = self._emit(rg.Dot(left, right, names, acc))
         if acc is not node.dtype:
             number = self._emit(rg.Compute(Op.CAST, (number,), node.dtype))
         return number
+
+    def _has_dot(self, number: int) -> bool:
+        """Whether a value is computed from a dot."""
+        value = self.values[number]
+        if isinstance(value, rg.Dot):
+            return True
+        return any(self._has_dot(x) for x in rg.operands_of(value))
 
     # -- splitting and joining axes -------------------------------------------------------------
 
@@ -438,13 +501,17 @@ class _Builder:
             self.name, axes, tuple(slots), tuple(self.values), tuple(stores),
             main.source, Space("map", ()),
         )  # fmt: skip
-        dots = self.dots[0] if self.dots else None
         flipped = frozenset(name for name, is_flipped in self.walks.items() if is_flipped)
-        draft, dots = join_axes(flip_axes(drop_dead(draft), flipped), dots)
+        draft, dots = join_axes(flip_axes(drop_dead(draft), flipped), tuple(self.dots))
         draft, dots = rename_axes(draft, dots)
-        if len(self.dots) > 1:
+        if self.is_chain:
+            region = settle_chain(draft, dots, limits)
+            if isinstance(region, Refused):
+                return region
+            return Built(region, tuple(self.inputs), tuple(self.stored))
+        if len(dots) > 1:
             return Refused("two dots in one kernel")
-        space = classify(draft, dots, limits, len(self.group) == 1)
+        space = classify(draft, dots[0] if dots else None, limits, len(self.group) == 1)
         if isinstance(space, Refused):
             return space
         region = replace(draft, space=space)

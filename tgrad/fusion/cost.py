@@ -3,8 +3,9 @@
 In: a Region, and for the time a device's figures. Out: exact counts, a predicted time. Invariant:
 the counts follow from the region alone. A dot counts 2 FLOPs per multiply-add, an arithmetic
 elementwise op or a step of a reduction or scan counts 1 (of a linear scan 2), casts, selects,
-comparisons, sorts and index arithmetic count 0. Bytes are those that must move at least once: the
-elements of each slot that the region touches.
+comparisons, sorts and index arithmetic count 0. What a chain's mask leaves nothing of is counted
+like all else, though its loop may skip it; what a gradient computes again is counted again. Bytes
+are those that must move at least once: the elements of each slot that the region touches.
 
     bound = max(bytes / bandwidth, FLOPs / rate of the unit used)      no kernel is faster
     time  = bound / (share of the machine that the grid fills) + launch

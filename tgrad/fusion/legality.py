@@ -42,6 +42,8 @@ class Limits:
         scan_block, scan_rows: with fewer than `scan_rows` rows, long ones are scanned in blocks.
         slots: most buffers of one kernel.
         values: most values of one kernel.
+        chain_bytes: longest inner or output axis of a chain, which one tile holds.
+        pair_bytes: the same for a chain with four dots or more.
     """
 
     row_elements: int = 32768
@@ -52,10 +54,18 @@ class Limits:
     scan_rows: int = 256
     slots: int = 32
     values: int = 512
+    chain_bytes: int = 512
+    pair_bytes: int = 256
 
 
 CPU_LIMITS = Limits(
-    busy_rows=64, nested_elements=1 << 62, sort_row=1 << 62, scan_block=1 << 16, scan_rows=2
+    busy_rows=64,
+    nested_elements=1 << 62,
+    sort_row=1 << 62,
+    scan_block=1 << 16,
+    scan_rows=2,
+    chain_bytes=1024,
+    pair_bytes=1024,
 )
 GPU_LIMITS = Limits()
 INTERPRETER_LIMITS = Limits(sort_row=1024)

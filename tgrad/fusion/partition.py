@@ -5,10 +5,11 @@ and every node that two kernels need is stored once; all else is inlined where i
 
 1. Roots: outputs, reductions, scans, sorts, dots, scatters, and elementwise values that several
    kernels need and that cost more to compute again than to load.
-2. Each root is a group. Reductions of the rows of one value join first; then a producer's group
+2. Chains of dots and row reductions are found first and stand alone (find_chains.py).
+3. Each root is a group. Reductions of the rows of one value join first; then a producer's group
    joins its consumer's when the builder finds one legal domain for both and no third kernel stands
    between them.
-3. Groups over one domain that read the same data, or are tiny, join side by side.
+4. Groups over one domain that read the same data, or are tiny, join side by side.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 
 from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built, build_region
+from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
 from tgrad.graph.node import Node, make, toposort
@@ -61,6 +63,7 @@ class _Group:
 
     roots: list[Node]
     built: Built | None = None
+    is_chain: bool = False
     reasons: list[str] = field(default_factory=list)
 
 
@@ -78,6 +81,15 @@ class _Partition:
         for n in self.order:
             for x in n.inputs:
                 self.uses[x].add(n)
+        found = find_chains(self.order, self.uses, self.outputs)
+        self.refused = dict(found.refused)
+        self._cut(found.chains)
+        self._build_chains(found.chains)
+
+    def _cut(self, chains: Sequence[Chain]) -> None:
+        """Roots, what each reads and is read by, and a group for each root or chain."""
+        self.chains = chains
+        self.inside = frozenset(n for c in chains for n in c.inside)
         self.roots = self._find_roots()
         self.producers: dict[Node, list[Node]] = {r: self._reads(r) for r in self.roots}
         self.consumers: dict[Node, list[Node]] = defaultdict(list)
@@ -86,19 +98,49 @@ class _Partition:
                 self.consumers[p].append(r)
         self.group_of: dict[Node, _Group] = {r: _Group([r]) for r in self.roots}
 
+    def _build_chains(self, chains: Sequence[Chain]) -> None:
+        """Build the kernels of chains. A refused pair is tried as two kernels; chains that share
+        the scores of a refused one are refused, since its kernel needs them stored."""
+        while chains:
+            built = {c: self._build(list(c.roots), chain=True) for c in chains}
+            if not any(isinstance(b, Refused) for b in built.values()):
+                for chain, b in built.items():
+                    assert isinstance(b, Built)
+                    group = _Group(list(chain.roots), b, is_chain=True)
+                    self.group_of.update(dict.fromkeys(chain.roots, group))
+                return
+            refused = {c: b.reason for c, b in built.items() if isinstance(b, Refused)}
+            left: list[Chain] = []
+            for chain in chains:
+                shared = [c for c in refused if not c.halves and c.inside & chain.inside]
+                if shared:
+                    dots = (r for r in chain.roots if r.op is Op.DOT)
+                    self.refused.update(dict.fromkeys(dots, refused[shared[0]]))
+                elif chain in refused:
+                    left += chain.halves
+                else:
+                    left.append(chain)
+            chains = left
+            self._cut(chains)
+
     # -- roots ----------------------------------------------------------------------------------
 
     def _find_roots(self) -> list[Node]:
         """Nodes to be stored, in topological order."""
         roots = {n for n in self.order if n in self.outputs or n.op in _HEAVY}
-        roots |= {self._end_of_epilogue(n) for n in self.order if n.op is Op.DOT}
+        of_chains = {n for c in self.chains for n in c.roots}
+        plain = (n for n in self.order if n.op is Op.DOT and n not in of_chains)
+        roots |= {self._end_of_epilogue(n) for n in plain} | of_chains
+        roots -= self.inside
         self._cut_wide_histories(roots)
         histories = self._histories(roots)
         for n in self.order:
+            if n in self.inside and n.op is not Op.DOT:
+                continue
             if n in roots or n.op is Op.DOT:
                 for x in n.inputs if n.op is Op.DOT else ():
                     operand = _below_movement(x)
-                    if _is_costly_prologue(operand, histories):
+                    if operand not in self.inside and _is_costly_prologue(operand, histories):
                         roots.add(operand)
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
@@ -111,7 +153,8 @@ class _Partition:
         histories = self._histories(roots)
         users: dict[Node, set[Node]] = defaultdict(set)
         for n in reversed(self.order):
-            if n not in roots and len(users[n]) > 1 and _is_worth_storing(n, histories):
+            several = n not in roots and n not in self.inside and len(users[n]) > 1
+            if several and _is_worth_storing(n, histories):
                 roots.add(n)
             mine = {n} if n in roots else users[n]
             for x in n.inputs:
@@ -126,7 +169,7 @@ class _Partition:
         reads: dict[Node, frozenset[Node]] = {}
         for n in self.order:
             widest = sorted(
-                (x for x in n.inputs if x not in roots and is_elementwise(x.op)),
+                (x for x in n.inputs if self._may_cut(x) and x not in roots),
                 key=lambda x: len(reads[x]),
             )
             found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
@@ -136,6 +179,9 @@ class _Partition:
                 reads[cut] = frozenset({cut})
                 found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
             reads[n] = frozenset({n}) if n.op is Op.BUFFER or n in roots else found
+
+    def _may_cut(self, n: Node) -> bool:
+        return is_elementwise(n.op) and n not in self.inside
 
     def _end_of_epilogue(self, dot: Node) -> Node:
         """The last node that a dot's kernel can compute before its value is used in two ways: what
@@ -188,6 +234,8 @@ class _Partition:
     def run(self) -> list[Fused]:
         for root in self.roots:
             group = self.group_of[root]
+            if group.is_chain:
+                continue
             built = self._build(group.roots)
             if isinstance(built, Refused):
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
@@ -199,13 +247,13 @@ class _Partition:
         self._join_siblings()
         return self._finish()
 
-    def _build(self, roots: list[Node]) -> Built | Refused:
+    def _build(self, roots: list[Node], chain: bool = False) -> Built | Refused:
         inside = set(roots)
         stored = [
             r for r in roots if r in self.outputs or any(c not in inside for c in self.consumers[r])
         ]
         leaves = {p for r in roots for p in self.producers[r] if p not in inside}
-        return build_region(_name(roots, stored), roots, stored, leaves, self.limits)
+        return build_region(_name(roots, stored), roots, stored, leaves, self.limits, chain)
 
     def _try_join(self, a: _Group, b: _Group) -> bool:
         """Join two groups if that is legal; note the reason in both if it is not."""
@@ -228,6 +276,8 @@ class _Partition:
         return False
 
     def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
+        if a.is_chain or b.is_chain:
+            return Refused("a chain of dots and row reductions stands alone")
         if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
             return Refused("a scatter writes where its index says")
         dots = sum(r.op is Op.DOT for r in (*a.roots, *b.roots))
@@ -324,7 +374,8 @@ class _Partition:
     def _current_reasons(self, group: _Group) -> list[str]:
         assert group.built is not None
         own = f"not with {group.built.region.name}:"
-        return [r for r in group.reasons if not r.startswith(own)]
+        chain = (f"no chain: {self.refused[r]}" for r in group.roots if r in self.refused)
+        return [*chain, *(r for r in group.reasons if not r.startswith(own))]
 
     def _schedule(self) -> list[Node]:
         """One root of each group, in an order that may run."""

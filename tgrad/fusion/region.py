@@ -163,12 +163,15 @@ class Space:
     """The iteration domain sorted by what happens to each axis.
 
     Attributes:
-        kind: "map", "reduce", "dot", "scatter", "scan" or "sort".
+        kind: "map", "reduce", "dot", "scatter", "scan", "sort" or "chain".
         parallel: axes that no value reduces (for a dot: batch, then m, then n).
         row: axes that scans and sorts walk or the innermost reductions reduce; stores may have
             them too.
         outer: axes of a second reduction around the rows (mean of row losses); no store has them.
-        batch, m, n, k: axes of a dot, empty otherwise.
+        batch, m, n, k: axes of a dot, empty otherwise. Of a chain: those of its last dots; the row
+            statistics reduce k, too.
+        inner: axes that the first dots of a chain contract.
+        live: of a chain: where a bound does not hold, an element of m x k adds nothing.
     """
 
     kind: str
@@ -179,6 +182,12 @@ class Space:
     m: tuple[Axis, ...] = ()
     n: tuple[Axis, ...] = ()
     k: tuple[Axis, ...] = ()
+    inner: tuple[Axis, ...] = ()
+    live: Mask = ()
+
+
+GROUPS = ("parallel", "row", "outer", "batch", "m", "n", "k", "inner")
+"""Fields of a Space that hold axes."""
 
 
 def extent_of(axes: tuple[Axis, ...]) -> int:
@@ -225,6 +234,8 @@ class Region:
         lines = [f"region {self.name} ({', '.join(f'{a.name}={a.extent}' for a in self.axes)})"]
         for v, (value, dims) in enumerate(zip(self.values, self.dims)):
             lines.append(f"  %{v} = {self._text(value)} : {value.dtype.short} [{' '.join(dims)}]")
+        if self.space.live:
+            lines.append(f"  live where {_mask_text(self.space.live)}")
         for s in self.stores:
             sign = "=" if s.combine == "set" else f"{s.combine}="
             mask = f" if {_mask_text(s.mask)}" if s.mask else ""
@@ -266,12 +277,20 @@ class Region:
             "source": [self.source.file, self.source.line, self.source.label],
             "space": {
                 "kind": self.space.kind,
-                **{
-                    group: [a.name for a in getattr(self.space, group)]
-                    for group in ("parallel", "row", "outer", "batch", "m", "n", "k")
-                },
+                "live": _mask_to_json(self.space.live),
+                **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
             },
         }
+
+
+def whole_axes(region: Region) -> tuple[tuple[Axis, ...], ...]:
+    """Groups of a chain's axes that lie in one tile each: what a first dot contracts, and n."""
+    names = {a.name for a in region.space.inner}
+    groups = [region.space.n]
+    for value in region.values:
+        if isinstance(value, Dot) and set(value.axes) <= names:
+            groups.append(tuple(a for a in region.axes if a.name in value.axes))
+    return tuple(dict.fromkeys(groups))
 
 
 def value_dims(
@@ -447,7 +466,7 @@ def region_from_json(data: dict[str, Any]) -> Region:
     """Inverse of `Region.to_json`."""
     axes = tuple(Axis(n, e) for n, e in data["axes"])
     by_name = {a.name: a for a in axes}
-    groups = {k: v for k, v in data["space"].items() if k != "kind"}
+    space = data["space"]
     return Region(
         name=data["name"],
         axes=axes,
@@ -459,7 +478,8 @@ def region_from_json(data: dict[str, Any]) -> Region:
         ),
         source=Source(*data["source"]),
         space=Space(
-            data["space"]["kind"],
-            **{group: tuple(by_name[n] for n in names) for group, names in groups.items()},
+            space["kind"],
+            live=_mask_from_json(space["live"]),
+            **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
     )

@@ -12,9 +12,9 @@ Grammar:
            | init tile = number                    a carry, declared before the loop that updates it
            | tile = scan_op(tiles) along axis, after carry
            | tile = argsort(tile) along axis
-           | loop axis: stmts                      sequential, over tiles of the axis
-           | tile op= tile                         accumulate elementwise into a carry
-           | tile += dot(tile[m k], tile[k n])     contract over the loop's axis into a carry
+           | loop axis [from max(..)] [to min(..)]: stmts    sequential, over tiles of the axis
+           | tile op= tile                         accumulate elementwise into a carry, broadcast
+           | tile += dot(tile[m k], tile[k n])     contract over an axis into a carry
            | stash tile | tile = unstash tile      keep a row on chip between two loops over it
            | slot[index] op= tile if mask
 
@@ -23,6 +23,8 @@ axis is walked by every program in steps of `block`; a FULL axis lies in one til
 In index expressions the variable named like the axis is the element's own index (program or step
 times block plus lane). Lanes at or beyond an axis's extent are undefined: loads and stores must not
 touch memory there, and reductions, accumulations over a reduced axis and dots must ignore them.
+A loop's bounds are index expressions in which the variable of a GRID axis stands for the first
+element of its tile; the loop takes the steps that reach into [max(0, start), min(extent, stop)).
 A stash keeps its tile for each step of the loop it stands in; the unstash stands in a later loop
 over the same axis, in the same step.
 """
@@ -88,7 +90,8 @@ class Config:
 
     Attributes:
         axes: tile axes in the kernel's order; together they cover each region axis once.
-            For a dot the order is batch, m, k, n.
+            For a dot the order is batch, m, k, n; for a chain batch, m and k, inner, n, where k
+            is LOOP, m is GRID, inner and n are FULL.
         num_warps, num_stages: Triton's launch options.
         stash_limit: rows of up to this many elements may be stashed between loops (0: never).
         group_m: tiles of m that run before n advances, for reuse in the L2 cache.
@@ -201,7 +204,8 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Accumulate:
-    """carry = op(carry, value), elementwise; op is ADD, MUL, MAXIMUM or MINIMUM."""
+    """carry = op(carry, value), elementwise; op is ADD, MUL, MAXIMUM or MINIMUM. A value that lacks
+    dims of the carry is broadcast."""
 
     carry: Tile
     op: Op
@@ -252,10 +256,12 @@ class StoreTile:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Sequential steps over the tiles of a LOOP axis."""
+    """Sequential steps over the tiles of a LOOP axis that reach into its bounds."""
 
     axis: str
     body: tuple[Stmt, ...]
+    start: tuple[Index, ...] = ()
+    stop: tuple[Index, ...] = ()
 
 
 Stmt = (

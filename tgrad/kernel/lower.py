@@ -2,7 +2,8 @@
 
 In: a Region, a Config whose axes cover each region axis once. Out: a Kernel. Invariant: each value
 is computed in the outermost scope where its loops are open (so invariants are hoisted), and
-reductions that do not need each other share one pass over their axis.
+reductions that do not need each other share one pass over their axis. Chains of dots are
+lower_chain.py's.
 
 Example, softmax over j with LOOP j (three passes; with FULL j there is no loop at all):
 
@@ -55,11 +56,15 @@ def lower(region: rg.Region, config: ir.Config) -> ir.Kernel:
     Raises:
         VerifyError: the config does not cover each axis of the region once.
     """
-    return _Lowering(region, config).run()
+    if region.space.kind == "chain":
+        from tgrad.kernel.lower_chain import ChainLowering
+
+        return ChainLowering(region, config).run()
+    return Lowering(region, config).run()
 
 
 @dataclass
-class _Scope:
+class Scope:
     """Statements of one loop body: which loops are open, which values are at hand, and the carries
     of scans, which start before the loop."""
 
@@ -79,7 +84,7 @@ class _Item:
     carry: Tile | None = None
 
 
-class _Lowering:
+class Lowering:
     def __init__(self, region: rg.Region, config: ir.Config):
         self.region, self.config = region, config
         self.axis_of: dict[str, TileAxis] = {}
@@ -132,8 +137,11 @@ class _Lowering:
 
     def run(self) -> ir.Kernel:
         items = [_Item(s, s.value, self._store_loops(s)) for s in self.region.stores]
-        scope = _Scope(frozenset(), {})
+        scope = Scope(frozenset(), {})
         self._block(scope, items)
+        return self._kernel(scope)
+
+    def _kernel(self, scope: Scope) -> ir.Kernel:
         return ir.Kernel(
             self.region.name,
             self.region.slots,
@@ -169,7 +177,7 @@ class _Lowering:
             stack.extend(rg.operands_of(self.region.values[v]))
         return sorted(seen)
 
-    def _block(self, scope: _Scope, items: list[_Item]) -> None:
+    def _block(self, scope: Scope, items: list[_Item]) -> None:
         """Emit everything that `items` need into the scope, passes in order of dependence."""
         needed = self._needed(items, scope.tiles)
         here = [v for v in needed if self._loops(v) <= scope.open]
@@ -196,7 +204,7 @@ class _Lowering:
             for item in opened:
                 self._close_carry(scope, item)
 
-    def _open_carry(self, scope: _Scope, number: int) -> _Item:
+    def _open_carry(self, scope: Scope, number: int) -> _Item:
         value = self.region.values[number]
         assert isinstance(value, (rg.Reduce, rg.Dot))
         loops = scope.open | (self._reduced(value) & self.loop_names)
@@ -209,7 +217,7 @@ class _Lowering:
             scope.body.append(ir.Init(carry, identity_of(value.op, value.dtype)))
         return _Item(None, number, loops, carry)
 
-    def _close_carry(self, scope: _Scope, item: _Item) -> None:
+    def _close_carry(self, scope: Scope, item: _Item) -> None:
         assert item.carry is not None
         value = self.region.values[item.value]
         result = item.carry
@@ -217,7 +225,7 @@ class _Lowering:
             result = self._reduce_within(scope, value, item.carry, item.value)
         scope.tiles[item.value] = result
 
-    def _reduce_within(self, scope: _Scope, value: rg.Reduce, arg: Tile, number: int) -> Tile:
+    def _reduce_within(self, scope: Scope, value: rg.Reduce, arg: Tile, number: int) -> Tile:
         left = tuple(d for d in arg.dims if d in self._reduced(value))
         if not left:
             return arg
@@ -226,7 +234,7 @@ class _Lowering:
         return out
 
     def _passes(
-        self, scope: _Scope, work: list[_Item], later: list[_Item], stashed: dict[int, Tile]
+        self, scope: Scope, work: list[_Item], later: list[_Item], stashed: dict[int, Tile]
     ) -> None:
         """Emit items of one level: those of this scope, then one loop per first axis."""
         by_axis: dict[str, list[_Item]] = {}
@@ -237,7 +245,7 @@ class _Lowering:
             else:
                 self._step(scope, item)
         for axis in sorted(by_axis, key=self.order.__getitem__):
-            inner = _Scope(scope.open | {axis}, dict(scope.tiles))
+            inner = Scope(scope.open | {axis}, dict(scope.tiles))
             items = by_axis[axis]
             if all(i.loops <= inner.open for i in items):
                 self._unstash(inner, items, stashed, axis)
@@ -248,7 +256,7 @@ class _Lowering:
             scope.body += [*inner.carries, ir.Loop(axis, tuple(inner.body))]
 
     def _unstash(
-        self, inner: _Scope, items: list[_Item], stashed: dict[int, Tile], axis: str
+        self, inner: Scope, items: list[_Item], stashed: dict[int, Tile], axis: str
     ) -> None:
         for v in self._needed(items, inner.tiles):
             if v in stashed and self._loops(v) == inner.open:
@@ -256,9 +264,7 @@ class _Lowering:
                 inner.body.append(ir.Unstash(out, stashed[v], (axis,)))
                 inner.tiles[v] = out
 
-    def _stash(
-        self, inner: _Scope, later: list[_Item], stashed: dict[int, Tile], axis: str
-    ) -> None:
+    def _stash(self, inner: Scope, later: list[_Item], stashed: dict[int, Tile], axis: str) -> None:
         """Keep expensive values of this pass that a later pass over the same axis needs."""
         if self._axis(axis).extent > self.config.stash_limit:
             return
@@ -270,7 +276,7 @@ class _Lowering:
                 stashed[v] = self._tile(value.dtype, self.free[v])
                 inner.body.append(ir.Stash(stashed[v], inner.tiles[v], (axis,)))
 
-    def _step(self, scope: _Scope, item: _Item) -> None:
+    def _step(self, scope: Scope, item: _Item) -> None:
         """One item, all of whose loops are open: a store or one step of a reduction."""
         if item.store is not None:
             s = item.store
@@ -285,7 +291,7 @@ class _Lowering:
             arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
             scope.body.append(ir.Accumulate(item.carry, REDUCE_COMBINE[value.op], arg))
 
-    def _dot(self, scope: _Scope, value: rg.Dot, carry: Tile) -> None:
+    def _dot(self, scope: Scope, value: rg.Dot, carry: Tile) -> None:
         space = self.region.space
         m, n, k = (self._widest(group) for group in (space.m, space.n, space.k))
         scope.body.append(ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k))
@@ -297,7 +303,7 @@ class _Lowering:
 
     # -- values ---------------------------------------------------------------------------------
 
-    def _value(self, scope: _Scope, number: int) -> None:
+    def _value(self, scope: Scope, number: int) -> None:
         value = self.region.values[number]
         if isinstance(value, rg.Reduce):
             arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
@@ -316,7 +322,7 @@ class _Lowering:
         scope.tiles[number] = out
         scope.body.append(self._statement(scope, value, out))
 
-    def _scan(self, scope: _Scope, value: rg.Scan, number: int) -> Tile:
+    def _scan(self, scope: Scope, value: rg.Scan, number: int) -> Tile:
         (axis,) = self._tile_axes(value.axes)
         carry = None
         if axis in self.loop_names:
@@ -327,7 +333,7 @@ class _Lowering:
         scope.body.append(ir.ScanTile(out, value.op, args, carry, axis))
         return out
 
-    def _statement(self, scope: _Scope, value: rg.Value, out: Tile) -> ir.Stmt:
+    def _statement(self, scope: Scope, value: rg.Value, out: Tile) -> ir.Stmt:
         match value:
             case rg.Load():
                 index, mask = self._index(scope, value.index), self._mask(scope, value.mask)
@@ -347,14 +353,14 @@ class _Lowering:
             case _:
                 raise AssertionError(value)
 
-    def _cast(self, scope: _Scope, tile: Tile, dtype: DType, axes: frozenset[str]) -> Tile:
+    def _cast(self, scope: Scope, tile: Tile, dtype: DType, axes: frozenset[str]) -> Tile:
         if tile.dtype is dtype:
             return tile
         out = self._tile(dtype, axes)
         scope.body.append(ir.ComputeTile(out, Op.CAST, (tile,)))
         return out
 
-    def _index(self, scope: _Scope, e: Index) -> Index:
+    def _index(self, scope: Scope, e: Index) -> Index:
         def replace(atom: object) -> Index | None:
             if isinstance(atom, Loaded):
                 return loaded_index(scope.tiles[atom.value].id, atom.lo, atom.hi)
@@ -362,6 +368,6 @@ class _Lowering:
 
         return e.rebuild(replace)
 
-    def _mask(self, scope: _Scope, mask: rg.Mask) -> rg.Mask:
+    def _mask(self, scope: Scope, mask: rg.Mask) -> rg.Mask:
         bounds = (Bound(self._index(scope, b.index), b.lo, b.hi) for b in mask)
         return tuple(b for b in bounds if not b.is_always)

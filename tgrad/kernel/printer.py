@@ -25,7 +25,10 @@ def _body(kernel: ir.Kernel, body: tuple[ir.Stmt, ...], indent: int) -> list[str
     lines: list[str] = []
     for stmt in body:
         if isinstance(stmt, ir.Loop):
-            lines.append(" " * indent + f"loop {stmt.axis}:")
+            start = f" from max({', '.join(map(str, (0, *stmt.start)))})" if stmt.start else ""
+            end = kernel.axis(stmt.axis).extent
+            stop = f" to min({', '.join(map(str, (end, *stmt.stop)))})" if stmt.stop else ""
+            lines.append(" " * indent + f"loop {stmt.axis}{start}{stop}:")
             lines += _body(kernel, stmt.body, indent + 2)
         else:
             lines.append(" " * indent + _text(kernel, stmt))

@@ -75,6 +75,10 @@ class _Checker:
             case ir.Loop():
                 if self.kernel.axis(stmt.axis).role is not Role.LOOP or stmt.axis in open_loops:
                     self.fail(stmt, f"bad loop over {stmt.axis}")
+                for e in (*stmt.start, *stmt.stop):
+                    roles = {self.kernel.axis(n).role for n in e.variables() if n in self.order}
+                    if e.loaded() or roles - {Role.GRID} or not e.variables() <= set(self.order):
+                        self.fail(stmt, "a bound that is not known before the loop")
                 self.body(stmt.body, known, open_loops | {stmt.axis})
             case ir.LoadTile():
                 parts = (stmt.index, *(b.index for b in stmt.mask))
@@ -90,7 +94,11 @@ class _Checker:
             case ir.InsideTile():
                 parts = tuple(b.index for b in stmt.mask)
                 wide = self.index_dims(stmt, parts, known, open_loops)
-                self.define(stmt, stmt.out, wide, known)
+                if not any(e.loaded() for e in parts):
+                    self.define(stmt, stmt.out, wide, known)
+                else:
+                    self.assigned.add(stmt.out.id)
+                    known.add(stmt.out.id)
             case ir.ConstTile():
                 self.define(stmt, stmt.out, (), known)
             case ir.Init():
@@ -113,7 +121,8 @@ class _Checker:
                     self.fail(stmt, "a sort of part of a row")
                 self.define(stmt, stmt.out, {*stmt.arg.dims, stmt.axis} & self.wide, known)
             case ir.Accumulate():
-                if stmt.carry.dims != stmt.value.dims or stmt.carry.dtype is not stmt.value.dtype:
+                same = stmt.carry.dtype is stmt.value.dtype
+                if not same or not set(stmt.value.dims) <= set(stmt.carry.dims):
                     self.fail(stmt, "carry and value differ")
             case ir.DotTile():
                 if not set(stmt.a.dims) <= {stmt.m, stmt.k} | set(stmt.carry.dims):

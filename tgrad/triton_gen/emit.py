@@ -16,12 +16,12 @@ The loop nest of a softmax over r, rows i, in blocks:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError, VerifyError
-from tgrad.graph.index import Index
+from tgrad.graph.index import Index, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis
@@ -99,6 +99,8 @@ class Emitter:
         far = (a.name for a in kernel.axes if a.steps * a.block >= 2**31)
         self.far_axes = frozenset(far)
         self.index = IndexPrinter(kernel, self.tiles, self.far_axes)
+        bounds = (e for loop in loops_of(kernel.body) for e in (*loop.start, *loop.stop))
+        self.bounding = frozenset(n for e in bounds for n in e.variables())
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
@@ -176,6 +178,9 @@ class Emitter:
         else:
             simple = step.isidentifier()
             start = f"{step if simple and not far else f'({step})'}{far} * {block} + "
+        if name in self.bounding:
+            self.line(f"{name}0 = {start.removesuffix(' + ') or '0'}")
+            start = f"{name}0 + "
         self.line(f"{name} = {start}tl.arange(0, {block})")
         if axis.is_ragged:
             self.line(f"{name}_ok = {name} < {axis.extent}")
@@ -267,7 +272,8 @@ class Emitter:
         extra = f", num_stages={stages}" if stages > 1 and not has_dot else ""
         name = stmt.axis if axis.block == 1 else f"{stmt.axis}0"
         step = "" if axis.block == 1 else f", BLOCK_{stmt.axis.upper()}"
-        self.line(f"for {name} in tl.range(0, {axis.extent}{step}{extra}):")
+        start, stop = self._bounds(stmt, axis)
+        self.line(f"for {name} in tl.range({start}, {stop}{step}{extra}):")
         self.depth += 1
         self.open.add(stmt.axis)
         self.known.append({})
@@ -277,6 +283,34 @@ class Emitter:
         self.open.discard(stmt.axis)
         self.known.pop()
         self.depth -= 1
+
+    def _bounds(self, stmt: ir.Loop, axis: TileAxis) -> tuple[str, str]:
+        """Where a loop starts and stops, as text; the start is a multiple of the block."""
+
+        def text(e: Index) -> str:
+            first = e.rebuild(
+                lambda a: (
+                    var(f"{a.name}0", a.extent)
+                    if isinstance(a, Var) and self.kernel.axis(a.name).block > 1
+                    else None
+                )
+            )
+            return self.index.at(first, ())
+
+        start, stop = "0", str(axis.extent)
+        for e in stmt.start:
+            start = f"tl.maximum({start}, {text(e)})"
+        for e in stmt.stop:
+            stop = f"tl.minimum({stop}, {text(e)})"
+        if stmt.start and axis.block > 1:
+            start = f"{start} // BLOCK_{stmt.axis.upper()} * BLOCK_{stmt.axis.upper()}"
+        for name, bound in (("start", start), ("stop", stop)):
+            if "(" in bound:
+                self.line(f"{stmt.axis}_{name} = {bound}")
+        return (
+            f"{stmt.axis}_start" if "(" in start else start,
+            f"{stmt.axis}_stop" if "(" in stop else stop,
+        )
 
     def _address(
         self, slot: int, index: Index, mask: ir.Mask, dims: tuple[str, ...], name: str
@@ -410,6 +444,14 @@ class Emitter:
             "Cast to float32 or int32 first, or compute it on the cpu device.",
             source=self.kernel.source,
         )
+
+
+def loops_of(body: Iterable[ir.Stmt]) -> Iterator[ir.Loop]:
+    """All loops, those inside loops included."""
+    for stmt in body:
+        if isinstance(stmt, ir.Loop):
+            yield stmt
+            yield from loops_of(stmt.body)
 
 
 def _reduction(op: Op, text: str, axis: int, dtype: DType) -> str:

@@ -52,16 +52,16 @@ def emit_dot(out: Emitter, stmt: DotTile) -> None:
 
 def _matrix(out: Emitter, stmt: DotTile) -> None:
     common = operand_type(stmt.a.dtype, stmt.b.dtype)
-    a = _operand(out, stmt.a, (stmt.m, stmt.k), stmt.k, common)
-    b = _operand(out, stmt.b, (stmt.k, stmt.n), stmt.k, common)
     carry = stmt.carry
-    flipped = carry.dims != (stmt.m, stmt.n)
-    accumulator = f"tl.trans({carry})" if flipped else str(carry)
-    text = (
-        f'tl.dot({a}, {b}, {accumulator}, input_precision="ieee", '
+    left, right, m, n = stmt.a, stmt.b, stmt.m, stmt.n
+    if carry.dims != (m, n):  # the transposed product
+        left, right, m, n = right, left, n, m
+    a = _operand(out, left, (m, stmt.k), stmt.k, common)
+    b = _operand(out, right, (stmt.k, n), stmt.k, common)
+    out.line(
+        f'{carry} = tl.dot({a}, {b}, {carry}, input_precision="ieee", '
         f"out_dtype={TRITON_TYPES[carry.dtype.name]})"
     )
-    out.line(f"{carry} = " + (f"tl.trans({text})" if flipped else text))
 
 
 def _operand(out: Emitter, tile: Tile, dims: tuple[str, str], k: str, common: DType) -> str:

@@ -10,6 +10,7 @@ What becomes of each kind of region:
                    o: a second reduction around the rows, LOOP
     sort           i: parallel axes, GRID; r: the row, FULL
     dot            b: batch, GRID by 1; m, n: GRID; k: LOOP (FULL if it is one tile)
+    chain          heuristics_chain.py
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of
 from tgrad.graph.index import Div, Index, Mod, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
+from tgrad.triton_gen.heuristics_chain import choose_chain, power_of_two
 from tgrad.triton_gen.target import Target
 
 FULL_ROW = 16384
@@ -42,16 +44,13 @@ def choose_config(region: Region, target: Target) -> Config:
     kind = region.space.kind
     if kind == "dot":
         return _dot(region, target)
+    if kind == "chain":
+        return choose_chain(region, target)
     if kind in ("reduce", "scan"):
         return _reduce(region, target)
     if kind == "sort":
         return _sort(region, target)
     return _map(region, target)
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is at least n (1 for n <= 1)."""
-    return 1 << max(n - 1, 0).bit_length()
 
 
 def _steps(extent: int, block: int) -> int:

@@ -216,15 +216,23 @@ def scaled_dot_product_attention(
     if seen is None:
         weights = wide.softmax(-1)
     else:
+        # a causal query sees the first key at least
         wide = wide.where(seen, -math.inf) if seen.dtype.is_bool else wide + seen
-        if is_causal:  # every query sees the first key
-            weights = wide.softmax(-1)
-        else:
-            hidden = (wide == -math.inf).all(-1, keepdim=True)
-            weights = wide.where(~hidden, 0.0).softmax(-1).where(~hidden, 0.0)
+        weights = wide.softmax(-1) if is_causal else _softmax_or_zero(wide)
     if dropout_p:
         weights = dropout(weights, dropout_p)
     return weights.to(value.dtype).matmul(value)
+
+
+def _softmax_or_zero(scores: Tensor) -> Tensor:
+    """softmax over the last axis; 0 in a row that is -inf throughout."""
+    axis = scores.ndim - 1
+    highest = scores.amax(axis, keepdim=True)
+    highest = highest.where(~(highest == -math.inf), 0.0)
+    power = (scores - highest).exp()
+    total = power.sum(axis, keepdim=True)
+    weights = power / total.where(~(total == 0.0), 1.0)
+    return with_vjp("softmax", weights, scores, params=(axis,))
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:

@@ -1,0 +1,226 @@
+"""Attention, as a user writes it, is one kernel forward, and two and one of row sums backward."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tgrad
+import tgrad.nn.functional as F
+from tests.fusion.checking import cut
+from tgrad.fusion.partition import Fused
+from tgrad.tensor import Tensor
+
+torch = pytest.importorskip("torch")
+
+BATCH, HEADS = 2, 4
+Attend = Callable[[Any, Any, Any, Any], Any]
+"""(functional, q, k, v) -> attention, in either library"""
+
+
+def by_hand(f: Any, q: Any, k: Any, v: Any) -> Any:
+    return f.softmax(q @ k.transpose(-1, -2) * 0.3, -1) @ v
+
+
+def plain(f: Any, q: Any, k: Any, v: Any) -> Any:
+    return f.scaled_dot_product_attention(q, k, v)
+
+
+def causal(f: Any, q: Any, k: Any, v: Any) -> Any:
+    return f.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def _lib(q: Any) -> Any:
+    return tgrad if isinstance(q, Tensor) else torch
+
+
+def _place(q: Any) -> dict[str, Any]:
+    return {"device": q.device}
+
+
+def biased(f: Any, q: Any, k: Any, v: Any) -> Any:
+    bias = np.random.default_rng(3).standard_normal((HEADS, q.shape[-2], k.shape[-2]))
+    bias = _lib(q).tensor(bias.astype(np.float32), **_place(q))
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def masked(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """A boolean mask that leaves some queries no key at all."""
+    seen = np.random.default_rng(4).random((q.shape[-2], k.shape[-2])) < 0.6
+    seen[1::5] = False
+    return f.scaled_dot_product_attention(
+        q, k, v, attn_mask=_lib(q).tensor(seen, **_place(q)), scale=0.4
+    )
+
+
+def window(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """Sliding window, grouped heads, soft cap."""
+    k, v = k[:, ::2], v[:, ::2]
+    shape = (BATCH, HEADS // 2, 2, k.shape[-2])
+    k, v = (x[:, :, None].expand(*shape, x.shape[-1]).reshape(BATCH, HEADS, *x.shape[-2:])
+            for x in (k, v))  # fmt: skip
+    scores = 5.0 * (q @ k.transpose(-1, -2) * 0.2 / 5.0).tanh()
+    rows = _lib(q).arange(q.shape[-2], **_place(q))[:, None]
+    columns = _lib(q).arange(k.shape[-2], **_place(q))[None, :]
+    seen = (columns <= rows) & (rows - columns < 24)
+    return f.softmax(_lib(q).where(seen, scores, -math.inf), -1) @ v
+
+
+CASES: dict[str, Attend] = {f.__name__: f for f in (by_hand, plain, causal, biased, masked, window)}
+SIZES = [(33, 33, 16, 16), (100, 65, 40, 40), (7, 130, 32, 24), (64, 64, 64, 64)]
+"""Queries, keys, size of a head of queries and keys, and of values."""
+
+
+def data(sizes: tuple[int, ...]) -> list[np.ndarray]:
+    queries, keys, size, values = sizes
+    rng = np.random.default_rng(5)
+    shapes = ((queries, size), (keys, size), (keys, values), (queries, values))
+    return [0.5 * rng.standard_normal((BATCH, HEADS, *s), dtype=np.float32) for s in shapes]
+
+
+def joined(y: Any) -> Any:
+    """Heads side by side, as the next layer takes them."""
+    return y.transpose(1, 2).reshape(BATCH, y.shape[2], -1)
+
+
+def ours(attend: Attend, arrays: list[np.ndarray], device: str) -> list[Tensor]:
+    q, k, v = (tgrad.tensor(a, device=device, requires_grad=True) for a in arrays[:3])
+    y = joined(attend(F, q, k, v))
+    y.backward(joined(tgrad.tensor(arrays[3], device=device)))
+    assert q.grad is not None and k.grad is not None and v.grad is not None
+    return [y, q.grad, k.grad, v.grad]
+
+
+def theirs(attend: Attend, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    q, k, v = (torch.tensor(a, requires_grad=True) for a in arrays[:3])
+    y = joined(attend(torch.nn.functional, q, k, v))
+    y.backward(joined(torch.tensor(arrays[3])))
+    return [x.detach().numpy() for x in (y, q.grad, k.grad, v.grad)]
+
+
+def chains(kernels: list[Fused]) -> list[Fused]:
+    return [k for k in kernels if k.region.space.kind == "chain"]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients(name: str, device: str, sizes: tuple[int, ...]) -> None:
+    if name == "causal" and sizes[0] > sizes[1]:
+        sizes = (sizes[1], sizes[0], *sizes[2:])
+    arrays = data(sizes)
+    found = ours(CASES[name], arrays, device)
+    for got, want in zip(found, theirs(CASES[name], arrays)):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forward_is_one_kernel(name: str) -> None:
+    q, k, v = (tgrad.tensor(a, device="numpy") for a in data((33, 33, 16, 16))[:3])
+    (kernel,) = cut([joined(CASES[name](F, q, k, v))])
+    assert kernel.region.space.kind == "chain" and len(kernel.outputs) == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_backward_is_two_kernels_and_one_for_row_sums(name: str) -> None:
+    kernels = cut(ours(CASES[name], data((33, 33, 16, 16)), "numpy"))
+    found = chains(kernels)
+    assert [len(k.outputs) for k in found] == [2, 1, 2]
+    of_views = 4 if name == "window" else 0  # sums over shared heads, gradients of the slices
+    assert len(kernels) == 4 + of_views
+    assert all(n.size <= BATCH * HEADS * 33 * 16 for k in kernels for n in k.outputs)
+
+
+def live(kernels: list[Fused]) -> list[tuple[str, ...]]:
+    """The bounds of each chain; m is a row of the kernel and k a column."""
+    found = []
+    for kernel in chains(kernels):
+        space = kernel.region.space
+        names = {space.m[0].name: "m", space.k[0].name: "k"}
+        texts = [str(b) for b in space.live]
+        for name, role in names.items():
+            texts = [re.sub(rf"\b{name}\b", role, t) for t in texts]
+        found.append(tuple(texts))
+    return found
+
+
+def test_masks_bound_the_loop() -> None:
+    arrays = data((33, 33, 16, 16))
+    of_rows, of_columns = "0 <= (m + k*-1) < 33", "0 <= (m*-1 + k) < 33"
+    assert live(cut(ours(causal, arrays, "numpy"))) == [(of_rows,), (of_rows,), (of_columns,)]
+    assert live(cut(ours(plain, arrays, "numpy"))) == [(), (), ()]
+    forward, *_ = live(cut(ours(window, arrays, "numpy")))
+    assert forward == (of_rows, "1 <= (m*-1 + k + 24) < 57")
+
+
+def test_dropout_and_scale_are_elementwise() -> None:
+    q, k, v = (tgrad.tensor(a, device="numpy", requires_grad=True)
+               for a in data((33, 33, 16, 16))[:3])  # fmt: skip
+    y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3)
+    y.backward(y.detach() * 2)
+    kernels = cut([y, q.grad, k.grad, v.grad])  # type: ignore[list-item]
+    assert len(chains(kernels)) == 3
+
+
+def test_gradients_of_one_tensor_are_added_in_a_kernel_of_their_own() -> None:
+    x = tgrad.tensor(data((33, 33, 16, 16))[0], device="numpy", requires_grad=True)
+    y = F.scaled_dot_product_attention(x, x, x, is_causal=True)
+    (y * y).sum().backward()
+    kernels = cut([x.grad])  # type: ignore[list-item]
+    assert len(chains(kernels)) == 3 and len(kernels) == 5
+
+
+def test_weights_that_are_wanted_are_stored_and_it_says_so() -> None:
+    q, k, v = (tgrad.tensor(a, device="numpy") for a in data((33, 33, 16, 16))[:3])
+    weights = F.softmax(q @ k.transpose(-1, -2), -1)
+    kernels = cut([weights, weights @ v])
+    assert not chains(kernels)
+    (last,) = (k for k in kernels if k.outputs[0].shape[-1] == 16)
+    assert last.reasons[0] == "no chain: its div of softmax is needed outside of the kernel"
+
+
+def test_heads_that_do_not_fit_on_chip_are_refused() -> None:
+    q, k, v = (tgrad.tensor(a, device="numpy") for a in data((8, 8, 300, 300))[:3])
+    kernels = cut([by_hand(F, q, k, v)])
+    assert not chains(kernels)
+    assert "no chain: 300 elements a row do not fit on chip in a chain" in kernels[-1].reasons
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("keys", [1, 37])
+def test_few_queries_and_keys(queries: int, keys: int) -> None:
+    arrays = data((queries, keys, 16, 16))
+    cut(ours(plain, arrays, "numpy"))
+    for got, want in zip(ours(plain, arrays, "cpu"), theirs(plain, arrays)):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_accumulate_in_float32(dtype: str) -> None:
+    arrays = data((65, 65, 32, 32))
+    wide = theirs(causal, arrays)
+    q, k, v, g = (tgrad.tensor(a).to(getattr(tgrad, dtype)).detach() for a in arrays)
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    y = joined(causal(F, *leaves))
+    y.backward(joined(g))
+    for got, want in zip((y, *(x.grad for x in leaves)), wide):
+        assert got is not None and got.dtype is getattr(tgrad, dtype)
+        np.testing.assert_allclose(got.float().numpy(), want, rtol=3e-2, atol=3e-2)
+
+
+def test_gradients_of_gradients() -> None:
+    arrays = data((9, 9, 8, 8))
+    x = tgrad.tensor(arrays[0][0, 0], requires_grad=True)
+    t = torch.tensor(arrays[0][0, 0], requires_grad=True)
+    y = F.scaled_dot_product_attention(x, x, x)
+    (first,) = tgrad.autograd.grad((y * y).sum(), [x], create_graph=True)
+    (second,) = tgrad.autograd.grad((first * first).sum(), [x])
+    z = torch.nn.functional.scaled_dot_product_attention(t, t, t)
+    (one,) = torch.autograd.grad((z * z).sum(), [t], create_graph=True)
+    (two,) = torch.autograd.grad((one * one).sum(), [t])
+    np.testing.assert_allclose(second.numpy(), two.detach().numpy(), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,169 @@
+"""Masks made of indices: where a chain's elements add nothing.
+
+In: a Region. Out: one whose comparisons of indices are index expressions, and the bounds outside of
+which every element of m x k adds nothing. Invariant: a bound is given only if exp(-inf) = 0 or a
+zero factor proves it, for whatever the loads hold.
+
+    %2 = le (index t), (index m)        becomes    %2 = inside 0 <= m - t
+    %3 = where %2, %1, -inf
+    %5 = exp (sub %3, %4)               live where 0 <= m - t
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from tgrad.fusion import region as rg
+from tgrad.fusion.region import Mask, Region
+from tgrad.graph import index as ix
+from tgrad.graph.index import Bound, Index
+from tgrad.graph.op import Op
+
+_INT32 = 2**31
+
+
+def fold_comparisons(region: Region) -> Region:
+    """Comparisons of integers that are index expressions, as `Inside`."""
+    values = list(region.values)
+    whole: dict[int, Index] = {}
+    for number, v in enumerate(values):
+        e = _affine(v, whole)
+        if e is not None:
+            whole[number] = e
+        mask = _comparison(v, whole)
+        if mask is not None:
+            values[number] = rg.Inside(mask)
+    return replace(region, values=tuple(values))
+
+
+def _affine(v: rg.Value, whole: dict[int, Index]) -> Index | None:
+    """The value as an index expression, if it is one."""
+    if isinstance(v, rg.IndexValue) and v.dtype.is_int:
+        return v.index
+    if isinstance(v, rg.Const) and v.dtype.is_int and not isinstance(v.value, float):
+        return ix.constant(int(v.value))
+    if not isinstance(v, rg.Compute) or not v.dtype.is_int:
+        return None
+    if any(a not in whole for a in v.args):
+        return None
+    args = [whole[a] for a in v.args]
+    result: Index | None = None
+    if v.op is Op.ADD:
+        result = args[0] + args[1]
+    elif v.op is Op.SUB:
+        result = args[0] - args[1]
+    elif v.op is Op.NEG:
+        result = args[0] * -1
+    elif v.op is Op.CAST:
+        result = args[0]
+    elif v.op is Op.MUL and args[1].is_const:
+        result = args[0] * args[1].const
+    elif v.op is Op.FLOORDIV and args[1].is_const and args[1].const > 0:
+        result = args[0] // args[1].const
+    if result is None or result.lo < v.dtype.min or result.hi > v.dtype.max:
+        return None
+    return result
+
+
+def _comparison(v: rg.Value, whole: dict[int, Index]) -> Mask | None:
+    if not isinstance(v, rg.Compute) or v.op not in (Op.LE, Op.LT, Op.EQ):
+        return None
+    if any(a not in whole for a in v.args):
+        return None
+    difference = whole[v.args[1]] - whole[v.args[0]]
+    if difference.is_const or max(-difference.lo, difference.hi) >= _INT32:
+        return None
+    if v.op is Op.EQ:
+        return (Bound(difference, 0, 1),)
+    return (_at_least(difference, int(v.op is Op.LT)),)
+
+
+def _at_least(e: Index, least: int) -> Bound:
+    return Bound(e, least, max(e.hi, least) + 1)
+
+
+def live_bounds(region: Region, results: tuple[int, ...]) -> Mask:
+    """Bounds that hold wherever an element of any of the values, each summed over k, is not 0."""
+    search = _Search(region)
+    found: list[Bound] | None = None
+    for v in results:
+        mine = search.zero_unless(v)
+        found = mine if found is None else [b for b in found if b in mine]
+    return tuple(found or ())
+
+
+class _Search:
+    def __init__(self, region: Region):
+        self.values = region.values
+
+    def is_constant(self, number: int, *wanted: float) -> bool:
+        v = self.values[number]
+        return isinstance(v, rg.Const) and any(v.value == w for w in wanted)
+
+    def zero_unless(self, number: int) -> list[Bound]:
+        """Bounds outside of which the value is 0."""
+        v = self.values[number]
+        if not isinstance(v, rg.Compute):
+            return []
+        if v.op is Op.MUL:
+            return _union(*(self.zero_unless(a) for a in v.args))
+        if v.op in (Op.CAST, Op.NEG, Op.DIV):
+            return self.zero_unless(v.args[0])
+        if v.op in (Op.ADD, Op.SUB):
+            left, right = (self.zero_unless(a) for a in v.args)
+            return [b for b in left if b in right]
+        if v.op is Op.WHERE:
+            return self.where(v, self.zero_unless, 0.0)
+        return self.minus_infinity_unless(v.args[0]) if v.op is Op.EXP else []
+
+    def minus_infinity_unless(self, number: int) -> list[Bound]:
+        """Bounds outside of which the value is -inf."""
+        v = self.values[number]
+        if not isinstance(v, rg.Compute):
+            return []
+        if v.op in (Op.SUB, Op.CAST):
+            return self.minus_infinity_unless(v.args[0])
+        if v.op is Op.WHERE:
+            return self.where(v, self.minus_infinity_unless, -math.inf)
+        return []
+
+    def where(
+        self, v: rg.Compute, inner: Callable[[int], list[Bound]], nothing: float
+    ) -> list[Bound]:
+        """Bounds of a choice between `inner`'s bounds and `nothing`."""
+        condition, x, y = v.args
+        if self.is_constant(y, nothing):
+            return _union(self.bounds(condition, True), inner(x))
+        if self.is_constant(x, nothing):
+            return _union(self.bounds(condition, False), inner(y))
+        return []
+
+    def bounds(self, number: int, truth: bool) -> list[Bound]:
+        """Bounds that hold where the condition has the given truth."""
+        v = self.values[number]
+        if isinstance(v, rg.Inside):
+            if truth:
+                return list(v.mask)
+            return _negated(v.mask[0]) if len(v.mask) == 1 else []
+        if not isinstance(v, rg.Compute):
+            return []
+        if v.op is Op.NOT:
+            return self.bounds(v.args[0], not truth)
+        if v.op is (Op.AND if truth else Op.OR):
+            return _union(*(self.bounds(a, truth) for a in v.args))
+        return []
+
+
+def _union(*parts: list[Bound]) -> list[Bound]:
+    return list(dict.fromkeys(b for part in parts for b in part))
+
+
+def _negated(b: Bound) -> list[Bound]:
+    """The complement, where it is one interval."""
+    if b.hi > b.index.hi:
+        return [Bound(b.index, min(b.index.lo, b.lo - 1), b.lo)]
+    if b.lo <= b.index.lo:
+        return [_at_least(b.index, b.hi)]
+    return []

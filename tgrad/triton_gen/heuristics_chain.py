@@ -1,0 +1,66 @@
+"""Configurations of chains of dots (attention and its gradients), with no search.
+
+In: a Region whose space is a "chain", a Target. Out: a Config. Invariant: inner and output axes lie
+in one tile; blocks are powers of two of at least 16, which tl.dot needs.
+"""
+
+from __future__ import annotations
+
+from tgrad.dtype import DType
+from tgrad.fusion.region import Dot, Region, extent_of, whole_axes
+from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.triton_gen.emit_dot import operand_type
+from tgrad.triton_gen.target import Target
+
+LEAST = 16
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n (1 for n <= 1).
+
+    >>> power_of_two(1), power_of_two(40)
+    (1, 64)
+    """
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def _block(extent: int, most: int) -> int:
+    return min(max(power_of_two(extent), LEAST), most)
+
+
+def choose_chain(region: Region, target: Target) -> Config:
+    """Tile axes and launch options for a chain."""
+    space = region.space
+    groups = whole_axes(region)
+    wide = max(extent_of(g) for g in groups)
+    last = [v for v in region.values if isinstance(v, Dot)]
+    dtype = operand_type(*(region.values[x].dtype for x in (last[-1].a, last[-1].b)))
+    most_m, most_k, warps, stages = _blocks(dtype, power_of_two(wide), len(last), target)
+    axes = [
+        TileAxis("b", space.batch, 1, Role.GRID),
+        TileAxis("m", space.m, _block(extent_of(space.m), most_m), Role.GRID),
+        TileAxis("k", space.k, _block(extent_of(space.k), most_k), Role.LOOP),
+    ]
+    for name, covers in zip(("n", "d", "e", "f"), groups):
+        axes.append(TileAxis(name, covers, _block(extent_of(covers), 1 << 30), Role.FULL))
+    return Config(tuple(a for a in axes if a.covers), num_warps=warps, num_stages=stages)
+
+
+def _blocks(dtype: DType, wide: int, dots: int, target: Target) -> tuple[int, int, int, int]:
+    """(block of m, block of k, num_warps, num_stages): two dots forward, three or four backward;
+    what was found to spill nothing on sm_90 and gfx942."""
+    if target.is_interpreter:
+        return 64, 64, 4, 1
+    backward = dots > 2
+    if dtype.itemsize > 2:
+        if wide > 64:
+            return 16, 16, 8 if backward else 4, 1
+        return 32, 32, 8 if backward and target.is_nvidia else 4, 1
+    stages = 2 if target.is_nvidia else 1
+    if wide > 128:
+        return (16, 16, 8, 1) if backward else (64, 32, 8, stages)
+    if not backward:
+        return 128, 64, 8, stages
+    if wide > 64:
+        return 64, 32 if target.is_nvidia else 16, 8, stages
+    return 64, 64, 4 if target.is_nvidia else 8, stages
