@@ -99,9 +99,19 @@ def _interpretable_language() -> Iterator[None]:
     on the way out all that the interpreter does to the language."""
     import triton.language as tl
     from triton.language import core, math, standard
+    from triton.runtime.interpreter import InterpreterBuilder
     from triton.runtime.jit import JITFunction
 
-    places = (tl, core, math, standard, core.tensor, core.dtype, core.tensor_descriptor_base)
+    places = (
+        InterpreterBuilder,
+        tl,
+        core,
+        math,
+        standard,
+        core.tensor,
+        core.dtype,
+        core.tensor_descriptor_base,
+    )
     before = [(place, dict(vars(place))) for place in places]
     for module in (tl, standard):
         for key, value in list(vars(module).items()):
@@ -110,11 +120,21 @@ def _interpretable_language() -> Iterator[None]:
                     _interpreted[value.fn] = _function_type()(value.fn)
                 setattr(module, key, _interpreted[value.fn])
     _prepared.clear()
+    InterpreterBuilder.create_splat = _create_splat
     try:
         yield
     finally:
         for place, old in before:
             _restore(place, old)
+
+
+def _create_splat(builder: Any, type_: Any, scalar: Any) -> Any:
+    """A block of one scalar. In Triton's own, the result of comparing two scalars has the type of
+    the scalars, so that a block of it would be of that type too."""
+    from triton.runtime.interpreter import TensorHandle
+
+    value = scalar.data.reshape(-1)[0]
+    return TensorHandle(np.full(type_.shape, value, scalar.data.dtype), type_.scalar)
 
 
 def _restore(place: Any, old: dict[str, Any]) -> None:
