@@ -18,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="device of the tests that take one; may be given several times "
         f"(default: {' and '.join(DEFAULT_DEVICES)})",
     )
+    parser.addoption(
+        "--opinfo-cpu",
+        action="store_true",
+        help="run all operators of tests/ops as generated C too, three samples each",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,9 +5,13 @@ In: nothing. Out: the public names. Invariant: importing this needs NumPy alone.
 
 from tgrad import autograd as autograd
 from tgrad import errors as errors
+from tgrad import linalg as linalg
+from tgrad import masked as masked
 from tgrad import nn as nn
 from tgrad import optim as optim
 from tgrad import random as random
+from tgrad import signal as signal
+from tgrad import special as special
 from tgrad.compiling import Dim, compile, cond
 from tgrad.creation import (
     arange,
@@ -19,8 +23,10 @@ from tgrad.creation import (
     full,
     full_like,
     linspace,
+    logspace,
     ones,
     ones_like,
+    scalar_tensor,
     zeros,
     zeros_like,
 )
@@ -45,7 +51,28 @@ from tgrad.explaining import explain
 from tgrad.functional import *  # noqa: F403
 from tgrad.functional import __all__ as _functions
 from tgrad.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from tgrad.joining import cat, concat, concatenate, hstack, stack, vstack
+from tgrad.joining import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    block_diag,
+    broadcast_tensors,
+    cartesian_prod,
+    cat,
+    column_stack,
+    combinations,
+    concat,
+    concatenate,
+    dstack,
+    hstack,
+    meshgrid,
+    row_stack,
+    stack,
+    vstack,
+)
+from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
+from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
 from tgrad.random import (
     Generator,
     bernoulli,
@@ -72,14 +99,19 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 __all__ = [
-    "Dim", "Generator", "Tensor", "arange", "as_tensor", "autograd", "bernoulli", "bfloat16",
-    "bool", "cat", "compile", "concat", "concatenate", "cond", "device", "double", "empty",
-    "empty_like", "enable_grad", "errors", "explain", "eye", "float", "float16", "float32",
-    "float64", "from_numpy", "full", "full_like", "get_num_threads", "get_rng_state", "half",
-    "hstack", "initial_seed", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
-    "linspace", "load", "long", "manual_seed", "nn", "no_grad", "normal", "ones", "ones_like",
-    "optim", "promote_types", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
-    "random", "randperm", "save", "set_grad_enabled", "set_num_threads", "set_rng_state", "short",
-    "stack", "tensor", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros", "zeros_like",
+    "Dim", "Generator", "Tensor", "arange", "as_tensor", "atleast_1d", "atleast_2d", "atleast_3d",
+    "autograd", "bernoulli", "bfloat16", "block_diag", "bool", "broadcast_shapes",
+    "broadcast_tensors", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack",
+    "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
+    "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",
+    "explain", "eye", "float", "float16", "float32", "float64", "from_numpy", "full", "full_like",
+    "get_num_threads", "get_rng_state", "gradient", "half", "hstack", "initial_seed", "int",
+    "int16", "int32", "int64", "int8", "is_grad_enabled", "isin", "linalg", "linspace", "load",
+    "logspace", "long", "manual_seed", "masked", "meshgrid", "nn", "no_grad", "normal", "ones",
+    "ones_like", "optim", "promote_types", "rand", "rand_like", "randint", "randint_like", "randn",
+    "randn_like", "random", "randperm", "row_stack", "save", "scalar_tensor", "set_grad_enabled",
+    "set_num_threads", "set_rng_state", "short", "signal", "special", "stack", "tensor",
+    "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
+    "zeros_like",
     *_functions,
 ]  # fmt: skip

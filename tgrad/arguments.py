@@ -22,3 +22,14 @@ def refuse(function: str, hint: str = "Leave it out.", **arguments: Any) -> None
     for name, value in arguments.items():
         if value is not None and value is not False:
             raise UnsupportedError(f"{function}: {name}={value!r} is not supported.", hint)
+
+
+def check_memory_format(function: str, memory_format: Any) -> None:
+    """Refuse a layout that tensors of tgrad, which are row-major, cannot have.
+
+    Raises:
+        UnsupportedError: it is neither None nor "contiguous_format" nor "preserve_format".
+    """
+    name = str(memory_format).removeprefix("torch.")
+    if name not in ("None", "contiguous_format", "preserve_format"):
+        refuse(function, memory_format=memory_format)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.arguments import refuse
+from tgrad.arguments import check_memory_format, refuse
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
@@ -47,6 +47,11 @@ def default_device(device: DeviceLike) -> Device:
 
 def _leaf(value: Tensor, requires_grad: bool) -> Tensor:
     return value.requires_grad_() if requires_grad else value
+
+
+def _number(value: Any) -> Any:
+    """The number that a tensor with one element holds, which is read."""
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def full(
@@ -154,8 +159,7 @@ def full_like(
     >>> tgrad.full_like(tgrad.zeros(2), 5).tolist()
     [5.0, 5.0]
     """
-    if options.pop("memory_format", None) not in (None, "preserve_format"):
-        refuse("full_like", memory_format=True)
+    check_memory_format("full_like", options.pop("memory_format", None))
     return full(
         input.shape,
         fill_value,
@@ -267,6 +271,7 @@ def linspace(
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     refuse("linspace", **others)
+    start, end = _number(start), _number(end)
     found = as_dtype(dt.float32 if dtype is None else dtype)
     wide = found.accumulator if found.is_float else dt.float64
     target = default_device(device)
@@ -277,6 +282,41 @@ def linspace(
     rising = place.to(wide) * step + float(start)
     falling = float(end) - (steps - 1 - place).to(wide) * step
     return _leaf(rising.where(place < steps // 2, falling).to(found), requires_grad)
+
+
+@labelled("logspace")
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: DType | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
+    **others: Any,
+) -> Tensor:
+    """Powers of `base` with evenly spaced exponents, `linspace(start, end, steps)`.
+
+    >>> import tgrad
+    >>> tgrad.logspace(0, 2, 3).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    refuse("logspace", **others)
+    start, end = _number(start), _number(end)
+    found = as_dtype(dt.float32 if dtype is None else dtype)
+    exponents = linspace(start, end, steps, dtype=dt.float64, device=device)
+    return _leaf((float(base) ** exponents).to(found), requires_grad)
+
+
+def scalar_tensor(s: Number, *, dtype: DType | None = None, **options: Any) -> Tensor:
+    """A number as a tensor with no axes, float32 by default.
+
+    >>> import tgrad
+    >>> tgrad.scalar_tensor(2).item()
+    2.0
+    """
+    return full((), s, dtype=dt.float32 if dtype is None else dtype, **options)
 
 
 @labelled("eye")

@@ -70,6 +70,11 @@ class DType:
         return _extremes(self)[1]
 
     @property
+    def largest(self) -> float | int | bool:
+        """Largest finite value."""
+        return _LARGEST[self.name] if self.is_float else self.max
+
+    @property
     def accumulator(self) -> DType:
         """What sums and dots of this dtype accumulate in."""
         if self in (float16, bfloat16):
@@ -112,6 +117,14 @@ def by_name(name: str) -> DType:
     if name not in DTYPES:
         raise DTypeError(f"dtype {name!r} is not supported.", f"Use one of {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+_LARGEST = {
+    "float16": 65504.0,
+    "bfloat16": (2.0 - 2.0**-7) * 2.0**127,
+    "float32": (2.0 - 2.0**-23) * 2.0**127,
+    "float64": (2.0 - 2.0**-52) * 2.0**1023,
+}
 
 
 @cache

@@ -17,58 +17,148 @@ from tgrad.tensor import Tensor, labelled
 
 __all__ = [
     "abs",
+    "absolute",
+    "acos",
+    "acosh",
     "add",
+    "addbmm",
     "addcdiv",
     "addcmul",
+    "addmm",
+    "addmv",
+    "addr",
+    "adjoint",
+    "alias_copy",
     "all",
+    "allclose",
     "amax",
     "amin",
+    "aminmax",
+    "angle",
     "any",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
     "argmax",
     "argmin",
+    "argwhere",
+    "as_strided",
+    "as_strided_copy",
+    "as_strided_scatter",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "baddbmm",
     "bitwise_and",
+    "bitwise_left_shift",
     "bitwise_not",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
     "bmm",
+    "broadcast_to",
     "ceil",
     "chunk",
     "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
     "clone",
+    "conj",
+    "conj_physical",
+    "copysign",
     "cos",
+    "cosh",
+    "count_nonzero",
+    "deg2rad",
+    "diag",
+    "diag_embed",
+    "diagflat",
     "diagonal",
+    "diagonal_copy",
+    "diagonal_scatter",
+    "digamma",
+    "dist",
     "div",
+    "divide",
     "dot",
+    "dsplit",
     "eq",
+    "equal",
     "erf",
+    "erfc",
+    "erfinv",
     "exp",
     "exp2",
+    "expand_copy",
     "expm1",
+    "fill",
     "flatten",
     "flip",
+    "fliplr",
+    "flipud",
+    "float_power",
     "floor",
     "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
     "frac",
+    "frexp",
     "gather",
     "ge",
+    "ger",
+    "greater",
+    "greater_equal",
     "gt",
+    "heaviside",
+    "hsplit",
+    "hypot",
+    "i0",
+    "index_add",
+    "index_copy",
+    "index_fill",
+    "index_put",
+    "index_reduce",
     "index_select",
+    "inner",
+    "isclose",
     "isfinite",
     "isinf",
     "isnan",
+    "isneginf",
+    "isposinf",
+    "isreal",
+    "kron",
+    "ldexp",
     "le",
     "lerp",
+    "less",
+    "less_equal",
+    "lgamma",
     "log",
     "log1p",
     "log2",
     "log10",
     "log_softmax",
+    "logaddexp",
+    "logaddexp2",
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
+    "logit",
     "logsumexp",
     "lt",
     "masked_fill",
+    "masked_scatter",
+    "masked_select",
     "matmul",
     "max",
     "maximum",
@@ -76,50 +166,109 @@ __all__ = [
     "min",
     "minimum",
     "mm",
+    "moveaxis",
+    "movedim",
     "mul",
+    "multiply",
+    "mv",
+    "mvlgamma",
+    "nan_to_num",
+    "nanmean",
+    "nansum",
     "narrow",
+    "narrow_copy",
     "ne",
     "neg",
+    "negative",
+    "nextafter",
+    "nonzero",
+    "nonzero_static",
     "norm",
+    "not_equal",
     "outer",
     "permute",
+    "permute_copy",
+    "polygamma",
+    "positive",
     "pow",
     "prod",
+    "put",
+    "rad2deg",
+    "ravel",
+    "real",
     "reciprocal",
     "relu",
     "remainder",
+    "renorm",
     "repeat_interleave",
     "reshape",
+    "resolve_conj",
+    "resolve_neg",
     "result_type",
     "roll",
+    "rot90",
     "round",
     "rsqrt",
+    "rsub",
     "scatter",
     "scatter_add",
+    "scatter_reduce",
+    "select",
+    "select_scatter",
+    "sgn",
     "sigmoid",
     "sign",
+    "signbit",
     "sin",
+    "sinc",
+    "sinh",
+    "slice_scatter",
     "softmax",
     "split",
+    "split_copy",
+    "split_with_sizes",
+    "split_with_sizes_copy",
     "sqrt",
     "square",
     "squeeze",
+    "squeeze_copy",
     "std",
+    "std_mean",
     "sub",
+    "subtract",
     "sum",
+    "swapaxes",
+    "swapdims",
     "t",
+    "t_copy",
+    "take",
+    "take_along_dim",
     "tan",
     "tanh",
+    "tensor_split",
+    "tile",
+    "trace",
     "transpose",
+    "transpose_copy",
     "tril",
     "triu",
+    "true_divide",
     "trunc",
     "unbind",
+    "unbind_copy",
     "unflatten",
+    "unfold_copy",
+    "unsafe_chunk",
+    "unsafe_split",
     "unsqueeze",
+    "unsqueeze_copy",
     "var",
     "var_mean",
+    "vdot",
+    "view_copy",
+    "vsplit",
     "where",
+    "xlogy",
 ]  # fmt: skip
 
 R = TypeVar("R")
@@ -159,6 +308,37 @@ minimum = from_method(Tensor.minimum)
 clamp = from_method(Tensor.clamp)
 addcmul = from_method(Tensor.addcmul)
 addcdiv = from_method(Tensor.addcdiv)
+subtract = from_method(Tensor.subtract)
+multiply = from_method(Tensor.multiply)
+divide = from_method(Tensor.divide)
+true_divide = from_method(Tensor.true_divide)
+negative = from_method(Tensor.negative)
+absolute = from_method(Tensor.absolute)
+fmod = from_method(Tensor.fmod)
+rsub = from_method(Tensor.rsub)
+ldexp = from_method(Tensor.ldexp)
+frexp = from_method(Tensor.frexp)
+fmax = from_method(Tensor.fmax)
+fmin = from_method(Tensor.fmin)
+clamp_min = from_method(Tensor.clamp_min)
+clamp_max = from_method(Tensor.clamp_max)
+clip = from_method(Tensor.clip)
+logaddexp = from_method(Tensor.logaddexp)
+logaddexp2 = from_method(Tensor.logaddexp2)
+xlogy = from_method(Tensor.xlogy)
+float_power = from_method(Tensor.float_power)
+copysign = from_method(Tensor.copysign)
+sgn = from_method(Tensor.sgn)
+heaviside = from_method(Tensor.heaviside)
+nextafter = from_method(Tensor.nextafter)
+nan_to_num = from_method(Tensor.nan_to_num)
+positive = from_method(Tensor.positive)
+conj = from_method(Tensor.conj)
+conj_physical = from_method(Tensor.conj_physical)
+resolve_conj = from_method(Tensor.resolve_conj)
+resolve_neg = from_method(Tensor.resolve_neg)
+angle = from_method(Tensor.angle)
+hypot = from_method(Tensor.hypot)
 
 # -- comparison and logic ------------------------------------------------------------------------
 
@@ -179,6 +359,21 @@ bitwise_or = from_method(Tensor.bitwise_or)
 bitwise_xor = from_method(Tensor.bitwise_xor)
 bitwise_not = from_method(Tensor.bitwise_not)
 masked_fill = from_method(Tensor.masked_fill)
+less = from_method(Tensor.less)
+less_equal = from_method(Tensor.less_equal)
+greater = from_method(Tensor.greater)
+greater_equal = from_method(Tensor.greater_equal)
+not_equal = from_method(Tensor.not_equal)
+isposinf = from_method(Tensor.isposinf)
+isneginf = from_method(Tensor.isneginf)
+isreal = from_method(Tensor.isreal)
+isclose = from_method(Tensor.isclose)
+allclose = from_method(Tensor.allclose)
+equal = from_method(Tensor.equal)
+logical_xor = from_method(Tensor.logical_xor)
+bitwise_left_shift = from_method(Tensor.bitwise_left_shift)
+bitwise_right_shift = from_method(Tensor.bitwise_right_shift)
+signbit = from_method(Tensor.signbit)
 
 # -- functions -----------------------------------------------------------------------------------
 
@@ -206,6 +401,33 @@ expm1 = from_method(Tensor.expm1)
 tan = from_method(Tensor.tan)
 sign = from_method(Tensor.sign)
 frac = from_method(Tensor.frac)
+asin = from_method(Tensor.asin)
+acos = from_method(Tensor.acos)
+atan = from_method(Tensor.atan)
+atan2 = from_method(Tensor.atan2)
+arcsin = from_method(Tensor.arcsin)
+arccos = from_method(Tensor.arccos)
+arctan = from_method(Tensor.arctan)
+arctan2 = from_method(Tensor.arctan2)
+sinh = from_method(Tensor.sinh)
+cosh = from_method(Tensor.cosh)
+asinh = from_method(Tensor.asinh)
+acosh = from_method(Tensor.acosh)
+atanh = from_method(Tensor.atanh)
+arcsinh = from_method(Tensor.arcsinh)
+arccosh = from_method(Tensor.arccosh)
+arctanh = from_method(Tensor.arctanh)
+sinc = from_method(Tensor.sinc)
+deg2rad = from_method(Tensor.deg2rad)
+rad2deg = from_method(Tensor.rad2deg)
+lgamma = from_method(Tensor.lgamma)
+digamma = from_method(Tensor.digamma)
+polygamma = Tensor.polygamma
+mvlgamma = from_method(Tensor.mvlgamma)
+erfc = from_method(Tensor.erfc)
+erfinv = from_method(Tensor.erfinv)
+logit = from_method(Tensor.logit)
+i0 = from_method(Tensor.i0)
 
 # -- reductions ----------------------------------------------------------------------------------
 
@@ -225,6 +447,13 @@ std = from_method(Tensor.std)
 var_mean = from_method(Tensor.var_mean)
 logsumexp = from_method(Tensor.logsumexp)
 norm = from_method(Tensor.norm)
+dist = from_method(Tensor.dist)
+renorm = from_method(Tensor.renorm)
+std_mean = from_method(Tensor.std_mean)
+aminmax = from_method(Tensor.aminmax)
+count_nonzero = from_method(Tensor.count_nonzero)
+nansum = from_method(Tensor.nansum)
+nanmean = from_method(Tensor.nanmean)
 
 # -- movement ------------------------------------------------------------------------------------
 
@@ -247,6 +476,29 @@ repeat_interleave = from_method(Tensor.repeat_interleave)
 tril = from_method(Tensor.tril)
 triu = from_method(Tensor.triu)
 diagonal = from_method(Tensor.diagonal)
+ravel = from_method(Tensor.ravel)
+broadcast_to = from_method(Tensor.broadcast_to)
+tile = from_method(Tensor.tile)
+movedim = from_method(Tensor.movedim)
+moveaxis = from_method(Tensor.moveaxis)
+swapaxes = from_method(Tensor.swapaxes)
+swapdims = from_method(Tensor.swapdims)
+adjoint = from_method(Tensor.adjoint)
+fliplr = from_method(Tensor.fliplr)
+flipud = from_method(Tensor.flipud)
+rot90 = from_method(Tensor.rot90)
+diag = from_method(Tensor.diag)
+diag_embed = from_method(Tensor.diag_embed)
+diagflat = from_method(Tensor.diagflat)
+trace = from_method(Tensor.trace)
+tensor_split = from_method(Tensor.tensor_split)
+hsplit = from_method(Tensor.hsplit)
+vsplit = from_method(Tensor.vsplit)
+dsplit = from_method(Tensor.dsplit)
+split_with_sizes = from_method(Tensor.split_with_sizes)
+unsafe_split = from_method(Tensor.unsafe_split)
+unsafe_chunk = from_method(Tensor.unsafe_chunk)
+as_strided = from_method(Tensor.as_strided)
 
 # -- indexing and contraction --------------------------------------------------------------------
 
@@ -254,11 +506,77 @@ gather = from_method(Tensor.gather)
 scatter = from_method(Tensor.scatter)
 scatter_add = from_method(Tensor.scatter_add)
 index_select = from_method(Tensor.index_select)
+take = from_method(Tensor.take)
+take_along_dim = from_method(Tensor.take_along_dim)
+select = from_method(Tensor.select)
+nonzero = from_method(Tensor.nonzero)
+argwhere = from_method(Tensor.argwhere)
+nonzero_static = from_method(Tensor.nonzero_static)
+masked_select = from_method(Tensor.masked_select)
+scatter_reduce = from_method(Tensor.scatter_reduce)
+index_add = from_method(Tensor.index_add)
+index_copy = from_method(Tensor.index_copy)
+index_fill = from_method(Tensor.index_fill)
+index_reduce = from_method(Tensor.index_reduce)
+index_put = from_method(Tensor.index_put)
+put = from_method(Tensor.put)
+masked_scatter = from_method(Tensor.masked_scatter)
+select_scatter = from_method(Tensor.select_scatter)
+slice_scatter = from_method(Tensor.slice_scatter)
+diagonal_scatter = from_method(Tensor.diagonal_scatter)
+as_strided_scatter = from_method(Tensor.as_strided_scatter)
+fill = from_method(Tensor.fill)
 matmul = from_method(Tensor.matmul)
 mm = from_method(Tensor.mm)
 bmm = from_method(Tensor.bmm)
 dot = from_method(Tensor.dot)
 outer = from_method(Tensor.outer)
+ger = from_method(Tensor.ger)
+inner = from_method(Tensor.inner)
+kron = from_method(Tensor.kron)
+mv = from_method(Tensor.mv)
+vdot = from_method(Tensor.vdot)
+addmm = from_method(Tensor.addmm)
+addmv = from_method(Tensor.addmv)
+addr = from_method(Tensor.addr)
+baddbmm = from_method(Tensor.baddbmm)
+addbmm = from_method(Tensor.addbmm)
+
+
+# -- copies of views -----------------------------------------------------------------------------
+
+
+def copied(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method as a function whose results are no views."""
+
+    @wraps(method)
+    def function(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        made = method(input, *args, **kwargs)
+        return made.clone() if isinstance(made, Tensor) else tuple(t.clone() for t in made)
+
+    return function
+
+
+as_strided_copy = copied(Tensor.as_strided)
+diagonal_copy = copied(Tensor.diagonal)
+expand_copy = copied(Tensor.expand)
+narrow_copy = copied(Tensor.narrow)
+permute_copy = copied(Tensor.permute)
+split_copy = copied(Tensor.split)
+split_with_sizes_copy = copied(Tensor.split_with_sizes)
+squeeze_copy = copied(Tensor.squeeze)
+t_copy = copied(Tensor.t)
+transpose_copy = copied(Tensor.transpose)
+unbind_copy = copied(Tensor.unbind)
+unfold_copy = copied(Tensor.unfold)
+unsqueeze_copy = copied(Tensor.unsqueeze)
+view_copy = copied(Tensor.view)
+alias_copy = copied(Tensor.clone)
+
+
+def real(input: Tensor) -> Tensor:
+    """Itself: no tensor of tgrad is complex."""
+    return input
 
 
 @labelled("where")

@@ -6,16 +6,19 @@ included: each comes through a chosen branch, never through a sum.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations as choose_combinations
+from itertools import combinations_with_replacement
 from typing import Any
 
 from tgrad import dtype as dt
 from tgrad.creation import places
-from tgrad.errors import ShapeError
+from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.size import is_same
+from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import are_same, is_sized, placed
-from tgrad.tensor import Tensor, labelled
+from tgrad.tensor import Tensor, labelled, tensor
 
 
 @labelled("cat")
@@ -126,3 +129,154 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     [[1.0], [0.0]]
     """
     return cat([t.reshape(1, -1) if t.ndim < 2 else t for t in tensors], 0)
+
+
+row_stack = vstack
+
+
+def dstack(tensors: Sequence[Tensor]) -> Tensor:
+    """`cat` along axis 2 of tensors with at least three axes; see `atleast_3d`.
+
+    >>> import tgrad
+    >>> tgrad.dstack([tgrad.ones(2), tgrad.zeros(2)]).shape
+    (1, 2, 2)
+    """
+    return cat([atleast_3d(t) for t in tensors], 2)
+
+
+def column_stack(tensors: Sequence[Tensor]) -> Tensor:
+    """`hstack`, with vectors as columns.
+
+    >>> import tgrad
+    >>> tgrad.column_stack([tgrad.ones(2), tgrad.zeros(2)]).tolist()
+    [[1.0, 0.0], [1.0, 0.0]]
+    """
+    return hstack([t.reshape(-1, 1) if t.ndim < 2 else t for t in tensors])
+
+
+@labelled("block_diag")
+def block_diag(*tensors: Tensor) -> Tensor:
+    """Matrices along a diagonal, zeros elsewhere; vectors are rows.
+
+    >>> import tgrad
+    >>> tgrad.block_diag(tgrad.ones(1, 1), tgrad.ones(1, 2)).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
+    """
+    blocks = [atleast_2d(t) for t in tensors]
+    width, start, rows = sum(t.shape[1] for t in blocks), 0, []
+    for t in blocks:
+        rows.append(t._pad_zero((0, start), (0, width - start - t.shape[1])))
+        start += t.shape[1]
+    return cat(rows, 0)
+
+
+# -- shapes that fit each other ------------------------------------------------------------------
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Each tensor expanded to their common shape.
+
+    >>> import tgrad
+    >>> [t.shape for t in tgrad.broadcast_tensors(tgrad.ones(2, 1), tgrad.ones(3))]
+    [(2, 3), (2, 3)]
+    """
+    shape = broadcast_shapes(*(t.shape for t in tensors))
+    return tuple(t.expand(shape) for t in tensors)
+
+
+def _each(function: Callable[[Tensor], Tensor], tensors: tuple[Any, ...]) -> Any:
+    """Of one tensor its result, of several a tuple."""
+    if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+        return function(tensors[0])
+    given = tensors[0] if len(tensors) == 1 else tensors
+    return tuple(function(t) for t in given)
+
+
+def atleast_1d(*tensors: Any) -> Any:
+    """With at least one axis: one tensor, or a tuple of several.
+
+    >>> import tgrad
+    >>> tgrad.atleast_1d(tgrad.tensor(2.0)).shape
+    (1,)
+    """
+    return _each(lambda t: t if t.ndim else t.reshape(1), tensors)
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """With at least two axes; a vector is a row.
+
+    >>> import tgrad
+    >>> tgrad.atleast_2d(tgrad.ones(3)).shape
+    (1, 3)
+    """
+    return _each(lambda t: t if t.ndim > 1 else t.reshape(1, -1), tensors)
+
+
+def atleast_3d(*tensors: Any) -> Any:
+    """With at least three axes: (n,) as (1, n, 1) and (m, n) as (m, n, 1).
+
+    >>> import tgrad
+    >>> tgrad.atleast_3d(tgrad.ones(3)).shape
+    (1, 3, 1)
+    """
+    return _each(
+        lambda t: t if t.ndim > 2 else t.unsqueeze(-1) if t.ndim == 2 else t.reshape(1, -1, 1),
+        tensors,
+    )
+
+
+# -- all combinations ----------------------------------------------------------------------------
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The coordinates of a grid, from those of each axis.
+
+    Args:
+        tensors: vectors or numbers, as arguments or as one sequence.
+        indexing: "ij", or "xy" for the first two axes exchanged.
+
+    >>> import tgrad
+    >>> tgrad.meshgrid(tgrad.arange(2), tgrad.arange(3))[0].tolist()
+    [[0, 0, 0], [1, 1, 1]]
+    """
+    given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors
+    if indexing not in ("ij", "xy"):
+        raise UnsupportedError(f"meshgrid: indexing={indexing!r}.", 'Use "ij" or "xy".')
+    vectors = [atleast_1d(t) for t in given]
+    shape = tuple(t.shape[0] for t in vectors)
+    order = list(range(len(vectors)))
+    if indexing == "xy" and len(order) > 1:
+        order[:2] = 1, 0
+    grids = []
+    for axis, t in enumerate(vectors):
+        column = t.reshape([t.shape[0] if a == axis else 1 for a in range(len(vectors))])
+        grids.append(column.expand(shape).permute(order))
+    return tuple(grids)
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """All tuples of one element of each vector, a row each.
+
+    >>> import tgrad
+    >>> tgrad.cartesian_prod(tgrad.arange(2), tgrad.arange(2)).tolist()
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    if len(tensors) == 1:
+        return tensors[0]
+    return stack([g.reshape(-1) for g in meshgrid(*tensors)], 1)
+
+
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """All ways to take r elements of a vector, a row each.
+
+    >>> import tgrad
+    >>> tgrad.combinations(tgrad.tensor([5, 6, 7])).tolist()
+    [[5, 6], [5, 7], [6, 7]]
+    """
+    if input.ndim != 1 or r < 0:
+        raise ShapeError(f"combinations of {r} of shape {input.shape}.", "Give a vector.")
+    choose = combinations_with_replacement if with_replacement else choose_combinations
+    rows = list(choose(range(input.shape[0]), r))
+    if not rows or not r:
+        return input[:0] if not r else input[:0].reshape(0, r)
+    return input[tensor(rows, device=input.device)]

@@ -33,6 +33,8 @@ from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.interrupts import Uninterrupted
 from tgrad.methods.activation import ActivationMethods
+from tgrad.methods.arithmetic import ArithmeticMethods
+from tgrad.methods.arrangement import ArrangementMethods
 from tgrad.methods.contraction import ContractionMethods
 from tgrad.methods.conversion import ConversionMethods
 from tgrad.methods.derived import DerivedMethods
@@ -40,8 +42,13 @@ from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.movement import MovementMethods
+from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
+from tgrad.methods.scattering import ScatteringMethods
 from tgrad.methods.sizes import are_same, shape_of, sized
+from tgrad.methods.slopes import define_vjp as define_vjp
+from tgrad.methods.special import SpecialMethods
+from tgrad.methods.trigonometry import TrigonometricMethods
 from tgrad.pending import drop_pending as drop_pending
 from tgrad.pending import mark_pending, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
@@ -92,27 +99,6 @@ def _realised_rule(
     return (g,)
 
 
-def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
-    """Decorator: the VJP of a composite, written with Tensors.
-
-    The rule is called as `rule(g, result, *arguments, *params)` and returns one gradient, or None,
-    for each argument. Use `with_vjp` to mark results.
-    """
-
-    def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
-        @register_vjp(name)
-        def on_nodes(
-            g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
-        ) -> Sequence[Node | None]:
-            nodes = (g, result, *arguments)
-            known = [n.device for n in nodes if n.device is not None]
-            device = known[0] if known else as_device(settings.device)
-            tensors = [Tensor._of(n, device) for n in nodes]
-            return [None if t is None else t._node for t in rule(*tensors, *params)]
-
-    return register
-
-
 def with_vjp(name: str, result: Tensor, *arguments: Tensor, params: tuple[Any, ...] = ()) -> Tensor:
     """`result`, differentiated with respect to `arguments` by the rule `name`."""
     nodes = [a._node for a in arguments]
@@ -130,8 +116,14 @@ class Tensor(
     MovementMethods,
     ContractionMethods,
     IndexingMethods,
+    ScatteringMethods,
+    ArithmeticMethods,
+    TrigonometricMethods,
+    SpecialMethods,
+    ArrangementMethods,
     DerivedMethods,
     ConversionMethods,
+    NewMethods,
     InPlaceMethods,
 ):
     """An array that is computed when its values are needed.
@@ -244,6 +236,15 @@ class Tensor(
         return Tensor._of(
             make(Op.CONST, value=_python_number(value, dtype), dtype=dtype), self._device
         )
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """What torch's functions do with a tensor of tgrad: what tgrad's of that name do."""
+        from tgrad.interop.torch_function import call
+
+        return call(func, args, kwargs or {})
 
     # -- what it is -----------------------------------------------------------------------------
 

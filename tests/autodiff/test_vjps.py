@@ -99,7 +99,7 @@ CASES: list[tuple[str, Callable[..., Node], list[np.ndarray]]] = [
     ("gather axis 0", lambda x: make(Op.GATHER, x, INDEX_ROWS, axis=0), [signed(28, 2, 5)]),
     *((f"scatter {how}",
        lambda x, y, how=how: make(Op.SCATTER, x, INDEX_ROWS, y, axis=0, combine=how),
-       [signed(29, 2, 5) * 1.01, signed(30, 3, 4)]) for how in ("add", "max", "min")),
+       [signed(29, 2, 5) * 1.01, signed(30, 3, 4)]) for how in ("add", "mul", "max", "min")),
     ("scatter set",
      lambda x, y: make(Op.SCATTER, x, leaf([[1, 3], [0, 2]]), y, axis=1, combine="set"),
      [signed(31, 3, 4), signed(32, 2, 2)]),

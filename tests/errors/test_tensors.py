@@ -80,6 +80,14 @@ SHAPES = {
         lambda: zeros(5).split([1, 2]),
         "split sizes [1, 2] do not add up to 5.\nGive sizes whose sum is that of the axis.",
     ),
+    "mask": (
+        lambda: zeros(3)[zeros(2) > 0],
+        "a mask of shape (2,) for a tensor of shape (3,).\nGive it the sizes of its axes.",
+    ),
+    "clamp": (
+        lambda: zeros(3).clamp(),
+        "clamp with neither min nor max.\nGive one of them.",
+    ),
     "too many indices": (
         lambda: zeros(3)[0, 1],
         "2 indices for a tensor of shape (3,).\nGive at most 1.",
@@ -294,13 +302,17 @@ def test_devices(name):
 
 
 UNSUPPORTED = {
-    "index of bools": (
-        lambda: zeros(3)[zeros(3) > 0],
-        "an index with bools.\nUse .where() or masked_fill().",
+    "nuclear norm": (
+        lambda: zeros(3, 3).norm("nuc"),
+        "norm: p='nuc'.\nUse a number or \"fro\".",
     ),
-    "two tensors": (
-        lambda: zeros(3, 3)[integers(0), integers(1)],
-        "an index with several tensors.\nIndex with one tensor at a time, or gather().",
+    "memory_format": (
+        lambda: zeros(1, 2, 3, 3).contiguous(memory_format="channels_last"),
+        "contiguous: memory_format='channels_last' is not supported.\nLeave it out.",
+    ),
+    "scatter_reduce": (
+        lambda: zeros(3).scatter_reduce(0, integers(0), zeros(1), "max"),
+        "scatter_reduce: reduce='max'.\nUse one of sum, mean, prod, amax, amin.",
     ),
     "device of a gradient": (
         lambda: zeros(3, requires_grad=True).to("cpu"),

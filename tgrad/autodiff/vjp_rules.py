@@ -11,7 +11,6 @@ from collections.abc import Callable
 from math import pi, sqrt
 
 from tgrad.dtype import int64, promote
-from tgrad.errors import GradientError
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
@@ -243,11 +242,15 @@ def _gather(y: Node, g: Node) -> Node:
 
 
 def _scatter_base(y: Node, g: Node) -> Node:
-    """add: g. set: g, and 0 where overwritten. max, min: an even share where the base equals y"""
+    """add: g. set: g, and 0 where overwritten. mul: g * the product of the sources. max, min: an
+    even share where the base equals y"""
     base, index, src = y.inputs
     combine, axis = y.attr("combine"), y.attr("axis")
     if combine == "add":
         return g
+    if combine == "mul":
+        one = b.const_like(base, 1)
+        return b.mul(g, make(Op.SCATTER, one, index, src, axis=axis, combine="mul"))
     if combine == "set":
         zero = b.const_like(src, 0)
         return make(Op.SCATTER, g, index, zero, axis=axis, combine="set")
@@ -255,9 +258,12 @@ def _scatter_base(y: Node, g: Node) -> Node:
 
 
 def _scatter_src(y: Node, g: Node) -> Node:
-    """add, set: g at the indexed places. max, min: an even share where src equals y"""
+    """add, set: g at the indexed places. mul: that times the product of the others. max, min: an
+    even share where src equals y"""
     _, index, src = y.inputs
     combine, axis = y.attr("combine"), y.attr("axis")
+    if combine == "mul":
+        return b.mul(make(Op.GATHER, g, index, axis=axis), _other_factors(y))
     if combine in ("add", "set"):
         return make(Op.GATHER, g, index, axis=axis)
     share = make(Op.GATHER, b.div(g, _winners(y)), index, axis=axis)
@@ -265,15 +271,27 @@ def _scatter_src(y: Node, g: Node) -> Node:
     return b.mul(share, b.cast_to(wins, g.dtype))
 
 
+def _other_factors(y: Node) -> Node:
+    """For each source, the product of the base and the other sources at its place.
+
+    Zeros are counted and left out of a product that is then divided, so none divides. Exact; the
+    derivative of this again is that of non-zero sources.
+    """
+    base, index, src = y.inputs
+    axis = y.attr("axis")
+    zeros = [b.equal(x, b.const_like(x, 0)) for x in (base, src)]
+    factors = [b.where(z, b.const_like(x, 1), x) for z, x in zip(zeros, (base, src))]
+    counts = [b.cast_to(z, y.dtype) for z in zeros]
+    product = make(Op.SCATTER, factors[0], index, factors[1], axis=axis, combine="mul")
+    zero_count = make(Op.SCATTER, counts[0], index, counts[1], axis=axis, combine="add")
+    all_of_it, count = (make(Op.GATHER, x, index, axis=axis) for x in (product, zero_count))
+    alone = b.equal(b.sub(count, counts[1]), b.const_like(src, 0))
+    return b.where(alone, b.div(all_of_it, factors[1]), b.const_like(src, 0))
+
+
 def _winners(y: Node) -> Node:
     """How many elements, the base's and the sources', equal the extremum."""
     base, index, src = y.inputs
-    if y.attr("combine") == "mul":
-        raise GradientError(
-            "scatter with combine 'mul' has no gradient.",
-            "Use combine 'add', 'set', 'max' or 'min', or detach the result.",
-            y.source,
-        )
     wins = b.equal(src, make(Op.GATHER, y, index, axis=y.attr("axis")))
     return make(
         Op.SCATTER,

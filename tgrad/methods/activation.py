@@ -50,6 +50,8 @@ class ActivationMethods:
 
         with source_scope(label="softmax"):
             x, axis = _softmax_input(self, dim, dtype, "softmax")
+            if not x.numel():
+                return x.clone()
             wide = x.to(x.dtype.accumulator)
             power = (wide - wide.amax(axis, keepdim=True)).exp()
             y = power / power.sum(axis, keepdim=True)
@@ -61,6 +63,8 @@ class ActivationMethods:
 
         with source_scope(label="log_softmax"):
             x, axis = _softmax_input(self, dim, dtype, "log_softmax")
+            if not x.numel():
+                return x.clone()
             wide = x.to(x.dtype.accumulator)
             centred = wide - wide.amax(axis, keepdim=True)
             y = centred - centred.exp().sum(axis, keepdim=True).log()

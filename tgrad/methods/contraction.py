@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
 Axes = tuple[int, ...]
+Number = bool | int | float
 
 
 class ContractionMethods:
@@ -85,23 +86,103 @@ class ContractionMethods:
 
     __matmul__ = matmul
 
+    def __rmatmul__(self: Any, other: Any) -> Tensor:
+        return self._operand(other, self.dtype, other.shape).matmul(self)
+
     def mm(self, mat2: Tensor) -> Tensor:
         """Product of two matrices."""
-        return self._ranked(mat2, 2, "mm")
+        return self._ranked(mat2, 2, 2, "mm")
 
     def bmm(self, mat2: Tensor) -> Tensor:
         """Product of two batches of matrices."""
-        return self._ranked(mat2, 3, "bmm")
+        return self._ranked(mat2, 3, 3, "bmm")
 
-    def _ranked(self, other: Tensor, rank: int, name: str) -> Tensor:
-        if len(self.shape) != rank or len(other.shape) != rank:
-            raise ShapeError(
-                f"{name} of shapes {self.shape} and {other.shape}.", f"Both need {rank} axes."
-            )
-        return self.matmul(other)
+    def mv(self, vec: Tensor) -> Tensor:
+        """Product of a matrix and a vector."""
+        return self._ranked(vec, 2, 1, "mv")
 
-    def dot(self, other: Tensor) -> Tensor:
+    def dot(self, tensor: Tensor) -> Tensor:
         """Inner product of two vectors."""
-        if len(self.shape) != 1 or len(other.shape) != 1:
-            raise ShapeError(f"dot of shapes {self.shape} and {other.shape}.", "Use matmul.")
+        return self._ranked(tensor, 1, 1, "dot")
+
+    def vdot(self, other: Tensor) -> Tensor:
+        """Inner product of two vectors."""
+        return self._ranked(other, 1, 1, "vdot")
+
+    def _ranked(self, other: Tensor, mine: int, theirs: int, name: str) -> Tensor:
+        if len(self.shape) != mine or len(other.shape) != theirs:
+            wanted = f"Both need {mine} axes." if mine == theirs else "Give a matrix and a vector."
+            raise ShapeError(f"{name} of shapes {self.shape} and {other.shape}.", wanted)
         return self.matmul(other)
+
+    def outer(self: Any, vec2: Tensor) -> Tensor:
+        """Products of all pairs of elements of two vectors."""
+        if len(self.shape) != 1 or len(vec2.shape) != 1:
+            raise ShapeError(f"outer of shapes {self.shape} and {vec2.shape}.", "Give vectors.")
+        return self.unsqueeze(1) * vec2
+
+    ger = outer
+
+    def inner(self: Any, other: Tensor) -> Tensor:
+        """Products summed over the last axis of both."""
+        if not self.shape or not other.shape:
+            return self * other
+        return self._dot(other, ((len(self.shape) - 1,), (len(other.shape) - 1,)))
+
+    def kron(self: Any, other: Tensor) -> Tensor:
+        """Every element times the whole of other, as blocks."""
+        with source_scope(label="kron"):
+            rank = max(len(self.shape), len(other.shape))
+            a = self.reshape((1,) * (rank - len(self.shape)) + self.shape)
+            b = other.reshape((1,) * (rank - len(other.shape)) + other.shape)
+            blocks = a.reshape([n for size in a.shape for n in (size, 1)])
+            inside = b.reshape([n for size in b.shape for n in (1, size)])
+            return (blocks * inside).reshape([m * n for m, n in zip(a.shape, b.shape)])
+
+    # -- a product added to something -----------------------------------------------------------
+
+    def addmm(
+        self: Any, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Tensor:
+        """beta * self + alpha * mat1 @ mat2; where beta is 0, self is not read."""
+        return _added(self, mat1.mm(mat2), beta, alpha, "addmm")
+
+    def addmv(
+        self: Any, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Tensor:
+        """beta * self + alpha * mat @ vec."""
+        return _added(self, mat.mv(vec), beta, alpha, "addmv")
+
+    def addr(self: Any, vec1: Any, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+        """beta * self + alpha * outer(vec1, vec2)."""
+        return _added(self, vec1.outer(vec2), beta, alpha, "addr")
+
+    def baddbmm(
+        self: Any, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Tensor:
+        """beta * self + alpha * batch1 @ batch2, batch by batch."""
+        return _added(self, batch1.bmm(batch2), beta, alpha, "baddbmm")
+
+    def addbmm(
+        self: Any, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
+    ) -> Tensor:
+        """beta * self + alpha * the sum of batch1 @ batch2 over the batch."""
+        if len(batch1.shape) != 3 or len(batch2.shape) != 3:
+            raise ShapeError(
+                f"addbmm of shapes {batch1.shape} and {batch2.shape}.", "Both need 3 axes."
+            )
+        product = batch1._dot(batch2, ((0, 2), (0, 1)))
+        return _added(self, product, beta, alpha, "addbmm")
+
+
+def _added(base: Any, product: Any, beta: Number, alpha: Number, name: str) -> Tensor:
+    with source_scope(label=name):
+        if base.dtype is not product.dtype:
+            raise DTypeError(
+                f"{name} of {base.dtype.name} and a product of {product.dtype.name}.",
+                "All operands need one dtype.",
+            )
+        product = product if alpha == 1 else product * alpha
+        if beta == 0:
+            return product.expand(broadcast_shapes(base.shape, product.shape))
+        return product + (base if beta == 1 else base * beta)

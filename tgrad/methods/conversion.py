@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
+from tgrad.arguments import check_memory_format
 from tgrad.device import as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import UnsupportedError
@@ -32,13 +33,15 @@ class ConversionMethods:
         *args: Any,
         dtype: DType | None = None,
         device: Any = None,
-        non_blocking: bool = False,
-        copy: bool = False,
+        non_blocking: Any = False,
+        copy: Any = False,
+        memory_format: Any = None,
     ) -> Tensor:
         """A copy with another dtype or device; itself where nothing changes.
 
         Args:
-            args: a dtype, a device, a device and a dtype, or a tensor to be like.
+            args: a dtype, a device, a device and a dtype, or a tensor to be like; then
+                non_blocking and copy.
             non_blocking: accepted; when a copy runs makes no difference to its result.
             copy: never itself.
 
@@ -47,7 +50,10 @@ class ConversionMethods:
         """
         from tgrad.tensor import Tensor
 
-        for a in args:
+        check_memory_format("to", memory_format)
+        flags = [a for a in args if a is True or a is False]
+        copy = copy or flags[1:] == [True]
+        for a in args[: len(args) - len(flags)]:
             if isinstance(a, Tensor):
                 dtype, device = a.dtype, a.device
             elif isinstance(a, DType):
@@ -81,26 +87,32 @@ class ConversionMethods:
         """In the dtype and on the device of another."""
         return self.to(other)
 
-    def float(self: Any) -> Tensor:
-        return self.to(dt.float32)
+    def float(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.float32, memory_format=memory_format)
 
-    def double(self: Any) -> Tensor:
-        return self.to(dt.float64)
+    def double(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.float64, memory_format=memory_format)
 
-    def half(self: Any) -> Tensor:
-        return self.to(dt.float16)
+    def half(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.float16, memory_format=memory_format)
 
-    def bfloat16(self: Any) -> Tensor:
-        return self.to(dt.bfloat16)
+    def bfloat16(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.bfloat16, memory_format=memory_format)
 
-    def long(self: Any) -> Tensor:
-        return self.to(dt.int64)
+    def long(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.int64, memory_format=memory_format)
 
-    def int(self: Any) -> Tensor:
-        return self.to(dt.int32)
+    def int(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.int32, memory_format=memory_format)
 
-    def short(self: Any) -> Tensor:
-        return self.to(dt.int16)
+    def short(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.int16, memory_format=memory_format)
 
-    def bool(self: Any) -> Tensor:
-        return self.to(dt.bool_)
+    def char(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.int8, memory_format=memory_format)
+
+    def byte(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.uint8, memory_format=memory_format)
+
+    def bool(self: Any, memory_format: Any = None) -> Tensor:
+        return self.to(dt.bool_, memory_format=memory_format)

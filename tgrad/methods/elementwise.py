@@ -9,11 +9,13 @@ Source: https://docs.pytorch.org/docs/stable/tensor_attributes.html
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.arguments import check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 Number = bool | int | float
 
 
-def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The common shape of operands.
+def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
+    """The common shape of operands; a number is the shape of a vector.
 
     Raises:
         ShapeError: two sizes of an axis differ and neither is 1.
@@ -36,7 +38,8 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     >>> broadcast_shapes((3, 1), (4,))
     (3, 4)
     """
-    rank = max(map(len, shapes))
+    shapes = [(s,) if isinstance(s, int) else tuple(s) for s in given]
+    rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result = []
     for axis, sizes in enumerate(zip(*padded)):
@@ -174,7 +177,7 @@ class ElementwiseMethods:
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         """self / other; rounding_mode None (true division), "trunc" or "floor"."""
         if rounding_mode == "floor":
-            return self._binary(Op.FLOORDIV, other)
+            return self.floor_divide(other)
         quotient = self._binary(Op.DIV, other, floats=True)
         if rounding_mode is None:
             return quotient
@@ -212,6 +215,8 @@ class ElementwiseMethods:
     def reciprocal(self) -> Tensor:
         return 1.0 / self
 
+    multiply, divide, subtract, negative, absolute = mul, div, sub, neg, abs
+
     __add__ = add
     __sub__ = sub
     __mul__ = mul
@@ -236,6 +241,8 @@ class ElementwiseMethods:
 
     def __rfloordiv__(self, other: Any) -> Tensor:
         return self._binary(Op.FLOORDIV, other, swap=True)
+
+    __rdiv__ = __rtruediv__
 
     def __rmod__(self, other: Any) -> Tensor:
         return self._binary(Op.MOD, other, swap=True)
@@ -270,6 +277,7 @@ class ElementwiseMethods:
         return self._binary(Op.NE, other) if is_operand(other) else NotImplemented
 
     lt, le, gt, ge = __lt__, __le__, __gt__, __ge__
+    less, less_equal, greater, greater_equal, not_equal = lt, le, gt, ge, ne
 
     def __and__(self, other: Any) -> Tensor:
         return self._binary(Op.AND, other)
@@ -289,16 +297,25 @@ class ElementwiseMethods:
     def __rshift__(self, other: Any) -> Tensor:
         return self._binary(Op.SHR, other)
 
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return self._binary(Op.SHL, other, swap=True)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return self._binary(Op.SHR, other, swap=True)
+
     bitwise_and, bitwise_or, bitwise_xor, bitwise_not = __and__, __or__, __xor__, __invert__
+    bitwise_left_shift, bitwise_right_shift = __lshift__, __rshift__
 
     def logical_not(self) -> Tensor:
         return self.to(dt.bool_)._apply(Op.NOT)
 
     def logical_and(self, other: Tensor) -> Tensor:
-        return self.to(dt.bool_) & other.to(dt.bool_)
+        return self.to(dt.bool_) & (other != 0)
 
     def logical_or(self, other: Tensor) -> Tensor:
-        return self.to(dt.bool_) | other.to(dt.bool_)
+        return self.to(dt.bool_) | (other != 0)
 
     def isnan(self) -> Tensor:
         return self != self
@@ -345,9 +362,16 @@ class ElementwiseMethods:
     def ceil(self) -> Tensor:
         return self.neg().floor().neg() if self.dtype.is_float else self  # type: ignore
 
-    def round(self) -> Tensor:
-        """To the nearest integer, ties to even."""
-        return self._unary(Op.ROUND) if self.dtype.is_float else self  # type: ignore
+    def round(self, *, decimals: int = 0) -> Tensor:
+        """To the nearest integer, or multiple of 10 ** -decimals; ties to even."""
+        if not self.dtype.is_float:
+            return self  # type: ignore[return-value]
+        if not decimals:
+            return self._unary(Op.ROUND)
+        scale = 10.0 ** abs(decimals)
+        if decimals < 0:
+            return self.div(scale).round().mul(scale)
+        return self.mul(scale).round().div(scale)
 
     def trunc(self) -> Tensor:
         return self._unary(Op.TRUNC) if self.dtype.is_float else self  # type: ignore
@@ -361,11 +385,14 @@ class ElementwiseMethods:
         return self._binary(Op.MINIMUM, other)
 
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
-        """Limited to [min, max]; NaN stays."""
-        result: Any = self
-        if min is not None:
-            result = result.maximum(min)
-        return result if max is None else result.minimum(max)
+        """Limited to [min, max]; NaN stays. The gradient passes at both ends."""
+        if min is None and max is None:
+            raise ShapeError("clamp with neither min nor max.", "Give one of them.")
+        with source_scope(label="clamp"):
+            x = self if min is None else _limited(self, min, lambda x, least: x < least)
+            return x if max is None else _limited(x, max, lambda x, most: x > most)  # type: ignore
+
+    clip = clamp
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         """Elements of self where the condition holds, else of other."""
@@ -383,18 +410,34 @@ class ElementwiseMethods:
             chosen = condition.to(dt.bool_)
             return self._operand(chosen, dt.bool_, shape)._apply(Op.WHERE, a, b)
 
-    def masked_fill(self, mask: Tensor, value: Number) -> Tensor:
+    def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         """`value` where the mask holds, else self."""
-        return self.where(~mask, value)
+        with source_scope(label="masked_fill"):
+            fill = value.to(self.dtype) if hasattr(value, "dtype") else value
+            return self.where(~mask, fill)
 
     def lerp(self, end: Tensor, weight: Any) -> Tensor:
         """self + weight * (end - self)."""
         return self + (end - self) * weight
 
-    def clone(self) -> Tensor:
+    def clone(self, *, memory_format: Any = None) -> Tensor:
         """The same values as a tensor of its own."""
+        check_memory_format("clone", memory_format)
         return self._apply(Op.RESHAPE, shape=self.shape)
 
-    def contiguous(self) -> Tensor:
+    def contiguous(self, memory_format: Any = None) -> Tensor:
         """Itself: every tensor of tgrad is contiguous when it is stored."""
+        check_memory_format("contiguous", memory_format)
         return self  # type: ignore[return-value]
+
+
+def _limited(x: Any, limit: Any, is_beyond: Callable[[Any, Any], Tensor]) -> Tensor:
+    """`limit` where the element is beyond it (or the limit NaN), else the element."""
+    from tgrad.tensor import Tensor
+
+    if not isinstance(limit, Tensor):
+        return x.where(~is_beyond(x, limit), limit)
+    dtype = result_type(x, limit)
+    shape = broadcast_shapes(x.shape, limit.shape)
+    a, b = x._operand(x, dtype, shape), x._operand(limit, dtype, shape)
+    return b.where(is_beyond(a, b) | (b != b), a)

@@ -1,27 +1,47 @@
-"""Indexing of Tensor: slices, integers, and integer tensors.
+"""Indexing of Tensor: slices, integers, None, ..., tensors of integers, and masks.
 
-In: an index as Python writes it. Out: lazy tensors. Invariant: slices and integers are movement, a
-tensor index is a gather that reads its rows; what is not supported raises.
+In: an index as Python writes it. Out: lazy tensors. Invariant: slices and integers are movement,
+tensors of integers are one gather that reads its rows; a mask whose number of hits is the result's
+size is read (so not while compiling).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
+from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size, is_same
+from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import are_same, is_whole, length_of, range_of
+from tgrad.methods.sizes import Range, are_same, is_whole, length_of, range_of
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index in two steps: movement, then tensors.
+
+    Attributes:
+        ranges: (start, stop, step) of each axis.
+        shape: after the movement, axes of integers dropped and new ones put in.
+        tensors: (axis after the movement, int64 tensor), by axis.
+    """
+
+    ranges: tuple[Range, ...]
+    shape: tuple[int, ...]
+    tensors: tuple[tuple[int, Any], ...]
 
 
 class IndexingMethods:
@@ -32,7 +52,7 @@ class IndexingMethods:
     if TYPE_CHECKING:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
-        def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor: ...
+        def _slice(self, ranges: dict[int, Range]) -> Tensor: ...
         def reshape(self, *shape: Any) -> Tensor: ...
         def permute(self, *dims: Any) -> Tensor: ...
 
@@ -41,40 +61,102 @@ class IndexingMethods:
         @property
         def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, index: Any) -> Tensor:
-        """Elements by slices, integers, None, ... and at most one integer tensor.
+    def __getitem__(self: Any, index: Any) -> Tensor:
+        """Elements by slices, integers, None, ..., tensors of integers, and masks, mixed freely.
+
+        Where several tensors stand together, their common shape replaces their axes; where others
+        stand between them, it comes first, as in NumPy.
 
         Raises:
             OutOfRangeError: an integer is beyond the axis.
-            UnsupportedError: bool tensors, or several tensors.
+            ShapeError: too many indices, or a mask of another shape.
         """
-        return self._pick(self._items(index))
+        with source_scope(label="index"):
+            found = self._index(index)
+            return self._moved(found)._gathered(found.tensors)
 
-    def _items(self, index: Any) -> list[Any]:
-        """One item an axis, and None for each new one."""
-        items = list(index) if isinstance(index, tuple) else [index]
-        items = [self._as_index(i) for i in items]
-        used = sum(i is not None and not isinstance(i, EllipsisType) for i in items)
+    # -- reading an index -----------------------------------------------------------------------
+
+    def _index(self: Any, index: Any) -> Index:
+        """The two steps of an index."""
+        ranges: list[Range] = []
+        shape: list[int] = []
+        tensors: list[tuple[int, Any]] = []
+        for item in self._items(index):
+            if item is None:
+                shape.append(1)
+                continue
+            if isinstance(item, bool):
+                tensors.append((len(shape), self._constant(0, dt.int64).expand(int(item))))
+                shape.append(1)
+                continue
+            n = self.shape[len(ranges)]
+            if isinstance(item, (int, Size)):
+                at = self._place(item, n, len(ranges))
+                ranges.append((at, at + 1, 1))
+            elif isinstance(item, slice):
+                ranges.append(_range_of(item, n))
+                shape.append(length_of(ranges[-1]))
+            else:
+                check_known_index(item, n, -n)
+                tensors.append((len(shape), (item + n).where(item < 0, item)))
+                ranges.append((0, n, 1))
+                shape.append(n)
+        return Index(tuple(ranges), tuple(shape), tuple(tensors))
+
+    def _items(self: Any, index: Any) -> list[Any]:
+        """One item an axis, masks as a tensor an axis; None and bool for new axes."""
+        given = list(index) if isinstance(index, tuple) else [index]
+        items = [i for item in given for i in self._as_items(item)]
+        used = sum(not (i is None or isinstance(i, (bool, EllipsisType))) for i in items)
         if used > len(self.shape):
             raise ShapeError(
                 f"{used} indices for a tensor of shape {self.shape}.",
                 f"Give at most {len(self.shape)}.",
             )
-        if sum(isinstance(i, EllipsisType) for i in items) > 1:
+        dots = [p for p, i in enumerate(items) if isinstance(i, EllipsisType)]
+        if len(dots) > 1:
             raise ShapeError("an index with ... twice.", "Give it once.")
-        if not any(isinstance(i, EllipsisType) for i in items):
-            items.append(...)
-        place = next(p for p, i in enumerate(items) if isinstance(i, EllipsisType))
+        place = dots[0] if dots else len(items)
         items[place : place + 1] = [slice(None)] * (len(self.shape) - used)
+        self._check_masks(given)
         return items
 
-    def _ranges(self, items: list[Any]) -> list[tuple[int, int, int]]:
-        """(start, stop, step) of each axis, for integers and slices."""
-        ranges: list[tuple[int, int, int]] = []
-        for n, item in zip(self.shape, items):
-            at = self._place(item, n, len(ranges)) if isinstance(item, (int, Size)) else None
-            ranges.append(self._range(item, n) if at is None else (at, at + 1, 1))
-        return ranges
+    def _check_masks(self: Any, given: list[Any]) -> None:
+        """A mask that stands first must have the sizes of its axes."""
+        first: Any = given[0] if given else None
+        if not hasattr(first, "dtype") or not str(first.dtype).endswith("bool"):
+            return
+        shape = tuple(first.shape)
+        if not are_same(shape, self.shape[: len(shape)]):
+            raise ShapeError(
+                f"a mask of shape {shape} for a tensor of shape {self.shape}.",
+                "Give it the sizes of its axes.",
+            )
+
+    def _as_items(self: Any, item: Any) -> list[Any]:
+        from tgrad.tensor import Tensor, tensor
+
+        if item is None or isinstance(item, (slice, EllipsisType, Size)):
+            return [item]
+        if isinstance(item, (bool, np.bool_)):
+            return [bool(item)]
+        if isinstance(item, (int, np.integer)):
+            return [int(item)]
+        if isinstance(item, (list, tuple, range, np.ndarray)):
+            array = np.asarray(item)
+            array = array.astype(np.int64) if not array.size and array.dtype.kind == "f" else array
+            item = tensor(array, device=self.device)
+        if not isinstance(item, Tensor):
+            raise DTypeError(
+                f"an index of type {type(item).__name__}.",
+                "Use integers, slices, None, ... or a tensor of integers.",
+            )
+        if item.dtype.is_bool:
+            return list(item.nonzero(as_tuple=True)) if item.shape else [bool(item)]
+        if not item.dtype.is_int:
+            raise DTypeError(f"an index of {item.dtype.name}.", "Use .long().")
+        return [item.long()]
 
     def _place(self, item: Any, n: Any, axis: int) -> Any:
         if not -n <= item < n:
@@ -83,91 +165,74 @@ class IndexingMethods:
             )
         return item % n
 
-    def _pick(self, items: list[Any]) -> Tensor:
-        ranges: dict[int, tuple[int, int, int]] = {}
-        shape: list[int] = []
-        gathers: list[tuple[int, Tensor]] = []
-        axis = 0
-        for item in items:
-            if item is None:
-                shape.append(1)
-                continue
-            n = self.shape[axis]
-            if isinstance(item, (int, Size)):
-                at = self._place(item, n, axis)
-                ranges[axis] = (at, at + 1, 1)
-            elif isinstance(item, slice):
-                ranges[axis] = self._range(item, n)
-                shape.append(length_of(ranges[axis]))
-            else:
-                gathers.append((len(shape), item))
-                shape.append(n)
-            axis += 1
-        picked: Any = self
-        if not all(is_whole(r, self.shape[a]) for a, r in ranges.items()):
-            picked = self._slice(ranges)
-        picked = picked.reshape(tuple(shape))
-        if len(gathers) > 1:
-            raise UnsupportedError(
-                "an index with several tensors.", "Index with one tensor at a time, or gather()."
-            )
-        for position, indices in gathers:
-            picked = picked._take(indices, position)
-        return picked
+    # -- picking --------------------------------------------------------------------------------
 
-    def _range(self, item: slice, n: int) -> tuple[int, int, int]:
-        if item.step is not None and item.step <= 0:
-            raise ShapeError(
-                f"a slice with step {item.step}.", "Steps are positive; use .flip() to reverse."
-            )
-        return range_of(item, n)
+    def _moved(self: Any, index: Index) -> Any:
+        """The first step: slices, integers and new axes."""
+        ranges = dict(enumerate(index.ranges))
+        whole = all(is_whole(r, self.shape[a]) for a, r in ranges.items())
+        picked = self if whole else self._slice(ranges)
+        return picked.reshape(index.shape)
 
-    def _as_index(self, item: Any) -> Any:
-        from tgrad.tensor import Tensor, tensor
+    def _gathered(self: Any, tensors: Sequence[tuple[int, Any]]) -> Tensor:
+        """The second step: rows of the axes that tensors stand at."""
+        if not tensors:
+            return self
+        rows, order, rank = self._rows(tensors)
+        sizes = [self.shape[a] for a in order]
+        flat = self.permute(order).reshape(-1, *sizes[len(tensors) :])
+        if not flat.shape[0] and rows.numel():
+            raise OutOfRangeError(f"an index of an empty axis of shape {self.shape}.")
+        picked = flat.index_select(0, rows.reshape(-1))
+        picked = picked.reshape((*rows.shape, *sizes[len(tensors) :]))
+        first = _first_axis(tensors)
+        if not first:
+            return picked
+        new = tuple(range(rank, rank + first))
+        return picked.permute(*new, *range(rank), *range(rank + first, picked.ndim))
 
-        if item is None or isinstance(item, (slice, EllipsisType, Size)):
-            return item
-        if isinstance(item, (bool, np.bool_)):
-            raise UnsupportedError("an index with bools.", "Use .where() or masked_fill().")
-        if isinstance(item, (int, np.integer)):
-            return int(item)
-        if isinstance(item, (list, np.ndarray)):
-            item = tensor(np.asarray(item), device=self._device)  # type: ignore[attr-defined]
-        if isinstance(item, Tensor):
-            if item.dtype.is_bool:
-                raise UnsupportedError("an index with bools.", "Use .where() or masked_fill().")
-            if not item.dtype.is_int:
-                raise DTypeError(f"an index of {item.dtype.name}.", "Use .long().")
-            return item
-        raise DTypeError(
-            f"an index of type {type(item).__name__}.",
-            "Use integers, slices, None, ... or a tensor of integers.",
-        )
+    def _rows(self: Any, tensors: Sequence[tuple[int, Any]]) -> tuple[Any, list[int], int]:
+        """The row-major place along all indexed axes, axes with the indexed ones first, and the
+        number of axes of the places."""
+        shape = broadcast_shapes(*(t.shape for _, t in tensors))
+        total: Any = None
+        for axis, t in tensors:
+            part = t.expand(shape)
+            total = part if total is None else total * self.shape[axis] + part
+        axes = [axis for axis, _ in tensors]
+        order = axes + [a for a in range(len(self.shape)) if a not in axes]
+        return total, order, len(shape)
 
-    def _take(self, indices: Tensor, axis: int) -> Tensor:
-        """Rows of an axis by an integer tensor of any shape, whose axes replace the axis."""
-        with source_scope(label="index"):
-            n = self.shape[axis]
-            check_known_index(indices, n, -n)
-            positive = (indices + n).where(indices < 0, indices)
-            flat = positive.reshape(-1)
-            rows = self.index_select(axis, flat)
-            return rows.reshape((*self.shape[:axis], *indices.shape, *self.shape[axis + 1 :]))
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
+    def index_select(self: Any, dim: int, index: Tensor) -> Tensor:
         """Slices along `dim` at the positions of a vector of integers (not negative)."""
         axis = normal_axis(dim, len(self.shape))
         with source_scope(label="index_select"):
+            if not self.shape:
+                return self.reshape(1).index_select(0, index.reshape(-1)).reshape(())
+            index = index.reshape(-1)
             check_known_index(index, self.shape[axis])
-            shape = tuple(index.shape[0] if a == axis else n for a, n in enumerate(self.shape))
-            column = tuple(index.shape[0] if a == axis else 1 for a in range(len(shape)))
-            wide = index.reshape(column)._apply(Op.EXPAND, shape=shape)
-            return self._apply(Op.GATHER, wide, axis=axis)
+            return self._apply(Op.GATHER, self._along(index, axis), axis=axis)
 
-    def gather(self, dim: int, index: Tensor) -> Tensor:
-        """out[i][j] = self[index[i][j]][j] for dim 0, and so on, as torch.gather."""
+    def _along(self: Any, index: Tensor, axis: int) -> Tensor:
+        """A vector of places along an axis, the same for all other axes."""
+        count = index.shape[0]
+        shape = tuple(count if a == axis else n for a, n in enumerate(self.shape))
+        column = tuple(count if a == axis else 1 for a in range(len(shape)))
+        return index.reshape(column)._apply(Op.EXPAND, shape=shape)
+
+    def gather(self: Any, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+        """out[i][j] = self[index[i][j]][j] for dim 0, and so on, as torch.gather.
+
+        Args:
+            sparse_grad: accepted; gradients are dense.
+        """
         axis = normal_axis(dim, len(self.shape))
         with source_scope(label="gather"):
+            if not index.numel():
+                return self._constant(0, self.dtype).expand(index.shape) + 0 * self.sum()
+            if not self.shape or not index.shape:
+                rows = self.reshape(1) if not self.shape else self
+                return rows.gather(0, index.reshape(-1)).reshape(index.shape)
             check_known_index(index, self.shape[axis])
             return self._narrowed(index, axis)._apply(Op.GATHER, index, axis=axis)
 
@@ -179,25 +244,79 @@ class IndexingMethods:
         }
         return self._slice(wanted) if wanted else self  # type: ignore[return-value]
 
-    def scatter(self, dim: int, index: Tensor, src: Any) -> Tensor:
-        """A copy with self[index[i][j]][j] = src[i][j] for dim 0, and so on."""
-        return self._scatter(dim, index, src, "set")
+    def take(self: Any, index: Tensor) -> Tensor:
+        """Elements by their row-major place."""
+        with source_scope(label="take"):
+            n = self.numel()
+            check_known_index(index, n, -n)
+            place = (index + n).where(index < 0, index)
+            return self.reshape(-1).index_select(0, place.reshape(-1)).reshape(index.shape)
 
-    def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
-        """A copy with src added at the places that index names."""
-        return self._scatter(dim, index, src, "add")
-
-    def _scatter(self, dim: int, index: Tensor, src: Any, combine: str) -> Tensor:
-        from tgrad.tensor import Tensor
-
+    def take_along_dim(self: Any, indices: Tensor, dim: int | None = None) -> Tensor:
+        """`gather`, with all axes but `dim` broadcast; of all elements where dim is None."""
+        if dim is None:
+            return self.take(indices.reshape(-1))
         axis = normal_axis(dim, len(self.shape))
-        with source_scope(label="scatter"):
-            check_known_index(index, self.shape[axis])
-            if not isinstance(src, Tensor):
-                src = self._constant(src, self.dtype).expand(index.shape)  # type: ignore
-            if not are_same(src.shape, index.shape):
-                src = src._narrowed(index, -1)
-            return self._apply(Op.SCATTER, index, src, axis=axis, combine=combine)
+        given, n = (self, indices), self.shape[axis]
+        others = broadcast_shapes(*(t.shape[:axis] + t.shape[axis + 1 :] for t in given))
+        wide = [(*others[:axis], t.shape[axis], *others[axis:]) for t in given]
+        check_known_index(indices, n, -n)
+        places = (indices + n).where(indices < 0, indices)
+        return self.expand(wide[0]).gather(axis, places.expand(wide[1]))
+
+    def select(self: Any, dim: int, index: int) -> Tensor:
+        """One slice of an axis, without it."""
+        axis = normal_axis(dim, len(self.shape))
+        return self[(slice(None),) * axis + (index,)]
+
+    # -- sizes that depend on values ------------------------------------------------------------
+
+    def nonzero(self: Any, *, as_tuple: bool = False) -> Any:
+        """Places of the elements that are not zero, a row each (int64); reads the values.
+
+        Args:
+            as_tuple: a vector for each axis instead.
+        """
+        from tgrad.tensor import tensor
+
+        array = self.numpy()
+        rows = np.argwhere(array) if array.ndim else np.zeros((int(array != 0), 0), np.int64)
+        if not as_tuple:
+            return tensor(rows.astype(np.int64), device=self.device)
+        columns = rows.T if array.ndim else np.zeros((1, len(rows)), np.int64)
+        return tuple(tensor(np.ascontiguousarray(c), device=self.device) for c in columns)
+
+    def argwhere(self: Any) -> Tensor:
+        """`nonzero`."""
+        return self.nonzero()
+
+    def nonzero_static(self: Any, *, size: int, fill_value: int = -1) -> Tensor:
+        """The first `size` rows of `nonzero`; rows of `fill_value` where there are fewer."""
+        rows = self.nonzero()[:size]
+        missing = size - rows.shape[0]
+        inside = rows._constant(1, dt.bool_).expand(rows.shape)
+        high = (missing, 0)
+        return rows._pad_zero((0, 0), high).where(inside._pad_zero((0, 0), high), fill_value)
+
+    def masked_select(self: Any, mask: Tensor) -> Tensor:
+        """The elements where the mask holds, as a vector; reads the mask."""
+        shape = broadcast_shapes(self.shape, mask.shape)
+        return self.expand(shape).reshape(-1)[mask.expand(shape).reshape(-1)]
+
+
+def _first_axis(tensors: Sequence[tuple[int, Any]]) -> int:
+    """Where the axes of the tensors' common shape stand in the result."""
+    axes = [axis for axis, _ in tensors]
+    together = axes == list(range(axes[0], axes[0] + len(axes)))
+    return axes[0] if together else 0
+
+
+def _range_of(item: slice, n: Any) -> Range:
+    if item.step is not None and item.step <= 0:
+        raise ShapeError(
+            f"a slice with step {item.step}.", "Steps are positive; use .flip() to reverse."
+        )
+    return range_of(item, n)
 
 
 def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tgrad import dtype as dt
-from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import source_scope
-from tgrad.graph.op import Op
-from tgrad.methods.elementwise import broadcast_shapes
-from tgrad.methods.sizes import Range, are_same, is_sized, is_whole, length_of, placed
+from tgrad.methods.sizes import are_same
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -147,100 +144,21 @@ class InPlaceMethods:
     # -- assignment to an index -----------------------------------------------------------------
 
     def __setitem__(self: Any, index: Any, value: Any) -> None:
-        """self[index] = value, for slices, integers, None, ..., one integer tensor, or a mask.
-
-        Raises:
-            UnsupportedError: several tensors, or a mask with other indices.
-        """
+        """self[index] = value, for every index that can be read."""
         from tgrad.tensor import Tensor, tensor
 
         with source_scope(label="setitem"):
             if not isinstance(value, Tensor):
                 value = tensor(value, dtype=self.dtype, device=self.device)
             value = value.to(self.device).to(self.dtype)
-            if isinstance(index, Tensor) and index.dtype.is_bool:
+            if isinstance(index, Tensor) and index.dtype.is_bool and value.numel() == 1:
                 self._assign(self._with_masked(index, value))
-                return
-            items = self._items(index)
-            tensors = [i for i in items if isinstance(i, Tensor)]
-            if not tensors:
-                self._assign(self._with_slice(items, value))
-                return
-            whole = all(i is tensors[0] or i == slice(None) for i in items)
-            if len(tensors) > 1 or not whole:
-                raise UnsupportedError(
-                    "assignment to an index with a tensor and others.",
-                    "Use one tensor and full slices, or scatter().",
-                )
-            axis = next(a for a, i in enumerate(items) if i is tensors[0])
-            self._assign(self._with_rows(tensors[0], axis, value))
+            else:
+                self._assign(self._with_index(self._index(index), value, "set"))
 
     def _with_masked(self: Any, mask: Tensor, value: Tensor) -> Tensor:
+        """One value where a mask holds; nothing is read."""
         if not are_same(mask.shape, self.shape[: mask.ndim]):
             raise ShapeError(f"a mask of shape {mask.shape} for a tensor of shape {self.shape}.")
-        if value.numel() != 1:
-            raise UnsupportedError(
-                "assignment of many values to a mask.", "Assign one, or use where()."
-            )
         wide = mask.reshape((*mask.shape, *(1,) * (self.ndim - mask.ndim)))
         return value.reshape(()).where(wide, self)
-
-    def _with_slice(self: Any, items: list[Any], value: Tensor) -> Tensor:
-        """Zeros around the value, chosen where its place is."""
-        ranges = self._ranges([i for i in items if i is not None])
-        picked = self._pick(items).shape
-        if not are_same(broadcast_shapes(picked, value.shape), picked):
-            raise ShapeError(f"values of shape {value.shape} assigned to shape {picked}.")
-        counts = [length_of(r) for r in ranges]
-        if is_sized(*(bound for r in ranges for bound in r), *self.shape):
-            return self._with_sized_slice(ranges, value.expand(picked).reshape(counts))
-        if 0 in counts:
-            return self
-        value = value.expand(picked).reshape(counts)
-        inside = value._constant(1, dt.bool_).expand(counts)
-        placed, chosen = (self._placed(t, ranges) for t in (value, inside))
-        return placed.where(chosen, self)
-
-    def _with_sized_slice(self: Any, ranges: list[Range], value: Tensor) -> Tensor:
-        """As `_with_slice`, for bounds or sizes that are symbolic."""
-        chosen: Tensor | None = None
-        for axis, bounds in enumerate(ranges):
-            size = self.shape[axis]
-            if is_whole(bounds, size):
-                continue
-            if bounds[2] != 1:
-                raise UnsupportedError(
-                    f"assignment to a slice by {bounds[2]} of symbolic size.", "Use a step of 1."
-                )
-            value, inside = placed(value, axis, bounds[0], size)
-            chosen = inside if chosen is None else chosen & inside
-        return value if chosen is None else value.where(chosen, self)
-
-    def _placed(self: Any, t: Tensor, ranges: list[tuple[int, int, int]]) -> Tensor:
-        """`t` where the ranges of this tensor's axes are, zeros elsewhere."""
-        low, high = [], []
-        for axis, (start, _, step) in enumerate(ranges):
-            shape, count = t.shape, t.shape[axis]
-            if step > 1 and count > 1:
-                column = t.reshape(*shape[: axis + 1], 1, *shape[axis + 1 :])
-                gap = [step - 1 if a == axis + 1 else 0 for a in range(column.ndim)]
-                spread = column._pad_zero((0,) * column.ndim, gap)
-                t = spread.reshape(*shape[:axis], count * step, *shape[axis + 1 :])
-                t = t.narrow(axis, 0, (count - 1) * step + 1)
-            low.append(start)
-            high.append(self.shape[axis] - start - t.shape[axis])
-        return t._pad_zero(low, high)
-
-    def _with_rows(self: Any, index: Tensor, axis: int, value: Tensor) -> Tensor:
-        """Rows of an axis replaced; of equal indices, one wins."""
-        rows = index.reshape(-1)
-        shape = (*self.shape[:axis], *index.shape, *self.shape[axis + 1 :])
-        if broadcast_shapes(shape, value.shape) != shape:
-            raise ShapeError(f"values of shape {value.shape} assigned to shape {shape}.")
-        n = rows.shape[0]
-        source = value.expand(shape).reshape(*self.shape[:axis], n, *self.shape[axis + 1 :])
-        size = self.shape[axis]
-        positive = (rows + size).where(rows < 0, rows)
-        column = positive.reshape([n if a == axis else 1 for a in range(self.ndim)])
-        wide = column.expand(source.shape)
-        return self._apply(Op.SCATTER, wide, source, axis=axis, combine="set")

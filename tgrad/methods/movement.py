@@ -121,7 +121,7 @@ class MovementMethods:
 
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without axes of size 1 (of those named)."""
-        axes = normal_axes(dim, len(self.shape))
+        axes = () if dim == () else normal_axes(dim, len(self.shape))
         shape = (n for a, n in enumerate(self.shape) if not is_one(n) or a not in axes)
         return self.reshape(tuple(shape))
 
@@ -141,15 +141,16 @@ class MovementMethods:
         middle = math.prod(self.shape[first : last + 1])
         return self.reshape((*self.shape[:first], middle, *self.shape[last + 1 :]))
 
-    def flip(self, *dims: Any) -> Tensor:
-        """Axes in reverse."""
-        axes = normal_axes(as_sizes(dims), len(self.shape))
+    def flip(self, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
+        """Axes in reverse, given as numbers or as one sequence."""
+        dims = args if dims is None else (dims,)
+        axes = normal_axes(as_sizes(dims), len(self.shape)) if as_sizes(dims) else ()
         with source_scope(label="flip"):
-            return self._apply(Op.FLIP, axes=axes)
+            return self._apply(Op.FLIP, axes=axes if self.shape else ())
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """`length` elements of an axis from `start`."""
-        axis = normal_axis(dim, len(self.shape))
+        axis, start, length = normal_axis(dim, len(self.shape)), as_size(start), as_size(length)
         n = self.shape[axis]
         begin = start + n if start < 0 else start
         if not (0 <= begin <= n and 0 <= length <= n - begin):
@@ -208,4 +209,6 @@ class MovementMethods:
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """Windows of `size` elements, `step` apart, as the last axis."""
-        return self._window(normal_axis(dimension, len(self.shape)), size, step, 1)
+        x: Any = self if self.shape else self.reshape(1)
+        window = x._window(normal_axis(dimension, len(x.shape)), size, step, 1)
+        return window if self.shape else window.reshape(size)

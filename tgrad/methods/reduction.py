@@ -7,7 +7,7 @@ float32; everything here is written with four ops: sum, product, maximum, minimu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tgrad import dtype as dt
@@ -28,6 +28,13 @@ class ValuesIndices(NamedTuple):
 
     values: Tensor
     indices: Tensor
+
+
+class MinMax(NamedTuple):
+    """Result of aminmax."""
+
+    min: Tensor
+    max: Tensor
 
 
 def normal_axes(dim: Dim, rank: int) -> tuple[int, ...]:
@@ -128,17 +135,33 @@ class ReductionMethods:
         """Smallest element over axes; NaN if one is NaN."""
         return self._reduce(Op.REDUCE_MIN, dim, keepdim)
 
-    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Largest element; over one axis with its first index."""
+    def max(self: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+        """Largest element; over one axis with its first index; with a tensor, `maximum`."""
+        if other is not None or hasattr(dim, "dtype"):
+            return self.maximum(dim if other is None else other)
         if dim is None:
             return self.amax()
-        return ValuesIndices(self.amax(dim, keepdim), self.argmax(dim, keepdim))
+        return self._selected(dim, keepdim, self.argmax)
 
-    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Smallest element; over one axis with its first index."""
+    def min(self: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+        """Smallest element; over one axis with its first index; with a tensor, `minimum`."""
+        if other is not None or hasattr(dim, "dtype"):
+            return self.minimum(dim if other is None else other)
         if dim is None:
             return self.amin()
-        return ValuesIndices(self.amin(dim, keepdim), self.argmin(dim, keepdim))
+        return self._selected(dim, keepdim, self.argmin)
+
+    def _selected(self: Any, dim: int, keepdim: bool, choose: Callable[..., Any]) -> ValuesIndices:
+        """What one element an axis is chosen, and gets the whole gradient."""
+        place = choose(dim, True)
+        values = self.gather(dim, place) if self.shape else self
+        if not keepdim and self.shape:
+            values, place = values.squeeze(dim), place.squeeze(dim)
+        return ValuesIndices(values, place)
+
+    def aminmax(self: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+        """Smallest and largest element."""
+        return MinMax(self.amin(dim, keepdim), self.amax(dim, keepdim))
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Index (int64) of the first largest element; of the first NaN if there is one."""
@@ -167,6 +190,23 @@ class ReductionMethods:
             place = Tensor._of(node, x.device)
             return place.where(hit, self.shape[axis])._reduce(Op.REDUCE_MIN, axis, keepdim)
 
+    def count_nonzero(self: Any, dim: Dim = None) -> Tensor:
+        """How many elements are not zero (int64)."""
+        return (self != 0).sum(dim)
+
+    def nansum(
+        self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
+    ) -> Tensor:
+        """`sum`, with NaN as 0."""
+        return self.where(self == self, 0).sum(dim, keepdim, dtype=dtype)
+
+    def nanmean(
+        self: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
+    ) -> Tensor:
+        """`mean` of the elements that are not NaN."""
+        count = (self == self).sum(dim, keepdim)
+        return self.nansum(dim, keepdim, dtype=dtype) / count
+
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Whether one element is not zero."""
         return self.to(dt.bool_)._reduce(Op.REDUCE_MAX, dim, keepdim, "any")
@@ -176,9 +216,23 @@ class ReductionMethods:
         return self.to(dt.bool_)._reduce(Op.REDUCE_MIN, dim, keepdim, "all")
 
     def var_mean(
-        self, dim: Dim = None, *, correction: int = 1, keepdim: bool = False
+        self,
+        dim: Any = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Variance with `correction` degrees of freedom taken off, and mean."""
+        """Variance with `correction` (1) degrees of freedom taken off, and mean.
+
+        Args:
+            dim: axes; as in PyTorch, a bool here is `unbiased`.
+            unbiased: correction 1 for True, 0 for False.
+            keepdim: whether reduced axes stay, with size 1.
+        """
+        dim, unbiased = (None, dim) if isinstance(dim, bool) else (dim, unbiased)
+        if correction is None:
+            correction = 1 if unbiased is None else int(unbiased)
         with source_scope(label="var_mean"):
             x = self.to(self.dtype.accumulator)
             mean = x.mean(dim, keepdim=True)
@@ -189,13 +243,18 @@ class ReductionMethods:
             kept = mean if keepdim else mean._apply(Op.RESHAPE, shape=total.shape)
             return (total * scale).to(self.dtype), kept.to(self.dtype)
 
-    def var(self, dim: Dim = None, *, correction: int = 1, keepdim: bool = False) -> Tensor:
-        """Variance with `correction` degrees of freedom taken off."""
-        return self.var_mean(dim, correction=correction, keepdim=keepdim)[0]
+    def std_mean(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        """Square root of the variance, and mean; arguments as those of `var_mean`."""
+        variance, mean = self.var_mean(*args, **options)
+        return variance.sqrt(), mean
 
-    def std(self, dim: Dim = None, *, correction: int = 1, keepdim: bool = False) -> Tensor:
-        """Square root of the variance."""
-        return self.var(dim, correction=correction, keepdim=keepdim).sqrt()
+    def var(self, *args: Any, **options: Any) -> Tensor:
+        """Variance; arguments as those of `var_mean`."""
+        return self.var_mean(*args, **options)[0]
+
+    def std(self, *args: Any, **options: Any) -> Tensor:
+        """Square root of the variance; arguments as those of `var_mean`."""
+        return self.var(*args, **options).sqrt()
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""

@@ -147,7 +147,9 @@ def _convolve(
                 "Pad more or take a smaller kernel.",
             )
     geometry = Geometry(steps, low, high, gaps, groups)
-    y = with_vjp("conv", _forward(input, weight, geometry), input, weight, params=(geometry,))
+    y = with_vjp(
+        "conv", convolve_forward(input, weight, geometry), input, weight, params=(geometry,)
+    )
     return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
 
 
@@ -215,7 +217,7 @@ def _split_groups(x: Tensor, axis: int, groups: int) -> Tensor:
     return x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
 
 
-def _forward(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+def convolve_forward(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     """y[n, o, i] = Σ_(c, k) x[n, c, i * stride + k * dilation - low] * w[o, c, k]"""
     g, rank, kernel = geometry.groups, w.ndim - 2, w.shape[2:]
     x = _padded(x, 2, geometry.low, geometry.high)
@@ -235,10 +237,10 @@ def _forward(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
 def _backward(
     dy: Tensor, y: Tensor, x: Tensor, w: Tensor, geometry: Geometry
 ) -> tuple[Tensor, Tensor]:
-    return _input_gradient(dy, x.shape[2:], w, geometry), _weight_gradient(dy, x, w, geometry)
+    return input_gradient(dy, x.shape[2:], w, geometry), weight_gradient(dy, x, w, geometry)
 
 
-def _weight_gradient(dy: Tensor, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+def weight_gradient(dy: Tensor, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     """dw[o, c, k] = Σ_(n, i) dy[n, o, i] * x[n, c, i * stride + k * dilation - low]"""
     g, rank = geometry.groups, w.ndim - 2
     x = _padded(x, 2, geometry.low, geometry.high)
@@ -251,7 +253,7 @@ def _weight_gradient(dy: Tensor, x: Tensor, w: Tensor, geometry: Geometry) -> Te
     return dy._dot(view, (inner, inner), ((1,), (1,))).reshape(w.shape)  # [G, O, C, *K]
 
 
-def _input_gradient(dy: Tensor, sizes: Sizes, w: Tensor, geometry: Geometry) -> Tensor:
+def input_gradient(dy: Tensor, sizes: Sizes, w: Tensor, geometry: Geometry) -> Tensor:
     """dx[n, c, p] = Σ_(o, k) dy[n, o, i] * w[o, c, k] over i * stride + k * dilation - low = p
 
     Gathered: dy with stride - 1 zeros between its elements, padded, against the flipped weight.

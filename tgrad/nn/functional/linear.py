@@ -7,12 +7,12 @@ and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from tgrad import dtype as dt
 from tgrad.arguments import refuse
 from tgrad.creation import places
+from tgrad.dtype import promote
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.joining import broadcast_tensors
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.indexing import check_known_index
 from tgrad.methods.reduction import normal_axis
@@ -122,45 +122,6 @@ def dropout(
     return input._assign(result) if inplace else result
 
 
-@labelled("pad")
-def pad(
-    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
-) -> Tensor:
-    """A number before and after the last axes.
-
-    Args:
-        pad: (before, after) of the last axis, then of the one before it, ...; negative cuts.
-        mode: "constant".
-        value: the number, by default 0.
-
-    Raises:
-        UnsupportedError: another mode.
-
-    >>> import tgrad, tgrad.nn.functional as F
-    >>> F.pad(tgrad.ones(1), (1, 2), value=5.0).tolist()
-    [5.0, 1.0, 5.0, 5.0]
-    """
-    if mode != "constant":
-        raise UnsupportedError(f"pad: mode={mode!r}.", 'Use "constant".')
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError(f"pad by {tuple(pad)} of shape {input.shape}.", "Two numbers an axis.")
-    low, high = [0] * input.ndim, [0] * input.ndim
-    for i in range(len(pad) // 2):
-        axis = input.ndim - 1 - i
-        before, after = pad[2 * i], pad[2 * i + 1]
-        length = input.shape[axis] + min(before, 0) + min(after, 0)
-        if before < 0 or after < 0:
-            input = input.narrow(axis, max(-before, 0), length)
-        low[axis], high[axis] = max(before, 0), max(after, 0)
-    if not any((*low, *high)):
-        return input
-    wide = input._pad_zero(low, high)
-    if not value:
-        return wide
-    inside = input._constant(1, dt.bool_).expand(input.shape)._pad_zero(low, high)
-    return wide.where(inside, value).to(input.dtype)
-
-
 @labelled("scaled_dot_product_attention")
 def scaled_dot_product_attention(
     query: Tensor,
@@ -262,10 +223,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     >>> F.cosine_similarity(tgrad.ones(1, 4), tgrad.ones(1, 4)).item()
     1.0
     """
-    norms = [(x * x).sum(dim).sqrt().maximum(eps) for x in (x1, x2)]
-    return (x1 * x2).sum(dim) / (norms[0] * norms[1])
+    a, b = (x.to(promote(x1.dtype, x2.dtype)) for x in broadcast_tensors(x1, x2))
+    norms = [(x * x).sum(dim).sqrt().maximum(eps) for x in (a, b)]
+    return (a * b).sum(dim) / (norms[0] * norms[1])
 
 
 __all__ = [
-    "cosine_similarity", "dropout", "embedding", "linear", "pad", "scaled_dot_product_attention",
+    "cosine_similarity", "dropout", "embedding", "linear", "scaled_dot_product_attention",
 ]  # fmt: skip

@@ -112,7 +112,11 @@ def smooth_l1_loss(
 
 @labelled("huber_loss")
 def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """With d = |input - target|: d² / 2 where d <= delta, else delta * (d - delta / 2).
 
@@ -120,6 +124,7 @@ def huber_loss(
     >>> F.huber_loss(tgrad.ones(4), tgrad.zeros(4)).item()
     0.5
     """
+    refuse("huber_loss", weight=weight)
     _same_shapes(input, target, "huber_loss", True)
     d = (widened(input) - widened(target)).abs()
     loss = (d * d * 0.5).where(d <= delta, (d - 0.5 * delta) * delta)

@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.grad_mode import no_grad
+from tgrad.linalg import vector_norm
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Axes = tuple[int, ...]
@@ -208,6 +208,8 @@ def batch_norm(
     [[-1.0], [1.0]]
     """
     _check_float(input, "batch_norm")
+    if not input.numel():
+        return input.clone()
     if input.ndim < 2:
         raise ShapeError(f"batch_norm of shape {input.shape}.", "The shape is (N, C, ...).")
     channels = input.shape[1]
@@ -307,17 +309,24 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Each channel of each sample normalised: `group_norm` with a group a channel.
+    """Each channel of each sample normalised: `batch_norm` with every sample's channels apart.
 
-    Raises:
-        UnsupportedError: running statistics are given.
+    Args:
+        running_mean, running_var: (C,); they move towards the mean of the samples' statistics, or
+            are used where use_input_stats is False.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.instance_norm(tgrad.tensor([[[1.0, 3.0]]]), eps=0.0).tolist()
     [[[-1.0, 1.0]]]
     """
-    refuse("instance_norm", running_mean=running_mean, running_var=running_var)
-    refuse("instance_norm", use_input_stats=None if use_input_stats else "False")
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    if running_mean is not None and running_var is not None:
+        axes = tuple(range(2, input.ndim))
+        variance, mean = _wide(input).detach().var_mean(axes)
+        with no_grad():
+            _move(running_mean, mean.mean(0), momentum)
+            _move(running_var, variance.mean(0), momentum)
     return group_norm(input, input.shape[1], weight, bias, eps)
 
 
@@ -330,11 +339,32 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     [[0.0, 1.0]]
     """
     x = _wide(input)
-    if p == 2.0:
-        norm = (x * x).sum(dim, keepdim=True).sqrt()
-    else:
-        norm = (x.abs() ** p).sum(dim, keepdim=True) ** (1.0 / p)
-    return (x / norm.maximum(eps)).to(input.dtype)
+    norm = vector_norm(x, p, dim, keepdim=True)
+    return (x / norm.clamp(min=eps)).to(input.dtype)
 
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
+@labelled("local_response_norm")
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha * mean of x² over `size` channels around) ** beta.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.local_response_norm(tgrad.ones(1, 2, 1), 1, alpha=0.0).tolist()
+    [[[1.0], [1.0]]]
+    """
+    if input.ndim < 3:
+        raise ShapeError(f"local_response_norm of shape {input.shape}.", "It needs three axes.")
+    if not input.numel():
+        return input
+    x = _wide(input)
+    low = [size // 2 if a == 1 else 0 for a in range(x.ndim)]
+    high = [(size - 1) // 2 if a == 1 else 0 for a in range(x.ndim)]
+    around = (x * x)._pad_zero(low, high)._window(1, size, 1, 1)
+    return (x / (around.sum(-1) * (alpha / size) + k) ** beta).to(input.dtype)
+
+
+__all__ = [
+    "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize",
+    "rms_norm",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pooling over windows.
+"""Pooling: the largest or the mean of each window.
 
 In: (N, C, *sizes) or (C, *sizes). Out: the same with smaller sizes. Invariant: windows are index
 arithmetic; the gradient of a maximum goes to the first one of its window in row-major order, as in
@@ -9,74 +9,51 @@ https://docs.pytorch.org/docs/stable/nn.functional.html
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 from tgrad import dtype as dt
-from tgrad.arguments import refuse
 from tgrad.creation import places
-from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.errors import ShapeError
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes, spread, windows
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
+__all__ = [
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d",
+    "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices", "max_pool3d",
+    "max_pool3d_with_indices",
+]  # fmt: skip
 
-@labelled("max_pool1d")
-def max_pool1d(
-    input: Tensor,
-    kernel_size: IntOrSizes,
-    stride: IntOrSizes | None = None,
-    padding: IntOrSizes = 0,
-    dilation: IntOrSizes = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor:
-    """The largest element of each window of the last axis; see `max_pool2d`.
 
-    >>> import tgrad, tgrad.nn.functional as F
-    >>> F.max_pool1d(tgrad.tensor([[1.0, 3.0, 2.0, 0.0]]), 2).tolist()
-    [[3.0, 2.0]]
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How windows lie on the last axes; one number an axis.
+
+    Attributes:
+        low, high: elements before and after the input that windows reach.
+        pads: the padding asked for; with ceil_mode `high` may be more.
     """
-    refuse("max_pool1d", ceil_mode=ceil_mode, return_indices=return_indices)
-    return _max_pool(input, kernel_size, stride, padding, dilation, 1)
+
+    kernel: Sizes
+    stride: Sizes
+    low: Sizes
+    high: Sizes
+    dilation: Sizes
+    pads: Sizes
+
+    @property
+    def are_blocks(self) -> bool:
+        """Whether windows stand side by side."""
+        plain = not any((*self.low, *self.high)) and all(d == 1 for d in self.dilation)
+        return self.kernel == self.stride and plain
 
 
-@labelled("max_pool2d")
-def max_pool2d(
-    input: Tensor,
-    kernel_size: IntOrSizes,
-    stride: IntOrSizes | None = None,
-    padding: IntOrSizes = 0,
-    dilation: IntOrSizes = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor:
-    """The largest element of each window.
-
-    Args:
-        input: (N, C, H, W) or (C, H, W).
-        kernel_size: sizes of the windows.
-        stride: distance of windows, by default their size.
-        padding: elements of -inf at each end, at most half the kernel.
-        dilation: distance of the elements of a window.
-        ceil_mode, return_indices: not supported.
-
-    Raises:
-        ShapeError: the windows do not fit.
-        UnsupportedError: ceil_mode or return_indices.
-
-    >>> import tgrad, tgrad.nn.functional as F
-    >>> F.max_pool2d(tgrad.arange(16.0).reshape(1, 1, 4, 4), 2).tolist()
-    [[[[5.0, 7.0], [13.0, 15.0]]]]
-    """
-    refuse("max_pool2d", ceil_mode=ceil_mode, return_indices=return_indices)
-    return _max_pool(input, kernel_size, stride, padding, dilation, 2)
-
-
-def _window_arguments(
+def _windows_of(
     input: Tensor, kernel_size: IntOrSizes, stride: IntOrSizes | None, padding: IntOrSizes,
-    dilation: IntOrSizes, rank: int, name: str,
-) -> tuple[Sizes, Sizes, Sizes, Sizes]:  # fmt: skip
-    """Kernel, stride, padding and dilation, one number an axis."""
+    dilation: IntOrSizes, ceil_mode: bool, rank: int, name: str,
+) -> Windows:  # fmt: skip
     kernel = as_axes(kernel_size, rank, f"{name}: kernel_size")
-    given = kernel_size if stride is None or stride == () else stride
+    given = kernel_size if stride is None or stride in ((), []) else stride
     steps = as_axes(given, rank, f"{name}: stride")
     pads = as_axes(padding, rank, f"{name}: padding", 0)
     gaps = as_axes(dilation, rank, f"{name}: dilation")
@@ -89,31 +66,127 @@ def _window_arguments(
             f"{name}: padding={padding} of kernel_size={kernel_size}.",
             "Padding is at most half the kernel.",
         )
-    sizes = input.shape[input.ndim - rank :]
-    for n, k, p, d in zip(sizes, kernel, pads, gaps):
-        if n + 2 * p < d * (k - 1) + 1:
+    high = []
+    for n, k, s, p, d in zip(input.shape[input.ndim - rank :], kernel, steps, pads, gaps):
+        rest = n + 2 * p - d * (k - 1) - 1
+        if rest < 0 and not ceil_mode:
             raise ShapeError(
                 f"{name}: a window of {k} does not fit an axis of size {n}, padded by {p}.",
                 "Take a smaller kernel.",
             )
-    return kernel, steps, pads, gaps
+        last = -(-rest // s) if ceil_mode else rest // s
+        if ceil_mode and last * s >= n + p:
+            last -= 1
+        high.append(max(p, last * s + d * (k - 1) + 1 - n - p))
+    return Windows(kernel, steps, pads, tuple(high), gaps, pads)
 
 
-def _max_pool(
-    input: Tensor, kernel_size: IntOrSizes, stride: IntOrSizes | None, padding: IntOrSizes,
-    dilation: IntOrSizes, rank: int,
-) -> Tensor:  # fmt: skip
-    kernel, steps, pads, gaps = _window_arguments(
-        input, kernel_size, stride, padding, dilation, rank, f"max_pool{rank}d"
-    )
-    first = input.ndim - rank
-    if kernel == steps and not any(pads) and all(d == 1 for d in gaps):
-        blocks, axes = _blocks(input, first, kernel)
-        return with_vjp("max_pool_blocks", blocks.amax(axes), input, params=(kernel,))
-    x = _pad_lowest(input, first, pads)
-    view = windows(x, first, kernel, steps, gaps)
-    y = view.amax(tuple(range(input.ndim, view.ndim)))
-    return with_vjp("max_pool_windows", y, input, params=(kernel, steps, pads, gaps))
+# -- the largest ---------------------------------------------------------------------------------
+
+
+@labelled("max_pool1d")
+def max_pool1d(
+    input: Tensor,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    padding: IntOrSizes = 0,
+    dilation: IntOrSizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window of the last axis; see `max_pool2d`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.max_pool1d(tgrad.tensor([[1.0, 3.0, 2.0, 0.0]]), 2).tolist()
+    [[3.0, 2.0]]
+    """
+    w = _windows_of(input, kernel_size, stride, padding, dilation, ceil_mode, 1, "max_pool1d")
+    return _max_pool(input, w, return_indices)
+
+
+def max_pool1d_with_indices(
+    input: Tensor, kernel_size: IntOrSizes, *args: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """`max_pool1d` with return_indices=True."""
+    return max_pool1d(input, kernel_size, *args, **{**options, "return_indices": True})
+
+
+@labelled("max_pool2d")
+def max_pool2d(
+    input: Tensor,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    padding: IntOrSizes = 0,
+    dilation: IntOrSizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        kernel_size: sizes of the windows.
+        stride: distance of windows, by default their size.
+        padding: elements of -inf at each end, at most half the kernel.
+        dilation: distance of the elements of a window.
+        ceil_mode: whether a last window may reach beyond the end.
+        return_indices: return (values, their row-major places in the plane, int64).
+
+    Raises:
+        ShapeError: the windows do not fit.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.max_pool2d(tgrad.arange(16.0).reshape(1, 1, 4, 4), 2).tolist()
+    [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+    w = _windows_of(input, kernel_size, stride, padding, dilation, ceil_mode, 2, "max_pool2d")
+    return _max_pool(input, w, return_indices)
+
+
+def max_pool2d_with_indices(
+    input: Tensor, kernel_size: IntOrSizes, *args: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """`max_pool2d` with return_indices=True."""
+    return max_pool2d(input, kernel_size, *args, **{**options, "return_indices": True})
+
+
+@labelled("max_pool3d")
+def max_pool3d(
+    input: Tensor,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    padding: IntOrSizes = 0,
+    dilation: IntOrSizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The largest element of each window of the last three axes; see `max_pool2d`.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.max_pool3d(tgrad.ones(1, 2, 2, 2), 2).tolist()
+    [[[[1.0]]]]
+    """
+    w = _windows_of(input, kernel_size, stride, padding, dilation, ceil_mode, 3, "max_pool3d")
+    return _max_pool(input, w, return_indices)
+
+
+def max_pool3d_with_indices(
+    input: Tensor, kernel_size: IntOrSizes, *args: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """`max_pool3d` with return_indices=True."""
+    return max_pool3d(input, kernel_size, *args, **{**options, "return_indices": True})
+
+
+def _max_pool(input: Tensor, w: Windows, return_indices: bool) -> Any:
+    first = input.ndim - len(w.kernel)
+    if w.are_blocks:
+        blocks, axes = _blocks(input, first, w.kernel)
+        y = with_vjp("max_pool_blocks", blocks.amax(axes), input, params=(w.kernel,))
+    else:
+        view = windows(_pad_lowest(input, first, w), first, w.kernel, w.stride, w.dilation)
+        top = view.amax(tuple(range(input.ndim, view.ndim)))
+        y = with_vjp("max_pool_windows", top, input, params=(w,))
+    return (y, _indices(input.detach(), y.detach(), w)) if return_indices else y
 
 
 def _blocks(x: Tensor, first: int, kernel: Sizes) -> tuple[Tensor, Sizes]:
@@ -128,13 +201,13 @@ def _blocks(x: Tensor, first: int, kernel: Sizes) -> tuple[Tensor, Sizes]:
     return x.reshape(shape), tuple(axes)
 
 
-def _pad_lowest(x: Tensor, first: int, pads: Sizes) -> Tensor:
+def _pad_lowest(x: Tensor, first: int, w: Windows) -> Tensor:
     """Padded with the smallest value of the dtype."""
-    if not any(pads):
+    if not any((*w.low, *w.high)):
         return x
-    low = (0,) * first + pads
-    inside = x._constant(1, dt.bool_).expand(x.shape)._pad_zero(low, low)
-    return x._pad_zero(low, low).where(inside, x.dtype.min)
+    low, high = (0,) * first + w.low, (0,) * first + w.high
+    inside = x._constant(1, dt.bool_).expand(x.shape)._pad_zero(low, high)
+    return x._pad_zero(low, high).where(inside, x.dtype.min)
 
 
 def _place(view: Tensor, axes: Sizes) -> Tensor:
@@ -169,33 +242,45 @@ def _blocks_backward(g: Tensor, y: Tensor, x: Tensor, kernel: Sizes) -> tuple[Te
 
 
 @define_vjp("max_pool_windows")
-def _windows_backward(
-    g: Tensor, y: Tensor, x: Tensor, kernel: Sizes, stride: Sizes, pads: Sizes, dilation: Sizes
-) -> tuple[Tensor]:
+def _windows_backward(g: Tensor, y: Tensor, x: Tensor, w: Windows) -> tuple[Tensor]:
     """dx[p] = Σ_k g[i] over i * stride + k * dilation - pad = p, where k is the first maximum of
     window i"""
-    rank, lead = len(kernel), x.ndim - len(kernel)
-    view = windows(_pad_lowest(x, lead, pads), lead, kernel, stride, dilation)
+    lead = x.ndim - len(w.kernel)
+    first = _first(x, y, w) + 1  # 0 is "no window"
+    around = [_around(t, x.shape, lead, w) for t in (first, g)]
+    axes = tuple(range(x.ndim, around[0].ndim))
+    wanted = math.prod(w.kernel) - _place(around[0], axes)
+    return (around[1].where(around[0] == wanted, 0.0).sum(axes),)
+
+
+def _first(x: Tensor, y: Tensor, w: Windows) -> Tensor:
+    """The position in the window of each first maximum; int32."""
+    lead = x.ndim - len(w.kernel)
+    view = windows(_pad_lowest(x, lead, w), lead, w.kernel, w.stride, w.dilation)
     axes = tuple(range(x.ndim, view.ndim))
-    place = _place(view, axes)
-    top = y.reshape(*y.shape, *(1,) * rank)
-    first = place.where(_wins(view, top), math.prod(kernel)).amin(axes) + 1  # 0 is "no window"
-    around = [_around(t, x.shape, lead, kernel, stride, pads, dilation) for t in (first, g)]
-    wanted = math.prod(kernel) - _place(around[0], axes)
-    chosen = around[1].where(around[0] == wanted, 0.0)
-    return (chosen.sum(axes),)
+    top = y.reshape(*y.shape, *(1,) * len(w.kernel))
+    return _place(view, axes).where(_wins(view, top), math.prod(w.kernel)).amin(axes)
 
 
-def _around(
-    t: Tensor, shape: Sizes, lead: int, kernel: Sizes, stride: Sizes, pads: Sizes, dilation: Sizes
-) -> Tensor:
+def _indices(x: Tensor, y: Tensor, w: Windows) -> Tensor:
+    """The row-major place in the input's plane of each first maximum; int64."""
+    place, lead = _first(x, y, w).long(), x.ndim - len(w.kernel)
+    total, inner = place * 0, math.prod(w.kernel)
+    for axis, (k, s, p, d) in enumerate(zip(w.kernel, w.stride, w.low, w.dilation), lead):
+        inner //= k
+        along = (place // inner) % k
+        start = places(place.shape, axis, device=x.device) * s - p
+        total = total * x.shape[axis] + start + along * d
+    return total
+
+
+def _around(t: Tensor, shape: Sizes, lead: int, w: Windows) -> Tensor:
     """For each element of the input, what `t` holds for each window that may hold the element, the
     last position in the window first; 0 where there is no window."""
-    t = spread(t, lead, stride)
+    t = spread(t, lead, w.stride)
     low, high = [0] * lead, [0] * lead
-    for axis, (k, p, d) in enumerate(zip(kernel, pads, dilation), lead):
-        reach = d * (k - 1)
-        low.append(reach - p)
+    for axis, (k, p, d) in enumerate(zip(w.kernel, w.low, w.dilation), lead):
+        low.append(d * (k - 1) - p)
         extra = shape[axis] + p - t.shape[axis]
         if extra < 0:
             t = t.narrow(axis, 0, t.shape[axis] + extra)
@@ -203,31 +288,37 @@ def _around(
         if low[axis] < 0:
             t = t.narrow(axis, -low[axis], t.shape[axis] + low[axis])
             low[axis] = 0
-    return windows(t._pad_zero(low, high), lead, kernel, (1,) * len(kernel), dilation)
+    return windows(t._pad_zero(low, high), lead, w.kernel, (1,) * len(w.kernel), w.dilation)
 
 
-def _mean_pool(
-    input: Tensor, kernel_size: IntOrSizes, stride: IntOrSizes | None, padding: IntOrSizes,
-    count_include_pad: bool, divisor: int | None, rank: int,
-) -> Tensor:  # fmt: skip
-    kernel, steps, pads, gaps = _window_arguments(
-        input, kernel_size, stride, padding, 1, rank, f"avg_pool{rank}d"
-    )
+# -- the mean ------------------------------------------------------------------------------------
+
+
+def _mean_pool(input: Tensor, w: Windows, count_include_pad: bool, divisor: int | None) -> Tensor:
+    rank = len(w.kernel)
     first = input.ndim - rank
     wide = input.to(input.dtype.accumulator)
-    if kernel == steps and not any(pads):
-        view, axes = _blocks(wide, first, kernel)
-    else:
-        low = (0,) * first + pads
-        padded = wide._pad_zero(low, low) if any(pads) else wide
-        view = windows(padded, first, kernel, steps, gaps)
-        axes = tuple(range(input.ndim, view.ndim))
-    total = view.sum(axes)
-    if divisor is not None or count_include_pad or not any(pads):
-        return (total * (1.0 / (divisor or math.prod(kernel)))).to(input.dtype)
-    ones = wide._constant(1, wide.dtype).expand(input.shape[first:])._pad_zero(pads, pads)
-    count = windows(ones, 0, kernel, steps, gaps).sum(tuple(range(rank, 2 * rank)))
-    return (total / count).to(input.dtype)
+    total = _window_sums(wide, first, w)
+    if divisor is not None or not any((*w.low, *w.high)):
+        return (total * (1.0 / (divisor or math.prod(w.kernel)))).to(input.dtype)
+    if count_include_pad and w.high == w.pads:
+        return (total * (1.0 / math.prod(w.kernel))).to(input.dtype)
+    count: Any = 1
+    for axis, (k, s, p) in enumerate(zip(w.kernel, w.stride, w.pads), first):
+        start = places(total.shape, axis, device=input.device) * s - p
+        reach = p if count_include_pad else 0
+        count = count * ((start + k).clamp(max=input.shape[axis] + reach) - start.clamp(min=-reach))
+    return (total / count.to(wide.dtype)).to(input.dtype)
+
+
+def _window_sums(x: Tensor, first: int, w: Windows) -> Tensor:
+    if w.are_blocks:
+        view, axes = _blocks(x, first, w.kernel)
+        return view.sum(axes)
+    low, high = (0,) * first + w.low, (0,) * first + w.high
+    padded = x._pad_zero(low, high) if any((*low, *high)) else x
+    view = windows(padded, first, w.kernel, w.stride, w.dilation)
+    return view.sum(tuple(range(x.ndim, view.ndim)))
 
 
 @labelled("avg_pool1d")
@@ -245,8 +336,8 @@ def avg_pool1d(
     >>> F.avg_pool1d(tgrad.tensor([[1.0, 3.0]]), 2).tolist()
     [[2.0]]
     """
-    refuse("avg_pool1d", ceil_mode=ceil_mode)
-    return _mean_pool(input, kernel_size, stride, padding, count_include_pad, None, 1)
+    w = _windows_of(input, kernel_size, stride, padding, 1, ceil_mode, 1, "avg_pool1d")
+    return _mean_pool(input, w, count_include_pad, None)
 
 
 @labelled("avg_pool2d")
@@ -263,68 +354,93 @@ def avg_pool2d(
 
     Args:
         input: (N, C, H, W) or (C, H, W).
-        kernel_size, stride, padding: see `max_pool2d`; padding is of zeros.
-        ceil_mode: not supported.
+        kernel_size, stride, padding, ceil_mode: see `max_pool2d`; padding is of zeros.
         count_include_pad: whether padding counts in the divisor.
         divisor_override: divide by this instead.
-
-    Raises:
-        UnsupportedError: ceil_mode.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.avg_pool2d(tgrad.ones(1, 1, 4, 4), 2).shape
     (1, 1, 2, 2)
     """
-    refuse("avg_pool2d", ceil_mode=ceil_mode)
-    return _mean_pool(input, kernel_size, stride, padding, count_include_pad, divisor_override, 2)
+    w = _windows_of(input, kernel_size, stride, padding, 1, ceil_mode, 2, "avg_pool2d")
+    return _mean_pool(input, w, count_include_pad, divisor_override)
 
 
-@labelled("adaptive_avg_pool2d")
-def adaptive_avg_pool2d(input: Tensor, output_size: IntOrSizes | tuple[int | None, ...]) -> Tensor:
-    """The mean of equal blocks, as many as `output_size` says.
-
-    Args:
-        input: (N, C, H, W) or (C, H, W).
-        output_size: number of blocks along each axis; None keeps the input's size.
-
-    Raises:
-        UnsupportedError: a size does not divide the input's.
-
-    >>> import tgrad, tgrad.nn.functional as F
-    >>> F.adaptive_avg_pool2d(tgrad.ones(1, 1, 4, 6), (1, 2)).shape
-    (1, 1, 1, 2)
-    """
-    return _adaptive(input, output_size, 2).to(input.dtype)
-
-
-@labelled("adaptive_avg_pool1d")
-def adaptive_avg_pool1d(input: Tensor, output_size: IntOrSizes) -> Tensor:
-    """The mean of equal blocks of the last axis; see `adaptive_avg_pool2d`.
+@labelled("avg_pool3d")
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    padding: IntOrSizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of each window of the last three axes; see `avg_pool2d`.
 
     >>> import tgrad, tgrad.nn.functional as F
-    >>> F.adaptive_avg_pool1d(tgrad.tensor([[1.0, 3.0]]), 1).tolist()
-    [[2.0]]
+    >>> F.avg_pool3d(tgrad.ones(1, 2, 2, 2), 2).item()
+    1.0
     """
-    return _adaptive(input, output_size, 1).to(input.dtype)
+    w = _windows_of(input, kernel_size, stride, padding, 1, ceil_mode, 3, "avg_pool3d")
+    return _mean_pool(input, w, count_include_pad, divisor_override)
 
 
-def _adaptive(input: Tensor, output_size: IntOrSizes | tuple[int | None, ...], rank: int) -> Tensor:
-    if input.ndim not in (rank + 1, rank + 2):
-        raise ShapeError(f"adaptive_avg_pool{rank}d of shape {input.shape}.")
-    first = input.ndim - rank
-    given = (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
-    wanted = [input.shape[first + a] if n is None else n for a, n in enumerate(given)]
-    if len(wanted) != rank or any(m < 1 or n % m for n, m in zip(input.shape[first:], wanted)):
-        raise UnsupportedError(
-            f"adaptive_avg_pool{rank}d: output_size={output_size} of shape {input.shape}.",
-            "Sizes of the output must divide those of the input.",
-        )
-    kernel = tuple(n // m for n, m in zip(input.shape[first:], wanted))
-    view, axes = _blocks(input.to(input.dtype.accumulator), first, kernel)
-    return view.mean(axes)
+@labelled("lp_pool1d")
+def lp_pool1d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The signed p-norm of each window: (Σ x^p)^(1/p).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.lp_pool1d(tgrad.ones(1, 2), 1, 2).item()
+    2.0
+    """
+    w = _windows_of(input, kernel_size, stride, 0, 1, ceil_mode, 1, "lp_pool1d")
+    return _norm_pool(input, norm_type, w)
 
 
-__all__ = [
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d",
-    "max_pool2d",
-]  # fmt: skip
+@labelled("lp_pool2d")
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The signed p-norm of each window: (Σ x^p)^(1/p).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.lp_pool2d(tgrad.ones(1, 2, 2), 1, 2).item()
+    4.0
+    """
+    w = _windows_of(input, kernel_size, stride, 0, 1, ceil_mode, 2, "lp_pool2d")
+    return _norm_pool(input, norm_type, w)
+
+
+@labelled("lp_pool3d")
+def lp_pool3d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: IntOrSizes,
+    stride: IntOrSizes | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The signed p-norm of each window: (Σ x^p)^(1/p).
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.lp_pool3d(tgrad.ones(1, 2, 2, 2), 1, 2).item()
+    8.0
+    """
+    w = _windows_of(input, kernel_size, stride, 0, 1, ceil_mode, 3, "lp_pool3d")
+    return _norm_pool(input, norm_type, w)
+
+
+def _norm_pool(input: Tensor, norm_type: float, w: Windows) -> Tensor:
+    wide = input.to(input.dtype.accumulator)
+    total = _window_sums(wide**norm_type, input.ndim - len(w.kernel), w)
+    return ((total.sign() * total.abs().relu()) ** (1.0 / norm_type)).to(input.dtype)

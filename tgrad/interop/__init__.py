@@ -1,0 +1,1 @@
+"""Where tgrad meets other frameworks. Nothing here is loaded by `import tgrad`."""

@@ -1,0 +1,254 @@
+"""Linear algebra that is sums and products, under the names of torch.linalg.
+
+In: vectors and matrices, batched in the leading axes. Out: lazy tensors. Invariant: nothing here
+factors a matrix; norms are computed in float32 for float16 and bfloat16. Source:
+https://docs.pytorch.org/docs/stable/linalg.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tgrad.dtype import DType
+from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.joining import stack
+from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.methods.reduction import Dim, normal_axes, normal_axis
+from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
+
+Order = float | str
+
+
+@labelled("norm")
+def vector_norm(
+    x: Tensor,
+    ord: float = 2,
+    dim: Dim = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+) -> Tensor:
+    """(Σ |x|^ord)^(1/ord) over axes; the largest for inf, the smallest for -inf, a count for 0.
+
+    Raises:
+        DTypeError: the dtype is not floating point.
+
+    >>> import tgrad
+    >>> tgrad.linalg.vector_norm(tgrad.tensor([3.0, -4.0])).item()
+    5.0
+    """
+    x = x if dtype is None else x.to(dtype)
+    if not x.dtype.is_float:
+        raise DTypeError(f"norm of a tensor of {x.dtype.name}.", "Use .float() or pass dtype=.")
+    wide, axes = x.to(x.dtype.accumulator), normal_axes(dim, x.ndim)
+    size = wide.abs()
+    if ord == 0:
+        y = (wide != 0).to(wide.dtype).sum(axes, keepdim=True)
+    elif ord == 1:
+        y = size.sum(axes, keepdim=True)
+    elif math.isinf(ord):
+        y = size.amax(axes, keepdim=True) if ord > 0 else size.amin(axes, keepdim=True)
+    else:
+        total = (wide * wide if ord == 2 else size ** float(ord)).sum(axes, keepdim=True)
+        y = total.sqrt() if ord == 2 else total ** (1.0 / ord)
+        y = with_vjp("vector_norm", y, wide, params=(float(ord),))
+    kept = tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    return (y if keepdim or not x.shape else y.reshape(kept)).to(x.dtype)
+
+
+@define_vjp("vector_norm")
+def _vector_norm_backward(g: Tensor, y: Tensor, x: Tensor, ord: float) -> tuple[Tensor]:
+    """g * sign(x) * (|x| / y)^(ord - 1), and 0 where x or y is 0"""
+    empty = (y == 0) | (x == 0)
+    share = x.abs() / y.where(y != 0, 1.0)
+    slope = share if ord == 2 else share.where(~empty, 1.0) ** (ord - 1.0)
+    return ((g * slope * x.sign()).where(~empty, 0.0),)
+
+
+@labelled("matrix_norm")
+def matrix_norm(
+    A: Tensor,
+    ord: Order = "fro",
+    dim: Sequence[int] = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+) -> Tensor:
+    """The norm of matrices: "fro", or the largest (smallest) sum of a column, 1 (-1), or of a row,
+    inf (-inf).
+
+    Raises:
+        UnsupportedError: "nuc", 2 and -2, which need singular values.
+
+    >>> import tgrad
+    >>> tgrad.linalg.matrix_norm(tgrad.ones(2, 3), 1).item()
+    2.0
+    """
+    x = A if dtype is None else A.to(dtype)
+    rows, columns = (normal_axis(d, x.ndim) for d in dim)
+    if ord == "fro":
+        return vector_norm(x, 2, (rows, columns), keepdim)
+    if not isinstance(ord, (int, float)) or abs(ord) == 2:
+        raise UnsupportedError(f"matrix_norm: ord={ord!r}.", 'Use "fro", 1, -1, inf or -inf.')
+    inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    totals = x.abs().sum(inner, keepdim=True)
+    found = totals.amax(outer, keepdim=True) if ord > 0 else totals.amin(outer, keepdim=True)
+    return found if keepdim else found.squeeze((rows, columns))
+
+
+def norm(
+    A: Tensor,
+    ord: Order | None = None,
+    dim: Dim = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
+) -> Tensor:
+    """`matrix_norm` where `ord` is given and two axes are named (or there are two), else
+    `vector_norm`.
+
+    >>> import tgrad
+    >>> tgrad.linalg.norm(tgrad.ones(2, 2)).item()
+    2.0
+    """
+    axes = normal_axes(dim, A.ndim)
+    is_matrix = ord is not None and len(axes) == 2
+    if is_matrix or isinstance(ord, str):
+        order: Order = "fro" if ord is None else ord
+        given = axes if dim is None or isinstance(dim, int) else tuple(dim)
+        return matrix_norm(A, order, given, keepdim, dtype=dtype)
+    return vector_norm(A, 2 if ord is None else float(ord), dim, keepdim, dtype=dtype)
+
+
+def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """The diagonal of matrices, as the last axis.
+
+    >>> import tgrad
+    >>> tgrad.linalg.diagonal(tgrad.eye(2)).tolist()
+    [1.0, 1.0]
+    """
+    return A.diagonal(offset, dim1, dim2)
+
+
+@labelled("vecdot")
+def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
+    """Inner products along an axis.
+
+    >>> import tgrad
+    >>> tgrad.linalg.vecdot(tgrad.ones(3), tgrad.ones(3)).item()
+    3.0
+    """
+    return (x * y).sum(dim)
+
+
+@labelled("cross")
+def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
+    """The vector product along an axis of size 3.
+
+    Raises:
+        ShapeError: the axis has another size.
+
+    >>> import tgrad
+    >>> tgrad.linalg.cross(tgrad.tensor([1.0, 0, 0]), tgrad.tensor([0.0, 1, 0])).tolist()
+    [0.0, 0.0, 1.0]
+    """
+    shape = broadcast_shapes(input.shape, other.shape)
+    axis = normal_axis(dim, len(shape))
+    if shape[axis] != 3 or input.ndim != other.ndim:
+        raise ShapeError(
+            f"cross of shapes {input.shape} and {other.shape} along axis {dim}.",
+            "Both need as many axes, and 3 elements along that one.",
+        )
+    a, b = input.expand(shape), other.expand(shape)
+    return a.roll(-1, axis) * b.roll(1, axis) - a.roll(1, axis) * b.roll(-1, axis)
+
+
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """`tgrad.matmul`."""
+    return input.matmul(other)
+
+
+@labelled("matrix_power")
+def matrix_power(A: Tensor, n: int) -> Tensor:
+    """A matrix times itself, n times, by repeated squares.
+
+    Raises:
+        UnsupportedError: n is negative, which needs an inverse.
+
+    >>> import tgrad
+    >>> tgrad.linalg.matrix_power(tgrad.tensor([[1.0, 1.0], [0.0, 1.0]]), 3).tolist()
+    [[1.0, 3.0], [0.0, 1.0]]
+    """
+    if n < 0:
+        raise UnsupportedError(f"matrix_power: n={n}.", "Use n of 0 or more.")
+    rank = A.ndim
+    square = A._places(rank - 2) == A._places(rank - 1)
+    result, power = square.to(A.dtype), A
+    while n:
+        result = result.matmul(power) if n % 2 else result
+        n //= 2
+        power = power.matmul(power) if n else power
+    return result
+
+
+@labelled("multi_dot")
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of matrices, the first and the last of which may be vectors, in the order that
+    takes the fewest multiplications.
+
+    >>> import tgrad
+    >>> tgrad.linalg.multi_dot([tgrad.ones(2), tgrad.ones(2, 3), tgrad.ones(3)]).item()
+    6.0
+    """
+    given = list(tensors)
+    if len(given) < 2:
+        raise ShapeError(f"multi_dot of {len(given)} tensors.", "Give at least two.")
+    is_row, is_column = given[0].ndim == 1, given[-1].ndim == 1
+    given[0] = given[0].unsqueeze(0) if is_row else given[0]
+    given[-1] = given[-1].unsqueeze(1) if is_column else given[-1]
+    product = _product(given, _splits([t.shape[0] for t in given] + [given[-1].shape[1]]))
+    product = product.squeeze(0) if is_row else product
+    return product.squeeze(-1) if is_column else product
+
+
+def _splits(sizes: list[int]) -> dict[tuple[int, int], int]:
+    """Where to cut each run of matrices i..j, by dynamic programming over the cost."""
+    count = len(sizes) - 1
+    cost = {(i, i): 0 for i in range(count)}
+    cuts: dict[tuple[int, int], int] = {}
+    for length in range(1, count):
+        for i in range(count - length):
+            j = i + length
+            cost[i, j], cuts[i, j] = min(
+                (cost[i, k] + cost[k + 1, j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
+                for k in range(i, j)
+            )
+    return cuts
+
+
+def _product(given: list[Tensor], cuts: dict[tuple[int, int], int]) -> Tensor:
+    def between(i: int, j: int) -> Tensor:
+        if i == j:
+            return given[i]
+        cut = cuts[i, j]
+        return between(i, cut).matmul(between(cut + 1, j))
+
+    return between(0, len(given) - 1)
+
+
+@labelled("vander")
+def vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """Powers 0 to N - 1 of each element, as the last axis.
+
+    >>> import tgrad
+    >>> tgrad.linalg.vander(tgrad.tensor([2, 3]), N=3).tolist()
+    [[1, 2, 4], [1, 3, 9]]
+    """
+    x = x if x.ndim else x.reshape(1)
+    count = x.shape[-1] if N is None else N
+    columns: list[Any] = [x._constant(1, x.dtype).expand(x.shape)]
+    while len(columns) < count:
+        columns.append(columns[-1] * x)
+    return stack(columns[:count], -1)

@@ -1,0 +1,108 @@
+"""VJPs written with Tensors, for methods: a line of mathematics each.
+
+In: a name and a rule. Out: results marked with the rule. Invariant: rules of half precision are
+computed in float32 and round once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tgrad import dtype as dt
+from tgrad.autodiff.backward import register_vjp
+from tgrad.device import as_device
+from tgrad.graph.node import Node, source_scope
+from tgrad.settings import settings
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+Function = Callable[..., Any]
+
+
+def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
+    """Decorator: the VJP of a composite, written with Tensors.
+
+    The rule is called as `rule(g, result, *arguments, *params)` and returns one gradient, or None,
+    for each argument. Use `with_vjp` to mark results.
+    """
+
+    def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
+        @register_vjp(name)
+        def on_nodes(
+            g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+        ) -> Sequence[Node | None]:
+            from tgrad.tensor import Tensor
+
+            nodes = (g, result, *arguments)
+            known = [n.device for n in nodes if n.device is not None]
+            device = known[0] if known else as_device(settings.device)
+            tensors = [Tensor._of(n, device) for n in nodes]
+            return [None if t is None else t._node for t in rule(*tensors, *params)]
+
+    return register
+
+
+def define_slopes(table: Mapping[str, Function]) -> None:
+    """Derivatives of functions of one element: `slope(y, x, *params)` is dy/dx."""
+    for name, slope in table.items():
+        _define_slope(name, slope)
+
+
+def _define_slope(name: str, slope: Function) -> None:
+    @define_vjp(name)
+    def rule(g: Any, y: Any, x: Any, *params: Any) -> tuple[Tensor]:
+        wide = x.dtype.accumulator
+        return ((g.to(wide) * slope(y.to(wide), x.to(wide), *params)).to(x.dtype),)
+
+
+def define_partials(table: Mapping[str, tuple[Function, Function]]) -> None:
+    """Derivatives of functions of two elements: `slope(y, a, b)` is dy/da, then dy/db."""
+    for name, slopes in table.items():
+        _define_partial(name, slopes)
+
+
+def _define_partial(name: str, slopes: tuple[Function, Function]) -> None:
+    @define_vjp(name)
+    def rule(g: Any, y: Any, a: Any, b: Any) -> tuple[Tensor, ...]:
+        wide = y.dtype.accumulator
+        given = (y.to(wide), a.to(wide), b.to(wide))
+        return tuple((g.to(wide) * slope(*given)).to(y.dtype) for slope in slopes)
+
+
+def unary_function(name: str, x: Any, compute: Function, *params: Any) -> Tensor:
+    """A function of one element with a slope of that name; integers are float32 first."""
+    from tgrad.tensor import with_vjp
+
+    with source_scope(label=name):
+        x = x if x.dtype.is_float else x.float()
+        y = compute(x.to(x.dtype.accumulator), *params)
+        return with_vjp(name, y.to(x.dtype), x, params=params)
+
+
+def double_function(name: str, x: Any, compute: Function, *params: Any) -> Tensor:
+    """A `unary_function` that is computed in float64 and rounded once."""
+    return unary_function(name, x, lambda wide, *rest: compute(wide.double(), *rest), *params)
+
+
+def binary_function(name: str, a: Any, b: Any, compute: Function) -> Tensor:
+    """A function of two elements with partial derivatives of that name."""
+    from tgrad.tensor import with_vjp
+
+    with source_scope(label=name):
+        a, b = paired(a, b)
+        wide = a.dtype.accumulator
+        return with_vjp(name, compute(a.to(wide), b.to(wide)).to(a.dtype), a, b)
+
+
+def paired(a: Any, b: Any, floats: bool = True) -> tuple[Any, Any]:
+    """Two operands, one of them a tensor, in one dtype (floating point) and shape."""
+    from tgrad.methods.elementwise import broadcast_shapes, result_type
+    from tgrad.tensor import Tensor
+
+    dtype = result_type(a, b)
+    dtype = dtype if dtype.is_float or not floats else dt.float32
+    shape = broadcast_shapes(*(x.shape for x in (a, b) if isinstance(x, Tensor)))
+    tensor: Any = a if isinstance(a, Tensor) else b
+    return tensor._operand(a, dtype, shape), tensor._operand(b, dtype, shape)
