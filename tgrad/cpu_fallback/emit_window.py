@@ -12,8 +12,8 @@ of threads.
       for each row y:  transpose acc to [c][x], epilogue, stores
 
 A pixel's neighbours along x, with their channels, lie in one run of J * K elements, so that patches
-are never copied. Forward 5x5 convolution of 512x32x24x24 to 32 channels, 2 cores of Zen 5, gcc 12:
-32 ms before (patches packed into panels), 26 ms now; its input gradient 61 ms before, 29 ms now.
+are never copied. The input gradient of a 5x5 convolution of 64x32x24x24 to 32 channels took 14.6 ms
+of one thread with patches packed into panels and takes 6.7 ms (Zen 5, gcc 12, 2026-11).
 """
 
 from __future__ import annotations
