@@ -37,12 +37,14 @@ class Backend:
         limits: what fusion may put into one kernel.
         figures: what the device can do at most.
         generate: regions and settings in, sources and how to compile them out.
+        takes_limits: whether its kernels skip what a region's limits say is not needed.
     """
 
     name: str
     limits: Limits
     figures: DeviceFigures
     generate: Generate
+    takes_limits: bool = False
 
 
 def backend_of(device: Device) -> Backend:
@@ -101,7 +103,7 @@ def _cpu() -> Backend:
         origin=f"assumed: a core does 2 multiply-adds of {8 * machine.vector_bytes} bits a cycle "
         f"at {CPU_CLOCK / 1e9:g} GHz and moves {CPU_BANDWIDTH / 1e9:g} GB/s",
     )
-    return Backend("cpu", CPU_LIMITS, figures, generate)
+    return Backend("cpu", CPU_LIMITS, figures, generate, takes_limits=True)
 
 
 def _triton(target: object) -> Backend:

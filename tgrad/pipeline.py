@@ -23,14 +23,16 @@ from tgrad.errors import MemoryLimitError
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
+from tgrad.fusion.limits import with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import verify_region
 from tgrad.fusion.statistics import save_statistics
+from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.interpret import interpret
-from tgrad.graph.key import GraphKey, graph_key
+from tgrad.graph.key import graph_key
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rewrite
@@ -87,7 +89,7 @@ class Compiled:
     results: tuple[BufferRef, ...]
 
 
-_plans: OrderedDict[tuple[GraphKey, Gifts, Device, str, int | None], Compiled] = OrderedDict()
+_plans: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
 _lock = threading.RLock()
 
 
@@ -96,6 +98,7 @@ def compile_graph(
     device: Device,
     donated: Mapping[int, Node] | None = None,
     memory_limit: int | None = None,
+    needed: Sequence[Needed] | None = None,
 ) -> tuple[Compiled, list[Node]]:
     """The plan that computes `outputs`, from the cache if this graph was seen before.
 
@@ -106,6 +109,7 @@ def compile_graph(
             Where that is legal, `results` names that input in place of an output.
         memory_limit: bytes that inputs, outputs and temporaries may take together; values are
             computed again instead of kept until they do.
+        needed: which elements of each output somebody reads; all of them if left out.
 
     Returns:
         The plan, and the graph's BUFFER nodes in order of first use.
@@ -118,11 +122,16 @@ def compile_graph(
     number = {leaf: i for i, leaf in enumerate(leaves)}
     gifts = tuple(sorted((i, number[leaf]) for i, leaf in given.items() if leaf in number))
     target = _planned_target()
-    place = (key, gifts, device, target, memory_limit)
+    asked = tuple(
+        frozenset((c.inner, c.capacity, number[c.size]) for c in conditions if c.size in number)
+        for conditions in needed or ()
+    )
+    place = (key, gifts, device, target, memory_limit, asked)
     with _lock:
         compiled = _plans.get(place)
         if compiled is None:
-            compiled = _compile(outputs, leaves, device, settings, dict(gifts), memory_limit)
+            read = [EVERYTHING] * len(outputs) if needed is None else needed
+            compiled = _compile(outputs, leaves, device, settings, dict(gifts), memory_limit, read)
             _plans[place] = compiled
             if len(_plans) > KEPT_PLANS:
                 _plans.popitem(last=False)
@@ -168,6 +177,7 @@ def _compile(
     options: Settings,
     gifts: Mapping[int, int],
     memory_limit: int | None,
+    needed: Sequence[Needed],
 ) -> Compiled:
     backend = _backend(device)
     bases = canonical_bases(outputs)
@@ -175,7 +185,8 @@ def _compile(
         bases = [_below_reshapes(n) for n in split_long_rows(bases, backend.limits)]
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
-    used = [n for n in toposort(stored) if n.op is Op.BUFFER]
+    sizes = [c.size for conditions in needed for c in conditions if c.size in number]
+    used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes) if n.op is Op.BUFFER))
     replaces: Mapping[Node, Node] = {}
     if backend is None:
         plan = _host_plan(stored, used, device)
@@ -185,6 +196,7 @@ def _compile(
         ordered = order_for_memory(cut_graph(stored, backend.limits), donated, fixed)
         place = _fit(ordered, donated, fixed, memory_limit, used, stored, backend.figures)
         replaces = place.replaces
+        place = _without_unneeded(place, bases, needed, used, backend)
         plan = _plan(place, stored, used, device, backend, options)
     made = [n for n in stored if n not in replaces]
     results = tuple(
@@ -192,6 +204,24 @@ def _compile(
         for b, leaf in ((b, replaces.get(b, b)) for b in bases)
     )
     return Compiled(plan, tuple(number[n] for n in used), results)
+
+
+def _without_unneeded(
+    place: _Placed,
+    bases: Sequence[Node],
+    needed: Sequence[Needed],
+    used: Sequence[Node],
+    backend: Backend,
+) -> _Placed:
+    """Kernels that skip what nobody reads, for generators that take limits."""
+    if not backend.takes_limits:
+        return place
+    read: dict[Node, Needed] = {}
+    for base, conditions in zip(bases, needed):
+        known = frozenset(c for c in conditions if c.size in used)
+        read[base] = read[base] & known if base in read else known
+    elements = needed_elements(read)
+    return replace(place, fused=_unique_names([with_limits(f, elements) for f in place.fused]))
 
 
 def _planned_target() -> str:

@@ -31,6 +31,8 @@ from tgrad.compiling.structure import Flat, replaced
 from tgrad.device import Device
 from tgrad.errors import Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph.demand import EVERYTHING, Condition, Needed
+from tgrad.graph.layout import factors_of, layout_of
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.padding import without_padding
@@ -386,6 +388,7 @@ class _Build:
     def _part(self, device: Device) -> Part:
         wanted = [w for w in self.wanted if w[1] == device]
         nodes = self._without_padding([w[0] for w in wanted], device)
+        needed = [self._needed(w[0], device) for w in wanted]
         self.host_storages = {host.storage for host in self.recorder.hosts.values()}
         donated: dict[int, Node] = {}
         leaves = {n.attr("storage"): n for n in toposort(nodes) if n.op is Op.BUFFER}
@@ -394,10 +397,13 @@ class _Build:
             for position, (_, _, kind, number) in enumerate(wanted):
                 if kind == "write" and storages[number] in leaves:
                     donated[position] = leaves[storages[number]]
-        compiled, order = pipeline.compile_graph(nodes, device, donated, self.memory_limit)
+        limit = self.memory_limit
+        sizes = sorted({c.size for each in needed for c in each} - set(nodes), key=_serial)
+        nodes, needed = [*nodes, *sizes], [*needed, *[EVERYTHING] * len(sizes)]
+        compiled, order = pipeline.compile_graph(nodes, device, donated, limit, needed)
         gifts, donated = donated, self._without_conflicts(compiled, order, donated)
         if len(donated) != len(gifts):
-            compiled, order = pipeline.compile_graph(nodes, device, donated, self.memory_limit)
+            compiled, order = pipeline.compile_graph(nodes, device, donated, limit, needed)
         part = Part(device, compiled, [])
         for place, leaf in enumerate(order):
             self._source(part, place, leaf)
@@ -414,6 +420,20 @@ class _Build:
             else:
                 part.writes.append((position, number))
         return part
+
+    def _needed(self, value: Node, device: Device) -> Needed:
+        """Which elements of a result exist, as conditions on their places in memory."""
+        if self.scope is None:
+            return EVERYTHING
+        conditions: list[Condition] = []
+        inner = 1
+        for axis in reversed(layout_of(value, self.scope)):
+            for f in reversed(factors_of(axis)):
+                if isinstance(f.size, Size):
+                    size = f.size.tensor(device)._node
+                    conditions.append(Condition(inner, f.capacity, size))
+                inner *= f.capacity
+        return frozenset(conditions)
 
     def _without_conflicts(
         self, compiled: pipeline.Compiled, order: Sequence[Node], donated: dict[int, Node]
@@ -453,6 +473,11 @@ class _Build:
                 "Pass it as an argument, so that its values are read at every call.",
                 leaf.source,
             )
+
+
+def _serial(buffer: Node) -> int:
+    """The order in which storages were made."""
+    return buffer.attr("storage").serial
 
 
 def _value(t: Tensor) -> Node:

@@ -21,6 +21,7 @@ become simd reductions; a long sum is cut in strips, which is also more accurate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
@@ -506,6 +507,21 @@ class Body:
         """Declare the lanes of an axis that lies in one tile."""
         name = self.axis_name[axis.name]
         self.code.line(f"const {self.ctype} {name}_lo = 0, {name}_hi = {axis.extent};")
+
+    def skip_unneeded(self, axes: Sequence[ir.TileAxis]) -> None:
+        """Go on to the next program if no element of this one is needed: all of its places are
+        in one stretch, at or beyond the size."""
+        for limit in self.kernel.limits:
+            axis = next((a for a in axes if a.name == limit.axis), None)
+            if axis is None:
+                continue
+            name, stretch = self.axis_name[axis.name], limit.inner * limit.capacity
+            first = name if axis.block == 1 else f"{name}_lo"
+            size = f"{self.slot_name[limit.slot]}[0]"
+            tests = [f"{first} / {limit.inner} % {limit.capacity} >= {size}"]
+            if axis.block > 1 and stretch < axis.extent:
+                tests.append(f"{first} / {stretch} == ({name}_hi - 1) / {stretch}")
+            self.code.line(f"if ({' && '.join(tests)}) continue;")
 
     def is_leaf(self, loop: ir.Loop) -> bool:
         """Whether the body is scalar and has no loops: one vector loop."""

@@ -138,10 +138,10 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
 
 
 def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) -> None:
-    for a in kernel.grid:
-        if a.steps == 1 and a.block == 1:
-            continue
+    grid = [a for a in kernel.grid if a.steps != 1 or a.block > 1]
+    for a in grid:
         body.open_axis(a)
+    body.skip_unneeded(grid)
     start = len(code.lines)
     for a in kernel.axes:
         if a.role is Role.FULL:

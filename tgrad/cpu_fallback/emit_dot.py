@@ -146,6 +146,7 @@ def _tile(
     kernel, code, k = program.kernel, body.code, program.dot.k
     for a in kernel.grid:
         _open_axis(body, a, a in order)
+    body.skip_unneeded(order)
     body.scope(program.before)
     dtype = carry_dtype(program)
     has_masks = plan.lanes == LANES

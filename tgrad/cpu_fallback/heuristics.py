@@ -44,6 +44,10 @@ MAP_BLOCK = 16384
 COLUMN_BLOCK = 512
 """Columns that a program reduces together; their carries stay in the first-level cache."""
 
+LIMITED_BLOCK = 48
+"""Elements of a dot's tile along an axis of which a part may not be needed: tiles are skipped as a
+whole."""
+
 TRANSPOSE_BLOCK = 64
 """Side of the square that a transposing program turns in cache: four cache lines of each row
 (4096x4096, a core of Zen 5: 10.8 ms, with two lines 15.5 ms; 2026-11)."""
@@ -283,6 +287,9 @@ def _dot_config(region: Region, machine: Machine) -> Config:
     batch = rg.extent_of(space.batch)
     bv, br = _dot_blocks(extents[v], extents[r], extents["k"], batch, itemsize, plan, machine)
     blocks = {v: bv, r: br}
+    for g, unit in ((v, plan.nr), (r, plan.mr)):
+        if {a.name for a in getattr(space, g)} & {x.axis for x in region.limits}:
+            blocks[g] = min(blocks[g], max(LIMITED_BLOCK // unit, 1) * unit)
     return config(blocks["m"], kc, blocks["n"])
 
 

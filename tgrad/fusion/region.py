@@ -158,6 +158,17 @@ class Store:
     mask: Mask = ()
 
 
+@dataclass(frozen=True, slots=True)
+class AxisLimit:
+    """Points that need not be computed: those where axis // inner % capacity is at or above the
+    integer in a slot. A generator may skip them or not."""
+
+    axis: str
+    inner: int
+    capacity: int
+    slot: int
+
+
 @dataclass(frozen=True)
 class Space:
     """The iteration domain sorted by what happens to each axis.
@@ -207,6 +218,7 @@ class Region:
         stores: what is written.
         source: the user's line of the main result.
         space: axes by role; set by fusion/legality.py.
+        limits: what need not be computed; set by fusion/limits.py.
     """
 
     name: str
@@ -216,6 +228,7 @@ class Region:
     stores: tuple[Store, ...]
     source: Source = field(compare=False)
     space: Space
+    limits: tuple[AxisLimit, ...] = ()
 
     @cached_property
     def dims(self) -> tuple[tuple[str, ...], ...]:
@@ -240,6 +253,9 @@ class Region:
             sign = "=" if s.combine == "set" else f"{s.combine}="
             mask = f" if {_mask_text(s.mask)}" if s.mask else ""
             lines.append(f"  {self.slots[s.slot].name}[{s.index}] {sign} %{s.value}{mask}")
+        for x in self.limits:
+            place = f"{x.axis} // {x.inner} % {x.capacity}"
+            lines.append(f"  needed where {place} < {self.slots[x.slot].name}[0]")
         return "\n".join(lines)
 
     def _text(self, value: Value) -> str:
@@ -274,6 +290,7 @@ class Region:
                 [s.slot, _index_to_json(s.index), s.value, s.combine, _mask_to_json(s.mask)]
                 for s in self.stores
             ],
+            "limits": [[x.axis, x.inner, x.capacity, x.slot] for x in self.limits],
             "source": [self.source.file, self.source.line, self.source.label],
             "space": {
                 "kind": self.space.kind,
@@ -477,6 +494,7 @@ def region_from_json(data: dict[str, Any]) -> Region:
             for slot, i, value, combine, mask in data["stores"]
         ),
         source=Source(*data["source"]),
+        limits=tuple(AxisLimit(*x) for x in data["limits"]),
         space=Space(
             space["kind"],
             live=_mask_from_json(space["live"]),

@@ -37,7 +37,7 @@ from functools import cached_property
 
 from tgrad.dtype import DType
 from tgrad.errors import Source
-from tgrad.fusion.region import Axis, Mask, Slot
+from tgrad.fusion.region import Axis, AxisLimit, Mask, Slot
 from tgrad.graph.index import Index
 from tgrad.graph.op import Op
 
@@ -294,6 +294,7 @@ class Kernel:
         body: statements of one program.
         equation: what it computes, a line or more of text, for the source's header.
         source: the user's line.
+        limits: programs that need not run, by tile axis; see fusion/region.py.
     """
 
     name: str
@@ -302,6 +303,7 @@ class Kernel:
     body: tuple[Stmt, ...]
     equation: str
     source: Source
+    limits: tuple[AxisLimit, ...] = ()
 
     def axis(self, name: str) -> TileAxis:
         return self._by_name[name]

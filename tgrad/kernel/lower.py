@@ -17,7 +17,8 @@ Example, softmax over j with LOOP j (three passes; with FULL j there is no loop 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 
 from tgrad.dtype import DType
 from tgrad.errors import VerifyError
@@ -149,7 +150,15 @@ class Lowering:
             tuple(scope.body),
             str(self.region),
             self.region.source,
+            tuple(self._limit(x) for x in self.region.limits),
         )
+
+    def _limit(self, limit: rg.AxisLimit) -> rg.AxisLimit:
+        """The limit on the tile axis that covers the region's axis."""
+        axis = self.axis_of[limit.axis]
+        names = [a.name for a in axis.covers]
+        after = prod(a.extent for a in axis.covers[names.index(limit.axis) + 1 :])
+        return replace(limit, axis=axis.name, inner=limit.inner * after)
 
     def _store_loops(self, store: rg.Store) -> frozenset[str]:
         names: set[str] = set()

@@ -1,0 +1,59 @@
+"""Programs that write only what nobody needs are skipped, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tgrad
+import tgrad.nn.functional as F
+from tgrad.fusion.region import AxisLimit, Region, region_from_json
+from tgrad.runtime.plan import record_plans
+
+
+def regions_of(function: object, shape: tuple[int, ...], axis: int, device: str) -> list[Region]:
+    compiled = tgrad.compile(function, dynamic={"x": {axis: (1, 64)}})
+    with record_plans() as plans:
+        compiled(tgrad.ones(*shape, device=device))
+    return [k.region for k in plans[-1].kernels]
+
+
+def test_limits_of_rows_and_of_lengths() -> None:
+    (rows,) = regions_of(lambda x: F.layer_norm(x, (8,)), (3, 8), 0, "cpu")
+    assert rows.limits == (AxisLimit("i0", 1, 64, 1),)
+    assert rows.slots[1].role == "in"
+    (lengths,) = regions_of(lambda x: F.layer_norm(x, (8,)), (3, 5, 8), 1, "cpu")
+    assert lengths.axes[0].extent == 3 * 64
+    assert lengths.limits == (AxisLimit("i0", 1, 64, 1),)
+    assert region_from_json(lengths.to_json()) == lengths
+    assert str(lengths).splitlines()[-1] == "  needed where i0 // 1 % 64 < in1[0]"
+
+
+def test_the_source_skips() -> None:
+    compiled = tgrad.compile(lambda x: F.layer_norm(x, (7,)), dynamic={"x": {1: (1, 64)}})
+    with record_plans() as plans:
+        compiled(tgrad.ones(3, 5, 7))
+    assert "if (i0 / 1 % 64 >= in1[0]) continue;" in plans[-1].kernels[0].source
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_tiles_of_products_are_skipped_as_a_whole(rows: int) -> None:
+    w = tgrad.tensor(np.random.default_rng(0).standard_normal((96, 80), dtype=np.float32))
+    compiled = tgrad.compile(lambda x: (x @ w).exp(), dynamic={"x": {1: (1, 256)}})
+    for n in (1, 47, 48, 49, 200, 256):
+        x = tgrad.tensor(np.random.default_rng(n).standard_normal((rows, n, 96), dtype=np.float32))
+        np.testing.assert_allclose(compiled(x).numpy(), np.exp(x.numpy() @ w.numpy()), 2e-3, 1e-5)
+    assert compiled.traces == 1
+
+
+def test_what_is_needed_has_no_limit() -> None:
+    found = regions_of(lambda x: x.exp().sum(0), (3, 8), 0, "cpu")
+    assert all(not r.limits for r in found)
+    (whole,) = regions_of(lambda x: F.pad(x, (0, 0, 0, 1)).exp()[0], (3, 8), 0, "cpu")
+    assert not whole.limits
+
+
+def test_generators_that_skip_nothing_get_no_limits() -> None:
+    pytest.importorskip("triton")
+    found = regions_of(lambda x: F.layer_norm(x, (8,)), (3, 8), 0, "interpret")
+    assert all(not r.limits for r in found)
