@@ -40,6 +40,7 @@ FRONT = (
     "tgrad.rollback",
     "tgrad.serialization",
     "tgrad.signal",
+    "tgrad.sorting",
     "tgrad.special",
     "tgrad.tracing",
 )

@@ -90,6 +90,7 @@ from tgrad.random import (
     set_rng_state,
 )
 from tgrad.serialization import load, save
+from tgrad.sorting import bucketize, cumulative_trapezoid, multinomial, searchsorted
 from tgrad.tensor import Tensor, tensor
 from tgrad.threads import get_num_threads, set_num_threads
 
@@ -113,5 +114,6 @@ __all__ = [
     "set_num_threads", "set_rng_state", "short", "signal", "special", "stack", "tensor",
     "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
     "zeros_like",
+    "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_functions,
 ]  # fmt: skip

@@ -45,6 +45,7 @@ __all__ = [
     "arctanh",
     "argmax",
     "argmin",
+    "argsort",
     "argwhere",
     "as_strided",
     "as_strided_copy",
@@ -55,6 +56,7 @@ __all__ = [
     "atan2",
     "atanh",
     "baddbmm",
+    "bincount",
     "bitwise_and",
     "bitwise_left_shift",
     "bitwise_not",
@@ -76,6 +78,10 @@ __all__ = [
     "cos",
     "cosh",
     "count_nonzero",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
     "deg2rad",
     "diag",
     "diag_embed",
@@ -118,6 +124,7 @@ __all__ = [
     "greater_equal",
     "gt",
     "heaviside",
+    "histc",
     "hsplit",
     "hypot",
     "i0",
@@ -136,6 +143,7 @@ __all__ = [
     "isposinf",
     "isreal",
     "kron",
+    "kthvalue",
     "ldexp",
     "le",
     "lerp",
@@ -143,12 +151,13 @@ __all__ = [
     "less_equal",
     "lgamma",
     "log",
+    "log10",
     "log1p",
     "log2",
-    "log10",
     "log_softmax",
     "logaddexp",
     "logaddexp2",
+    "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -163,17 +172,22 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "median",
     "min",
     "minimum",
     "mm",
+    "mode",
     "moveaxis",
     "movedim",
+    "msort",
     "mul",
     "multiply",
     "mv",
     "mvlgamma",
     "nan_to_num",
     "nanmean",
+    "nanmedian",
+    "nanquantile",
     "nansum",
     "narrow",
     "narrow_copy",
@@ -193,6 +207,7 @@ __all__ = [
     "pow",
     "prod",
     "put",
+    "quantile",
     "rad2deg",
     "ravel",
     "real",
@@ -224,6 +239,7 @@ __all__ = [
     "sinh",
     "slice_scatter",
     "softmax",
+    "sort",
     "split",
     "split_copy",
     "split_with_sizes",
@@ -247,6 +263,7 @@ __all__ = [
     "tanh",
     "tensor_split",
     "tile",
+    "topk",
     "trace",
     "transpose",
     "transpose_copy",
@@ -258,6 +275,8 @@ __all__ = [
     "unbind_copy",
     "unflatten",
     "unfold_copy",
+    "unique",
+    "unique_consecutive",
     "unsafe_chunk",
     "unsafe_split",
     "unsqueeze",
@@ -577,6 +596,29 @@ alias_copy = copied(Tensor.clone)
 def real(input: Tensor) -> Tensor:
     """Itself: no tensor of tgrad is complex."""
     return input
+
+
+# -- order ---------------------------------------------------------------------------------------
+
+cumsum = from_method(Tensor.cumsum)
+cumprod = from_method(Tensor.cumprod)
+cummax = from_method(Tensor.cummax)
+cummin = from_method(Tensor.cummin)
+logcumsumexp = from_method(Tensor.logcumsumexp)
+sort = from_method(Tensor.sort)
+argsort = from_method(Tensor.argsort)
+msort = from_method(Tensor.msort)
+topk = from_method(Tensor.topk)
+kthvalue = from_method(Tensor.kthvalue)
+median = from_method(Tensor.median)
+nanmedian = from_method(Tensor.nanmedian)
+quantile = from_method(Tensor.quantile)
+nanquantile = from_method(Tensor.nanquantile)
+mode = from_method(Tensor.mode)
+histc = from_method(Tensor.histc)
+bincount = from_method(Tensor.bincount)
+unique = from_method(Tensor.unique)
+unique_consecutive = from_method(Tensor.unique_consecutive)
 
 
 @labelled("where")

@@ -2,7 +2,7 @@
 
 In: a generator's seed and the number of its draw. Out: lazy tensors whose kernels compute Philox
 4x32-10 of (element, draw, seed). Invariant: draw and seed are 0-d buffers, so a graph that draws
-again has the same key and the plan it had before; nothing but `randperm` runs on the host.
+again has the same key and the plan it had before.
 Source: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
 """
 
@@ -377,6 +377,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, **options: An
     return randint(low, high, input.shape, **like)
 
 
+@labelled("randperm")
 def randperm(
     n: int,
     *,
@@ -387,17 +388,13 @@ def randperm(
 ) -> Tensor:
     """The integers below n in random order, int64 by default.
 
-    The order is made on the host, by NumPy's Philox with this draw's number and seed.
+    The order is that of random keys of 64 bits.
 
     >>> import tgrad
     >>> sorted(tgrad.randperm(4).tolist())
     [0, 1, 2, 3]
     """
     refuse("randperm", **others)
-    _refuse_tracing("randperm makes its order on the host")
-    source = generator or default_generator
-    bits = np.random.Philox(key=source._seed, counter=source._draws)
-    order = np.random.Generator(bits).permutation(n)
-    result = tensor(order, dtype=as_dtype(dtype or dt.int64), device=default_device(device))
-    source._draws += 1
-    return result
+    draw = _Draw((n,), default_device(device), generator)
+    keys = (draw.word(0).to(dt.uint64) << 32) | draw.word(1).to(dt.uint64)
+    return keys.argsort(0).to(as_dtype(dt.int64 if dtype is None else dtype))

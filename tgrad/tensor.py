@@ -37,6 +37,7 @@ from tgrad.methods.arithmetic import ArithmeticMethods
 from tgrad.methods.arrangement import ArrangementMethods
 from tgrad.methods.contraction import ContractionMethods
 from tgrad.methods.conversion import ConversionMethods
+from tgrad.methods.counting import CountingMethods
 from tgrad.methods.derived import DerivedMethods
 from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.indexing import IndexingMethods
@@ -44,9 +45,11 @@ from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
+from tgrad.methods.scanning import ScanningMethods
 from tgrad.methods.scattering import ScatteringMethods
 from tgrad.methods.sizes import are_same, shape_of, sized
 from tgrad.methods.slopes import define_vjp as define_vjp
+from tgrad.methods.sorting import SortingMethods
 from tgrad.methods.special import SpecialMethods
 from tgrad.methods.trigonometry import TrigonometricMethods
 from tgrad.pending import drop_pending as drop_pending
@@ -117,6 +120,9 @@ class Tensor(
     ContractionMethods,
     IndexingMethods,
     ScatteringMethods,
+    ScanningMethods,
+    SortingMethods,
+    CountingMethods,
     ArithmeticMethods,
     TrigonometricMethods,
     SpecialMethods,

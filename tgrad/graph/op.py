@@ -9,7 +9,8 @@ Attributes by op:
     cast, bitcast    dtype
     reduce_*         axes: tuple[int, ...] (sorted; the axes are removed)
     scan_*           axis: out[.., i, ..] combines x[.., 0, ..] to x[.., i, ..];
-                     scan_linear of (a, b) is h[i] = a[i] * h[i - 1] + b[i] with h[-1] = 0
+                     scan_linear of (a, b) is h[i] = a[i] * h[i - 1] + b[i] with h[-1] = 0 and
+                     a[0] finite
     argsort          axis: int64 places of the elements in ascending order, equal ones in theirs
     reshape, expand  shape: tuple[int, ...]
     permute          axes: tuple[int, ...]
