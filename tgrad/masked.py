@@ -51,6 +51,28 @@ def prod(
     return _filled(_converted(input, dtype, True), mask, 1).prod(dim, keepdim)
 
 
+def cumsum(
+    input: Tensor, dim: int, *, dtype: DType | None = None, mask: Mask = None
+) -> Tensor:  # fmt: skip
+    """The sum, up to each element, of those where the mask holds."""
+    return _filled(_converted(input, dtype, True), mask, 0).cumsum(dim)
+
+
+def cumprod(
+    input: Tensor, dim: int, *, dtype: DType | None = None, mask: Mask = None
+) -> Tensor:  # fmt: skip
+    """The product, up to each element, of those where the mask holds."""
+    return _filled(_converted(input, dtype, True), mask, 1).cumprod(dim)
+
+
+def median(
+    input: Tensor, dim: int = -1, *, keepdim: bool = False, dtype: DType | None = None,
+    mask: Mask = None,
+) -> Tensor:  # fmt: skip
+    """The lower median of the elements where the mask holds; NaN where it holds nowhere."""
+    return _filled(_converted(input, dtype), mask, math.nan).nanmedian(dim, keepdim).values
+
+
 def amax(
     input: Tensor, dim: Dim = None, *, keepdim: bool = False, dtype: DType | None = None,
     mask: Mask = None,

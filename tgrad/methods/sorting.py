@@ -246,7 +246,7 @@ class SortingMethods:
                 rows = self.permute(*(a for a in range(rank) if a != axis), axis)
                 kept = tuple(1 if a == axis else n for a, n in enumerate(self.shape))
                 left = kept if keepdim else rows.shape[:-1]
-            picked = _between(rows, share.detach().reshape(-1), interpolation, skip_nan)
+            picked = _between(rows, share.reshape(-1), interpolation, skip_nan)
             last = picked.ndim - 1
             return picked.permute(last, *range(last)).reshape((*share.shape, *left))
 
