@@ -234,3 +234,17 @@ def test_long_rows(name: str, device: str) -> None:
     """Longer than a program's: blocks of the row, joined."""
     both = {**CUMULATIVE, **ORDERED}
     check(both[name], [normal(0, 2, 5001)], device, tolerance=1e-4)
+
+
+def test_rows_of_symbolic_length(device: str) -> None:
+    """One plan for all lengths: what is beyond the end comes last in every order."""
+    step = tgrad.compile(
+        lambda x: (x.cumsum(0), x.sort(0).values, x.argsort(0, descending=True)),
+        dynamic={"x": {0: (1, 64)}},
+    )
+    for n in (3, 40, 64):
+        x = normal(n, n, 2)
+        sums, ordered, places = step(tgrad.tensor(x, device=device))
+        np.testing.assert_allclose(sums.numpy(), np.cumsum(x, 0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(ordered.numpy(), np.sort(x, 0))
+        np.testing.assert_array_equal(places.numpy(), np.argsort(-x, 0))
