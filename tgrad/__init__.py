@@ -3,15 +3,15 @@
 In: nothing. Out: the public names. Invariant: importing this needs NumPy alone.
 """
 
+import importlib as _importlib
+import typing as _typing
+
 from tgrad import autograd as autograd
 from tgrad import errors as errors
 from tgrad import linalg as linalg
-from tgrad import masked as masked
 from tgrad import nn as nn
 from tgrad import optim as optim
 from tgrad import random as random
-from tgrad import signal as signal
-from tgrad import special as special
 from tgrad.compiling import Dim, compile, cond
 from tgrad.creation import (
     arange,
@@ -94,10 +94,23 @@ from tgrad.sorting import bucketize, cumulative_trapezoid, multinomial, searchso
 from tgrad.tensor import Tensor, tensor
 from tgrad.threads import get_num_threads, set_num_threads
 
+if _typing.TYPE_CHECKING:
+    from tgrad import masked as masked
+    from tgrad import signal as signal
+    from tgrad import special as special
+
 __version__ = "0.1.0"
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
+
+
+def __getattr__(name: str) -> object:
+    """Name spaces that few programs use load when they are first named."""
+    if name in ("masked", "signal", "special"):
+        return _importlib.import_module(f"tgrad.{name}")
+    raise AttributeError(f"module 'tgrad' has no attribute {name!r}")
+
 
 __all__ = [
     "Dim", "Generator", "Tensor", "arange", "as_tensor", "atleast_1d", "atleast_2d", "atleast_3d",
