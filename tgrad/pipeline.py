@@ -20,6 +20,7 @@ import numpy as np
 from tgrad.backend import Backend, backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.errors import MemoryLimitError
+from tgrad.fusion.batching import GROWTH, batch
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
@@ -334,7 +335,7 @@ def _fit(
     """Kernels with their memory; some run again, later, if all would not fit otherwise."""
     placed = _place(reuse_inputs(ordered, donated, fixed), used, stored)
     if limit is None:
-        return placed
+        return _batched(placed, fixed, used, stored, None)
 
     def seconds(f: Fused) -> float:
         return predict(cost_of(f.region), figures.units, figures).seconds
@@ -343,14 +344,34 @@ def _fit(
     room = allowed = limit - made - sum(n.nbytes for n in used)
     for _ in range(_PACKINGS):
         if placed.layout.nbytes <= room:
-            return placed
+            return _batched(placed, fixed, used, stored, room)
         budget = Budget(max(allowed, 0), seconds, fixed, donated)
         again = recompute_to_fit(ordered, budget)
         placed = _place(reuse_inputs(again, donated, fixed), used, stored)
         allowed -= max(placed.layout.nbytes - room, 0)
     if placed.layout.nbytes <= room:
-        return placed
+        return _batched(placed, fixed, used, stored, room)
     raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
+
+
+def _batched(
+    placed: _Placed,
+    fixed: frozenset[Node],
+    used: list[Node],
+    stored: list[Node],
+    room: int | None,
+) -> _Placed:
+    """Kernels of one form in shared launches, as far as the arena hardly grows and fits."""
+    most = round(placed.layout.nbytes * (1 + GROWTH))
+    most = most if room is None else min(most, room)
+    for growth in (GROWTH, 0.0):
+        fused = batch(placed.fused, placed.replaces, fixed, growth)
+        if len(fused) == len(placed.fused):
+            break
+        batched = _place(InPlace(tuple(fused), placed.replaces), used, stored)
+        if batched.layout.nbytes <= most:
+            return batched
+    return placed
 
 
 def _does_not_fit(placed: _Placed, limit: int, excess: int) -> MemoryLimitError:
@@ -461,7 +482,7 @@ def _info(fused: Fused, draft: Draft) -> KernelInfo:
         name=region.name,
         source=draft.source,
         line=str(region.source),
-        domain=" x ".join(f"{a.name}={a.extent}" for a in region.axes) or "1",
+        domain=region.domain,
         flops=cost.flops,
         bytes=cost.bytes,
         reasons=fused.reasons,

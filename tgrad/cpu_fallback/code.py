@@ -19,10 +19,11 @@ auto break case char const continue default do double else enum extern float for
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
 volatile while slots acc rows to vp rp packed main p v w
 wp ip turned part from row panel pixel image weights sums heap
+member first length
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 
-_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|s|t|w|q)|chunk"
+_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|s|t|w|q)|chunk|piece"
 """Names that emitters make up."""
 
 

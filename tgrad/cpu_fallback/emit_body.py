@@ -102,6 +102,38 @@ class Body:
         self.count = 0
         self.heap_bytes = 0
 
+    # -- slots ----------------------------------------------------------------------------------
+
+    def open_slots(self) -> None:
+        """Declare the slots that all programs share."""
+        own = () if self.kernel.table is None else self.kernel.table.own
+        for number in range(len(self.kernel.slots)):
+            if number not in own:
+                self._declare_slot(number, "")
+
+    def open_member(self) -> None:
+        """Declare the slots of the member whose number is `member`."""
+        table = self.kernel.table
+        if table is None:
+            return
+        for number in table.own:
+            self._declare_slot(number, " + member")
+
+    def _declare_slot(self, number: int, member: str) -> None:
+        table, slot = self.kernel.table, self.kernel.slots[number]
+        place = sum(
+            table.members if table is not None and n in table.own else 1 for n in range(number)
+        )
+        const = "const " if slot.role == "in" else ""
+        ctype = f"{const}{ops.memory_type(slot.dtype)} *"
+        at = f"{place}{member}" if place or not member else "member"
+        self.code.line(f"{ctype}restrict {self.slot_name[number]} = ({ctype})slots[{at}];")
+
+    def extent(self, axis: ir.TileAxis) -> str:
+        """C text of the elements along an axis, which members of a batch may have of their own."""
+        has_lengths = self.kernel.table is not None and self.kernel.table.lengths
+        return "length[member]" if has_lengths else str(axis.extent)
+
     # -- names ----------------------------------------------------------------------------------
 
     def rename(self, atom: Atom) -> str:
@@ -473,7 +505,7 @@ class Body:
     def loop(self, loop: ir.Loop, start: str = "0", stop: str | None = None) -> None:
         """A sequential loop; `start` and `stop` select a part of it."""
         axis = self.kernel.axis(loop.axis)
-        stop = str(axis.extent) if stop is None else stop
+        stop = self.extent(axis) if stop is None else stop
         if self.is_leaf(loop):
             self.leaf(loop, start, stop)
             return
@@ -486,7 +518,7 @@ class Body:
     def loop_head(self, axis: ir.TileAxis, start: str = "0", stop: str | None = None) -> str:
         """`for` over the tiles of an axis."""
         name = self.axis_name[axis.name]
-        stop = str(axis.extent) if stop is None else stop
+        stop = self.extent(axis) if stop is None else stop
         if axis.block == 1:
             return f"for ({self.ctype} {name} = {start}; {name} < {stop}; {name}++)"
         return (

@@ -14,6 +14,9 @@ threads.
         }
     }
 
+A batch has a loop over its members around the grid's, and declares their slots inside it; where
+members differ in length, see emit_batch.py.
+
 With few programs and a long outer loop, that loop is cut in a number of chunks that depends on the
 sizes alone; each has its own carries, joined in the order of the chunks.
 """
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
+from tgrad.cpu_fallback.emit_batch import emit_lengths
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_chain import ChainBody, emit_chain, is_chain
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
@@ -57,14 +61,16 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     body = (ChainBody if is_chain(kernel) else Body)(kernel, code, machine)
     _header(code, kernel)
     with code.block(f"void {kernel.name}(char *const *slots)"):
-        _slots(code, kernel, body)
-        window = match_window(kernel)
+        body.open_slots()
+        window = match_window(kernel) if kernel.table is None else None
         dot = match_dot(kernel)
         if isinstance(body, ChainBody):
             emit_chain(kernel, body, work_of(kernel) >= PARALLEL_WORK)
         elif window is not None:
             emit_convolution = emit_pixels if window.kind == "pixels" else emit_weights
             emit_convolution(window, body, machine)
+        elif kernel.table is not None and kernel.table.lengths:
+            emit_lengths(code, kernel, body, PARALLEL_WORK)
         elif isinstance(dot, DotProgram):
             emit_dot(dot, config, body, machine)
         else:
@@ -82,18 +88,13 @@ def _header(code: Code, kernel: ir.Kernel) -> None:
     for a in kernel.axes:
         covers = " ".join(f"{c.name}={c.extent}" for c in a.covers)
         code.line(f" * {a.role.value} {a.name} = {a.extent} by {a.block} ({covers})")
+    if kernel.table is not None:
+        code.line(f" * {kernel.table.members} members")
     code.line(" */")
 
 
 def _comment(text: str) -> str:
     return text.replace("*/", "* /").replace("/*", "/ *")
-
-
-def _slots(code: Code, kernel: ir.Kernel, body: Body) -> None:
-    for number, slot in enumerate(kernel.slots):
-        const = "const " if slot.role == "in" else ""
-        ctype = f"{const}{ops.memory_type(slot.dtype)} *"
-        code.line(f"{ctype}restrict {body.slot_name[number]} = ({ctype})slots[{number}];")
 
 
 def _unsafe_axes(kernel: ir.Kernel) -> frozenset[str]:
@@ -112,7 +113,8 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
     grid = [a for a in kernel.grid if a.steps != 1 or a.block > 1]
     safe = [a for a in grid if a.name not in unsafe]
     order = safe + [a for a in grid if a.name in unsafe]
-    programs = 1
+    members = 1 if kernel.table is None else kernel.table.members
+    programs = members
     for a in safe:
         programs *= a.steps
     work = work_of(kernel)
@@ -127,8 +129,12 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
         and not any(isinstance(inner, ir.ScanTile) for inner in walk(s.body))
     ]
     heads = [body.loop_head(a) for a in order]
+    shared = len(safe)
+    if members > 1:
+        heads.insert(0, f"for ({body.ctype} member = 0; member < {members}; member++)")
+        shared += 1
     if not chunked and programs > 1 and work >= PARALLEL_WORK:
-        collapse = f" collapse({len(safe)})" if len(safe) > 1 else ""
+        collapse = f" collapse({shared})" if shared > 1 else ""
         code.pragma(f"omp parallel for{collapse} schedule(static)")
     if not heads:
         _program(code, kernel, body, chunked)
@@ -138,6 +144,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
 
 
 def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) -> None:
+    body.open_member()
     grid = [a for a in kernel.grid if a.steps != 1 or a.block > 1]
     for a in grid:
         body.open_axis(a)

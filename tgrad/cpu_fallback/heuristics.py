@@ -118,7 +118,8 @@ def _loop_config(region: Region, machine: Machine) -> Config:
     stash_limit = STASH_LIMIT
     if vector is not None and vector.role is Role.GRID:
         has_loops = len(grid) != len(merged)
-        blocks[vector.name] = _vector_block(vector, grid, has_loops, machine)
+        members = 1 if region.table is None else region.table.members
+        blocks[vector.name] = _vector_block(vector, grid, has_loops, machine, members)
         stash_limit = STASH_LIMIT // max(1, blocks[vector.name])
         other = _transposed_axis(vector, grid, accesses)
         if other is not None and not has_loops:
@@ -231,10 +232,12 @@ def _cost(axis: _Merged, accesses: Sequence[_Access]) -> float:
     return total
 
 
-def _vector_block(axis: _Merged, grid: Sequence[_Merged], has_loops: bool, machine: Machine) -> int:
+def _vector_block(
+    axis: _Merged, grid: Sequence[_Merged], has_loops: bool, machine: Machine, members: int
+) -> int:
     if has_loops:
         return min(axis.extent, COLUMN_BLOCK)
-    others = 1
+    others = members
     for m in grid:
         others *= m.extent if m is not axis else 1
     block = MAP_BLOCK

@@ -284,6 +284,22 @@ __attribute__((weak)) int tg_threads = 1; /* set by whoever loads the kernels */
 _piece("tg_min", "#define tg_min(a, b) ((a) < (b) ? (a) : (b))")
 _piece("tg_max", "#define tg_max(a, b) ((a) > (b) ? (a) : (b))")
 
+_piece(
+    "tg_member",
+    """
+/* The last of the members that begins at or before a place. */
+static inline ptrdiff_t tg_member(const ptrdiff_t *first, ptrdiff_t members, ptrdiff_t place) {
+  ptrdiff_t lo = 0, hi = members;
+  while (hi - lo > 1) {
+    const ptrdiff_t middle = (lo + hi) / 2;
+    if (first[middle] <= place) lo = middle;
+    else hi = middle;
+  }
+  return lo;
+}
+""",
+)
+
 for _name, _what in (
     ("tg_scratch", "a buffer of this thread, kept between calls"),
     ("tg_partials", "another one, for what other threads of the call write"),

@@ -18,6 +18,7 @@ from math import prod
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
+from tgrad.fusion.table import members_of
 from tgrad.graph.op import Op
 
 _FREE_OPS = frozenset(
@@ -107,7 +108,23 @@ def predict(cost: Cost, programs: int, figures: DeviceFigures) -> Prediction:
 
 
 def cost_of(region: Region) -> Cost:
-    """FLOPs and least bytes moved of a region."""
+    """FLOPs and least bytes moved of a region; of a batch, the sum over its members."""
+    if region.table is None:
+        return _cost_of_one(region)
+    costs: dict[Region, Cost] = {}
+    parts = [m.region for m in members_of(region)]
+    for part in parts:
+        if part not in costs:
+            costs[part] = _cost_of_one(part)
+    return Cost(
+        sum(costs[p].flops for p in parts),
+        sum(costs[p].bytes for p in parts),
+        sum(costs[p].dot_flops for p in parts),
+        sum(costs[p].matrix_flops for p in parts),
+    )
+
+
+def _cost_of_one(region: Region) -> Cost:
     extent = {a.name: a.extent for a in region.axes}
 
     def points(names: tuple[str, ...] | frozenset[str]) -> int:

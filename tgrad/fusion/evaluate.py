@@ -13,6 +13,7 @@ import numpy as np
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
+from tgrad.fusion.table import members_of
 from tgrad.graph import interpret
 from tgrad.graph.index import Div, Index, Loaded, Mod, Var
 
@@ -24,12 +25,18 @@ def evaluate_region(region: Region, slots: Sequence[Array]) -> list[Array]:
 
     Args:
         region: what to compute.
-        slots: one flat array for each slot; those of "out" slots give only their dtype and size.
+        slots: one flat array for each of `region.buffers`; those of "out" slots give only their
+            dtype and size.
 
     Returns:
         New flat arrays for all slots, inputs unchanged.
     """
-    return _Evaluation(region, [np.array(s) for s in slots]).run()
+    arrays = [np.array(s) for s in slots]
+    for member in members_of(region):
+        made = _Evaluation(member.region, [arrays[b] for b in member.buffers]).run()
+        for buffer, array in zip(member.buffers, made):
+            arrays[buffer] = array
+    return arrays
 
 
 class _Evaluation:

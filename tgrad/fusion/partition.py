@@ -14,7 +14,7 @@ and every node that two kernels need is stored once; all else is inlined where i
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from tgrad.fusion.builder import Built, build_region
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
+from tgrad.fusion.table import form_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import MOVEMENT, OPS, REDUCE, ROWWISE, Op, is_elementwise
 
@@ -39,6 +40,9 @@ _HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER}
 
 TINY = 4096
 """Kernels over at most this many elements join even if they share no data."""
+
+MANY = 4
+"""Sums alike that stay apart from their neighbours, to share a launch."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class _Partition:
             for p in self.producers[r]:
                 self.consumers[p].append(r)
         self.group_of: dict[Node, _Group] = {r: _Group([r]) for r in self.roots}
+        self.sums_alike: set[Node] = set()
 
     def _build_chains(self, chains: Sequence[Chain]) -> None:
         """Build the kernels of chains. A refused pair is tried as two kernels; chains that share
@@ -240,12 +245,27 @@ class _Partition:
             if isinstance(built, Refused):
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
             group.built = built
+        self.sums_alike = self._find_sums_alike()
         self._join_rows()
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
                 self._try_join(self.group_of[root], self.group_of[consumer])
         self._join_siblings()
         return self._finish()
+
+    def _find_sums_alike(self) -> set[Node]:
+        """Reductions of whole buffers to scalars of which there are many of one form, as in a norm
+        over all gradients: each stays alone, so that all share one launch."""
+        alike: dict[Region, list[Node]] = defaultdict(list)
+        for root in self.roots:
+            form = self._form(self.group_of[root])
+            if root.op in REDUCE and root.size == 1 and form is not None:
+                alike[form].append(root)
+        return {r for roots in alike.values() if len(roots) >= MANY for r in roots}
+
+    def _form(self, group: _Group) -> Region | None:
+        assert group.built is not None
+        return form_of(group.built.region)
 
     def _build(self, roots: list[Node], chain: bool = False) -> Built | Refused:
         inside = set(roots)
@@ -280,6 +300,8 @@ class _Partition:
             return Refused("a chain of dots and row reductions stands alone")
         if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
             return Refused("a scatter writes where its index says")
+        if not self.sums_alike.isdisjoint((*a.roots, *b.roots)):
+            return Refused("a sum of which there are many shares a launch with its like")
         dots = sum(r.op is Op.DOT for r in (*a.roots, *b.roots))
         if dots > 1:
             return Refused("two dots in one kernel")
@@ -313,7 +335,10 @@ class _Partition:
         return list({id(self.group_of[r]): self.group_of[r] for r in self.roots}.values())
 
     def _join_siblings(self) -> None:
-        """Join groups side by side: one domain, and common data or next to none."""
+        """Join groups side by side: one domain, and common data, or next to none and no other
+        group of the same form to share a launch with."""
+        form = {id(g): self._form(g) for g in self._groups()}
+        count = Counter(form.values())
         buckets: dict[object, list[_Group]] = defaultdict(list)
         for group in self._groups():
             assert group.built is not None
@@ -328,7 +353,8 @@ class _Partition:
             )
             bucket = buckets[key]
             for other in bucket:
-                if self._is_sibling(group, other) and self._try_join(other, group):
+                alone = all(count[form.get(id(g))] < 2 for g in (group, other))
+                if self._is_sibling(group, other, alone) and self._try_join(other, group):
                     break
             else:
                 bucket.append(group)
@@ -349,11 +375,13 @@ class _Partition:
                     break
             bucket.append(root)
 
-    def _is_sibling(self, a: _Group, b: _Group) -> bool:
+    def _is_sibling(self, a: _Group, b: _Group, alone: bool) -> bool:
         assert a.built is not None and b.built is not None
         shared = set(a.built.inputs) & set(b.built.inputs)
         largest = max(n.size for g in (a, b) for n in (*g.roots, *g.built.inputs))  # type: ignore
-        return largest <= TINY or any(n.size * 4 >= min(a.roots[-1].size, largest) for n in shared)
+        if alone and largest <= TINY:
+            return True
+        return any(n.size * 4 >= min(a.roots[-1].size, largest) for n in shared)
 
     def _finish(self) -> list[Fused]:
         result: list[Fused] = []

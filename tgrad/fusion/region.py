@@ -5,7 +5,7 @@ Invariant: frozen, hashable, serialisable to JSON; values are in dependency orde
 earlier ones by number; every axis of a value is one that its operands have, less reduced ones.
 
 Grammar:
-    region  = name (axis = extent, ...) slots values stores
+    region  = name (axis = extent, ...) slots values stores [table]
     value   = load slot[index] if mask | const | index | inside mask
             | op(values) | reduce_op(value) over axes | dot(value, value) over axes
             | scan_op(values) along axes | argsort(value) along axes
@@ -206,6 +206,22 @@ def extent_of(axes: tuple[Axis, ...]) -> int:
     return prod(a.extent for a in axes)
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A batch: one launch that runs a region for several members, each on buffers of its own.
+
+    Attributes:
+        members: how many.
+        own: numbers of the slots of which each member has its own buffer; all share the others.
+        lengths: for each member the extent of the region's only axis, the largest of which the
+            region has; empty if all members are the region itself.
+    """
+
+    members: int
+    own: tuple[int, ...]
+    lengths: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True)
 class Region:
     """One kernel's worth of work. See the grammar at the top of the module.
@@ -219,6 +235,7 @@ class Region:
         source: the user's line of the main result.
         space: axes by role; set by fusion/legality.py.
         limits: what need not be computed; set by fusion/limits.py.
+        table: the members, if one launch runs the region for several; set by fusion/batching.py.
     """
 
     name: str
@@ -229,6 +246,33 @@ class Region:
     source: Source = field(compare=False)
     space: Space
     limits: tuple[AxisLimit, ...] = ()
+    table: Table | None = None
+
+    @cached_property
+    def buffers(self) -> tuple[Slot, ...]:
+        """What a launch is given, in order: a slot that members own stands once for each."""
+        if self.table is None:
+            return self.slots
+        lengths = self.table.lengths or self.table.members * (0,)
+        found: list[Slot] = []
+        for number, slot in enumerate(self.slots):
+            if number not in self.table.own:
+                found.append(slot)
+            elif self.table.lengths and slot.size == self.axes[0].extent:
+                found += [Slot(slot.name, slot.dtype, n, slot.role) for n in lengths]
+            else:
+                found += self.table.members * [slot]
+        return tuple(found)
+
+    @property
+    def domain(self) -> str:
+        """The iteration domain as text, such as "i0=512 x r0=576"."""
+        axes = " x ".join(f"{a.name}={a.extent}" for a in self.axes) or "1"
+        if self.table is None:
+            return axes
+        if self.table.lengths:
+            return f"{self.table.members} members, {sum(self.table.lengths)} elements"
+        return f"{self.table.members} members x {axes}"
 
     @cached_property
     def dims(self) -> tuple[tuple[str, ...], ...]:
@@ -245,6 +289,12 @@ class Region:
 
     def __str__(self) -> str:
         lines = [f"region {self.name} ({', '.join(f'{a.name}={a.extent}' for a in self.axes)})"]
+        if self.table is not None:
+            own = ", ".join(self.slots[number].name for number in self.table.own)
+            lines.append(f"  for {self.table.members} members, each with its own {own}")
+            if self.table.lengths:
+                lengths = " ".join(map(str, self.table.lengths))
+                lines.append(f"  {self.axes[0].name} of each: {lengths}")
         for v, (value, dims) in enumerate(zip(self.values, self.dims)):
             lines.append(f"  %{v} = {self._text(value)} : {value.dtype.short} [{' '.join(dims)}]")
         if self.space.live:
@@ -297,6 +347,9 @@ class Region:
                 "live": _mask_to_json(self.space.live),
                 **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
             },
+            "table": None
+            if self.table is None
+            else [self.table.members, list(self.table.own), list(self.table.lengths)],
         }
 
 
@@ -382,6 +435,34 @@ def verify_region(region: Region) -> None:
             _check_bounds(region, store.slot, store.index, "a store")
         if region.slots[store.slot].role == "in":
             raise VerifyError(f"{region.name} stores to an input.", source=region.source)
+    if region.table is not None:
+        _check_table(region, region.table)
+
+
+def _check_table(region: Region, table: Table) -> None:
+    """Members write apart from each other, and lengths are those of one axis that indices walk."""
+
+    def fail(why: str) -> None:
+        raise VerifyError(f"The table of {region.name}: {why}.", source=region.source)
+
+    if table.members < 2 or len(set(table.own)) != len(table.own):
+        fail(f"{table.members} members that own the slots {table.own}")
+    if any(not 0 <= s < len(region.slots) for s in table.own):
+        fail("a member owns a slot that is not there")
+    if any(s.slot not in table.own for s in region.stores):
+        fail("members share a slot that they write")
+    if not table.lengths:
+        return
+    if len(table.lengths) != table.members or len(region.axes) != 1:
+        fail(f"{len(table.lengths)} lengths for {len(region.axes)} axes of {table.members} members")
+    if min(table.lengths) < 1 or max(table.lengths) != region.axes[0].extent:
+        fail(f"the longest member is not the region's {region.axes[0].extent}")
+    walked = ix.var(region.axes[0].name, region.axes[0].extent)
+    for item in (*region.values, *region.stores):
+        if any(e != walked and not e.is_const for e in indices_of(item)):
+            fail("an index that is neither the axis nor a number")
+        if isinstance(item, Inside) or (isinstance(item, (Load, Store)) and item.mask):
+            fail("a mask")
 
 
 def _check_bounds(region: Region, slot: int, index: Index, where: str) -> None:
@@ -500,4 +581,9 @@ def region_from_json(data: dict[str, Any]) -> Region:
             live=_mask_from_json(space["live"]),
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
+        table=None if data["table"] is None else _table_from_json(data["table"]),
     )
+
+
+def _table_from_json(data: list[Any]) -> Table:
+    return Table(data[0], tuple(data[1]), tuple(data[2]))

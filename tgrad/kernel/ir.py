@@ -5,7 +5,7 @@ scope; the axes of a tile are those of its operands (reduced ones less), in the 
 order; axes with block 1 are plain integers and never appear among a tile's dims.
 
 Grammar:
-    kernel = name slots axes body
+    kernel = name slots axes body [table]
     axis   = name extent block role(grid | loop | full)
     stmt   = tile = load slot[index] if mask | tile = const | tile = index | tile = inside mask
            | tile = op(tiles) | tile = reduce_op(tile) over axes
@@ -31,13 +31,15 @@ over the same axis, in the same step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 from tgrad.dtype import DType
 from tgrad.errors import Source
-from tgrad.fusion.region import Axis, AxisLimit, Mask, Slot
+from tgrad.fusion.region import Axis, AxisLimit, Mask, Slot, Table
 from tgrad.graph.index import Index
 from tgrad.graph.op import Op
 
@@ -295,6 +297,9 @@ class Kernel:
         equation: what it computes, a line or more of text, for the source's header.
         source: the user's line.
         limits: programs that need not run, by tile axis; see fusion/region.py.
+        table: the members, if one launch runs the program for several. The grid then has one axis
+            more, outermost, and a program uses the buffers of its member. With lengths, the only
+            axis has that many elements, not `extent`.
     """
 
     name: str
@@ -304,6 +309,7 @@ class Kernel:
     equation: str
     source: Source
     limits: tuple[AxisLimit, ...] = ()
+    table: Table | None = None
 
     def axis(self, name: str) -> TileAxis:
         return self._by_name[name]
@@ -317,12 +323,27 @@ class Kernel:
         """GRID axes, outermost first."""
         return tuple(a for a in self.axes if a.role is Role.GRID)
 
-    @cached_property
+    @property
     def num_programs(self) -> int:
-        n = 1
-        for a in self.grid:
-            n *= a.steps
-        return n
+        return count_programs(self.axes, self.table)
+
+
+def count_programs(axes: tuple[TileAxis, ...], table: Table | None) -> int:
+    """Size of the grid of all members together."""
+    if table is not None and table.lengths:
+        return sum(programs_of_members(axes, table))
+    n = 1 if table is None else table.members
+    for a in axes:
+        n *= a.steps if a.role is Role.GRID else 1
+    return n
+
+
+def programs_of_members(axes: tuple[TileAxis, ...], table: Table) -> tuple[int, ...]:
+    """Size of the grid of each member of a table with lengths."""
+    (axis,) = axes
+    if axis.role is not Role.GRID:
+        return table.members * (1,)
+    return tuple(-(-n // axis.block) for n in table.lengths)
 
 
 @dataclass(frozen=True)
@@ -356,6 +377,25 @@ class StaticFigures:
 
 
 @dataclass(frozen=True)
+class PointerTable:
+    """How the buffers of a batch's launch become arguments of a kernel that reads a table.
+
+    Attributes:
+        shared: numbers of the buffers that are arguments, in order; the table is the last one.
+        own: numbers of the buffers whose addresses the table begins with.
+        numbers: what follows in it.
+    """
+
+    shared: tuple[int, ...]
+    own: tuple[int, ...]
+    numbers: tuple[int, ...]
+
+    def contents(self, addresses: Sequence[int]) -> tuple[int, ...]:
+        """The table for a launch on buffers at these addresses."""
+        return (*(addresses[n] for n in self.own), *self.numbers)
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A compiled kernel, ready to launch by the device's runtime.
 
@@ -367,6 +407,8 @@ class Artifact:
         grid: number of programs.
         config: as lowered.
         figures: static quality.
+        pointers: how a launch's buffers become arguments; None if each is one.
+        kept: what the runtime keeps with the kernel between launches.
     """
 
     name: str
@@ -376,3 +418,5 @@ class Artifact:
     grid: int
     config: Config
     figures: StaticFigures = StaticFigures()
+    pointers: PointerTable | None = None
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

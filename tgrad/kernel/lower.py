@@ -151,6 +151,7 @@ class Lowering:
             str(self.region),
             self.region.source,
             tuple(self._limit(x) for x in self.region.limits),
+            self.region.table,
         )
 
     def _limit(self, limit: rg.AxisLimit) -> rg.AxisLimit:

@@ -14,6 +14,10 @@ def print_kernel(kernel: ir.Kernel) -> str:
     lines = [f"kernel {kernel.name}"]
     for s in kernel.slots:
         lines.append(f"  {s.role} {s.name}: {s.dtype.short}[{s.size}]")
+    if kernel.table is not None:
+        own = " ".join(kernel.slots[number].name for number in kernel.table.own)
+        lengths = "".join(f" {n}" for n in kernel.table.lengths)
+        lines.append(f"  members {kernel.table.members} own {own}{lengths and ' lengths'}{lengths}")
     for a in kernel.axes:
         covers = " ".join(f"{c.name}={c.extent}" for c in a.covers)
         lines.append(f"  {a.role.value} {a.name} = {a.extent} by {a.block} ({covers})")

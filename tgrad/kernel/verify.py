@@ -6,7 +6,7 @@ passes obeys the module docstring of kernel/ir.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tgrad.errors import VerifyError
 from tgrad.graph.index import Index
@@ -26,6 +26,8 @@ def verify_kernel(kernel: ir.Kernel) -> None:
     for a in kernel.axes:
         if a.block < 1 or (a.role is Role.FULL and a.block < a.extent):
             raise VerifyError(f"{kernel.name}: bad block of axis {a}.", source=kernel.source)
+    if kernel.table is not None and kernel.table.lengths and len(kernel.axes) != 1:
+        raise VerifyError(f"{kernel.name}: lengths of several axes.", source=kernel.source)
     _Checker(kernel, order).body(kernel.body, set(), set())
 
 
@@ -34,6 +36,7 @@ class _Checker:
         self.kernel, self.order = kernel, order
         self.wide = {a.name for a in kernel.axes if a.block > 1}
         self.assigned: set[int] = set()
+        self.dims: dict[int, tuple[str, ...]] = {}
         self.stashes: dict[int, tuple[str, ...]] = {}
 
     def fail(self, stmt: ir.Stmt, why: str) -> None:
@@ -45,10 +48,11 @@ class _Checker:
         if tuple(sorted(set(dims), key=self.order.__getitem__)) != out.dims:
             self.fail(stmt, f"{out} has dims {out.dims}, its operands give {sorted(set(dims))}")
         self.assigned.add(out.id)
+        self.dims[out.id] = out.dims
         known.add(out.id)
 
     def index_dims(
-        self, stmt: ir.Stmt, indices: Iterable[Index], known: set[int], open_loops: set[str]
+        self, stmt: ir.Stmt, indices: Sequence[Index], known: set[int], open_loops: set[str]
     ) -> set[str]:
         names: set[str] = set()
         for e in indices:
@@ -60,7 +64,8 @@ class _Checker:
                 self.fail(stmt, f"unknown axis {n}")
             if self.kernel.axis(n).role is Role.LOOP and n not in open_loops:
                 self.fail(stmt, f"loop {n} is not open")
-        return names & self.wide
+        loaded = {d for e in indices for v in e.loaded() for d in self.dims.get(v, ())}
+        return (names & self.wide) | loaded
 
     def body(self, body: tuple[ir.Stmt, ...], known: set[int], open_loops: set[str]) -> None:
         known = set(known)
@@ -83,11 +88,7 @@ class _Checker:
             case ir.LoadTile():
                 parts = (stmt.index, *(b.index for b in stmt.mask))
                 wide = self.index_dims(stmt, parts, known, open_loops)
-                if not any(e.loaded() for e in parts):
-                    self.define(stmt, stmt.out, wide, known)
-                else:
-                    self.assigned.add(stmt.out.id)
-                    known.add(stmt.out.id)
+                self.define(stmt, stmt.out, wide, known)
             case ir.IndexTile():
                 wide = self.index_dims(stmt, (stmt.index,), known, open_loops)
                 self.define(stmt, stmt.out, wide, known)

@@ -7,7 +7,8 @@ part of the plan of the step. Source: https://docs.pytorch.org/docs/stable/nn.ht
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import reduce
 
 from tgrad.arguments import refuse
 from tgrad.creation import zeros
@@ -15,10 +16,21 @@ from tgrad.grad_mode import no_grad
 from tgrad.joining import cat
 from tgrad.tensor import Tensor, labelled
 
+FAN_IN = 28
+"""Scalars joined at once: as many as one kernel reads, so that each group is one."""
+
 
 def _gradients(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     return [p.grad for p in given if p.grad is not None]
+
+
+def _joined(parts: list[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """All parts as one, in groups of equal size, so that the kernels of the groups are alike."""
+    while len(parts) > 1:
+        groups = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
+        parts = [reduce(join, group) for group in groups]
+    return parts[0]
 
 
 @labelled("clip_grad_norm")
@@ -44,14 +56,10 @@ def clip_grad_norm_(
         return zeros(())
     with no_grad():
         wide = [g.to(g.dtype.accumulator) for g in found]
-        total: Tensor | None = None
-        for g in wide:
-            part = g.abs().amax() if norm_type == math.inf else (g.abs() ** norm_type).sum()
-            if total is None:
-                total = part
-            else:
-                total = total.maximum(part) if norm_type == math.inf else total + part
-        assert total is not None
+        if norm_type == math.inf:
+            total = _joined([g.abs().amax() for g in wide], Tensor.maximum)
+        else:
+            total = _joined([(g.abs() ** norm_type).sum() for g in wide], Tensor.add)
         norm = total if norm_type == math.inf else total ** (1.0 / norm_type)
         scale = (max_norm / (norm + 1e-6)).minimum(1.0)
         for g in found:

@@ -120,8 +120,25 @@ class CudaRuntime:
                 None,  # launch metadata and hooks: profilers that want them use Triton's own path
                 None,
                 None,
-                *[m.data_ptr() for m in memories],
+                *self.arguments(artifact, memories),
             )
+
+    def arguments(self, artifact: Artifact, memories: Sequence[Memory]) -> list[int]:
+        """Addresses that a launch passes: of its buffers, or of a batch's shared ones and of its
+        table, which is kept with the kernel and written again only when a buffer has moved."""
+        addresses = [m.data_ptr() for m in memories]
+        if artifact.pointers is None:
+            return addresses
+        contents = artifact.pointers.contents(addresses)
+        if artifact.kept.get("contents") != contents:
+            table = self.torch.tensor(contents, dtype=self.torch.int64)
+            if "table" in artifact.kept:
+                artifact.kept["table"].copy_(table)
+            else:
+                artifact.kept["table"] = table.to(self.torch_device)
+            artifact.kept["contents"] = contents
+        shared = [addresses[n] for n in artifact.pointers.shared]
+        return [*shared, artifact.kept["table"].data_ptr()]
 
     def synchronize(self) -> None:
         """Wait for everything on the current stream."""

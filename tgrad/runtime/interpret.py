@@ -65,7 +65,12 @@ class InterpretRuntime:
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Run a kernel on one memory per slot."""
         run = cast(Callable[[list[int]], None], artifact.entry)
-        run([m.ctypes.data for m in memories])
+        addresses = [m.ctypes.data for m in memories]
+        if artifact.pointers is None:
+            run(addresses)
+            return
+        table = np.array(artifact.pointers.contents(addresses), np.int64)
+        run([*(addresses[n] for n in artifact.pointers.shared), table.ctypes.data])
 
     def synchronize(self) -> None:
         """Nothing is ever pending."""

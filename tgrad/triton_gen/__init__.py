@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from tgrad.errors import DeviceError
 from tgrad.fusion.region import Region
@@ -25,6 +26,7 @@ from tgrad.triton_gen.compile import (
     write_source,
 )
 from tgrad.triton_gen.emit import emit
+from tgrad.triton_gen.emit_batch import arguments_of, pointers_of
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
 from tgrad.triton_gen.static import read_figures
@@ -121,17 +123,30 @@ def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
     kernel = d.kernel
     path = write_source(d.source, kernel.name, settings.cache_dir)
     entry = compile_source(
-        kernel.name, d.source, kernel.slots, d.config, target, path, kernel.source
+        kernel.name, d.source, arguments_of(kernel), d.config, target, path, kernel.source
     )
     figures = read_figures(entry, target, import_triton().knobs.nvidia)
-    return Artifact(kernel.name, d.source, str(path), entry, kernel.num_programs, d.config, figures)
+    return _artifact(d, path, entry, figures)
 
 
 def _interpreted(d: Draft, settings: Settings) -> Artifact:
     kernel = d.kernel
     path = write_source(d.source, kernel.name, settings.cache_dir)
     module = load_module(path, d.source)
-    entry = InterpretedKernel(kernel.name, module, kernel.slots, kernel.num_programs, kernel.source)
+    entry = InterpretedKernel(
+        kernel.name, module, arguments_of(kernel), kernel.num_programs, kernel.source
+    )
+    return _artifact(d, path, entry, StaticFigures())
+
+
+def _artifact(d: Draft, path: Path, entry: object, figures: StaticFigures) -> Artifact:
     return Artifact(
-        kernel.name, d.source, str(path), entry, kernel.num_programs, d.config, StaticFigures()
+        name=d.kernel.name,
+        source=d.source,
+        path=str(path),
+        entry=entry,
+        grid=d.kernel.num_programs,
+        config=d.config,
+        figures=figures,
+        pointers=pointers_of(d.kernel),
     )

@@ -27,6 +27,7 @@ from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis
 from tgrad.kernel.lower import identity_of
 from tgrad.triton_gen import emit_dot, emit_rows
+from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.op_table import (
     HALF,
@@ -59,7 +60,7 @@ def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
     printer = Emitter(kernel, config, dialect)
     printer.run()
     body = "\n".join(printer.lines)
-    arguments = ", ".join(f"{s.name}_ptr" for s in kernel.slots)
+    arguments = ", ".join(f"{s.name}_ptr" for s in arguments_of(kernel))
     prelude = print_prelude(body, dialect)
     jit = f"@triton.jit\ndef {kernel.name}({arguments}):\n{body}\n"
     return (
@@ -115,6 +116,9 @@ class Emitter:
         for axis in self.kernel.axes:
             if axis.block > 1:
                 self.line(f"BLOCK_{axis.name.upper()}: tl.constexpr = {axis.block}")
+        if self.kernel.table is not None:
+            for line in member_lines(self.kernel, self.kernel.table):
+                self.line(line)
         self._programs()
         for axis in self.kernel.axes:
             if axis.role is Role.FULL and axis.block > 1:
@@ -131,7 +135,8 @@ class Emitter:
                 self._axis(axis, "0")
         if not grid:
             return
-        self.line("pid = tl.program_id(0)")
+        if self.kernel.table is None:
+            self.line("pid = tl.program_id(0)")
         rest = "pid"
         last = len(grid) - 1
         grouped = self.config.group_m > 1 and last >= 1
@@ -182,8 +187,8 @@ class Emitter:
             self.line(f"{name}0 = {start.removesuffix(' + ') or '0'}")
             start = f"{name}0 + "
         self.line(f"{name} = {start}tl.arange(0, {block})")
-        if axis.is_ragged:
-            self.line(f"{name}_ok = {name} < {axis.extent}")
+        if is_ragged(self.kernel, axis):
+            self.line(f"{name}_ok = {name} < {extent_text(self.kernel, axis)}")
 
     # -- statements -----------------------------------------------------------------------------
 
@@ -256,7 +261,7 @@ class Emitter:
         for name in names:
             axis = self.kernel.axis(name)
             known = axis.role is not Role.LOOP or name in self.open
-            if axis.block > 1 and axis.is_ragged and known:
+            if axis.block > 1 and is_ragged(self.kernel, axis) and known:
                 found.append(name)
         return found
 
@@ -297,7 +302,7 @@ class Emitter:
             )
             return self.index.at(first, ())
 
-        start, stop = "0", str(axis.extent)
+        start, stop = "0", extent_text(self.kernel, axis)
         for e in stmt.start:
             start = f"tl.maximum({start}, {text(e)})"
         for e in stmt.stop:

@@ -57,6 +57,11 @@ def _steps(extent: int, block: int) -> int:
     return -(-extent // block)
 
 
+def _members(region: Region) -> int:
+    """How many of its like are in the launch."""
+    return 1 if region.table is None else region.table.members
+
+
 def _widest(region: Region) -> int:
     return max((s.dtype.itemsize for s in region.slots), default=4)
 
@@ -77,7 +82,7 @@ def _map(region: Region, target: Target) -> Config:
         return Config((TileAxis("x", axes, block, Role.GRID),), num_warps=4, num_stages=1)
     lanes = max(16 // _widest(region), 1)
     block = 1024
-    while block > 128 and _steps(n, block) < 2 * target.num_sms:
+    while block > 128 and _members(region) * _steps(n, block) < 2 * target.num_sms:
         block //= 2
     block = min(block, max(power_of_two(n), 32))
     warps = min(max(block // (target.warp_size * lanes * 2), 1), 4)
@@ -135,7 +140,7 @@ def _reduce(region: Region, target: Target) -> Config:
         per_program = min(max(INTERPRETER_TILE // tile, 1), power_of_two(rows))
         warps = 4
     elif column:
-        per_program, block = _column_blocks(rows, length, target)
+        per_program, block = _column_blocks(rows, length, target, _members(region))
         role = Role.FULL if 0 < length <= block else Role.LOOP
         axis_r, tile = TileAxis("r", row, block, role), block
         warps = min(max(per_program * tile // 1024, 4), 8)
@@ -144,7 +149,8 @@ def _reduce(region: Region, target: Target) -> Config:
         longest = min(longest, SCANNED_ROW) if region.space.kind == "scan" else longest
         axis_r, tile = _row_axis(row, length, longest, LOOP_BLOCK if rows > 1 else 2 * LOOP_BLOCK)
         per_program = min(max(TILE // tile, 1), power_of_two(rows))
-        while per_program > 1 and _steps(rows, per_program) < 2 * target.num_sms:
+        members = _members(region)
+        while per_program > 1 and members * _steps(rows, per_program) < 2 * target.num_sms:
             per_program //= 2
         warps = _row_warps(per_program * tile, target)
     axes = [axis_r] if row else []
@@ -176,10 +182,10 @@ def _row_warps(elements: int, target: Target) -> int:
     return max(1, min(power_of_two(elements // (target.warp_size * 16)), most, 16))
 
 
-def _column_blocks(columns: int, length: int, target: Target) -> tuple[int, int]:
+def _column_blocks(columns: int, length: int, target: Target, members: int) -> tuple[int, int]:
     """Columns and rows of the tile of a reduction whose contiguous axis is kept."""
     block = min(128, power_of_two(columns))
-    while block > 32 and _steps(columns, block) < target.num_sms:
+    while block > 32 and members * _steps(columns, block) < target.num_sms:
         block //= 2
     return block, min(TILE // block, power_of_two(length))
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from math import prod
 
 from tgrad.fusion.cost import Prediction, cost_of, predict
 from tgrad.fusion.region import extent_of
-from tgrad.kernel.ir import Config, Role, StaticFigures
+from tgrad.kernel.ir import Config, Role, StaticFigures, count_programs
 from tgrad.runtime.memory import ALIGNMENT
 from tgrad.runtime.plan import BufferRef, BufferSpec, KernelInfo, Plan
 from tgrad.runtime.report.equation import equations_of
@@ -193,9 +192,9 @@ def _kernel(plan: Plan, step: int, static: StaticFigures | None) -> KernelReport
     info = plan.kernels[plan.steps[step].kernel]
     region = info.region
     cost = cost_of(region)
-    programs = 1 if info.config is None else programs_of(info.config)
+    programs = 1 if info.config is None else count_programs(info.config.axes, region.table)
     refs = plan.steps[step].buffers
-    slots = list(zip(region.slots, map(_name, refs)))
+    slots = list(zip(region.buffers, map(_name, refs)))
     return KernelReport(
         step=step,
         info=info,
@@ -211,11 +210,6 @@ def _kernel(plan: Plan, step: int, static: StaticFigures | None) -> KernelReport
         reads=tuple(dict.fromkeys(name for slot, name in slots if slot.role != "out")),
         writes=tuple(dict.fromkeys(name for slot, name in slots if slot.role != "in")),
     )
-
-
-def programs_of(config: Config) -> int:
-    """Size of the grid."""
-    return prod(a.steps for a in config.axes if a.role is Role.GRID)
 
 
 def tiles_of(config: Config, target: str) -> str:
