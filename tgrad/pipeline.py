@@ -20,7 +20,7 @@ import numpy as np
 from tgrad.backend import Backend, backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.errors import MemoryLimitError
-from tgrad.fusion.batching import GROWTH, batch
+from tgrad.fusion.batching import GROWTH, batch, gather
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
@@ -333,45 +333,61 @@ def _fit(
     figures: DeviceFigures,
 ) -> _Placed:
     """Kernels with their memory; some run again, later, if all would not fit otherwise."""
+
+    def shared(ordered: list[Fused], placed: _Placed, room: int | None) -> _Placed:
+        return _share_launches(ordered, placed, donated, fixed, used, stored, room)
+
     placed = _place(reuse_inputs(ordered, donated, fixed), used, stored)
     if limit is None:
-        return _batched(placed, fixed, used, stored, None)
+        return shared(ordered, placed, None)
 
     def seconds(f: Fused) -> float:
         return predict(cost_of(f.region), figures.units, figures).seconds
 
     made = sum(n.nbytes for n in stored if n not in placed.replaces)
     room = allowed = limit - made - sum(n.nbytes for n in used)
+    again = ordered
     for _ in range(_PACKINGS):
         if placed.layout.nbytes <= room:
-            return _batched(placed, fixed, used, stored, room)
+            return shared(again, placed, room)
         budget = Budget(max(allowed, 0), seconds, fixed, donated)
         again = recompute_to_fit(ordered, budget)
         placed = _place(reuse_inputs(again, donated, fixed), used, stored)
         allowed -= max(placed.layout.nbytes - room, 0)
     if placed.layout.nbytes <= room:
-        return _batched(placed, fixed, used, stored, room)
+        return shared(again, placed, room)
     raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
 
 
-def _batched(
+def _share_launches(
+    ordered: list[Fused],
     placed: _Placed,
+    donated: Mapping[Node, Node],
     fixed: frozenset[Node],
     used: list[Node],
     stored: list[Node],
     room: int | None,
 ) -> _Placed:
-    """Kernels of one form in shared launches, as far as the arena hardly grows and fits."""
+    """Kernels of one form in shared launches, as far as the arena hardly grows and fits.
+
+    Of the orders tried, that with the fewest launches: with members brought together before results
+    are written in place, or after.
+    """
     most = round(placed.layout.nbytes * (1 + GROWTH))
     most = most if room is None else min(most, room)
-    for growth in (GROWTH, 0.0):
-        fused = batch(placed.fused, placed.replaces, fixed, growth)
-        if len(fused) == len(placed.fused):
-            break
-        batched = _place(InPlace(tuple(fused), placed.replaces), used, stored)
-        if batched.layout.nbytes <= most:
-            return batched
-    return placed
+    best = placed
+    for brings_together in (False, True):
+        for growth in (GROWTH, GROWTH / 2, 0.0):
+            order = gather(ordered, donated, fixed, growth) if brings_together else ordered
+            made = reuse_inputs(order, donated, fixed)
+            fused = batch(made.fused, made.replaces, fixed, growth)
+            if len(fused) >= len(best.fused):
+                break
+            tried = _place(InPlace(tuple(fused), made.replaces), used, stored)
+            if tried.layout.nbytes <= most:
+                best = tried
+                break
+    return best
 
 
 def _does_not_fit(placed: _Placed, limit: int, excess: int) -> MemoryLimitError:

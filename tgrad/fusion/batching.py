@@ -21,6 +21,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import accumulate
 
 from tgrad.fusion.partition import Fused
@@ -31,15 +32,18 @@ from tgrad.graph.node import Node
 GROWTH = 1 / 64
 """How much more than the peak of before may be alive at once, for fewer launches."""
 
+SLACK = 1 / 256
+"""Share of the peak by which a step may keep more alive than it saves and still sink."""
+
 _GRAIN = 256
 
-SLACK = 4096
-"""Bytes by which a step's inputs may exceed its results and it still sinks."""
+Launch = tuple[Fused, ...]
+"""Steps of one form that run together; mostly one."""
 
 
 def batch(
     fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], growth: float
-) -> Sequence[Fused]:
+) -> list[Fused]:
     """Let equal steps share launches.
 
     Args:
@@ -49,30 +53,54 @@ def batch(
         growth: how much more may be alive at once than at the peak now, as a share of that.
 
     Returns:
-        The kernels, fewer; or all as they were if there are no two of one form.
+        The kernels, fewer; or all as they were if no two can share.
     """
-    if not _by_form(fused):
-        return fused
-    given = _Order(tuple(fused), replaces, fixed)
-    budget = round(given.peak() * (1 + growth))
+    launches = _launches(fused, replaces, fixed, growth)
+    if len(launches) == len(fused):
+        return list(fused)
+    return [_merged(members) if len(members) > 1 else members[0] for members in launches]
+
+
+def gather(
+    fused: Sequence[Fused], donated: Mapping[Node, Node], fixed: frozenset[Node], growth: float
+) -> list[Fused]:
+    """The kernels in an order in which those that may share a launch are next to each other.
+
+    Before results are written in place, more may share: what is in place afterwards heeds it.
+
+    Args:
+        donated: for results of the plan, the buffer of the caller that they may overwrite.
+    """
+    return [f for members in _launches(fused, donated, fixed, growth) for f in members]
+
+
+def _launches(
+    fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], growth: float
+) -> tuple[Launch, ...]:
+    forms = _by_form(fused)
+    given = _Order(tuple((f,) for f in fused), replaces, fixed)
+    if not forms:
+        return given.launches
+    budget = round(given.peak * (1 + growth))
     order = _sink(given)
-    if order.peak() > budget:
+    if order.peak > budget:
         order = given
-    place = {id(f): position for position, f in enumerate(order.steps)}
-    for members in sorted(_by_form(order.steps), key=lambda m: -place[id(m[0])]):
-        order = _batch_alike(order, members, budget)  # consumers first: they leave room
-    return order.steps
+    place = order.places()
+    # Consumers first: once they are one launch, their producers may go down to it.
+    for members in sorted(forms, key=lambda m: -min(place[id(f)] for f in m)):
+        order = _share(order, members, budget)
+    return order.launches
 
 
 class _Order:
-    """Steps in an order that may run, and the memory that each reads and writes."""
+    """Launches in an order that may run, and the memory that each reads and writes."""
 
     def __init__(
-        self, steps: tuple[Fused, ...], replaces: Mapping[Node, Node], fixed: frozenset[Node]
+        self, launches: tuple[Launch, ...], replaces: Mapping[Node, Node], fixed: frozenset[Node]
     ):
-        self.steps, self.replaces, self.fixed = steps, replaces, fixed
-        self.reads = [frozenset(map(self.place, f.inputs)) for f in steps]
-        self.writes = [frozenset(map(self.place, f.outputs)) for f in steps]
+        self.launches, self.replaces, self.fixed = launches, replaces, fixed
+        self.reads = [self._places(n for f in x for n in f.inputs) for x in launches]
+        self.writes = [self._places(n for f in x for n in f.outputs) for x in launches]
         self.touched: dict[Node, list[int]] = defaultdict(list)
         self.written: dict[Node, list[int]] = defaultdict(list)
         for position, (reads, writes) in enumerate(zip(self.reads, self.writes)):
@@ -81,31 +109,51 @@ class _Order:
             for n in writes:
                 self.written[n].append(position)
 
-    def place(self, node: Node) -> Node:
-        """The node whose memory this one is written into; itself as a rule."""
-        while node in self.replaces:
-            node = self.replaces[node]
-        return node
+    def _places(self, nodes: Iterator[Node]) -> frozenset[Node]:
+        """The nodes whose memory these are written into; themselves as a rule."""
+        found = set()
+        for n in nodes:
+            while n in self.replaces:
+                n = self.replaces[n]
+            found.add(n)
+        return frozenset(found)
 
-    def with_steps(self, steps: Sequence[Fused]) -> _Order:
-        return _Order(tuple(steps), self.replaces, self.fixed)
+    def with_launches(self, launches: Sequence[Launch]) -> _Order:
+        return _Order(tuple(launches), self.replaces, self.fixed)
+
+    def places(self) -> dict[int, int]:
+        """The position of each kernel, by its identity."""
+        return {id(f): at for at, members in enumerate(self.launches) for f in members}
 
     def followers(self, position: int) -> Iterator[int]:
-        """The steps that must stay behind the one at `position`: they use what it writes, or write
-        what it reads."""
+        """The launches that must stay behind the one at `position`: they use what it writes, or
+        write what it reads."""
         for n in self.writes[position]:
             yield from _after(self.touched[n], position)
         for n in self.reads[position]:
             yield from _after(self.written[n], position)
 
+    @cached_property
     def peak(self) -> int:
-        """Most bytes of temporaries that are alive at one step."""
-        change = [0] * (len(self.steps) + 1)
+        """Most bytes of temporaries that are alive at once."""
+        change = [0] * (len(self.launches) + 1)
         for n, positions in self.touched.items():
             if n not in self.fixed:
                 change[positions[0]] += _aligned(n)
                 change[positions[-1] + 1] -= _aligned(n)
         return max(accumulate(change), default=0)
+
+    def may_pass(self, position: int, passed: set[int], slack: float) -> bool:
+        """Whether a launch may run after those in `passed` for the memory's sake: whether it keeps
+        alive no more than it saves, about."""
+        kept = sum(
+            _aligned(n)
+            for n in self.reads[position] - self.writes[position] - self.fixed
+            if passed.issuperset(_after(self.touched[n], position))
+        )
+        made = self.writes[position] - self.fixed
+        saved = sum(_aligned(n) for n in made if self.touched[n][0] == position)
+        return kept <= saved + slack
 
 
 def _aligned(value: Node) -> int:
@@ -117,43 +165,21 @@ def _after(positions: list[int], position: int) -> list[int]:
 
 
 def _sink(order: _Order) -> _Order:
-    """Steps move down to the first that must stay behind them, where that keeps alive no more
-    bytes than it saves."""
-    sunk: list[int] = []  # from the last step upwards
-    for position in reversed(range(len(order.steps))):
+    """Launches move down to the first that must stay behind them, where memory allows it."""
+    sunk: list[int] = []  # from the last one upwards
+    for position in reversed(range(len(order.launches))):
         goal = max((sunk.index(s) + 1 for s in order.followers(position)), default=0)
-        passed = set(sunk[goal:])
-        if _may_pass(order, position, passed):
+        if order.may_pass(position, set(sunk[goal:]), SLACK * order.peak):
             sunk.insert(goal, position)
         else:
             sunk.append(position)
-    return order.with_steps([order.steps[p] for p in reversed(sunk)])
+    return order.with_launches([order.launches[p] for p in reversed(sunk)])
 
 
-def _may_pass(order: _Order, position: int, passed: set[int]) -> bool:
-    """Whether a step may run after those in `passed` for the memory's sake."""
-    return _kept_alive(order, position, passed) <= _made_later(order, position) + SLACK
-
-
-def _kept_alive(order: _Order, position: int, passed: set[int]) -> int:
-    """Bytes that live longer if a step runs after those in `passed`."""
-    return sum(
-        _aligned(n)
-        for n in order.reads[position] - order.writes[position] - order.fixed
-        if passed.issuperset(_after(order.touched[n], position))
-    )
-
-
-def _made_later(order: _Order, position: int) -> int:
-    """Bytes that a step is the first to write."""
-    made = order.writes[position] - order.fixed
-    return sum(_aligned(n) for n in made if order.touched[n][0] == position)
-
-
-def _by_form(steps: Sequence[Fused]) -> list[list[Fused]]:
+def _by_form(fused: Sequence[Fused]) -> list[list[Fused]]:
     """Steps that run the same code, two or more together."""
     groups: dict[Region, list[Fused]] = defaultdict(list)
-    for f in steps:
+    for f in fused:
         form = form_of(f.region)
         if form is not None:
             groups[form].append(f)
@@ -162,18 +188,18 @@ def _by_form(steps: Sequence[Fused]) -> list[list[Fused]]:
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _batch_alike(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
+def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
     """Steps of one form in as few launches as their order and the memory allow."""
     left = list(members)
     while len(left) > 1:
-        place = {id(f): position for position, f in enumerate(order.steps)}
+        place = order.places()
         left.sort(key=lambda f: place[id(f)])
         goal = place[id(left[-1])]
         ready = [f for f in left if min(order.followers(place[id(f)]), default=goal + 1) > goal]
         while len(ready) > 1:
-            merged = _merged_order(order, ready)
-            if merged.peak() <= budget:
-                order = merged
+            shared = _shared(order, ready)
+            if shared.peak <= budget:
+                order = shared
                 break
             ready = ready[len(ready) // 2 :]
         done = set(map(id, ready))
@@ -181,20 +207,21 @@ def _batch_alike(order: _Order, members: Sequence[Fused], budget: int) -> _Order
     return order
 
 
-def _merged_order(order: _Order, members: Sequence[Fused]) -> _Order:
+def _shared(order: _Order, members: Sequence[Fused]) -> _Order:
     """The members as one launch, at the place of the last one or where it sinks to."""
     inside, last = set(map(id, members)), members[-1]
-    steps = [f for f in order.steps if id(f) not in inside or f is last]
-    at = next(i for i, f in enumerate(steps) if f is last)
-    steps[at] = _merged(members)
-    merged = order.with_steps(steps)
-    goal = min(merged.followers(at), default=len(steps))
-    if not _may_pass(merged, at, set(range(at + 1, goal))):
-        return merged
-    return merged.with_steps([*steps[:at], *steps[at + 1 : goal], steps[at], *steps[goal:]])
+    launches = [x for x in order.launches if x[0] is last or id(x[0]) not in inside]
+    at = next(i for i, x in enumerate(launches) if x[0] is last)
+    launches[at] = tuple(members)
+    shared = order.with_launches(launches)
+    goal = min(shared.followers(at), default=len(launches))
+    if goal == at + 1 or not shared.may_pass(at, set(range(at + 1, goal)), SLACK * order.peak):
+        return shared
+    moved = [*launches[:at], *launches[at + 1 : goal], launches[at], *launches[goal:]]
+    return order.with_launches(moved)
 
 
-def _merged(members: Sequence[Fused]) -> Fused:
+def _merged(members: Launch) -> Fused:
     """One launch for members of one form.
 
     a[i] *= s for i < 10;  b[i] *= s for i < 7
