@@ -20,7 +20,7 @@ import numpy as np
 from tgrad.backend import Backend, backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.errors import MemoryLimitError
-from tgrad.fusion.batching import GROWTH, batch, gather
+from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
@@ -375,18 +375,16 @@ def _share_launches(
     """
     most = round(placed.layout.nbytes * (1 + GROWTH))
     most = most if room is None else min(most, room)
-    best = placed
-    for brings_together in (False, True):
-        for growth in (GROWTH, GROWTH / 2, 0.0):
-            order = gather(ordered, donated, fixed, growth) if brings_together else ordered
+    best, fewest = placed, fewest_launches(ordered)
+    for growth in (GROWTH, GROWTH / 2):
+        for order in (gather(ordered, donated, fixed, growth), ordered):
             made = reuse_inputs(order, donated, fixed)
             fused = batch(made.fused, made.replaces, fixed, growth)
-            if len(fused) >= len(best.fused):
-                break
-            tried = _place(InPlace(tuple(fused), made.replaces), used, stored)
-            if tried.layout.nbytes <= most:
-                best = tried
-                break
+            if len(fused) < len(best.fused):
+                tried = _place(InPlace(tuple(fused), made.replaces), used, stored)
+                best = tried if tried.layout.nbytes <= most else best
+            if len(best.fused) <= fewest:
+                return best
     return best
 
 

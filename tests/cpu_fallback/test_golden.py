@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.attention import attention_regions
 from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul
 from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
 from tgrad.cpu_fallback import Machine, choose_config, emit
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import Region, Table
 from tgrad.graph.op import Op
 from tgrad.kernel.lower import lower
 
@@ -33,8 +34,34 @@ def transpose() -> Region:
     return d.region("transpose", "map", parallel="i j")
 
 
+def members(count: int) -> Region:
+    region = reduction(Op.REDUCE_SUM, _f32(), "column", 330, 700)
+    return replace(region, table=Table(count, (0, 1)))
+
+
+def update() -> Region:
+    """w = w - g * rate for three tensors."""
+    d = Draft(i=20000)
+    w, g = d.input("w", "i"), d.input("g", "i")
+    d.store(d.op(Op.SUB, w, d.op(Op.MUL, g, d.input("rate", ""))), "i")
+    region = d.region("update_x3", "map", parallel="i")
+    return replace(region, table=Table(3, (0, 1, 3), (20000, 160, 48)))
+
+
+def squares() -> Region:
+    """The sum of the squares of each of three tensors."""
+    d = Draft(i=20000)
+    x = d.input("x", "i")
+    d.store(d.reduce(Op.REDUCE_SUM, d.op(Op.MUL, x, x), "i"), "")
+    region = d.region("squares_x3", "reduce", row="i")
+    return replace(region, table=Table(3, (0, 1), (20000, 160, 48)))
+
+
 CASES = {
     "transpose_3072x4096": (transpose, AVX512),
+    "update_x3": (update, AVX512),
+    "squares_x3": (squares, AVX512),
+    "column_sums_x4": (lambda: members(4), AVX512),
     "chain_64x1000": (lambda: chain(64, 1000), AVX512),
     "softmax_17x100": (lambda: softmax(17, 100), AVX512),
     "scan_330x700": (lambda: cumulative(Op.SCAN_SUM, 330, 700), AVX512),

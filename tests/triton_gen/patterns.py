@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.triton_gen.builder import Builder
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.region import Load, Region, Scan, Sort
+from tgrad.fusion.region import Load, Region, Scan, Sort, Table
 from tgrad.graph.index import Bound, loaded
 from tgrad.graph.op import OPS, SCAN, Op
 
@@ -79,6 +81,29 @@ def layer_norm(i: int, j: int, dtype: DType) -> Region:
     out = b.op(Op.ADD, b.op(Op.MUL, b.op(Op.MUL, d, scale), w), c)
     b.store(b.op(Op.CAST, out, dtype=dtype), "i j")
     return b.region(f"layer_norm_{i}x{j}_{dtype.short}", "reduce", row="j")
+
+
+def update(lengths: tuple[int, ...], dtype: DType) -> Region:
+    """w = w - g * rate for tensors of these lengths, as one launch."""
+    b = Builder(i=max(lengths))
+    w, g = b.load("i", dtype), b.load("i", dtype)
+    b.store(b.op(Op.SUB, w, b.op(Op.MUL, g, b.load("", dtype))), "i")
+    region = b.region(f"update_{dtype.short}_x{len(lengths)}")
+    return replace(region, table=Table(len(lengths), (0, 1, 3), lengths))
+
+
+def squares(lengths: tuple[int, ...], dtype: DType) -> Region:
+    """The sum of the squares of each of several tensors."""
+    b = Builder(i=max(lengths))
+    x = b.op(Op.CAST, b.load("i", dtype), dtype=dt.float32)
+    b.store(b.reduce(Op.REDUCE_SUM, b.op(Op.MUL, x, x), "i"), "")
+    region = b.region(f"squares_{dtype.short}_x{len(lengths)}", "reduce", row="i")
+    return replace(region, table=Table(len(lengths), (0, 1), lengths))
+
+
+def column_sums(members: int, i: int, j: int, dtype: DType) -> Region:
+    region = column_sum(i, j, dtype)
+    return replace(region, name=f"{region.name}_x{members}", table=Table(members, (0, 1)))
 
 
 def column_sum(i: int, j: int, dtype: DType) -> Region:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.attention import attention_regions
-from tests.triton_gen.patterns import argsort, cumulative, linear, softmax
+from tests.triton_gen.patterns import argsort, cumulative, linear, softmax, update
 from tgrad import dtype as dt
 from tgrad.fusion.region import Region
 from tgrad.graph.op import Op
@@ -28,6 +28,7 @@ CASES = {
     "sort": (argsort(64, 1000), "sm_90"),
     "sort_interpret": (argsort(64, 100, dt.uint16), "interpret"),
     "linear_bf16": (linear(1024, 500, 1024, dt.bfloat16), "sm_90"),
+    "update_x3": (update((4096, 160, 48), dt.float32), "sm_90"),
     "linear_bf16_interpret": (linear(20, 50, 10, dt.bfloat16), "interpret"),
 }
 

@@ -10,11 +10,14 @@ from tests.attention import attention_regions
 from tests.triton_gen.builder import Builder
 from tests.triton_gen.patterns import (
     bias,
+    column_sums,
     dots,
     gelu,
     linear,
     pointwise_and_reductions,
     scans_and_sorts,
+    squares,
+    update,
 )
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
@@ -46,6 +49,20 @@ def test_pointwise_and_reductions_do_not_spill(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_scans_and_sorts_do_not_spill(target: str) -> None:
     assert_no_spills(compile_for(scans_and_sorts(), target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [dt.bfloat16, dt.float32], ids=lambda d: d.short)
+def test_batches_do_not_spill_and_load_wide(dtype: DType, target: str) -> None:
+    """Lengths that 16 divides keep 16-byte loads, though they are not known when compiling."""
+    lengths = (1 << 20, 768, 48, 4096 * 64)
+    regions = [update(lengths, dtype), squares(lengths, dtype), column_sums(24, 512, 768, dtype)]
+    artifacts = compile_for(regions, target)
+    assert_no_spills(artifacts)
+    assert [a.pointers is not None for a in artifacts] == [True] * 3
+    for a in artifacts[:2]:
+        text = a.entry.asm["ptx" if target == "sm_90" else "amdgcn"]
+        assert re.search(r"ld\.global\.v4\.b32|global_load_dwordx4", text), a.source
 
 
 @pytest.mark.parametrize("target", TARGETS)

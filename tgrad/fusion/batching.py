@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -32,13 +32,11 @@ from tgrad.graph.node import Node
 GROWTH = 1 / 64
 """How much more than the peak of before may be alive at once, for fewer launches."""
 
+
 SLACK = 1 / 256
 """Share of the peak by which a step may keep more alive than it saves and still sink."""
 
 _GRAIN = 256
-
-Launch = tuple[Fused, ...]
-"""Steps of one form that run together; mostly one."""
 
 
 def batch(
@@ -74,13 +72,18 @@ def gather(
     return [f for members in _launches(fused, donated, fixed, growth) for f in members]
 
 
+def fewest_launches(fused: Sequence[Fused]) -> int:
+    """How many launches there are if neither order nor memory keeps steps of one form apart."""
+    return len(fused) - sum(len(members) - 1 for members in _by_form(fused))
+
+
 def _launches(
     fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], growth: float
-) -> tuple[Launch, ...]:
+) -> list[tuple[Fused, ...]]:
     forms = _by_form(fused)
-    given = _Order(tuple((f,) for f in fused), replaces, fixed)
+    given = _Order(tuple(_Launch.of(f, replaces) for f in fused), fixed)
     if not forms:
-        return given.launches
+        return [(f,) for f in fused]
     budget = round(given.peak * (1 + growth))
     order = _sink(given)
     if order.peak > budget:
@@ -89,48 +92,67 @@ def _launches(
     # Consumers first: once they are one launch, their producers may go down to it.
     for members in sorted(forms, key=lambda m: -min(place[id(f)] for f in m)):
         order = _share(order, members, budget)
-    return order.launches
+    first = given.places()
+    return [tuple(sorted(x.members, key=lambda f: first[id(f)])) for x in order.launches]
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """Steps of one form that run together, mostly one, and the memory they read and write.
+
+    Memory is named by the first node that lies in it.
+    """
+
+    members: tuple[Fused, ...]
+    reads: frozenset[Node]
+    writes: frozenset[Node]
+
+    @staticmethod
+    def of(fused: Fused, replaces: Mapping[Node, Node]) -> _Launch:
+        def place(node: Node) -> Node:
+            while node in replaces:
+                node = replaces[node]
+            return node
+
+        return _Launch(
+            (fused,), frozenset(map(place, fused.inputs)), frozenset(map(place, fused.outputs))
+        )
+
+    @staticmethod
+    def joined(launches: Sequence[_Launch]) -> _Launch:
+        return _Launch(
+            tuple(f for x in launches for f in x.members),
+            frozenset().union(*(x.reads for x in launches)),
+            frozenset().union(*(x.writes for x in launches)),
+        )
 
 
 class _Order:
-    """Launches in an order that may run, and the memory that each reads and writes."""
+    """Launches in an order that may run, and when each piece of memory is read and written."""
 
-    def __init__(
-        self, launches: tuple[Launch, ...], replaces: Mapping[Node, Node], fixed: frozenset[Node]
-    ):
-        self.launches, self.replaces, self.fixed = launches, replaces, fixed
-        self.reads = [self._places(n for f in x for n in f.inputs) for x in launches]
-        self.writes = [self._places(n for f in x for n in f.outputs) for x in launches]
+    def __init__(self, launches: tuple[_Launch, ...], fixed: frozenset[Node]):
+        self.launches, self.fixed = launches, fixed
         self.touched: dict[Node, list[int]] = defaultdict(list)
         self.written: dict[Node, list[int]] = defaultdict(list)
-        for position, (reads, writes) in enumerate(zip(self.reads, self.writes)):
-            for n in reads | writes:
+        for position, x in enumerate(launches):
+            for n in x.reads | x.writes:
                 self.touched[n].append(position)
-            for n in writes:
+            for n in x.writes:
                 self.written[n].append(position)
 
-    def _places(self, nodes: Iterator[Node]) -> frozenset[Node]:
-        """The nodes whose memory these are written into; themselves as a rule."""
-        found = set()
-        for n in nodes:
-            while n in self.replaces:
-                n = self.replaces[n]
-            found.add(n)
-        return frozenset(found)
-
-    def with_launches(self, launches: Sequence[Launch]) -> _Order:
-        return _Order(tuple(launches), self.replaces, self.fixed)
+    def with_launches(self, launches: Sequence[_Launch]) -> _Order:
+        return _Order(tuple(launches), self.fixed)
 
     def places(self) -> dict[int, int]:
         """The position of each kernel, by its identity."""
-        return {id(f): at for at, members in enumerate(self.launches) for f in members}
+        return {id(f): at for at, x in enumerate(self.launches) for f in x.members}
 
     def followers(self, position: int) -> Iterator[int]:
         """The launches that must stay behind the one at `position`: they use what it writes, or
         write what it reads."""
-        for n in self.writes[position]:
+        for n in self.launches[position].writes:
             yield from _after(self.touched[n], position)
-        for n in self.reads[position]:
+        for n in self.launches[position].reads:
             yield from _after(self.written[n], position)
 
     @cached_property
@@ -148,10 +170,10 @@ class _Order:
         alive no more than it saves, about."""
         kept = sum(
             _aligned(n)
-            for n in self.reads[position] - self.writes[position] - self.fixed
+            for n in self.launches[position].reads - self.launches[position].writes - self.fixed
             if passed.issuperset(_after(self.touched[n], position))
         )
-        made = self.writes[position] - self.fixed
+        made = self.launches[position].writes - self.fixed
         saved = sum(_aligned(n) for n in made if self.touched[n][0] == position)
         return kept <= saved + slack
 
@@ -210,9 +232,9 @@ def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
 def _shared(order: _Order, members: Sequence[Fused]) -> _Order:
     """The members as one launch, at the place of the last one or where it sinks to."""
     inside, last = set(map(id, members)), members[-1]
-    launches = [x for x in order.launches if x[0] is last or id(x[0]) not in inside]
-    at = next(i for i, x in enumerate(launches) if x[0] is last)
-    launches[at] = tuple(members)
+    launches = [x for x in order.launches if id(x.members[0]) not in inside or x.members[0] is last]
+    at = next(i for i, x in enumerate(launches) if x.members[0] is last)
+    launches[at] = _Launch.joined([x for x in order.launches if id(x.members[0]) in inside])
     shared = order.with_launches(launches)
     goal = min(shared.followers(at), default=len(launches))
     if goal == at + 1 or not shared.may_pass(at, set(range(at + 1, goal)), SLACK * order.peak):
@@ -221,7 +243,7 @@ def _shared(order: _Order, members: Sequence[Fused]) -> _Order:
     return order.with_launches(moved)
 
 
-def _merged(members: Launch) -> Fused:
+def _merged(members: Sequence[Fused]) -> Fused:
     """One launch for members of one form.
 
     a[i] *= s for i < 10;  b[i] *= s for i < 7

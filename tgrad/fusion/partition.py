@@ -381,7 +381,7 @@ class _Partition:
         largest = max(n.size for g in (a, b) for n in (*g.roots, *g.built.inputs))  # type: ignore
         if alone and largest <= TINY:
             return True
-        return any(n.size * 4 >= min(a.roots[-1].size, largest) for n in shared)
+        return any(n.size > 1 and n.size * 4 >= min(a.roots[-1].size, largest) for n in shared)
 
     def _finish(self) -> list[Fused]:
         result: list[Fused] = []

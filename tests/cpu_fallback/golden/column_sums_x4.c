@@ -1,0 +1,35 @@
+/* reduce_sum_column    train.py:7
+ * region reduce_sum_column (i=330, j=700)
+ *   for 4 members, each with its own x, out
+ *   %0 = load x[(i*700 + j)] : f32 [i j]
+ *   %1 = reduce_sum %0 over i : f32 [j]
+ *   out[j] = %1
+ * grid j = 700 by 512 (j=700)
+ * loop i = 330 by 1 (i=330)
+ * 4 members
+ */
+void reduce_sum_column(char *const *slots) {
+#pragma omp parallel for collapse(2) schedule(static)
+  for (int member = 0; member < 4; member++)
+    for (int j_lo = 0; j_lo < 700; j_lo += 512) {
+      const float *restrict x = (const float *)slots[member];
+      float *restrict out = (float *)slots[4 + member];
+      const int j_hi = tg_min(j_lo + 512, 700);
+      float t0[512];
+#pragma omp simd
+      for (int j = j_lo; j < j_hi; j++) {
+        t0[(j - j_lo)] = 0.0f;
+      }
+      for (int i = 0; i < 330; i++) {
+#pragma omp simd
+        for (int j = j_lo; j < j_hi; j++) {
+          const float t1 = x[i * 700 + j];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t1);
+        }
+      }
+#pragma omp simd
+      for (int j = j_lo; j < j_hi; j++) {
+        out[j] = t0[(j - j_lo)];
+      }
+    }
+}
