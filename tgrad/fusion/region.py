@@ -347,9 +347,7 @@ class Region:
                 "live": _mask_to_json(self.space.live),
                 **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
             },
-            "table": None
-            if self.table is None
-            else [self.table.members, list(self.table.own), list(self.table.lengths)],
+            **({} if self.table is None else {"table": _table_to_json(self.table)}),
         }
 
 
@@ -581,8 +579,12 @@ def region_from_json(data: dict[str, Any]) -> Region:
             live=_mask_from_json(space["live"]),
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
-        table=None if data["table"] is None else _table_from_json(data["table"]),
+        table=_table_from_json(data["table"]) if "table" in data else None,
     )
+
+
+def _table_to_json(table: Table) -> list[Any]:
+    return [table.members, list(table.own), list(table.lengths)]
 
 
 def _table_from_json(data: list[Any]) -> Table:
