@@ -9,6 +9,7 @@ import tgrad
 from tests.devices.test_fuzz import needs_triton
 from tgrad import optim, pipeline
 from tgrad.device import Device
+from tgrad.kernel.ir import Artifact, Config, PointerTable
 from tgrad.runtime.device import counters, release_arena
 from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, realize_tensors
@@ -97,3 +98,25 @@ def test_a_report_names_each_buffer() -> None:
         assert "6 steps of one form share this launch" in kernel["reasons"]
         assert kernel["line"].startswith("test_batching.py:")
     assert "6 members x" in plan.explain()
+
+
+def test_cuda_writes_a_table_only_when_a_buffer_moves() -> None:
+    """The argument list of a launch, on torch's memory of the host."""
+    torch = pytest.importorskip("torch")
+    from tgrad.runtime.cuda import CudaRuntime
+
+    runtime = object.__new__(CudaRuntime)
+    runtime.torch, runtime.torch_device = torch, torch.device("cpu")
+    pointers = PointerTable(shared=(1,), own=(0, 2), numbers=(7, 8))
+    artifact = Artifact("batch", "", "", None, 2, Config(()), pointers=pointers)
+    a, b, c, d = (torch.zeros(4, dtype=torch.uint8) for _ in range(4))
+    shared, table = runtime.arguments(artifact, [a, b, c])
+    assert shared == b.data_ptr()
+    kept = artifact.kept["table"]
+    assert table == kept.data_ptr()
+    assert kept.tolist() == [a.data_ptr(), c.data_ptr(), 7, 8]
+    kept[2] = -1  # a mark that writing again would remove
+    assert runtime.arguments(artifact, [a, b, c]) == [shared, table]
+    assert kept[2] == -1
+    assert runtime.arguments(artifact, [a, b, d]) == [shared, table]
+    assert kept.tolist() == [a.data_ptr(), d.data_ptr(), 7, 8]
