@@ -9,7 +9,7 @@
  * 4 members
  */
 void reduce_sum_column(char *const *slots) {
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) num_threads(tg_threads)
   for (int member = 0; member < 4; member++)
     for (int j_lo = 0; j_lo < 700; j_lo += 512) {
       const float *restrict x = (const float *)slots[member];

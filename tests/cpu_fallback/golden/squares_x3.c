@@ -17,7 +17,6 @@ void squares_x3(char *const *slots) {
     20000, 160, 48,
   };
   float t0_piece[4];
-#pragma omp parallel for schedule(static)
   for (ptrdiff_t piece = 0; piece < 4; piece++) {
     const ptrdiff_t member = tg_member(first, 3, piece);
     const float *restrict x = (const float *)slots[member];

@@ -16,7 +16,6 @@ void update_x3(char *const *slots) {
   static const ptrdiff_t first[4] = {
     0, 20000, 20160, 20208,
   };
-#pragma omp parallel for schedule(static)
   for (ptrdiff_t chunk = 0; chunk < 20208; chunk += 2048) {
     const ptrdiff_t chunk_end = tg_min(chunk + 2048, 20208);
     for (ptrdiff_t member = tg_member(first, 3, chunk); first[member] < chunk_end; member++) {
