@@ -109,7 +109,11 @@ def test_optimizers_over_random_shapes(device: str, rule: str) -> None:
         with apart():
             wanted, _ = updated(tensors, rule, device, clip)
         for got, want in zip(ours, wanted):
-            np.testing.assert_array_equal(got, want)
+            if clip is None:
+                np.testing.assert_array_equal(got, want)
+            else:  # the norm's sums are added in another order
+                rtol = 1e-3 if got.dtype == np.float16 else 1e-6
+                np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
         for region in batched(plans):
             check_region(region)
 
