@@ -20,9 +20,9 @@ from tgrad.graph.node import Node
 
 
 def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
-    """The kernel with the limits that all of its stores allow."""
+    """The kernel with the limits that all of its stores allow; none if it serves several steps."""
     stores = f.region.stores
-    if not stores or any(s.combine != "set" for s in stores):
+    if not stores or f.region.table is not None or any(s.combine != "set" for s in stores):
         return f
     allowed: set[tuple[str, int, int, Node]] | None = None
     for store in stores:
