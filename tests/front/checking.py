@@ -98,10 +98,10 @@ def assert_runs_in_order(plan: Plan) -> None:
     written: set[BufferRef] = set()
     for step in plan.steps:
         kernel = plan.kernels[step.kernel]
-        for slot, ref in zip(kernel.region.slots, step.buffers, strict=True):
+        for slot, ref in zip(kernel.region.buffers, step.buffers, strict=True):
             if slot.role != "out" and ref.kind != "input":
                 assert ref in written, f"{kernel.name} reads {ref} before it is written"
-        written |= {r for s, r in zip(kernel.region.slots, step.buffers) if s.role != "in"}
+        written |= {r for s, r in zip(kernel.region.buffers, step.buffers) if s.role != "in"}
 
 
 def run_torch(

@@ -23,6 +23,8 @@ sizes alone; each has its own carries, joined in the order of the chunks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
 from tgrad.cpu_fallback.emit_batch import emit_lengths
@@ -172,14 +174,16 @@ def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) 
 def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:
     """A loop in chunks that threads share:
 
-    float t0_part[64];
-    #pragma omp parallel for schedule(static)
-    for (int chunk = 0; chunk < 64; chunk++) {
-      float t0 = 0;
-      for (int i = chunk_lo; i < chunk_hi; i++) ...;
-      t0_part[chunk] = t0;
+    {
+      float t0_chunk[64][1];
+      #pragma omp parallel for schedule(static)
+      for (int chunk = 0; chunk < 64; chunk++) {
+        float t0 = 0;
+        for (int i = chunk_lo; i < chunk_hi; i++) ...;
+        t0_chunk[chunk][0] = t0;
+      }
+      for (int chunk = 0; chunk < 64; chunk++) t0 += t0_chunk[chunk][0];
     }
-    for (int chunk = 0; chunk < 64; chunk++) t0 += t0_part[chunk];
     """
     axis = kernel.axis(loop.axis)
     inner = {s.out.id for s in walk(loop.body) if isinstance(s, ir.Init)}
@@ -188,51 +192,63 @@ def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:
         if isinstance(s, ir.Accumulate) and s.carry.id not in inner:
             carries[s.carry.id] = s
     chunks = min(MAX_CHUNKS, axis.steps, max(2, loop_work(kernel, loop) // CHUNK_WORK))
-    body.declare_stashes(loop)
     sizes: dict[int, int] = {}
     for tile, s in carries.items():
         sizes[tile] = 1
         for d in s.carry.dims:
             sizes[tile] *= body.block(d)
     chunks = max(1, min(chunks, CHUNK_ELEMENTS // max(sizes.values(), default=1)))
-    for tile, s in carries.items():
-        code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}_chunk[{chunks}][{sizes[tile]}];")
-    code.pragma("omp parallel for schedule(static)")
-    with code.block(f"for (int chunk = 0; chunk < {chunks}; chunk++)"):
-        scale = f" * {axis.block}" if axis.block > 1 else ""
-        steps = axis.steps
-        code.line(f"const {body.ctype} chunk_lo = (ptrdiff_t){steps} * chunk / {chunks}{scale};")
-        end = f"(ptrdiff_t){steps} * (chunk + 1) / {chunks}{scale}"
-        code.line(
-            f"const {body.ctype} chunk_hi = {end};"
-            if axis.block == 1
-            else f"const {body.ctype} chunk_hi = tg_min({end}, {axis.extent});"
-        )
-        saved_arrays = dict(body.arrays)
+    body.declare_stashes(loop)
+    with code.block(""):  # two loops may add to one carry, each with parts of its own
+        for tile, s in carries.items():
+            code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}_chunk[{chunks}][{sizes[tile]}];")
+        code.pragma("omp parallel for schedule(static)")
+        with code.block(f"for (int chunk = 0; chunk < {chunks}; chunk++)"):
+            scale = f" * {axis.block}" if axis.block > 1 else ""
+            steps = axis.steps
+            code.line(
+                f"const {body.ctype} chunk_lo = (ptrdiff_t){steps} * chunk / {chunks}{scale};"
+            )
+            end = f"(ptrdiff_t){steps} * (chunk + 1) / {chunks}{scale}"
+            code.line(
+                f"const {body.ctype} chunk_hi = {end};"
+                if axis.block == 1
+                else f"const {body.ctype} chunk_hi = tg_min({end}, {axis.extent});"
+            )
+            _chunk(code, body, loop, carries.values(), sizes)
         for s in carries.values():
-            start = ops.number(_identity(s), s.carry.dtype)
-            if s.carry.dims:
-                size = sizes[s.carry.id]
-                code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}[{size}];")
-                code.line(f"for (int e = 0; e < {size}; e++) {s.carry}[e] = {start};")
-            else:
-                code.line(f"{ops.register_type(s.carry.dtype)} {s.carry} = {start};")
-        body.loop(loop, "chunk_lo", "chunk_hi")
-        for s in carries.values():
-            if s.carry.dims:
-                size = sizes[s.carry.id]
-                code.line(
-                    f"for (int e = 0; e < {size}; e++) {s.carry}_chunk[chunk][e] = {s.carry}[e];"
-                )
-            else:
-                code.line(f"{s.carry}_chunk[chunk][0] = {s.carry};")
-        body.arrays = saved_arrays
-    for s in carries.values():
-        size = sizes[s.carry.id]
-        place = f"{s.carry}[e]" if s.carry.dims else str(s.carry)
-        text = ops.combine(s.op, place, f"{s.carry}_chunk[chunk][e]", s.carry.dtype)
-        code.line(f"for (int chunk = 0; chunk < {chunks}; chunk++)")
-        code.line(f"  for (int e = 0; e < {size}; e++) {place} = {text};")
+            size = sizes[s.carry.id]
+            place = f"{s.carry}[e]" if s.carry.dims else str(s.carry)
+            text = ops.combine(s.op, place, f"{s.carry}_chunk[chunk][e]", s.carry.dtype)
+            code.line(f"for (int chunk = 0; chunk < {chunks}; chunk++)")
+            code.line(f"  for (int e = 0; e < {size}; e++) {place} = {text};")
+
+
+def _chunk(
+    code: Code,
+    body: Body,
+    loop: ir.Loop,
+    carries: Iterable[ir.Accumulate],
+    sizes: Mapping[int, int],
+) -> None:
+    """What one thread does for one chunk: its own carries, filled and put among the parts."""
+    saved_arrays = dict(body.arrays)
+    for s in carries:
+        start = ops.number(_identity(s), s.carry.dtype)
+        if s.carry.dims:
+            size = sizes[s.carry.id]
+            code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}[{size}];")
+            code.line(f"for (int e = 0; e < {size}; e++) {s.carry}[e] = {start};")
+        else:
+            code.line(f"{ops.register_type(s.carry.dtype)} {s.carry} = {start};")
+    body.loop(loop, "chunk_lo", "chunk_hi")
+    for s in carries:
+        if s.carry.dims:
+            size = sizes[s.carry.id]
+            code.line(f"for (int e = 0; e < {size}; e++) {s.carry}_chunk[chunk][e] = {s.carry}[e];")
+        else:
+            code.line(f"{s.carry}_chunk[chunk][0] = {s.carry};")
+    body.arrays = saved_arrays
 
 
 def _identity(stmt: ir.Accumulate) -> bool | int | float:

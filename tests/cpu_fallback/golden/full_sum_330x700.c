@@ -9,25 +9,27 @@ void reduce_sum_full(char *const *slots) {
   const float *restrict x = (const float *)slots[0];
   float *restrict out = (float *)slots[1];
   float t0 = 0.0f;
-  float t0_chunk[7][1];
+  {
+    float t0_chunk[7][1];
 #pragma omp parallel for schedule(static) num_threads(tg_threads)
-  for (int chunk = 0; chunk < 7; chunk++) {
-    const int chunk_lo = (ptrdiff_t)231000 * chunk / 7;
-    const int chunk_hi = (ptrdiff_t)231000 * (chunk + 1) / 7;
-    float t0 = 0.0f;
-    for (int j_s = chunk_lo; j_s < chunk_hi; j_s += 4096) {
-      const int j_end = tg_min(j_s + 4096, chunk_hi);
-      float t0_part = 0;
+    for (int chunk = 0; chunk < 7; chunk++) {
+      const int chunk_lo = (ptrdiff_t)231000 * chunk / 7;
+      const int chunk_hi = (ptrdiff_t)231000 * (chunk + 1) / 7;
+      float t0 = 0.0f;
+      for (int j_s = chunk_lo; j_s < chunk_hi; j_s += 4096) {
+        const int j_end = tg_min(j_s + 4096, chunk_hi);
+        float t0_part = 0;
 #pragma omp simd reduction(+:t0_part)
-      for (int j = j_s; j < j_end; j++) {
-        const float t1 = x[j];
-        t0_part = (t0_part + t1);
+        for (int j = j_s; j < j_end; j++) {
+          const float t1 = x[j];
+          t0_part = (t0_part + t1);
+        }
+        t0 += t0_part;
       }
-      t0 += t0_part;
+      t0_chunk[chunk][0] = t0;
     }
-    t0_chunk[chunk][0] = t0;
+    for (int chunk = 0; chunk < 7; chunk++)
+      for (int e = 0; e < 1; e++) t0 = (t0 + t0_chunk[chunk][e]);
   }
-  for (int chunk = 0; chunk < 7; chunk++)
-    for (int e = 0; e < 1; e++) t0 = (t0 + t0_chunk[chunk][e]);
   out[0] = t0;
 }
