@@ -20,6 +20,9 @@ LONGEST_FILE = 700
 LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors", "tgrad.threads")
 IR = ("tgrad.graph.op", "tgrad.graph.index", "tgrad.fusion.region")
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
+RUNNING = ("tgrad.pipeline", "tgrad.runtime.storage")
+"""What the front needs to hold memory, and to compute."""
+
 FRONT = (
     "tgrad.tensor",
     "tgrad.methods",
@@ -67,13 +70,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", *IR, "tgrad.fusion.cost"),
     "tgrad.backend": (*LEAVES, *PARTS),
     "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend"),
-    **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", "tgrad.pipeline")),
+    **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", *RUNNING)),
     "tgrad.tensor": (
         *LEAVES,
         *FRONT,
         "tgrad.graph",
         "tgrad.autodiff",
-        "tgrad.pipeline",
+        *RUNNING,
         "tgrad.interop.torch_function",
     ),
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),

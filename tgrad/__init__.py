@@ -12,7 +12,6 @@ from tgrad import linalg as linalg
 from tgrad import nn as nn
 from tgrad import optim as optim
 from tgrad import random as random
-from tgrad.compiling import Dim, compile, cond
 from tgrad.creation import (
     arange,
     as_tensor,
@@ -98,6 +97,9 @@ if _typing.TYPE_CHECKING:
     from tgrad import masked as masked
     from tgrad import signal as signal
     from tgrad import special as special
+    from tgrad.compiling import Dim
+    from tgrad.compiling.cond import cond
+    from tgrad.compiling.function import compile
 
 __version__ = "0.1.0"
 
@@ -106,9 +108,11 @@ short, int, long = int16, int32, int64
 
 
 def __getattr__(name: str) -> object:
-    """Name spaces that few programs use load when they are first named."""
+    """What not every program uses, and the compiler with it, loads when it is first named."""
     if name in ("masked", "signal", "special"):
         return _importlib.import_module(f"tgrad.{name}")
+    if name in ("Dim", "compile", "cond"):
+        return getattr(_importlib.import_module("tgrad.compiling"), name)
     raise AttributeError(f"module 'tgrad' has no attribute {name!r}")
 
 

@@ -5,10 +5,13 @@ In: tensors. Out: their Plan. Invariant: no value is computed and no tensor chan
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tgrad.errors import DeviceError
-from tgrad.pipeline import compile_graph
-from tgrad.runtime.plan import Plan
 from tgrad.tensor import Tensor, pending_tensors
+
+if TYPE_CHECKING:
+    from tgrad.runtime.plan import Plan
 
 
 def explain(*tensors: Tensor) -> Plan:
@@ -34,5 +37,7 @@ def explain(*tensors: Tensor) -> Plan:
             f"explain of {len(tensors)} tensors on {len(devices)} devices.",
             "Give tensors of one device.",
         )
+    from tgrad.pipeline import compile_graph
+
     wanted = pending_tensors(devices[0], tensors)
     return compile_graph([t._node for t in wanted], devices[0])[0].plan

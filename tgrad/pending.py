@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
-from tgrad import pipeline
 from tgrad.device import Device
 from tgrad.tracing import tracer
 
@@ -65,13 +64,15 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
     trace = tracer()
     if trace is not None and tensors:
         trace.refuse("the value of a tensor is read")
+    from tgrad.pipeline import realize
+
     for device in dict.fromkeys(t._device for t in tensors):
         chosen = pending_tensors(device, tensors)
         if not chosen:
             continue
         for t in chosen:
             _pending.pop(id(t), None)
-        for t, storage in zip(chosen, pipeline.realize([t._node for t in chosen], device)):
+        for t, storage in zip(chosen, realize([t._node for t in chosen], device)):
             t._store(storage)
 
 

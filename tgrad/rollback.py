@@ -14,7 +14,7 @@ from typing import Any
 from tgrad.device import Device
 from tgrad.graph.node import Node
 from tgrad.interrupts import Uninterrupted
-from tgrad.pipeline import Storage
+from tgrad.runtime.storage import Storage
 from tgrad.tensor import Tensor, drop_pending
 
 State = MutableMapping[Tensor, dict[str, Any]]

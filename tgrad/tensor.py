@@ -56,7 +56,7 @@ from tgrad.pending import drop_pending as drop_pending
 from tgrad.pending import mark_pending, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
-from tgrad.pipeline import Storage, upload
+from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import settings
 from tgrad.tracing import tracer, versions
 

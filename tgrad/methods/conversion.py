@@ -17,7 +17,7 @@ from tgrad.errors import UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import make
 from tgrad.graph.op import Op
-from tgrad.pipeline import upload
+from tgrad.runtime.storage import upload
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor

@@ -9,14 +9,16 @@ from __future__ import annotations
 import ctypes
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
-from tgrad.kernel.ir import Artifact
 from tgrad.runtime.box import Shape, copy_box
+
+if TYPE_CHECKING:
+    from tgrad.kernel.ir import Artifact
 
 ALIGNMENT = 256
 KEPT_BYTES = 1 << 30

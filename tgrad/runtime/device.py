@@ -10,15 +10,17 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import OutOfMemoryError
-from tgrad.kernel.ir import Artifact
 from tgrad.runtime.planning import PlanningRuntime, current_planning
+
+if TYPE_CHECKING:
+    from tgrad.kernel.ir import Artifact
 
 
 @dataclass(slots=True)

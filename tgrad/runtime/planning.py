@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import VerifyError
-from tgrad.kernel.ir import Artifact
 from tgrad.runtime.cpu import ALIGNMENT, HostMemory
-from tgrad.runtime.plan import Plan
 
-Listener = Callable[[Plan], None]
+if TYPE_CHECKING:
+    from tgrad.kernel.ir import Artifact
+    from tgrad.runtime.plan import Plan
+
+Listener = Callable[["Plan"], None]
 
 
 @dataclass(frozen=True, slots=True)
