@@ -22,6 +22,12 @@ def is_grad_enabled() -> bool:
     return getattr(_mode, "enabled", True)
 
 
+def restore_grad_mode(enabled: bool) -> None:
+    """Put the mode back to what `is_grad_enabled` said: Ctrl-C may arrive between a `with` and the
+    block that it opens, and then nothing else does."""
+    _mode.enabled = enabled
+
+
 class set_grad_enabled:
     """Context manager and decorator that switches gradients on or off, as torch's."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tgrad.device import Device
+from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.graph.node import Node
 from tgrad.interrupts import Uninterrupted
 from tgrad.runtime.storage import Storage
@@ -73,6 +74,7 @@ class AllOrNothing:
         held = [v for kept in self.state.kept.values() for v in kept.values()]
         tensors = (*parameters, *(v for v in held if isinstance(v, Tensor)))
         self.before = [(t, Before.of(t)) for t in tensors]
+        self.with_gradients = is_grad_enabled()
 
     def __enter__(self) -> None:
         pass
@@ -81,6 +83,7 @@ class AllOrNothing:
         if kind is None:
             return
         with Uninterrupted():
+            restore_grad_mode(self.with_gradients)
             self.state.put_back()
             for t, before in self.before:
                 drop_pending(t)

@@ -18,8 +18,9 @@ import pytest
 
 import tgrad
 import tgrad.nn.functional as F
+from bench.models import convnet
 from tests.explain.steps import BATCH, planned_convnet
-from tests.training.convnet import batches, layers
+from tests.training.convnet import batches
 from tgrad.runtime.report import report_plan
 
 torch = pytest.importorskip("torch")
@@ -39,7 +40,7 @@ def padding_products() -> int:
 def test_the_convnets_step() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = layers(torch.nn)
+    model = convnet(torch.nn, torch.nn.functional, torch)
     images, labels = (torch.from_numpy(a) for a in batches(1, BATCH)[0])
     with FlopCounterMode(display=False) as counter:
         torch.nn.functional.cross_entropy(model(images), labels).backward()

@@ -226,3 +226,12 @@ def test_an_array_is_a_copy() -> None:
     assert x.tolist() == [1.0, 2.0]
     with pytest.raises(ValueError, match="copy=False"):
         np.array(x, copy=False)
+
+
+@pytest.mark.parametrize("tensor_weight", [False, True], ids=["number", "tensor"])
+def test_lerp_is_exact_at_both_ends(tensor_weight, device):
+    """Where the ends differ in size, start + weight * (end - start) loses the smaller one."""
+    start, end = tgrad.tensor([1e8, 3.0], device=device), tgrad.tensor([0.3, -1e7], device=device)
+    for weight, expected in ((0.0, start), (1.0, end)):
+        by = tgrad.full((2,), weight, device=device) if tensor_weight else weight
+        assert start.lerp(end, by).tolist() == expected.tolist()

@@ -9,6 +9,7 @@ import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad import nn, optim
 from tgrad.autograd import grad
+from tgrad.fusion import partition
 from tgrad.fusion.legality import GPU_LIMITS, Limits
 from tgrad.fusion.region import indices_of
 from tgrad.runtime.plan import record_plans
@@ -183,3 +184,26 @@ def test_cross_entropy_with_its_gradient_reads_the_logits_once(rng: np.random.Ge
     kernels = cut([loss, gradient])
     assert len(kernels) == 3
     assert sum(any(n.shape == logits.shape for n in k.inputs) for k in kernels) == 1
+
+
+def test_work_grows_no_faster_than_the_graph(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of many independent tensors cannot share a kernel; few of the pairs are even built."""
+
+    def builds(count: int) -> int:
+        built = []
+        real = partition.build_region
+
+        def counted(*args: object, **kwargs: object) -> object:
+            built.append(None)
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(partition, "build_region", counted)
+            x = draw(rng, 4, 8)
+            cut([(x * draw(rng, 4, 8)).sum() for _ in range(count)])
+        return len(built)
+
+    few, many = builds(50), builds(200)
+    assert many < 4.5 * few

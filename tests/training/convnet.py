@@ -6,27 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.models import convnet
 from tgrad import nn
-
-
-def layers(of: Any) -> Any:
-    """The model with the modules of `tgrad.nn` or `torch.nn`."""
-    return of.Sequential(
-        of.Conv2d(1, 32, 5),
-        of.ReLU(),
-        of.Conv2d(32, 32, 5),
-        of.ReLU(),
-        of.BatchNorm2d(32),
-        of.MaxPool2d(2),
-        of.Conv2d(32, 64, 3),
-        of.ReLU(),
-        of.Conv2d(64, 64, 3),
-        of.ReLU(),
-        of.BatchNorm2d(64),
-        of.MaxPool2d(2),
-        of.Flatten(),
-        of.Linear(576, 10),
-    )
 
 
 def twins(device: str) -> tuple[nn.Module, Any]:
@@ -36,8 +17,8 @@ def twins(device: str) -> tuple[nn.Module, Any]:
     import tgrad
 
     torch.manual_seed(3)
-    theirs = layers(torch.nn)
-    ours = layers(nn)
+    theirs = convnet(torch.nn, torch.nn.functional, torch)
+    ours = convnet(nn, tgrad.nn.functional, tgrad)
     state = {k: tgrad.tensor(v.numpy()) for k, v in theirs.state_dict().items()}
     ours.load_state_dict(state)
     return ours.to(device), theirs

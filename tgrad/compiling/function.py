@@ -17,7 +17,7 @@ from tgrad.compiling.replay import Entry, check_argument
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
-from tgrad.grad_mode import is_grad_enabled
+from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.nn.module import Module
 from tgrad.settings import parse_size
 from tgrad.tracing import tracer
@@ -77,9 +77,13 @@ class CompiledFunction:
                 check_argument(t, number, with_gradients)
         with _lock:
             entry = self._find(key, sizes)
-            if entry is None:
+            if entry is not None:
+                return entry.run(tensors, sizes)
+            try:
                 return self._first_run(key, (args, kwargs), flat, sizes)
-            return entry.run(tensors, sizes)
+            except BaseException:
+                restore_grad_mode(with_gradients)
+                raise
 
     def _find(self, key: Hashable, sizes: tuple[int, ...]) -> Entry | None:
         """The kept entry whose guards hold, the latest first."""

@@ -36,6 +36,9 @@ GROWTH = 1 / 64
 SLACK = 1 / 256
 """Share of the peak by which a step may keep more alive than it saves and still sink."""
 
+MISSES = 8
+"""Places in a row at which no launch could be shared, before the search for one form ends."""
+
 _GRAIN = 256
 
 
@@ -212,16 +215,17 @@ def _by_form(fused: Sequence[Fused]) -> list[list[Fused]]:
 
 def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
     """Steps of one form in as few launches as their order and the memory allow."""
-    left = list(members)
-    while len(left) > 1:
+    left, misses = list(members), 0
+    while len(left) > 1 and misses < MISSES:
         place = order.places()
         left.sort(key=lambda f: place[id(f)])
         goal = place[id(left[-1])]
         ready = [f for f in left if min(order.followers(place[id(f)]), default=goal + 1) > goal]
+        misses += 1
         while len(ready) > 1:
             shared = _shared(order, ready)
             if shared.peak <= budget:
-                order = shared
+                order, misses = shared, 0
                 break
             ready = ready[len(ready) // 2 :]
         done = set(map(id, ready))

@@ -307,6 +307,9 @@ class _Partition:
             return Refused("two dots in one kernel")
         if dots and any(r.op in REDUCE for r in (*a.roots, *b.roots)):
             return Refused("a reduction beside a dot needs a whole row of its result")
+        buffers = _least_buffers(a.built, b.built)
+        if buffers > self.limits.slots:
+            return Refused(f"{buffers} buffers, more than {self.limits.slots} in one kernel")
         if self._has_path_around(a, b) or self._has_path_around(b, a):
             return Refused("another kernel stands between them")
         return None
@@ -452,6 +455,14 @@ class _History:
     nodes: int
     cost: int
     leaves: frozenset[Node]
+
+
+def _least_buffers(a: Built | None, b: Built | None) -> int:
+    """How many buffers a kernel for both has at least: what they load from others, and what each
+    stores that the other does not read."""
+    assert a is not None and b is not None
+    loaded, stored = {*a.inputs, *b.inputs}, {*a.outputs, *b.outputs}
+    return len(loaded - stored) + len(stored - loaded)
 
 
 def _below_movement(node: Node) -> Node:

@@ -417,8 +417,19 @@ class ElementwiseMethods:
             return self.where(~mask, fill)
 
     def lerp(self, end: Tensor, weight: Any) -> Tensor:
-        """self + weight * (end - self)."""
-        return self + (end - self) * weight
+        """self + weight * (end - self), from the nearer end, so that a weight of 1 gives `end`.
+
+        Args:
+            end: of the same shape, or one that broadcasts.
+            weight: a number, or a tensor that broadcasts.
+        """
+        from tgrad.tensor import Tensor
+
+        span = end - self
+        if not isinstance(weight, Tensor):
+            return self + span * weight if abs(weight) < 0.5 else end - span * (1 - weight)
+        near, far = self + span * weight, end - span * (1 - weight)
+        return near.where(weight.abs() < 0.5, far)
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """The same values as a tensor of its own."""
