@@ -315,14 +315,15 @@ def run_look(arguments: argparse.Namespace) -> int:
 def run_compile(arguments: argparse.Namespace) -> int:
     """`compile`: first steps."""
     from bench.first_step import measure_first_steps
-    from bench.machine import available_cores
+    from bench.machine import available_cores, load_average
     from bench.tables import first_step_table
 
+    load = load_average()
     specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))
     cases = chosen_steps(arguments)
     cores = arguments.cores or available_cores()
     found = measure_first_steps("bench.steps", cases[0].sizes, cases, specs, cores)
-    return finish_table(first_step_table(found), arguments, arguments.small)
+    return finish_table(first_step_table(found), arguments, arguments.small, load)
 
 
 def run_accuracy(arguments: argparse.Namespace) -> int:
@@ -343,8 +344,9 @@ def run_docs(arguments: argparse.Namespace) -> int:
 def run_target(arguments: argparse.Namespace) -> int:
     """`target`: both tasks."""
     from bench import target
-    from bench.machine import available_cores
+    from bench.machine import available_cores, load_average
 
+    load = load_average()
     specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))
     cores = arguments.cores or available_cores()
     keys = names_of(arguments.only)
@@ -356,16 +358,22 @@ def run_target(arguments: argparse.Namespace) -> int:
     for task in target.TASKS:
         if not keys or task.case.key in keys:
             found += target.run_task(task, arguments.data, specs, cores, report)
-    return finish_table(target.table_of(found), arguments, arguments.preliminary)
+    return finish_table(target.table_of(found), arguments, arguments.preliminary, load)
 
 
-def finish_table(table: Table, arguments: argparse.Namespace, preliminary: bool = False) -> int:
-    """Print it, and write what was asked for."""
+def finish_table(
+    table: Table,
+    arguments: argparse.Namespace,
+    preliminary: bool = False,
+    load: float | None = None,
+) -> int:
+    """Print it, and write what was asked for; `load` is the machine's before, if times were
+    measured."""
     print_table(table, arguments.markdown)
     if arguments.json:
         from bench.tables import write_table
 
-        write_table(table, arguments.json, preliminary)
+        write_table(table, arguments.json, preliminary, load)
     return 0
 
 

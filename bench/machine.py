@@ -59,6 +59,12 @@ def describe_machine(cores: int, accelerator: str = "") -> Machine:
     )
 
 
+def load_average() -> float:
+    """Processes that wanted a core, on average over the last minute; of a run, read it before: then
+    it is the load by others."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def current_commit() -> str:
     """The commit's short name, "+" behind it where tracked files were changed; "unknown" outside of
     a repository."""

@@ -15,7 +15,7 @@ from typing import Any
 from bench import results
 from bench.machine import ROOT
 from bench.results import OURS, Results, Row, fastest_peer, geometric_mean, ratio_of
-from bench.tables import Table, first_step_table, main_table, markdown, milliseconds
+from bench.tables import Table, first_step_table, load_text, main_table, markdown, milliseconds
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -131,7 +131,7 @@ def _place(data: dict[str, Any]) -> str:
     machine = data["machine"]
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; commit "
-        f"{data['commit']}, {data['date']}"
+        f"{data['commit']}, {data['date']}{load_text(data.get('load'))}"
     )
 
 

@@ -18,7 +18,13 @@ from time import sleep
 import numpy as np
 
 from bench.case import Arrays, Case, FunctionCase, error_of
-from bench.machine import available_cores, current_commit, describe_machine, measure_limits
+from bench.machine import (
+    available_cores,
+    current_commit,
+    describe_machine,
+    load_average,
+    measure_limits,
+)
 from bench.process import PeerFailure, PeerSpec, Process
 from bench.results import OURS, Cell, Limits, Results, Row, cell_of
 from bench.worker import sampled, save_arrays
@@ -257,6 +263,7 @@ def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
     Raises:
         PeerFailure: on a GPU, PyTorch does not start, so that there are no limits.
     """
+    load = load_average()
     with Session(plan, report) as session:
         limits, accelerator = session.measure_limits()
         rows = []
@@ -275,6 +282,7 @@ def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
             limits=replace(limits, copy=max(limits.copy, again.copy), matmul=best),
             peers=[s.name for s in plan.peers],
             rows=rows,
+            load=load,
         )
 
 

@@ -68,3 +68,8 @@ def test_results_come_back_from_their_file(found: Results, tmp_path: Path) -> No
     results.write(results.read(first), second)
     assert first.read_text() == second.read_text()
     assert results.read(first).machine == found.machine
+
+
+def test_the_load_before_is_told(found: Results) -> None:
+    assert found.load is not None and found.load >= 0
+    assert f"load average of the minute before: {found.load:.1f}" in markdown(main_table(found))
