@@ -9,9 +9,9 @@ import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad import nn, optim
 from tgrad.autograd import grad
-from tgrad.fusion import partition
 from tgrad.fusion.legality import GPU_LIMITS, Limits
 from tgrad.fusion.region import indices_of
+from tgrad.fusion.structure import RegionBuilder
 from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, tensor
 
@@ -189,21 +189,21 @@ def test_cross_entropy_with_its_gradient_reads_the_logits_once(rng: np.random.Ge
 def test_work_grows_no_faster_than_the_graph(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sums of many independent tensors cannot share a kernel; few of the pairs are even built."""
+    """Sums of many independent tensors cannot share a kernel; few of the pairs are even tried."""
 
     def builds(count: int) -> int:
-        built = []
-        real = partition.build_region
+        asked = []
+        real = RegionBuilder.build
 
         def counted(*args: object, **kwargs: object) -> object:
-            built.append(None)
+            asked.append(None)
             return real(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(partition, "build_region", counted)
+            patch.setattr(RegionBuilder, "build", counted)
             x = draw(rng, 4, 8)
             cut([(x * draw(rng, 4, 8)).sum() for _ in range(count)])
-        return len(built)
+        return len(asked)
 
     few, many = builds(50), builds(200)
     assert many < 4.5 * few

@@ -13,7 +13,7 @@ from tgrad.cpu_fallback.compile import KernelSource, compile_kernels, without_he
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.target import Machine, detect_machine
-from tgrad.errors import VerifyError
+from tgrad.errors import Source, VerifyError
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.lower import lower
@@ -33,18 +33,23 @@ __all__ = [
 def draft(regions: Sequence[Region], configs: Sequence[Config | None] | None = None) -> list[Draft]:
     """Generated sources of regions for this machine, in order; nothing is compiled.
 
+    Equal work of one line of the user is generated once.
+
     Args:
         regions: one kernel's worth of work each; different work has different names.
         configs: stored configurations; None where the heuristics shall choose.
     """
     machine = detect_machine()
     chosen = list(configs) if configs is not None else [None] * len(regions)
-    drafts: list[Draft] = []
-    for region, stored in zip(regions, chosen):
-        config = stored or choose_config(region, machine)
-        kernel = lower(region, config)
-        drafts.append(Draft(kernel, config, emit(kernel, config, machine)))
-    return drafts
+    drafts: dict[tuple[Region, Source, Config | None], Draft] = {}
+    keys = [(region, region.source, stored) for region, stored in zip(regions, chosen)]
+    for key in keys:
+        if key not in drafts:
+            region, _, stored = key
+            config = stored or choose_config(region, machine)
+            kernel = lower(region, config)
+            drafts[key] = Draft(kernel, config, emit(kernel, config, machine))
+    return [drafts[key] for key in keys]
 
 
 def compile_drafts(drafts: Sequence[Draft], settings: Settings) -> list[Artifact]:

@@ -72,6 +72,11 @@ def build_region(
     return builder.finish(limits)
 
 
+def main_of(stored: Sequence[Node]) -> Node:
+    """The result that a region is said to be for: the largest."""
+    return max(stored, key=lambda n: n.size)
+
+
 @dataclass(frozen=True)
 class _LogicalAxis:
     """One axis of a shape: the variables it is split into, and its index."""
@@ -496,10 +501,9 @@ class _Builder:
             role = "inout" if store.combine != "set" or node.op is Op.SCATTER else "out"
             slots.append(Slot(f"out{number}", node.dtype, max(node.size, 1), role))
             stores.append(replace(store, slot=len(self.inputs) + number))
-        main = max(self.stored, key=lambda n: n.size)
         draft = Region(
             self.name, axes, tuple(slots), tuple(self.values), tuple(stores),
-            main.source, Space("map", ()),
+            main_of(self.stored).source, Space("map", ()),
         )  # fmt: skip
         flipped = frozenset(name for name, is_flipped in self.walks.items() if is_flipped)
         draft, dots = join_axes(flip_axes(drop_dead(draft), flipped), tuple(self.dots))

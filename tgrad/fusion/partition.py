@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tgrad.errors import VerifyError
-from tgrad.fusion.builder import Built, build_region
+from tgrad.fusion.builder import Built
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
+from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import form_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import MOVEMENT, OPS, REDUCE, ROWWISE, Op, is_elementwise
@@ -79,6 +80,7 @@ def partition(outputs: Sequence[Node], limits: Limits) -> list[Fused]:
 class _Partition:
     def __init__(self, outputs: list[Node], limits: Limits):
         self.outputs, self.limits = set(outputs), limits
+        self.builder = RegionBuilder(limits)
         self.order = toposort(outputs)
         self.position = {n: i for i, n in enumerate(self.order)}
         self.uses: dict[Node, set[Node]] = defaultdict(set)
@@ -273,7 +275,7 @@ class _Partition:
             r for r in roots if r in self.outputs or any(c not in inside for c in self.consumers[r])
         ]
         leaves = {p for r in roots for p in self.producers[r] if p not in inside}
-        return build_region(_name(roots, stored), roots, stored, leaves, self.limits, chain)
+        return self.builder.build(_name(roots, stored), roots, stored, leaves, chain)
 
     def _try_join(self, a: _Group, b: _Group) -> bool:
         """Join two groups if that is legal; note the reason in both if it is not."""
@@ -442,7 +444,7 @@ class _Partition:
         base = root.inputs[0]
         copy = make(Op.RESHAPE, base, shape=base.shape)
         name = "base_of_" + _name([root], [root])
-        built = build_region(name, [copy], [copy], set(self.producers[root]), self.limits)
+        built = self.builder.build(name, [copy], [copy], set(self.producers[root]))
         if isinstance(built, Refused):
             raise VerifyError(f"{root}: its base is no kernel: {built.reason}", source=root.source)
         return Fused(built.region, built.inputs, (root,), ("its result is scattered into",))

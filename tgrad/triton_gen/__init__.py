@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tgrad.errors import DeviceError
+from tgrad.errors import DeviceError, Source
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures
 from tgrad.kernel.lower import lower
@@ -94,10 +94,19 @@ def build(
 
 
 def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
-    """Generated sources for regions with given configurations; nothing is compiled."""
+    """Generated sources for regions with given configurations; nothing is compiled.
+
+    Equal work of one line of the user is generated once.
+    """
     dialect = prelude.INTERPRET if target.is_interpreter else prelude.GPU
-    kernels = [(lower(region, config), config) for region, config in work]
-    return [Draft(kernel, config, emit(kernel, config, dialect)) for kernel, config in kernels]
+    drafts: dict[tuple[Region, Source, Config], Draft] = {}
+    keys = [(region, region.source, config) for region, config in work]
+    for key in keys:
+        if key not in drafts:
+            region, _, config = key
+            kernel = lower(region, config)
+            drafts[key] = Draft(kernel, config, emit(kernel, config, dialect))
+    return [drafts[key] for key in keys]
 
 
 def compile_drafts(drafts: Sequence[Draft], settings: Settings, target: Target) -> list[Artifact]:
@@ -111,12 +120,13 @@ def compile_drafts(drafts: Sequence[Draft], settings: Settings, target: Target) 
     import_triton()
     if target.is_interpreter:
         return [_interpreted(d, settings) for d in drafts]
+    distinct = list({id(d): d for d in drafts}.values())
     with compiling(settings.cache_dir):
-        if len(drafts) < 2:
-            return [_compiled(d, settings, target) for d in drafts]
-        threads = min(len(drafts), os.cpu_count() or 1)
-        with ThreadPoolExecutor(threads, thread_name_prefix="tgrad-triton") as pool:
-            return list(pool.map(lambda d: _compiled(d, settings, target), drafts))
+        threads = min(len(distinct), os.cpu_count() or 1)
+        with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="tgrad-triton") as pool:
+            made = pool.map(lambda d: _compiled(d, settings, target), distinct)
+            artifacts = {id(d): artifact for d, artifact in zip(distinct, made)}
+    return [artifacts[id(d)] for d in drafts]
 
 
 def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:

@@ -1,0 +1,94 @@
+"""Groups of nodes of one structure are built into a region once.
+
+In: groups, as `build_region` takes them. Out: what it gives. Invariant: two groups have one
+structure exactly if renaming the nodes of one gives the other, so the region of one is that of the
+other; a model of many equal layers is planned in the time of a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from tgrad.fusion.builder import Built, build_region, main_of
+from tgrad.fusion.legality import Limits, Refused
+from tgrad.fusion.region import Region
+from tgrad.graph.node import Node
+from tgrad.graph.op import Op
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A region, and the numbers of the nodes behind its slots."""
+
+    region: Region
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class RegionBuilder:
+    """Builds regions for one device and remembers them."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self._known: dict[Hashable, _Template | Refused] = {}
+
+    def build(
+        self,
+        name: str,
+        group: Sequence[Node],
+        outputs: Sequence[Node],
+        leaves: set[Node],
+        chain: bool = False,
+    ) -> Built | Refused:
+        """What `build_region` gives for these arguments and the device's limits."""
+        nodes, structure = _structure(group, leaves)
+        number = {n: i for i, n in enumerate(nodes)}
+
+        def numbers(of: Sequence[Node]) -> tuple[int, ...]:
+            return tuple(number[n] for n in of)
+
+        key = (name, chain, structure, numbers(group), numbers(outputs))
+        known = self._known.get(key)
+        if known is None:
+            built = build_region(name, group, outputs, leaves, self.limits, chain)
+            if isinstance(built, Refused):
+                self._known[key] = built
+            else:
+                places = numbers(built.inputs), numbers(built.outputs)
+                self._known[key] = _Template(built.region, *places)
+            return built
+        if isinstance(known, Refused):
+            return known
+        inputs, stored = (tuple(nodes[i] for i in s) for s in (known.inputs, known.outputs))
+        region, source = known.region, main_of(stored).source
+        if region.source != source:
+            region = replace(region, source=source)
+        return Built(region, inputs, stored)
+
+
+def _structure(group: Sequence[Node], leaves: set[Node]) -> tuple[list[Node], tuple[Hashable, ...]]:
+    """The nodes that a region of the group depends on, down to its leaves, and for each what the
+    region may know of it; inputs are named by their place in the list."""
+    inside = set(group)
+    place: dict[Node, int] = {}
+    structure: list[Hashable] = []
+    stack = [(n, False) for n in reversed(group)]
+    while stack:
+        node, has_inputs = stack.pop()
+        if node in place:
+            continue
+        if node.op is Op.BUFFER or (node in leaves and node not in inside):
+            inputs: tuple[int, ...] = ()
+            kind: Hashable = "loaded"
+        elif not has_inputs:
+            stack.append((node, True))
+            stack.extend((x, False) for x in reversed(node.inputs))
+            continue
+        else:
+            inputs = tuple(place[x] for x in node.inputs)
+            # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
+            kind = (node.op, repr(node.attrs) if node.op is Op.CONST else node.attrs)
+        place[node] = len(structure)
+        structure.append((kind, inputs, node.shape, node.dtype, node.source.label))
+    return list(place), tuple(structure)
