@@ -188,23 +188,18 @@ def vit(
 
 
 def lstm(of: Any, functional: Any, library: Any, width: int = 128, vocabulary: int = 65) -> Any:
-    """A character LSTM, unrolled, of two linear layers: tokens [N, T] in, logits of the last."""
+    """A character LSTM: tokens [N, T] in, logits [N, vocabulary] of the one after the last out."""
 
     class LSTM(of.Module):
         def __init__(self) -> None:
             super().__init__()
             self.tokens = of.Embedding(vocabulary, width)
-            self.inputs, self.hidden = of.Linear(width, 4 * width), of.Linear(width, 4 * width)
+            self.lstm = of.LSTM(width, width, batch_first=True)
             self.head = of.Linear(width, vocabulary)
 
         def forward(self, tokens: Any) -> Any:
-            x = self.inputs(self.tokens(tokens))
-            h = c = library.zeros(tokens.shape[0], width, device=tokens.device)
-            for t in range(tokens.shape[1]):
-                i, f, g, o = (x[:, t] + self.hidden(h)).chunk(4, 1)
-                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-                h = o.sigmoid() * c.tanh()
-            return self.head(h)
+            _, (h, _) = self.lstm(self.tokens(tokens))
+            return self.head(h[-1])
 
     return LSTM()
 

@@ -109,7 +109,7 @@ def _vit(sizes: str) -> StepCase:
 def _lstm(sizes: str) -> StepCase:
     small = sizes == "small"
     count, length, width = (2, 4, 16) if small else (32, 32, 128)
-    title = f"an LSTM x {width}, unrolled, batch {count} x {length}, Adam"
+    title = f"an LSTM x {width}, batch {count} x {length}, Adam"
     model = partial(models.lstm, width=width)
     return _step("step_lstm", title, sizes, text(count, length, 65, targets=1), model, adam)
 

@@ -20,6 +20,7 @@ from tgrad.nn.modules.activation import (
     Softplus,
     Tanh,
 )
+from tgrad.nn.modules.cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from tgrad.nn.modules.container import ModuleDict, ModuleList, Sequential
 from tgrad.nn.modules.convolution import Conv1d, Conv2d, Conv3d
 from tgrad.nn.modules.linear import Dropout, Embedding, Flatten, Identity, Linear, Unflatten
@@ -50,11 +51,15 @@ from tgrad.nn.modules.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from tgrad.nn.modules.recurrent import GRU, LSTM, RNN, RNNBase
 from tgrad.nn.parameter import Parameter
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AvgPool1d",
@@ -71,11 +76,13 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -89,6 +96,9 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "RMSNorm",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "ReLU",
     "ReLU6",
     "Sequential",

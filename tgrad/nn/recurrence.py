@@ -1,0 +1,112 @@
+"""What recurrent layers compute: one step of an RNN, LSTM or GRU.
+
+In: the inputs' part of the gates, the state and weights. Out: the state after. Invariant: PyTorch's
+order of gates; where both biases are added to a gate, they are added to the inputs of all steps at
+once, so that a step adds one product to the graph and what follows it. Source:
+https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tgrad.errors import UnsupportedError
+from tgrad.nn import functional as F
+from tgrad.tensor import Tensor
+
+State = tuple[Tensor, ...]
+"""Of a layer between two steps: (h,), or (h, c) of an LSTM; each (N, size)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of one layer in one direction, or of a cell.
+
+    Attributes:
+        input: (gates * hidden, inputs).
+        hidden: (gates * hidden, size of h).
+        input_bias, hidden_bias: (gates * hidden,); None without.
+        projection: (size of h, hidden), of an LSTM with `proj_size`; else None.
+    """
+
+    input: Tensor
+    hidden: Tensor
+    input_bias: Tensor | None
+    hidden_bias: Tensor | None
+    projection: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What a kind of layer computes.
+
+    Attributes:
+        gates: how many there are.
+        states: tensors of the state.
+        adds_biases: whether both biases are added to each gate. Then they are added to the inputs
+            of all steps at once.
+        step: (inputs of the gates [N, gates * hidden], state, weights) -> the state after.
+    """
+
+    gates: int
+    states: int
+    adds_biases: bool
+    step: Callable[[Tensor, State, Weights], State]
+
+    def project(self, x: Tensor, weights: Weights) -> Tensor:
+        """The inputs' part of the gates, of all steps at once: (..., gates * hidden)."""
+        bias = weights.input_bias
+        if bias is not None and weights.hidden_bias is not None and self.adds_biases:
+            bias = bias + weights.hidden_bias
+        return F.linear(x, weights.input, bias)
+
+
+def _step_tanh(x: Tensor, state: State, weights: Weights) -> State:
+    """h' = tanh(x + W h)"""
+    return ((x + F.linear(state[0], weights.hidden)).tanh(),)
+
+
+def _step_relu(x: Tensor, state: State, weights: Weights) -> State:
+    """h' = relu(x + W h)"""
+    return ((x + F.linear(state[0], weights.hidden)).relu(),)
+
+
+def _step_lstm(x: Tensor, state: State, weights: Weights) -> State:
+    """i, f, g, o = x + W h;  c' = σ(f) c + σ(i) tanh(g);  h' = P σ(o) tanh(c')"""
+    h, c = state
+    i, f, g, o = (x + F.linear(h, weights.hidden)).chunk(4, 1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    h = o.sigmoid() * c.tanh()
+    return (h if weights.projection is None else F.linear(h, weights.projection)), c
+
+
+def _step_gru(x: Tensor, state: State, weights: Weights) -> State:
+    """u = W h + b;  r = σ(x_r + u_r);  z = σ(x_z + u_z);  n = tanh(x_n + r u_n);
+    h' = n + z (h - n)"""
+    (h,) = state
+    x_r, x_z, x_n = x.chunk(3, 1)
+    u_r, u_z, u_n = F.linear(h, weights.hidden, weights.hidden_bias).chunk(3, 1)
+    r, z = (x_r + u_r).sigmoid(), (x_z + u_z).sigmoid()
+    n = (x_n + r * u_n).tanh()
+    return (n + z * (h - n),)
+
+
+RECURRENCES = {
+    "RNN_TANH": Recurrence(1, 1, True, _step_tanh),
+    "RNN_RELU": Recurrence(1, 1, True, _step_relu),
+    "LSTM": Recurrence(4, 2, True, _step_lstm),
+    "GRU": Recurrence(3, 1, False, _step_gru),
+}
+"""By PyTorch's `mode`."""
+
+
+def mode_of(nonlinearity: str) -> str:
+    """PyTorch's `mode` of an RNN.
+
+    >>> mode_of("tanh")
+    'RNN_TANH'
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise UnsupportedError(f"nonlinearity={nonlinearity!r}.", 'Use "tanh" or "relu".')
+    return f"RNN_{nonlinearity.upper()}"
