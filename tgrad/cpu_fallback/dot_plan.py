@@ -20,7 +20,7 @@ from tgrad.cpu_fallback.code import reads_of, walk, writes_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.target import Machine
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role, Tile
+from tgrad.kernel.ir import RegisterTile, Role, Tile
 
 PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 
@@ -89,6 +89,10 @@ class DotPlan:
     @property
     def nr(self) -> int:
         return self.nv * self.lanes
+
+    @property
+    def registers(self) -> RegisterTile:
+        return RegisterTile(self.v, self.nv, self.mr)
 
 
 def _is_contiguous(run: Run | None) -> bool:
@@ -164,8 +168,19 @@ def carry_dtype(program: DotProgram) -> dt.DType:
     return dt.float32 if ops.is_small_float(dtype) else dtype
 
 
-def plan_dot(program: DotProgram, machine: Machine) -> DotPlan:
-    """The cheapest plan by a count of cycles: multiply-adds with padding, packing, stores."""
+def plan_dot(
+    program: DotProgram, machine: Machine, registers: RegisterTile | None = None
+) -> DotPlan:
+    """The plan with the given registers, else the cheapest one."""
+    plans = rate_plans(program, machine, registers)
+    return min(plans, key=lambda p: p[0])[1]
+
+
+def rate_plans(
+    program: DotProgram, machine: Machine, registers: RegisterTile | None = None
+) -> list[tuple[float, DotPlan]]:
+    """Plans with their cycles, a plan for each vector axis: multiply-adds with padding, packing,
+    stores."""
     kernel, dot = program.kernel, program.dot
     lanes = machine.lanes(carry_dtype(program).itemsize)
     m, n, k = (max(1, kernel.axis(x).extent) for x in (dot.m, dot.n, dot.k))
@@ -176,8 +191,13 @@ def plan_dot(program: DotProgram, machine: Machine) -> DotPlan:
         (dot.m, dot.n, program.a, program.b),
     ):
         ext_v, ext_r = (n, m) if v == dot.n else (m, n)
-        nv = vectors_of(ext_v, lanes, machine)
-        mr = _rows(ext_r, nv, machine)
+        if registers is None:
+            nv = vectors_of(ext_v, lanes, machine)
+            mr = _rows(ext_r, nv, machine)
+        elif registers.axis == v:
+            nv, mr = registers.vectors, registers.rows
+        else:
+            continue
         v_mode = "lanes"
         if not vector.is_contiguous_along_lane() and vector.is_contiguous_along_k():
             v_mode = "rows"
@@ -193,7 +213,7 @@ def plan_dot(program: DotProgram, machine: Machine) -> DotPlan:
             run = run_along(store.index, v)
             cycles += m * n * (0.3 if _is_contiguous(run) else 2.0)
         plans.append((cycles, DotPlan(v, r, vector, row, lanes, nv, mr, v_mode, r_mode)))
-    return min(plans, key=lambda p: p[0])[1]
+    return plans
 
 
 def _pack_cycles(operand: Operand, mode: str, transposes: bool) -> float:

@@ -70,7 +70,7 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
             emit_chain(kernel, body, work_of(kernel) >= PARALLEL_WORK)
         elif window is not None:
             emit_convolution = emit_pixels if window.kind == "pixels" else emit_weights
-            emit_convolution(window, body, machine)
+            emit_convolution(window, config, body, machine)
         elif kernel.table is not None and kernel.table.lengths:
             emit_lengths(code, kernel, body, PARALLEL_WORK)
         elif isinstance(dot, DotProgram):

@@ -70,7 +70,7 @@ class _Layout:
 def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machine) -> None:
     """The whole function body of a dot kernel."""
     kernel, code = program.kernel, body.code
-    plan = plan_dot(program, machine)
+    plan = plan_dot(program, machine, config.registers)
     k_axis = kernel.axis(program.dot.k)
     kc = max(1, min(k_axis.block, k_axis.extent))
     layout = _Layout(

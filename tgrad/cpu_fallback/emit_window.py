@@ -27,6 +27,7 @@ from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import Dim, WindowProgram
+from tgrad.kernel.ir import Config
 
 PARALLEL_WORK = 1_000_000
 """Multiply-adds below which one thread does it."""
@@ -102,15 +103,22 @@ def rows_of_tile(extent: int, nv: int, machine: Machine) -> int:
     return min(rows, key=lambda mr: (round_up(extent, mr) * (1 + 0.3 / mr), -mr))
 
 
-def plan_pixels(program: WindowProgram, machine: Machine) -> PixelPlan:
-    """Tiles for the machine's registers and second-level cache."""
+def plan_pixels(
+    program: WindowProgram, machine: Machine, config: Config | None = None
+) -> PixelPlan:
+    """Tiles for the machine's registers and second-level cache, as far as a configuration does not
+    say."""
     kernel = program.dot.kernel
     lanes = machine.lanes(4)
     extent = {a.name: a.extent for a in kernel.axes}
     c, x, k = extent[program.v], extent[program.r], extent[program.k]
     y, taps_y, taps_x = extent[program.y.step], extent[program.y.tap], extent[program.x.tap]
-    nv = vectors_of(c, lanes, machine)
-    mr = rows_of_tile(x, nv, machine)
+    registers = None if config is None else config.registers
+    if registers is None:
+        nv = vectors_of(c, lanes, machine)
+        mr = rows_of_tile(x, nv, machine)
+    else:
+        nv, mr = registers.vectors, registers.rows
     width = (x - 1) * program.x.stride + taps_x
     across = round_up(x, mr)
     out = round_up(c, nv * lanes)
@@ -119,18 +127,23 @@ def plan_pixels(program: WindowProgram, machine: Machine) -> PixelPlan:
         return (band - 1) * program.y.stride + (taps_y - 1) * program.y.dilation + 1
 
     others = kernel.num_programs // y
-    band = y
-    while band > 1 and (
-        4 * (rows(band) * width * k + band * across * out) > machine.l2 // 2
-        or others * -(-y // band) < 4 * machine.cores
+    given = 0 if config is None else config.band
+    band = given or y
+    while (
+        not given
+        and band > 1
+        and (
+            4 * (rows(band) * width * k + band * across * out) > machine.l2 // 2
+            or others * -(-y // band) < 4 * machine.cores
+        )
     ):
         band = -(-band // 2)
     return PixelPlan(lanes, nv, mr, taps_y * taps_x, k, out, width, rows(band), across, band)
 
 
-def emit_pixels(program: WindowProgram, body: Body, machine: Machine) -> None:
+def emit_pixels(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:
     """The whole function body."""
-    kernel, code, plan = program.dot.kernel, body.code, plan_pixels(program, machine)
+    kernel, code, plan = program.dot.kernel, body.code, plan_pixels(program, machine, config)
     y = program.y.step
     sizes = [round_up(s, 64) for s in (plan.weights, plan.image, plan.sums, plan.turned)]
     units = [kernel.axis(n) for n in program.units if n != y]

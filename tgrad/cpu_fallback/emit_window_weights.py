@@ -25,6 +25,7 @@ from tgrad.cpu_fallback.emit_index import index_text
 from tgrad.cpu_fallback.emit_window import PARALLEL_WORK, affine, inside, most_rows, round_up
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram
+from tgrad.kernel.ir import Config
 
 CHUNK_WORK = 4_000_000
 """Multiply-adds of a chunk, at least."""
@@ -76,14 +77,20 @@ class WeightsPlan:
         return round_up(self.pixels, 32) + 16
 
 
-def plan_weights(program: WindowProgram, machine: Machine) -> WeightsPlan:
-    """Register tiles of equal height, as high as registers allow."""
+def plan_weights(
+    program: WindowProgram, machine: Machine, config: Config | None = None
+) -> WeightsPlan:
+    """Register tiles of equal height, as high as registers allow, unless a configuration says."""
     kernel = program.dot.kernel
     lanes = machine.lanes(4)
     extent = {a.name: a.extent for a in kernel.axes}
-    nv = vectors_of(extent[program.v], lanes, machine)
     rows = extent[program.r]
-    mr = -(-rows // -(-rows // most_rows(nv, machine)))
+    registers = None if config is None else config.registers
+    if registers is None:
+        nv = vectors_of(extent[program.v], lanes, machine)
+        mr = -(-rows // -(-rows // most_rows(nv, machine)))
+    else:
+        nv, mr = registers.vectors, min(registers.rows, rows)
     taps = 1
     for n in program.units:
         taps *= extent[n]
@@ -95,9 +102,9 @@ def plan_weights(program: WindowProgram, machine: Machine) -> WeightsPlan:
     return WeightsPlan(lanes, nv, mr, rows, taps, out, pixels, extent[program.k], chunks)
 
 
-def emit_weights(program: WindowProgram, body: Body, machine: Machine) -> None:
+def emit_weights(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:
     """The whole function body."""
-    kernel, code, plan = program.dot.kernel, body.code, plan_weights(program, machine)
+    kernel, code, plan = program.dot.kernel, body.code, plan_weights(program, machine, config)
     images = kernel.axis(program.loops[0])
     n = body.axis_name[images.name]
     packed = round_up(plan.out * plan.pixels, 64)

@@ -15,14 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad.cpu_fallback.code import distinct_axes
-from tgrad.cpu_fallback.dot_plan import (
-    PACK_CYCLES,
-    STATIONARY_BYTES,
-    DotPlan,
-    carry_dtype,
-    match_dot,
-    plan_dot,
-)
+from tgrad.cpu_fallback.dot_heuristics import STASH_LIMIT, dot_config, dot_tiles, joint_name
 from tgrad.cpu_fallback.emit_index import run_along
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_heuristics import window_config
@@ -30,23 +23,15 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.region import Axis, Region
 from tgrad.graph.index import Div, Index, Mod, var
 from tgrad.kernel.ir import Config, Role, TileAxis
-from tgrad.kernel.lower import lower
 
 CHAIN_BLOCK = 64
 """Rows, and columns, of a chain's tile: a few of them fit in the first-level cache."""
-
-STASH_LIMIT = 16384
-"""Elements of a row that may be kept on a thread's stack between two passes."""
 
 MAP_BLOCK = 16384
 """Elements of the vector axis that a program of elementwise work owns."""
 
 COLUMN_BLOCK = 512
 """Columns that a program reduces together; their carries stay in the first-level cache."""
-
-LIMITED_BLOCK = 48
-"""Elements of a dot's tile along an axis of which a part may not be needed: tiles are skipped as a
-whole."""
 
 TRANSPOSE_BLOCK = 64
 """Side of the square that a transposing program turns in cache: four cache lines of each row
@@ -56,12 +41,14 @@ TRANSPOSE_BLOCK = 64
 def choose_config(region: Region, machine: Machine) -> Config:
     """A good configuration for the region on the machine."""
     if region.space.kind == "dot":
-        return window_config(region, machine) or _dot_config(region, machine)
+        window = window_config(region, machine)
+        return window or dot_config(region, dot_tiles(region, machine))
     if region.space.kind == "sort":
         return _sort_config(region)
     if region.space.kind == "chain":
-        return _chain_config(region)
-    return _loop_config(region, machine)
+        return chain_config(region)
+    axes = LoopAxes(region)
+    return axes.config(loop_tiles(region, axes, machine))
 
 
 def _sort_config(region: Region) -> Config:
@@ -100,37 +87,86 @@ class _Access:
     is_scatter: bool
 
 
-def _loop_config(region: Region, machine: Machine) -> Config:
-    merged = _merge_axes(region)
-    accesses = _accesses(region, merged)
-    unsafe = {
-        m.name
-        for a in accesses
-        if a.is_scatter
-        for m in merged
-        if m.name not in distinct_axes(a.index)
-    }
-    grid = [m for m in merged if m.role is Role.GRID]
-    rows = [m for m in merged if m.depth == 2]
-    candidates = [m for m in (*grid, *rows) if m.name not in unsafe and m.extent > 1]
-    vector = min(candidates, key=lambda m: _cost(m, accesses), default=None)
-    blocks: dict[str, int] = {}
-    stash_limit = STASH_LIMIT
-    if vector is not None and vector.role is Role.GRID:
-        has_loops = len(grid) != len(merged)
-        members = 1 if region.table is None else region.table.members
-        blocks[vector.name] = _vector_block(vector, grid, has_loops, machine, members)
-        stash_limit = STASH_LIMIT // max(1, blocks[vector.name])
-        other = _transposed_axis(vector, grid, accesses)
-        if other is not None and not has_loops:
-            blocks[vector.name] = min(vector.extent, TRANSPOSE_BLOCK)
-            blocks[other.name] = min(other.extent, TRANSPOSE_BLOCK)
-    ordered = sorted(
-        merged,
-        key=lambda m: (m.depth, m.depth > 0 and m is vector),
-    )
-    axes = tuple(TileAxis(m.name, m.covers, blocks.get(m.name, 1), m.role) for m in ordered)
-    return Config(axes, stash_limit=stash_limit)
+@dataclass(frozen=True)
+class LoopTiles:
+    """What is chosen for a region without dots.
+
+    Attributes:
+        vector: name of the axis in vector lanes, "" for none.
+        block: elements of it that a program owns, if it is a grid axis.
+        other: name of a second wide axis, "" for none.
+        other_block: elements of that.
+        stash: elements of a row that may be kept between two passes.
+    """
+
+    vector: str = ""
+    block: int = 1
+    other: str = ""
+    other_block: int = 1
+    stash: int = STASH_LIMIT
+
+
+class LoopAxes:
+    """The axes that loops run over, with what is needed to choose among them.
+
+    Attributes:
+        merged: tile axes to be, in the region's order.
+        grid: those that programs share.
+        lanes: those that may fill vector lanes, the cheapest first, each with its cost.
+    """
+
+    def __init__(self, region: Region):
+        self.merged = _merge_axes(region)
+        self.accesses = _accesses(region, self.merged)
+        self.grid = [m for m in self.merged if m.role is Role.GRID]
+        unsafe = {
+            m.name
+            for a in self.accesses
+            if a.is_scatter
+            for m in self.merged
+            if m.name not in distinct_axes(a.index)
+        }
+        rows = [m for m in self.merged if m.depth == 2]
+        usable = [m for m in (*self.grid, *rows) if m.name not in unsafe and m.extent > 1]
+        costs = [(_cost(m, self.accesses), m) for m in usable]
+        self.lanes = sorted(costs, key=lambda pair: pair[0])
+
+    @property
+    def has_loops(self) -> bool:
+        return len(self.grid) != len(self.merged)
+
+    def other_axis(self, vector: _Merged) -> _Merged | None:
+        """The axis that a transposition along `vector` reads or writes along."""
+        return None if self.has_loops else _transposed_axis(vector, self.grid, self.accesses)
+
+    def config(self, tiles: LoopTiles) -> Config:
+        """The configuration with these tiles."""
+        blocks = {tiles.vector: tiles.block, tiles.other: tiles.other_block}
+        ordered = sorted(
+            self.merged, key=lambda m: (m.depth, m.depth > 0 and m.name == tiles.vector)
+        )
+        axes = tuple(
+            TileAxis(m.name, m.covers, min(blocks.get(m.name, 1), max(m.extent, 1)), m.role)
+            for m in ordered
+        )
+        return Config(axes, stash_limit=tiles.stash)
+
+
+def loop_tiles(region: Region, axes: LoopAxes, machine: Machine) -> LoopTiles:
+    """Lanes along the axis that memory likes best."""
+    if not axes.lanes:
+        return LoopTiles()
+    vector = axes.lanes[0][1]
+    if vector.role is not Role.GRID:
+        return LoopTiles(vector.name)
+    members = 1 if region.table is None else region.table.members
+    block = _vector_block(vector, axes.grid, axes.has_loops, machine, members)
+    stash = STASH_LIMIT // max(1, block)
+    other = axes.other_axis(vector)
+    if other is None:
+        return LoopTiles(vector.name, block, stash=stash)
+    sides = (min(axis.extent, TRANSPOSE_BLOCK) for axis in (vector, other))
+    return LoopTiles(vector.name, next(sides), other.name, next(sides), stash)
 
 
 def _depth(axis: Axis, region: Region) -> int:
@@ -261,98 +297,20 @@ def _transposed_axis(
     return None
 
 
-# -- dots ---------------------------------------------------------------------------------------
+# -- chains ------------------------------------------------------------------------------------
 
 
-def _dot_config(region: Region, machine: Machine) -> Config:
-    space = region.space
-    names = {g: _joint_name(region, getattr(space, g), g) for g in ("m", "k", "n")}
-
-    def config(m: int, k: int, n: int) -> Config:
-        blocks = {"m": m, "k": k, "n": n}
-        roles = {"m": Role.GRID, "k": Role.LOOP, "n": Role.GRID}
-        axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
-        for g in ("m", "k", "n"):
-            covers = getattr(space, g)
-            extent = max(1, rg.extent_of(covers))
-            axes.append(TileAxis(names[g], covers, min(blocks[g], extent), roles[g]))
-        return Config(tuple(axes), stash_limit=STASH_LIMIT)
-
-    kc = _k_block(rg.extent_of(space.k))
-    guess = config(128, kc, 128)
-    program = match_dot(lower(region, guess))
-    if program is None:
-        return config(32, kc, 32)
-    plan = plan_dot(program, machine)
-    itemsize = carry_dtype(program).itemsize
-    extents = {g: rg.extent_of(getattr(space, g)) for g in ("m", "n", "k")}
-    v, r = ("n", "m") if plan.v == program.dot.n else ("m", "n")
-    batch = rg.extent_of(space.batch)
-    bv, br = _dot_blocks(extents[v], extents[r], extents["k"], batch, itemsize, plan, machine)
-    blocks = {v: bv, r: br}
-    for g, unit in ((v, plan.nr), (r, plan.mr)):
-        if {a.name for a in getattr(space, g)} & {x.axis for x in region.limits}:
-            blocks[g] = min(blocks[g], max(LIMITED_BLOCK // unit, 1) * unit)
-    return config(blocks["m"], kc, blocks["n"])
-
-
-def _joint_name(region: Region, group: tuple[Axis, ...], name: str) -> str:
-    """Of a tile axis: that of the one axis that it covers, else a new one."""
-    if len(group) == 1:
-        return group[0].name
-    while any(name == a.name for a in region.axes):
-        name += "_"
-    return name
-
-
-def _chain_config(region: Region) -> Config:
+def chain_config(region: Region, block_m: int = CHAIN_BLOCK, block_k: int = CHAIN_BLOCK) -> Config:
     """Tiles [k, m] whose rows fill vector registers; what first dots contract, and n, whole."""
     space = region.space
     axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
-    for covers, name, role in ((space.k, "k", Role.LOOP), (space.m, "m", Role.GRID)):
-        block = min(CHAIN_BLOCK, rg.extent_of(covers))
-        axes.append(TileAxis(_joint_name(region, covers, name), covers, block, role))
+    for covers, name, role, most in (
+        (space.k, "k", Role.LOOP, block_k),
+        (space.m, "m", Role.GRID, block_m),
+    ):
+        block = min(most, rg.extent_of(covers))
+        axes.append(TileAxis(joint_name(region, covers, name), covers, block, role))
     for number, covers in enumerate(rg.whole_axes(region)):
-        name = _joint_name(region, covers, f"n{number}")
+        name = joint_name(region, covers, f"n{number}")
         axes.append(TileAxis(name, covers, rg.extent_of(covers), Role.FULL))
     return Config(tuple(axes))
-
-
-def _k_block(k: int) -> int:
-    """A chunk of k whose panel fits the first-level cache: all of k in equal parts."""
-    parts = max(1, -(-k // 384))
-    return max(1, -(-k // parts))
-
-
-def _dot_blocks(
-    v: int, r: int, k: int, batch: int, itemsize: int, plan: DotPlan, machine: Machine
-) -> tuple[int, int]:
-    """Tile sizes along the vector and row axes of least estimated time."""
-
-    def round_up(n: int, to: int) -> int:
-        return -(-n // to) * to
-
-    def candidates(extent: int, unit: int, most: int) -> list[int]:
-        sizes = {round_up(-(-extent // parts), unit) for parts in range(1, 9)}
-        sizes |= {round_up(min(extent, most // d), unit) for d in (1, 2, 4)}
-        return sorted(s for s in sizes if s <= round_up(most, unit))
-
-    transposes = plan.v_mode == "rows"
-    v_pack = PACK_CYCLES["transpose" if transposes else "lanes"]
-    packed_k = round_up(k, _k_block(k))
-    best: tuple[float, int, int] | None = None
-    for bv in candidates(v, plan.nr, 1024 * 4 // itemsize):
-        for br in candidates(r, plan.mr, 192):
-            if bv * br * itemsize > machine.l2 // 2:
-                continue
-            v_tiles, r_tiles = -(-v // bv), -(-r // br)
-            tiles = batch * v_tiles * r_tiles
-            rounds = -(-tiles // machine.cores)
-            product = bv * br * k / (2 * plan.lanes)
-            is_kept = r_tiles > 1 and bv * packed_k * itemsize <= STATIONARY_BYTES
-            once = bv * k * v_pack / (r_tiles if is_kept else 1)
-            tile = product + once + br * k * PACK_CYCLES["rows"] + 2000
-            if best is None or rounds * tile < best[0]:
-                best = (rounds * tile, bv, br)
-    assert best is not None
-    return best[1], best[2]

@@ -7,6 +7,7 @@ quicker or the region has another form. Invariant: the choice depends on sizes a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 
 from tgrad.cpu_fallback.emit_window import plan_pixels
@@ -14,7 +15,7 @@ from tgrad.cpu_fallback.emit_window_weights import plan_weights
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram, match_window
 from tgrad.fusion.region import Axis, Region
-from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.ir import Config, RegisterTile, Role, TileAxis
 from tgrad.kernel.lower import lower
 
 LEAST_K = 64
@@ -28,16 +29,33 @@ MOST_PADDING = 1.34
 
 
 def window_config(region: Region, machine: Machine) -> Config | None:
-    """The configuration of the first window program that fits the region."""
+    """The configuration of the first window program that fits the region and pays."""
+    for config, program in window_programs(region):
+        if _pays(program, machine):
+            return with_tiles(config, program, machine)
+    return None
+
+
+def window_programs(region: Region) -> Iterator[tuple[Config, WindowProgram]]:
+    """All window programs of a region, each with the configuration that makes it."""
     space = region.space
     sides = sorted((len(space.m), len(space.n)))
     if space.batch or len(space.k) != 3 or sides not in ([1, 2], [1, 3]):
-        return None
+        return
     for config, kind in _candidates(region):
         program = match_window(lower(region, config))
-        if program is not None and program.kind == kind and _pays(program, machine):
-            return config
-    return None
+        if program is not None and program.kind == kind:
+            yield config, program
+
+
+def with_tiles(config: Config, program: WindowProgram, machine: Machine) -> Config:
+    """The configuration with the registers and the band that the plan chooses."""
+    if program.kind == "weights":
+        weights = plan_weights(program, machine)
+        return replace(config, registers=RegisterTile(program.v, weights.nv, weights.mr))
+    pixels = plan_pixels(program, machine)
+    registers = RegisterTile(program.v, pixels.nv, pixels.mr)
+    return replace(config, registers=registers, band=pixels.band)
 
 
 def _candidates(region: Region) -> Iterator[tuple[Config, str]]:

@@ -87,6 +87,21 @@ class TileAxis:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterTile:
+    """The part of a dot that a CPU keeps in registers.
+
+    Attributes:
+        axis: the tile axis whose elements fill vector registers.
+        vectors: registers along it.
+        rows: elements along the other axis, each broadcast.
+    """
+
+    axis: str
+    vectors: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What a heuristic or a search decides about a kernel.
 
@@ -97,6 +112,9 @@ class Config:
         num_warps, num_stages: Triton's launch options.
         stash_limit: rows of up to this many elements may be stashed between loops (0: never).
         group_m: tiles of m that run before n advances, for reuse in the L2 cache.
+        registers: of a dot on a CPU; None where the emitter chooses.
+        band: rows of a convolution's result that one program computes on a CPU; 0 for as many as
+            fit its cache.
         origin: "heuristic" or "stored".
     """
 
@@ -105,6 +123,8 @@ class Config:
     num_stages: int = 2
     stash_limit: int = 0
     group_m: int = 1
+    registers: RegisterTile | None = None
+    band: int = 0
     origin: str = "heuristic"
 
 
