@@ -69,6 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.tune": (*LEAVES, "tgrad.kernel", *IR),
     "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", *IR, "tgrad.fusion.cost"),
     "tgrad.backend": (*LEAVES, *PARTS),
+    "tgrad.autotuning": (*LEAVES, *PARTS, "tgrad.backend"),
     "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend"),
     **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", *RUNNING)),
     "tgrad.tensor": (

@@ -16,11 +16,14 @@ from tgrad.errors import DeviceError
 from tgrad.fusion.cost import DeviceFigures
 from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, INTERPRETER_LIMITS, Limits
 from tgrad.fusion.region import Region
-from tgrad.kernel.ir import Artifact, Draft
+from tgrad.kernel.ir import Artifact, Config, Draft
+from tgrad.kernel.space import Place, SearchSpace
 from tgrad.settings import Settings
 
 Compile = Callable[[], tuple[Artifact, ...]]
-Generate = Callable[[Sequence[Region], Settings], tuple[list[Draft], Compile]]
+Configs = Sequence[Config | None]
+"""One for each region; None where the heuristic chooses."""
+Generate = Callable[[Sequence[Region], Settings, Configs], tuple[list[Draft], Compile]]
 
 CPU_CLOCK = 2.5e9
 CPU_BANDWIDTH = 20e9
@@ -36,7 +39,9 @@ class Backend:
         name: "cpu", "interpret", or a GPU's such as "sm_90".
         limits: what fusion may put into one kernel.
         figures: what the device can do at most.
-        generate: regions and settings in, sources and how to compile them out.
+        generate: regions, settings and configurations in, sources and how to compile them out.
+        space: what a search may choose for a region.
+        place: where measured times hold, with a compiler of the settings.
         takes_limits: whether its kernels skip what a region's limits say is not needed.
     """
 
@@ -44,6 +49,8 @@ class Backend:
     limits: Limits
     figures: DeviceFigures
     generate: Generate
+    space: Callable[[Region], SearchSpace]
+    place: Callable[[Settings], Place]
     takes_limits: bool = False
 
 
@@ -89,8 +96,10 @@ def _cpu() -> Backend:
 
     machine = cpu_fallback.detect_machine()
 
-    def generate(regions: Sequence[Region], options: Settings) -> tuple[list[Draft], Compile]:
-        drafts = cpu_fallback.draft(regions)
+    def generate(
+        regions: Sequence[Region], options: Settings, configs: Configs
+    ) -> tuple[list[Draft], Compile]:
+        drafts = cpu_fallback.draft(regions, configs)
         return drafts, lambda: tuple(cpu_fallback.compile_drafts(drafts, options))
 
     figures = DeviceFigures(
@@ -103,7 +112,10 @@ def _cpu() -> Backend:
         origin=f"assumed: a core does 2 multiply-adds of {8 * machine.vector_bytes} bits a cycle "
         f"at {CPU_CLOCK / 1e9:g} GHz and moves {CPU_BANDWIDTH / 1e9:g} GB/s",
     )
-    return Backend("cpu", CPU_LIMITS, figures, generate, takes_limits=True)
+    return Backend(
+        "cpu", CPU_LIMITS, figures, generate, cpu_fallback.search_space, cpu_fallback.place,
+        takes_limits=True,
+    )  # fmt: skip
 
 
 def _triton(target: object) -> Backend:
@@ -111,8 +123,10 @@ def _triton(target: object) -> Backend:
 
     assert isinstance(target, triton_gen.Target)
 
-    def generate(regions: Sequence[Region], options: Settings) -> tuple[list[Draft], Compile]:
-        work = [(r, triton_gen.choose_config(r, target)) for r in regions]
+    def generate(
+        regions: Sequence[Region], options: Settings, configs: Configs
+    ) -> tuple[list[Draft], Compile]:
+        work = [(r, c or triton_gen.choose_config(r, target)) for r, c in zip(regions, configs)]
         drafts = triton_gen.draft(work, target)
         return drafts, lambda: tuple(triton_gen.compile_drafts(drafts, options, target))
 
@@ -126,4 +140,8 @@ def _triton(target: object) -> Backend:
         origin="peak figures of the data sheet",
     )
     limits = INTERPRETER_LIMITS if target.is_interpreter else GPU_LIMITS
-    return Backend(target.name, limits, figures, generate)
+    return Backend(
+        target.name, limits, figures, generate,
+        lambda region: triton_gen.search_space(region, target),
+        lambda options: triton_gen.place(target),
+    )  # fmt: skip

@@ -29,7 +29,7 @@ from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition
 from tgrad.fusion.recompute import Budget, recompute_to_fit
-from tgrad.fusion.region import verify_region
+from tgrad.fusion.region import Region, verify_region
 from tgrad.fusion.statistics import save_statistics
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.interpret import interpret
@@ -38,7 +38,7 @@ from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
-from tgrad.kernel.ir import Draft
+from tgrad.kernel.ir import Config, Draft
 from tgrad.runtime.capture import CpuCapture
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Layout, Lifetime, peak_step, plan_memory
@@ -54,6 +54,8 @@ from tgrad.runtime.plan import (
 from tgrad.runtime.planning import current_planning
 from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import Settings, settings
+from tgrad.tune.stored import revision as stored_revision
+from tgrad.tune.stored import stored_choices
 
 __all__ = [
     "Compiled",
@@ -127,7 +129,7 @@ def compile_graph(
         frozenset((c.inner, c.capacity, number[c.size]) for c in conditions if c.size in number)
         for conditions in needed or ()
     )
-    place = (key, gifts, device, target, memory_limit, asked)
+    place = (key, gifts, device, target, memory_limit, asked, stored_revision())
     with _lock:
         compiled = _plans.get(place)
         if compiled is None:
@@ -443,7 +445,7 @@ def _plan(
     fused, refs = placed.fused, placed.refs
     made = [n for n in stored if n not in placed.replaces]
     regions = [f.region for f in fused]
-    drafts, compile_all = backend.generate(regions, options)
+    drafts, compile_all = backend.generate(regions, options, _stored(regions, backend, options))
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
     steps = tuple(
         Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs))) for i, f in enumerate(fused)
@@ -463,6 +465,18 @@ def _plan(
         figures=backend.figures,
         labels=frozenset(n.source.label for n in stored),
     )
+
+
+def _stored(regions: Sequence[Region], backend: Backend, options: Settings) -> list[Config | None]:
+    """What `tgrad autotune` found for each region; None where the heuristic stands."""
+    choices = stored_choices(options, lambda: backend.place(options))
+    if not choices:
+        return [None] * len(regions)
+    found: dict[Region, Config | None] = {}
+    for region in regions:
+        if region not in found:
+            found[region] = choices.config(region, backend.space)
+    return [found[region] for region in regions]
 
 
 def _capture(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 
@@ -37,6 +38,8 @@ class Settings:
         cc: the C compiler (TGRAD_CC, then CC, then cc, gcc or clang on the path).
         num_threads: threads of the CPU kernels, 0 for all cores (OMP_NUM_THREADS).
         data_dir: where data sets are looked for first (TGRAD_DATA), or None.
+        use_stored: whether kernels take configurations that `tgrad autotune` found (TGRAD_STORED=0
+            for the heuristics alone).
     """
 
     cache_dir: Path
@@ -44,6 +47,7 @@ class Settings:
     cc: str
     num_threads: int
     data_dir: Path | None
+    use_stored: bool = True
 
 
 def read_settings() -> Settings:
@@ -56,6 +60,7 @@ def read_settings() -> Settings:
         cc=env.get("TGRAD_CC") or env.get("CC") or "",
         num_threads=int(threads) if threads.isdecimal() else 0,
         data_dir=Path(env["TGRAD_DATA"]) if env.get("TGRAD_DATA") else None,
+        use_stored=env.get("TGRAD_STORED", "1") != "0",
     )
 
 
@@ -76,3 +81,19 @@ def parse_size(text: str) -> int:
     if found is None or found[2] not in units or found[1].count(".") > 1 or found[1] == ".":
         raise ValueError(f"{text!r} is not a size; write for example 8GiB or 500MB.")
     return int(float(found[1]) * units[found[2]])
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from a number with a unit: s, min or h; seconds where there is none.
+
+    Raises:
+        ValueError: it is not one, or not positive.
+
+    >>> parse_seconds("90s"), parse_seconds("1.5 min")
+    (90.0, 90.0)
+    """
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(s|min|h)?\s*", text)
+    seconds = 0.0 if found is None else float(found[1]) * _SECONDS[found[2] or "s"]
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not a time; write for example 90s or 5min.")
+    return seconds

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import typer
 
+from tgrad.cli import autotune_commands
+
 PASS_ON = {"ignore_unknown_options": True}
 """Options that are not ours belong to the script."""
 OWN_ARGUMENTS = "Its own arguments; after -- they may be any."
@@ -20,6 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(autotune_commands.app, name="autotune")
 
 
 @app.command(context_settings=PASS_ON)

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgrad.cpu_fallback.compile import KernelSource, compile_kernels, without_header
+from tgrad.cpu_fallback import search_space as space
+from tgrad.cpu_fallback.compile import (
+    KernelSource,
+    compile_kernels,
+    find_compiler,
+    without_header,
+)
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
-from tgrad.cpu_fallback.target import Machine, detect_machine
+from tgrad.cpu_fallback.target import Machine, detect_machine, processor_name
 from tgrad.errors import Source, VerifyError
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.lower import lower
+from tgrad.kernel.space import Place, SearchSpace
 from tgrad.settings import Settings
+from tgrad.threads import get_num_threads
 
 __all__ = [
     "Machine",
@@ -27,7 +35,29 @@ __all__ = [
     "draft",
     "emit",
     "generate",
+    "place",
+    "search_space",
 ]
+
+
+def search_space(region: Region) -> SearchSpace:
+    """What a search may choose for a region on this machine."""
+    return space.search_space(region, detect_machine())
+
+
+def place(settings: Settings) -> Place:
+    """This processor with its present number of threads, and the compiler of the settings.
+
+    Raises:
+        CompileError: there is no compiler.
+    """
+    machine = detect_machine()
+    caches = "/".join(f"{size >> 10}" for size in (machine.l1, machine.l2, machine.l3))
+    threads = get_num_threads()
+    return Place(
+        f"{processor_name()}, {machine.isa}, {caches} KiB, {threads} threads",
+        f"C {space.GENERATION}, {find_compiler(settings, machine).version}",
+    )
 
 
 def draft(regions: Sequence[Region], configs: Sequence[Config | None] | None = None) -> list[Draft]:

@@ -51,6 +51,20 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+@lru_cache(maxsize=1)
+def processor_name() -> str:
+    """What the processor calls itself; its architecture where it does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name" and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
 def _cache_size(level: int, default: int) -> int:
     for index in range(5):
         folder = Path(f"/sys/devices/system/cpu/cpu0/cache/index{index}")

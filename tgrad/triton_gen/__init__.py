@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 from tgrad.errors import DeviceError, Source
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures
 from tgrad.kernel.lower import lower
+from tgrad.kernel.space import Place
 from tgrad.settings import Settings
 from tgrad.settings import settings as default_settings
 from tgrad.triton_gen import prelude
@@ -29,6 +31,7 @@ from tgrad.triton_gen.emit import emit
 from tgrad.triton_gen.emit_batch import arguments_of, pointers_of
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
+from tgrad.triton_gen.search_space import GENERATION, search_space
 from tgrad.triton_gen.static import read_figures
 from tgrad.triton_gen.target import (
     INTERPRET,
@@ -48,10 +51,22 @@ __all__ = [
     "draft",
     "emit",
     "generate",
+    "place",
     "present_target",
+    "search_space",
     "target_by_name",
     "target_names",
 ]
+
+
+def place(target: Target) -> Place:
+    """The GPU and Triton's version, which is read without loading it."""
+    try:
+        version = metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        version = "none"
+    device = f"{target.name}, {target.num_sms} multiprocessors"
+    return Place(device, f"Triton {GENERATION}, triton {version}")
 
 
 def generate(

@@ -1,0 +1,97 @@
+"""A program is tuned, and from then on runs what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import tgrad
+a, b = tgrad.ones(96, 80), tgrad.ones(80, 64)
+a.numpy(), b.numpy()
+c = a @ b
+plan = tgrad.explain(c)
+print(float(c[3, 5].item()), *{k.config.origin for k in plan.kernels})
+"""
+
+
+def tgrad_command(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command `tgrad` on a cache directory of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tgrad.cli.main", *arguments],
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def environment(cache: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "TGRAD_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), **more}
+
+
+def run(cache: Path, program: Path, **more: str) -> str:
+    answer = subprocess.run(
+        [sys.executable, str(program)],
+        env=environment(cache, **more),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, list[dict]]:
+    """Cache, program, what the command printed and its journal."""
+    folder = tmp_path_factory.mktemp("tuned")
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    journal = folder / "log.jsonl"
+    cache = folder / "cache"
+    assert run(cache, program).split() == ["80.0", "heuristic"]
+    answer = tgrad_command(
+        cache, "autotune", str(program), "--budget", "6s", "--seed", "3", "--log", str(journal)
+    )
+    assert answer.returncode == 0, answer.stderr
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    return cache, program, answer.stdout, events
+
+
+def test_what_is_printed_in_a_pipe(tuned):
+    _, _, text, events = tuned
+    lines = text.splitlines()
+    assert "kernels, " in lines[-1] or "stored in" in lines[-1]
+    kernels = [e["kernel"] for e in events if e["event"] == "finished"]
+    assert kernels and all(any(line.startswith(k) for line in lines) for k in kernels)
+
+
+def test_the_journal_tells_all(tuned):
+    events = tuned[3]
+    assert events[0]["event"] == "planned"
+    finished = [e for e in events if e["event"] == "finished"]
+    assert finished and all(e["heuristic"] > 0 and e["tuned"] > 0 for e in finished)
+    tried = [e for e in events if e["event"] == "tried"]
+    assert tried and all(("ratio" in e) != ("failure" in e) for e in tried)
+    assert all(e["tuned"] <= e["heuristic"] for e in finished)
+
+
+def test_a_run_uses_what_is_stored_and_measures_nothing(tuned):
+    cache, program, _, _ = tuned
+    objects = set((cache / "c" / "objects").iterdir())
+    assert run(cache, program).split() == ["80.0", "stored"]
+    assert set((cache / "c" / "objects").iterdir()) == objects, "nothing was compiled"
+    assert run(cache, program, TGRAD_STORED="0").split() == ["80.0", "heuristic"]
+
+
+def test_explain_says_which(tuned):
+    cache, program, _, _ = tuned
+    answer = tgrad_command(cache, "explain", str(program))
+    assert "(stored)" in answer.stdout

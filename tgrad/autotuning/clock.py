@@ -1,0 +1,59 @@
+"""How long a kernel takes, on a machine that does other things too.
+
+In: a function that launches a kernel. Out: seconds of a launch. Invariant: on an idle machine it is
+the time that passes.
+
+On a CPU the clock is the processor time of the busiest thread. While another program has the core
+that a thread needs, time passes and the thread's own clock stands still. So what else the machine
+does is left out, as far as caches and memory are not shared with it (product of 1024x1024 matrices
+beside two busy processes on two cores: from launch to launch time passed varies by 60%, processor
+time by 6%; Zen 5, 2026-11). Waiting for a slower thread is counted, as that thread's time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tgrad.runtime.device import Runtime
+
+_THREAD_CLOCK = 6
+"""Linux's number of the clock of a thread: nanoseconds on a core; with the complement of the
+thread's number above the lowest three bits. See clock_getcpuclockid(3)."""
+
+HAS_THREAD_CLOCKS = sys.platform == "linux" and os.path.isdir("/proc/self/task")
+
+
+def launch_seconds(runtime: Runtime, launch: Callable[[], Any], runs: int) -> float:
+    """Seconds of one of `runs` launches, the mean."""
+    if runtime.device.type == "cpu" and HAS_THREAD_CLOCKS:
+        return _busiest_thread(launch, runs)
+    runtime.synchronize()
+    begin = time.perf_counter()
+    for _ in range(runs):
+        launch()
+    runtime.synchronize()
+    return (time.perf_counter() - begin) / runs
+
+
+def _busiest_thread(launch: Callable[[], Any], runs: int) -> float:
+    before = _thread_times()
+    for _ in range(runs):
+        launch()
+    after = _thread_times()
+    return max(after[t] - before.get(t, 0) for t in after) / runs / 1e9
+
+
+def _thread_times() -> dict[int, int]:
+    """Nanoseconds that each thread of this process has had a core."""
+    found: dict[int, int] = {}
+    for name in os.listdir("/proc/self/task"):
+        thread = int(name)
+        try:
+            found[thread] = time.clock_gettime_ns((~thread << 3) | _THREAD_CLOCK)
+        except OSError:  # it ended meanwhile
+            continue
+    return found

@@ -1,0 +1,356 @@
+"""A tuning session: a budget of seconds, spent where plans spend theirs.
+
+In: plans, a Request. Out: Records, each stored as soon as its kernel is decided. Invariant: the
+numbers of trials follow from the plans, the budget and the seed alone, so that the same session
+looks at the same choices; the clock only ends it early.
+
+    kernels by their share of the predicted time
+      for each:  candidates -> compiled side by side -> equal sources dropped -> measured in turns
+                 beside the heuristic's and checked against its result -> the winner stored
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tgrad.backend import Backend
+from tgrad.fusion.cost import cost_of, predict
+from tgrad.fusion.region import Region
+from tgrad.kernel.ir import count_programs
+from tgrad.kernel.space import Choice, SearchSpace
+from tgrad.runtime.plan import Plan
+from tgrad.runtime.report.equation import equations_of
+from tgrad.settings import Settings
+from tgrad.threads import get_num_threads
+from tgrad.tune.key import region_key
+from tgrad.tune.lookup import Choices
+from tgrad.tune.record import Record, make_record
+from tgrad.tune.search import FINAL_ROUNDS, FINALISTS, ROUNDS, Outcome, Search, Trial, candidates_of
+from tgrad.tune.store import Store
+from tgrad.tune.workers import Message, Worker, WorkerLost, WorkerPool
+
+COMPILE_SECONDS = {"cpu": 0.5, "cuda": 1.2}
+"""A core's time to compile a candidate, assumed (gcc 12: 0.2 to 0.8 s; Triton 3.7: 0.3 to 2 s)."""
+COMPILE_LIMIT = 60.0
+OPEN_SECONDS = 1.0
+"""What a kernel costs beside its trials: inputs, the heuristic's result, the finalists."""
+SLOWER = 2.0
+"""Measured over predicted times, assumed."""
+LEAST_TRIALS = 3
+MOST_TRIALS = 96
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to tune.
+
+    Attributes:
+        budget: seconds.
+        kernels: pattern of the names of kernels.
+        jobs: processes that compile; 0 for one a core.
+        seed: of the search and the inputs.
+        device: where kernels are measured, "cpu" or "cuda".
+        target: what they are generated for where that is not here, such as "sm_90"; "" for the
+            device's own.
+    """
+
+    budget: float = 120.0
+    kernels: str = "*"
+    jobs: int = 0
+    seed: int = 0
+    device: str = "cpu"
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kernel to tune.
+
+    Attributes:
+        region: its work.
+        launches: of all plans together.
+        seconds: predicted, of one launch.
+        share: of the predicted time of all subjects.
+        trials: that the budget gives it.
+    """
+
+    region: Region
+    launches: int
+    seconds: float
+    share: float
+    trials: int = 0
+
+
+class Listener(Protocol):
+    """Who follows a session."""
+
+    def planned(self, subjects: Sequence[Subject]) -> None:
+        """What will be tuned, in order."""
+
+    def started(self, subject: Subject, candidates: int) -> None:
+        """The search of a kernel begins."""
+
+    def tried(self, subject: Subject, trial: Trial) -> None:
+        """A choice was measured, or failed."""
+
+    def finished(self, subject: Subject, record: Record, outcome: Outcome) -> None:
+        """A kernel is decided and stored."""
+
+    def gave_up(self, subject: Subject, reason: str) -> None:
+        """A kernel cannot be tuned."""
+
+
+def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> list[Subject]:
+    """The distinct kernels of plans whose names fit, the largest share of the time first."""
+    regions: dict[str, Region] = {}
+    launches: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    for plan in plans:
+        for info in plan.kernels:
+            if not fnmatchcase(info.name, pattern):
+                continue
+            key = region_key(info.region)
+            if key not in regions:
+                regions[key], launches[key] = info.region, 0
+                seconds[key] = _predicted(info.region, backend)
+            launches[key] += 1
+    total = sum(seconds[k] * launches[k] for k in regions) or 1.0
+    found = [
+        Subject(r, launches[k], seconds[k], seconds[k] * launches[k] / total)
+        for k, r in regions.items()
+    ]
+    return sorted(found, key=lambda s: (-s.share, s.region.name))
+
+
+def _predicted(region: Region, backend: Backend) -> float:
+    space = backend.space(region)
+    config = space.config(space.start)
+    programs = 1 if config is None else count_programs(config.axes, region.table)
+    return predict(cost_of(region), programs, backend.figures).seconds
+
+
+def share_budget(
+    subjects: Sequence[Subject], backend: Backend, budget: float, jobs: int
+) -> list[Subject]:
+    """Subjects with their trials: seconds by share, what one leaves to those after it; those that
+    get too few, or have nothing to choose, are left out."""
+    compile_seconds = COMPILE_SECONDS.get("cpu" if backend.name == "cpu" else "cuda", 1.0) / jobs
+    left, weight = budget, 1.0
+    result: list[Subject] = []
+    for s in subjects:
+        seconds = left * min(1.0, s.share / weight) if weight > 0 else 0.0
+        weight -= s.share
+        measured = SLOWER * s.seconds
+        each = compile_seconds + measured * 2 * ROUNDS
+        fixed = OPEN_SECONDS + measured * FINALISTS * FINAL_ROUNDS
+        most = min(len(candidates_of(backend.space(s.region))) - 1, MOST_TRIALS)
+        trials = min(most, int((seconds - fixed) / each))
+        if trials < min(LEAST_TRIALS, most) or not most:
+            continue
+        left -= fixed + trials * each
+        result.append(Subject(s.region, s.launches, s.seconds, s.share, trials))
+    return result
+
+
+class Session:
+    """One run of the tuner. A context manager: leaving it ends all child processes."""
+
+    def __init__(self, backend: Backend, request: Request, settings: Settings, listener: Listener):
+        self.backend, self.request, self.settings = backend, request, settings
+        self.listener = listener
+        self.jobs = request.jobs or os.cpu_count() or 1
+        self.place = backend.place(settings)
+        self.store = Store(settings.cache_dir)
+        self.compilers = WorkerPool(self.jobs, self._worker)
+        self.measurer = self._worker()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.compilers.stop()
+        self.measurer.stop()
+
+    def _worker(self) -> Worker:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(get_num_threads()),
+            "TGRAD_CACHE_DIR": str(self.settings.cache_dir),
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+            ).rstrip(os.pathsep),
+        }
+        command = [sys.executable, "-m", "tgrad.autotuning.worker"]
+        return Worker([*command, self.request.target, self.request.device], environment)
+
+    def run(self, plans: Iterable[Plan]) -> list[Record]:
+        """Tune the kernels of plans until the budget is spent.
+
+        Raises:
+            StoreError: the store cannot be written.
+            KeyboardInterrupt: Ctrl-C; what was decided before is stored.
+        """
+        deadline = time.monotonic() + self.request.budget
+        found = subjects_of(plans, self.backend, self.request.kernels)
+        subjects = share_budget(found, self.backend, self.request.budget, self.jobs)
+        self.listener.planned(subjects)
+        known = Choices(self.place, [self.store.records()])
+        records: list[Record] = []
+        for subject in subjects:
+            if time.monotonic() > deadline:
+                self.listener.gave_up(subject, "the time is over")
+                continue
+            record = self._tune(subject, known, deadline)
+            if record is not None:
+                self.store.put([record])
+                records.append(record)
+        return records
+
+    def _tune(self, subject: Subject, known: Choices, deadline: float) -> Record | None:
+        space = self.backend.space(subject.region)
+        measurement = Measurement(self, subject, space)
+        try:
+            heuristic = measurement.open()
+        except WorkerLost as lost:
+            self.listener.gave_up(subject, f"the heuristic's kernel: {lost}")
+            return None
+        search = Search(
+            space,
+            measurement.measure,
+            subject.trials,
+            self.request.seed,
+            _first(subject.region, space, known),
+            lambda: time.monotonic() > deadline,
+        )
+        self.listener.started(subject, len(search.candidates))
+        outcome = search.run()
+        seconds = measurement.heuristic or heuristic
+        record = make_record(
+            subject.region,
+            self.place,
+            "; ".join(equations_of(subject.region)),
+            space.named(outcome.choice),
+            heuristic=seconds,
+            tuned=seconds * outcome.ratio,
+            trials=len(outcome.trials),
+        )
+        self.listener.finished(subject, record, outcome)
+        return record
+
+
+def _first(region: Region, space: SearchSpace, known: Choices) -> list[Choice]:
+    """What is stored for the region, or for the nearest one."""
+    found = known.match(region)
+    choice = None if found is None else space.nearest(found.record.choice)
+    return [] if choice is None else [choice]
+
+
+class Measurement:
+    """Measures choices of one kernel.
+
+    Attributes:
+        heuristic: seconds of the heuristic's kernel, when it was last measured.
+    """
+
+    def __init__(self, session: Session, subject: Subject, space: SearchSpace):
+        self.session, self.subject, self.space = session, subject, space
+        self.region = subject.region.to_json()
+        self.sources: dict[str, Choice] = {}
+        self.seen: set[Choice] = set()
+        self.seconds = 0.0
+        self.heuristic = 0.0
+        self.is_open = False
+
+    def open(self) -> float:
+        """Seconds of the heuristic's kernel.
+
+        Raises:
+            WorkerLost: it does not run.
+        """
+        message = {"do": "open", "region": self.region, "seed": self.session.request.seed}
+        reply = self.session.measurer.ask(message, COMPILE_LIMIT)
+        if "failure" in reply:
+            raise WorkerLost(str(reply["failure"]))
+        self.seconds, self.is_open = float(reply["seconds"]), True
+        return self.seconds
+
+    def measure(self, choices: Sequence[Choice], rounds: int) -> list[Trial]:
+        """A trial for each choice; none for one whose source is that of another."""
+        failures = self._compile([c for c in choices if c not in self.seen])
+        ready = [c for c in choices if c in self.sources.values()]
+        trials = [*failures, *self._run(ready, rounds)]
+        for trial in trials:
+            self.session.listener.tried(self.subject, trial)
+        return trials
+
+    def _compile(self, choices: Sequence[Choice]) -> list[Trial]:
+        """Compile side by side; the choices that failed."""
+        self.seen.update(choices)
+        messages: list[Message] = [
+            {"do": "compile", "region": self.region, "choice": list(c)} for c in choices
+        ]
+        failures: list[Trial] = []
+        for choice, reply in zip(choices, self.session.compilers.ask_all(messages, COMPILE_LIMIT)):
+            if isinstance(reply, WorkerLost):
+                failures.append(Trial(choice, None, failure=f"compiling: {reply}"))
+            elif "failure" in reply:
+                failures.append(Trial(choice, None, failure=str(reply["failure"])))
+            elif reply["figures"].get("spills"):
+                failures.append(Trial(choice, None, failure="registers are spilled"))
+            else:
+                self.sources.setdefault(reply["source"], choice)
+        return failures
+
+    def _run(self, choices: Sequence[Choice], rounds: int) -> list[Trial]:
+        """Measure together; if the worker is lost, each by itself."""
+        if not choices:
+            return []
+        try:
+            return self._ask(choices, rounds)
+        except WorkerLost as lost:
+            self.is_open = False
+            if len(choices) == 1:
+                return [Trial(choices[0], None, failure=f"running: {lost}")]
+        return [trial for c in choices for trial in self._run([c], rounds)]
+
+    def _ask(self, choices: Sequence[Choice], rounds: int) -> list[Trial]:
+        if not self.is_open:
+            self.open()
+        message: Message = {"do": "measure", "choices": [list(c) for c in choices]}
+        expected = (rounds + 2) * (len(choices) + 1) * max(self.seconds, 1e-3)
+        reply = self.session.measurer.ask({**message, "rounds": rounds}, 20 + 20 * expected)
+        if "failure" in reply:
+            return [Trial(c, None, failure=str(reply["failure"])) for c in choices]
+        base = reply["heuristic"]
+        if base:
+            self.heuristic = typical(base)
+        return [_trial(c, t, base) for c, t in zip(choices, reply["trials"])]
+
+
+def _trial(choice: Choice, reply: Message, base: list[float]) -> Trial:
+    if "failure" in reply:
+        return Trial(choice, None, failure=str(reply["failure"]))
+    times = reply["seconds"]
+    ratio = typical(times) / typical(base[: len(times)])
+    return Trial(choice, ratio, deviation(times, base[: len(times)]), typical(times))
+
+
+def typical(times: Sequence[float]) -> float:
+    """The lower quartile: what else the machine does makes kernels slower, never quicker."""
+    return float(np.quantile(np.asarray(times), 0.25))
+
+
+def deviation(times: Sequence[float], base: Sequence[float]) -> float:
+    """Of the typical ratio, estimated from the spread of the ratios of each round."""
+    ratios = np.asarray(times) / np.asarray(base)
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    return float((high - low) / 1.35 * 1.3 / np.sqrt(len(ratios)))

@@ -1,0 +1,83 @@
+"""`tgrad autotune SCRIPT`: find quicker configurations for a program's kernels, ahead of time.
+
+In: a script and its arguments, a budget. Out: choices in the store, a table on standard output, an
+exit status. Invariant: the script is planned and not run; what was found is kept whatever ends the
+session.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tgrad.autotuning.session import Request, Session
+from tgrad.backend import Backend, backend_by_name, backend_of
+from tgrad.cli.autotune_progress import Journal, Lines, Listeners, Table, summary_of
+from tgrad.cli.planned import GivesUp, plan_script
+from tgrad.cli.script import fail
+from tgrad.device import Device
+from tgrad.errors import TgradError
+from tgrad.settings import settings
+from tgrad.tune.store import StoreError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line.
+
+    Attributes:
+        session: what to tune.
+        log: file for JSON lines, or None.
+    """
+
+    session: Request = field(default_factory=Request)
+    log: Path | None = None
+
+
+def autotune_script(script: Path, arguments: Sequence[str], asked: Asked) -> int:
+    """Tune the kernels of all plans that a script makes up to its first optimizer step.
+
+    Returns:
+        The exit status: 0, 1 where nothing could be tuned, 130 after Ctrl-C.
+    """
+    request = asked.session
+    try:
+        backend = _backend(request)
+        planned = plan_script(script, arguments, backend.name)
+    except GivesUp as error:
+        return fail("autotune", error.what, error.hint)
+    except TgradError as error:
+        return fail("autotune", error.what, error.hint)
+    with ExitStack() as stack:
+        screen: Table | Lines = Table() if sys.stdout.isatty() else Lines()
+        stack.enter_context(screen)
+        listeners = Listeners([screen])
+        if asked.log is not None:
+            try:
+                listeners.all.append(stack.enter_context(Journal(asked.log)))
+            except OSError as error:
+                hint = "Name another file."
+                return fail("autotune", f"{asked.log} cannot be written: {error.strerror}.", hint)
+        session = stack.enter_context(Session(backend, request, settings, listeners))
+        try:
+            session.run(planned.plans)
+            status = 0
+        except StoreError as error:
+            return fail("autotune", *str(error).split("\n  ", 1))
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    print(summary_of(listeners.records, session.store.path, interrupted=status != 0))
+    return status
+
+
+def _backend(request: Request) -> Backend:
+    """What kernels are generated for."""
+    if request.target:
+        return backend_by_name(request.target)
+    return backend_of(Device(request.device))

@@ -1,0 +1,62 @@
+"""`tgrad autotune` and its subcommands.
+
+In: the command line, as typer parses it. Out: an exit status. Invariant: a first word that is no
+subcommand is a script to tune.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+PASS_ON = {"ignore_unknown_options": True}
+"""Options that are not ours belong to the script."""
+
+
+class _ScriptOrCommand(TyperGroup):
+    """A group whose command `run` may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ScriptOrCommand,
+    help="Find quicker configurations for the kernels of a program, ahead of time.",
+    no_args_is_help=True,
+)
+
+
+@app.command(context_settings=PASS_ON)
+def run(
+    script: Path = typer.Argument(help="The Python program.", show_default=False),
+    arguments: list[str] = typer.Argument(
+        None, help="Its own arguments; after -- they may be any.", show_default=False
+    ),
+    budget: str = typer.Option("120s", help="How long, for example 90s or 5min."),
+    kernels: str = typer.Option("*", metavar="GLOB", help="Only kernels of such names."),
+    device: str = typer.Option("cpu", help="Where they run: cpu or cuda."),
+    jobs: int = typer.Option(0, min=0, help="Processes that compile; 0 for one a core."),
+    seed: int = typer.Option(0, help="Of the search: the same one finds the same."),
+    log: Path = typer.Option(None, metavar="FILE", help="Write what happens as JSON lines."),
+) -> None:
+    """Tune the kernels of SCRIPT within a budget; the word `run` may be left out.
+
+    The script is planned and not run. Kernels are tuned in the order of their share of the
+    predicted time; what is found is stored at once and used by every later run.
+    """
+    from tgrad.autotuning.session import Request
+    from tgrad.cli.autotune import Asked, autotune_script
+    from tgrad.settings import parse_seconds
+
+    try:
+        seconds = parse_seconds(budget)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--budget") from None
+    request = Request(seconds, kernels, jobs, seed, device)
+    raise typer.Exit(autotune_script(script, arguments or [], Asked(request, log)))

@@ -1,0 +1,289 @@
+"""What a search may choose for a C kernel.
+
+In: a Region, the Machine. Out: a SearchSpace around the heuristic's choice. Invariant: every choice
+computes the same function; the source of the space's start is the heuristic's own.
+
+    dot      form: packed, or the window programs that fit; the axis in vector lanes; registers of
+             the tile; blocks of the vector axis, the row axis and k; band of a convolution's rows
+    chain    blocks of m and k
+    others   the axis in vector lanes, its block, the block of a transposition's other axis, whether
+             a row is kept between two passes
+
+Blocks are in elements, so that a choice means the same for another shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from tgrad.cpu_fallback.dot_heuristics import (
+    DotTiles,
+    DotWork,
+    dot_config,
+    dot_cycles,
+    dot_tiles,
+    dot_work,
+    match_region,
+    round_up,
+)
+from tgrad.cpu_fallback.dot_plan import DotPlan, DotProgram, carry_dtype, plan_dot, rate_plans
+from tgrad.cpu_fallback.heuristics import (
+    CHAIN_BLOCK,
+    STASH_LIMIT,
+    LoopAxes,
+    LoopTiles,
+    chain_config,
+    choose_config,
+    loop_tiles,
+)
+from tgrad.cpu_fallback.target import Machine
+from tgrad.cpu_fallback.window_heuristics import window_config, window_programs, with_tiles
+from tgrad.cpu_fallback.window_plan import WindowProgram
+from tgrad.fusion import region as rg
+from tgrad.fusion.region import Region
+from tgrad.kernel.ir import Config, RegisterTile, Role
+from tgrad.kernel.space import Choice, Parameter, SearchSpace, Value, parameter
+
+GENERATION = 1
+"""Raised when a parameter changes its meaning, or kernels change so much that what was measured
+before says little."""
+
+ROWS = (2, 4, 6, 8, 10, 12, 14, 16)
+V_BLOCKS = (48, 96, 192, 384, 768)
+R_BLOCKS = (16, 32, 64, 128, 256)
+K_BLOCKS = (128, 256, 384, 512, 768)
+LOOP_BLOCKS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+COLUMN_BLOCKS = (64, 128, 256, 512, 1024, 2048)
+SIDES = (16, 32, 64, 128, 256)
+CHAIN_BLOCKS = (16, 32, 48, 64, 96, 128)
+BANDS = (1, 2, 4, 7, 8, 14, 16, 28, 32)
+DOT_PARAMETERS = (
+    "form", "vector", "vectors", "rows", "vector_block", "row_block", "k_block", "band",
+)  # fmt: skip
+MOST_LANES = 3
+"""Axes that are tried in vector lanes, the cheapest by count."""
+
+
+def search_space(region: Region, machine: Machine) -> SearchSpace:
+    """The choices for a region."""
+    kind = region.space.kind
+    if kind == "dot":
+        return _dot_space(region, machine)
+    if kind == "chain":
+        return _chain_space(region)
+    if kind == "sort":
+        only = choose_config(region, machine)
+        return SearchSpace((), (), lambda choice: only)
+    return _loop_space(region, machine)
+
+
+def _up_to(values: Iterable[int], extent: int) -> list[int]:
+    """Blocks below the extent, and the extent."""
+    return [v for v in values if v < extent] + [max(extent, 1)]
+
+
+# -- dots ---------------------------------------------------------------------------------------
+
+
+def _dot_space(region: Region, machine: Machine) -> SearchSpace:
+    program = match_region(region)
+    if program is None:
+        only = choose_config(region, machine)
+        return SearchSpace((), (), lambda choice: only)
+    windows = {p.kind: (c, p) for c, p in reversed(list(window_programs(region)))}
+    return _DotChoices(region, program, windows, machine).space()
+
+
+class _DotChoices:
+    """A dot's parameters, and what becomes of their values."""
+
+    def __init__(
+        self,
+        region: Region,
+        program: DotProgram,
+        windows: dict[str, tuple[Config, WindowProgram]],
+        machine: Machine,
+    ):
+        self.region, self.program, self.windows = region, program, windows
+        self.machine, self.itemsize = machine, carry_dtype(program).itemsize
+        self.plans = {
+            "n" if plan.v == program.dot.n else "m": plan
+            for _, plan in rate_plans(program, machine)
+        }
+        self.parameters, self.start = self._parameters()
+
+    def space(self) -> SearchSpace:
+        return SearchSpace(self.parameters, self.start, self.config, self.estimate, self.choices)
+
+    def _parameters(self) -> tuple[tuple[Parameter, ...], Choice]:
+        """The parameters, and the heuristic's value of each."""
+        tiles = dot_tiles(self.region, self.machine)
+        best = plan_dot(self.program, self.machine)
+        vector = "n" if best.v == self.program.dot.n else "m"
+        work = dot_work(self.region, self.program, best)
+        window = window_config(self.region, self.machine)
+        registers = (window or tiles).registers
+        assert registers is not None
+        bv, br = (tiles.n, tiles.m) if vector == "n" else (tiles.m, tiles.n)
+        kinds = {c.axes: kind for kind, (c, _) in self.windows.items()}
+        band, bands = 0, [0]
+        if "pixels" in self.windows:
+            config, program = self.windows["pixels"]
+            y = program.dot.kernel.axis(program.y.step).extent
+            band = with_tiles(config, program, self.machine).band
+            bands = _up_to(BANDS, y)
+        vectors = [1, 2, 3, 4] if self.machine.vector_registers >= 32 else [1, 2, 3]
+        start: Choice = (
+            "packed" if window is None else kinds[window.axes], vector, registers.vectors,
+            registers.rows, bv, br, tiles.k, band,
+        )  # fmt: skip
+        values: tuple[Sequence[Value], ...] = (
+            ["packed", *self.windows], ["n", "m"], vectors, list(ROWS), _up_to(V_BLOCKS, work.v),
+            _up_to(R_BLOCKS, work.r), _up_to(K_BLOCKS, work.k), bands,
+        )  # fmt: skip
+        found = zip(DOT_PARAMETERS, values, start)
+        return tuple(parameter(name, v, at) for name, v, at in found), start
+
+    def choices(self) -> Iterator[Choice]:
+        """What a form does not use is as in the heuristic's choice."""
+        every = [p.values for p in self.parameters]
+        fixed = [(value,) for value in self.start]
+        yield from product(["packed"], *every[1:7], fixed[7])
+        for form in self.windows:
+            bands = every[7] if form == "pixels" else fixed[7]
+            yield from product([form], fixed[1], *every[2:4], *fixed[4:7], bands)
+
+    def config(self, choice: Choice) -> Config | None:
+        """The configuration; None where the tile does not fit registers or the second-level
+        cache."""
+        form, vectors, rows = choice[0], int(choice[2]), int(choice[3])
+        if vectors * rows + vectors + 1 > self.machine.vector_registers:
+            return None
+        if form != "packed":
+            return self._window_config(choice)
+        tiles = self._tiles(choice)
+        if tiles.v * tiles.r * self.itemsize > self.machine.l2 or choice[7] != self.start[7]:
+            return None
+        m, n = (tiles.r, tiles.v) if choice[1] == "n" else (tiles.v, tiles.r)
+        return dot_config(self.region, DotTiles(tiles.plan.registers, m, tiles.k, n))
+
+    def _tiles(self, choice: Choice) -> _Tiles:
+        """Blocks in whole register tiles, k in equal parts."""
+        _, vector, vectors, rows, bv, br, kc, _ = choice
+        plan = replace(self.plans[str(vector)], nv=int(vectors), mr=int(rows))
+        work = dot_work(self.region, self.program, plan)
+        chunks = -(-work.k // max(int(kc), 1))
+        v, r = round_up(min(int(bv), work.v), plan.nr), round_up(min(int(br), work.r), plan.mr)
+        return _Tiles(plan, work, v, r, -(-work.k // max(chunks, 1)))
+
+    def _window_config(self, choice: Choice) -> Config | None:
+        form, vector, vectors, rows, *blocks, band = choice
+        config, program = self.windows[str(form)]
+        if (vector, *blocks) != (self.start[1], *self.start[4:7]):
+            return None
+        if int(rows) > program.dot.kernel.axis(program.r).extent:
+            return None
+        registers = RegisterTile(program.v, int(vectors), int(rows))
+        if form == "pixels":
+            return replace(config, registers=registers, band=int(band))
+        return replace(config, registers=registers) if band == self.start[7] else None
+
+    def estimate(self, choice: Choice) -> float:
+        """Cycles with what padding, loads of a register tile and sums in memory cost."""
+        form, vectors, rows = choice[0], int(choice[2]), int(choice[3])
+        tiles = self._tiles(choice)
+        loads = 1 + max(0.0, (vectors + rows) / (vectors * rows) - 0.4)
+        if form == "packed":
+            cycles = dot_cycles(tiles.work, tiles.plan, tiles.v, tiles.r, tiles.k, self.machine)
+            panel = tiles.plan.nr * tiles.k * self.itemsize / self.machine.l1
+            return cycles * loads * (1 + max(0.0, panel - 1) / 4)
+        program = self.windows[str(form)][1]
+        v, r = (program.dot.kernel.axis(x).extent for x in (program.v, program.r))
+        padded = round_up(v, tiles.plan.nr) / v * round_up(r, rows) / r
+        points = rg.extent_of(self.region.axes) / self.machine.cores
+        return points / (2 * tiles.plan.lanes) * padded * loads
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """Blocks of a packed dot along its vector axis, its row axis and k."""
+
+    plan: DotPlan
+    work: DotWork
+    v: int
+    r: int
+    k: int
+
+
+# -- chains -------------------------------------------------------------------------------------
+
+
+def _chain_space(region: Region) -> SearchSpace:
+    m, k = rg.extent_of(region.space.m), rg.extent_of(region.space.k)
+    start = (min(CHAIN_BLOCK, m), min(CHAIN_BLOCK, k))
+    parameters = (
+        parameter("m_block", _up_to(CHAIN_BLOCKS, m), start[0]),
+        parameter("k_block", _up_to(CHAIN_BLOCKS, k), start[1]),
+    )
+
+    def config(choice: Choice) -> Config | None:
+        block_m, block_k = choice
+        assert isinstance(block_m, int) and isinstance(block_k, int)
+        if max(block_m, block_k) > 4 * CHAIN_BLOCK:
+            return None
+        return chain_config(region, block_m, block_k)
+
+    return SearchSpace(parameters, start, config)
+
+
+# -- maps, reductions, scatters -----------------------------------------------------------------
+
+
+def _loop_space(region: Region, machine: Machine) -> SearchSpace:
+    axes = LoopAxes(region)
+    tiles = loop_tiles(region, axes, machine)
+    if not axes.lanes:
+        only = axes.config(tiles)
+        return SearchSpace((), (), lambda choice: only)
+    lanes = {m.name: (cost, m) for cost, m in axes.lanes[:MOST_LANES]}
+    widest = max((m.extent for _, m in lanes.values() if m.role is Role.GRID), default=1)
+    blocks = COLUMN_BLOCKS if axes.has_loops else LOOP_BLOCKS
+    parameters: list[Parameter] = [
+        parameter("vector", list(lanes), tiles.vector),
+        parameter("block", [*(b for b in blocks if b < widest), tiles.block], tiles.block),
+    ]
+    start: list[int | str] = [tiles.vector, tiles.block]
+    if any(axes.other_axis(m) is not None for _, m in lanes.values()):
+        parameters.append(parameter("other_block", [1, *SIDES], tiles.other_block))
+        parameters[1] = parameter("block", [*SIDES, *parameters[1].values], tiles.block)
+        start.append(tiles.other_block)
+    if region.space.row:
+        parameters.append(parameter("stash", ["yes", "no"], "yes"))
+        start.append("yes")
+    names = [p.name for p in parameters]
+
+    def config(choice: Choice) -> Config | None:
+        chosen = dict(zip(names, choice))
+        vector, block = lanes[str(chosen["vector"])][1], int(chosen["block"])
+        if vector.role is not Role.GRID:
+            block = 1
+        block = min(block, vector.extent)
+        stash = STASH_LIMIT // block if chosen.get("stash", "yes") == "yes" else 0
+        if choice == space.start:
+            return axes.config(tiles)
+        other = axes.other_axis(vector)
+        side = int(chosen.get("other_block", 1))
+        if other is None or side == 1:
+            return axes.config(LoopTiles(vector.name, block, stash=stash))
+        if block * min(side, other.extent) * 8 > machine.l2:
+            return None
+        side = min(side, other.extent)
+        return axes.config(LoopTiles(vector.name, block, other.name, side, stash))
+
+    def estimate(choice: Choice) -> float:
+        return lanes[str(choice[0])][0]
+
+    space = SearchSpace(tuple(parameters), tuple(start), config, estimate)
+    return space

@@ -1,0 +1,144 @@
+"""What a search may choose for a Triton kernel.
+
+In: a Region, a Target. Out: a SearchSpace around the heuristic's choice. Invariant: every choice
+covers the axes as the heuristic does, with other blocks, warps and stages; blocks are powers of
+two, and those of a matrix product stay at least 16.
+
+    grid axes     half and double blocks, up to a factor of four
+    loops         the same; a row that the heuristic keeps whole may be walked in steps
+    num_warps     1 to 16;  num_stages of a kernel that loops over products: 1 to 5
+    group_m       1, 4, 8, 16, for a dot with many tiles
+
+Spills and too much shared memory show when a choice is compiled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from tgrad.fusion.region import Dot, Region, extent_of
+from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
+from tgrad.triton_gen.heuristics import choose_config, power_of_two
+from tgrad.triton_gen.target import Target
+
+GENERATION = 1
+"""Raised when a parameter changes its meaning, or kernels change so much that what was measured
+before says little."""
+
+REACH = 4
+"""Largest factor between a block and the heuristic's."""
+WARPS = (1, 2, 4, 8, 16)
+STAGES = (1, 2, 3, 4, 5)
+GROUPS = (1, 4, 8, 16)
+ELEMENTS_OF_A_THREAD = 256
+"""Of one tile, at most: beyond that registers spill for certain."""
+STEPS = (1024, 2048, 4096, 8192)
+"""Blocks of a row that is not kept whole."""
+
+
+def search_space(region: Region, target: Target) -> SearchSpace:
+    """The choices for a region."""
+    start = choose_config(region, target)
+    if target.is_interpreter:
+        return SearchSpace((), (), lambda choice: start)
+    return _Choices(region, start, target).space()
+
+
+class _Choices:
+    """Parameters around a heuristic's configuration, and what becomes of their values."""
+
+    def __init__(self, region: Region, heuristic: Config, target: Target):
+        self.region, self.heuristic, self.target = region, heuristic, target
+        self.kind = region.space.kind
+        self.free = [a for a in heuristic.axes if self._blocks(a)]
+        self.has_stages = heuristic.num_stages > 1 or (
+            self.kind in ("dot", "chain") and any(a.role is Role.LOOP for a in heuristic.axes)
+        )
+
+    def space(self) -> SearchSpace:
+        parameters: list[Parameter] = []
+        start: list[int] = []
+        for axis in self.free:
+            parameters.append(parameter(f"{axis.name}_block", self._blocks(axis), axis.block))
+            start.append(axis.block)
+        options: list[tuple[str, tuple[int, ...], int]] = [
+            ("num_warps", WARPS, self.heuristic.num_warps)
+        ]
+        if self.has_stages:
+            stages = STAGES if self.target.is_nvidia else STAGES[:2]
+            options.append(("num_stages", stages, self.heuristic.num_stages))
+        if self.heuristic.group_m > 1:
+            options.append(("group_m", GROUPS, self.heuristic.group_m))
+        for name, values, value in options:
+            parameters.append(parameter(name, values, value))
+            start.append(value)
+        return SearchSpace(tuple(parameters), tuple(start), self.config, self.estimate)
+
+    def _blocks(self, axis: TileAxis) -> list[int]:
+        """Other blocks of an axis; none if it has but one."""
+        whole = power_of_two(axis.extent)
+        if axis.role is Role.FULL:
+            is_row = self.kind == "reduce" and axis.covers == self.region.space.row
+            return [b for b in STEPS if b < axis.block] if is_row else []
+        if axis.role is Role.GRID and axis.block == 1 and self.kind in ("dot", "chain"):
+            return []
+        least = 16 if self.kind in ("dot", "chain") and axis.block >= 16 else 1
+        found, block = [], max(axis.block // REACH, least)
+        while block <= min(axis.block * REACH, max(whole, axis.block)):
+            found.append(block)
+            block *= 2
+        return found
+
+    def config(self, choice: Choice) -> Config | None:
+        """The configuration; None where a thread's part of a tile is beyond its registers."""
+        values = [int(v) for v in choice]
+        blocks = {a.name: b for a, b in zip(self.free, values)}
+        rest = values[len(self.free) :]
+        warps = rest[0]
+        stages = rest[1] if self.has_stages else self.heuristic.num_stages
+        group = rest[-1] if self.heuristic.group_m > 1 else 1
+        axes = tuple(self._axis(a, blocks.get(a.name, a.block)) for a in self.heuristic.axes)
+        threads = warps * self.target.warp_size
+        if threads > 1024 or self._tile(axes) > ELEMENTS_OF_A_THREAD * threads:
+            return None
+        return replace(self.heuristic, axes=axes, num_warps=warps, num_stages=stages, group_m=group)
+
+    def _axis(self, axis: TileAxis, block: int) -> TileAxis:
+        """The axis with another block; in one tile exactly where its whole extent fits it, but for
+        a chain, which always loops over k."""
+        if axis.role is Role.GRID or block == axis.block or self.kind == "chain":
+            return replace(axis, block=block)
+        return replace(axis, block=block, role=Role.FULL if block >= axis.extent else Role.LOOP)
+
+    def _tile(self, axes: tuple[TileAxis, ...]) -> int:
+        """Elements of the largest tile: of a dot its sums, else all axes together."""
+        if self.kind == "dot":
+            return prod(a.block for a in axes if a.role is Role.GRID)
+        if self.kind == "chain":
+            blocks = sorted(a.block for a in axes)
+            return prod(blocks[-2:])
+        return prod(a.block for a in axes)
+
+    def estimate(self, choice: Choice) -> float:
+        """Seconds: waves of programs, each as long as its arithmetic or its traffic takes on one
+        multiprocessor; for other kinds than dots the number of started waves alone."""
+        config = self.config(choice)
+        if config is None:
+            return float("inf")
+        target = self.target
+        programs = prod(a.steps for a in config.axes if a.role is Role.GRID)
+        members = 1 if self.region.table is None else self.region.table.members
+        waves = -(-programs * members // target.num_sms)
+        if self.kind != "dot":
+            return waves * target.num_sms / (programs * members)
+        blocks = {a.name: a.block for a in config.axes}
+        m, n = blocks.get("m", 1), blocks.get("n", 1)
+        k = extent_of(self.region.space.k)
+        dot = next(v for v in self.region.values if isinstance(v, Dot))
+        itemsize = self.region.values[dot.a].dtype.itemsize
+        rate = target.matrix_rate if itemsize <= 2 else target.vector_rate
+        computing = 2 * m * n * k / rate
+        moving = (m + n) * k * itemsize / (4 * target.bandwidth)
+        return waves * target.num_sms * max(computing, moving)

@@ -1,0 +1,92 @@
+"""Which stored choice a kernel gets.
+
+In: Records of several origins, a Region, its SearchSpace. Out: a Config, or None where the
+heuristic stands. Invariant: a choice is used only at the place where it was measured, and only if
+it is in the kernel's space.
+
+The rule: the record of the very region, looked for in the order of the origins; else, of all
+records of its class, the one whose sizes are nearest, if no size is off by more than a factor of
+two. Distance is the sum of |log2(size / size)|; of equal ones, the record with the smaller key. The
+values of a nearest record are moved to the nearest legal ones; where its heuristic stood, it stands
+here too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from math import log2
+
+from tgrad.fusion.region import Region
+from tgrad.kernel.ir import Config
+from tgrad.kernel.space import Place, SearchSpace
+from tgrad.tune.key import class_key, extents_of, region_key
+from tgrad.tune.record import Record
+
+FARTHEST = 1.0
+"""Largest |log2| of the ratio of two sizes of which one's choice serves the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A record for a region, and whether it was measured on this very region."""
+
+    record: Record
+    is_exact: bool
+
+
+class Choices:
+    """The records of one place, in the order of their origins."""
+
+    def __init__(self, place: Place, origins: Iterable[Iterable[Record]]):
+        self.place = place
+        self._by_key: dict[str, Record] = {}
+        self._by_form: dict[str, list[Record]] = defaultdict(list)
+        for records in origins:
+            for record in records:
+                if record.place == place and record.is_measured:
+                    if record.key not in self._by_key:
+                        self._by_key[record.key] = record
+                        self._by_form[record.form].append(record)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_key)
+
+    def match(self, region: Region) -> Match | None:
+        """The record that the rule names."""
+        found = self._by_key.get(region_key(region))
+        if found is not None:
+            return Match(found, True)
+        wanted = extents_of(region)
+        near = [
+            (distance, record.key, record)
+            for record in self._by_form.get(class_key(region), ())
+            if (distance := distance_of(wanted, record.extents)) is not None
+        ]
+        return Match(min(near, key=lambda n: n[:2])[2], False) if near else None
+
+    def config(self, region: Region, space: Callable[[Region], SearchSpace]) -> Config | None:
+        """The configuration that the rule gives a region; None for the heuristic's."""
+        if not self._by_key:
+            return None
+        found = self.match(region)
+        if found is None or not (found.is_exact or found.record.gain > 1):
+            return None
+        legal = space(region)
+        named = found.record.choice
+        choice = legal.find(named) if found.is_exact else legal.nearest(named)
+        config = None if choice is None else legal.config(choice)
+        return None if config is None else replace(config, origin="stored")
+
+
+def distance_of(a: tuple[int, ...], b: tuple[int, ...]) -> float | None:
+    """How far sizes are from each other; None if too far.
+
+    >>> distance_of((64, 32), (128, 32)), distance_of((64, 32), (256, 32))
+    (1.0, None)
+    """
+    if len(a) != len(b):
+        return None
+    steps = [abs(log2(max(x, 1) / max(y, 1))) for x, y in zip(a, b)]
+    return sum(steps) if max(steps, default=0.0) <= FARTHEST else None
