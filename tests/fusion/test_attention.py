@@ -71,7 +71,25 @@ def window(f: Any, q: Any, k: Any, v: Any) -> Any:
     return f.softmax(_lib(q).where(seen, scores, -math.inf), -1) @ v
 
 
-CASES: dict[str, Attend] = {f.__name__: f for f in (by_hand, plain, causal, biased, masked, window)}
+def rotary(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """Rotary positions of queries and keys, from tables that the graph computes."""
+    library, size = _lib(q), q.shape[-1]
+
+    def rotated(x: Any) -> Any:
+        places = library.arange(x.shape[-2], **_place(x))
+        rates = 10000.0 ** (library.arange(0, size, 2, **_place(x)) / -size)
+        angles = places[:, None] * library.cat((rates, rates), 0)
+        left, right = x.chunk(2, -1)
+        return x * angles.cos() + library.cat((-right, left), -1) * angles.sin()
+
+    return f.scaled_dot_product_attention(rotated(q), rotated(k), v, is_causal=True)
+
+
+CASES: dict[str, Attend] = {
+    f.__name__: f for f in (by_hand, plain, causal, biased, masked, window, rotary)
+}
+ALONE = [name for name in CASES if name != "rotary"]
+"""Those with no kernel but attention's."""
 SIZES = [(33, 33, 16, 16), (100, 65, 40, 40), (7, 130, 32, 24), (64, 64, 64, 64)]
 """Queries, keys, size of a head of queries and keys, and of values."""
 
@@ -119,14 +137,14 @@ def test_values_and_gradients(name: str, device: str, sizes: tuple[int, ...]) ->
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALONE)
 def test_forward_is_one_kernel(name: str) -> None:
     q, k, v = (tgrad.tensor(a, device="numpy") for a in data((33, 33, 16, 16))[:3])
     (kernel,) = cut([joined(CASES[name](F, q, k, v))])
     assert kernel.region.space.kind == "chain" and len(kernel.outputs) == 1
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALONE)
 def test_backward_is_two_kernels_and_one_for_row_sums(name: str) -> None:
     kernels = cut(ours(CASES[name], data((33, 33, 16, 16)), "numpy"))
     found = chains(kernels)
@@ -134,6 +152,13 @@ def test_backward_is_two_kernels_and_one_for_row_sums(name: str) -> None:
     of_views = 4 if name == "window" else 0  # sums over shared heads, gradients of the slices
     assert len(kernels) == 4 + of_views
     assert all(n.size <= BATCH * HEADS * 33 * 16 for k in kernels for n in k.outputs)
+
+
+def test_rotary_positions_leave_attention_whole() -> None:
+    """Their long history is computed before, and refuses no chain."""
+    found = ours(rotary, data((100, 100, 64, 64)), "numpy")
+    assert len(chains(cut(found[:1]))) == 1
+    assert len(chains(cut(found))) == 3
 
 
 def live(kernels: list[Fused]) -> list[tuple[str, ...]]:

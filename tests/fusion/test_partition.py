@@ -9,6 +9,7 @@ import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad import nn, optim
 from tgrad.autograd import grad
+from tgrad.dtype import bfloat16
 from tgrad.fusion.legality import GPU_LIMITS, Limits
 from tgrad.fusion.region import indices_of
 from tgrad.fusion.structure import RegionBuilder
@@ -87,6 +88,16 @@ def test_cross_entropy_forward_is_one_kernel(rng: np.random.Generator) -> None:
 def test_matmul_bias_gelu_is_one_kernel(rng: np.random.Generator) -> None:
     x, w, b = draw(rng, 16, 20), draw(rng, 24, 20), draw(rng, 24)
     assert len(cut([F.gelu(F.linear(x, w, b))])) == 1
+
+
+def test_a_dot_is_stored_before_it_is_widened(rng: np.random.Generator) -> None:
+    """Layer norm reads the bfloat16 result in float32, which need not be stored."""
+    x, w = (draw(rng, 64, 64).to(bfloat16) for _ in range(2))
+    kernels = cut([F.layer_norm(x @ w, (64,))])
+    assert [s.dtype.name for k in kernels for s in k.region.slots if s.role == "out"] == [
+        "bfloat16",
+        "bfloat16",
+    ]
 
 
 def test_convolution_bias_relu_is_one_kernel_without_a_copy(rng: np.random.Generator) -> None:

@@ -375,6 +375,35 @@ def test_dot_ignores_what_lies_beyond_k(device: str) -> None:
         np.testing.assert_allclose(got.reshape(20, 24), want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("role", [Role.LOOP, Role.FULL], ids=lambda r: r.value)
+def test_epilogue_in_parts(role: Role, parts: int, device: str) -> None:
+    """What lies along the columns is read part by part, also what the prologue needs too."""
+    m, k, n = 37, 45, 77
+    b = Builder(m=m, k=k, n=n)
+    scale = b.load("n")
+    d = b.dot(b.load("m k"), b.op(Op.MUL, b.load("k n"), scale), "k")
+    y = b.op(Op.MUL, b.op(Op.ADD, d, b.load("m n")), scale)
+    b.store(b.op(Op.ADD, y, b.op(Op.CAST, b.iota(b.var("n")), dtype=dt.float32)), "m n")
+    b.store(d, "m n")
+    region = b.region("gated", "dot", m="m", n="n", k="k")
+    s, p, q, r = normal(n), normal(m, k), normal(k, n), normal(m, n)
+    axes = tuple(
+        TileAxis(name, getattr(region.space, name), block, each)
+        for name, block, each in (
+            ("m", 32, Role.GRID),
+            ("k", 64 if role is Role.FULL else 16, role),
+            ("n", 64, Role.GRID),
+        )
+    )
+    config = Config(axes, num_stages=1, epilogue_parts=parts)
+    got = run(region, [s, p, q, r], config, device=device)
+    product = p @ (q * s)
+    want = (product + r) * s + np.arange(n)
+    np.testing.assert_allclose(got[0].reshape(m, n), want, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(got[1].reshape(m, n), product, rtol=1e-5, atol=1e-4)
+
+
 def test_dot_with_broadcast_operands(device: str) -> None:
     b = Builder(m=20, k=21, n=24)
     b.store(b.dot(b.load("k"), b.load("k n"), "k"), "n")

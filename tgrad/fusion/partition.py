@@ -200,15 +200,15 @@ class _Partition:
             if user.size != end.size or not (moves or is_elementwise(user.op)):
                 break
             end = user
-        while end.op is Op.RESHAPE:  # the same memory: its readers take it as they need it
+        while end.op is Op.RESHAPE or _is_widened(end):  # its readers take it as they need it
             end = end.inputs[0]
         return end
 
     def _histories(self, roots: set[Node]) -> dict[Node, _History]:
-        """What inlining each node would repeat."""
+        """What inlining each node would repeat; what a chain computes on the way is none of it."""
         result: dict[Node, _History] = {}
         for n in self.order:
-            if n.op is Op.BUFFER or n in roots:
+            if n.op is Op.BUFFER or n in roots or n in self.inside:
                 result[n] = _History(0, 0, frozenset({n}))
                 continue
             nodes, cost, leaves = 1, OPS[n.op].cost, frozenset[Node]()
@@ -495,6 +495,11 @@ def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:
 def is_free_cast(node: Node) -> bool:
     """A cast of something stored: loading the source is as good."""
     return node.op in (Op.CAST, Op.BITCAST)
+
+
+def _is_widened(node: Node) -> bool:
+    """A cast to a larger dtype, which is cheaper to repeat than to store."""
+    return node.op is Op.CAST and node.dtype.itemsize > node.inputs[0].dtype.itemsize
 
 
 def _name(roots: list[Node], stored: list[Node]) -> str:

@@ -115,6 +115,7 @@ class Config:
         registers: of a dot on a CPU; None where the emitter chooses.
         band: rows of a convolution's result that one program computes on a CPU; 0 for as many as
             fit its cache.
+        epilogue_parts: parts of a dot's columns that its epilogue takes one after the other.
         origin: "heuristic" or "stored".
     """
 
@@ -125,6 +126,7 @@ class Config:
     group_m: int = 1
     registers: RegisterTile | None = None
     band: int = 0
+    epilogue_parts: int = 1
     origin: str = "heuristic"
 
 

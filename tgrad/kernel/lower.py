@@ -201,11 +201,14 @@ class Lowering:
         last = max([p for p, _ in pending], default=0)
         stashed: dict[int, Tile] = {}
         for now in range(last + 1):
-            for v in here:
-                if level[v] == now and v not in scope.tiles and v not in loop_reductions:
-                    self._value(scope, v)
             work = [i for p, i in pending if p == now]
             carries = [v for v in here if v in loop_reductions and level[v] == now + 1]
+            due = self._needed(
+                [*work, *(_Item(None, v, frozenset()) for v in carries)], scope.tiles
+            )
+            for v in due:  # and no sooner: what is at hand during a loop takes registers
+                if self._loops(v) <= scope.open and v not in loop_reductions:
+                    self._value(scope, v)
             opened = [self._open_carry(scope, v) for v in carries]
             work += opened
             later = [i for p, i in pending if p > now]

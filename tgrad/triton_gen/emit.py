@@ -26,7 +26,7 @@ from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis
 from tgrad.kernel.lower import identity_of
-from tgrad.triton_gen import emit_dot, emit_rows
+from tgrad.triton_gen import emit_dot, emit_parts, emit_rows
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.op_table import (
@@ -101,14 +101,18 @@ class Emitter:
         self.far_axes = frozenset(far)
         self.index = IndexPrinter(kernel, self.tiles, self.far_axes)
         bounds = (e for loop in loops_of(kernel.body) for e in (*loop.start, *loop.stop))
-        self.bounding = frozenset(n for e in bounds for n in e.variables())
+        starts = {n for e in bounds for n in e.variables()}
+        self.sizes: dict[str, str] = {}
+        """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
+        self.in_parts = config.epilogue_parts > 1
+        self.starts = starts | ({emit_parts.columns_of(kernel)} if self.in_parts else set())
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
 
     def shape(self, dims: Iterable[str]) -> str:
         """Shape of a tile as text."""
-        return "[" + ", ".join(f"BLOCK_{d.upper()}" for d in dims) + "]"
+        return "[" + ", ".join(self.sizes.get(d, f"BLOCK_{d.upper()}") for d in dims) + "]"
 
     # -- the frame of the function --------------------------------------------------------------
 
@@ -116,6 +120,10 @@ class Emitter:
         for axis in self.kernel.axes:
             if axis.block > 1:
                 self.line(f"BLOCK_{axis.name.upper()}: tl.constexpr = {axis.block}")
+        if self.in_parts:
+            axis = self.kernel.axis(emit_parts.columns_of(self.kernel))
+            size = axis.block // self.config.epilogue_parts
+            self.line(f"PART_{axis.name.upper()}: tl.constexpr = {size}")
         if self.kernel.table is not None:
             for line in member_lines(self.kernel, self.kernel.table):
                 self.line(line)
@@ -123,7 +131,10 @@ class Emitter:
         for axis in self.kernel.axes:
             if axis.role is Role.FULL and axis.block > 1:
                 self._axis(axis, "")
-        self.body(self.kernel.body)
+        if self.in_parts:
+            emit_parts.emit_in_parts(self)
+        else:
+            self.body(self.kernel.body)
         if not self.kernel.body:
             self.line("pass")
 
@@ -183,7 +194,7 @@ class Emitter:
         else:
             simple = step.isidentifier()
             start = f"{step if simple and not far else f'({step})'}{far} * {block} + "
-        if name in self.bounding:
+        if name in self.starts:
             self.line(f"{name}0 = {start.removesuffix(' + ') or '0'}")
             start = f"{name}0 + "
         self.line(f"{name} = {start}tl.arange(0, {block})")

@@ -23,6 +23,7 @@ from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of
 from tgrad.graph.index import Div, Index, Mod, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
+from tgrad.triton_gen.epilogue import with_epilogue_parts
 from tgrad.triton_gen.heuristics_chain import choose_chain, power_of_two
 from tgrad.triton_gen.target import Target
 
@@ -259,7 +260,8 @@ def _dot(region: Region, target: Target) -> Config:
         TileAxis("n", space.n, block_n, Role.GRID),
     )
     group_m = 8 if _steps(m, block_m) >= 8 and _steps(n, block_n) >= 4 else 1
-    return Config(tuple(a for a in groups if a.covers), warps, stages, group_m=group_m)
+    config = Config(tuple(a for a in groups if a.covers), warps, stages, group_m=group_m)
+    return with_epilogue_parts(region, config, target)
 
 
 def _matrix_block(extent: int, most: int, dtype: DType | None = None) -> int:

@@ -17,6 +17,11 @@ import re
 GPU, INTERPRET = "gpu", "interpret"
 
 _BOTH: dict[str, str] = {
+    "_halves": """
+def _halves(x):
+    pairs = tl.reshape(x, [x.shape[0], 2, x.shape[1] // 2])
+    return tl.split(tl.permute(pairs, [0, 2, 1]))
+""",
     "_tanh_f32": """
 def _tanh_f32(x):
     s = x * x

@@ -20,6 +20,7 @@ from math import prod
 from tgrad.fusion.region import Dot, Region, extent_of
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
+from tgrad.triton_gen.epilogue import with_epilogue_parts
 from tgrad.triton_gen.heuristics import choose_config, power_of_two
 from tgrad.triton_gen.target import Target
 
@@ -103,7 +104,12 @@ class _Choices:
         threads = warps * self.target.warp_size
         if threads > 1024 or self._tile(axes) > ELEMENTS_OF_A_THREAD * threads:
             return None
-        return replace(self.heuristic, axes=axes, num_warps=warps, num_stages=stages, group_m=group)
+        config = replace(
+            self.heuristic, axes=axes, num_warps=warps, num_stages=stages, group_m=group
+        )
+        if self.kind == "dot":
+            return with_epilogue_parts(self.region, config, self.target)
+        return config
 
     def _axis(self, axis: TileAxis, block: int) -> TileAxis:
         """The axis with another block; in one tile exactly where its whole extent fits it, but for

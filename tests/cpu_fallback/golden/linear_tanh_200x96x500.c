@@ -36,8 +36,8 @@ void linear_tanh(char *const *slots) {
               for (int k = k_lo; k < k_hi; k++) {
 #pragma omp simd
                 for (int n = n_run; n < n_run + 48; n++) {
-                  const float t3 = b[k * 96 + n];
-                  to[(k - k_lo) * 48 + n - n_run] = t3;
+                  const float t2 = b[k * 96 + n];
+                  to[(k - k_lo) * 48 + n - n_run] = t2;
                 }
               }
             }
@@ -49,8 +49,8 @@ void linear_tanh(char *const *slots) {
             float *restrict to = rp + (m - m_lo) * 272;
 #pragma omp simd
             for (int k = k_lo; k < k_hi; k++) {
-              const float t2 = a[m * 500 + k];
-              to[k - k_lo] = t2;
+              const float t1 = a[m * 500 + k];
+              to[k - k_lo] = t1;
             }
           }
           for (ptrdiff_t j = 0; j < n_hi - n_lo; j += 48)
@@ -58,15 +58,15 @@ void linear_tanh(char *const *slots) {
               tg_dot_float_8x3x16_272_1(k_hi - k_lo, rp + i * 272, vp + k_lo / 250 * 24000 + j * 250, acc + i * 96 + j, 96, k_lo == 0);
             }
         }
-        float t0[96];
+        float t3[96];
 #pragma omp simd
         for (int n = n_lo; n < n_hi; n++) {
-          t0[(n - n_lo)] = bias[n];
+          t3[(n - n_lo)] = bias[n];
         }
         for (int m = m_lo; m < m_hi; m++) {
 #pragma omp simd
           for (int n = n_lo; n < n_hi; n++) {
-            const float t4 = (acc[(m - m_lo) * 96 + (n - n_lo)] + t0[(n - n_lo)]);
+            const float t4 = (acc[(m - m_lo) * 96 + (n - n_lo)] + t3[(n - n_lo)]);
             const float t5 = tg_tanh(t4);
             out[m * 96 + n] = t5;
           }

@@ -1,0 +1,112 @@
+"""The epilogue of a dot in parts of its columns, so that a large tile leaves registers for it.
+
+In: the Emitter of a kernel whose Config has `epilogue_parts`. Out: its lines. Invariant: each
+element is computed and stored once; what an epilogue reads is loaded part by part, after the dot.
+
+    t3 = tl.full([BLOCK_M, BLOCK_N], 0.0, tl.float32)
+    for k0 in tl.range(0, 768, BLOCK_K):
+        ...
+    t3_0, t3_1 = _halves(t3)
+    t3_parts = (t3_0, t3_1)
+    for part in tl.static_range(2):
+        n = n0 + part * PART_N + tl.arange(0, PART_N)
+        t3_part = t3_parts[part]
+        t4 = tl.load(in2_ptr + ((m * 768)[:, None] + n[None, :]))
+        ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tgrad.fusion.region import Mask
+from tgrad.graph.index import Index
+from tgrad.kernel import ir
+from tgrad.triton_gen.emit_batch import extent_text, is_ragged
+from tgrad.triton_gen.emit_index import Named
+
+if TYPE_CHECKING:
+    from tgrad.triton_gen.emit import Emitter
+
+
+def columns_of(kernel: ir.Kernel) -> str:
+    """The axis along which the result of a kernel's dot is cut."""
+    dot = next(s for s in _all(kernel.body) if isinstance(s, ir.DotTile))
+    return dot.carry.dims[-1]
+
+
+def emit_in_parts(out: Emitter) -> None:
+    """Print the body of a kernel with one dot."""
+    body = out.kernel.body
+    last = max(i for i, s in enumerate(body) if _dot_in(s) is not None)
+    dot = _dot_in(body[last])
+    assert dot is not None
+    axis = out.kernel.axis(dot.carry.dims[-1])
+    out.body(body[: last + 1])
+    again = _along(axis.name, body[:last], body[last + 1 :], {dot.carry.id})
+    names = _cut(out, str(dot.carry), out.config.epilogue_parts)
+    out.line(f"{dot.carry}_parts = ({', '.join(names)})")
+    out.line(f"for part in tl.static_range({len(names)}):")
+    out.depth += 1
+    size = f"PART_{axis.name.upper()}"
+    out.line(f"{axis.name} = {axis.name}0 + part * {size} + tl.arange(0, {size})")
+    if is_ragged(out.kernel, axis):
+        out.line(f"{axis.name}_ok = {axis.name} < {extent_text(out.kernel, axis)}")
+    part = f"{dot.carry}_part"
+    out.line(f"{part} = {dot.carry}_parts[part]")
+    out.tiles[dot.carry.id] = Named(part, dot.carry.dtype, dot.carry.dims)
+    out.sizes[axis.name] = size
+    out.known = [{}]
+    out.body((*again, *body[last + 1 :]))
+    out.depth -= 1
+
+
+def _cut(out: Emitter, name: str, parts: int) -> list[str]:
+    """Names of the parts of a tile, in order."""
+    names = [name]
+    while len(names) < parts:
+        halves = [(f"{n}_0", f"{n}_1") for n in names]
+        for whole, (low, high) in zip(names, halves):
+            out.line(f"{low}, {high} = _halves({whole})")
+        names = [n for pair in halves for n in pair]
+    return names
+
+
+def _dot_in(stmt: ir.Stmt) -> ir.DotTile | None:
+    return next((s for s in _all((stmt,)) if isinstance(s, ir.DotTile)), None)
+
+
+def _all(body: tuple[ir.Stmt, ...]) -> list[ir.Stmt]:
+    found: list[ir.Stmt] = []
+    for stmt in body:
+        found.append(stmt)
+        if isinstance(stmt, ir.Loop):
+            found += _all(stmt.body)
+    return found
+
+
+def _along(
+    axis: str, before: tuple[ir.Stmt, ...], after: tuple[ir.Stmt, ...], cut: set[int]
+) -> list[ir.Stmt]:
+    """Statements before the dot whose tiles lie along the axis and are needed after it, those cut
+    by then not counted."""
+    needed = {t for s in after for t in _read(s)} - cut
+    found: list[ir.Stmt] = []
+    for stmt in reversed(before):
+        made = getattr(stmt, "out", None)
+        if made is not None and made.id in needed and axis in made.dims:
+            found.append(stmt)
+            needed |= _read(stmt)
+    return found[::-1]
+
+
+def _read(stmt: ir.Stmt) -> set[int]:
+    """Numbers of the tiles that an elementwise statement or a store reads."""
+    index: Index | None = getattr(stmt, "index", None)
+    mask: Mask = getattr(stmt, "mask", ())
+    found = {v for e in (index, *(b.index for b in mask)) if e is not None for v in e.loaded()}
+    if isinstance(stmt, ir.ComputeTile):
+        found |= {a.id for a in stmt.args}
+    if isinstance(stmt, ir.StoreTile):
+        found.add(stmt.value.id)
+    return found

@@ -1,0 +1,62 @@
+"""How the epilogue of a dot shares registers with the dot's accumulator.
+
+In: a dot's Region and a Config of it. Out: the Config with `epilogue_parts`. Invariant: parts are
+of 16 columns or more; on the interpreter, which has no registers, there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from tgrad.fusion.region import Dot, Region, operands_of
+from tgrad.kernel.ir import Config, Role
+from tgrad.triton_gen.target import Target
+
+LEAST_COLUMNS = 16
+REGISTERS = {"cuda": 176, "hip": 320}
+"""Registers of a thread that tiles may take; the rest hold addresses and indices. Found by
+compiling for sm_90 and gfx942: with 192, epilogues beside 128 x 256 accumulators spill."""
+
+
+def with_epilogue_parts(region: Region, config: Config, target: Target) -> Config:
+    """The config, its epilogue in so few parts that it fits beside the accumulator."""
+    if target.is_interpreter:
+        return config
+    tile = [a.block for a in config.axes if a.role is Role.GRID]
+    threads = config.num_warps * target.warp_size
+    words = prod(tile) / threads
+    epilogue = words * epilogue_words(region)
+    parts = 1
+    while words + epilogue / parts > REGISTERS[target.backend]:
+        if tile[-1] <= LEAST_COLUMNS * parts:
+            break
+        parts *= 2
+    return replace(config, epilogue_parts=parts)
+
+
+def epilogue_words(region: Region) -> float:
+    """Most registers that an element of a dot's tile takes at once in the epilogue, the product's
+    own not counted."""
+    dot = next(n for n, v in enumerate(region.values) if isinstance(v, Dot))
+    operands: set[int] = set()
+    stack = list(operands_of(region.values[dot]))
+    while stack:
+        number = stack.pop()
+        if number not in operands:
+            operands.add(number)
+            stack += operands_of(region.values[number])
+    last: dict[int, int] = {}
+    for at, item in enumerate((*region.values, *region.stores)):
+        if at not in operands and at != dot:
+            last |= dict.fromkeys(operands_of(item), at)
+    result = {a.name for a in (*region.space.m, *region.space.n)}
+    alive: dict[int, float] = {}
+    most = 0.0
+    for number, value in enumerate(region.values):
+        if number in last and number not in operands and number != dot:
+            if len(result.intersection(region.dims[number])) > 1:
+                alive[number] = max(value.dtype.itemsize / 4, 0.5)
+        most = max(most, sum(alive.values()))
+        alive = {n: w for n, w in alive.items() if last[n] > number}
+    return most
