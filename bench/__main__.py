@@ -315,15 +315,15 @@ def run_look(arguments: argparse.Namespace) -> int:
 def run_compile(arguments: argparse.Namespace) -> int:
     """`compile`: first steps."""
     from bench.first_step import measure_first_steps
-    from bench.machine import available_cores, load_average
+    from bench.machine import Others, available_cores
     from bench.tables import first_step_table
 
-    load = load_average()
+    others = Others()
     specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))
     cases = chosen_steps(arguments)
     cores = arguments.cores or available_cores()
     found = measure_first_steps("bench.steps", cases[0].sizes, cases, specs, cores)
-    return finish_table(first_step_table(found), arguments, arguments.small, load)
+    return finish_table(first_step_table(found), arguments, arguments.small, others.cores())
 
 
 def run_accuracy(arguments: argparse.Namespace) -> int:
@@ -344,9 +344,9 @@ def run_docs(arguments: argparse.Namespace) -> int:
 def run_target(arguments: argparse.Namespace) -> int:
     """`target`: both tasks."""
     from bench import target
-    from bench.machine import available_cores, load_average
+    from bench.machine import Others, available_cores
 
-    load = load_average()
+    others = Others()
     specs = specs_of(names_of(arguments.peers), parse_interpreters(arguments.python))
     cores = arguments.cores or available_cores()
     keys = names_of(arguments.only)
@@ -358,22 +358,23 @@ def run_target(arguments: argparse.Namespace) -> int:
     for task in target.TASKS:
         if not keys or task.case.key in keys:
             found += target.run_task(task, arguments.data, specs, cores, report)
-    return finish_table(target.table_of(found), arguments, arguments.preliminary, load)
+    table = target.table_of(found)
+    return finish_table(table, arguments, arguments.preliminary, others.cores())
 
 
 def finish_table(
     table: Table,
     arguments: argparse.Namespace,
     preliminary: bool = False,
-    load: float | None = None,
+    others: float | None = None,
 ) -> int:
-    """Print it, and write what was asked for; `load` is the machine's before, if times were
-    measured."""
+    """Print it, and write what was asked for; `others` is what other processes took of the cores,
+    where times were measured."""
     print_table(table, arguments.markdown)
     if arguments.json:
         from bench.tables import write_table
 
-        write_table(table, arguments.json, preliminary, load)
+        write_table(table, arguments.json, preliminary, others)
     return 0
 
 

@@ -1,46 +1,61 @@
-"""Figures that are the same on every machine: of plans.
+"""Figures that are the same on every machine: of graphs, plans and generated code.
 
 In: cases and targets. Out: `Counts`; differences from a file. Invariant: nothing is measured and
-nothing runs, so equal code gives equal counts; any difference is named, better ones too.
+nothing runs, so equal code gives equal counts; any difference is named, better ones too. C is
+generated for `PROCESSOR`, whatever this one is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import cases_cpu
 from bench.case import Case
 from bench.machine import ROOT
-from bench.planned import planned
+from bench.planned import graph_of, planned
 from bench.steps import step_cases
-from bench.tables import DASH, Table
+from bench.tables import Table
+from tgrad.backend import backend_by_name
+from tgrad.cpu_fallback import Machine, draft
+from tgrad.cpu_fallback.compile import without_header
+from tgrad.graph.node import Node, toposort
+from tgrad.pipeline import canonical_bases
 from tgrad.runtime.plan import Plan
+from tgrad.settings import settings
 
 FILE = ROOT / "bench" / "results" / "counts.json"
 UPDATE = "python -m bench counts --json bench/results/counts.json"
 TARGETS = ("cpu", "sm_90")
-INFORMATIVE = ("regions", "source_lines")
-"""Fields that say what else changed; they may differ."""
+PROCESSOR = Machine("x86_64-avx512", 64, 32, 2, 32 << 10, 1 << 20, 32 << 20)
+"""That C is generated for here: two cores with AVX-512."""
+DIGESTS = ("regions", "source")
+"""Fields that are equal or not; neither is better."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """A plan in numbers.
+    """A case for a target, in numbers.
 
     Attributes:
+        nodes: that the calls build: of a function its result, of a step the loss and the gradients.
+        canonical_nodes: of the same graph once it is rewritten.
         launches: of one run.
         kernels: different ones among them.
         flops, bytes: of one run, see tgrad/fusion/cost.py.
         peak_bytes: that a run allocates.
         input_bytes: that exist before.
-        source_lines: of the generated source; 0 for "cpu", where they depend on the machine.
+        source_lines: of the different kernels' generated code, comments left out.
         regions: digest of what the kernels compute.
+        source: digest of that code.
     """
 
+    nodes: int
+    canonical_nodes: int
     launches: int
     kernels: int
     flops: int
@@ -49,21 +64,50 @@ class Counts:
     input_bytes: int
     source_lines: int
     regions: str
+    source: str
 
 
-def counts_of(plan: Plan) -> Counts:
-    """The numbers of a plan."""
-    digest = hashlib.sha256("\n".join(k.region.key for k in plan.kernels).encode())
+def counts_of(graph: Sequence[Node], plan: Plan) -> Counts:
+    """The numbers of a graph and of the plan made of it."""
+    code = code_of(plan)
     return Counts(
+        nodes=len(toposort(graph)),
+        canonical_nodes=len(toposort(canonical_bases(graph))),
         launches=plan.launches,
-        kernels=len({k.name for k in plan.kernels}),
+        kernels=len(code),
         flops=plan.flops,
         bytes=plan.bytes,
         peak_bytes=plan.peak_bytes,
         input_bytes=plan.input_bytes,
-        source_lines=0 if plan.target == "cpu" else sum(k.source.count("\n") for k in plan.kernels),
-        regions=digest.hexdigest()[:12],
+        source_lines=sum(text.count("\n") for text in code.values()),
+        regions=_digest(k.region.key for k in plan.kernels),
+        source=_digest(code.values()),
     )
+
+
+def code_of(plan: Plan) -> dict[str, str]:
+    """The code of each different kernel as the heuristics configure it, whatever a search has found
+    here; without the comment at its head, which names the user's line."""
+    regions = {k.name: k.region for k in plan.kernels}
+    if plan.target == "cpu":
+        drafts = draft(list(regions.values()), machine=PROCESSOR)
+        return {name: without_header(d.source) for name, d in zip(regions, drafts, strict=True)}
+    backend = backend_by_name(plan.target)
+    drafts, _ = backend.generate(list(regions.values()), settings, [None] * len(regions))
+    return {name: without_comment(d.source) for name, d in zip(regions, drafts, strict=True)}
+
+
+def without_comment(source: str) -> str:
+    """Python without the comment at its head.
+
+    >>> without_comment("# a kernel\\nimport triton\\n")
+    'import triton\\n'
+    """
+    return re.sub(r"\A(#.*\n)+", "", source)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def work() -> dict[str, tuple[Case, str]]:
@@ -75,7 +119,7 @@ def work() -> dict[str, tuple[Case, str]]:
 def count(name: str) -> Counts:
     """The counts of an entry of `work`."""
     case, target = work()[name]
-    return counts_of(planned(case, None if target == "cpu" else target))
+    return counts_of(graph_of(case), planned(case, None if target == "cpu" else target))
 
 
 def count_all() -> dict[str, Counts]:
@@ -111,10 +155,14 @@ def differences(
             continue
         was, now = asdict(old), asdict(new)
         for field in was:
-            if field not in INFORMATIVE and was[field] != now[field]:
-                is_worse = now[field] > was[field]
-                word = "worse" if is_worse else "better"
-                yield f"{name}: {field} {was[field]:,} -> {now[field]:,} ({word})", is_worse
+            if was[field] == now[field]:
+                continue
+            if field in DIGESTS:
+                yield f"{name}: {field} changed", False
+                continue
+            is_worse = now[field] > was[field]
+            word = "worse" if is_worse else "better"
+            yield f"{name}: {field} {was[field]:,} -> {now[field]:,} ({word})", is_worse
 
 
 def message_of(lines: list[str]) -> str:
@@ -131,14 +179,17 @@ def table_of(counts: Mapping[str, Counts]) -> Table:
     rows = [
         (
             name,
+            str(c.nodes),
+            str(c.canonical_nodes),
             str(c.launches),
             str(c.kernels),
             f"{c.flops / 1e6:,.1f}",
             f"{c.bytes / 1e6:,.1f}",
             f"{c.peak_bytes / 1e6:,.1f}",
-            str(c.source_lines or DASH),
+            str(c.source_lines),
         )
         for name, c in counts.items()
     ]
-    header = ("workload, target", "launches", "kernels", "MFLOP", "MB moved", "MB peak", "lines")
+    header = ("workload, target", "nodes", "rewritten", "launches", "kernels", "MFLOP", "MB moved",
+              "MB peak", "lines")  # fmt: skip
     return Table("counts", header, tuple(rows))

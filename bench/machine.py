@@ -59,10 +59,36 @@ def describe_machine(cores: int, accelerator: str = "") -> Machine:
     )
 
 
-def load_average() -> float:
-    """Processes that wanted a core, on average over the last minute; of a run, read it before: then
-    it is the load by others."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+class Others:
+    """What other processes take of the cores while a run lasts."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter(), _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float | None:
+        """Cores that they kept busy since, on average; None where the system does not say. The
+        workers of the run must have ended."""
+        start, busy, own = self._start
+        now = _busy_seconds()
+        if now is None or busy is None:
+            return None
+        others = (now - busy) - (_own_seconds() - own)
+        return max(others, 0.0) / (perf_counter() - start)
+
+
+def _busy_seconds() -> float | None:
+    """Seconds since the start of the machine that its cores were busy, all added."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, *interrupts = map(int, fields[:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def current_commit() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from bench import results
 from bench.machine import ROOT
 from bench.results import OURS, Results, Row, fastest_peer, geometric_mean, ratio_of
-from bench.tables import Table, first_step_table, load_text, main_table, markdown, milliseconds
+from bench.tables import Table, first_step_table, main_table, markdown, milliseconds, others_text
 
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -33,9 +33,10 @@ TABLES: tuple[tuple[str, str, str], ...] = (
 
 COUNTS = """## Counts
 
-Launches, kernels, FLOPs, bytes and peak memory of every workload and model for two targets are in
-[bench/results/counts.json](../bench/results/counts.json). They follow from the plans, are the same
-on every machine, and the tests fail where one changes unnoticed: `python -m bench counts`.
+Nodes, launches, kernels, FLOPs, bytes, peak memory and the generated code of every workload and
+model for two targets are in [bench/results/counts.json](../bench/results/counts.json). They follow
+from the code alone, are the same on every machine, and the tests fail where one changes unnoticed:
+`python -m bench counts`.
 """
 
 KINDS = (("cpu", "CPU"), ("gpu", "GPU"))
@@ -131,7 +132,7 @@ def _place(data: dict[str, Any]) -> str:
     machine = data["machine"]
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; commit "
-        f"{data['commit']}, {data['date']}{load_text(data.get('load'))}"
+        f"{data['commit']}, {data['date']}{others_text(data.get('others'))}"
     )
 
 

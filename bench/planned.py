@@ -1,11 +1,13 @@
-"""Plans of cases, made and not run.
+"""Plans and graphs of cases, made and not run.
 
-In: a case, a target. Out: its Plan. Invariant: nothing is computed and no compiler is called, so a
-plan for a GPU needs none, and figures are the same on every machine.
+In: a case, a target. Out: its Plan, or the nodes that its calls build. Invariant: nothing is
+computed and no compiler is called, so a plan for a GPU needs none, and figures are the same on
+every machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy as np
 import tgrad
 import tgrad.nn.functional as F
 from bench.case import Case, FunctionCase, StepCase
+from tgrad import nn
+from tgrad.graph.node import Node
 from tgrad.runtime.plan import Plan
 from tgrad.runtime.planning import planning
 
@@ -66,3 +70,27 @@ def _planned_function(case: FunctionCase, target: str | None) -> Plan:
         function(*inputs)
         plan: Plan = function.plans[-1]
         return plan
+
+
+def graph_of(case: Case) -> list[Node]:
+    """What the calls of a case build, before any rewriting: the result of a function, the loss and
+    the gradients of a step."""
+    with planning():
+        if isinstance(case, FunctionCase):
+            inputs = [_stored(a, case.dtype) for a in case.arrays().values()]
+            result: tgrad.Tensor = case.program(tgrad, F, *inputs)
+            return [result._node]
+        model = case.model(tgrad.nn, F, tgrad).to(getattr(tgrad, case.dtype))
+        return differentiated(case, model, [_stored(a, case.dtype) for a in case.inputs().values()])
+
+
+def differentiated(case: StepCase, model: nn.Module, batch: Sequence[tgrad.Tensor]) -> list[Node]:
+    """The graph of forward and backward: the loss, then the gradients of the parameters."""
+    loss = case.loss(F, model, *batch)
+    loss.backward()
+    nodes: list[Node] = [loss._node]
+    for p in model.parameters():
+        assert p.grad is not None
+        nodes.append(p.grad._node)
+        p.grad = None
+    return nodes

@@ -122,7 +122,7 @@ class Results:
         machine, versions, limits: see there.
         peers: in the order of the columns.
         rows, first_steps: what was measured.
-        load: average of the machine's load in the minute before; None where it was not read.
+        others: cores that other processes kept busy meanwhile; None where that is not known.
     """
 
     kind: str
@@ -135,7 +135,7 @@ class Results:
     peers: Sequence[str]
     rows: Sequence[Row]
     first_steps: Sequence[FirstStep] = ()
-    load: float | None = None
+    others: float | None = None
 
 
 OURS = "tgrad"

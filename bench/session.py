@@ -19,10 +19,10 @@ import numpy as np
 
 from bench.case import Arrays, Case, FunctionCase, error_of
 from bench.machine import (
+    Others,
     available_cores,
     current_commit,
     describe_machine,
-    load_average,
     measure_limits,
 )
 from bench.process import PeerFailure, PeerSpec, Process
@@ -263,7 +263,7 @@ def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
     Raises:
         PeerFailure: on a GPU, PyTorch does not start, so that there are no limits.
     """
-    load = load_average()
+    others = Others()
     with Session(plan, report) as session:
         limits, accelerator = session.measure_limits()
         rows = []
@@ -271,19 +271,19 @@ def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
             report(case.title)
             rows.append(session.measure(case))
         again, _ = session.measure_limits()
-        best = max((limits.matmul, again.matmul, *_matmul_rates(rows)))
-        return Results(
-            kind=plan.kind,
-            date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-            commit=current_commit(),
-            preliminary=plan.preliminary,
-            machine=describe_machine(session.cores, accelerator),
-            versions=session.versions,
-            limits=replace(limits, copy=max(limits.copy, again.copy), matmul=best),
-            peers=[s.name for s in plan.peers],
-            rows=rows,
-            load=load,
-        )
+    best = max((limits.matmul, again.matmul, *_matmul_rates(rows)))
+    return Results(
+        kind=plan.kind,
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        commit=current_commit(),
+        preliminary=plan.preliminary,
+        machine=describe_machine(session.cores, accelerator),
+        versions=session.versions,
+        limits=replace(limits, copy=max(limits.copy, again.copy), matmul=best),
+        peers=[s.name for s in plan.peers],
+        rows=rows,
+        others=others.cores(),
+    )
 
 
 def _matmul_rates(rows: Sequence[Row]) -> list[float]:

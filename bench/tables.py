@@ -153,20 +153,20 @@ def notes_of(results: Results) -> list[str]:
         f"{machine.processor}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB, "
         f"{machine.system}" + (f", {machine.accelerator}" if machine.accelerator else ""),
         ", ".join(f"{k} {v}" for k, v in results.versions.items())
-        + f"; commit {results.commit}, {results.date}{load_text(results.load)}",
+        + f"; commit {results.commit}, {results.date}{others_text(results.others)}",
     ]
     if results.preliminary:
         notes.insert(0, "PRELIMINARY: the machine was shared or the run shortened")
     return notes
 
 
-def load_text(load: float | None) -> str:
+def others_text(cores: float | None) -> str:
     """What else the machine did.
 
-    >>> load_text(0.5), load_text(None)
-    ('; load average of the minute before: 0.5', '')
+    >>> others_text(0.5), others_text(None)
+    ('; other processes took 0.5 cores meanwhile', '')
     """
-    return "" if load is None else f"; load average of the minute before: {load:.1f}"
+    return "" if cores is None else f"; other processes took {cores:.1f} cores meanwhile"
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -192,14 +192,14 @@ def first_step_table(steps: Sequence[FirstStep]) -> Table:
     return Table("first step", header, tuple(rows), tuple(notes))
 
 
-def write_table(table: Table, path: Path, preliminary: bool, load: float | None) -> None:
-    """As JSON, with the machine, its load before, the date and the commit."""
+def write_table(table: Table, path: Path, preliminary: bool, others: float | None) -> None:
+    """As JSON, with the machine, what others took of it, the date and the commit."""
     machine = describe_machine(available_cores())
     data = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": current_commit(),
         "preliminary": preliminary,
-        "load": load,
+        "others": others,
         "machine": asdict(machine),
         **asdict(table),
     }

@@ -13,6 +13,7 @@ import tgrad
 import tgrad.nn.functional as F
 from bench.case import StepCase, batch_of, state_of
 from bench.conftest import stored
+from bench.planned import differentiated
 from bench.steps import step_cases
 from tgrad import pipeline
 from tgrad.backend import backend_by_name
@@ -40,13 +41,7 @@ class Training:
 
     def build(self) -> list[Node]:
         """Forward and backward; nothing runs."""
-        loss = self.case.loss(F, self.model, *self.batch)
-        loss.backward()
-        nodes = [loss._node]
-        for p in self.model.parameters():
-            nodes.append(p.grad._node)
-            p.grad = None
-        return nodes
+        return differentiated(self.case, self.model, self.batch)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -73,7 +68,7 @@ def test_emission(benchmark: Any, key: str, target: str) -> None:
     backend = backend_by_name(target)
     bases = pipeline.canonical_bases(Training(key).build())
     regions = [f.region for f in pipeline.cut_graph(bases, backend.limits)]
-    drafts, _ = benchmark(backend.generate, regions, settings)
+    drafts, _ = benchmark(backend.generate, regions, settings, [None] * len(regions))
     benchmark.extra_info["lines"] = sum(d.source.count("\n") for d in drafts)
 
 
@@ -83,7 +78,7 @@ def test_compiling(benchmark: Any, key: str, state: str, tmp_path: Path) -> None
     backend = backend_by_name("cpu")
     bases = pipeline.canonical_bases(Training(key).build())
     regions = [f.region for f in pipeline.cut_graph(bases, backend.limits)]
-    drafts, _ = backend.generate(regions, settings)
+    drafts, _ = backend.generate(regions, settings, [None] * len(regions))
     numbers = itertools.count()
 
     def compile_from(cache: Path) -> None:

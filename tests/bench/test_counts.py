@@ -13,7 +13,7 @@ from bench.counts import Counts
 
 COMMITTED = counts.read(counts.FILE)
 NAMES = list(counts.work())
-A = Counts(10, 8, 1000, 2000, 300, 400, 500, "abc")
+A = Counts(20, 15, 10, 8, 1000, 2000, 300, 400, 500, "abc", "123")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,10 +29,13 @@ def test_nothing_is_left_over() -> None:
 
 
 def test_worse_and_better_are_both_named() -> None:
-    after = replace(A, launches=11, bytes=1900, source_lines=7, regions="def")
+    after = replace(A, nodes=21, launches=11, bytes=1900, regions="def", source="456")
     assert list(counts.differences({"a cpu": A}, {"a cpu": after})) == [
+        ("a cpu: nodes 20 -> 21 (worse)", True),
         ("a cpu: launches 10 -> 11 (worse)", True),
         ("a cpu: bytes 2,000 -> 1,900 (better)", False),
+        ("a cpu: regions changed", False),
+        ("a cpu: source changed", False),
     ]
     assert list(counts.differences({"a cpu": A}, {"b cpu": A})) == [
         ("a cpu: gone", True),

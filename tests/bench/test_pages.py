@@ -50,12 +50,12 @@ def test_tables_say_where_they_were_made(tmp_path: Path) -> None:
     data = {
         "title": "memory", "header": ["step", "MB"], "rows": [["a step", "1.0"]],
         "notes": ["a note"], "machine": machine, "commit": "abc", "date": "2026-01-01",
-        "preliminary": False, "load": 1.25,
+        "preliminary": False, "others": 1.25,
     }  # fmt: skip
     (tmp_path / "memory.json").write_text(json.dumps(data))
     text = pages.page(tmp_path)
     assert "| a step | 1.0 |\n\n- a note\n" in text
-    assert "- a processor, 2 cores, Linux x86_64; commit abc, 2026-01-01; load average" in text
+    assert "- a processor, 2 cores, Linux x86_64; commit abc, 2026-01-01; other processes" in text
 
 
 def test_a_readme_without_marks_is_refused() -> None:

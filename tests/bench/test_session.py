@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import results
+from bench import machine, results
 from bench.results import Results, ratio_of
 from bench.tables import main_table, markdown
 from tests.bench.running import OURS, short_run, spec
@@ -70,6 +70,14 @@ def test_results_come_back_from_their_file(found: Results, tmp_path: Path) -> No
     assert results.read(first).machine == found.machine
 
 
-def test_the_load_before_is_told(found: Results) -> None:
-    assert found.load is not None and found.load >= 0
-    assert f"load average of the minute before: {found.load:.1f}" in markdown(main_table(found))
+def test_what_others_took_is_told(found: Results) -> None:
+    assert found.others is not None and found.others >= 0
+    assert f"other processes took {found.others:.1f} cores meanwhile" in markdown(main_table(found))
+
+
+def test_what_the_run_takes_itself_is_not_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, readings in {
+        "perf_counter": (0.0, 10.0), "_busy_seconds": (100.0, 130.0), "_own_seconds": (5.0, 15.0),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(machine, name, iter(readings).__next__)
+    assert machine.Others().cores() == 2.0

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,12 +31,15 @@ def test_quick_workloads_cover_every_file() -> None:
     listed = run("bench/", "--benchmark-only", "-m", "quick", "--collect-only")
     names = {line.split("::")[0] for line in listed.splitlines() if "::" in line}
     files = {str(p.relative_to(ROOT)) for p in (ROOT / "bench" / "workloads").glob("test_*.py")}
-    assert names == files - {"bench/workloads/test_memory.py"}  # that one plans full sizes
+    assert names == files
 
 
-def test_a_quick_workload_runs() -> None:
-    output = run("bench/workloads/test_softmax.py", "--benchmark-only", "-m", "quick")
-    assert "3 passed" in output
+@pytest.mark.parametrize(
+    ("chosen", "count"), [("test_softmax.py", 3), ("test_stages.py -k step_convnet", 8)]
+)
+def test_quick_workloads_run(chosen: str, count: int) -> None:
+    output = run(*f"bench/workloads/{chosen}".split(), "--benchmark-only", "-m", "quick")
+    assert f"{count} passed" in output
 
 
 def test_the_main_command_runs_no_workload() -> None:

@@ -60,16 +60,21 @@ def place(settings: Settings) -> Place:
     )
 
 
-def draft(regions: Sequence[Region], configs: Sequence[Config | None] | None = None) -> list[Draft]:
-    """Generated sources of regions for this machine, in order; nothing is compiled.
+def draft(
+    regions: Sequence[Region],
+    configs: Sequence[Config | None] | None = None,
+    machine: Machine | None = None,
+) -> list[Draft]:
+    """Generated sources of regions, in order; nothing is compiled.
 
     Equal work of one line of the user is generated once.
 
     Args:
         regions: one kernel's worth of work each; different work has different names.
         configs: stored configurations; None where the heuristics shall choose.
+        machine: that they are for; this one by default.
     """
-    machine = detect_machine()
+    machine = machine or detect_machine()
     chosen = list(configs) if configs is not None else [None] * len(regions)
     drafts: dict[tuple[Region, Source, Config | None], Draft] = {}
     keys = [(region, region.source, stored) for region, stored in zip(regions, chosen)]
