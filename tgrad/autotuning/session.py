@@ -38,7 +38,7 @@ from tgrad.tune.search import FINAL_ROUNDS, FINALISTS, ROUNDS, Outcome, Search, 
 from tgrad.tune.store import Store
 from tgrad.tune.workers import Message, Worker, WorkerLost, WorkerPool
 
-COMPILE_SECONDS = {"cpu": 0.5, "cuda": 1.2}
+COMPILE_SECONDS = {"cpu": 0.35, "cuda": 1.2}
 """A core's time to compile a candidate, assumed (gcc 12: 0.2 to 0.8 s; Triton 3.7: 0.3 to 2 s)."""
 COMPILE_LIMIT = 60.0
 OPEN_SECONDS = 1.0

@@ -60,3 +60,61 @@ def run(
         raise typer.BadParameter(str(error), param_hint="--budget") from None
     request = Request(seconds, kernels, jobs, seed, device)
     raise typer.Exit(autotune_script(script, arguments or [], Asked(request, log)))
+
+
+@app.command()
+def show(
+    every: bool = typer.Option(False, "--all", help="Those of other devices and versions too."),
+) -> None:
+    """List what is stored."""
+    from tgrad.cli import autotune_store
+
+    raise typer.Exit(autotune_store.show(every))
+
+
+@app.command()
+def export(
+    file: Path = typer.Argument(help="Such as train.tune.json, beside train.py."),
+    kernels: str = typer.Option("*", metavar="GLOB", help="Only kernels of such names."),
+) -> None:
+    """Write what is stored for this machine as JSON to commit.
+
+    Runs of train.py find train.tune.json, else tgrad-tune.json, in its directory.
+    """
+    from tgrad.cli import autotune_store
+
+    raise typer.Exit(autotune_store.export(file, kernels))
+
+
+@app.command("import")
+def import_(file: Path = typer.Argument(help="Written by export.")) -> None:
+    """Store what a file says, if it is for this machine and as it was written."""
+    from tgrad.cli import autotune_store
+
+    raise typer.Exit(autotune_store.import_(file))
+
+
+@app.command()
+def diff(file: Path = typer.Argument(help="Written by export.")) -> None:
+    """Show where the store and a file choose differently; the exit status says whether."""
+    from tgrad.cli import autotune_store
+
+    raise typer.Exit(autotune_store.diff(file))
+
+
+@app.command()
+def prune(
+    devices: bool = typer.Option(False, "--devices", help="Those of other devices too."),
+) -> None:
+    """Forget what was measured with other versions."""
+    from tgrad.cli import autotune_store
+
+    raise typer.Exit(autotune_store.prune(devices))
+
+
+@app.command()
+def verify() -> None:
+    """Check the store: the file, each row, and that each choice is legal."""
+    from tgrad.cli import autotune_store
+
+    raise typer.Exit(autotune_store.verify())

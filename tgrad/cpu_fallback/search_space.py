@@ -59,6 +59,8 @@ COLUMN_BLOCKS = (64, 128, 256, 512, 1024, 2048)
 SIDES = (16, 32, 64, 128, 256)
 CHAIN_BLOCKS = (16, 32, 48, 64, 96, 128)
 BANDS = (1, 2, 4, 7, 8, 14, 16, 28, 32)
+PATCHES = 2.0
+"""How much longer a packed dot takes where its operand is a window, of which patches are copied."""
 DOT_PARAMETERS = (
     "form", "vector", "vectors", "rows", "vector_block", "row_block", "k_block", "band",
 )  # fmt: skip
@@ -198,7 +200,8 @@ class _DotChoices:
         if form == "packed":
             cycles = dot_cycles(tiles.work, tiles.plan, tiles.v, tiles.r, tiles.k, self.machine)
             panel = tiles.plan.nr * tiles.k * self.itemsize / self.machine.l1
-            return cycles * loads * (1 + max(0.0, panel - 1) / 4)
+            patches = PATCHES if self.windows else 1.0
+            return cycles * loads * patches * (1 + max(0.0, panel - 1) / 4)
         program = self.windows[str(form)][1]
         v, r = (program.dot.kernel.axis(x).extent for x in (program.v, program.r))
         padded = round_up(v, tiles.plan.nr) / v * round_up(r, rows) / r

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -146,7 +147,9 @@ def make_record(
     tuned: float = 0.0,
     trials: int = 0,
 ) -> Record:
-    """The record of a search's result for a region."""
+    """The record of a search's result for a region; of the user's file it keeps the name alone."""
+    data = region.to_json()
+    data["source"][0] = os.path.basename(data["source"][0])
     return Record(
         key=region_key(region),
         form=class_key(region),
@@ -160,5 +163,5 @@ def make_record(
         heuristic=heuristic,
         tuned=tuned,
         trials=trials,
-        region=json.dumps(region.to_json(), sort_keys=True, separators=(",", ":")),
+        region=json.dumps(data, sort_keys=True, separators=(",", ":")),
     )

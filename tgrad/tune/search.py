@@ -27,6 +27,8 @@ from tgrad.tune.surrogate import coordinates, fit
 
 CANDIDATES = 600
 """Choices of least estimated time that are looked at."""
+HOPELESS = 3.0
+"""Choices of this many times the estimate of the heuristic's are not."""
 BATCH = 4
 FINALISTS = 5
 CLOSE = 1.15
@@ -90,8 +92,12 @@ def candidates_of(space: SearchSpace, most: int = CANDIDATES) -> list[Choice]:
     equal ones the nearest to the heuristic's."""
     seen: set[Config] = set()
     found: list[Choice] = []
-    ordered = sorted(space.choices(), key=lambda c: (space.estimate(c), space.distance(c)))
-    for choice in (space.start, *ordered):
+    worst = space.estimate(space.start) * HOPELESS
+    rated = [
+        (e, space.distance(c), c) for c in space.choices() if (e := space.estimate(c)) <= worst
+    ]
+    rated.sort(key=lambda r: r[:2])
+    for choice in (space.start, *(r[2] for r in rated)):
         config = space.config(choice)
         if config is not None and config not in seen:
             seen.add(config)
@@ -141,16 +147,19 @@ class Search:
             self.trials += self.measure([self.candidates[n] for n in taken], ROUNDS)
 
     def _start(self) -> list[int]:
-        """What others found, the two least estimates, then points far from all taken."""
+        """What others found, the least estimates, neighbours of the heuristic's choice, then points
+        far from all taken."""
         count = min(max(self.most // 3, 2), 2 * BATCH)
-        chosen = [0, *(self.number[c] for c in self.first), *self.left[:2]]
-        while len(set(chosen)) <= min(count, len(self.left)):
+        near = [n for n in self.left if self._are_neighbours(n, 0)]
+        chosen = [0, *(self.number[c] for c in self.first), *self.left[:2], *near[:3]]
+        chosen = list(dict.fromkeys(chosen))
+        while len(chosen) <= min(count, len(self.left)):
             apart = self.points[:, None, :] - self.points[chosen][None, :, :]
             nearest = (apart**2).sum(2).min(1)
             nearest += 1e-3 * self.random.random(len(nearest))
             nearest[chosen] = -1
             chosen.append(int(nearest.argmax()))
-        return chosen[1:]
+        return chosen[1 : count + 1]
 
     def _next(self) -> list[int]:
         """A batch, by the surrogate."""

@@ -38,10 +38,12 @@ class StoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A row that is not as it was written."""
+    """A row that is not as it was written; the keys are empty where it is the file."""
 
-    key: str
     reason: str
+    key: str = ""
+    device: str = ""
+    generator: str = ""
 
 
 class Store:
@@ -56,10 +58,7 @@ class Store:
         Raises:
             StoreError: the file cannot be written, or is not ours.
         """
-        rows = [
-            (r.key, r.device, r.generator, json.dumps(r.to_json(), sort_keys=True), r.digest)
-            for r in records
-        ]
+        rows = [(r.key, r.device, r.generator, json.dumps(r.to_json()), r.digest) for r in records]
         if not rows:
             return
         try:
@@ -90,11 +89,11 @@ class Store:
             try:
                 record.check()
             except RecordError as error:
-                faults.append(Fault(record.key, str(error)))
+                faults.append(Fault(str(error), record.key, record.device, record.generator))
         if self.path.exists():
             with self._open() as database:
                 found = [row[0] for row in database.execute("PRAGMA integrity_check")]
-            faults += [Fault("", text) for text in found if text != "ok"]
+            faults += [Fault(text) for text in found if text != "ok"]
         return faults
 
     def remove(self, keys: Iterable[tuple[str, str, str]]) -> int:
@@ -112,6 +111,21 @@ class Store:
             database.execute("COMMIT")
         return max(count, 0)
 
+    def remove_broken(self) -> int:
+        """Forget rows that are not as they were written; how many there were.
+
+        Raises:
+            StoreError: the file cannot be written, or is not ours.
+        """
+        faults = self._read()[1]
+        if faults:
+            with self._open() as database:
+                database.execute("BEGIN IMMEDIATE")
+                statement = "DELETE FROM choices WHERE key = ? AND device = ? AND generator = ?"
+                database.executemany(statement, [(f.key, f.device, f.generator) for f in faults])
+                database.execute("COMMIT")
+        return len(faults)
+
     def _read(self) -> tuple[list[Record], list[Fault]]:
         if not self.path.exists():
             return [], []
@@ -123,11 +137,12 @@ class Store:
                 try:
                     record = record_from_json(json.loads(text))
                 except (ValueError, TypeError) as error:
-                    faults.append(Fault(key, str(error)))
+                    faults.append(Fault(str(error), key, device, generator))
                     continue
                 named = (record.key, record.device, record.generator)
                 if record.digest != digest or named != (key, device, generator):
-                    faults.append(Fault(key, f"{record.kernel} is not as it was written"))
+                    reason = f"{record.kernel} is not as it was written"
+                    faults.append(Fault(reason, key, device, generator))
                     continue
                 records.append(record)
         return sorted(records, key=lambda r: (r.kernel, r.key, r.device, r.generator)), faults
