@@ -1,8 +1,8 @@
 """Convolutions whose vector lanes are channels, around a copy of the image with channels last.
 
-In: a WindowProgram of kind "pixels", the Machine. Out: C lines. Invariant: rows of the window that
-lie outside the image cost nothing; each output element is summed in one order, whatever the number
-of threads.
+In: a WindowProgram of kind "pixels", the Machine. Out: C lines. Invariant: rows and columns of the
+window that lie outside the image cost nothing; each output element is summed in one order, whatever
+the number of threads.
 
     pack the weights:  wp[panel of c][i][j][k][c]
     parallel for image n, band of rows y:
@@ -25,6 +25,7 @@ from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.dot_plan import vectors_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
+from tgrad.cpu_fallback.preamble import runs_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import Dim, WindowProgram
 from tgrad.kernel.ir import Config
@@ -215,7 +216,7 @@ def _pack_image(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
     code, y, x = body.code, program.y, program.x
     yy = body.axis_name[y.step]
     taps = program.dot.kernel.axis(y.tap).extent
-    first, last = max(0, x.lo - x.origin), min(plan.width, x.hi - x.origin)
+    first, last = image_columns(program, plan)
     end = (taps - 1) * y.dilation + y.origin + 1
     code.line(
         f"const {body.ctype} row_lo = tg_max({y.lo}, {affine(f'{yy}_lo', y.stride, y.origin)}), "
@@ -276,7 +277,6 @@ def _products(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
     taps_x = kernel.axis(x.tap).extent
     row = taps_x * plan.channels
     rs = x.stride * plan.channels
-    name = f"tg_runs_float_{plan.mr}x{plan.nv}x{plan.lanes}_{rs}_1"
     with code.block(
         f"for (ptrdiff_t panel = 0; panel < {plan.out}; panel += {plan.nr})",
         f"for ({body.ctype} {yy} = {yy}_lo; {yy} < {yy}_hi; {yy}++)",
@@ -293,11 +293,48 @@ def _products(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
         code.line(
             f"float *restrict sums = acc + ({yy} - {yy}_lo) * {plan.across * plan.out} + panel;"
         )
-        code.line(f"for (ptrdiff_t pixel = 0; pixel < {plan.across}; pixel += {plan.mr})")
-        code.line(
-            f"  {name}({i}_hi - {i}_lo, {y.dilation * plan.run}, {row * plan.nr}, {row}, "
-            f"image + pixel * {rs}, weights, sums + pixel * {plan.out}, {plan.out}, 1);"
-        )
+        for start, stop, parts in tiles_of_row(program, plan):
+            name = runs_name("float", plan.mr, plan.nv, plan.lanes, rs, 1, parts)
+            kc = plan.channels if parts else row
+            code.line(f"for (ptrdiff_t pixel = {start}; pixel < {stop}; pixel += {plan.mr})")
+            code.line(
+                f"  {name}({i}_hi - {i}_lo, {y.dilation * plan.run}, {row * plan.nr}, {kc}, "
+                f"image + pixel * {rs}, weights, sums + pixel * {plan.out}, {plan.out}, 1);"
+            )
+
+
+def tiles_of_row(
+    program: WindowProgram, plan: PixelPlan
+) -> list[tuple[int, int, tuple[range, ...]]]:
+    """Register tiles of a row of the result: the first pixel, the end of the last, and for each
+    column of the window the rows of the tile whose pixel lies inside the image.
+
+    Neighbours all of whose rows lie inside with every column are one entry, with no ranges.
+    """
+    x, extent = program.x, program.dot.kernel.axis(program.r).extent
+    first, end = image_columns(program, plan)
+
+    def rows_inside(start: int, tap: int) -> range:
+        rows = range(min(plan.mr, extent - start))
+        inside = [r for r in rows if first <= (start + r) * x.stride + tap < end]
+        return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+    found: list[tuple[int, int, tuple[range, ...]]] = []
+    for start in range(0, plan.across, plan.mr):
+        taps = range(program.dot.kernel.axis(x.tap).extent)
+        parts = tuple(rows_inside(start, tap) for tap in taps)
+        is_whole = all(len(rows) == plan.mr for rows in parts)
+        if is_whole and found and not found[-1][2]:
+            found[-1] = (found[-1][0], start + plan.mr, ())
+        else:
+            found.append((start, start + plan.mr, () if is_whole else parts))
+    return found
+
+
+def image_columns(program: WindowProgram, plan: PixelPlan) -> tuple[int, int]:
+    """First column of a packed row that holds the image, and the end; zeros lie beside them."""
+    x = program.x
+    return max(0, x.lo - x.origin), min(plan.width, x.hi - x.origin)
 
 
 def _results(program: WindowProgram, plan: PixelPlan, body: Body) -> None:

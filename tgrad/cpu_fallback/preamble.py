@@ -392,11 +392,11 @@ def _transpose_piece(ctype: str, lanes: int) -> str:
     return "\n".join(out) + "\n"
 
 
-def _product(ctype: str, mr: int, nv: int, lanes: int, rs: int) -> list[str]:
-    """s[mr, nv*lanes] += a[mr] * b[nv*lanes] with each accumulator a variable of its own."""
+def _product(ctype: str, rows: range, nv: int, lanes: int, rs: int) -> list[str]:
+    """s[rows, nv*lanes] += a[rows] * b[nv*lanes] with each accumulator a variable of its own."""
     v = vector_type(ctype, lanes)
     lines = [f"const {v} y{j} = *(const {v} *)(b + {j * lanes});" for j in range(nv)]
-    for r in range(mr):
+    for r in rows:
         sums = " ".join(f"s{r}_{j} += x * y{j};" for j in range(nv))
         lines.append(f"{{ const {ctype} x = a[{r * rs}]; {sums} }}")
     return lines
@@ -432,7 +432,7 @@ def _dot_piece(
         f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
         *first,
         f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {step}) {{",
-        *(f"    {line}" for line in _product(ctype, mr, nv, lanes, rs)),
+        *(f"    {line}" for line in _product(ctype, range(mr), nv, lanes, rs)),
         "  }",
         *last,
     ]
@@ -440,27 +440,42 @@ def _dot_piece(
 
 
 @cache
-def _runs_piece(ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int) -> str:
-    """The same over `runs` pieces of k of kc elements each, a_step and b_step apart."""
+def _runs_piece(
+    ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int, parts: tuple[range, ...] = ()
+) -> str:
+    """The same over `runs` pieces of k of kc elements each, a_step and b_step apart.
+
+    With parts, each piece is that many times kc elements, and a part adds to its own rows of c.
+    """
     first, last = _accumulators(ctype, mr, nv, lanes)
     out = [
-        f"static __attribute__((noinline)) void tg_runs_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}(",
+        f"static __attribute__((noinline)) void {runs_name(ctype, mr, nv, lanes, rs, ks, parts)}(",
         "    ptrdiff_t runs, ptrdiff_t a_step, ptrdiff_t b_step, ptrdiff_t kc,",
         f"    const {ctype} *restrict a_run, const {ctype} *restrict b_run,",
         f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
         *first,
         "  for (ptrdiff_t run = 0; run < runs; run++, a_run += a_step, b_run += b_step) {",
         f"    const {ctype} *restrict a = a_run, *restrict b = b_run;",
-        f"    for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nv * lanes}) {{",
-        *(f"      {line}" for line in _product(ctype, mr, nv, lanes, rs)),
-        "    }",
-        "  }",
-        *last,
     ]
-    return "\n".join(out) + "\n}\n"
+    for rows in parts or (range(mr),):
+        out += [
+            f"    for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nv * lanes}) {{",
+            *(f"      {line}" for line in _product(ctype, rows, nv, lanes, rs)),
+            "    }",
+        ]
+    return "\n".join([*out, "  }", *last]) + "\n}\n"
+
+
+def runs_name(
+    ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int, parts: tuple[range, ...] = ()
+) -> str:
+    """The C function of `_runs_piece`."""
+    rows = "".join(f"_{part.start}to{part.stop}" for part in parts)
+    return f"tg_runs_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}{rows}"
 
 
 _CTYPE = r"(float|double|u?int\d+_t)"
+_TILE = r"(\d+)x(\d+)x(\d+)_(\d+)_(\d+)"
 
 
 def _find(name: str) -> str | None:
@@ -468,11 +483,12 @@ def _find(name: str) -> str | None:
         return _PIECES[name]
     if found := re.fullmatch(rf"tg_transpose_{_CTYPE}_(\d+)", name):
         return _transpose_piece(found[1], int(found[2]))
-    if found := re.fullmatch(
-        rf"tg_(dot|runs)_{_CTYPE}_(\d+)x(\d+)x(\d+)_(\d+)_(\d+)(?:_(\d+))?", name
-    ):
-        piece = _dot_piece if found[1] == "dot" else _runs_piece
-        return piece(found[2], *(int(n) for n in found.groups()[2:] if n))
+    if found := re.fullmatch(rf"tg_dot_{_CTYPE}_{_TILE}(?:_(\d+))?", name):
+        return _dot_piece(found[1], *(int(n) for n in found.groups()[1:] if n))
+    if found := re.fullmatch(rf"tg_runs_{_CTYPE}_{_TILE}((?:_\d+to\d+)*)", name):
+        parts = re.findall(r"(\d+)to(\d+)", found[7])
+        sizes = (int(n) for n in found.groups()[1:6])
+        return _runs_piece(found[1], *sizes, tuple(range(int(a), int(b)) for a, b in parts))
     if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
         return sort_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
