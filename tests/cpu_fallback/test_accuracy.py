@@ -142,3 +142,22 @@ def test_ulps_of_derived_functions(name: str) -> None:
         with np.errstate(all="ignore"):
             want = exact(x.astype(np.float64))
         assert worst_error(have, want, name) <= limit
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_small_floats_are_rounded_to_the_nearest(name: str) -> None:
+    """Stored as such, and rounded between two operations; each of their numbers is loaded."""
+    small = tgrad.dtype.by_name(name)
+    every = np.arange(1 << 16, dtype=np.uint16).view(small.numpy)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(
+            tgrad.tensor(every, device="cpu").float().numpy(), every.astype(np.float32)
+        )
+        for x in _floats():
+            wide = tgrad.tensor(x, device="cpu")
+            want = x.astype(small.numpy).astype(np.float32)
+            stored = wide.to(small).numpy().astype(np.float32)
+            rounded = wide.to(small).float().numpy()
+            for have in (stored, rounded):
+                np.testing.assert_array_equal(have, want)
+                np.testing.assert_array_equal(np.signbit(have[x == x]), np.signbit(want[x == x]))

@@ -79,15 +79,20 @@ static inline float tg_load_f16(uint16_t h) {
   return tg_float(sign | (em < 0x400u ? tg_bits(small) : normal));
 }
 static inline uint16_t tg_store_f16(float x) { /* to nearest even */
-  uint32_t u = tg_bits(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-  uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
-  uint32_t small = tg_bits(tg_float(a) + 0.5f) - 0x3f000000u;
-  uint32_t r = a < 0x38800000u ? small : normal;
-  r = a >= 0x477ff000u ? 0x7c00u : r;
-  r = a > 0x7f800000u ? 0x7e00u : r;
-  return (uint16_t)(sign | r);
+  uint32_t u = tg_bits(x), twice = u + u, exponent = twice & 0xff000000u;
+  uint32_t unit = (exponent < 0x71000000u ? 0x71000000u : exponent) / 2 + 0x07800000u;
+  float a = __builtin_fabsf(x) * 0x1p112f * 0x1p-110f; /* infinite where f16 is */
+  uint32_t r = tg_bits(a + tg_float(unit)); /* the addition rounds */
+  r = ((r >> 13) & 0x7c00u) + (r & 0xfffu);
+  return (uint16_t)(((u >> 16) & 0x8000u) | (twice > 0xff000000u ? 0x7e00u : r));
 }
-static inline float tg_round_f16(float x) { return tg_load_f16(tg_store_f16(x)); }
+static inline float tg_round_f16(float x) { /* the addition rounds at the last bit of f16 */
+  uint32_t u = tg_bits(x), sign = u & 0x80000000u, a = u ^ sign, e = a & 0x7f800000u;
+  float unit = tg_float(((e < 0x38800000u ? 0x38800000u : e) + 0x06800000u) | sign);
+  uint32_t r = (tg_bits((x + unit) - unit) & 0x7fffffffu) | sign;
+  uint32_t big = (a > 0x7f800000u ? 0x7fc00000u : 0x7f800000u) | sign;
+  return tg_float(a >= 0x477ff000u ? big : r);
+}
 """,
 )
 

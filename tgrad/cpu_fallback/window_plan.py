@@ -177,6 +177,8 @@ def _window(
     y, x = (_dim(kernel, load, *pair) for pair in pairs)
     if not fits or y is None or x is None:
         return None
+    if kind == "weights" and y.is_bounded and r in (y.step, y.tap):
+        return None  # which rows of the window lie inside would differ from row to row of a tile
     if len(load.mask) != y.is_bounded + x.is_bounded:
         return None
     if kind == "pixels" and x.dilation != 1:

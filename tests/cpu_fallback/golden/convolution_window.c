@@ -58,7 +58,7 @@ void conv_forward(char *const *slots) {
             const float *restrict weights = wp + panel * 180 + i_lo * 1920;
             float *restrict sums = acc + (y - y_lo) * 448 + panel;
             for (ptrdiff_t pixel = 0; pixel < 14; pixel += 14)
-              tg_runs_float_14x2x16_20_1(i_hi - i_lo, 320, 1920, 60, image + pixel * 20, weights, sums + pixel * 32, 32, 1);
+              tg_runs_float_14x2x16_20_1_1to14_0to14_0to13(i_hi - i_lo, 320, 1920, 20, image + pixel * 20, weights, sums + pixel * 32, 32, 1);
           }
         for (int y = y_lo; y < y_hi; y++) {
           for (ptrdiff_t pixel = 0; pixel < 14; pixel += 16)
