@@ -114,7 +114,7 @@ def search_table(table: dict[str, Any], seed: int, noise: float = 0.01) -> float
         tuple(Parameter(n, tuple(v)) for n, v in table["parameters"]),
         candidates[0],
         lambda c: replace(Config(()), band=order[c]) if c in order else None,
-        lambda c: float(order.get(c, 0)) / len(order),
+        lambda c: 1 + order.get(c, 0) / len(order),
         lambda: iter(candidates),
     )
 

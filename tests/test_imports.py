@@ -89,6 +89,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.nn",
         "tgrad.optim",
         "tgrad.graph",
+        "tgrad.autotuning",
         "tgrad.pipeline",
         "tgrad.runtime.device",
         "tgrad.runtime.execute",

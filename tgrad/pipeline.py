@@ -66,6 +66,7 @@ __all__ = [
     "realize",
     "run",
     "upload",
+    "with_stored",
 ]
 
 KEPT_PLANS = 256
@@ -465,6 +466,20 @@ def _plan(
         figures=backend.figures,
         labels=frozenset(n.source.label for n in stored),
     )
+
+
+def with_stored(plan: Plan) -> Plan:
+    """The plan with the configurations that are stored now: the same steps and memory."""
+    backend = _backend(plan.device)
+    if backend is None:
+        return plan
+    regions = [k.region for k in plan.kernels]
+    configs = _stored(regions, backend, settings)
+    drafts, compile_all = backend.generate(regions, settings, configs)
+    kernels = tuple(
+        replace(k, source=d.source, config=d.config) for k, d in zip(plan.kernels, drafts)
+    )
+    return replace(plan, kernels=kernels, compile=compile_all)
 
 
 def _stored(regions: Sequence[Region], backend: Backend, options: Settings) -> list[Config | None]:

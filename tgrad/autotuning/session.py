@@ -109,6 +109,25 @@ class Listener(Protocol):
         """A kernel cannot be tuned."""
 
 
+class Silent:
+    """A listener that does nothing."""
+
+    def planned(self, subjects: Sequence[Subject]) -> None:
+        pass
+
+    def started(self, subject: Subject, candidates: int) -> None:
+        pass
+
+    def tried(self, subject: Subject, trial: Trial) -> None:
+        pass
+
+    def finished(self, subject: Subject, record: Record, outcome: Outcome) -> None:
+        pass
+
+    def gave_up(self, subject: Subject, reason: str) -> None:
+        pass
+
+
 def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> list[Subject]:
     """The distinct kernels of plans whose names fit, the largest share of the time first."""
     regions: dict[str, Region] = {}
@@ -192,18 +211,23 @@ class Session:
         command = [sys.executable, "-m", "tgrad.autotuning.worker"]
         return Worker([*command, self.request.target, self.request.device], environment)
 
-    def run(self, plans: Iterable[Plan]) -> list[Record]:
+    def run(self, plans: Iterable[Plan], only_new: bool = False) -> list[Record]:
         """Tune the kernels of plans until the budget is spent.
+
+        Args:
+            only_new: leave out kernels that the store knows.
 
         Raises:
             StoreError: the store cannot be written.
             KeyboardInterrupt: Ctrl-C; what was decided before is stored.
         """
         deadline = time.monotonic() + self.request.budget
+        known = Choices(self.place, [self.store.records()])
         found = subjects_of(plans, self.backend, self.request.kernels)
+        if only_new:
+            found = [s for s in found if not known.has(s.region)]
         subjects = share_budget(found, self.backend, self.request.budget, self.jobs)
         self.listener.planned(subjects)
-        known = Choices(self.place, [self.store.records()])
         records: list[Record] = []
         for subject in subjects:
             if time.monotonic() > deadline:
@@ -345,12 +369,11 @@ def _trial(choice: Choice, reply: Message, base: list[float]) -> Trial:
 
 
 def typical(times: Sequence[float]) -> float:
-    """The lower quartile: what else the machine does makes kernels slower, never quicker."""
-    return float(np.quantile(np.asarray(times), 0.25))
+    """The lowest tenth: what else the machine does makes kernels slower, never quicker."""
+    return float(np.quantile(np.asarray(times), 0.1))
 
 
 def deviation(times: Sequence[float], base: Sequence[float]) -> float:
-    """Of the typical ratio, estimated from the spread of the ratios of each round."""
-    ratios = np.asarray(times) / np.asarray(base)
-    low, high = np.quantile(ratios, [0.25, 0.75])
-    return float((high - low) / 1.35 * 1.3 / np.sqrt(len(ratios)))
+    """Of the typical ratio: from those of three interleaved parts of the rounds."""
+    parts = [typical(times[n::3]) / typical(base[n::3]) for n in range(3) if len(times) > 3]
+    return float(np.std(parts) / np.sqrt(2)) if parts else abs(times[-1] / base[-1] - 1)

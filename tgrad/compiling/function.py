@@ -19,7 +19,7 @@ from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.nn.module import Module
-from tgrad.settings import parse_size
+from tgrad.settings import parse_seconds, parse_size
 from tgrad.tracing import tracer
 
 KEPT_ENTRIES = 64
@@ -37,7 +37,11 @@ class CompiledFunction:
     """
 
     def __init__(
-        self, function: Callable[..., Any], memory_limit: int | None = None, dynamic: Any = None
+        self,
+        function: Callable[..., Any],
+        memory_limit: int | None = None,
+        dynamic: Any = None,
+        autotune: float | None = None,
     ):
         if not callable(function):
             raise UnsupportedError(
@@ -45,6 +49,7 @@ class CompiledFunction:
             )
         self.traces = 0
         self._function, self._memory_limit = function, memory_limit
+        self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
         self._latest: tuple[Hashable, Entry] | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
@@ -104,6 +109,8 @@ class CompiledFunction:
         symbols = [] if self._dynamic is None else self._dynamic.symbols(sizes)
         entry = trace(self._function, self._name, self._source, call, flat, limit, symbols)
         try:
+            if self._autotune is not None:
+                entry.tune(self._autotune)
             return entry.run(flat.tensors, sizes)
         finally:
             if not entry.has_run:
@@ -132,7 +139,7 @@ class CompiledFunction:
             return self
         method = self._function.__get__(instance, owner)
         spec = None if self._dynamic is None else self._dynamic.spec
-        bound = CompiledFunction(method, self._memory_limit, spec)
+        bound = CompiledFunction(method, self._memory_limit, spec, self._autotune)
         try:
             instance.__dict__[self._name.rpartition(".")[2]] = bound
         except AttributeError:
@@ -162,7 +169,11 @@ def _name_of(function: Any) -> tuple[str, Source]:
 
 
 def compile(
-    fn_or_module: Any = None, *, dynamic: Any = None, memory_limit: int | str | None = None
+    fn_or_module: Any = None,
+    *,
+    dynamic: Any = None,
+    memory_limit: int | str | None = None,
+    autotune: float | str | None = None,
 ) -> Any:
     """A function or Module as one plan: traced at the first call, replayed at the next ones.
 
@@ -186,8 +197,12 @@ def compile(
         memory_limit: bytes that each plan may take, such as "8GiB" or a number: its arguments,
             state, results and temporaries together. Values are computed again instead of kept
             until it fits.
+        autotune: how long the first call of each trace may look for quicker configurations, such
+            as "30s" or a number of seconds; what is found is stored, and kernels that the store
+            knows are not measured again. Left out, nothing is ever measured.
 
     Raises:
+        ValueError: a limit or a time that is none.
         UnsupportedError: an argument that is not supported; at a call, a result that requires a
             gradient while backward is not part of the function.
         TraceError: at a call, something that a plan cannot repeat, such as reading a value.
@@ -213,6 +228,9 @@ def compile(
     """
     if isinstance(memory_limit, str):
         memory_limit = parse_size(memory_limit)
+    seconds = None if autotune is None else parse_seconds(str(autotune))
     if fn_or_module is None:
-        return functools.partial(CompiledFunction, memory_limit=memory_limit, dynamic=dynamic)
-    return CompiledFunction(fn_or_module, memory_limit, dynamic)
+        return functools.partial(
+            CompiledFunction, memory_limit=memory_limit, dynamic=dynamic, autotune=seconds
+        )
+    return CompiledFunction(fn_or_module, memory_limit, dynamic, seconds)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tgrad.compiling.dynamic import Box, PaddedArgument, stored, value_at
@@ -34,7 +34,7 @@ from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import Scope, Size
 from tgrad.interrupts import Uninterrupted
-from tgrad.pipeline import Compiled, Storage
+from tgrad.pipeline import Compiled, Storage, with_stored
 from tgrad.random import Generator
 from tgrad.rollback import StateBefore
 from tgrad.runtime.device import open_device
@@ -236,6 +236,16 @@ class Entry:
                 self._commit(run.part, run.results(), made, arguments)
             self._finish(arguments)
         return self._result(made, arguments)
+
+    def tune(self, seconds: float) -> None:
+        """Look for quicker configurations of the kernels; the plans then have them."""
+        if current_planning() is not None:
+            return
+        from tgrad.autotuning import tune_plans
+
+        tune_plans([part.compiled.plan for part in self.parts], seconds)
+        for part in self.parts:
+            part.compiled = replace(part.compiled, plan=with_stored(part.compiled.plan))
 
     def _prepare(self) -> None:
         """Compile the kernels now: what takes long or fails comes before the run."""

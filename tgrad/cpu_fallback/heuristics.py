@@ -128,7 +128,7 @@ class LoopAxes:
         }
         rows = [m for m in self.merged if m.depth == 2]
         usable = [m for m in (*self.grid, *rows) if m.name not in unsafe and m.extent > 1]
-        costs = [(_cost(m, self.accesses), m) for m in usable]
+        costs = [(_cost(self.accesses, m), m) for m in usable]
         self.lanes = sorted(costs, key=lambda pair: pair[0])
 
     @property
@@ -138,6 +138,11 @@ class LoopAxes:
     def other_axis(self, vector: _Merged) -> _Merged | None:
         """The axis that a transposition along `vector` reads or writes along."""
         return None if self.has_loops else _transposed_axis(vector, self.grid, self.accesses)
+
+    def cost(self, vector: _Merged, is_turned: bool) -> float:
+        """Estimated cycles with an axis in vector lanes, and if turned the other one as well."""
+        other = self.other_axis(vector) if is_turned else None
+        return _cost(self.accesses, vector, *([] if other is None else [other]))
 
     def config(self, tiles: LoopTiles) -> Config:
         """The configuration with these tiles."""
@@ -253,19 +258,22 @@ def _accesses(region: Region, merged: Sequence[_Merged]) -> list[_Access]:
     return result
 
 
-def _cost(axis: _Merged, accesses: Sequence[_Access]) -> float:
-    """Estimated cycles of all loads and stores with this axis in vector lanes."""
-    total = 0.0
-    for a in accesses:
-        run = run_along(a.index, axis.name)
-        if run is None:
-            share = 1.0
-        elif run.step in (0, 1):
-            share = 0.06 if run.period == 0 else 0.06 + 1 / run.period
-        else:
-            share = 0.15 if abs(run.step) <= 4 else 1.0
-        total += a.weight * (share + 1.0 / max(1, axis.extent))
-    return total
+def _cost(accesses: Sequence[_Access], *axes: _Merged) -> float:
+    """Estimated cycles of all loads and stores with one of these axes in vector lanes, each access
+    along the one that it likes best."""
+    return sum(a.weight * min(_share(axis, a) for axis in axes) for a in accesses)
+
+
+def _share(axis: _Merged, access: _Access) -> float:
+    """Cycles of an element of an access along an axis."""
+    run = run_along(access.index, axis.name)
+    if run is None:
+        share = 1.0
+    elif run.step in (0, 1):
+        share = 0.06 if run.period == 0 else 0.06 + 1 / run.period
+    else:
+        share = 0.15 if abs(run.step) <= 4 else 1.0
+    return share + 1.0 / max(1, axis.extent)
 
 
 def _vector_block(

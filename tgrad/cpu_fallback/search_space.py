@@ -250,15 +250,15 @@ def _loop_space(region: Region, machine: Machine) -> SearchSpace:
     if not axes.lanes:
         only = axes.config(tiles)
         return SearchSpace((), (), lambda choice: only)
-    lanes = {m.name: (cost, m) for cost, m in axes.lanes[:MOST_LANES]}
-    widest = max((m.extent for _, m in lanes.values() if m.role is Role.GRID), default=1)
+    lanes = {m.name: m for _, m in axes.lanes[:MOST_LANES]}
+    widest = max((m.extent for m in lanes.values() if m.role is Role.GRID), default=1)
     blocks = COLUMN_BLOCKS if axes.has_loops else LOOP_BLOCKS
     parameters: list[Parameter] = [
         parameter("vector", list(lanes), tiles.vector),
         parameter("block", [*(b for b in blocks if b < widest), tiles.block], tiles.block),
     ]
     start: list[int | str] = [tiles.vector, tiles.block]
-    if any(axes.other_axis(m) is not None for _, m in lanes.values()):
+    if any(axes.other_axis(m) is not None for m in lanes.values()):
         parameters.append(parameter("other_block", [1, *SIDES], tiles.other_block))
         parameters[1] = parameter("block", [*SIDES, *parameters[1].values], tiles.block)
         start.append(tiles.other_block)
@@ -269,7 +269,7 @@ def _loop_space(region: Region, machine: Machine) -> SearchSpace:
 
     def config(choice: Choice) -> Config | None:
         chosen = dict(zip(names, choice))
-        vector, block = lanes[str(chosen["vector"])][1], int(chosen["block"])
+        vector, block = lanes[str(chosen["vector"])], int(chosen["block"])
         if vector.role is not Role.GRID:
             block = 1
         block = min(block, vector.extent)
@@ -286,7 +286,8 @@ def _loop_space(region: Region, machine: Machine) -> SearchSpace:
         return axes.config(LoopTiles(vector.name, block, other.name, side, stash))
 
     def estimate(choice: Choice) -> float:
-        return lanes[str(choice[0])][0]
+        chosen = dict(zip(names, choice))
+        return axes.cost(lanes[str(chosen["vector"])], int(chosen.get("other_block", 1)) > 1)
 
     space = SearchSpace(tuple(parameters), tuple(start), config, estimate)
     return space

@@ -53,6 +53,10 @@ class Choices:
     def __bool__(self) -> bool:
         return bool(self._by_key)
 
+    def has(self, region: Region) -> bool:
+        """Whether the very region was measured."""
+        return region_key(region) in self._by_key
+
     def match(self, region: Region) -> Match | None:
         """The record that the rule names."""
         found = self._by_key.get(region_key(region))

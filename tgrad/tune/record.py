@@ -160,8 +160,8 @@ def make_record(
         line=str(region.source) if region.source.line else "",
         equation=equation,
         choice=dict(choice),
-        heuristic=heuristic,
-        tuned=tuned,
+        heuristic=float(heuristic),
+        tuned=float(tuned),
         trials=trials,
         region=json.dumps(data, sort_keys=True, separators=(",", ":")),
     )

@@ -35,10 +35,10 @@ CLOSE = 1.15
 """Times within this factor of the best are worth a second measurement."""
 TIE = 0.02
 """Finalists that are within this part of the best count as equal to it."""
-MARGIN = 0.03
+MARGIN = 0.02
 """Part of the heuristic's time that a winner must save, beside twice its error."""
-ROUNDS = 5
-FINAL_ROUNDS = 21
+ROUNDS = 6
+FINAL_ROUNDS = 30
 CURIOSITY = 1.5
 """Deviations below the mean at which the surrogate's chances are compared."""
 
