@@ -35,6 +35,8 @@ class FunctionCase:
         has_gradient: whether the gradients of all floating inputs belong to the result; the last
             input is then the gradient of the output, so that nothing of it is known in advance.
         dtype: what floating inputs are cast to.
+        channels_last: whether inputs with four axes are images and their weights, which lie
+            channels last where a peer has such a layout.
     """
 
     key: str
@@ -46,6 +48,7 @@ class FunctionCase:
     sizes: str = "full"
     has_gradient: bool = False
     dtype: str = "float32"
+    channels_last: bool = False
     checked_calls: int = 1
 
 
@@ -63,6 +66,7 @@ class StepCase:
         tolerance: largest error of the first losses, in parts of the largest.
         sizes: name of the sizes, "full" or "small".
         dtype: of the model's parameters.
+        channels_last: as of a function.
         checked_calls: how many losses are compared.
     """
 
@@ -75,6 +79,7 @@ class StepCase:
     tolerance: float = 2e-3
     sizes: str = "full"
     dtype: str = "float32"
+    channels_last: bool = False
     checked_calls: int = 3
 
     def arrays(self) -> Arrays:

@@ -1,7 +1,8 @@
 """The table of the GPU: functions forward and backward, products, attention, convolutions, steps.
 
 In: nothing. Out: `cases(sizes)`. Invariant: bfloat16; the reference is PyTorch's float64 on the
-same GPU. The full sizes are written for a card with 80 GB or more; the small ones are for tests.
+same GPU. The full sizes are written for a card with 80 GB or more: a small, a medium and a large
+one of each row. The sizes "small" are for tests.
 """
 
 from __future__ import annotations
@@ -12,219 +13,209 @@ from typing import Any
 
 import numpy as np
 
-from bench import models, steps
+from bench import architectures, models, programs, steps
+from bench.architectures import LlamaSizes
 from bench.case import SEED, Arrays, Case, FunctionCase, StepCase
 from bench.models import GPTSizes
 
 Shape = tuple[int, ...]
+Named = list[tuple[str, Shape]]
 
 TOLERANCE = 0.03
 """Of bfloat16: its rounding is 2^-8, and gradients sum roundings of many terms."""
 
 
+BLOCK = (1 << 22) + 3
+"""Random numbers of an input; no row's size divides it."""
+
+
 def inputs_of(*named: tuple[str, Shape], scale: float = 1.0) -> Callable[[], Arrays]:
-    """Normal inputs; one block of random numbers is repeated, since gigabytes take minutes."""
+    """Normal inputs; each repeats a block of random numbers, since gigabytes take minutes."""
 
     def make() -> Arrays:
         random = np.random.default_rng(SEED)
-        block = scale * random.standard_normal((1 << 22) + 3, dtype=np.float32)
-        return {name: np.resize(block, shape) for name, shape in named}
+        return {name: np.resize(block(random), shape) for name, shape in named}
+
+    def block(random: np.random.Generator) -> np.ndarray:
+        values: np.ndarray = scale * random.standard_normal(BLOCK, dtype=np.float32)
+        return values
+
+    return make
+
+
+def quantised_inputs(m: int, k: int, n: int, bits: int) -> Callable[[], Arrays]:
+    """x [m, k]; weights [n, k] of so many bits as `bench.programs` has them, and their scales."""
+
+    def make() -> Arrays:
+        random = np.random.default_rng(SEED)
+        x = random.standard_normal((m, k), dtype=np.float32)
+        if bits == 8:
+            weight = random.integers(-128, 128, (n, k), np.int8)
+            scale = random.uniform(0.5, 1.0, n) / 128
+        else:
+            weight = random.integers(0, 256, (n, k // 2), np.uint8)
+            scale = random.uniform(0.5, 1.0, (n, max(k // programs.GROUP, 1))) / 8
+        return {"x": x, "weight": weight, "scale": scale.astype(np.float32)}
 
     return make
 
 
 def function(
-    key: str, title: str, arrays: Callable[[], Arrays], program: Any, gradient: bool = False
+    key: str,
+    title: str,
+    arrays: Callable[[], Arrays],
+    program: Any,
+    gradient: bool = False,
+    images: bool = False,
 ) -> FunctionCase:
     """A row."""
     words = f"{title}, forward and backward" if gradient else title
     return FunctionCase(
         f"{key}_backward" if gradient else key, words, arrays, program, None,
-        tolerance=TOLERANCE, has_gradient=gradient, dtype="bfloat16",
+        tolerance=TOLERANCE, has_gradient=gradient, dtype="bfloat16", channels_last=images,
     )  # fmt: skip
 
 
-def both(key: str, title: str, named: Any, out: Shape, program: Any) -> list[FunctionCase]:
+def both(
+    key: str, title: str, named: Named, out: Shape, program: Any, images: bool = False
+) -> list[FunctionCase]:
     """A row forward, and one with the gradients."""
+    gradient = ("gradient", out)
     return [
-        function(key, title, inputs_of(*named), program),
-        function(key, title, inputs_of(*named, ("gradient", out)), program, gradient=True),
+        function(key, title, inputs_of(*named), program, images=images),
+        function(key, title, inputs_of(*named, gradient), program, True, images),
     ]
-
-
-# -- programs in PyTorch's names -------------------------------------------------------------------
-
-
-def chain(library: Any, functional: Any, a: Any, b: Any) -> Any:
-    return (a * b + a).tanh() * b.sigmoid() - a
-
-
-def sum_of(library: Any, functional: Any, x: Any, axis: int) -> Any:
-    return x.sum(axis)
-
-
-def softmax(library: Any, functional: Any, x: Any) -> Any:
-    return functional.softmax(x, dim=1)
-
-
-def layer_norm(library: Any, functional: Any, x: Any, weight: Any, bias: Any) -> Any:
-    return functional.layer_norm(x, (x.shape[1],), weight, bias)
-
-
-def rms_norm(library: Any, functional: Any, x: Any, weight: Any) -> Any:
-    return functional.rms_norm(x, (x.shape[1],), weight)
-
-
-def cross_entropy(library: Any, functional: Any, x: Any) -> Any:
-    """Of row i against class i; unreduced, so that its gradient is an input."""
-    labels = library.arange(x.shape[0], device=x.device)
-    return functional.cross_entropy(x, labels, reduction="none")
-
-
-def matmul(library: Any, functional: Any, a: Any, b: Any) -> Any:
-    return a @ b
-
-
-def linear_gelu_residual(
-    library: Any, functional: Any, x: Any, weight: Any, bias: Any, residual: Any
-) -> Any:
-    return functional.gelu(functional.linear(x, weight, bias)) + residual
-
-
-def attention(library: Any, functional: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-
-
-def grouped_attention(library: Any, functional: Any, q: Any, k: Any, v: Any) -> Any:
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-
-
-def convolution(library: Any, functional: Any, x: Any, weight: Any, stride: int) -> Any:
-    return functional.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2)
 
 
 # -- rows ------------------------------------------------------------------------------------------
 
 
 def memory_bound(sizes: str) -> list[FunctionCase]:
-    """Elementwise, reductions, softmax, norms, losses: 64 MB to 2 GB."""
+    """Elementwise, reductions, softmax and norms of 64 MB, 512 MB and 2 GB."""
+    squares = ((48, 64),) if sizes == "small" else ((8192, 4096), (16384, 16384), (32768, 32768))
+    rows = []
+    for m, n in squares:
+        shape, x, name = (m, n), ("x", (m, n)), f"{m}x{n}"
+        width, bias = ("weight", (n,)), ("bias", (n,))
+        inputs: list[tuple[str, str, Named, Shape, Any]] = [
+            ("chain", "(a*b+a).tanh()*sigmoid(b)-a", [("a", shape), ("b", shape)], shape,
+             programs.chain),
+            ("sum_rows", "sum of rows", [x], (m,), partial(programs.sum_of, axis=1)),
+            ("sum_columns", "sum of columns", [x], (n,), partial(programs.sum_of, axis=0)),
+            ("softmax", "softmax", [x], shape, programs.softmax),
+            ("layer_norm", "layer norm", [x, width, bias], shape, programs.layer_norm),
+            ("rms_norm", "RMS norm", [x, width], shape, programs.rms_norm),
+        ]  # fmt: skip
+        for key, title, named, out, program in inputs:
+            rows += both(f"{key}_{name}", f"{title}, {name}", named, out, program)
+    return rows
+
+
+def losses(sizes: str) -> list[FunctionCase]:
+    """Cross entropy of 50k classes, alone and behind the linear layer that makes them."""
     small = sizes == "small"
     rows = []
-    for n in (64,) if small else (4096, 8192, 32768):
-        square, x = (n, n), ("x", (n, n))
-        width = ("weight", (n,))
-        rows += [
-            function(
-                f"chain_{n}",
-                f"(a*b+a).tanh()*sigmoid(b)-a, {n}x{n}",
-                inputs_of(("a", square), ("b", square)),
-                chain,
-            )
-        ]
-        for axis, word in ((1, "rows"), (0, "columns")):
-            rows += [
-                function(
-                    f"sum_{word}_{n}",
-                    f"sum of {word}, {n}x{n}",
-                    inputs_of(x),
-                    partial(sum_of, axis=axis),
-                )
-            ]
-        rows += both(f"softmax_{n}", f"softmax, {n}x{n}", [x], square, softmax)
-        rows += both(
-            f"layer_norm_{n}",
-            f"layer norm, {n}x{n}",
-            [x, width, ("bias", (n,))],
-            square,
-            layer_norm,
-        )
-        rows += both(f"rms_norm_{n}", f"RMS norm, {n}x{n}", [x, width], square, rms_norm)
-    count, classes = (16, 64) if small else (8192, 50304)
-    rows += both(
-        "cross_entropy",
-        f"cross entropy, {count}x{classes}",
-        [("x", (count, classes))],
-        (count,),
-        cross_entropy,
-    )
-    return rows  # fmt: skip
+    for count, classes in ((16, 64),) if small else ((1024, 50304), (8192, 50304), (20480, 50304)):
+        name = f"{count}x{classes}"
+        rows += both(f"cross_entropy_{name}", f"cross entropy, {name}", [("x", (count, classes))],
+                     (count,), programs.cross_entropy)  # fmt: skip
+    for m, k, n in ((16, 24, 64),) if small else (
+        (1024, 768, 50304), (8192, 2048, 50304), (8192, 4096, 128256),
+    ):  # fmt: skip
+        name = f"{m}x{k}x{n}"
+        rows += both(f"linear_cross_entropy_{name}", f"linear and cross entropy, {name}",
+                     [("x", (m, k)), ("weight", (n, k))], (m,),
+                     programs.linear_cross_entropy)  # fmt: skip
+    return rows
 
 
 def products(sizes: str) -> list[FunctionCase]:
     """Square, tall, wide and batched, and with an epilogue."""
-    rows = []
-    squares = (64,) if sizes == "small" else (1024, 2048, 4096, 8192, 16384)
+    small = sizes == "small"
+    squares = (64,) if small else (1024, 2048, 4096, 8192, 16384)
     shapes: list[Shape] = [(n, n, n) for n in squares]
-    shapes += [] if sizes == "small" else [(65536, 1024, 128), (128, 1024, 65536), (64, 65536, 64)]
-    for m, k, n in shapes:
-        rows.append(
-            function(
-                f"matmul_{m}_{k}_{n}",
-                f"matmul, {m}x{k}x{n}",
-                inputs_of(("a", (m, k)), ("b", (k, n))),
-                matmul,
-            )
-        )
-    b, m, k = (2, 16, 16) if sizes == "small" else (128, 512, 64)
-    rows.append(
-        function(
-            "matmul_batched",
-            f"batched matmul, {b}x{m}x{k}x{m}",
-            inputs_of(("a", (b, m, k)), ("b", (b, k, m))),
-            matmul,
-        )
-    )
-    m, k, n = (32, 16, 64) if sizes == "small" else (8192, 1024, 4096)
-    named = [("x", (m, k)), ("weight", (n, k)), ("bias", (n,)), ("residual", (m, n))]
-    rows += both(
-        "linear_gelu",
-        f"matmul {m}x{k}x{n} + bias + GELU + residual",
-        named,
-        (m, n),
-        linear_gelu_residual,
-    )
-    return rows  # fmt: skip
+    shapes += [] if small else [(65536, 1024, 128), (128, 1024, 65536), (64, 65536, 64)]
+    rows = [
+        function(f"matmul_{m}_{k}_{n}", f"matmul, {m}x{k}x{n}",
+                 inputs_of(("a", (m, k)), ("b", (k, n))), programs.matmul)
+        for m, k, n in shapes
+    ]  # fmt: skip
+    for b, m, k in ((2, 16, 16),) if small else ((32, 256, 64), (128, 512, 64), (64, 2048, 128)):
+        name = f"{b}x{m}x{k}x{m}"
+        rows.append(function(f"matmul_batched_{name}", f"batched matmul, {name}",
+                             inputs_of(("a", (b, m, k)), ("b", (b, k, m))),
+                             programs.matmul))  # fmt: skip
+    for m, k, n in ((32, 16, 64),) if small else (
+        (2048, 768, 3072), (8192, 1024, 4096), (16384, 4096, 16384),
+    ):  # fmt: skip
+        named = [("x", (m, k)), ("weight", (n, k)), ("bias", (n,)), ("residual", (m, n))]
+        rows += both(f"linear_gelu_{m}x{k}x{n}", f"matmul {m}x{k}x{n} + bias + GELU + residual",
+                     named, (m, n), programs.linear_gelu_residual)  # fmt: skip
+    return rows
+
+
+def quantised_products(sizes: str) -> list[FunctionCase]:
+    """Weights of 8 and 4 bits, one token, some and many; neither library has float8 in both."""
+    shapes = ((4, 128, 48),) if sizes == "small" else (
+        (1, 4096, 4096), (16, 4096, 14336), (4096, 4096, 14336),
+    )  # fmt: skip
+    return [
+        function(f"linear_int{bits}_{m}x{k}x{n}", f"matmul {m}x{k}x{n}, weights of {bits} bits",
+                 quantised_inputs(m, k, n, bits), program)
+        for bits, program in ((8, programs.linear_int8), (4, programs.linear_int4))
+        for m, k, n in shapes
+    ]  # fmt: skip
 
 
 def attentions(sizes: str) -> list[FunctionCase]:
-    """Full, causal and grouped, heads of 64 and 128, 1k to 16k tokens; a constant number of them.
+    """Full, causal, in a window of a quarter, and grouped; heads of 64 and 128, 1k to 32k tokens.
 
-    Longer contexts have no float64 reference: its scores alone would take more than the memory.
+    Fewer heads where contexts are long: the scores of the float64 reference must fit too.
     """
     rows = []
-    lengths = (32,) if sizes == "small" else (1024, 4096, 16384)
-    total, heads = (64, 2) if sizes == "small" else (16384, 16)
-    for length in lengths:
+    shapes = ((2, 2, 32),) if sizes == "small" else (
+        (16, 16, 1024), (4, 16, 4096), (1, 8, 16384), (1, 2, 32768),
+    )  # fmt: skip
+    for batch, heads, length in shapes:
         for width in (64, 128):
-            batch = total // length
-            shape = (batch, heads, length, width)
-            few = (batch, heads // 2, length, width)
-            name = f"{batch}x{heads}x{length}x{width}"
-            for causal in (False, True):
-                word = "causal" if causal else "full"
-                rows += both(
-                    f"attention_{word}_{length}_{width}",
-                    f"{word} attention, {name}",
-                    [("q", shape), ("k", shape), ("v", shape)],
-                    shape,
-                    partial(attention, causal=causal),
-                )
-            rows += both(
-                f"attention_grouped_{length}_{width}",
-                f"causal grouped attention, {name}",
-                [("q", shape), ("k", few), ("v", few)],
-                shape,
-                grouped_attention,
-            )
-    return rows  # fmt: skip
+            shape, few = (batch, heads, length, width), (batch, heads // 2, length, width)
+            window = length // 4
+            name = "x".join(map(str, shape))
+            kinds: list[tuple[str, str, Shape, Any]] = [
+                ("full", "full attention", shape, partial(programs.attention, causal=False)),
+                ("causal", "causal attention", shape, partial(programs.attention, causal=True)),
+                ("window", f"attention in a window of {window}", shape,
+                 partial(programs.window_attention, window=window)),
+                ("grouped", "causal grouped attention", few, programs.grouped_attention),
+            ]  # fmt: skip
+            for key, title, keys, program in kinds:
+                named = [("q", shape), ("k", keys), ("v", keys)]
+                rows += both(f"attention_{key}_{length}_{width}", f"{title}, {name}", named, shape,
+                             program)  # fmt: skip
+    return rows
+
+
+def decoding(sizes: str) -> list[FunctionCase]:
+    """Attention of one new token over a cache of keys and values, four heads to a key's."""
+    shapes = ((2, 4, 24, 16),) if sizes == "small" else (
+        (8, 32, 1024, 128), (8, 32, 8192, 128), (8, 32, 32768, 128),
+    )  # fmt: skip
+    rows = []
+    for batch, heads, length, width in shapes:
+        keys = (batch, heads // 4, length, width)
+        named = [("q", (batch, heads, 1, width)), ("k", keys), ("v", keys)]
+        title = f"attention of one token over {length}, batch {batch}, {heads} heads of {width}"
+        rows.append(function(f"attention_decode_{length}", title, inputs_of(*named),
+                             partial(programs.grouped_attention, causal=False)))  # fmt: skip
+    return rows
 
 
 def convolutions(sizes: str) -> list[FunctionCase]:
-    """Shapes of ResNet-50."""
+    """Shapes of ResNet-50, channels last where the peer has such a layout."""
     batch = 2 if sizes == "small" else 128
-    shapes = ((8, 8, 3, 1, 8),) if sizes == "small" else (
-        (3, 64, 7, 2, 224), (64, 64, 3, 1, 56), (64, 256, 1, 1, 56), (128, 128, 3, 2, 56),
-        (256, 256, 3, 1, 14), (512, 2048, 1, 1, 7),
+    shapes = ((8, 8, 3, 1, 8), (8, 16, 1, 2, 8)) if sizes == "small" else (
+        (3, 64, 7, 2, 224), (64, 64, 3, 1, 56), (64, 256, 1, 1, 56), (256, 512, 1, 2, 56),
+        (128, 128, 3, 2, 56), (256, 256, 3, 1, 14), (512, 512, 3, 1, 7), (512, 2048, 1, 1, 7),
     )  # fmt: skip
     rows = []
     for c, o, k, stride, side in shapes:
@@ -234,33 +225,46 @@ def convolutions(sizes: str) -> list[FunctionCase]:
             f"conv {k}x{k}, {batch}x{c}x{side}x{side} to {o}, stride {stride}",
             [("x", (batch, c, side, side)), ("weight", (o, c, k, k))],
             out,
-            partial(convolution, stride=stride),
+            partial(programs.convolution, stride=stride),
+            images=True,
         )
     return rows
 
 
+def _step(
+    key: str, title: str, sizes: str, batch: Any, model: Any, optimizer: Any, images: bool = False
+) -> StepCase:
+    return StepCase(
+        key, f"training step of {title}", batch, model, optimizer, steps.classification_loss,
+        tolerance=TOLERANCE, sizes=sizes, dtype="bfloat16", channels_last=images,
+    )  # fmt: skip
+
+
 def whole_steps(sizes: str) -> list[StepCase]:
-    """Training steps: GPT-2 124M and ResNet-18."""
+    """Training steps: GPT-2 124M, ResNet-50, a Llama of 1B."""
     small = sizes == "small"
-    shape = GPTSizes(64, 8, 16, 2, 2) if small else GPTSizes(50304, 1024, 768, 12, 12)
+    gpt = GPTSizes(64, 8, 16, 2, 2) if small else GPTSizes(50304, 1024, 768, 12, 12)
     count, length = (2, 8) if small else (8, 1024)
-    title = f"training step of GPT-2, {shape.layers} layers x {shape.width}, {count} x {length}"
-    side, images = (32, 2) if small else (224, 64)
+    llama = LlamaSizes(64, 16, 4, 2, 24, 2) if small else LlamaSizes(128256, 2048, 32, 8, 8192, 16)
+    few, context = (2, 8) if small else (2, 2048)
+    side, images, classes = (64, 2, 10) if small else (224, 64, 1000)
     return [
-        StepCase(
-            "step_gpt2", title, steps.text(count, length, shape.vocabulary),
-            partial(models.gpt, sizes=shape), steps.adamw, steps.classification_loss,
-            tolerance=TOLERANCE, sizes=sizes, dtype="bfloat16",
-        ),
-        StepCase(
-            "step_resnet18", f"training step of ResNet-18, batch {images} x {side}x{side}",
-            steps.images(images, (3, side, side), 1000), models.resnet18, steps.sgd,
-            steps.classification_loss, tolerance=TOLERANCE, sizes=sizes, dtype="bfloat16",
-        ),
+        _step("step_gpt2", f"GPT-2, {gpt.layers} layers x {gpt.width}, {count} x {length}, AdamW",
+              sizes, steps.text(count, length, gpt.vocabulary), partial(models.gpt, sizes=gpt),
+              steps.adamw),
+        _step("step_resnet50", f"ResNet-50, batch {images} x {side}x{side}, SGD", sizes,
+              steps.images(images, (3, side, side), classes),
+              partial(architectures.resnet50, classes=classes), steps.sgd, images=True),
+        _step("step_llama", f"a Llama, {llama.layers} layers x {llama.width}, {few} x {context}, "
+              "AdamW", sizes, steps.text(few, context, llama.vocabulary),
+              partial(architectures.llama, sizes=llama), steps.adamw),
     ]  # fmt: skip
 
 
 def cases(sizes: str = "full") -> list[Case]:
     """All rows of the table, in order."""
-    functions = (*memory_bound(sizes), *products(sizes), *attentions(sizes), *convolutions(sizes))
-    return [*functions, *whole_steps(sizes)]
+    made: list[Case] = []
+    for rows in (memory_bound, losses, products, quantised_products, attentions, decoding,
+                 convolutions):  # fmt: skip
+        made += rows(sizes)
+    return [*made, *whole_steps(sizes)]

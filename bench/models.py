@@ -13,6 +13,9 @@ import numpy as np
 
 from bench.case import Arrays
 
+BRANCH = 0.2
+"""Scale of a residual branch of ResNet-50 at first."""
+
 
 @dataclass(frozen=True)
 class GPTSizes:
@@ -206,7 +209,11 @@ def lstm(of: Any, functional: Any, library: Any, width: int = 128, vocabulary: i
 
 def initial_state(model: Any, seed: int) -> Arrays:
     """Values for the state of a module of tgrad, from a seed: matrices normal with a deviation of
-    1/sqrt(fan in), scales 1, the rest 0."""
+    1/sqrt(fan in), scales 1, the rest 0.
+
+    The last norm of a bottleneck, norm3, begins at `BRANCH`: with 1 the gradients of ResNet-50 are
+    thousands, and three steps in float32 have nothing to do with those in float64.
+    """
     random = np.random.default_rng(seed)
     state: Arrays = {}
     for name, tensor in model.state_dict().items():
@@ -217,5 +224,6 @@ def initial_state(model: Any, seed: int) -> Arrays:
             state[name] = (scale * random.standard_normal(shape)).astype(dtype)
         else:
             is_scale = name.endswith(("weight", "running_var"))
-            state[name] = np.full(shape, 1 if is_scale else 0, dtype)
+            scale = BRANCH if name.endswith("norm3.weight") else float(is_scale)
+            state[name] = np.full(shape, scale, dtype)
     return state

@@ -53,11 +53,13 @@ class TorchPeer:
             return function
         return torch.compile(function, mode=None if self.option == "compile" else self.option)
 
-    def stored(self, array: np.ndarray, dtype: str) -> torch.Tensor:
-        """A copy of an array on the device, in the case's dtype if it is of floats; the reference
-        rounds to that dtype too."""
+    def stored(self, array: np.ndarray, case: Case) -> torch.Tensor:
+        """A copy of an array on the device, in the case's dtype if it is of floats, and in its
+        layout; the reference rounds to that dtype too."""
         tensor = torch.tensor(array, device=self.device)
-        return self.typed(tensor, dtype) if tensor.is_floating_point() else tensor
+        if case.channels_last and tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return self.typed(tensor, case.dtype) if tensor.is_floating_point() else tensor
 
     def typed(self, value: Any, dtype: str) -> Any:
         """A tensor or module in a dtype; in float64 with values of it, for the reference."""
@@ -65,7 +67,7 @@ class TorchPeer:
         return value.double() if self.option == "float64" else value
 
     def _function(self, case: FunctionCase, arrays: Arrays, copies: int) -> Loaded:
-        sets = [[self.stored(a, case.dtype) for a in arrays.values()] for _ in range(copies)]
+        sets = [[self.stored(a, case) for a in arrays.values()] for _ in range(copies)]
         forward = self.compiled(lambda *inputs: case.program(torch, F, *inputs))
 
         def call(inputs: Sequence[torch.Tensor]) -> Any:
@@ -97,9 +99,11 @@ class TorchPeer:
         model = case.model(torch.nn, F, torch)
         model.load_state_dict({k: torch.from_numpy(a) for k, a in state_of(arrays).items()})
         model = self.typed(model.to(self.device), case.dtype)
+        if case.channels_last:
+            model = model.to(memory_format=torch.channels_last)
         optimizer = case.optimizer(torch.optim, model.parameters(), **options or {"fused": True})
         forward = self.compiled(lambda inputs, targets: case.loss(F, model, inputs, targets))
-        batch = tuple(self.stored(a, case.dtype) for a in batch_of(arrays))
+        batch = tuple(self.stored(a, case) for a in batch_of(arrays))
         return Training(model, optimizer, forward, batch)
 
     def count_launches(self, case: StepCase, arrays: Arrays) -> StepCounts:
@@ -147,12 +151,12 @@ class TorchPeer:
         training = self.training(case, arrays)
 
         def train(inputs: np.ndarray, targets: np.ndarray) -> None:
-            training.step(self.stored(inputs, case.dtype), self.stored(targets, case.dtype))
+            training.step(self.stored(inputs, case), self.stored(targets, case))
 
         def logits(inputs: np.ndarray) -> np.ndarray:
             training.model.eval()
             with torch.no_grad():
-                result = _read(training.model(self.stored(inputs, case.dtype)))
+                result = _read(training.model(self.stored(inputs, case)))
             training.model.train()
             return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -12,6 +13,7 @@ from bench import cases_gpu
 from bench.case import FunctionCase, StepCase, error_of
 from bench.peers.tgrad import TgradPeer
 from bench.peers.torch import TorchPeer
+from bench.planned import planned
 
 CASES = {c.key: c for c in cases_gpu.cases("small")}
 FUNCTIONS = [key for key, case in CASES.items() if isinstance(case, FunctionCase)]
@@ -32,13 +34,35 @@ def test_functions_agree_with_the_reference(key: str) -> None:
     assert error_of(*results) < 1e-5
 
 
-def test_steps_are_planned_in_bfloat16() -> None:
-    from bench.planned import planned
+STEPS = [key for key, case in CASES.items() if isinstance(case, StepCase)]
 
-    for case in CASES.values():
-        if isinstance(case, StepCase):
-            assert case.dtype == "bfloat16"
-            assert planned(case, "sm_90").launches > 10
+
+@pytest.mark.parametrize("key", STEPS)
+def test_losses_agree_with_the_reference(key: str) -> None:
+    case = replace(CASES[key], dtype="float32")
+    arrays = case.arrays()
+    results = []
+    for peer in (TgradPeer("numpy"), TorchPeer("float64", "cpu")):
+        loaded = peer.load(case, arrays)
+        results.append(np.stack([loaded.read(loaded.calls[0]()) for _ in range(3)]))
+    assert error_of(*results) < 2e-4
+
+
+@pytest.mark.parametrize("key", STEPS)
+def test_steps_are_planned_in_bfloat16(key: str) -> None:
+    assert CASES[key].dtype == "bfloat16"
+    assert planned(CASES[key], "sm_90").launches > 10
+
+
+def test_images_lie_channels_last_in_pytorch() -> None:
+    import torch
+
+    case = CASES["conv_8_8_3_1_8"]
+    peer = TorchPeer("", "cpu")
+    assert case.channels_last
+    image = peer.stored(case.arrays()["x"], case)
+    assert image.is_contiguous(memory_format=torch.channels_last)
+    assert not image.is_contiguous()
 
 
 def test_keys_are_unique_in_both_sizes() -> None:
