@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def test_the_page_is_generated() -> None:
 def test_the_readme_is_generated() -> None:
     text = pages.README.read_text()
     assert text == pages.with_section(text, pages.readme_section()), UPDATE
+
+
+def test_the_readme_has_no_other_figures_of_speed() -> None:
+    text = pages.README.read_text()
+    before, rest = text.split(pages.BEGIN)
+    others = before + rest.split(pages.END)[1]
+    assert re.findall(r"\d\s?(?:×|x faster|times faster|[mµn]s\b|GFLOP|GB/s)", others) == []
 
 
 def test_losses_are_named_as_plainly_as_wins(tmp_path: Path) -> None:
