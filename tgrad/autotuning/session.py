@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +26,7 @@ from tgrad.backend import Backend
 from tgrad.fusion.cost import cost_of, predict
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import count_programs
-from tgrad.kernel.space import Choice, SearchSpace
+from tgrad.kernel.space import Choice, Place, SearchSpace, Value
 from tgrad.runtime.plan import Plan
 from tgrad.runtime.report.equation import equations_of
 from tgrad.settings import Settings
@@ -235,7 +235,6 @@ class Session:
                 continue
             record = self._tune(subject, known, deadline)
             if record is not None:
-                self.store.put([record])
                 records.append(record)
         return records
 
@@ -258,24 +257,33 @@ class Session:
         self.listener.started(subject, len(search.candidates))
         outcome = search.run()
         seconds = measurement.heuristic or heuristic
-        record = make_record(
-            subject.region,
-            self.place,
-            "; ".join(equations_of(subject.region)),
-            space.named(outcome.choice),
-            heuristic=seconds,
-            tuned=seconds * outcome.ratio,
-            trials=len(outcome.trials),
-        )
+        tuned = seconds * outcome.ratio
+        named, trials = space.named(outcome.choice), len(outcome.trials)
+        record = record_of(subject, self.place, named, seconds, tuned, trials)
+        self.store.put([record])
         self.listener.finished(subject, record, outcome)
         return record
 
 
+def record_of(
+    subject: Subject,
+    place: Place,
+    choice: Mapping[str, Value],
+    heuristic: float = 0.0,
+    tuned: float = 0.0,
+    trials: int = 0,
+) -> Record:
+    """The record of a subject's choice."""
+    equation = "; ".join(equations_of(subject.region))
+    return make_record(subject.region, place, equation, choice, heuristic, tuned, trials)
+
+
 def _first(region: Region, space: SearchSpace, known: Choices) -> list[Choice]:
-    """What is stored for the region, or for the nearest one."""
+    """What was measured for the region or the nearest one, and what was ranked for it."""
     found = known.match(region)
-    choice = None if found is None else space.nearest(found.record.choice)
-    return [] if choice is None else [choice]
+    records = [*known.ranked(region), *([] if found is None else [found.record])]
+    choices = (space.nearest(r.choice) for r in records)
+    return [c for c in choices if c is not None]
 
 
 class Measurement:

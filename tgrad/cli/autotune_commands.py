@@ -40,7 +40,14 @@ def run(
     ),
     budget: str = typer.Option("120s", help="How long, for example 90s or 5min."),
     kernels: str = typer.Option("*", metavar="GLOB", help="Only kernels of such names."),
-    device: str = typer.Option("cpu", help="Where they run: cpu or cuda."),
+    device: str = typer.Option("cpu", help="Where they run and are measured: cpu or cuda."),
+    target: str = typer.Option(None, help="A GPU that is not here: sm_90, gfx942, ..."),
+    compile_only: bool = typer.Option(
+        False, "--compile-only", help="Measure nothing: rank for --target, write --output."
+    ),
+    output: Path = typer.Option(
+        None, metavar="FILE", help="Of --compile-only; SCRIPT.TARGET.tune.json if left out."
+    ),
     jobs: int = typer.Option(0, min=0, help="Processes that compile; 0 for one a core."),
     seed: int = typer.Option(0, help="Of the search: the same one finds the same."),
     log: Path = typer.Option(None, metavar="FILE", help="Write what happens as JSON lines."),
@@ -58,8 +65,16 @@ def run(
         seconds = parse_seconds(budget)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--budget") from None
-    request = Request(seconds, kernels, jobs, seed, device)
-    raise typer.Exit(autotune_script(script, arguments or [], Asked(request, log)))
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"{device!r} is not cpu or cuda.", param_hint="--device")
+    if compile_only != (target is not None):
+        raise typer.BadParameter("--target and --compile-only go together.")
+    if output is not None and not compile_only:
+        raise typer.BadParameter("--output goes with --compile-only.", param_hint="--output")
+    if compile_only and output is None:
+        output = Path(f"{script.stem}.{target}.tune.json")
+    request = Request(seconds, kernels, jobs, seed, device, target or "")
+    raise typer.Exit(autotune_script(script, arguments or [], Asked(request, log, output)))
 
 
 @app.command()

@@ -60,7 +60,8 @@ class Lines:
 
     def planned(self, subjects: Sequence[Subject]) -> None:
         trials = sum(s.trials for s in subjects)
-        print(f"{len(subjects)} kernels, {trials} configurations to try", flush=True)
+        what = f", {trials} configurations to try" if trials else ""
+        print(f"{len(subjects)} kernels{what}", flush=True)
 
     def started(self, subject: Subject, candidates: int) -> None:
         pass
@@ -70,9 +71,12 @@ class Lines:
 
     def finished(self, subject: Subject, record: Record, outcome: Outcome) -> None:
         failed = sum(t.ratio is None for t in outcome.trials)
+        found = " ".join(f"{name}={value}" for name, value in record.choice.items())
+        if record.is_measured:
+            times = f"{duration(record.heuristic)} -> {duration(record.tuned)}"
+            found = f"{times}  {record.gain:.2f}x"
         print(
-            f"{record.kernel}  {record.line}  {duration(record.heuristic)} -> "
-            f"{duration(record.tuned)}  {record.gain:.2f}x  "
+            f"{record.kernel}  {record.line}  {found}  "
             f"{len(outcome.trials)} of {outcome.candidates} tried, {failed} failed",
             flush=True,
         )

@@ -100,8 +100,13 @@ def import_(path: Path) -> int:
         if reason:
             return fail("autotune", f"{path} is refused: {reason}.", "Nothing was changed.")
     store = Store(settings.cache_dir)
-    store.put(records)
-    print(f"{len(records)} kernels of {path} stored in {store.path}")
+    measured = {(r.key, r.device, r.generator) for r in store.records() if r.is_measured}
+    news = [r for r in records if r.is_measured or (r.key, r.device, r.generator) not in measured]
+    store.put(news)
+    kept = len(records) - len(news)
+    print(f"{len(news)} kernels of {path} stored in {store.path}")
+    if kept:
+        print(f"{kept} that were only ranked are measured here already: kept")
     return 0
 
 

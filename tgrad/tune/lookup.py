@@ -43,12 +43,13 @@ class Choices:
         self.place = place
         self._by_key: dict[str, Record] = {}
         self._by_form: dict[str, list[Record]] = defaultdict(list)
-        for records in origins:
-            for record in records:
-                if record.place == place and record.is_measured:
-                    if record.key not in self._by_key:
-                        self._by_key[record.key] = record
-                        self._by_form[record.form].append(record)
+        self._ranked: dict[str, Record] = {}
+        for record in (r for records in origins for r in records if r.place == place):
+            if not record.is_measured:
+                self._ranked.setdefault(record.key, record)
+            elif record.key not in self._by_key:
+                self._by_key[record.key] = record
+                self._by_form[record.form].append(record)
 
     def __bool__(self) -> bool:
         return bool(self._by_key)
@@ -56,6 +57,11 @@ class Choices:
     def has(self, region: Region) -> bool:
         """Whether the very region was measured."""
         return region_key(region) in self._by_key
+
+    def ranked(self, region: Region) -> list[Record]:
+        """What was ranked for the very region, and not measured; no run uses it."""
+        found = self._ranked.get(region_key(region))
+        return [] if found is None else [found]
 
     def match(self, region: Region) -> Match | None:
         """The record that the rule names."""
