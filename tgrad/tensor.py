@@ -461,7 +461,8 @@ class Tensor(
             value = make(Op.BUFFER, storage=self._storage)
         elif self._requires_grad:
             value = _detached(value)
-        return Tensor._of(value, self._device, self._storage)
+        storage = self._storage if tracer() is None else None  # made by the trace, and not old
+        return Tensor._of(value, self._device, storage)
 
     def _snapshot(self) -> Tensor:
         """The values of this moment, for a state_dict: PyTorch would write through it, so it does

@@ -313,3 +313,16 @@ def test_devices_agree(where: str) -> None:
     got = [compiled(x).item() for _ in range(4)]
     np.testing.assert_allclose(got, want, rtol=1e-5)
     assert compiled.traces == 2  # the first step with dampening is one of its own
+
+
+def test_a_detached_argument_may_become_a_leaf() -> None:
+    """As a gradient penalty does: what the trace makes is its own, though it shares values."""
+
+    def penalty(x: tgrad.Tensor) -> tgrad.Tensor:
+        y = x.detach().requires_grad_()
+        (slope,) = tgrad.autograd.grad((y**3).sum(), y, create_graph=True)
+        return (slope.norm() - 1) ** 2
+
+    x = tgrad.tensor([0.5, -1.5, 2.0])
+    assert tgrad.compile(penalty)(x).item() == pytest.approx(penalty(x).item())
+    assert not x.requires_grad
