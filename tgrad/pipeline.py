@@ -26,6 +26,7 @@ from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
 from tgrad.fusion.limits import with_limits
 from tgrad.fusion.long_rows import split_long_rows
+from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition
 from tgrad.fusion.recompute import Budget, recompute_to_fit
@@ -187,6 +188,8 @@ def _compile(
     bases = canonical_bases(outputs)
     if backend is not None:
         bases = [_below_reshapes(n) for n in split_long_rows(bases, backend.limits)]
+        if backend.limits.keeps_order_of_dots:
+            bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     sizes = [c.size for conditions in needed for c in conditions if c.size in number]

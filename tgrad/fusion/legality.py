@@ -44,6 +44,7 @@ class Limits:
         values: most values of one kernel.
         chain_bytes: longest inner or output axis of a chain, which one tile holds.
         pair_bytes: the same for a chain with four dots or more.
+        keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
     """
 
     row_elements: int = 32768
@@ -56,6 +57,7 @@ class Limits:
     values: int = 512
     chain_bytes: int = 512
     pair_bytes: int = 256
+    keeps_order_of_dots: bool = True
 
 
 CPU_LIMITS = Limits(
@@ -66,6 +68,7 @@ CPU_LIMITS = Limits(
     scan_rows=2,
     chain_bytes=1024,
     pair_bytes=1024,
+    keeps_order_of_dots=False,
 )
 GPU_LIMITS = Limits()
 INTERPRETER_LIMITS = Limits(sort_row=1024)

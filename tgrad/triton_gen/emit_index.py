@@ -3,7 +3,7 @@
 In: an Index over tile axes, the dims where it is used. Out: an expression of that shape. Invariant:
 each part is computed at its own rank and broadcast where parts meet; arithmetic is 32 bit wherever
 the bounds allow and 64 bit elsewhere; `//` and `%` see no negative numbers, so Triton's truncation
-equals floor.
+equals floor. What is the same in a whole tile is a scalar: with steps of 32, k // 64 is k0 // 64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tgrad.dtype import DType
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Bound, Div, Index, Loaded, Mod, Var
-from tgrad.kernel.ir import Kernel
+from tgrad.kernel.ir import Kernel, Role
 
 WORD = 2**31
 
@@ -75,6 +75,8 @@ class IndexPrinter:
         self.wide_blocks = frozenset(a.name for a in kernel.axes if a.block > 1)
         self.tiles = tiles
         self.wide_axes = wide_axes
+        self.steps = {a.name: a.block for a in kernel.axes if a.role is Role.LOOP and a.block > 1}
+        """Blocks of axes whose tiles begin at the variable `{name}0`."""
 
     def sort(self, names: Iterable[str]) -> tuple[str, ...]:
         """Dims in the kernel's order."""
@@ -86,7 +88,16 @@ class IndexPrinter:
         if isinstance(atom, Loaded):
             return self.tiles[atom.value].dims
         assert isinstance(atom, (Div, Mod))
+        if isinstance(atom, Div) and self._tiles_within(atom):
+            return ()
         return self.dims(atom.base)
+
+    def _tiles_within(self, atom: Div | Mod) -> str:
+        """The axis that is divided, where no tile of it reaches over a multiple of the divisor."""
+        axis = atom.base.atom
+        if not isinstance(axis, Var) or axis.name not in self.steps:
+            return ""
+        return "" if atom.divisor % self.steps[axis.name] else axis.name
 
     def dims(self, e: Index) -> tuple[str, ...]:
         """Dims of an expression's value."""
@@ -118,6 +129,12 @@ class IndexPrinter:
             return self._loaded(atom, wide)
         assert isinstance(atom, (Div, Mod))
         base, d = atom.base, atom.divisor
+        whole = "" if wide else self._tiles_within(atom)
+        if whole and isinstance(atom, Div):
+            return f"({whole}0 // {d})"
+        if whole:
+            block = f"BLOCK_{whole.upper()}"
+            return f"(tl.multiple_of({whole}0 % {d}, {block}) + tl.arange(0, {block}))"
         steps = -(base.lo // d) if base.lo < 0 else 0
         inner = self.at(base + steps * d, self.dims(base), wide or is_wide(base, steps * d))
         inner = grouped(inner)

@@ -15,12 +15,12 @@ What becomes of each kind of region:
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of
-from tgrad.graph.index import Div, Index, Mod, unflatten, var
+from tgrad.graph.index import Div, Index, Mod, Var, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
 from tgrad.triton_gen.epilogue import with_epilogue_parts
@@ -38,6 +38,8 @@ TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
 INTERPRETER_TILE = 1 << 17
 TRANSPOSE_BLOCK = 32
+DEEPEST = 64
+"""Block of k of products of half types."""
 
 
 def choose_config(region: Region, target: Target) -> Config:
@@ -255,13 +257,29 @@ def _dot(region: Region, target: Target) -> Config:
     role_k = Role.FULL if 0 < k <= block_k else Role.LOOP
     groups = (
         TileAxis("b", space.batch, 1, Role.GRID),
-        TileAxis("m", space.m, block_m, Role.GRID),
-        TileAxis("k", space.k, block_k, role_k),
-        TileAxis("n", space.n, block_n, Role.GRID),
+        TileAxis("m", _as_loaded(region, space.m), block_m, Role.GRID),
+        TileAxis("k", _as_loaded(region, space.k), block_k, role_k),
+        TileAxis("n", _as_loaded(region, space.n), block_n, Role.GRID),
     )
     group_m = 8 if _steps(m, block_m) >= 8 and _steps(n, block_n) >= 4 else 1
     config = Config(tuple(a for a in groups if a.covers), warps, stages, group_m=group_m)
     return with_epilogue_parts(region, config, target)
+
+
+def _as_loaded(region: Region, group: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The axes in the order in which the largest buffer that has them all holds them, so that a
+    tile's neighbours are neighbours in memory: (row, column, channel) of an image with channels
+    last."""
+    names = {a.name for a in group}
+    loads = [v for v in region.values if isinstance(v, Load) and names <= v.index.variables()]
+    if len(group) < 2 or not loads:
+        return group
+    index = max(loads, key=lambda v: region.slots[v.slot].size).index
+
+    def stride(axis: Axis) -> float:
+        return abs(index.stride(axis.name) or inf)
+
+    return tuple(sorted(group, key=stride, reverse=True))
 
 
 def _matrix_block(extent: int, most: int, dtype: DType | None = None) -> int:
@@ -302,20 +320,33 @@ def _matrix_blocks(
         block_n //= 2
     while programs() * 2 < target.num_sms and block_n > 16:
         block_n //= 2
-    deepest = 32 if dtype.itemsize == 4 or windowed else 128 // dtype.itemsize
+    deepest = 32 if dtype.itemsize == 4 or windowed else DEEPEST * 2 // dtype.itemsize
     return block_m, block_n, _matrix_block(k, deepest, dtype)
 
 
 def _is_windowed(region: Region) -> bool:
-    """Whether a load's address needs divisions (convolution): its tiles cost many registers."""
+    """Whether a load's address needs divisions of what changes within a tile of k (convolution with
+    few channels): such tiles cost many registers."""
     space = region.space
     flat: dict[str, Index] = {}
     for name, group in (("b", space.batch), ("m", space.m), ("n", space.n), ("k", space.k)):
+        group = _as_loaded(region, group)
         shape = tuple(a.extent for a in group)
         parts = unflatten(var(name, extent_of(group)), shape)
         flat |= {a.name: e for a, e in zip(group, parts)}
     indices = (e for v in region.values if isinstance(v, Load) for e in indices_of(v))
-    return any(isinstance(atom, (Div, Mod)) for e in indices for atom in e.substitute(flat).atoms())
+    found = (atom for e in indices for atom in e.substitute(flat).atoms())
+    return any(isinstance(a, (Div, Mod)) and not _is_by_tiles(a) for a in found)
+
+
+def _is_by_tiles(atom: Div | Mod) -> bool:
+    """Whether the division is one of k by whole tiles, or of what k has no part in."""
+    inner = atom.base
+    while isinstance(inner.atom, (Div, Mod)):
+        atom, inner = inner.atom, inner.atom.base
+    return inner.variables() <= {"b", "m", "n"} or (
+        isinstance(inner.atom, Var) and atom.divisor % DEEPEST == 0
+    )
 
 
 def _dot_warps(blocks: tuple[int, int, int], windowed: bool, target: Target) -> int:
