@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.case import StepCase
+from bench.case import Case, StepCase
 from bench.process import PeerFailure, PeerSpec
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ LOOK_PEERS = {
 }
 CPU_PEERS = "torch,compile,jax,tinygrad"
 GPU_PEERS = "torch,compile,max-autotune"
+COMPILING = ("tgrad", "compile", "max-autotune", "tinygrad")
+"""Peers whose first step compiles."""
 ROTATED = 1 << 28
 """Bytes of inputs that calls on a GPU take turns with: past any L2."""
 
@@ -91,10 +93,9 @@ def _add_run(commands: Commands) -> None:
         parser.add_argument(
             "--preliminary", action="store_true", help="mark the results as of no weight"
         )
-        if kind == "cpu":
-            parser.add_argument(
-                "--no-first-steps", action="store_true", help="leave the first steps out"
-            )
+        parser.add_argument(
+            "--no-first-steps", action="store_true", help="leave the first steps out"
+        )
 
 
 def _add_compare(commands: Commands) -> None:
@@ -207,30 +208,33 @@ def plan_of(arguments: argparse.Namespace, device: str) -> Plan:
 def run_cpu(arguments: argparse.Namespace) -> int:
     """The table of the CPU, and the first steps of its training steps."""
     from bench import cases_cpu
-    from bench.first_step import measure_first_steps
-    from bench.session import chosen_cases, run
 
     plan = plan_of(arguments, "cpu")
-    chosen = chosen_cases(cases_cpu.cases(plan.sizes), plan.only)
-    found = run(plan, chosen, report)
-    if not arguments.no_first_steps:
-        steps = [c for c in chosen if isinstance(c, StepCase)]
-        compiling = [s for s in plan.peers if s.name in ("tgrad", "compile", "tinygrad")]
-        cores = found.machine.cores
-        measured = measure_first_steps(plan.table, plan.sizes, steps, compiling, cores)
-        found = replace(found, first_steps=measured)
-    return finish(found, arguments)
+    return run_table(plan, cases_cpu.cases(plan.sizes), arguments)
 
 
 def run_gpu(arguments: argparse.Namespace) -> int:
-    """The table of the GPU."""
+    """The table of the GPU, and the first steps of its training steps."""
     from bench import cases_gpu
-    from bench.session import chosen_cases, run
 
     plan = replace(plan_of(arguments, "cuda"), rotate=ROTATED)
-    return finish(
-        run(plan, chosen_cases(cases_gpu.cases(plan.sizes), plan.only), report), arguments
-    )
+    return run_table(plan, cases_gpu.cases(plan.sizes), arguments)
+
+
+def run_table(plan: Plan, cases: Sequence[Case], arguments: argparse.Namespace) -> int:
+    """Measure what was chosen of a table."""
+    from bench.first_step import measure_first_steps
+    from bench.session import chosen_cases, run
+
+    chosen = chosen_cases(cases, plan.only)
+    found = run(plan, chosen, report)
+    if not arguments.no_first_steps:
+        steps = [c for c in chosen if isinstance(c, StepCase)]
+        peers = [s for s in plan.peers if s.name in COMPILING]
+        cores = found.machine.cores
+        measured = measure_first_steps(plan.table, plan.sizes, steps, peers, cores, plan.device)
+        found = replace(found, first_steps=measured)
+    return finish(found, arguments)
 
 
 def finish(found: Results, arguments: argparse.Namespace) -> int:

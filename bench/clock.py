@@ -1,12 +1,13 @@
 """Clocks: seconds of single calls, on a CPU and on a GPU.
 
-In: calls. Out: seconds of each. Invariant: nothing else happens between the two readings of a call;
+In: calls. Out: `Times` of each. Invariant: nothing else happens between the two readings of a call;
 its result is freed inside, as in a user's loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from time import perf_counter
 from typing import Any, Protocol
@@ -14,11 +15,24 @@ from typing import Any, Protocol
 Call = Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class Times:
+    """Of single calls.
+
+    Attributes:
+        seconds: that the device worked on each.
+        host: seconds until each returned; on a GPU the work may begin after that.
+    """
+
+    seconds: list[float]
+    host: list[float]
+
+
 class Clock(Protocol):
     """Measures calls on one kind of device."""
 
-    def measure(self, calls: Sequence[Call]) -> list[float]:
-        """Seconds of each call."""
+    def measure(self, calls: Sequence[Call]) -> Times:
+        """Times of each call."""
 
     def wait(self) -> None:
         """Wait until the device has nothing to do."""
@@ -27,13 +41,13 @@ class Clock(Protocol):
 class HostClock:
     """For calls that are done when they return."""
 
-    def measure(self, calls: Sequence[Call]) -> list[float]:
+    def measure(self, calls: Sequence[Call]) -> Times:
         seconds = []
         for call in calls:
             start = perf_counter()
             call()
             seconds.append(perf_counter() - start)
-        return seconds
+        return Times(seconds, seconds)
 
     def wait(self) -> None:
         """Nothing is pending."""
@@ -46,18 +60,21 @@ class CudaClock:
     def __init__(self) -> None:
         self.cuda: Any = import_module("torch").cuda
 
-    def measure(self, calls: Sequence[Call]) -> list[float]:
+    def measure(self, calls: Sequence[Call]) -> Times:
         pairs = [
             (self.cuda.Event(enable_timing=True), self.cuda.Event(enable_timing=True))
             for _ in calls
         ]
         self.wait()
+        host = []
         for call, (before, after) in zip(calls, pairs):
             before.record()
+            start = perf_counter()
             call()
+            host.append(perf_counter() - start)
             after.record()
         self.wait()
-        return [before.elapsed_time(after) / 1e3 for before, after in pairs]
+        return Times([before.elapsed_time(after) / 1e3 for before, after in pairs], host)
 
     def wait(self) -> None:
         self.cuda.synchronize()
@@ -69,10 +86,10 @@ def measure_gpu(clock: Clock) -> dict[str, Any]:
     torch: Any = import_module("torch")
     source = torch.ones(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    copies = clock.measure([lambda: target.copy_(source)] * 10)
+    copies = clock.measure([lambda: target.copy_(source)] * 10).seconds
     size = 8192
     a = torch.randn(size, size, dtype=torch.bfloat16, device="cuda")
-    products = clock.measure([lambda: a @ a] * 10)
+    products = clock.measure([lambda: a @ a] * 10).seconds
     return {
         "copy": 2 * source.nbytes / min(copies),
         "matmul": 2 * size**3 / min(products),

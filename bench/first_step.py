@@ -8,7 +8,8 @@ included, to the end of the first step.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -25,54 +26,60 @@ CACHES = {
 }
 """Variables of the peers' caches; tinygrad follows XDG_CACHE_HOME."""
 
+PATIENCE = 3600.0
+"""Seconds that a first step may take; a search of the best kernels takes many minutes."""
+
 
 def measure_first_steps(
-    table: str, sizes: str, cases: Sequence[Case], peers: Sequence[PeerSpec], cores: int
+    table: str,
+    sizes: str,
+    cases: Sequence[Case],
+    peers: Sequence[PeerSpec],
+    cores: int,
+    device: str = "cpu",
 ) -> list[FirstStep]:
     """Cold and warm, for every case and peer."""
     found = []
     for case in cases:
         with tempfile.TemporaryDirectory(prefix="tgrad-bench-") as folder:
-            save_arrays(Path(folder) / "arrays.npz", case.arrays())
+            path = Path(folder) / "arrays.npz"
+            save_arrays(path, case.arrays())
+            request = {"table": table, "sizes": sizes, "key": case.key, "arrays": str(path)}
             for spec in peers:
-                found.append(_measure(table, sizes, case, spec, cores, Path(folder)))
+                found.append(_measure(request, case, spec, Launch(cores, device), Path(folder)))
     return found
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How processes start."""
+
+    cores: int
+    device: str
+
+
 def _measure(
-    table: str, sizes: str, case: Case, spec: PeerSpec, cores: int, folder: Path
+    request: Mapping[str, str], case: Case, spec: PeerSpec, launch: Launch, folder: Path
 ) -> FirstStep:
     extra = {name: str(folder / spec.name / part) for name, part in CACHES.items()}
     for path in extra.values():
         Path(path).mkdir(parents=True)
     try:
-        cold, cold_call = _fresh_process(table, sizes, case, spec, cores, folder, extra)
-        warm, warm_call = _fresh_process(table, sizes, case, spec, cores, folder, extra)
+        cold, cold_call = _fresh_process(request, spec, launch, extra)
+        warm, warm_call = _fresh_process(request, spec, launch, extra)
     except PeerFailure as failure:
         return FirstStep(case.key, case.title, spec.name, reason=str(failure))
     return FirstStep(case.key, case.title, spec.name, cold, warm, cold_call, warm_call)
 
 
 def _fresh_process(
-    table: str,
-    sizes: str,
-    case: Case,
-    spec: PeerSpec,
-    cores: int,
-    folder: Path,
-    extra: dict[str, str],
+    request: Mapping[str, str], spec: PeerSpec, launch: Launch, extra: Mapping[str, str]
 ) -> tuple[float, float]:
     """Seconds from start to the end of the first step, and of the first call alone."""
     start = perf_counter()
-    process = Process(spec, "cpu", cores, extra)
+    process = Process(spec, launch.device, launch.cores, extra)
     try:
-        first = process.ask(
-            "first",
-            table=table,
-            sizes=sizes,
-            key=case.key,
-            arrays=str(folder / "arrays.npz"),
-        )["first"]
+        first = process.ask("first", timeout=PATIENCE, **request)["first"]
         return perf_counter() - start, float(first)
     finally:
         process.stop()

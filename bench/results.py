@@ -24,6 +24,7 @@ class Cell:
         calls: how many were measured.
         error: largest error against float64, in parts of the largest value.
         first: seconds of the first call, which compiles; with whatever caches there were.
+        host: median of the seconds until a call returned, the GPU still at work; None on a CPU.
         reason: why there is no time.
     """
 
@@ -33,6 +34,7 @@ class Cell:
     calls: int = 0
     error: float | None = None
     first: float | None = None
+    host: float | None = None
     reason: str = ""
 
 
@@ -141,10 +143,13 @@ class Results:
 OURS = "tgrad"
 
 
-def cell_of(seconds: Sequence[float], error: float, first: float) -> Cell:
+def cell_of(
+    seconds: Sequence[float], error: float, first: float, host: Sequence[float] = ()
+) -> Cell:
     """Median and quartiles of the times of single calls."""
     low, median, high = (float(q) for q in np.quantile(seconds, (0.25, 0.5, 0.75)))
-    return Cell(median, low, high, len(seconds), error, first)
+    until = float(np.median(host)) if len(host) else None
+    return Cell(median, low, high, len(seconds), error, first, until)
 
 
 def fastest_peer(row: Row) -> tuple[str, float] | None:

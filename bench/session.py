@@ -18,6 +18,7 @@ from time import sleep
 import numpy as np
 
 from bench.case import Arrays, Case, FunctionCase, error_of
+from bench.clock import Times
 from bench.machine import (
     Others,
     available_cores,
@@ -148,9 +149,10 @@ class Session:
             except PeerFailure as failure:
                 cells[name] = Cell(reason=str(failure))
                 self._drop(name, process)
-        for name, seconds in self._take_turns(ready, cells).items():
+        for name, times in self._take_turns(ready, cells).items():
             _, error, first = ready[name]
-            cells[name] = cell_of(seconds, error, first)
+            host = [] if self.plan.device == "cpu" else times.host
+            cells[name] = cell_of(times.seconds, error, first, host)
         for name, process in list(self.processes.items()):
             if name in ready:
                 self._drop(name, process)
@@ -191,16 +193,16 @@ class Session:
 
     def _take_turns(
         self, ready: dict[str, tuple[Process, float, float]], cells: dict[str, Cell]
-    ) -> dict[str, list[float]]:
-        """Seconds of single calls: every peer once a round, and not always in the same order."""
+    ) -> dict[str, Times]:
+        """Times of single calls: every peer once a round, and not always in the same order."""
         calls: dict[str, int] = {}
-        times: dict[str, list[float]] = {}
+        times: dict[str, Times] = {}
         for name, (process, _, _) in ready.items():
             with suppress(PeerFailure):
                 once = min(process.ask("round", calls=2)["seconds"])
                 calls[name] = int(np.clip(self.plan.seconds / max(once, 1e-7), 1, 1000))
                 process.ask("round", calls=calls[name])  # warm-up
-                times[name] = []
+                times[name] = Times([], [])
         names = list(times)
         for turn in range(self.plan.rounds):
             shift = turn % max(len(names), 1)
@@ -210,7 +212,8 @@ class Session:
                 sleep(PAUSE)
                 try:
                     answer = ready[name][0].ask("round", calls=calls[name])
-                    times[name] += answer["seconds"]
+                    times[name].seconds.extend(answer["seconds"])
+                    times[name].host.extend(answer["host"])
                 except PeerFailure as failure:
                     cells[name] = Cell(reason=str(failure))
                     del times[name]

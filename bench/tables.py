@@ -111,7 +111,8 @@ def main_table(results: Results) -> Table:
     header = ("ms, median ± half of the quartiles' range", *results.peers, "limit",
               "of the limit", "fastest peer ÷ tgrad", "fastest")  # fmt: skip
     title = f"{results.kind}: {results.machine.processor}, {results.machine.cores} cores"
-    return Table(title, header, tuple(rows), (*_reasons(results), *notes_of(results)))
+    notes = (*_host_times(results), *_reasons(results), *notes_of(results))
+    return Table(title, header, tuple(rows), notes)
 
 
 def _main_row(results: Results, row: Row) -> tuple[str, ...]:
@@ -127,6 +128,16 @@ def _main_row(results: Results, row: Row) -> tuple[str, ...]:
         ratio_text(ratio_of(row)),
         best[0] if best else DASH,
     )
+
+
+def _host_times(results: Results) -> list[str]:
+    """What a call costs the host, where the device works on its own: of training steps."""
+    return [
+        f"host time of {row.title}: " + ", ".join(f"{name} {1e6 * h:.0f} µs" for name, h in times)
+        for row in results.rows
+        if row.key.startswith("step_")
+        and (times := [(n, c.host) for n, c in row.cells.items() if c.host is not None])
+    ]
 
 
 def _reasons(results: Results) -> list[str]:

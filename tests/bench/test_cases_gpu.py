@@ -14,6 +14,8 @@ from bench.case import FunctionCase, StepCase, error_of
 from bench.peers.tgrad import TgradPeer
 from bench.peers.torch import TorchPeer
 from bench.planned import planned
+from bench.session import Plan, chosen_cases, run
+from tests.bench.running import OURS, spec
 
 CASES = {c.key: c for c in cases_gpu.cases("small")}
 FUNCTIONS = [key for key, case in CASES.items() if isinstance(case, FunctionCase)]
@@ -63,6 +65,20 @@ def test_images_lie_channels_last_in_pytorch() -> None:
     image = peer.stored(case.arrays()["x"], case)
     assert image.is_contiguous(memory_format=torch.channels_last)
     assert not image.is_contiguous()
+
+
+def test_a_run_of_the_table_where_there_is_no_gpu() -> None:
+    keys = ("softmax_48x64_backward", "linear_int4_4x128x48")
+    torch, reference = (spec(o, o, "bench.peers.torch") for o in ("", "float64"))
+    plan = Plan(
+        "gpu", "bench.cases_gpu", "small", "cpu", [OURS, replace(torch, name="torch")], reference,
+        only=keys, rounds=2, seconds=0.002, rotate=1 << 16, preliminary=True,
+    )  # fmt: skip
+    found = run(plan, chosen_cases(cases_gpu.cases("small"), keys), lambda line: None)
+    for row in found.rows:
+        for cell in row.cells.values():
+            assert cell.reason == "" and cell.median is not None
+            assert cell.error is not None and 1e-4 < cell.error < cases_gpu.TOLERANCE
 
 
 def test_keys_are_unique_in_both_sizes() -> None:
