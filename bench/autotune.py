@@ -6,6 +6,7 @@ kernels measured in turns.
     python -m bench.autotune exhaust    every candidate of ten regions, measured
     python -m bench.autotune search     the search on these tables, with a quarter of the trials
     python -m bench.autotune repeat     the winners of two sessions with one seed and budget
+    python -m bench.autotune gain       thirteen functions and two steps: tuned beside heuristic
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 import tgrad
 from bench.cases_cpu import cases
 from bench.peers.tgrad import make
-from tgrad.autotuning.session import Measurement, Request, Session, Subject, subjects_of
+from tgrad.autotuning.session import Measurement, Request, Session, Silent, Subject, subjects_of
 from tgrad.backend import backend_of
 from tgrad.device import Device
 from tgrad.fusion.region import Region
@@ -32,6 +33,8 @@ from tgrad.kernel.space import Choice, Parameter, SearchSpace
 from tgrad.runtime.plan import Plan, record_plans
 from tgrad.runtime.planning import planning
 from tgrad.settings import settings
+from tgrad.tune.key import region_key
+from tgrad.tune.lookup import Choices
 from tgrad.tune.record import Record
 from tgrad.tune.search import FINAL_ROUNDS, Outcome, Search, Trial, candidates_of
 
@@ -47,30 +50,34 @@ MOST = 64
 """Candidates of a region: the most promising by estimate, in spaces with more."""
 
 
-class Silent:
+PASSES = 3
+PASS_ROUNDS = 12
+"""The median of so many measurements of so many rounds, each beside other candidates."""
+
+
+class Keeping(Silent):
     """A listener that keeps what was decided."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def planned(self, subjects: Iterable[Subject]) -> None: ...
-
-    def started(self, subject: Subject, candidates: int) -> None: ...
-
-    def tried(self, subject: Subject, trial: Trial) -> None: ...
-
     def finished(self, subject: Subject, record: Record, outcome: Outcome) -> None:
         self.records.append(record)
 
-    def gave_up(self, subject: Subject, reason: str) -> None: ...
+
+def plans_by_case() -> dict[str, list[Plan]]:
+    """The plans of the thirteen functions and the two steps; nothing runs."""
+    found: dict[str, list[Plan]] = {}
+    for case in cases():
+        with record_plans() as plans, planning():
+            make("", "cpu").load(case, case.arrays()).calls[0]()
+        found[case.key] = plans
+    return found
 
 
 def plans_of_cases() -> list[Plan]:
-    """The plans of the thirteen functions and the two steps; nothing runs."""
-    with record_plans() as plans, planning():
-        for case in cases():
-            make("", "cpu").load(case, case.arrays()).calls[0]()
-    return plans
+    """All of them."""
+    return [plan for plans in plans_by_case().values() for plan in plans]
 
 
 def table_of(session: Session, region: Region, space: SearchSpace) -> dict[str, Any]:
@@ -78,16 +85,19 @@ def table_of(session: Session, region: Region, space: SearchSpace) -> dict[str, 
     measurement = Measurement(session, Subject(region, 1, 0.0, 1.0), space)
     measurement.open()
     candidates = candidates_of(space, MOST)
-    ratios: list[float | None] = [1.0]
-    for at in range(1, len(candidates), 8):
-        some = candidates[at : at + 8]
-        found = {t.choice: t.ratio for t in measurement.measure(some, FINAL_ROUNDS)}
-        ratios += [found.get(c) for c in some]
+    found: dict[Choice, list[float]] = {c: [] for c in candidates}
+    order = np.random.default_rng(0)
+    for _ in range(PASSES):
+        mixed = [candidates[n] for n in order.permutation(len(candidates)) if n]
+        for at in range(0, len(mixed), 8):
+            for trial in measurement.measure(mixed[at : at + 8], PASS_ROUNDS):
+                found[trial.choice] += [] if trial.ratio is None else [trial.ratio]
+    found[space.start] = [1.0]
     return {
         "region": region.name,
         "parameters": [[p.name, list(p.values)] for p in space.parameters],
         "candidates": [list(c) for c in candidates],
-        "ratios": [None if r is None else round(r, 4) for r in ratios],
+        "ratios": [round(float(np.median(found[c])), 4) if found[c] else None for c in candidates],
     }
 
 
@@ -147,7 +157,7 @@ def repeat(budget: float = 60.0) -> dict[str, Any]:
     backend, plans = backend_of(Device("cpu")), plans_of_cases()
     winners: list[dict[str, Record]] = []
     for _ in range(2):
-        listener = Silent()
+        listener = Keeping()
         with tempfile.TemporaryDirectory() as folder:
             fresh = replace(settings, cache_dir=Path(folder))
             with Session(backend, Request(budget), fresh, listener) as session:
@@ -165,10 +175,58 @@ def repeat(budget: float = 60.0) -> dict[str, Any]:
     }
 
 
+def gain(budget: float = 300.0) -> dict[str, Any]:
+    """Tune, then measure every kernel of every case again: stored choice beside heuristic's."""
+    backend, by_case = backend_of(Device("cpu")), plans_by_case()
+    ratios: dict[str, tuple[float, float, float]] = {}
+    rows: list[dict[str, Any]] = []
+    gains: list[float] = []
+    with Session(backend, Request(budget), settings, Silent()) as session:
+        session.run([plan for plans in by_case.values() for plan in plans])
+        known = Choices(session.place, [session.store.records()])
+        for key, plans in by_case.items():
+            heuristic = tuned = 0.0
+            for info in (kernel for plan in plans for kernel in plan.kernels):
+                name = region_key(info.region)
+                if name not in ratios:
+                    ratios[name] = _again(session, info.region, known)
+                    print(info.name, *ratios[name], file=sys.stderr, flush=True)
+                heuristic += ratios[name][0]
+                tuned += ratios[name][0] * ratios[name][1]
+            gains.append(heuristic / tuned)
+            rows.append({"case": key, "heuristic": heuristic, "tuned": tuned, "gain": gains[-1]})
+    changed = [r for r in ratios.values() if r[1] != 1.0]
+    return {
+        "cases": rows,
+        "gain": float(np.exp(np.mean(np.log(gains)))),
+        "kernels": len(ratios),
+        "changed": len(changed),
+        "slower": sum(ratio - 2 * error > 1.02 for _, ratio, error in changed),
+    }
+
+
+def _again(session: Session, region: Region, known: Choices) -> tuple[float, float, float]:
+    """Seconds of the heuristic's kernel, the ratio of the stored one, and its error."""
+    space = session.backend.space(region)
+    measurement = Measurement(session, Subject(region, 1, 0.0, 1.0), space)
+    seconds = measurement.open()
+    found = known.match(region) if known.has(region) else None
+    choice = None if found is None else space.find(found.record.choice)
+    if choice is None or choice == space.start:
+        return seconds, 1.0, 0.0
+    (trial,) = measurement.measure([choice], 2 * FINAL_ROUNDS)
+    return measurement.heuristic, trial.ratio or 1.0, trial.error
+
+
 def main() -> None:
     """Answer the question on the command line."""
-    question = {"exhaust": exhaust, "search": search, "repeat": repeat}[sys.argv[1]]
-    print(json.dumps(question(), indent=1), file=sys.stdout)
+    questions: dict[str, Callable[[], Any]] = {
+        "exhaust": exhaust,
+        "search": search,
+        "repeat": repeat,
+        "gain": gain,
+    }
+    print(json.dumps(questions[sys.argv[1]](), indent=1))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_the_rule_of_the_nearest(own_cache):
     Store(own_cache).put([record_of("matmul", 64), record_of("softmax", 64, place=ELSEWHERE)])
     stored.refresh()
     assert origin_of("matmul", 64) == "stored"
-    assert origin_of("matmul", 128) == "stored"
+    assert origin_of("matmul", 128) == "nearest"
     assert origin_of("matmul", 160) == "heuristic"
     assert origin_of("batched", 64) == "heuristic"
     assert origin_of("softmax", 64) == "heuristic"

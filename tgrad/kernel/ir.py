@@ -116,7 +116,7 @@ class Config:
         band: rows of a convolution's result that one program computes on a CPU; 0 for as many as
             fit its cache.
         epilogue_parts: parts of a dot's columns that its epilogue takes one after the other.
-        origin: "heuristic" or "stored".
+        origin: "heuristic", "stored", or "nearest": stored for a kernel of other sizes.
     """
 
     axes: tuple[TileAxis, ...]

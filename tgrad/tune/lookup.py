@@ -87,7 +87,8 @@ class Choices:
         named = found.record.choice
         choice = legal.find(named) if found.is_exact else legal.nearest(named)
         config = None if choice is None else legal.config(choice)
-        return None if config is None else replace(config, origin="stored")
+        origin = "stored" if found.is_exact else "nearest"
+        return None if config is None else replace(config, origin=origin)
 
 
 def distance_of(a: tuple[int, ...], b: tuple[int, ...]) -> float | None:

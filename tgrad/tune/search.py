@@ -177,12 +177,9 @@ class Search:
         return chosen[:BATCH]
 
     def _are_neighbours(self, a: int, b: int) -> bool:
-        """Whether two choices differ in one parameter, by one step if it is ordered."""
-        steps = 0
-        for p, x, y in zip(self.space.parameters, self.candidates[a], self.candidates[b]):
-            if x != y:
-                steps += abs(p.values.index(x) - p.values.index(y)) if p.is_ordered else 1
-        return steps == 1
+        """Whether two choices differ in one parameter."""
+        pairs = zip(self.candidates[a], self.candidates[b])
+        return sum(x != y for x, y in pairs) == 1
 
     def _decide(self) -> Outcome:
         known = sorted(

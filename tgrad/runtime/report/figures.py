@@ -31,7 +31,7 @@ class KernelReport:
         dot_flops: the part of the FLOPs that a dot does.
         programs: size of the grid.
         tiles: blocks and launch options, in words.
-        origin: of the configuration: "heuristic" or "stored".
+        origin: of the configuration: "heuristic", "stored" or "nearest"; see kernel/ir.py.
         time: predicted seconds; None on the device "numpy".
         static: of the compiled kernel; None if it was not compiled.
         reads, writes: names of buffers.
