@@ -376,9 +376,10 @@ def finish_table(
     where times were measured."""
     print_table(table, arguments.markdown)
     if arguments.json:
+        from bench.machine import is_shared
         from bench.tables import write_table
 
-        write_table(table, arguments.json, preliminary, others)
+        write_table(table, arguments.json, preliminary or is_shared(others), others)
     return 0
 
 

@@ -21,6 +21,8 @@ from bench.results import Limits, Machine
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = 1 << 28
 """Bytes of the copy that bandwidth is measured with: past any cache."""
+SHARED = 0.1
+"""Cores that others may take: a machine of nobody else's takes a hundredth."""
 FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "asimd", "sve")
 
 
@@ -74,6 +76,11 @@ class Others:
             return None
         others = (now - busy) - (_own_seconds() - own)
         return max(others, 0.0) / (perf_counter() - start)
+
+
+def is_shared(others: float | None) -> bool:
+    """Whether other processes took so much that times are of no weight; ratios may still be."""
+    return others is not None and others > SHARED
 
 
 def _busy_seconds() -> float | None:

@@ -24,6 +24,7 @@ from bench.machine import (
     available_cores,
     current_commit,
     describe_machine,
+    is_shared,
     measure_limits,
 )
 from bench.process import PeerFailure, PeerSpec, Process
@@ -274,18 +275,19 @@ def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
             report(case.title)
             rows.append(session.measure(case))
         again, _ = session.measure_limits()
+    taken = others.cores()
     best = max((limits.matmul, again.matmul, *_matmul_rates(rows)))
     return Results(
         kind=plan.kind,
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         commit=current_commit(),
-        preliminary=plan.preliminary,
+        preliminary=plan.preliminary or is_shared(taken),
         machine=describe_machine(session.cores, accelerator),
         versions=session.versions,
         limits=replace(limits, copy=max(limits.copy, again.copy), matmul=best),
         peers=[s.name for s in plan.peers],
         rows=rows,
-        others=others.cores(),
+        others=taken,
     )
 
 

@@ -81,3 +81,5 @@ def test_what_the_run_takes_itself_is_not_of_others(monkeypatch: pytest.MonkeyPa
     }.items():  # fmt: skip
         monkeypatch.setattr(machine, name, iter(readings).__next__)
     assert machine.Others().cores() == 2.0
+    assert machine.is_shared(2.0)
+    assert not machine.is_shared(0.02) and not machine.is_shared(None)
