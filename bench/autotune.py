@@ -3,7 +3,7 @@
 In: a question. Out: JSON on standard output. Invariant: times are those of the tuner's own clock,
 kernels measured in turns.
 
-    python -m bench.autotune exhaust    every candidate of ten regions, measured
+    python -m bench.autotune exhaust [REGION]    every candidate of ten regions, measured
     python -m bench.autotune search     the search on these tables, with a quarter of the trials
     python -m bench.autotune repeat     the winners of two sessions with one seed and budget
     python -m bench.autotune gain       thirteen functions and two steps: tuned beside heuristic
@@ -102,12 +102,12 @@ def table_of(session: Session, region: Region, space: SearchSpace) -> dict[str, 
 
 
 def exhaust() -> list[dict[str, Any]]:
-    """A table for each of the ten regions."""
+    """A table for each of the ten regions, or of those named."""
     backend = backend_of(Device("cpu"))
     subjects = {s.region.name: s for s in subjects_of(plans_of_cases(), backend)}
     with Session(backend, Request(), settings, Silent()) as session:
         tables = []
-        for name in REGIONS:
+        for name in sys.argv[2:] or REGIONS:
             region = subjects[name].region
             tables.append(table_of(session, region, backend.space(region)))
             print(name, min(r for r in tables[-1]["ratios"] if r), file=sys.stderr, flush=True)

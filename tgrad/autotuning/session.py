@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import sqrt
 from pathlib import Path
 from typing import Protocol
 
@@ -160,14 +161,17 @@ def _predicted(region: Region, backend: Backend) -> float:
 def share_budget(
     subjects: Sequence[Subject], backend: Backend, budget: float, jobs: int
 ) -> list[Subject]:
-    """Subjects with their trials: seconds by share, what one leaves to those after it; those that
-    get too few, or have nothing to choose, are left out."""
+    """Subjects with their trials; those that get too few, or have nothing to choose, are left out.
+
+    Seconds are shared in proportion to the square roots of the subjects' shares, since the first
+    trials of a kernel gain the most; what one leaves goes to those after it.
+    """
     compile_seconds = COMPILE_SECONDS.get("cpu" if backend.name == "cpu" else "cuda", 1.0) / jobs
-    left, weight = budget, 1.0
+    left, weight = budget, sum(sqrt(s.share) for s in subjects)
     result: list[Subject] = []
     for s in subjects:
-        seconds = left * min(1.0, s.share / weight) if weight > 0 else 0.0
-        weight -= s.share
+        seconds = left * min(1.0, sqrt(s.share) / weight) if weight > 0 else 0.0
+        weight -= sqrt(s.share)
         measured = SLOWER * s.seconds
         each = compile_seconds + measured * 2 * ROUNDS
         fixed = OPEN_SECONDS + measured * FINALISTS * FINAL_ROUNDS

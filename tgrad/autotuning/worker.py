@@ -122,7 +122,8 @@ class Measurer:
         if subject.initial:
             self._reset()
         launch = partial(runtime.launch, artifact, subject.memories)
-        return launch_seconds(runtime, launch, subject.runs)
+        is_balanced = subject.region.space.kind == "chain"
+        return launch_seconds(runtime, launch, subject.runs, is_balanced)
 
     def measure(self, choices: Sequence[Choice], rounds: int) -> dict[str, Any]:
         """Times of the heuristic's kernel, and of each choice or why it has none."""

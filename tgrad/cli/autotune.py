@@ -60,7 +60,7 @@ def autotune_script(script: Path, arguments: Sequence[str], asked: Asked) -> int
     except TgradError as error:
         return fail("autotune", error.what, error.hint)
     with ExitStack() as stack:
-        screen: Table | Lines = Table() if sys.stdout.isatty() else Lines()
+        screen: Table | Lines = Table(request.budget) if sys.stdout.isatty() else Lines()
         stack.enter_context(screen)
         listeners = Listeners([screen])
         if asked.log is not None:

@@ -98,12 +98,13 @@ class _Row:
 
 
 class Table:
-    """One live table: share, the best so far against the heuristic, tried, failed."""
+    """One live table: share, the best so far against the heuristic, tried, failed, time left."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: float) -> None:
         from rich.live import Live
 
         self.rows: dict[str, _Row] = {}
+        self.budget = budget
         self.begin = time.monotonic()
         self.live = Live(get_renderable=self._render, refresh_per_second=4)
 
@@ -117,7 +118,8 @@ class Table:
     def _render(self) -> Any:
         from rich.table import Table as RichTable
 
-        table = RichTable(title=f"{time.monotonic() - self.begin:.0f} s")
+        left = max(self.budget - (time.monotonic() - self.begin), 0.0)
+        table = RichTable(title=f"{left:.0f} of {self.budget:.0f} s left")
         for name in ("kernel", "share", "best / heuristic", "tried", "failed", ""):
             table.add_column(name, justify="left" if name in ("kernel", "") else "right")
         for name, row in self.rows.items():
