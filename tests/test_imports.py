@@ -26,6 +26,7 @@ RUNNING = ("tgrad.pipeline", "tgrad.runtime.storage")
 FRONT = (
     "tgrad.tensor",
     "tgrad.methods",
+    "tgrad.aliases",
     "tgrad.arguments",
     "tgrad.autograd",
     "tgrad.creation",

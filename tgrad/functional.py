@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError
 from tgrad.methods.elementwise import result_type
+from tgrad.methods.inplace import written
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [
@@ -294,16 +295,18 @@ R = TypeVar("R")
 
 
 def from_method(method: Callable[..., R]) -> Callable[..., R]:
-    """The method as a function of its tensor, which may be passed as `input=`."""
+    """The method as a function of its tensor, which may be passed as `input=`, and with `out=` for
+    tensors that get the values of the result."""
 
     @wraps(method)
-    def function(input: Tensor, *args: Any, **kwargs: Any) -> R:
+    def function(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> R:
         if not isinstance(input, Tensor):
             raise DTypeError(
                 f"{method.__name__} of a {type(input).__name__}.",
                 "Give a Tensor as first argument.",
             )
-        return method(input, *args, **kwargs)
+        result = method(input, *args, **kwargs)
+        return result if out is None else written(result, out, method.__name__)
 
     return function
 

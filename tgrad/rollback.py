@@ -11,6 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from tgrad.aliases import Memory, Path, refresh
 from tgrad.device import Device
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.graph.node import Node
@@ -30,14 +31,24 @@ class Before:
     device: Device
     requires_grad: bool
     token: int | None
+    memory: Memory | None
+    path: Path
+    value: Node | None
 
     @staticmethod
     def of(t: Tensor) -> Before:
-        return Before(t._node, t._storage, t._device, t._requires_grad, t._token)
+        memory, node = t._memory, t._node
+        value = None if memory is None else memory.value
+        return Before(node, t._storage, t._device, t._requires_grad, t._token, memory, t._path,
+                      value)  # fmt: skip
 
     def put_back(self, t: Tensor) -> None:
         t._node, t._storage, t._device = self.node, self.storage, self.device
         t._requires_grad, t._token = self.requires_grad, self.token
+        t._memory, t._path = self.memory, self.path
+        if self.memory is not None:
+            self.memory.value = self.value
+            self.memory.members[id(t)] = t
 
 
 class StateBefore:
@@ -88,3 +99,4 @@ class AllOrNothing:
             for t, before in self.before:
                 drop_pending(t)
                 before.put_back(t)
+                refresh(t)

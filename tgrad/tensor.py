@@ -18,15 +18,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from tgrad import aliases
 from tgrad import dtype as dt
+from tgrad.aliases import CLOSED, DETACH, Memory, Path, Step, When, join
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
-from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError, UnsupportedError
+from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
@@ -47,7 +49,7 @@ from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
 from tgrad.methods.scanning import ScanningMethods
 from tgrad.methods.scattering import ScatteringMethods
-from tgrad.methods.sizes import are_same, shape_of, sized
+from tgrad.methods.sizes import are_same, is_padded, shape_of, sized
 from tgrad.methods.slopes import define_vjp as define_vjp
 from tgrad.methods.sorting import SortingMethods
 from tgrad.methods.special import SpecialMethods
@@ -146,7 +148,7 @@ class Tensor(
     """
 
     __slots__ = (
-        "_node", "_storage", "_device", "_requires_grad", "_token", "_family", "_grad",
+        "_node", "_storage", "_device", "_requires_grad", "_token", "_memory", "_path", "_grad",
         "_borrowed", "__weakref__",
     )  # fmt: skip
     _node: Node
@@ -154,7 +156,8 @@ class Tensor(
     _device: Device
     _requires_grad: bool
     _token: int | None
-    _family: WeakSet[Tensor] | None
+    _memory: Memory | None
+    _path: Path
     _grad: Tensor | None
     _borrowed: tuple[Node, Storage] | None
     __array_priority__ = 1000
@@ -175,7 +178,8 @@ class Tensor(
     def _set(self, node: Node, device: Device, storage: Storage | None = None) -> None:
         self._node, self._device, self._storage = node, device, storage
         self._requires_grad, self._token = False, None
-        self._family = self._grad = self._borrowed = None
+        self._memory = self._grad = self._borrowed = None
+        self._path = ()
 
     def _borrow(self) -> tuple[Node, Storage]:
         """Node and storage of a stored tensor, which a compiled step takes away until somebody
@@ -225,17 +229,33 @@ class Tensor(
         node = sized(op, self._node, *(t._node for t in others), **attrs)
         return Tensor._result(node, self._device, (self, *others))
 
-    def _view(self, op: Op, **attrs: Any) -> Tensor:
+    def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""
-        return self._with_alias(self._apply(op, **attrs))
+        view = self._apply(op, **attrs)
+        if is_padded(view._node):
+            return join(self, view, CLOSED)
+        step = Step(op, tuple(sorted(attrs.items())), when)
+        is_apart = self._requires_grad and not view._requires_grad
+        return join(self, view, step, DETACH) if is_apart else join(self, view, step)
+
+    def _become(self, view: Tensor) -> Tensor:
+        """Be what a view of this tensor is.
+
+        Raises:
+            GradientError: it is a leaf that requires a gradient.
+        """
+        if view is not self:
+            if self._token is not None:
+                raise GradientError("a leaf that requires a gradient is moved in place.")
+            trace = tracer()
+            if trace is not None:
+                trace.note(self)
+            self._node, self._storage, self._path = view._node, view._storage, view._path
+        return self
 
     def _with_alias(self, alias: Tensor) -> Tensor:
-        """Remember that PyTorch would keep both in one memory."""
-        if self._family is None:
-            self._family = WeakSet([self])
-        alias._family = self._family
-        self._family.add(alias)
-        return alias
+        """Remember that PyTorch would keep both in one memory, in a way that no write follows."""
+        return join(self, alias, CLOSED)
 
     def _constant(self, value: Number, dtype: DType) -> Tensor:
         """A number on this tensor's device."""
@@ -332,6 +352,7 @@ class Tensor(
             node = make(Op.CUSTOM_VJP, node, self._node, rule="realised", params=())
         self._take_back()
         self._node, self._storage = node, storage
+        aliases.stored(self)
 
     def numpy(self) -> np.ndarray:
         """A copy of the values on the host.
@@ -446,13 +467,12 @@ class Tensor(
             node = make(Op.CUSTOM_VJP, value, rule="leaf", params=(self._token,))
         self._take_back()
         self._node, self._storage = node, storage
+        aliases.stored(self)
 
     def detach(self) -> Tensor:
-        """The same values with no history.
-
-        PyTorch's shares memory with this tensor; while both live, neither changes in place.
-        """
-        return self._with_alias(self._without_history())
+        """The same values with no history, in the same memory: either sees what is written to the
+        other."""
+        return join(self, self._without_history(), DETACH)
 
     def _without_history(self) -> Tensor:
         """The values of this moment with no history, whatever becomes of this tensor."""
@@ -468,7 +488,8 @@ class Tensor(
         """The values of this moment, for a state_dict: PyTorch would write through it, so it does
         not change in place while this tensor lives; this tensor does."""
         copy = self._without_history()
-        copy._family = WeakSet([copy, self])
+        twin = Tensor._of(copy._node, self._device)
+        join(twin, copy, CLOSED)._memory.members[id(self)] = self  # type: ignore[union-attr]
         return copy
 
     @property
@@ -485,7 +506,9 @@ class Tensor(
         if trace is not None:
             trace.note(self)
         self._device = value._device
+        aliases.leave(self)
         self._rebind(value._without_history()._node, value._storage)
+        join(value, self, DETACH)
         mark_pending(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
@@ -540,29 +563,34 @@ class Tensor(
     # -- in place -------------------------------------------------------------------------------
 
     def _assign(self, value: Tensor) -> Tensor:
-        """Rebind to new values, as in-place methods do.
+        """Rebind to new values, as in-place methods do; all that share its memory see them.
 
         Raises:
-            GradientError: it is a leaf that requires a gradient, and gradients are on.
-            UnsupportedError: it has views that live, which would have to change with it.
+            GradientError: it is a leaf that requires a gradient, or a view of one, and gradients
+                are on.
+            UnsupportedError: PyTorch would write to several elements at once.
         """
         if self._token is not None and is_grad_enabled():
             raise GradientError(
                 "a leaf that requires a gradient is changed in place.", "Do it under no_grad()."
             )
-        if self._family is not None and len(self._family) > 1:
-            raise UnsupportedError(
-                "an in-place change of a tensor that is a view or has views is not supported.",
-                "Use the function without the underscore, or .clone() first.",
-            )
         if not are_same(value.shape, self.shape):
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
+        if self._requires_grad and not value._requires_grad and is_grad_enabled():
+            value = Tensor._of(aliases.overwriting(self._node, value._node), self._device)
+            value._requires_grad = True
+        if aliases.is_shared(self):
+            aliases.write(self, value)
+            return self
         trace = tracer()
         if trace is not None:
             trace.note(self)
         if self._token is not None:
             self._rebind(value._without_history()._node, value._storage)
+        elif self._requires_grad and not is_grad_enabled():
+            self._node = aliases.with_history_of(self._node, value._node)
+            self._storage = None
         else:
             self._node, self._storage = value._node, value._storage
             self._requires_grad = value._requires_grad

@@ -30,6 +30,9 @@ class Tracer(Protocol):
     def note(self, t: Tensor) -> None:
         """The tensor is about to get a new value."""
 
+    def note_view(self, t: Tensor) -> None:
+        """The tensor, a view, is about to see what is written to its base."""
+
     def gradient(self, leaf: Tensor) -> Tensor | None:
         """What `leaf.grad` is inside the trace."""
 

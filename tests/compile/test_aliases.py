@@ -60,9 +60,6 @@ def through_a_copy_in_a_compiled_function(
 
 
 ALIASES: dict[str, Alias] = {
-    "detach": lambda model, _: model[0].weight.detach(),
-    "data": lambda model, _: model[0].weight.data,
-    "view": lambda model, _: model[0].weight.detach().reshape(9),
     "lazy": lambda model, _: model[0].weight * 1,
     "lazy bias": lambda model, _: (model[0].bias + 0).reshape(3, 1),
     "numpy": lambda model, _: model[0].weight.numpy(),
@@ -74,6 +71,14 @@ ALIASES: dict[str, Alias] = {
     "tensor": lambda model, _: tgrad.tensor(model[0].weight),
     "compiled": through_a_compiled_function,
     "compiled copy": through_a_copy_in_a_compiled_function,
+}
+
+
+VIEWS: dict[str, Callable[[nn.Module], Any]] = {
+    "detach": lambda model: model[0].weight.detach(),
+    "data": lambda model: model[0].weight.data,
+    "view": lambda model: model[0].weight.detach().reshape(9),
+    "row": lambda model: model[0].weight.data[1],
 }
 
 
@@ -98,6 +103,59 @@ def test_what_was_handed_out_stays(name: str, when: str) -> None:
     np.testing.assert_array_equal(read(alias), want)
     assert losses == [twin_step(x).item() for _ in range(3)]
     assert step.traces == 1
+
+
+@pytest.mark.parametrize("when", ["read at once", "read later"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_see_what_steps_write(name: str, when: str) -> None:
+    model, _, step = make()
+    twin, _, twin_step = make()
+    x = data()
+    step(x)
+    view = VIEWS[name](model)
+    for _ in range(3):
+        step(x)
+        twin_step(x)
+        if when == "read at once":
+            view.realize()
+    twin_step(x)
+    np.testing.assert_array_equal(read(view), read(VIEWS[name](twin)))
+    view.zero_()
+    np.testing.assert_array_equal(read(VIEWS[name](model)), np.zeros_like(view.numpy()))
+    assert step(x).item() != twin_step(x).item() and step.traces == 1
+
+
+def test_writes_through_views_inside() -> None:
+    w, x = tgrad.ones(2, 2).realize(), tgrad.zeros(3)
+    row, other = w[0], x[1:]
+
+    @tgrad.compile
+    def change(t: tgrad.Tensor) -> tgrad.Tensor:
+        w[0] += 1
+        w.t()[1].mul_(3)
+        t[0] = 7
+        t[1:].add_(w[0])
+        return t.sum()
+
+    assert change(x).item() == 7 + 2 + 6
+    assert change(x).item() == 7 + 2 + 6 + 3 + 21
+    assert w.tolist() == [[3.0, 21.0], [1.0, 9.0]] and row.tolist() == [3.0, 21.0]
+    assert other.tolist() == [5.0, 27.0] and change.traces == 1
+    with pytest.raises(UnsupportedError, match="changed in place, and shares memory with another"):
+        tgrad.compile(lambda a, b: a.add_(b))(x, x.detach())
+
+
+def test_views_outside_that_are_changed_inside() -> None:
+    w = tgrad.ones(2, 2).realize()
+    row = w[0].realize()
+
+    @tgrad.compile
+    def change() -> None:
+        row.add_(1)
+
+    change()
+    change()
+    assert row.tolist() == [3.0, 3.0] and w.tolist() == [[3.0, 3.0], [1.0, 1.0]]
 
 
 def test_a_weight_that_is_an_argument_too() -> None:

@@ -145,6 +145,8 @@ class _Computing:
     def note(self, t: Tensor) -> None:
         self.refuse(f"a tensor of shape {t.shape} is changed")
 
+    note_view = note
+
     def gradient(self, leaf: Tensor) -> Tensor | None:
         with tracing(self.outer):
             return leaf.grad

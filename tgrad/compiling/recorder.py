@@ -113,6 +113,7 @@ class Recorder:
         self.argument_of = {t._storage: i for i, t in enumerate(self.stand_ins)}
         self.first_serial = Storage(Device("cpu"), dt.bool_, (), None).serial
         self.saved: dict[int, tuple[Tensor, Before]] = {}
+        self.views: dict[int, tuple[ReferenceType[Tensor], Before]] = {}
         self.gradients: dict[int, Gradient] = {}
         self.presence: dict[int, tuple[Tensor, bool]] = {}
         self.gradient_of: dict[Storage, Tensor] = {}
@@ -136,20 +137,34 @@ class Recorder:
 
     def is_old(self, t: Tensor) -> bool:
         """Whether the tensor was there, with values, before the trace."""
-        found = self.saved.get(id(t))
-        storage = t._storage if found is None else found[1].storage
+        before = self.saved[id(t)][1] if id(t) in self.saved else self._view(t)
+        storage = t._storage if before is None else before.storage
         return storage is not None and storage.serial < self.first_serial
 
     def restore(self) -> None:
         """Make every tensor what it was."""
         for t, before in self.saved.values():
             before.put_back(t)
+        for held, before in self.views.values():
+            view = held()
+            if view is not None:
+                before.put_back(view)
 
     # -- what the tracer is told ----------------------------------------------------------------
 
     def note(self, t: Tensor) -> None:
         if id(t) not in self.saved:
-            self.saved[id(t)] = (t, Before.of(t))
+            self.saved[id(t)] = (t, self._view(t) or Before.of(t))
+            self.views.pop(id(t), None)
+
+    def note_view(self, t: Tensor) -> None:
+        if id(t) not in self.saved and self._view(t) is None:
+            self.views[id(t)] = (ref(t), Before.of(t))
+
+    def _view(self, t: Tensor) -> Before | None:
+        """How a view was before it was changed with its base."""
+        held, before = self.views.get(id(t), (None, None))
+        return before if held is not None and held() is t else None
 
     def gradient(self, leaf: Tensor) -> Tensor | None:
         found = self.gradients.get(id(leaf))

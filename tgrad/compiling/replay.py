@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tgrad.aliases import check_open, is_shared, refresh
 from tgrad.compiling.dynamic import Box, PaddedArgument, stored, value_at
 from tgrad.compiling.guards import Guards
 from tgrad.compiling.reach import Binding
@@ -188,10 +189,12 @@ class Entry:
     lent: int = -1
     state_storages: list[Storage] = field(default_factory=list)
     is_ready: bool = False
+    viewed: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.named = [(s, s.binding) for s in self.states if s.binding is not None]
         self.shares_state = any(part.shares_state() for part in self.parts)
+        self.given = [number for part in self.parts for _, number in part.given]
 
     # -- whether it serves ----------------------------------------------------------------------
 
@@ -219,6 +222,8 @@ class Entry:
             self.scope.values = list(sizes)
         for number, check, args in self.checks:
             check(arguments[number], *[value_at(a, sizes) for a in args])
+        if self.given:
+            self._check_aliases(arguments)
         self._bind_names()
         if not self.is_ready:
             self._prepare()
@@ -234,6 +239,8 @@ class Entry:
             self._run_all(runs)
             for run in runs:
                 self._commit(run.part, run.results(), made, arguments)
+            for t in (*self.viewed, *(arguments[number] for number in self.given)):
+                refresh(t)
             self._finish(arguments)
         return self._result(made, arguments)
 
@@ -271,6 +278,7 @@ class Entry:
         nobody else's."""
         realize_tensors([s.tensor for s in self.states if s.tensor._borrowed is None
                          and s.tensor._storage is None])  # fmt: skip
+        self._find_viewed()
         version = versions.lent
         with Uninterrupted():
             for number in self.written:
@@ -287,9 +295,16 @@ class Entry:
                 part.program.bind([memories[place] for place in part.compiled.leaves])
         self.lent = version if runs_programs() else -1
 
+    def _find_viewed(self) -> None:
+        """Which of the written states share memory with other tensors, which must see it."""
+        written = [self.states[number].tensor for number in self.written]
+        self.viewed = [t for t in written if is_shared(t)]
+        for t in self.viewed:
+            check_open(t)
+
     def _check_arguments(self, arguments: Sequence[Tensor]) -> None:
         """The plan reads an argument and a state from places of their own."""
-        given = {number for part in self.parts for _, number in part.given}
+        given = set(self.given)
         found = {id(s.tensor) for s in self.states}
         written = {id(self.states[number].tensor) for number in self.written}
         for number, t in enumerate(arguments):
@@ -299,6 +314,21 @@ class Entry:
                     "function finds by itself, and one of the two is changed in place.",
                     "Pass it, or let the function find it, not both.",
                 )
+
+    def _check_aliases(self, arguments: Sequence[Tensor]) -> None:
+        """The plan reads an argument that it changes from one place."""
+        for number in self.given:
+            t = arguments[number]
+            others = [o for i, o in enumerate(arguments) if i != number]
+            others += [s.tensor for s in self.states]
+            if t._memory is not None and any(o._memory is t._memory for o in others):
+                raise UnsupportedError(
+                    f"tensor {number} among the arguments of a compiled function is changed in "
+                    "place, and shares memory with another tensor that the function reads.",
+                    "Pass a .clone() of one of them.",
+                )
+            if is_shared(t):
+                check_open(t)
 
     # -- memories -------------------------------------------------------------------------------
 

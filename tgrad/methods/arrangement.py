@@ -46,7 +46,7 @@ class ArrangementMethods:
 
     def view_as(self: Any, other: Tensor) -> Tensor:
         """In the shape of another."""
-        return self.reshape(other.shape)
+        return self.view(other.shape)
 
     def reshape_as(self: Any, other: Tensor) -> Tensor:
         """In the shape of another."""
@@ -228,8 +228,10 @@ class ArrangementMethods:
             n = max(min(x.shape[-2] - rows, x.shape[-1] - columns), 0)
             if not n:
                 return x.reshape(-1)[:0].reshape((*x.shape[:-2], 0))
-            square = x.narrow(-2, rows, n).narrow(-1, columns, n).flatten(-2)
-            return square[..., :: n + 1]
+            width = x.shape[-1]
+            flat = x.narrow(-2, rows, n).view(*x.shape[:-2], n * width)
+            last = columns + (n - 1) * (width + 1)
+            return flat[..., columns : last + 1 : width + 1]
 
     def diag_embed(self: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
         """The last axis as a diagonal of two new axes, zeros elsewhere."""
@@ -305,13 +307,16 @@ class ArrangementMethods:
     def as_strided(
         self: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
     ) -> Tensor:
-        """out[i, j, ..] = elements[offset + i * stride[0] + j * stride[1] + ..]; a copy.
+        """out[i, j, ..] = elements[offset + i * stride[0] + j * stride[1] + ..].
+
+        While it lives neither it nor this tensor changes in place.
 
         Elements count in row-major order, which is PyTorch's memory of a contiguous tensor.
         """
         with source_scope(label="as_strided"):
             places = self._strided_places(size, stride, storage_offset or 0)
-            return self.reshape(-1).index_select(0, places.reshape(-1)).reshape(tuple(size))
+            picked = self.reshape(-1).index_select(0, places.reshape(-1)).reshape(tuple(size))
+            return self._with_alias(picked)
 
     def _strided_places(self: Any, size: Sequence[int], stride: Sequence[int], offset: int) -> Any:
         """The row-major place that each element of a strided view reads."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.aliases import When, is_contiguous_base
 from tgrad.arguments import check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
@@ -94,6 +95,7 @@ class ElementwiseMethods:
     if TYPE_CHECKING:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
+        def _view(self, op: Op, when: When, **attrs: Any) -> Tensor: ...
         def _constant(self, value: Number, dtype: DType) -> Tensor: ...
         def to(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
@@ -437,9 +439,11 @@ class ElementwiseMethods:
         return self._apply(Op.RESHAPE, shape=self.shape)
 
     def contiguous(self, memory_format: Any = None) -> Tensor:
-        """Itself: every tensor of tgrad is contiguous when it is stored."""
+        """The same values; itself if it is no view, since what is stored is contiguous."""
         check_memory_format("contiguous", memory_format)
-        return self  # type: ignore[return-value]
+        if is_contiguous_base(self):  # type: ignore[arg-type]
+            return self  # type: ignore[return-value]
+        return self._view(Op.RESHAPE, When.CONTIGUOUS, shape=self.shape)
 
 
 def _limited(x: Any, limit: Any, is_beyond: Callable[[Any, Any], Tensor]) -> Tensor:

@@ -1,15 +1,19 @@
 """Methods of Tensor that give it new values.
 
-In: a tensor and values. Out: the same tensor, rebound to new graph. Invariant: no Node changes, so
-whatever was computed from the old values keeps them, as PyTorch's results do; where PyTorch's would
-change as well (views), it raises.
+In: a tensor and values. Out: the same tensor, rebound to new graph, and with it all that share its
+memory (aliases.py). Invariant: no Node changes, so whatever was computed from the old values keeps
+them, as PyTorch's results do.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tgrad.errors import DTypeError, ShapeError
+from tgrad import dtype as dt
+from tgrad.aliases import leave
+from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.methods.sizes import are_same
 
@@ -17,6 +21,27 @@ if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
 Number = bool | int | float
+
+SAME_SIGNATURE = (
+    "abs", "absolute", "acos", "acosh", "addbmm", "addcdiv", "addcmul", "addmm", "addmv", "addr",
+    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh",
+    "atan", "atan2", "atanh", "baddbmm", "bitwise_and", "bitwise_left_shift", "bitwise_not",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp_max", "clamp_min", "clip",
+    "copysign", "cos", "cosh", "cumprod", "cumsum", "deg2rad", "digamma", "divide", "eq", "erf",
+    "erfc", "erfinv", "exp", "exp2", "expm1", "float_power", "floor", "floor_divide", "fmod",
+    "frac", "ge", "greater", "greater_equal", "gt", "heaviside", "hypot", "i0", "index_add",
+    "index_copy", "index_fill", "index_put", "index_reduce", "ldexp", "le", "lerp", "less",
+    "less_equal", "lgamma", "log", "log10", "log1p", "log2", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logit", "lt", "masked_fill", "masked_scatter", "multiply",
+    "mvlgamma", "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal", "polygamma",
+    "put", "rad2deg", "reciprocal", "relu", "remainder", "renorm", "round", "rsqrt", "scatter",
+    "scatter_add", "scatter_reduce", "sgn", "sigmoid", "sign", "sin", "sinc", "sinh", "sqrt",
+    "square", "subtract", "tan", "tanh", "tril", "triu", "true_divide", "trunc", "xlogy",
+)  # fmt: skip
+"""Methods that PyTorch has with an underscore too, of the same arguments."""
+
+MOVEMENTS = ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
+"""Movement that PyTorch also does to the tensor itself."""
 
 
 class InPlaceMethods:
@@ -80,44 +105,8 @@ class InPlaceMethods:
         """self **= exponent."""
         return self._update(self**exponent, "pow_")
 
-    def neg_(self: Any) -> Tensor:
-        return self._update(-self, "neg_")
-
-    def exp_(self: Any) -> Tensor:
-        return self._update(self.exp(), "exp_")
-
-    def sqrt_(self: Any) -> Tensor:
-        return self._update(self.sqrt(), "sqrt_")
-
-    def relu_(self: Any) -> Tensor:
-        return self._update(self.relu(), "relu_")
-
-    def sigmoid_(self: Any) -> Tensor:
-        return self._update(self.sigmoid(), "sigmoid_")
-
-    def tanh_(self: Any) -> Tensor:
-        return self._update(self.tanh(), "tanh_")
-
     def clamp_(self: Any, min: Any = None, max: Any = None) -> Tensor:
         return self._update(self.clamp(min, max), "clamp_")
-
-    def lerp_(self: Any, end: Tensor, weight: Any) -> Tensor:
-        return self._update(self.lerp(end, weight), "lerp_")
-
-    def addcmul_(self: Any, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
-        return self._update(self.addcmul(tensor1, tensor2, value=value), "addcmul_")
-
-    def addcdiv_(self: Any, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
-        return self._update(self.addcdiv(tensor1, tensor2, value=value), "addcdiv_")
-
-    def masked_fill_(self: Any, mask: Tensor, value: Number) -> Tensor:
-        return self._update(self.masked_fill(mask, value), "masked_fill_")
-
-    def scatter_(self: Any, dim: int, index: Tensor, src: Any) -> Tensor:
-        return self._update(self.scatter(dim, index, src), "scatter_")
-
-    def scatter_add_(self: Any, dim: int, index: Tensor, src: Tensor) -> Tensor:
-        return self._update(self.scatter_add(dim, index, src), "scatter_add_")
 
     def uniform_(
         self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any = None
@@ -134,9 +123,57 @@ class InPlaceMethods:
 
         return self._update(randn_like(self, generator=generator) * std + mean, "normal_")
 
+    def fill_diagonal_(self: Any, fill_value: Number, wrap: bool = False) -> Tensor:
+        """Set the diagonal to a number; with `wrap`, also those that follow in a tall matrix.
+
+        Raises:
+            ShapeError: one axis, or more than two of several sizes.
+        """
+        shape = self.shape
+        if len(shape) < 2 or (len(shape) > 2 and len(set(shape)) > 1):
+            raise ShapeError(f"fill_diagonal_ of shape {shape}.", "Give a matrix, or equal sizes.")
+        step = sum(math.prod(shape[a + 1 :]) for a in range(len(shape)))
+        rows = shape[0] if wrap and len(shape) == 2 else min(shape)
+        place = self._constant(1, dt.bool_).expand(self.numel())._places(0)
+        hit = (place % step == 0) & (place < rows * math.prod(shape[1:]))
+        return self._assign(self.masked_fill(hit.reshape(shape), fill_value))
+
+    def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+        """1 with probability p (a number or a tensor), else 0."""
+        from tgrad.random import rand_like
+
+        draw = rand_like(self, generator=generator, dtype=dt.float32)
+        return self._assign((draw < p).to(self.dtype))
+
+    def exponential_(self: Any, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+        """Exponential with rate `lambd`."""
+        from tgrad.random import rand_like
+
+        return self._update(
+            -(-rand_like(self, generator=generator)).log1p() / lambd, "exponential_"
+        )
+
+    def detach_(self: Any) -> Tensor:
+        """Without its history from here on.
+
+        Raises:
+            GradientError: it is a view.
+        """
+        if self._path:
+            raise GradientError("detach_ of a view.", "Use .detach().")
+        was = self._without_history()
+        leave(self)
+        self._token: int | None = None
+        self._requires_grad = False
+        self._rebind(was._node, was._storage)
+        return self
+
     __iadd__ = add_
     __isub__ = sub_
     __imul__ = mul_
+
+    def __ipow__(self: Any, other: Any) -> Tensor:
+        return self.pow_(other)
 
     def __itruediv__(self: Any, other: Any) -> Tensor:
         return self.div_(other)
@@ -148,6 +185,8 @@ class InPlaceMethods:
         from tgrad.tensor import Tensor, tensor
 
         with source_scope(label="setitem"):
+            if isinstance(value, Tensor) and self._is_at(index, value):
+                return
             if not isinstance(value, Tensor):
                 value = tensor(value, dtype=self.dtype, device=self.device)
             value = value.to(self.device).to(self.dtype)
@@ -156,9 +195,71 @@ class InPlaceMethods:
             else:
                 self._assign(self._with_index(self._index(index), value, "set"))
 
+    def _is_at(self: Any, index: Any, value: Any) -> bool:
+        """Whether `value` is self[index] already, as after `self[index] += 1`."""
+        if value is not self and (value._memory is None or value._memory is not self._memory):
+            return False
+        found = self._index(index)
+        if found.tensors:
+            return False
+        place = self._moved(found)
+        return place is value or (place._path == value._path and value._token is None)
+
     def _with_masked(self: Any, mask: Tensor, value: Tensor) -> Tensor:
         """One value where a mask holds; nothing is read."""
         if not are_same(mask.shape, self.shape[: mask.ndim]):
             raise ShapeError(f"a mask of shape {mask.shape} for a tensor of shape {self.shape}.")
         wide = mask.reshape((*mask.shape, *(1,) * (self.ndim - mask.ndim)))
         return value.reshape(()).where(wide, self)
+
+
+def _in_place(name: str) -> Callable[..., Tensor]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return self._update(getattr(self, name)(*args, **kwargs), f"{name}_")
+
+    return method
+
+
+def _moving(name: str) -> Callable[..., Tensor]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return self._become(getattr(self, name)(*args, **kwargs))
+
+    return method
+
+
+def _add_methods() -> None:
+    """The methods of the two tables."""
+    for names, make in ((SAME_SIGNATURE, _in_place), (MOVEMENTS, _moving)):
+        for name in names:
+            method = make(name)
+            method.__name__, method.__doc__ = f"{name}_", f"`{name}`, in place."
+            method.__qualname__ = f"InPlaceMethods.{name}_"
+            setattr(InPlaceMethods, f"{name}_", method)
+
+
+_add_methods()
+
+
+def written(result: Any, out: Any, name: str) -> Any:
+    """`out`, a tensor or several, with the values of a result.
+
+    Raises:
+        GradientError: the result requires a gradient.
+        ShapeError: a tensor of `out` has another shape, and elements.
+        DTypeError: the result does not fit its dtype.
+    """
+    if isinstance(result, (tuple, list)):
+        pairs = zip(result, out, strict=True)
+        return type(out)(written(r, o, name) for r, o in pairs)
+    if result.requires_grad or out.requires_grad:
+        raise GradientError(
+            f"{name} with out= of operands that require gradients.", "Use the result instead."
+        )
+    if not out.numel() and not are_same(out.shape, result.shape):
+        out._rebind(result.to(out.dtype)._node, None)
+    if not are_same(out.shape, result.shape):
+        raise ShapeError(
+            f"{name} with out= of shape {out.shape} for a result of shape {result.shape}.",
+            "Give a tensor of that shape, or an empty one.",
+        )
+    return out._update(result, f"{name} with out=")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tgrad.aliases import When
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
@@ -36,7 +37,7 @@ class MovementMethods:
     if TYPE_CHECKING:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
-        def _view(self, op: Op, **attrs: Any) -> Tensor: ...
+        def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor: ...
 
         @property
         def dtype(self) -> DType: ...
@@ -46,9 +47,19 @@ class MovementMethods:
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in row-major order with other sizes; one may be -1.
 
+        As in PyTorch, what is written to it is seen by this tensor where strides can say it (not
+        for a transposed matrix made flat, say), and is a copy's otherwise.
+
         Raises:
             ShapeError: the number of elements differs.
         """
+        return self._reshaped(shape, When.STRIDES_FIT)
+
+    def view(self, *shape: Any) -> Tensor:
+        """`reshape` that always shares memory with this tensor."""
+        return self._reshaped(shape, When.ALWAYS)
+
+    def _reshaped(self, shape: tuple[Any, ...], when: When) -> Tensor:
         sizes = as_sizes(shape)
         if -1 in sizes:
             known = math.prod(n for n in sizes if n != -1)
@@ -66,9 +77,9 @@ class MovementMethods:
                 "Give sizes with the same product; one may be -1.",
             )
         with source_scope(label="reshape"):
-            return self if are_same(sizes, self.shape) else self._view(Op.RESHAPE, shape=sizes)  # type: ignore
-
-    view = reshape
+            if are_same(sizes, self.shape):
+                return self  # type: ignore[return-value]
+            return self._view(Op.RESHAPE, when, shape=sizes)
 
     def permute(self, *dims: Any) -> Tensor:
         """Axes in another order."""
@@ -205,7 +216,7 @@ class MovementMethods:
     def _window(self, axis: int, size: int, stride: int, dilation: int) -> Tensor:
         """Overlapping windows of an axis; the position in the window becomes the last axis."""
         with source_scope(label="unfold"):
-            return self._apply(Op.WINDOW, axis=axis, size=size, stride=stride, dilation=dilation)
+            return self._view(Op.WINDOW, axis=axis, size=size, stride=stride, dilation=dilation)
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """Windows of `size` elements, `step` apart, as the last axis."""

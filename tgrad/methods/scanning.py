@@ -53,14 +53,6 @@ class ScanningMethods:
         with source_scope(label="cumprod"):
             return _summand(self, dtype)._scan(Op.SCAN_PROD, dim)
 
-    def cumsum_(self: Any, dim: int, *, dtype: DType | None = None) -> Tensor:
-        """`cumsum` in place."""
-        return self._assign(self.cumsum(dim, dtype=dtype))
-
-    def cumprod_(self: Any, dim: int, *, dtype: DType | None = None) -> Tensor:
-        """`cumprod` in place."""
-        return self._assign(self.cumprod(dim, dtype=dtype))
-
     def cummax(self: Any, dim: int) -> ValuesIndices:
         """Largest of the elements up to each one, and where it stands (int64).
 

@@ -62,6 +62,12 @@ def are_same(a: Sequence[Extent], b: Sequence[Extent]) -> bool:
     return len(a) == len(b) and all(is_same(m, n) for m, n in zip(a, b))
 
 
+def is_padded(node: Node) -> bool:
+    """Whether an axis has a symbolic size."""
+    scope = running_scope()
+    return scope is not None and not all(is_static(axis) for axis in layout_of(node, scope))
+
+
 def capacity_of(n: Extent) -> int:
     """Elements that memory holds for an axis of this size."""
     return n.capacity if isinstance(n, Size) else n

@@ -11,6 +11,7 @@ from weakref import ref
 
 import numpy as np
 
+from tgrad.aliases import DETACH, join, leave
 from tgrad.creation import remade
 from tgrad.device import Device
 from tgrad.tensor import Tensor, realize_tensors, tensor
@@ -36,6 +37,8 @@ class Parameter(Tensor):
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True):
         value = tensor([]) if data is None else data._without_history()
         self._set(value._node, value.device, value._storage)
+        if data is not None:
+            join(data, self, DETACH)
         _mark_fresh(self)
         if requires_grad:
             self.requires_grad_()
@@ -72,6 +75,7 @@ def replace(target: Tensor, value: Tensor) -> None:
         trace.refuse("a parameter or buffer changes its dtype or device")
     versions.guards += 1
     target._device = value.device
+    leave(target)
     target._rebind(value._without_history()._node, value._storage)
     _mark_fresh(target)
 

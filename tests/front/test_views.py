@@ -1,0 +1,281 @@
+"""Writes through views, seen by the base and its other views: random programs beside PyTorch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+from tgrad import nn, optim
+from tgrad.errors import DTypeError, GradientError, ShapeError, UnsupportedError
+
+PROGRAMS = 60
+STEPS = 14
+OVERLAPPING = ("expand", "unfold")
+"""Views of which several elements are one in memory: not written to."""
+
+View = Callable[[Any, random.Random], Callable[[Any], Any]]
+
+
+def axis_of(shape: tuple[int, ...], rng: random.Random) -> int:
+    return rng.randrange(len(shape))
+
+
+def index(t: Any, rng: random.Random) -> Callable[[Any], Any]:
+    axis = axis_of(t.shape, rng)
+    at = rng.randrange(t.shape[axis])
+    return lambda x: x.select(axis, at)
+
+
+def slices(t: Any, rng: random.Random) -> Callable[[Any], Any]:
+    picked = []
+    for n in t.shape:
+        start = rng.randrange(n)
+        picked.append(slice(start, rng.randrange(start, n) + 1, rng.randint(1, 2)))
+    return lambda x: x[tuple(picked)]
+
+
+def permute(t: Any, rng: random.Random) -> Callable[[Any], Any]:
+    axes = rng.sample(range(t.ndim), t.ndim)
+    return lambda x: x.permute(axes)
+
+
+def reshape(t: Any, rng: random.Random) -> Callable[[Any], Any]:
+    n = t.numel()
+    divisors = [d for d in range(1, n + 1) if n % d == 0]
+    first = rng.choice(divisors)
+    return lambda x: x.reshape(first, n // first)
+
+
+VIEWS: dict[str, View] = {
+    "index": index,
+    "slices": slices,
+    "permute": permute,
+    "reshape": reshape,
+    "flatten": lambda t, rng: lambda x: x.flatten(),
+    "unsqueeze": lambda t, rng: lambda x: x.unsqueeze(1),
+    "squeeze": lambda t, rng: lambda x: x.squeeze(),
+    "t": lambda t, rng: lambda x: x.transpose(0, -1),
+    "expand": lambda t, rng: lambda x: x.unsqueeze(0).expand(2, *x.shape),
+    "diagonal": lambda t, rng: lambda x: x.diagonal(0, 0, -1),
+    "contiguous": lambda t, rng: lambda x: x.contiguous(),
+    "detach": lambda t, rng: lambda x: x.detach(),
+    "unfold": lambda t, rng: lambda x: x.unfold(0, 2, 1),
+    "new": lambda t, rng: lambda x: x.contiguous() * 1,
+    "clone": lambda t, rng: lambda x: x.contiguous().clone(),
+}
+
+
+def change(t: Any, rng: random.Random) -> Callable[[Any], Any]:
+    value, kind = rng.randint(1, 9) / 4, rng.randrange(6)
+    if kind == 0:
+        return lambda x: x.add_(value)
+    if kind == 1:
+        return lambda x: x.mul_(value)
+    if kind == 2:
+        return lambda x: x.fill_(value)
+    if kind == 3:
+        return lambda x: x.copy_(x.flip(0))
+    if kind == 4:
+        return lambda x: x.__setitem__(0, value)
+
+    def increment(x: Any) -> None:
+        x[-1] += value
+
+    return increment
+
+
+def run_both(mine: Any, theirs: Any, step: Callable[[Any], Any]) -> tuple[Any, Any] | None:
+    """The results of a step, or None where PyTorch refuses it."""
+    try:
+        want = step(theirs)
+    except (RuntimeError, IndexError):
+        return None
+    return step(mine), want
+
+
+@pytest.mark.parametrize("with_gradient", [False, True], ids=["plain", "gradient"])
+@pytest.mark.parametrize("seed", range(PROGRAMS))
+def test_random_programs(seed: int, with_gradient: bool, device: str) -> None:
+    rng = random.Random(seed)
+    array = np.random.default_rng(seed).normal(size=(3, 4, 2)[: rng.randint(1, 3)])
+    mine = [tgrad.tensor(array, device=device, requires_grad=with_gradient)]
+    theirs = [torch.tensor(array, requires_grad=with_gradient)]
+    leaves = mine[0], theirs[0]
+    mine[0], theirs[0] = mine[0] * 2, theirs[0] * 2
+    writable = [True]
+    for _ in range(STEPS):
+        at = rng.randrange(len(mine))
+        if theirs[at].ndim and theirs[at].numel() and rng.random() < 0.5:
+            name = rng.choice(list(VIEWS))
+            found = run_both(mine[at], theirs[at], VIEWS[name](theirs[at], rng))
+            if found is not None:
+                mine.append(found[0])
+                theirs.append(found[1])
+                is_new = name in ("new", "clone")
+                writable.append(is_new or (writable[at] and name not in OVERLAPPING))
+        elif rng.random() < 0.15 and len(mine) > 1:
+            del mine[at], theirs[at], writable[at]
+        elif rng.random() < 0.2:
+            mine[at].realize()
+        elif theirs[at].ndim and theirs[at].shape[0] and writable[at]:
+            is_on = rng.random() < 0.8
+            with tgrad.set_grad_enabled(is_on), torch.set_grad_enabled(is_on):
+                if not write_both(mine[at], theirs[at], change(theirs[at], rng)):
+                    return
+    for a, b in zip(mine, theirs):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=1e-12)
+        assert a.requires_grad == b.requires_grad
+    if with_gradient:
+        compare_gradients(mine, theirs, leaves)
+
+
+def write_both(mine: Any, theirs: Any, step: Callable[[Any], Any]) -> bool:
+    """Whether tgrad knows what PyTorch does; it says so where strides do not tell."""
+    before = theirs.detach().clone()
+    try:
+        step(theirs)
+    except RuntimeError:
+        assert torch.equal(theirs.detach(), before)
+        return True
+    try:
+        step(mine)
+    except UnsupportedError as error:
+        assert "of which a reshape may or may not be a copy" in str(error)
+        return False
+    return True
+
+
+def compare_gradients(mine: list[Any], theirs: list[Any], leaves: tuple[Any, Any]) -> None:
+    def total(tensors: list[Any]) -> Any:
+        return sum((t * t).sum() for t in tensors if t.requires_grad)
+
+    want = total(theirs)
+    if not isinstance(want, torch.Tensor):
+        return
+    want.backward()
+    total(mine).backward()
+    if leaves[1].grad is None:
+        assert leaves[0].grad is None
+    else:
+        np.testing.assert_allclose(leaves[0].grad.numpy(), leaves[1].grad.numpy(), rtol=1e-10)
+
+
+def test_the_statements_that_people_write(device: str) -> None:
+    x, y = tgrad.ones(3, 4, device=device), torch.ones(3, 4)
+    for t in (x, y):
+        t[0] += 1
+        t[1:3].add_(1)
+        t.view(-1)[0] = 3
+        t.t().mul_(2)
+        t.diagonal().fill_(0)
+        t[..., ::2][1:] -= 5
+        for row in t:
+            row.clamp_(max=3)
+    np.testing.assert_array_equal(x.numpy(), y.numpy())
+
+
+VIEWS_OF_A_MATRIX: dict[str, Callable[[Any], Any]] = {
+    "index": lambda x: x[0],
+    "reshape": lambda x: x.reshape(-1),
+    "t": lambda x: x.t(),
+    "expand": lambda x: x.expand(2, 2, 2),
+    "detach": lambda x: x.detach(),
+    "data": lambda x: x.data,
+    "view of view": lambda x: x[0].reshape(2, 1)[0],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS_OF_A_MATRIX)
+def test_views_see_what_is_written_to_the_base(name: str) -> None:
+    x, y = tgrad.ones(2, 2, device="numpy"), torch.ones(2, 2)
+    views = [VIEWS_OF_A_MATRIX[name](t) for t in (x, y)]
+    x.mul_(2)
+    y.mul_(2)
+    np.testing.assert_array_equal(views[0].numpy(), views[1].numpy())
+
+
+@pytest.mark.parametrize("name", [n for n in VIEWS_OF_A_MATRIX if n != "expand"])
+def test_the_base_sees_what_is_written_to_views(name: str) -> None:
+    x, y = tgrad.ones(2, 2, device="numpy"), torch.ones(2, 2)
+    for t in (x, y):
+        VIEWS_OF_A_MATRIX[name](t).mul_(2)
+    np.testing.assert_array_equal(x.numpy(), y.numpy())
+
+
+def test_elements_that_are_one_in_memory_are_not_written() -> None:
+    x = tgrad.ones(2, device="numpy")
+    with pytest.raises(UnsupportedError, match="through expand: several elements of the view"):
+        x.expand(3, 2).add_(1)
+    with pytest.raises(UnsupportedError, match="through window: several elements of the view"):
+        x.unfold(0, 1, 1).add_(1)
+    strided = x.as_strided((2,), (0,))
+    with pytest.raises(UnsupportedError, match="shares memory by as_strided"):
+        x.add_(1)
+    assert strided.tolist() == x.tolist() == [1.0, 1.0]
+
+
+def test_views_of_leaves() -> None:
+    w = tgrad.ones(3, device="numpy", requires_grad=True)
+    with pytest.raises(GradientError, match="a view of a leaf that requires a gradient is changed"):
+        w[0].mul_(2)
+    with tgrad.no_grad():
+        w[0].mul_(2)
+    w.detach()[1:].zero_()
+    assert w.is_leaf and w.requires_grad and w.tolist() == [2.0, 0.0, 0.0]
+    (w * w).sum().backward()
+    assert w.grad is not None and w.grad.tolist() == [4.0, 0.0, 0.0]
+
+
+def test_parameters_share_memory_with_their_data() -> None:
+    data = tgrad.zeros(2, device="numpy")
+    p = nn.Parameter(data)
+    data.add_(1)
+    assert p.tolist() == [1.0, 1.0]
+    with tgrad.no_grad():
+        p.mul_(3)
+    assert data.tolist() == [3.0, 3.0]
+
+
+def test_an_optimizer_is_seen_through_views(device: str) -> None:
+    p = nn.Parameter(tgrad.ones(2, 2, device=device))
+    row, apart = p.detach()[0], p.detach().clone()
+    optimizer = optim.SGD([p], lr=0.5)
+    p.sum().backward()
+    optimizer.step()
+    assert row.tolist() == [0.5, 0.5] and apart.tolist() == [[1.0, 1.0]] * 2
+
+
+def test_a_view_alone_lets_go_of_the_rest() -> None:
+    x = tgrad.ones(4, device="numpy") * 2
+    row = x[1:3]
+    del x
+    row.realize()
+    assert row.add_(1).tolist() == [3.0, 3.0]
+    assert row._memory is None
+
+
+def test_out() -> None:
+    x, y = tgrad.ones(2, 3, device="numpy"), tgrad.zeros(3, 2, device="numpy")
+    result = tgrad.add(x, 1, out=y.t())
+    assert y.tolist() == [[2.0] * 2] * 3 and result.shape == (2, 3)
+    values, places = (
+        tgrad.zeros(2, device="numpy"),
+        tgrad.zeros(2, dtype=tgrad.int64, device="numpy"),
+    )
+    tgrad.max(x, 1, out=(values, places))
+    assert values.tolist() == [1.0, 1.0] and places.tolist() == [0, 0]
+    empty = tgrad.empty(0, device="numpy")
+    assert tgrad.matmul(x, y, out=empty) is empty and empty.shape == (2, 2)
+    with pytest.raises(ShapeError, match=r"out= of shape \(2, 3\) for a result of shape \(3, 2\)"):
+        tgrad.exp(y, out=x)
+    with pytest.raises(DTypeError, match="out= gives float32, which does not fit int64"):
+        tgrad.exp(x, out=tgrad.zeros(2, 3, dtype=tgrad.int64, device="numpy"))
+    with pytest.raises(GradientError, match="out= of operands that require gradients"):
+        tgrad.exp(nn.Parameter(x), out=tgrad.zeros(2, 3, device="numpy"))

@@ -1,0 +1,422 @@
+"""Tensors that share memory in PyTorch, and writes that all of them see.
+
+In: a tensor that is or has a view, and its new values. Out: every tensor of that memory, rebound.
+Invariant: each alias is its path of movement over the memory's value as it is now; no Node changes,
+so what was computed before keeps the values that it was computed from. See docs/decisions/0018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from tgrad import dtype as dt
+from tgrad.autodiff.backward import register_vjp
+from tgrad.errors import GradientError, UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph import build as b
+from tgrad.graph.node import Node, make
+from tgrad.graph.op import Op
+from tgrad.pending import mark_pending
+from tgrad.tracing import tracer
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+Shape = tuple[int, ...]
+
+
+class When(Enum):
+    """When PyTorch gives a view, and not a copy."""
+
+    ALWAYS = "always"
+    STRIDES_FIT = "strides fit"
+    CONTIGUOUS = "contiguous"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One movement on the way from a memory to an alias of it.
+
+    Attributes:
+        op, attrs: as of a Node; a `custom_vjp` is a detach.
+        when: whether it is a view there.
+        is_open: whether it can be followed again; a view by computed places cannot.
+    """
+
+    op: Op
+    attrs: tuple[tuple[str, Any], ...]
+    when: When = When.ALWAYS
+    is_open: bool = True
+
+
+DETACH = Step(Op.CUSTOM_VJP, (("params", ()), ("rule", "detach")))
+CLOSED = Step(Op.GATHER, (), is_open=False)
+Path = tuple[Step, ...]
+
+
+Strides = tuple[int, ...] | None
+"""Elements between neighbours; None where a path does not tell."""
+
+
+@dataclass(eq=False, slots=True)
+class Memory:
+    """What PyTorch would keep in one memory.
+
+    Attributes:
+        value: graph of all of it, as it is now; None where its base is its only tensor.
+        strides: of the base.
+        requires_grad: whether that graph leads to tensors that require gradients.
+        members: the tensors that live in it, by id. That with no path is the base.
+    """
+
+    value: Node | None
+    strides: Strides
+    requires_grad: bool = False
+    members: WeakValueDictionary[int, Tensor] = field(default_factory=WeakValueDictionary)
+
+
+def join(base: Tensor, alias: Tensor, *steps: Step) -> Tensor:
+    """Put `alias`, which is `steps` from `base`, into its memory; the alias."""
+    memory = base._memory
+    if memory is None:
+        memory = base._memory = Memory(None, _contiguous(base._node.shape))
+        memory.members[id(base)] = base
+    if memory.value is None:
+        memory.value, memory.requires_grad = base._node, base._requires_grad
+    alias._memory, alias._path = memory, (*base._path, *steps)
+    memory.members[id(alias)] = alias
+    return alias
+
+
+def is_contiguous_base(t: Tensor) -> bool:
+    """Whether it is no view, and lies in memory as what is computed does."""
+    return not t._path and (t._memory is None or t._memory.strides == _contiguous(t._node.shape))
+
+
+def leave(t: Tensor) -> None:
+    """Take it out of its memory, to have one of its own."""
+    if t._memory is not None:
+        t._memory.members.pop(id(t), None)
+    t._memory, t._path = None, ()
+
+
+def is_shared(t: Tensor) -> bool:
+    """Whether another tensor lives in its memory; a tensor that is alone becomes the base."""
+    memory = t._memory
+    if memory is None or memory.value is None:
+        return False
+    if len(memory.members) > 1:
+        return True
+    if t._path:
+        memory.strides = _strides_along(memory.value, memory.strides, t._path)
+    memory.value, t._path = None, ()
+    if memory.strides == _contiguous(t._node.shape):
+        t._memory = None
+    return False
+
+
+def stored(t: Tensor) -> None:
+    """A member has the same values as before, by another graph."""
+    if is_shared(t) and not t._path and t._memory is not None:
+        t._memory.value, t._memory.requires_grad = t._node, t._requires_grad
+
+
+def refresh(t: Tensor) -> None:
+    """A tensor was given new values by its storage: the others in its memory see them."""
+    if is_shared(t):
+        _write(t, t._without_history(), keeps_history=True)
+
+
+def write(t: Tensor, value: Tensor) -> None:
+    """New values of a tensor that `is_shared`, of its shape and dtype.
+
+    Raises:
+        GradientError: it is a view of a leaf that requires a gradient, and gradients are on.
+        UnsupportedError: several of its elements are one in memory, or cannot be found there.
+    """
+    memory = t._memory
+    assert memory is not None and memory.value is not None
+    is_apart = DETACH in t._path
+    check_open(t)
+    if is_grad_enabled() and not is_apart and _is_leaf(memory.value):
+        raise GradientError(
+            "a view of a leaf that requires a gradient is changed in place.",
+            "Do it under no_grad().",
+        )
+    _separate_copies(memory)
+    if is_shared(t):
+        _write(t, value, keeps_history=is_apart or not is_grad_enabled())
+    else:
+        t._assign(value)
+
+
+def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
+    """Put the values into the memory, and derive the members again.
+
+    Args:
+        keeps_history: whether gradients go where they went before, as in PyTorch under no_grad.
+    """
+    memory = t._memory
+    assert memory is not None and memory.value is not None
+    before, node = memory.value, _put(memory.value, t._path, value._node)
+    if not keeps_history:
+        memory.requires_grad |= value._requires_grad
+    elif _is_leaf(before):
+        node = make(Op.CUSTOM_VJP, node, rule="leaf", params=before.attr("params"))
+    elif memory.requires_grad:
+        node = with_history_of(before, node)
+    members = list(memory.members.values())
+    bases = [m for m in members if not m._path]
+    views = {id(m): derive(node, m._path) for m in members if m is not t}
+    for m in members:
+        _note(m, bases, m is t)
+    memory.value = node
+    for m in members:
+        if m is not t:
+            _give(m, views[id(m)], memory.requires_grad and DETACH not in m._path)
+    if t._token is not None:
+        t._rebind(value._without_history()._node, value._storage)
+    elif keeps_history and t._requires_grad:
+        _give(t, derive(node, t._path), True)
+    else:
+        _give(t, value._node, value._requires_grad)
+        t._storage = value._storage
+    for m in dict.fromkeys((*bases, t)):
+        mark_pending(m)
+
+
+def _note(t: Tensor, bases: Sequence[Tensor], is_written: bool) -> None:
+    """Tell a trace: what a living base gives again need not be kept."""
+    trace = tracer()
+    if trace is None:
+        return
+    if not bases or not t._path or (is_written and t._storage is not None):
+        trace.note(t)
+    else:
+        trace.note_view(t)
+
+
+def _give(t: Tensor, node: Node, requires_grad: bool) -> None:
+    """Bind a member to new graph."""
+    if t._token is not None:
+        t._rebind(node.inputs[0] if _is_leaf(node) else node, None)
+        return
+    t._take_back()
+    t._node, t._storage = node, None
+    t._requires_grad = requires_grad
+
+
+def _is_leaf(node: Node) -> bool:
+    return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
+
+
+def with_history_of(before: Node, value: Node) -> Node:
+    """The new values, whose gradient goes where that of `before` goes."""
+    apart = make(Op.CUSTOM_VJP, value, rule="detach", params=())
+    return make(Op.CUSTOM_VJP, apart, before, rule="realised", params=())
+
+
+@register_vjp("overwritten")
+def _overwritten_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[object, ...]
+) -> Sequence[Node | None]:
+    """0: nothing of the old values is left"""
+    return (b.const_like(g, 0),)
+
+
+def overwriting(before: Node, value: Node) -> Node:
+    """The new values, which still lead to what the old ones were computed from."""
+    return make(Op.CUSTOM_VJP, value, before, rule="overwritten", params=())
+
+
+# -- along a path --------------------------------------------------------------------------------
+
+
+def derive(value: Node, path: Sequence[Step]) -> Node:
+    """The alias of that path."""
+    for step in path:
+        value = make(step.op, value, **dict(step.attrs))
+    return value
+
+
+def check_open(t: Tensor) -> None:
+    """Make sure that a write to it can reach all that share its memory.
+
+    Raises:
+        UnsupportedError: one of them is an alias that no write follows.
+    """
+    members = () if t._memory is None else t._memory.members.values()
+    for m in (t, *members):
+        if m._memory is t._memory and not all(step.is_open for step in m._path):
+            raise UnsupportedError(
+                "an in-place change of a tensor that shares memory by as_strided, state_dict or a "
+                "symbolic size is not supported.",
+                "Use the function without the underscore, or .clone() first.",
+            )
+
+
+def _put(value: Node, path: Sequence[Step], new: Node) -> Node:
+    """The memory's value with the elements of an alias replaced."""
+    if not path:
+        return new
+    step, rest = path[0], path[1:]
+    return _put_back(step, value, _put(derive(value, (step,)), rest, new))
+
+
+def _put_back(step: Step, x: Node, new: Node) -> Node:
+    """`x` with the elements that the step shows replaced by those of `new`."""
+    attrs = dict(step.attrs)
+    if step.op is Op.CUSTOM_VJP:
+        return derive(new, (DETACH,))
+    if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):
+        return b.reshape_to(new, x.shape)
+    if step.op is Op.PERMUTE:
+        return b.permute(new, [attrs["axes"].index(a) for a in range(len(x.shape))])
+    if step.op is Op.SLICE:
+        inside = b.const(True, dt.bool_, new.shape)
+        for axis, (start, by) in enumerate(zip(attrs["start"], attrs["step"], strict=True)):
+            new, inside = (
+                b.fit_axis(b.dilate_axis(n, axis, by), axis, start, x.shape[axis])
+                for n in (new, inside)
+            )
+        return b.where(inside, new, x)
+    raise UnsupportedError(
+        f"an in-place change through {step.op}: several elements of the view are one in memory.",
+        "Use .clone() first.",
+    )
+
+
+# -- which aliases PyTorch would have copied -----------------------------------------------------
+
+
+class Run(NamedTuple):
+    """Neighbouring axes that walk through memory as one axis would."""
+
+    size: int
+    stride: int
+
+
+def _separate_copies(memory: Memory) -> None:
+    """Give members that PyTorch would have copied, and aliases of these, a memory of their own."""
+    assert memory.value is not None
+    moved: dict[int, Memory] = {}
+    for m in list(memory.members.values()):
+        at = _first_copy(memory.value, memory.strides, m._path)
+        if at is None:
+            continue
+        copy, rest = m._path[at], m._path[at + 1 :]
+        if id(copy) not in moved:
+            value = derive(memory.value, m._path[: at + 1])
+            leads = memory.requires_grad and DETACH not in m._path[:at]
+            moved[id(copy)] = Memory(value, _contiguous(value.shape), leads)
+        leave(m)
+        m._memory, m._path = moved[id(copy)], rest
+        m._memory.members[id(m)] = m
+    for each in moved.values():
+        _separate_copies(each)
+
+
+def _first_copy(value: Node, strides: Strides, path: Path) -> int | None:
+    """The place of the first step of a path where PyTorch makes a copy.
+
+    Raises:
+        UnsupportedError: the path does not tell.
+    """
+    for place, step in enumerate(path):
+        if not step.is_open:
+            return None
+        made = derive(value, (step,))
+        after = _strides_after(step, value.shape, strides, made.shape)
+        if step.when is not When.ALWAYS:
+            if strides is None:
+                raise UnsupportedError(
+                    "an in-place change of memory of which a reshape may or may not be a copy.",
+                    "Use .view() or .clone() in place of the reshape.",
+                )
+            if not _is_view(step, value.shape, strides, after):
+                return place
+        value, strides = made, after
+    return None
+
+
+def _is_view(step: Step, shape: Shape, strides: tuple[int, ...], after: Strides) -> bool:
+    if step.when is When.CONTIGUOUS:
+        return _runs(shape, strides) == _runs(shape, _contiguous(shape))
+    return after is not None
+
+
+def _strides_along(value: Node, strides: Strides, path: Path) -> Strides:
+    """Strides of the alias of that path, which may have been copied on the way."""
+    for step in path:
+        if not step.is_open:
+            return None
+        made = derive(value, (step,))
+        after = _strides_after(step, value.shape, strides, made.shape)
+        is_copy = (
+            step.when is not When.ALWAYS
+            and strides is not None
+            and not _is_view(step, value.shape, strides, after)
+        )
+        value, strides = made, _contiguous(made.shape) if is_copy else after
+    return strides
+
+
+def _contiguous(shape: Shape) -> tuple[int, ...]:
+    return tuple(prod(shape[a + 1 :]) for a in range(len(shape)))
+
+
+def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> Strides:
+    """Strides of what the step makes, of shape `made`, from those of what it moves."""
+    attrs = dict(step.attrs)
+    if strides is None:
+        return None
+    if step.op is Op.PERMUTE:
+        return tuple(strides[a] for a in attrs["axes"])
+    if step.op is Op.SLICE:
+        return tuple(s * by for s, by in zip(strides, attrs["step"], strict=True))
+    if step.op is Op.EXPAND:
+        lead = len(made) - len(shape)
+        kept = zip(strides, shape, made[lead:], strict=True)
+        return (*(0,) * lead, *(s if n == m else 0 for s, n, m in kept))
+    if step.op is Op.WINDOW:
+        axis = attrs["axis"]
+        wider = (s * attrs["stride"] if a == axis else s for a, s in enumerate(strides))
+        return (*wider, strides[axis] * attrs["dilation"])
+    if step.op is Op.RESHAPE:
+        return _reshaped(_runs(shape, strides), made)
+    return strides
+
+
+def _runs(shape: Shape, strides: tuple[int, ...]) -> list[Run]:
+    """The axes merged as far as memory allows; those of size 1 do not count."""
+    runs: list[Run] = []
+    for n, stride in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if runs and runs[-1].stride == n * stride:
+            runs[-1] = Run(runs[-1].size * n, stride)
+        else:
+            runs.append(Run(n, stride))
+    return [] if 0 in shape else runs
+
+
+def _reshaped(runs: Sequence[Run], shape: Shape) -> Strides:
+    """Strides of a view of that shape: each run is split into axes of it. None if there is none."""
+    if 0 in shape:
+        return _contiguous(shape)
+    strides = [1] * len(shape)
+    axis = len(shape)
+    for run in reversed(runs):
+        taken = 1
+        while taken < run.size:
+            axis -= 1
+            strides[axis] = run.stride * taken
+            taken *= shape[axis]
+        if taken != run.size:
+            return None
+    return tuple(strides)
