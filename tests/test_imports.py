@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 700
 
 LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors", "tgrad.threads")
-IR = ("tgrad.graph.op", "tgrad.graph.index", "tgrad.fusion.region")
+IR = ("tgrad.graph.op", "tgrad.graph.library", "tgrad.graph.index", "tgrad.fusion.region")
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
 RUNNING = ("tgrad.pipeline", "tgrad.runtime.storage")
 """What the front needs to hold memory, and to compute."""
@@ -31,6 +31,7 @@ FRONT = (
     "tgrad.autograd",
     "tgrad.creation",
     "tgrad.explaining",
+    "tgrad.factorizations",
     "tgrad.functional",
     "tgrad.grad_mode",
     "tgrad.interrupts",

@@ -8,7 +8,6 @@ import typing as _typing
 
 from tgrad import autograd as autograd
 from tgrad import errors as errors
-from tgrad import linalg as linalg
 from tgrad import nn as nn
 from tgrad import optim as optim
 from tgrad import random as random
@@ -70,6 +69,7 @@ from tgrad.joining import (
     vstack,
 )
 from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
+from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
 from tgrad.random import (
@@ -94,6 +94,7 @@ from tgrad.tensor import Tensor, tensor
 from tgrad.threads import get_num_threads, set_num_threads
 
 if _typing.TYPE_CHECKING:
+    from tgrad import linalg as linalg
     from tgrad import masked as masked
     from tgrad import signal as signal
     from tgrad import special as special
@@ -109,8 +110,10 @@ short, int, long = int16, int32, int64
 
 def __getattr__(name: str) -> object:
     """What not every program uses, and the compiler with it, loads when it is first named."""
-    if name in ("masked", "signal", "special"):
+    if name in ("linalg", "masked", "signal", "special"):
         return _importlib.import_module(f"tgrad.{name}")
+    if name in _algebra:
+        return getattr(_importlib.import_module("tgrad.linalg"), _algebra[name])
     if name in ("Dim", "compile", "cond"):
         return getattr(_importlib.import_module("tgrad.compiling"), name)
     raise AttributeError(f"module 'tgrad' has no attribute {name!r}")
@@ -132,5 +135,5 @@ __all__ = [
     "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
     "zeros_like",
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
-    *_functions,
+    *_algebra, *_functions,
 ]  # fmt: skip

@@ -92,6 +92,10 @@ class GradientError(TgradError, RuntimeError):
     """A gradient that is not defined, or asked for in the wrong way."""
 
 
+class LinAlgError(TgradError, RuntimeError):
+    """A matrix that a function of linear algebra has no value for, such as a singular one."""
+
+
 class UnsupportedError(TgradError, NotImplementedError):
     """An argument or operation that tgrad does not support."""
 

@@ -1,18 +1,30 @@
-"""Linear algebra that is sums and products, under the names of torch.linalg.
+"""Linear algebra, under the names of torch.linalg.
 
-In: vectors and matrices, batched in the leading axes. Out: lazy tensors. Invariant: nothing here
-factors a matrix; norms are computed in float32 for float16 and bfloat16. Source:
-https://docs.pytorch.org/docs/stable/linalg.html
+In: vectors and matrices, batched in the leading axes. Out: lazy tensors. Invariant: what factors a
+matrix comes from factorizations.py, the rest is sums and products; norms are computed in float32
+for float16 and bfloat16. Source: https://docs.pytorch.org/docs/stable/linalg.html
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.factorizations import *  # noqa: F403
+from tgrad.factorizations import (
+    QR,
+    cholesky,
+    inv,
+    pinv,
+    qr,
+    slogdet,
+    solve_triangular,
+    svd,
+    svdvals,
+)  # fmt: skip
 from tgrad.joining import stack
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import Dim, normal_axes, normal_axis
@@ -76,11 +88,11 @@ def matrix_norm(
     *,
     dtype: DType | None = None,
 ) -> Tensor:
-    """The norm of matrices: "fro", or the largest (smallest) sum of a column, 1 (-1), or of a row,
-    inf (-inf).
+    """The norm of matrices: "fro"; the largest (smallest) sum of a column, 1 (-1), or of a row,
+    inf (-inf), or singular value, 2 (-2); the sum of singular values, "nuc".
 
     Raises:
-        UnsupportedError: "nuc", 2 and -2, which need singular values.
+        UnsupportedError: another `ord`.
 
     >>> import tgrad
     >>> tgrad.linalg.matrix_norm(tgrad.ones(2, 3), 1).item()
@@ -90,8 +102,15 @@ def matrix_norm(
     rows, columns = (normal_axis(d, x.ndim) for d in dim)
     if ord == "fro":
         return vector_norm(x, 2, (rows, columns), keepdim)
-    if not isinstance(ord, (int, float)) or abs(ord) == 2:
-        raise UnsupportedError(f"matrix_norm: ord={ord!r}.", 'Use "fro", 1, -1, inf or -inf.')
+    if ord in ("nuc", 2, -2):
+        values = svdvals(x.movedim((rows, columns), (-2, -1)))
+        values = values.sum(-1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+        kept = tuple(1 if a in (rows, columns) else n for a, n in enumerate(x.shape))
+        return values.reshape(kept) if keepdim else values
+    if not isinstance(ord, (int, float)) or abs(ord) not in (1, math.inf):
+        raise UnsupportedError(
+            f"matrix_norm: ord={ord!r}.", 'Use "fro", "nuc", 1, -1, 2, -2, inf or -inf.'
+        )
     inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
     totals = x.abs().sum(inner, keepdim=True)
     found = totals.amax(outer, keepdim=True) if ord > 0 else totals.amin(outer, keepdim=True)
@@ -172,17 +191,14 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 @labelled("matrix_power")
 def matrix_power(A: Tensor, n: int) -> Tensor:
-    """A matrix times itself, n times, by repeated squares.
-
-    Raises:
-        UnsupportedError: n is negative, which needs an inverse.
+    """A matrix times itself, n times, by repeated squares; its inverse for a negative n.
 
     >>> import tgrad
     >>> tgrad.linalg.matrix_power(tgrad.tensor([[1.0, 1.0], [0.0, 1.0]]), 3).tolist()
     [[1.0, 3.0], [0.0, 1.0]]
     """
     if n < 0:
-        raise UnsupportedError(f"matrix_power: n={n}.", "Use n of 0 or more.")
+        return matrix_power(inv(A), -n)
     rank = A.ndim
     square = A._places(rank - 2) == A._places(rank - 1)
     result, power = square.to(A.dtype), A
@@ -252,3 +268,94 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     while len(columns) < count:
         columns.append(columns[-1] * x)
     return stack(columns[:count], -1)
+
+
+@labelled("logdet")
+def logdet(A: Tensor) -> Tensor:
+    """The logarithm of the determinant; NaN where that is negative.
+
+    >>> import tgrad
+    >>> tgrad.logdet(tgrad.eye(2)).item()
+    0.0
+    """
+    sign, value = slogdet(A)
+    return value.where(sign >= 0, math.nan)
+
+
+@labelled("cholesky_solve")
+def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
+    """X of A X = B, where A = L Lᵀ (with `upper`, A = Lᵀ L).
+
+    >>> import tgrad
+    >>> tgrad.cholesky_solve(tgrad.ones(2, 1), tgrad.eye(2) * 2).tolist()
+    [[0.25], [0.25]]
+    """
+    lower = L.mT if upper else L
+    return solve_triangular(lower.mT, solve_triangular(lower, B, upper=False), upper=True)
+
+
+@labelled("cholesky_inverse")
+def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    """The inverse of A = L Lᵀ (with `upper`, of Lᵀ L).
+
+    >>> import tgrad
+    >>> tgrad.cholesky_inverse(tgrad.eye(2) * 2).tolist()
+    [[0.25, 0.0], [0.0, 0.25]]
+    """
+    n = L.shape[-1]
+    eye = (L._places(L.ndim - 2) == L._places(L.ndim - 1)).to(L.dtype)
+    return cholesky_solve(eye, L, upper) if n else L
+
+
+# -- older names ---------------------------------------------------------------------------------
+
+
+class SVDWithV(NamedTuple):
+    """Of `tgrad.svd`."""
+
+    U: Tensor
+    S: Tensor
+    V: Tensor
+
+
+def reduced_svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVDWithV:
+    """`tgrad.svd`: `svd` with V in place of its transpose; zeros for U and V without compute_uv.
+
+    >>> import tgrad
+    >>> tgrad.svd(tgrad.eye(2)).S.tolist()
+    [1.0, 1.0]
+    """
+    U, S, Vh = svd(input, not some)
+    if compute_uv:
+        return SVDWithV(U, S, Vh.mT)
+    return SVDWithV(U.detach() * 0, S, Vh.mT.detach() * 0)
+
+
+def some_qr(input: Tensor, some: bool = True) -> QR:
+    """`tgrad.qr`: reduced, or complete without `some`.
+
+    >>> import tgrad
+    >>> tgrad.qr(tgrad.eye(2)).Q.shape
+    (2, 2)
+    """
+    return qr(input, "reduced" if some else "complete")
+
+
+def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
+    """`pinv` with singular values up to rcond * the largest left out.
+
+    >>> import tgrad
+    >>> tgrad.pinverse(tgrad.eye(2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return pinv(input, rtol=rcond)
+
+
+def positional_cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    """`tgrad.cholesky`.
+
+    >>> import tgrad
+    >>> tgrad.cholesky(tgrad.eye(2) * 4).tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
+    return cholesky(input, upper=upper)

@@ -39,7 +39,7 @@ from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
-from tgrad.kernel.ir import Config, Draft
+from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.runtime.capture import CpuCapture
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Layout, Lifetime, peak_step, plan_memory
@@ -448,9 +448,9 @@ def _plan(
 ) -> Plan:
     fused, refs = placed.fused, placed.refs
     made = [n for n in stored if n not in placed.replaces]
-    regions = [f.region for f in fused]
-    drafts, compile_all = backend.generate(regions, options, _stored(regions, backend, options))
+    drafts, compile_all = _drafts([f.region for f in fused], backend, options)
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
+    has_calls = any(f.region.library is not None for f in fused)
     steps = tuple(
         Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs))) for i, f in enumerate(fused)
     )
@@ -463,8 +463,8 @@ def _plan(
         tuple(_spec(n, offset) for n, offset in zip(placed.temps, placed.layout.offsets)),
         placed.layout.nbytes,
         compile_all,
-        prepare=_capture(device, options),
-        replay=_replay(device, backend),
+        prepare=None if has_calls else _capture(device, options),
+        replay=Plan.replay if has_calls else _replay(device, backend),
         target=backend.name,
         figures=backend.figures,
         labels=frozenset(n.source.label for n in stored),
@@ -476,13 +476,27 @@ def with_stored(plan: Plan) -> Plan:
     backend = _backend(plan.device)
     if backend is None:
         return plan
-    regions = [k.region for k in plan.kernels]
-    configs = _stored(regions, backend, settings)
-    drafts, compile_all = backend.generate(regions, settings, configs)
+    drafts, compile_all = _drafts([k.region for k in plan.kernels], backend, settings)
     kernels = tuple(
-        replace(k, source=d.source, config=d.config) for k, d in zip(plan.kernels, drafts)
+        k if d is None else replace(k, source=d.source, config=d.config)
+        for k, d in zip(plan.kernels, drafts)
     )
     return replace(plan, kernels=kernels, compile=compile_all)
+
+
+def _drafts(
+    regions: Sequence[Region], backend: Backend, options: Settings
+) -> tuple[list[Draft | None], Callable[[], tuple[Artifact | None, ...]]]:
+    """The source of each step, and how to compile all: calls of a library have and need none."""
+    generated = [r for r in regions if r.library is None]
+    drafts, compile_all = backend.generate(generated, options, _stored(generated, backend, options))
+    each = iter(drafts)
+
+    def compile_kernels() -> tuple[Artifact | None, ...]:
+        made = iter(compile_all())
+        return tuple(next(made) if r.library is None else None for r in regions)
+
+    return [next(each) if r.library is None else None for r in regions], compile_kernels
 
 
 def _stored(regions: Sequence[Region], backend: Backend, options: Settings) -> list[Config | None]:
@@ -509,7 +523,7 @@ def _capture(
         return None
     from tgrad.cpu_fallback.runner import compile_runner
 
-    return lambda plan, moving: CpuCapture(plan, plan.artifacts, compile_runner(options), moving)
+    return lambda plan, moving: CpuCapture(plan, plan.compiled, compile_runner(options), moving)
 
 
 def _replay(device: Device, backend: Backend) -> str:
@@ -521,17 +535,17 @@ def _replay(device: Device, backend: Backend) -> str:
     return Plan.replay
 
 
-def _info(fused: Fused, draft: Draft) -> KernelInfo:
+def _info(fused: Fused, draft: Draft | None) -> KernelInfo:
     region = fused.region
     cost = cost_of(region)
     return KernelInfo(
         name=region.name,
-        source=draft.source,
+        source="" if draft is None else draft.source,
         line=str(region.source),
         domain=region.domain,
         flops=cost.flops,
         bytes=cost.bytes,
         reasons=fused.reasons,
-        config=draft.config,
+        config=None if draft is None else draft.config,
         region=region,
     )

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tgrad import linalg
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
@@ -156,6 +155,8 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     >>> tgrad.chain_matmul(tgrad.ones(1, 2), tgrad.ones(2, 3)).tolist()
     [[2.0, 2.0, 2.0]]
     """
+    from tgrad import linalg
+
     return linalg.multi_dot(matrices) if len(matrices) > 1 else matrices[0]
 
 
@@ -172,6 +173,8 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
         if not found:
             raise ShapeError(f"cross of shapes {input.shape} and {other.shape}.", "One axis is 3.")
         dim = found[0]
+    from tgrad import linalg
+
     return linalg.cross(input, other, dim=dim)
 
 
@@ -196,4 +199,6 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     difference = x1.unsqueeze(-2) - x2.unsqueeze(-3)
     if not difference.shape[-1] or (math.isinf(p) and not difference.numel()):
         return difference.sum(-1)
-    return linalg.vector_norm(difference, p, -1)
+    from tgrad.linalg import vector_norm
+
+    return vector_norm(difference, p, -1)

@@ -35,6 +35,7 @@ from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.interrupts import Uninterrupted
 from tgrad.methods.activation import ActivationMethods
+from tgrad.methods.algebra import AlgebraMethods
 from tgrad.methods.arithmetic import ArithmeticMethods
 from tgrad.methods.arrangement import ArrangementMethods
 from tgrad.methods.contraction import ContractionMethods
@@ -120,6 +121,7 @@ class Tensor(
     ReductionMethods,
     MovementMethods,
     ContractionMethods,
+    AlgebraMethods,
     IndexingMethods,
     ScatteringMethods,
     ScanningMethods,

@@ -411,6 +411,7 @@ NO_VJP: dict[Op, str] = {
     Op.BITCAST: "the bits of a float are not a differentiable function of it",
     Op.PHILOX: "random bits do not depend on any float",
     Op.ARGSORT: "places are constant almost everywhere; gather the values by them",
+    Op.LIBRARY: "each function of tgrad.linalg declares the VJP of its results",
     Op.IOTA: _LEAF,
     Op.CONST: _LEAF,
     Op.BUFFER: _LEAF,

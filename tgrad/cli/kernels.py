@@ -54,6 +54,8 @@ def kernel_rows(plans: Sequence[Plan]) -> list[KernelRow]:
     rows: dict[str, KernelRow] = {}
     for plan in plans:
         for info, artifact in zip(plan.kernels, plan.artifacts):
+            if artifact is None:
+                continue
             known = rows.get(artifact.path)
             launches = 1 if known is None else known.launches + 1
             line = info.line if known is None else known.line

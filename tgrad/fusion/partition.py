@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built
+from tgrad.fusion.calls import build_call, stored_operand
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import Region
@@ -36,7 +37,7 @@ FLOPS_PER_BYTE = 5
 two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
 costs more than writing and reading it."""
 
-_HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER}
+_HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER, Op.LIBRARY}
 """Ops that are never computed again where they are read."""
 
 TINY = 4096
@@ -144,6 +145,8 @@ class _Partition:
         for n in self.order:
             if n in self.inside and n.op is not Op.DOT:
                 continue
+            if n.op is Op.LIBRARY:
+                roots.update(map(stored_operand, n.inputs))
             if n in roots or n.op is Op.DOT:
                 for x in n.inputs if n.op is Op.DOT else ():
                     operand = _below_movement(x)
@@ -243,7 +246,7 @@ class _Partition:
             group = self.group_of[root]
             if group.is_chain:
                 continue
-            built = self._build(group.roots)
+            built = self._build_alone(root)
             if isinstance(built, Refused):
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
             group.built = built
@@ -277,6 +280,11 @@ class _Partition:
         leaves = {p for r in roots for p in self.producers[r] if p not in inside}
         return self.builder.build(_name(roots, stored), roots, stored, leaves, chain)
 
+    def _build_alone(self, root: Node) -> Built | Refused:
+        if root.op is Op.LIBRARY:
+            return build_call(_name([root], [root]), root)
+        return self._build([root])
+
     def _try_join(self, a: _Group, b: _Group) -> bool:
         """Join two groups if that is legal; note the reason in both if it is not."""
         if a is b:
@@ -300,6 +308,8 @@ class _Partition:
     def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
         if a.is_chain or b.is_chain:
             return Refused("a chain of dots and row reductions stands alone")
+        if any(r.op is Op.LIBRARY for r in (*a.roots, *b.roots)):
+            return Refused("a library call reads and writes whole buffers")
         if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
             return Refused("a scatter writes where its index says")
         if not self.sums_alike.isdisjoint((*a.roots, *b.roots)):

@@ -30,6 +30,7 @@ from tgrad.dtype import DType
 from tgrad.errors import Source, VerifyError
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Div, Index, Loaded, Mod, Var
+from tgrad.graph.library import LibraryCall
 from tgrad.graph.op import OPS, REDUCE, SCAN, Op, is_elementwise
 
 Mask = tuple[Bound, ...]
@@ -174,7 +175,7 @@ class Space:
     """The iteration domain sorted by what happens to each axis.
 
     Attributes:
-        kind: "map", "reduce", "dot", "scatter", "scan", "sort" or "chain".
+        kind: "map", "reduce", "dot", "scatter", "scan", "sort", "chain" or "library".
         parallel: axes that no value reduces (for a dot: batch, then m, then n).
         row: axes that scans and sorts walk or the innermost reductions reduce; stores may have
             them too.
@@ -236,6 +237,7 @@ class Region:
         space: axes by role; set by fusion/legality.py.
         limits: what need not be computed; set by fusion/limits.py.
         table: the members, if one launch runs the region for several; set by fusion/batching.py.
+        library: the call that the step is, in place of values and stores.
     """
 
     name: str
@@ -247,6 +249,7 @@ class Region:
     space: Space
     limits: tuple[AxisLimit, ...] = ()
     table: Table | None = None
+    library: LibraryCall | None = None
 
     @cached_property
     def buffers(self) -> tuple[Slot, ...]:
@@ -303,6 +306,8 @@ class Region:
             sign = "=" if s.combine == "set" else f"{s.combine}="
             mask = f" if {_mask_text(s.mask)}" if s.mask else ""
             lines.append(f"  {self.slots[s.slot].name}[{s.index}] {sign} %{s.value}{mask}")
+        if self.library is not None:
+            lines.append(f"  {self.slots[-1].name} = {self.library.text()}")
         for x in self.limits:
             place = f"{x.axis} // {x.inner} % {x.capacity}"
             lines.append(f"  needed where {place} < {self.slots[x.slot].name}[0]")
@@ -348,6 +353,7 @@ class Region:
                 **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
             },
             **({} if self.table is None else {"table": _table_to_json(self.table)}),
+            **({} if self.library is None else {"library": _library_to_json(self.library)}),
         }
 
 
@@ -435,6 +441,8 @@ def verify_region(region: Region) -> None:
             raise VerifyError(f"{region.name} stores to an input.", source=region.source)
     if region.table is not None:
         _check_table(region, region.table)
+    if region.library is not None and (region.values or region.stores or region.limits):
+        raise VerifyError(f"{region.name} is a call and a kernel.", source=region.source)
 
 
 def _check_table(region: Region, table: Table) -> None:
@@ -580,7 +588,17 @@ def region_from_json(data: dict[str, Any]) -> Region:
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
         table=_table_from_json(data["table"]) if "table" in data else None,
+        library=_library_from_json(data["library"]) if "library" in data else None,
     )
+
+
+def _library_to_json(call: LibraryCall) -> list[Any]:
+    return [call.function, [list(s) for s in call.shapes], list(call.params), call.dtype.name]
+
+
+def _library_from_json(data: list[Any]) -> LibraryCall:
+    shapes = tuple(tuple(s) for s in data[1])
+    return LibraryCall(data[0], shapes, tuple(data[2]), dt.by_name(data[3]))
 
 
 def _table_to_json(table: Table) -> list[Any]:

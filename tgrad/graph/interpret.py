@@ -19,6 +19,7 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import OutOfRangeError
+from tgrad.graph.library import LibraryCall
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import OPS, Kind, Op
 from tgrad.graph.shape import dot_axes
@@ -351,6 +352,12 @@ def _flip(node: Node, attrs: Attributes, x: Array) -> Array:
     return np.flip(x, attrs["axes"])
 
 
+def _library(node: Node, attrs: Attributes, *operands: Array) -> Array:
+    shapes = tuple(x.shape for x in node.inputs)
+    call = LibraryCall(attrs["function"], shapes, attrs["params"], node.dtype)
+    return call.compute(operands, node.source)
+
+
 _STRUCTURED: dict[Op, Callable[..., Array]] = {
     Op.RESHAPE: lambda node, attrs, x: x.reshape(attrs["shape"]),
     Op.PERMUTE: lambda node, attrs, x: x.transpose(attrs["axes"]),
@@ -363,6 +370,7 @@ _STRUCTURED: dict[Op, Callable[..., Array]] = {
     Op.SCATTER: _scatter,
     Op.ARGSORT: _argsort,
     Op.DOT: _dot,
+    Op.LIBRARY: _library,
     Op.IOTA: _iota,
     Op.CONST: _const,
     Op.CUSTOM_VJP: lambda node, attrs, result, *arguments: result,

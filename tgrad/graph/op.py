@@ -26,6 +26,7 @@ Attributes by op:
     iota             shape, axis, dtype
     const            value (Python number), dtype; shape ()
     philox           word: 0..3; inputs (index, offset, key) int64, result uint32
+    library          function: name in graph/library.py, params: tuple; all results in one array
     buffer           storage: opaque object with identity; shape, dtype, device
     custom_vjp       rule: name in autodiff's registry, params: tuple; inputs (result, *arguments)
 """
@@ -46,6 +47,7 @@ class Kind(Enum):
     MOVEMENT = "movement"
     INDEXING = "indexing"
     CONTRACTION = "contraction"
+    LIBRARY = "library"
     LEAF = "leaf"
     MARK = "mark"
 
@@ -109,6 +111,7 @@ class Op(str, Enum):
     GATHER = "gather"
     SCATTER = "scatter"
     DOT = "dot"
+    LIBRARY = "library"
     IOTA = "iota"
     CONST = "const"
     BUFFER = "buffer"
@@ -196,6 +199,7 @@ OPS: dict[Op, OpSpec] = {
     Op.GATHER: OpSpec(Kind.INDEXING, 2),
     Op.SCATTER: OpSpec(Kind.INDEXING, 3),
     Op.DOT: OpSpec(Kind.CONTRACTION, 2, "iuf", result="attr", cost=2),
+    Op.LIBRARY: OpSpec(Kind.LIBRARY, -1, "f", cost=1000),
     Op.IOTA: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
     Op.CONST: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
     Op.BUFFER: OpSpec(Kind.LEAF, 0, result="attr", cost=0),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.graph.library import LibraryCall
 from tgrad.graph.op import OPS, ROWWISE, Op
 
 Shape = tuple[int, ...]
@@ -212,6 +213,11 @@ def _dot(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     return (*(a[i] for i in ba), *(a[i] for i in free_a), *(b[j] for j in free_b))
 
 
+def _library(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shapes = tuple(x.shape for x in inputs)
+    return LibraryCall(attrs["function"], shapes, attrs["params"], inputs[0].dtype).shape
+
+
 _SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]] = {
     Op.REDUCE_SUM: _reduce,
     Op.REDUCE_PROD: _reduce,
@@ -228,6 +234,7 @@ _SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]
     Op.GATHER: _gather,
     Op.SCATTER: _scatter,
     Op.DOT: _dot,
+    Op.LIBRARY: _library,
     Op.IOTA: lambda op, inputs, attrs: attrs["shape"],
     Op.CONST: lambda op, inputs, attrs: (),
     Op.BUFFER: lambda op, inputs, attrs: attrs["storage"].shape,

@@ -13,6 +13,7 @@ from typing import Any
 
 from tgrad.errors import LaunchError, TgradError
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
+from tgrad.runtime.library import call_library
 from tgrad.runtime.plan import Plan, Program
 from tgrad.runtime.planning import current_planning
 from tgrad.runtime.watch import current_watcher
@@ -99,11 +100,14 @@ def _launch_steps(
     table = {"input": inputs, "output": outputs, "temp": temps}
     for number, (step, artifact) in enumerate(zip(plan.steps, plan.artifacts)):
         memories = [table[b.kind][b.number] for b in step.buffers]
+        region = plan.kernels[step.kernel].region
+        if region.library is not None:
+            launch = partial(call_library, region.library, region.source, runtime, memories)
+        else:
+            assert artifact is not None
+            launch = partial(runtime.launch, artifact, memories)
         with _launching(plan, number):
-            if watcher is None:
-                runtime.launch(artifact, memories)
-            else:
-                watcher.watch(plan, number, partial(runtime.launch, artifact, memories))
+            launch() if watcher is None else watcher.watch(plan, number, launch)
         count.launches += 1
 
 

@@ -44,7 +44,9 @@ class CudaCapture:
 
     def __init__(self, plan: Plan, runtime: CudaRuntime, moving: Sequence[int]):
         self.plan, self.runtime = plan, runtime
-        self.artifacts = plan.compile()  # its own, since kernels may keep addresses of buffers
+        self.artifacts = [
+            a for a in plan.compile() if a is not None
+        ]  # its own, since kernels may keep addresses of buffers
         self.inputs: dict[int, Memory] = {
             number: runtime.allocate(plan.inputs[number].nbytes) for number in moving
         }

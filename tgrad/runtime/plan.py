@@ -45,7 +45,7 @@ class BufferSpec:
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """A generated kernel of a plan.
+    """A generated kernel of a plan, or a call of a library (region.library), which has no source.
 
     Attributes:
         name: identifier, after what it computes.
@@ -114,7 +114,7 @@ class Plan:
         steps: launches, in order.
         inputs, outputs, temps: the buffers.
         arena_bytes: size of the arena that the temporaries share.
-        compile: makes the compiled kernels, one a step.
+        compile: makes the compiled kernels, one a step, and None for a call of a library.
         host: for the device "numpy": the whole graph as one host function, instead of steps.
         prepare: makes the program that runs all steps in one call, where the device has one: of
             the plan and the numbers of the inputs that move from run to run; None for all of them.
@@ -131,7 +131,7 @@ class Plan:
     outputs: tuple[BufferSpec, ...]
     temps: tuple[BufferSpec, ...]
     arena_bytes: int
-    compile: Callable[[], tuple[Artifact, ...]]
+    compile: Callable[[], tuple[Artifact | None, ...]]
     host: HostFunction | None = None
     prepare: Callable[[Plan, Sequence[int] | None], Program | None] | None = None
     replay: str = "each kernel is launched by itself"
@@ -140,9 +140,14 @@ class Plan:
     labels: frozenset[str] = frozenset()
 
     @cached_property
-    def artifacts(self) -> tuple[Artifact, ...]:
-        """Compiled kernels, one a step; compiled on first use."""
+    def artifacts(self) -> tuple[Artifact | None, ...]:
+        """Compiled kernels, one a step, None for calls; compiled on first use."""
         return self.compile()
+
+    @property
+    def compiled(self) -> tuple[Artifact, ...]:
+        """The compiled kernels."""
+        return tuple(a for a in self.artifacts if a is not None)
 
     @cached_property
     def program(self) -> Program | None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from tgrad.arguments import refuse
 from tgrad.errors import ShapeError
-from tgrad.linalg import vector_norm
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.activation import logsigmoid
 from tgrad.nn.functional.loss import reduced, widened
@@ -224,6 +223,8 @@ def pairwise_distance(
     >>> round(F.pairwise_distance(tgrad.zeros(2), tgrad.tensor([3.0, 4.0])).item(), 3)
     5.0
     """
+    from tgrad.linalg import vector_norm
+
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)
 
 
@@ -240,6 +241,8 @@ def pdist(input: Tensor, p: float = 2) -> Tensor:
     if not pairs:
         return input.reshape(-1)[:0]
     difference = input[[i for i, _ in pairs]] - input[[j for _, j in pairs]]
+    from tgrad.linalg import vector_norm
+
     return vector_norm(difference, p, -1) if input.shape[1] else difference.sum(-1)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.grad_mode import no_grad
-from tgrad.linalg import vector_norm
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Axes = tuple[int, ...]
@@ -339,6 +338,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     [[0.0, 1.0]]
     """
     x = _wide(input)
+    from tgrad.linalg import vector_norm
+
     norm = vector_norm(x, p, dim, keepdim=True)
     return (x / norm.clamp(min=eps)).to(input.dtype)
 

@@ -178,7 +178,9 @@ def report_plan(plan: Plan, limit: int | None = None, compiled: bool = False) ->
         compiled: whether to compile its kernels, for registers, shared memory, spills and matrix
             instructions.
     """
-    static = [a.figures for a in plan.artifacts] if compiled else [None] * len(plan.kernels)
+    static: list[StaticFigures | None] = [None] * len(plan.kernels)
+    if compiled:
+        static = [None if a is None else a.figures for a in plan.artifacts]
     kernels = tuple(
         _kernel(plan, step, figures) for step, figures in zip(range(plan.launches), static)
     )

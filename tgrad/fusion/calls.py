@@ -1,0 +1,31 @@
+"""Regions that are calls of a library.
+
+In: a `library` node. Out: its region, which has slots and no expression. Invariant: operands and
+result are whole buffers in row-major order; nothing is fused into a call.
+"""
+
+from __future__ import annotations
+
+from tgrad.fusion.builder import Built
+from tgrad.fusion.region import Region, Slot, Space
+from tgrad.graph.library import LibraryCall
+from tgrad.graph.node import Node
+from tgrad.graph.op import Op
+
+
+def build_call(name: str, node: Node) -> Built:
+    """The region of a call and the nodes of its slots."""
+    inputs = tuple(map(stored_operand, node.inputs))
+    slots = [Slot(f"in{i}", x.dtype, x.size, "in") for i, x in enumerate(inputs)]
+    slots.append(Slot("out0", node.dtype, node.size, "out"))
+    shapes = tuple(x.shape for x in node.inputs)
+    call = LibraryCall(node.attr("function"), shapes, node.attr("params"), node.dtype)
+    region = Region(name, (), tuple(slots), (), (), node.source, Space("library", ()), library=call)
+    return Built(region, inputs, (node,))
+
+
+def stored_operand(node: Node) -> Node:
+    """The node whose memory a call reads: a reshape shares that of its input."""
+    while node.op is Op.RESHAPE:
+        node = node.inputs[0]
+    return node

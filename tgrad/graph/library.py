@@ -1,0 +1,203 @@
+"""Functions that a device's library computes: LAPACK by NumPy on the host, torch's on `cuda`.
+
+In: a name, shapes and parameters. Out: the results' shapes, FLOPs, and their values by NumPy.
+Invariant: a call reads whole operands of one floating dtype, whose leading axes are the same batch,
+and gives one array: for each member of the batch its results, one after the other.
+
+    cholesky(A)          L, lower
+    solve(A, B)          X of A X = B
+    triangular(A, B)     the same for the (lower) triangle of A, with ones on its diagonal (unit)
+    qr(A)                Q, R, reduced or complete
+    eigh(A)              eigenvalues of the lower triangle of A, ascending, and vectors
+    svd(A)               U, S, Vh, reduced or full
+    det(A)               the determinant
+    slogdet(A)           its sign and the logarithm of its absolute value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tgrad.dtype import DType
+from tgrad.errors import LinAlgError, Source
+
+Array = np.ndarray
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryCall:
+    """A call of a function of `LIBRARY`.
+
+    Attributes:
+        function: its name.
+        shapes: of the operands.
+        params: of the function.
+        dtype: of operands and results.
+    """
+
+    function: str
+    shapes: Shapes
+    params: tuple[Any, ...]
+    dtype: DType
+
+    @property
+    def batch(self) -> Shape:
+        return self.shapes[0][:-2]
+
+    @property
+    def results(self) -> Shapes:
+        """Shapes of the results of one member of the batch."""
+        cores = tuple(shape[-2:] for shape in self.shapes)
+        return LIBRARY[self.function].results(*cores, *self.params)
+
+    @property
+    def shape(self) -> Shape:
+        """Of the one array that holds all results."""
+        return (*self.batch, sum(map(prod, self.results)))
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, as textbooks count them."""
+        cores = tuple(shape[-2:] for shape in self.shapes)
+        return prod(self.batch) * int(LIBRARY[self.function].flops(*cores, *self.params))
+
+    def text(self) -> str:
+        """The call, as people write it."""
+        names = [f"in{i}" for i in range(len(self.shapes))]
+        return f"{self.function}({', '.join([*names, *map(repr, self.params)])})"
+
+    def compute(self, operands: Sequence[Array], source: Source) -> Array:
+        """The results by NumPy.
+
+        Raises:
+            LinAlgError: the function has no value for an operand.
+        """
+        arrays = [a.reshape(shape) for a, shape in zip(operands, self.shapes, strict=True)]
+        try:
+            with np.errstate(all="ignore"):
+                found = LIBRARY[self.function].run(*arrays, *self.params)
+        except np.linalg.LinAlgError as error:
+            raise refused(self.function, str(error), source) from None
+        return packed(found, self, lambda a, shape: np.asarray(a, self.dtype.numpy).reshape(shape),
+                      lambda parts: np.concatenate(parts, -1))  # fmt: skip
+
+
+def packed(
+    found: Sequence[Any],
+    call: LibraryCall,
+    reshape: Callable[[Any, Shape], Any],
+    concatenate: Callable[[list[Any]], Any],
+) -> Any:
+    """The results of a call as one array."""
+    pairs = zip(found, call.results, strict=True)
+    return concatenate([reshape(a, (*call.batch, prod(shape))) for a, shape in pairs])
+
+
+REASONS = {
+    "cholesky": "The factorization could not be completed because the input is not "
+    "positive-definite.",
+    "solve": "The solver failed because the input matrix is singular.",
+    "svd": "The algorithm failed to converge.",
+    "eigh": "The algorithm failed to converge.",
+}
+
+
+def refused(function: str, message: str, source: Source) -> LinAlgError:
+    """The error of a function that has no value for its operand."""
+    return LinAlgError(
+        f"linalg.{function}: {REASONS.get(function, message)}",
+        "Look at the matrix, or add a multiple of the identity to it.",
+        source,
+    )
+
+
+# -- by NumPy ------------------------------------------------------------------------------------
+
+
+def _triangular(a: Array, b: Array, unit: bool) -> tuple[Array]:
+    """Forward substitution, a row of all members of the batch at a time."""
+    x = np.array(b)
+    for i in range(a.shape[-1]):
+        row = x[..., i, :] - np.einsum("...k,...kn->...n", a[..., i, :i], x[..., :i, :])
+        x[..., i, :] = row if unit else row / a[..., i, i, None]
+    return (x,)
+
+
+def _cholesky(a: Array) -> tuple[Array]:
+    return (np.linalg.cholesky(a),)
+
+
+def _solve(a: Array, b: Array) -> tuple[Array]:
+    return (np.linalg.solve(a, b),)
+
+
+def _qr(a: Array, mode: str) -> Sequence[Array]:
+    return np.linalg.qr(a, mode)  # type: ignore[call-overload]
+
+
+def _eigh(a: Array) -> Sequence[Array]:
+    return np.linalg.eigh(a)
+
+
+def _svd(a: Array, full: bool) -> Sequence[Array]:
+    return np.linalg.svd(a, full_matrices=full)
+
+
+def _det(a: Array) -> tuple[Array]:
+    return (np.linalg.det(a),)
+
+
+def _slogdet(a: Array) -> Sequence[Array]:
+    return np.linalg.slogdet(a)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the table: of operands' last two axes and parameters.
+
+    Attributes:
+        run: of arrays, by NumPy.
+        results: shapes of what it gives.
+        flops: of one matrix.
+    """
+
+    run: Callable[..., Sequence[Array]]
+    results: Callable[..., Shapes]
+    flops: Callable[..., float]
+
+
+def _qr_results(a: Shape, mode: str) -> Shapes:
+    (m, n), k = a, min(a)
+    return ((m, m), (m, n)) if mode == "complete" else ((m, k), (k, n))
+
+
+def _svd_results(a: Shape, full: bool) -> Shapes:
+    (m, n), k = a, min(a)
+    return ((m, m), (k,), (n, n)) if full else ((m, k), (k,), (k, n))
+
+
+LIBRARY: dict[str, Function] = {
+    "cholesky": Function(_cholesky, lambda a: (a,), lambda a: a[0] ** 3 / 3),
+    "solve": Function(
+        _solve, lambda a, b: (b,), lambda a, b: 2 * a[0] ** 3 / 3 + 2 * a[0] ** 2 * b[1]
+    ),
+    "triangular": Function(
+        _triangular, lambda a, b, unit: (b,), lambda a, b, unit: a[0] ** 2 * b[1]
+    ),
+    "qr": Function(
+        _qr, _qr_results, lambda a, mode: 4 * max(a) * min(a) ** 2 - 4 * min(a) ** 3 / 3
+    ),
+    "eigh": Function(_eigh, lambda a: ((a[0],), a), lambda a: 9 * a[0] ** 3),
+    "svd": Function(
+        _svd, _svd_results, lambda a, full: 6 * max(a) * min(a) ** 2 + 16 * min(a) ** 3
+    ),
+    "det": Function(_det, lambda a: ((),), lambda a: 2 * a[0] ** 3 / 3),
+    "slogdet": Function(_slogdet, lambda a: ((), ()), lambda a: 2 * a[0] ** 3 / 3),
+}

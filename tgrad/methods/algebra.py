@@ -1,0 +1,46 @@
+"""Linear algebra as methods of Tensor.
+
+In: a tensor. Out: what the function of that name in tgrad.linalg gives. Invariant: none of it is
+loaded before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+FUNCTIONS = {
+    "cholesky": "positional_cholesky",
+    "cholesky_inverse": "cholesky_inverse",
+    "cholesky_solve": "cholesky_solve",
+    "det": "det",
+    "inverse": "inv",
+    "logdet": "logdet",
+    "matrix_power": "matrix_power",
+    "pinverse": "pinverse",
+    "qr": "some_qr",
+    "slogdet": "slogdet",
+    "svd": "reduced_svd",
+}
+"""Names of PyTorch's methods, and of the functions that they are."""
+
+
+class AlgebraMethods:
+    """Methods that factor a matrix."""
+
+    __slots__ = ()
+
+
+def _method(name: str, function: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        from tgrad import linalg
+
+        return getattr(linalg, function)(self, *args, **kwargs)
+
+    method.__name__, method.__qualname__ = name, f"AlgebraMethods.{name}"
+    method.__doc__ = f"`tgrad.{name}`."
+    return method
+
+
+for _name, _function in FUNCTIONS.items():
+    setattr(AlgebraMethods, _name, _method(_name, _function))

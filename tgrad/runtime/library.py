@@ -1,0 +1,64 @@
+"""Steps of a plan that call the device's library.
+
+In: a call and the memories of its operands and result. Out: the result in its memory. Invariant: a
+call that fails raises a LinAlgError before it has written anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tgrad.errors import Source
+from tgrad.graph.library import LibraryCall, packed, refused
+
+if TYPE_CHECKING:
+    from tgrad.runtime.device import Runtime
+
+
+def call_library(
+    call: LibraryCall, source: Source, runtime: Runtime, memories: Sequence[Any]
+) -> None:
+    """Run a call on memories, the result's last."""
+    if runtime.device.type == "cuda":
+        call_torch(call, source, memories)
+        return
+    operands = [runtime.read(m, call.dtype, s) for m, s in zip(memories, call.shapes)]
+    runtime.write(memories[-1], call.compute(operands, source))
+
+
+def call_torch(call: LibraryCall, source: Source, memories: Sequence[Any]) -> None:
+    """Run a call by torch, on memories that are one-dimensional torch.uint8 tensors."""
+    import torch
+
+    dtype = getattr(torch, call.dtype.name)
+
+    def array(memory: Any, shape: tuple[int, ...]) -> Any:
+        count = 1
+        for n in shape:
+            count *= n
+        return memory[: count * call.dtype.itemsize].view(dtype).view(shape)
+
+    operands = [array(m, shape) for m, shape in zip(memories, call.shapes)]
+    try:
+        found = TORCH[call.function](torch.linalg, *operands, *call.params)
+    except torch.linalg.LinAlgError as error:
+        raise refused(call.function, str(error), source) from None
+    parts = found if isinstance(found, tuple) else (found,)
+    result = packed(parts, call, lambda t, shape: t.reshape(shape), lambda t: torch.cat(t, -1))
+    array(memories[-1], call.shape).copy_(result)
+
+
+TORCH: dict[str, Callable[..., Any]] = {
+    "cholesky": lambda linalg, a: linalg.cholesky(a),
+    "solve": lambda linalg, a, b: linalg.solve(a, b),
+    "triangular": lambda linalg, a, b, unit: linalg.solve_triangular(
+        a, b, upper=False, unitriangular=unit
+    ),
+    "qr": lambda linalg, a, mode: tuple(linalg.qr(a, mode=mode)),
+    "eigh": lambda linalg, a: tuple(linalg.eigh(a)),
+    "svd": lambda linalg, a, full: tuple(linalg.svd(a, full_matrices=full)),
+    "det": lambda linalg, a: linalg.det(a),
+    "slogdet": lambda linalg, a: tuple(linalg.slogdet(a)),
+}
+"""torch.linalg's spellings."""
