@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import When, is_contiguous_base
+from tgrad.aliases import Step, When, is_contiguous_base, join
 from tgrad.arguments import check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size
@@ -438,12 +439,17 @@ class ElementwiseMethods:
         check_memory_format("clone", memory_format)
         return self._apply(Op.RESHAPE, shape=self.shape)
 
-    def contiguous(self, memory_format: Any = None) -> Tensor:
+    def contiguous(self: Any, memory_format: Any = None) -> Tensor:
         """The same values; itself if it is no view, since what is stored is contiguous."""
         check_memory_format("contiguous", memory_format)
-        if is_contiguous_base(self):  # type: ignore[arg-type]
-            return self  # type: ignore[return-value]
-        return self._view(Op.RESHAPE, When.CONTIGUOUS, shape=self.shape)
+        if is_contiguous_base(self):
+            return self
+        if self.requires_grad and not is_grad_enabled():
+            return self._view(Op.RESHAPE, When.CONTIGUOUS, shape=self.shape)
+        step = Step(Op.RESHAPE, (("shape", self._node.shape),), When.CONTIGUOUS)
+        same = self._of(self._node, self.device, self._storage)
+        same._requires_grad = self._requires_grad
+        return join(self, same, step)
 
 
 def _limited(x: Any, limit: Any, is_beyond: Callable[[Any, Any], Tensor]) -> Tensor:
