@@ -1,0 +1,183 @@
+"""Factorisations beside torch.linalg: values, gradients of gradients, errors, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+from tgrad.dtype import float64
+from tgrad.errors import UNKNOWN, DTypeError, LinAlgError, ShapeError, UnsupportedError
+from tgrad.fusion.region import region_from_json
+from tgrad.graph.library import LIBRARY, LibraryCall
+from tgrad.runtime.library import TORCH, call_torch
+
+RNG = np.random.default_rng(7)
+SQUARE, ROWS = RNG.normal(size=(2, 3, 3)), RNG.normal(size=(2, 3, 4))
+TALL, WIDE = RNG.normal(size=(2, 4, 3)), RNG.normal(size=(2, 3, 5))
+POSITIVE = SQUARE @ SQUARE.transpose(0, 2, 1) + 3 * np.eye(3)
+SYMMETRIC = SQUARE + SQUARE.transpose(0, 2, 1)
+TRIANGLE = SQUARE + 3 * np.eye(3)
+
+Case = tuple[Callable[..., Any], tuple[np.ndarray, ...]]
+
+CASES: dict[str, Case] = {
+    "cholesky": (lambda L, a: L.cholesky((a + a.mT) / 2), (POSITIVE,)),
+    "cholesky upper": (lambda L, a: L.cholesky((a + a.mT) / 2, upper=True), (POSITIVE,)),
+    "solve": (lambda L, a, b: L.solve(a, b), (SQUARE, ROWS)),
+    "solve right": (lambda L, a, b: L.solve(a, b.mT, left=False), (SQUARE, ROWS)),
+    "solve vector": (lambda L, a, b: L.solve(a, b), (SQUARE[0], ROWS[0, :, 0])),
+    "solve batch": (lambda L, a, b: L.solve(a, b), (SQUARE, ROWS[0])),
+    "triangular": (lambda L, a, b: L.solve_triangular(a, b, upper=False), (TRIANGLE, ROWS)),
+    "triangular upper": (lambda L, a, b: L.solve_triangular(a, b, upper=True), (TRIANGLE, ROWS)),
+    "triangular unit": (
+        lambda L, a, b: L.solve_triangular(a, b.mT, upper=True, left=False, unitriangular=True),
+        (TRIANGLE, ROWS),
+    ),
+    "inv": (lambda L, a: L.inv(a), (SQUARE,)),
+    "det": (lambda L, a: L.det(a), (SQUARE,)),
+    "slogdet": (lambda L, a: L.slogdet(a)[1], (SQUARE,)),
+    "qr of tall": (lambda L, a: L.qr(a)[0] @ L.qr(a)[1].sin(), (TALL,)),
+    "qr of wide": (lambda L, a: L.qr(a)[0] @ L.qr(a)[1].sin(), (WIDE,)),
+    "svd of tall": (lambda L, a: L.svd(a, False)[0].abs() * L.svd(a, False)[1][:, None], (TALL,)),
+    "svd of wide": (lambda L, a: L.svd(a, False)[2].abs() * L.svd(a, False)[1][..., None], (WIDE,)),
+    "svdvals": (lambda L, a: L.svdvals(a), (WIDE,)),
+    "eigh": (lambda L, a: L.eigh(a + a.mT)[1].abs() + L.eigh(a + a.mT)[0][:, None], (SQUARE,)),
+    "eigvalsh": (lambda L, a: L.eigvalsh(a + a.mT), (SQUARE,)),
+    "pinv of tall": (lambda L, a: L.pinv(a), (TALL,)),
+    "pinv of wide": (lambda L, a: L.pinv(a), (WIDE,)),
+    "lstsq": (lambda L, a, b: L.lstsq(a, b)[0], (TALL, RNG.normal(size=(2, 4, 2)))),
+    "norms": (lambda L, a: L.matrix_norm(a, 2) + L.matrix_norm(a, "nuc"), (TALL,)),
+    "smallest": (lambda L, a: L.matrix_norm(a, -2, keepdim=True), (TALL,)),
+    "cond": (lambda L, a: L.cond(a), (SQUARE,)),
+    "matrix_power": (lambda L, a: L.matrix_power(a, -2), (SQUARE,)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_of_gradients(name: str, device: str) -> None:
+    function, arrays = CASES[name]
+    mine = [tgrad.tensor(a, device=device, requires_grad=True) for a in arrays]
+    theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    found = []
+    for library, given, grad in (
+        (tgrad.linalg, mine, tgrad.autograd.grad),
+        (torch.linalg, theirs, torch.autograd.grad),
+    ):
+        y = function(library, *given)
+        first = grad((y * y).sum(), given, create_graph=True)
+        second = grad(sum((g * g).sum() for g in first), given)
+        found.append([y, *first, *second])
+    for got, want in zip(*found):
+        np.testing.assert_allclose(got.numpy(), want.detach().numpy(), rtol=1e-6, atol=1e-7)
+
+
+PLAIN: dict[str, Callable[[Any, Any], Any]] = {
+    "cholesky_solve": lambda t, a: t.cholesky_solve(a[:, :, :2], t.cholesky(a)),
+    "cholesky_inverse": lambda t, a: t.cholesky_inverse(t.cholesky(a)),
+    "logdet": lambda t, a: t.logdet(a) + t.logdet(-a).isnan(),
+    "matrix_rank": lambda t, a: t.linalg.matrix_rank(a * 0 + 1),
+    "svd": lambda t, a: t.svd(a)[0] @ t.diag_embed(t.svd(a)[1]) @ t.svd(a)[2].mT,
+    "full svd": lambda t, a: t.linalg.svd(a[:, :2])[2].abs() + t.linalg.svd(a)[0][..., :1].abs(),
+    "complete qr": lambda t, a: t.linalg.qr(a[..., :2], "complete")[0][..., :2].abs(),
+    "r": lambda t, a: t.linalg.qr(a, "r")[1].abs(),
+    "methods": lambda t, a: a.inverse() + a.det()[:, None, None] + a.pinverse(),
+    "cond": lambda t, a: t.linalg.cond(a, 1) + t.linalg.cond(a, -2),
+    "sign": lambda t, a: a.slogdet()[0],
+    "of 0 by 0": lambda t, a: t.linalg.det(a[:, :0, :0]),
+    "empty batch": lambda t, a: t.linalg.inv(a[:0]),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_values(name: str, device: str) -> None:
+    got = PLAIN[name](tgrad, tgrad.tensor(POSITIVE, device=device))
+    want = PLAIN[name](torch, torch.tensor(POSITIVE))
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-8, atol=1e-9)
+
+
+def test_singular_matrices(device: str) -> None:
+    a = tgrad.ones(3, 3, device=device)
+    with pytest.raises(LinAlgError, match=r"linalg\.solve: The solver failed because the input"):
+        tgrad.linalg.inv(a).numpy()
+    with pytest.raises(LinAlgError, match=r"linalg\.cholesky: .* is not positive-definite"):
+        tgrad.linalg.cholesky(-a).numpy()
+    b = tgrad.ones(3, 1, device=device)
+    x = tgrad.linalg.solve_triangular(tgrad.zeros(3, 3, device=device), b, upper=False)
+    assert np.isinf(x.numpy()).any()
+
+
+def test_mistakes() -> None:
+    a = tgrad.ones(2, 3, device="numpy")
+    with pytest.raises(ShapeError, match=r"inv of shape \(2, 3\)"):
+        tgrad.linalg.inv(a)
+    with pytest.raises(DTypeError, match="svd of float16"):
+        tgrad.linalg.svd(a.half())
+    with pytest.raises(DTypeError, match="solve of float32 and float64"):
+        tgrad.linalg.solve(a @ a.mT, a.double())
+    with pytest.raises(ShapeError, match=r"solve of shapes \(2, 2\) and \(3, 2\)"):
+        tgrad.linalg.solve(a @ a.mT, a.mT)
+    with pytest.raises(UnsupportedError, match="qr: mode='raw'"):
+        tgrad.linalg.qr(a, "raw")
+
+
+def test_a_call_is_a_step_of_the_plan() -> None:
+    a = tgrad.randn(64, 64)
+    positive = a @ a.mT + tgrad.eye(64) * 64
+    plan = tgrad.explain(tgrad.linalg.cholesky(positive).exp() * 2)
+    calls = [k for k in plan.kernels if k.region.library is not None]
+    assert len(calls) == 1 and plan.launches == 3
+    assert calls[0].flops == 64**3 // 3 and calls[0].bytes == 2 * 4 * 64 * 64
+    assert "out0 = cholesky(in0)" in str(plan)
+    region = calls[0].region
+    assert region_from_json(region.to_json()) == region
+
+
+def test_training_through_a_factorisation(device: str) -> None:
+    """A compiled step with a call in it, which is launched step by step."""
+    w = tgrad.nn.Parameter(tgrad.eye(3, device=device) * 2)
+    optimizer = tgrad.optim.SGD([w], lr=0.05)
+
+    def step(x: Any) -> Any:
+        loss = (tgrad.linalg.solve(w, x) ** 2).sum() + tgrad.linalg.slogdet(w).logabsdet
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = tgrad.ones(3, 2, device=device)
+    want = [step(x).item() for _ in range(4)]
+    with tgrad.no_grad():
+        w.copy_(tgrad.eye(3, device=device) * 2)
+    compiled = tgrad.compile(step)
+    np.testing.assert_allclose([compiled(x).item() for _ in range(4)], want, rtol=1e-5)
+    before = w.detach().clone().realize()
+    with tgrad.no_grad():
+        w.zero_()
+    with pytest.raises(LinAlgError):
+        compiled(x)
+    assert w.tolist() == [[0.0] * 3] * 3 and before.numpy().any()
+
+
+@pytest.mark.parametrize("function", LIBRARY)
+def test_torch_spells_every_function(function: str) -> None:
+    """What runs on cuda, on torch's memory of the host."""
+    operands, params = {
+        "solve": ((SQUARE, ROWS), ()),
+        "triangular": ((SQUARE, ROWS), (True,)),
+        "qr": ((TALL,), ("complete",)),
+        "svd": ((WIDE,), (False,)),
+        "eigh": ((SYMMETRIC,), ()),
+    }.get(function, ((POSITIVE,), ()))
+    call = LibraryCall(function, tuple(a.shape for a in operands), params, float64)
+    want = call.compute(operands, UNKNOWN)
+    memories = [torch.from_numpy(np.array(a)).view(-1).view(torch.uint8) for a in operands]
+    result = torch.zeros(want.nbytes, dtype=torch.uint8)
+    call_torch(call, UNKNOWN, [*memories, result])
+    got = result.view(torch.float64).numpy().reshape(want.shape)
+    np.testing.assert_allclose(np.abs(got), np.abs(want), rtol=1e-8, atol=1e-10)
+    assert set(TORCH) == set(LIBRARY)
