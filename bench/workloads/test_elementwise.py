@@ -7,7 +7,7 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from bench.conftest import Timed
-from bench.workloads.inputs import by_dtype, normal, sizes
+from bench.workloads.inputs import by_dtype, normal
 
 SQUARES = by_dtype((512, 512), (4096, 4096))
 
@@ -23,11 +23,11 @@ def test_gelu_and_its_gradient(timed: Timed, size: tuple[int, int], dtype: str) 
     timed(F.gelu, normal(*size), dtype=dtype, gradient=True)
 
 
-@pytest.mark.parametrize("size", sizes((512, 512), (4096, 4096)))
-def test_transpose(timed: Timed, size: tuple[int, int]) -> None:
-    timed(lambda x: x.t().contiguous(), normal(*size))
+@pytest.mark.parametrize(("size", "dtype"), SQUARES)
+def test_transpose(timed: Timed, size: tuple[int, int], dtype: str) -> None:
+    timed(lambda x: x.t().contiguous(), normal(*size), dtype=dtype)
 
 
-@pytest.mark.parametrize("size", sizes((512, 512), (4096, 4096)))
-def test_cat(timed: Timed, size: tuple[int, int]) -> None:
-    timed(lambda a, b: tgrad.cat((a, b), 1), normal(*size), normal(*size))
+@pytest.mark.parametrize(("size", "dtype"), SQUARES)
+def test_cat(timed: Timed, size: tuple[int, int], dtype: str) -> None:
+    timed(lambda a, b: tgrad.cat((a, b), 1), normal(*size), normal(*size), dtype=dtype)

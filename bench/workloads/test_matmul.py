@@ -6,7 +6,7 @@ import pytest
 
 import tgrad.nn.functional as F
 from bench.conftest import Timed
-from bench.workloads.inputs import by_dtype, normal, sizes
+from bench.workloads.inputs import by_dtype, normal
 
 
 @pytest.mark.parametrize(("size", "dtype"), by_dtype(256, 1024, 2048))
@@ -21,11 +21,12 @@ def test_batched(timed: Timed, size: tuple[int, ...], dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", sizes((1, 512, 512), (1, 4096, 4096), (8, 4096, 4096), (4096, 4096, 8), (64, 65536, 64))
+    ("size", "dtype"),
+    by_dtype((1, 512, 512), (1, 4096, 4096), (8, 4096, 4096), (4096, 4096, 8), (64, 65536, 64)),
 )
-def test_skinny(timed: Timed, size: tuple[int, int, int]) -> None:
+def test_skinny(timed: Timed, size: tuple[int, int, int], dtype: str) -> None:
     m, k, n = size
-    timed(lambda a, b: a @ b, normal(m, k), normal(k, n))
+    timed(lambda a, b: a @ b, normal(m, k), normal(k, n), dtype=dtype)
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])

@@ -8,10 +8,10 @@ import pytest
 
 import tgrad.nn.functional as F
 from bench.conftest import Timed
-from bench.workloads.inputs import by_dtype, normal, sizes
+from bench.workloads.inputs import by_dtype, normal
 
 ROWS = by_dtype((512, 256), (8192, 1024))
-IMAGES = sizes((8, 32, 14, 14), (64, 64, 56, 56))
+IMAGES = by_dtype((8, 32, 14, 14), (64, 64, 56, 56))
 GRADIENT = pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])
 
 
@@ -35,18 +35,18 @@ def test_rms_norm(timed: Timed, size: tuple[int, int], dtype: str, gradient: boo
 
 
 @GRADIENT
-@pytest.mark.parametrize("size", IMAGES)
-def test_batch_norm(timed: Timed, size: tuple[int, ...], gradient: bool) -> None:
+@pytest.mark.parametrize(("size", "dtype"), IMAGES)
+def test_batch_norm(timed: Timed, size: tuple[int, ...], dtype: str, gradient: bool) -> None:
     def function(x: Any, weight: Any, bias: Any) -> Any:
         return F.batch_norm(x, None, None, weight, bias, training=True)
 
-    timed(function, normal(*size), normal(size[1]), normal(size[1]), gradient=gradient)
+    timed(function, normal(*size), normal(size[1]), normal(size[1]), dtype=dtype, gradient=gradient)
 
 
 @GRADIENT
-@pytest.mark.parametrize("size", IMAGES)
-def test_group_norm(timed: Timed, size: tuple[int, ...], gradient: bool) -> None:
+@pytest.mark.parametrize(("size", "dtype"), IMAGES)
+def test_group_norm(timed: Timed, size: tuple[int, ...], dtype: str, gradient: bool) -> None:
     def function(x: Any, weight: Any, bias: Any) -> Any:
         return F.group_norm(x, 8, weight, bias)
 
-    timed(function, normal(*size), normal(size[1]), normal(size[1]), gradient=gradient)
+    timed(function, normal(*size), normal(size[1]), normal(size[1]), dtype=dtype, gradient=gradient)

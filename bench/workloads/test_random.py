@@ -7,19 +7,21 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from bench.conftest import Timed
-from bench.workloads.inputs import normal, sizes
+from bench.workloads.inputs import by_dtype, normal
+
+SQUARES = by_dtype((512, 512), (4096, 4096))
 
 
-@pytest.mark.parametrize("size", sizes((512, 512), (4096, 4096)))
-def test_uniform(timed: Timed, size: tuple[int, int], device: str) -> None:
-    timed(lambda: tgrad.rand(*size, device=device))
+@pytest.mark.parametrize(("size", "dtype"), SQUARES)
+def test_uniform(timed: Timed, size: tuple[int, int], dtype: str, device: str) -> None:
+    timed(lambda: tgrad.rand(*size, dtype=getattr(tgrad, dtype), device=device))
 
 
-@pytest.mark.parametrize("size", sizes((512, 512), (4096, 4096)))
-def test_normal(timed: Timed, size: tuple[int, int], device: str) -> None:
-    timed(lambda: tgrad.randn(*size, device=device))
+@pytest.mark.parametrize(("size", "dtype"), SQUARES)
+def test_normal(timed: Timed, size: tuple[int, int], dtype: str, device: str) -> None:
+    timed(lambda: tgrad.randn(*size, dtype=getattr(tgrad, dtype), device=device))
 
 
-@pytest.mark.parametrize("size", sizes((512, 512), (4096, 4096)))
-def test_dropout(timed: Timed, size: tuple[int, int]) -> None:
-    timed(lambda x: F.dropout(x, 0.1), normal(*size))
+@pytest.mark.parametrize(("size", "dtype"), SQUARES)
+def test_dropout(timed: Timed, size: tuple[int, int], dtype: str) -> None:
+    timed(lambda x: F.dropout(x, 0.1), normal(*size), dtype=dtype)

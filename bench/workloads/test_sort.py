@@ -31,6 +31,6 @@ def test_sort_of_integers(timed: Timed, size: tuple[int, int]) -> None:
     timed(lambda x: x.sort(1).values, integers(1 << 31, *size))
 
 
-@pytest.mark.parametrize("size", sizes((64, 512), (4096, 4096)))
-def test_sort_and_its_gradient(timed: Timed, size: tuple[int, int]) -> None:
-    timed(lambda x: x.sort(1).values, normal(*size), gradient=True)
+@pytest.mark.parametrize(("size", "dtype"), by_dtype((64, 512), (4096, 4096)))
+def test_sort_and_its_gradient(timed: Timed, size: tuple[int, int], dtype: str) -> None:
+    timed(lambda x: x.sort(1).values, normal(*size), dtype=dtype, gradient=True)
