@@ -1,4 +1,4 @@
-"""Clocks: seconds of single calls, on a CPU and on a GPU.
+"""Clocks: seconds of single calls, on a CPU and on a GPU, and the memory of one.
 
 In: calls. Out: `Times` of each. Invariant: nothing else happens between the two readings of a call;
 its result is freed inside, as in a user's loop.
@@ -6,6 +6,7 @@ its result is freed inside, as in a user's loop.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,6 +38,10 @@ class Clock(Protocol):
     def wait(self) -> None:
         """Wait until the device has nothing to do."""
 
+    def peak(self, call: Call) -> int | None:
+        """Bytes of the device that this process holds at most while it does a call; None where
+        that is not known."""
+
 
 class HostClock:
     """For calls that are done when they return."""
@@ -51,6 +56,9 @@ class HostClock:
 
     def wait(self) -> None:
         """Nothing is pending."""
+
+    def peak(self, call: Call) -> None:
+        """A process on a CPU shares its memory with its libraries; see `python -m bench memory`."""
 
 
 class CudaClock:
@@ -78,6 +86,17 @@ class CudaClock:
 
     def wait(self) -> None:
         self.cuda.synchronize()
+
+    def peak(self, call: Call) -> int:
+        """What PyTorch's allocator, tgrad's too, has from the driver: a captured graph keeps its
+        memory between calls, where the allocator counts it as free."""
+        gc.collect()
+        self.wait()
+        self.cuda.empty_cache()
+        self.cuda.reset_peak_memory_stats()
+        call()
+        self.wait()
+        return int(self.cuda.max_memory_reserved())
 
 
 def measure_gpu(clock: Clock) -> dict[str, Any]:

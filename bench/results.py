@@ -25,6 +25,7 @@ class Cell:
         error: largest error against float64, in parts of the largest value.
         first: seconds of the first call, which compiles; with whatever caches there were.
         host: median of the seconds until a call returned, the GPU still at work; None on a CPU.
+        peak: bytes of the GPU that a training step holds at most; None where that is not known.
         reason: why there is no time.
     """
 
@@ -35,6 +36,7 @@ class Cell:
     error: float | None = None
     first: float | None = None
     host: float | None = None
+    peak: int | None = None
     reason: str = ""
 
 

@@ -17,7 +17,7 @@ from time import sleep
 
 import numpy as np
 
-from bench.case import Arrays, Case, FunctionCase, error_of
+from bench.case import Arrays, Case, FunctionCase, StepCase, error_of
 from bench.clock import Times
 from bench.machine import (
     Others,
@@ -153,7 +153,8 @@ class Session:
         for name, times in self._take_turns(ready, cells).items():
             _, error, first = ready[name]
             host = [] if self.plan.device == "cpu" else times.host
-            cells[name] = cell_of(times.seconds, error, first, host)
+            cell = cell_of(times.seconds, error, first, host)
+            cells[name] = replace(cell, peak=self._peak(case, name))
         for name, process in list(self.processes.items()):
             if name in ready:
                 self._drop(name, process)
@@ -219,6 +220,15 @@ class Session:
                     cells[name] = Cell(reason=str(failure))
                     del times[name]
         return times
+
+    def _peak(self, case: Case, name: str) -> int | None:
+        """Bytes at the peak of a training step, where the peer's device knows."""
+        if not isinstance(case, StepCase):
+            return None
+        with suppress(PeerFailure):
+            peak: int | None = self.processes[name].ask("peak")["peak"]
+            return peak
+        return None
 
     def _reference(self, case: Case, arrays: Arrays) -> np.ndarray:
         """The right result, in float64."""

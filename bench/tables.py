@@ -111,7 +111,7 @@ def main_table(results: Results) -> Table:
     header = ("ms, median ± half of the quartiles' range", *results.peers, "limit",
               "of the limit", "fastest peer ÷ tgrad", "fastest")  # fmt: skip
     title = f"{results.kind}: {results.machine.processor}, {results.machine.cores} cores"
-    notes = (*_host_times(results), *_reasons(results), *notes_of(results))
+    notes = (*_step_notes(results), *_reasons(results), *notes_of(results))
     return Table(title, header, tuple(rows), notes)
 
 
@@ -130,14 +130,19 @@ def _main_row(results: Results, row: Row) -> tuple[str, ...]:
     )
 
 
-def _host_times(results: Results) -> list[str]:
-    """What a call costs the host, where the device works on its own: of training steps."""
-    return [
-        f"host time of {row.title}: " + ", ".join(f"{name} {1e6 * h:.0f} µs" for name, h in times)
-        for row in results.rows
-        if row.key.startswith("step_")
-        and (times := [(n, c.host) for n, c in row.cells.items() if c.host is not None])
-    ]
+def _step_notes(results: Results) -> list[str]:
+    """Of training steps on a GPU: what a call costs the host, and the memory it takes."""
+    notes = []
+    for row in results.rows:
+        hosts = [(name, c.host) for name, c in row.cells.items() if c.host is not None]
+        peaks = [(name, c.peak) for name, c in row.cells.items() if c.peak is not None]
+        if hosts and row.key.startswith("step_"):
+            times = ", ".join(f"{name} {1e6 * host:.0f} µs" for name, host in hosts)
+            notes.append(f"host time of {row.title}: {times}")
+        if peaks:
+            sizes = ", ".join(f"{name} {peak / 1e9:.2f} GB" for name, peak in peaks)
+            notes.append(f"memory of {row.title}: {sizes}")
+    return notes
 
 
 def _reasons(results: Results) -> list[str]:

@@ -128,6 +128,10 @@ class Worker:
         finally:
             gc.enable()
 
+    def on_peak(self) -> dict[str, Any]:
+        """Bytes of the device at the peak of a call; null where that is not known."""
+        return {"peak": self.clock.peak(self._held().calls[0])}
+
     def on_drop(self) -> dict[str, Any]:
         """Let go of the case."""
         self.loaded = None

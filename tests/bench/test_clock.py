@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,23 +33,49 @@ class Cuda:
     """What a clock of a GPU needs of torch.cuda."""
 
     Event = Event
-    waits = 0
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
 
     def synchronize(self) -> None:
-        self.waits += 1
+        self.did.append("wait")
+
+    def empty_cache(self) -> None:
+        self.did.append("empty")
+
+    def reset_peak_memory_stats(self) -> None:
+        self.did.append("reset")
+
+    def max_memory_reserved(self) -> int:
+        return 1 << 30
+
+
+def gpu_clock(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> clock.Clock:
+    """A clock of that GPU."""
+    monkeypatch.setattr(clock, "import_module", lambda name: type("Torch", (), {"cuda": cuda}))
+    return clock.clock_of("cuda")
 
 
 def test_a_gpu_is_timed_by_its_events_and_the_host_by_its_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cuda: Any = Cuda()
-    monkeypatch.setattr(clock, "import_module", lambda name: type("Torch", (), {"cuda": cuda}))
+    cuda = Cuda()
     readings = iter((0.0, 1.0, 5.0, 7.0))
     monkeypatch.setattr(clock, "perf_counter", readings.__next__)
-    times = clock.clock_of("cuda").measure([lambda: None, lambda: None])
+    times = gpu_clock(cuda, monkeypatch).measure([lambda: None, lambda: None])
     assert times.seconds == pytest.approx([0.003, 0.003])
     assert times.host == [1.0, 2.0]
-    assert cuda.waits == 2
+    assert cuda.did == ["wait", "wait"]
+
+
+def test_the_memory_of_a_call_is_what_it_makes_the_allocator_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = Cuda()
+    peak = gpu_clock(cuda, monkeypatch).peak(lambda: cuda.did.append("call"))
+    assert peak == 1 << 30
+    assert cuda.did == ["wait", "empty", "reset", "call", "wait"]
+    assert clock.clock_of("cpu").peak(lambda: None) is None
 
 
 def test_a_call_on_a_cpu_is_done_when_it_returns() -> None:
@@ -56,9 +83,11 @@ def test_a_call_on_a_cpu_is_done_when_it_returns() -> None:
     assert len(times.seconds) == 3 and times.host == times.seconds
 
 
-def test_host_times_of_steps_stand_below_the_table() -> None:
+def test_host_times_and_memory_of_steps_stand_below_the_table() -> None:
     cell = cell_of([0.01], 0.0, 1.0, [20e-6, 30e-6, 10e-6])
     assert cell.host == 20e-6
+    cell = replace(cell, peak=2_500_000_000)
     rows = [Row("step_gpt2", "a step", 1, 1, 1, 0, {"tgrad": cell})]
-    run = type(made())(**{**vars(made()), "rows": rows})
-    assert "- host time of a step: tgrad 20 µs\n" in markdown(main_table(run))
+    run = replace(made(), rows=rows)
+    text = markdown(main_table(run))
+    assert "- host time of a step: tgrad 20 µs\n- memory of a step: tgrad 2.50 GB\n" in text
