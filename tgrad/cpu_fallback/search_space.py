@@ -273,7 +273,9 @@ def _loop_space(region: Region, machine: Machine) -> SearchSpace:
         if vector.role is not Role.GRID:
             block = 1
         block = min(block, vector.extent)
-        stash = STASH_LIMIT // block if chosen.get("stash", "yes") == "yes" else 0
+        stash = tiles.stash
+        if region.space.row:
+            stash = STASH_LIMIT // block if chosen["stash"] == "yes" else 0
         if choice == space.start:
             return axes.config(tiles)
         other = axes.other_axis(vector)

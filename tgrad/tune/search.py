@@ -147,12 +147,9 @@ class Search:
             self.trials += self.measure([self.candidates[n] for n in taken], ROUNDS)
 
     def _start(self) -> list[int]:
-        """What others found, the least estimates, neighbours of the heuristic's choice, then points
-        far from all taken."""
-        count = min(max(self.most // 3, 2), 2 * BATCH)
-        near = [n for n in self.left if self._are_neighbours(n, 0)]
-        chosen = [0, *(self.number[c] for c in self.first), *self.left[:2], *near[:3]]
-        chosen = list(dict.fromkeys(chosen))
+        """What others found, the two least estimates, then points far from all taken."""
+        count = min(max(self.most // 2, 2), 2 * BATCH)
+        chosen = list(dict.fromkeys([0, *(self.number[c] for c in self.first), *self.left[:2]]))
         while len(chosen) <= min(count, len(self.left)):
             apart = self.points[:, None, :] - self.points[chosen][None, :, :]
             nearest = (apart**2).sum(2).min(1)
