@@ -3,3 +3,6 @@
 In: regions, and functions that measure. Out: choices, in a database and in files to commit.
 Invariant: no generator is imported here; spaces and measurements come in as functions.
 """
+
+STORE_FILE = "autotune.db"
+"""The store, below the cache directory."""

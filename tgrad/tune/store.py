@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tgrad.tune import STORE_FILE
 from tgrad.tune.record import Record, RecordError, record_from_json
 
 LAYOUT = 1
@@ -50,7 +51,7 @@ class Store:
     """The choices of a cache directory. The file is made with the first record."""
 
     def __init__(self, cache_dir: Path):
-        self.path = cache_dir / "autotune.db"
+        self.path = cache_dir / STORE_FILE
 
     def put(self, records: Iterable[Record]) -> None:
         """Write records, each in place of what was known of its kernel at its place.

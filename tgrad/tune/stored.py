@@ -1,7 +1,8 @@
 """The stored choices that this process uses, read once.
 
 In: Settings, a place. Out: Choices. Invariant: nothing is measured; what cannot be read is said
-once, as a warning, and the heuristics stand.
+once, as a warning, and the heuristics stand. Where nothing is stored, nothing that reads it is
+loaded.
 
 Origins, in the order in which they are asked:
     the store       <cache>/autotune.db, what was measured on this machine
@@ -16,13 +17,15 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tgrad.kernel.space import Place
 from tgrad.settings import Settings
-from tgrad.tune.exchange import ExchangeError, read_file
-from tgrad.tune.lookup import Choices
-from tgrad.tune.record import Record
-from tgrad.tune.store import Store, StoreError
+from tgrad.tune import STORE_FILE
+
+if TYPE_CHECKING:
+    from tgrad.tune.lookup import Choices
+    from tgrad.tune.record import Record
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -57,16 +60,18 @@ def stored_choices(options: Settings, place: Callable[[], Place]) -> Choices | N
     paths = origins(options)
     if not paths:
         return None
+    from tgrad.tune.lookup import Choices
+
     where = place()
     with _lock:
         if (where, paths) not in _known:
-            _known[where, paths] = Choices(where, [_records(p, options) for p in paths])
+            _known[where, paths] = Choices(where, [_records(p) for p in paths])
         return _known[where, paths]
 
 
 def origins(options: Settings) -> tuple[Path, ...]:
     """The files that there are, in the order in which they are asked."""
-    store = Store(options.cache_dir).path
+    store = options.cache_dir / STORE_FILE
     project = project_file()
     shipped = sorted(SHIPPED.glob("*.json")) if SHIPPED.is_dir() else []
     found = [store, *([] if project is None else [project]), *shipped]
@@ -88,11 +93,14 @@ def file_beside(program: Path) -> Path | None:
     return None
 
 
-def _records(path: Path, options: Settings) -> list[Record]:
+def _records(path: Path) -> list[Record]:
     if path not in _read:
+        from tgrad.tune.exchange import ExchangeError, read_file
+        from tgrad.tune.store import Store, StoreError
+
         try:
-            store = Store(options.cache_dir)
-            _read[path] = store.records() if path == store.path else read_file(path)
+            is_store = path.name == STORE_FILE
+            _read[path] = Store(path.parent).records() if is_store else read_file(path)
         except (StoreError, ExchangeError) as error:
             warnings.warn(f"tgrad: {error} Heuristics are used.", stacklevel=2)
             _read[path] = []
