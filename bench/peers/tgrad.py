@@ -16,6 +16,7 @@ import tgrad
 import tgrad.nn.functional as F
 from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
 from bench.peers import Loaded, PlanFigures, Trainer
+from tgrad.settings import settings
 
 
 def make(option: str, device: str) -> TgradPeer:
@@ -32,8 +33,10 @@ class TgradPeer:
         self.device = device
 
     def versions(self) -> dict[str, str]:
+        configured = "tgrad autotune" if settings.use_stored else "heuristics"
         return {
             "tgrad": tgrad.__version__,
+            "configurations": configured,
             "numpy": np.__version__,
             "python": platform.python_version(),
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import machine, results
+from bench.process import worker_environment
 from bench.results import Results, ratio_of
 from bench.tables import main_table, markdown
 from tests.bench.running import OURS, short_run, spec
@@ -68,6 +69,14 @@ def test_results_come_back_from_their_file(found: Results, tmp_path: Path) -> No
     results.write(results.read(first), second)
     assert first.read_text() == second.read_text()
     assert results.read(first).machine == found.machine
+
+
+def test_what_a_search_found_is_left_out_unless_asked_for(
+    found: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found.versions["configurations"] == "heuristics"
+    monkeypatch.setenv("TGRAD_STORED", "1")
+    assert worker_environment(1)["TGRAD_STORED"] == "1"
 
 
 def test_what_others_took_is_told(found: Results) -> None:
