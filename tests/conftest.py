@@ -1,10 +1,14 @@
-"""Options of all tests: `--device`, and the fixture `device` that follows it."""
+"""Options of all tests: `--device`, and the fixture `device` that follows it. Kernels have the
+heuristics' configurations, whatever `tgrad autotune` has stored on this machine."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
+
+os.environ["TGRAD_STORED"] = "0"
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 DEFAULT_DEVICES = ("numpy", "cpu", *(["interpret"] if HAS_TRITON else []))

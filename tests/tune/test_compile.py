@@ -76,7 +76,7 @@ def test_a_store_that_cannot_be_written(tmp_path):
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """A cache directory of the test's own, for plans of this process."""
-    own = replace(settings, cache_dir=tmp_path / "cache")
+    own = replace(settings, cache_dir=tmp_path / "cache", use_stored=True)
     monkeypatch.setattr(pipeline, "settings", own)
     stored.refresh()
     yield own.cache_dir

@@ -33,7 +33,8 @@ def tgrad_command(cache: Path, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 def environment(cache: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "TGRAD_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT), **more}
+    own = {"TGRAD_CACHE_DIR": str(cache), "TGRAD_STORED": "1", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **own, **more}
 
 
 def run(cache: Path, program: Path, **more: str) -> str:

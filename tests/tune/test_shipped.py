@@ -13,7 +13,7 @@ from tgrad.tune.store import Store
 
 
 def test_the_order_of_the_origins(tmp_path, monkeypatch):
-    own = replace(settings, cache_dir=tmp_path / "cache")
+    own = replace(settings, cache_dir=tmp_path / "cache", use_stored=True)
     monkeypatch.setattr(stored, "SHIPPED", tmp_path / "shipped")
     stored.refresh()
 

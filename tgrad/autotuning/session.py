@@ -207,6 +207,7 @@ class Session:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(get_num_threads()),
+            "GOMP_SPINCOUNT": "0",  # see clock.py
             "TGRAD_CACHE_DIR": str(self.settings.cache_dir),
             "PYTHONPATH": os.pathsep.join(
                 [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]

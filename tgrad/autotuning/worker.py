@@ -35,6 +35,7 @@ from tgrad.kernel.ir import Artifact
 from tgrad.kernel.space import Choice, SearchSpace
 from tgrad.runtime.device import open_device
 from tgrad.settings import read_settings
+from tgrad.threads import get_num_threads
 
 LEAST_SECONDS = {"cpu": 2e-4, "cuda": 2e-3}
 """Of one measurement: quicker kernels run several times in it."""
@@ -122,8 +123,10 @@ class Measurer:
         if subject.initial:
             self._reset()
         launch = partial(runtime.launch, artifact, subject.memories)
-        is_balanced = subject.region.space.kind == "chain"
-        return launch_seconds(runtime, launch, subject.runs, is_balanced)
+        takers = 0
+        if subject.region.space.kind == "chain":
+            takers = max(1, min(get_num_threads(), artifact.grid))
+        return launch_seconds(runtime, launch, subject.runs, takers)
 
     def measure(self, choices: Sequence[Choice], rounds: int) -> dict[str, Any]:
         """Times of the heuristic's kernel, and of each choice or why it has none."""
