@@ -9,8 +9,9 @@ does is left out, as far as caches and memory are not shared with it (product of
 on two cores that five other programs used, lower quartiles of 20 launches: 8.2 to 11.5 ms passed,
 4.14 to 4.15 ms of processor time; Zen 5, 2026-11). Waiting for a slower thread is counted, as that
 thread's time. Threads must sleep while they wait (GOMP_SPINCOUNT=0): spinning takes processor time,
-the more the busier the machine (a kernel of 59 us: 150 us with 4,000 turns). Where threads take programs as they get free, one that lacks a core leaves its part
-to the others; there the mean of the threads counts.
+the more the busier the machine (a kernel of 59 us: 150 us with 4,000 turns). Where threads take
+programs as they get free, one that lacks a core leaves its part to the others; there the mean
+counts.
 """
 
 from __future__ import annotations
