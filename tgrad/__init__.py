@@ -48,7 +48,13 @@ from tgrad.dtype import promote as promote_types
 from tgrad.explaining import explain
 from tgrad.functional import *  # noqa: F403
 from tgrad.functional import __all__ as _functions
-from tgrad.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from tgrad.grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from tgrad.joining import (
     atleast_1d,
     atleast_2d,
@@ -94,10 +100,12 @@ from tgrad.tensor import Tensor, tensor
 from tgrad.threads import get_num_threads, set_num_threads
 
 if _typing.TYPE_CHECKING:
+    from tgrad import func as func
     from tgrad import linalg as linalg
     from tgrad import masked as masked
     from tgrad import signal as signal
     from tgrad import special as special
+    from tgrad import utils as utils
     from tgrad.compiling import Dim
     from tgrad.compiling.cond import cond
     from tgrad.compiling.function import compile
@@ -110,7 +118,7 @@ short, int, long = int16, int32, int64
 
 def __getattr__(name: str) -> object:
     """What not every program uses, and the compiler with it, loads when it is first named."""
-    if name in ("linalg", "masked", "signal", "special"):
+    if name in ("func", "linalg", "masked", "signal", "special", "utils"):
         return _importlib.import_module(f"tgrad.{name}")
     if name in _algebra:
         return getattr(_importlib.import_module("tgrad.linalg"), _algebra[name])
@@ -126,7 +134,8 @@ __all__ = [
     "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
     "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",
     "explain", "eye", "float", "float16", "float32", "float64", "from_numpy", "full", "full_like",
-    "get_num_threads", "get_rng_state", "gradient", "half", "hstack", "initial_seed", "int",
+    "get_num_threads", "get_rng_state", "gradient", "half", "hstack", "inference_mode",
+    "initial_seed", "int",
     "int16", "int32", "int64", "int8", "is_grad_enabled", "isin", "linalg", "linspace", "load",
     "logspace", "long", "manual_seed", "masked", "meshgrid", "nn", "no_grad", "normal", "ones",
     "ones_like", "optim", "promote_types", "rand", "rand_like", "randint", "randint_like", "randn",

@@ -1,33 +1,64 @@
-"""Gradients without `backward`, as torch.autograd has them.
+"""Gradients by function, as torch.autograd has them.
 
-In: outputs and inputs. Out: gradients as tensors. Invariant: `grad` of no tensor is touched.
+In: outputs and inputs. Out: gradients as tensors. Invariant: only `backward` touches the `grad` of
+tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from tgrad.errors import GradientError
-from tgrad.grad_mode import enable_grad, no_grad, set_grad_enabled
+from tgrad.errors import GradientError, UnsupportedError
+from tgrad.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from tgrad.graph.node import Node, toposort
-from tgrad.graph.op import Op
+from tgrad.hooks import history_of
 from tgrad.tensor import Tensor, gradient_tensor, gradients_of, is_leaf_mark
 
-__all__ = ["enable_grad", "grad", "no_grad", "set_grad_enabled"]
+if TYPE_CHECKING:
+    from tgrad.autograd_function import Function as Function
+    from tgrad.autograd_function import FunctionCtx as FunctionCtx
+
+__all__ = [
+    "backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Function, with its context, loads when it is first named."""
+    if name in ("Function", "FunctionCtx"):
+        return getattr(import_module("tgrad.autograd_function"), name)
+    raise AttributeError(f"module 'tgrad.autograd' has no attribute {name!r}")
+
+
+Tensors = Sequence[Tensor] | Tensor
 
 
 def grad(
-    outputs: Tensor,
-    inputs: Sequence[Tensor] | Tensor,
-    grad_outputs: Tensor | None = None,
-    *,
+    outputs: Tensors,
+    inputs: Tensors,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, as torch.autograd.grad.
+    """Gradients of `outputs`, added, with respect to `inputs`, as torch.autograd.grad.
+
+    Args:
+        grad_outputs: the gradient of each output; may be left out for single elements.
+        retain_graph: accepted; the graph is always kept until its tensors are gone.
+        create_graph: whether the gradients can be differentiated again.
+        only_inputs: only True.
+        allow_unused: whether inputs that lead to no output give None, and do not raise.
+        is_grads_batched: only False; see tgrad.func.vmap.
+        materialize_grads: whether such inputs give zeros.
 
     Raises:
-        GradientError: an input does not lead to the output and allow_unused is False.
+        GradientError: an input leads to no output and neither of the two is set.
 
     >>> import tgrad
     >>> x = tgrad.tensor(3.0, requires_grad=True)
@@ -35,24 +66,28 @@ def grad(
     >>> tgrad.autograd.grad(g, x)[0].item()
     2.0
     """
+    if not only_inputs or is_grads_batched:
+        raise UnsupportedError(
+            "grad with only_inputs=False or is_grads_batched=True.", "Leave it out."
+        )
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    graph = toposort([outputs._node])
+    pairs = _with_gradients(outputs, grad_outputs)
+    graph = toposort([output._node for output, _ in pairs])
     marks: list[list[Node]] = []
     for t in wanted:
         if t._token is not None:
             marks.append([n for n in graph if is_leaf_mark(n) and n.attr("params")[0] == t._token])
         else:
-            marks.append([_history(t._node)])
+            marks.append([history_of(t._node)])
     flat = [n for group in marks for n in group]
-    found = dict(zip(flat, gradients_of(outputs, grad_outputs, flat)))
+    found = [dict(zip(flat, gradients_of(y, g, flat))) for y, g in pairs]
     result: list[Tensor | None] = []
     for t, group in zip(wanted, marks):
-        total: Tensor | None = None
-        for n in group:
-            g = found[n]
-            if g is not None:
-                part = gradient_tensor(g, t, create_graph)
-                total = part if total is None else total + part
+        parts = [each[n] for each in found for n in group]
+        tensors = [gradient_tensor(g, t, create_graph) for g in parts if g is not None]
+        total = sum(tensors[1:], tensors[0]) if tensors else None
+        if total is None and materialize_grads:
+            total = t._constant(0, t.dtype).expand(t.shape)
         if total is None and not allow_unused:
             raise GradientError(
                 f"an input of shape {t.shape} was not used to compute the output.",
@@ -62,7 +97,27 @@ def grad(
     return tuple(result)
 
 
-def _history(node: Node) -> Node:
-    if node.op is Op.CUSTOM_VJP and node.attr("rule") == "realised":
-        return node.inputs[1]
-    return node
+def _with_gradients(outputs: Tensors, gradients: Any) -> list[tuple[Tensor, Tensor | None]]:
+    """Each output with the gradient that is given for it."""
+    many = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    if gradients is None or isinstance(gradients, Tensor):
+        gradients = [gradients] * len(many)
+    return list(zip(many, gradients, strict=True))
+
+
+def backward(
+    tensors: Tensors,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """`backward` of each tensor.
+
+    >>> import tgrad
+    >>> x = tgrad.ones(2, requires_grad=True)
+    >>> tgrad.autograd.backward([x.sum(), (x * 2).sum()])
+    >>> x.grad.tolist()
+    [3.0, 3.0]
+    """
+    for t, g in _with_gradients(tensors, grad_tensors):
+        t.backward(g, retain_graph, create_graph)

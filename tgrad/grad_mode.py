@@ -70,3 +70,27 @@ class enable_grad(set_grad_enabled):
 
     def __init__(self, mode: bool = True):
         super().__init__(mode)
+
+
+class inference_mode(set_grad_enabled):
+    """Results inside do not require gradients; with mode=False they do again.
+
+    PyTorch's tensors made inside may never be used in a graph; here they may.
+
+    >>> import tgrad
+    >>> with tgrad.inference_mode():
+    ...     tgrad.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool = True):
+        super().__init__(not mode)
+        self.is_on = mode
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with inference_mode(self.is_on):
+                return function(*args, **kwargs)
+
+        return call

@@ -33,6 +33,7 @@ from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
+from tgrad.hooks import run_after_accumulation
 from tgrad.interrupts import Uninterrupted
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.algebra import AlgebraMethods
@@ -43,6 +44,7 @@ from tgrad.methods.conversion import ConversionMethods
 from tgrad.methods.counting import CountingMethods
 from tgrad.methods.derived import DerivedMethods
 from tgrad.methods.elementwise import ElementwiseMethods
+from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.movement import MovementMethods
@@ -133,6 +135,7 @@ class Tensor(
     ArrangementMethods,
     DerivedMethods,
     ConversionMethods,
+    GradientMethods,
     NewMethods,
     InPlaceMethods,
 ):
@@ -560,6 +563,8 @@ class Tensor(
                 for leaf, total in totals.items():
                     leaf.grad = total if leaf.grad is None else leaf.grad + total
                     mark_pending(leaf.grad)
+            for leaf in totals:
+                run_after_accumulation(leaf)
         mark_pending(self)
 
     # -- in place -------------------------------------------------------------------------------

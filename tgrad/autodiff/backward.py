@@ -7,7 +7,7 @@ that do not lead to a wanted node are not visited; results are ordinary graph, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tgrad.autodiff.vjp_rules import NO_VJP, VJP
@@ -21,6 +21,17 @@ CustomRule = Callable[[Node, Node, tuple[Node, ...], tuple[Any, ...]], Sequence[
 """(g, result, arguments, params) -> one gradient per argument, or None."""
 
 _custom_rules: dict[str, CustomRule] = {}
+
+
+class NodeHooks:
+    """How the walk finds what to call with a node's gradient: nothing, until a hook is made."""
+
+    find: Callable[[Node], Mapping[int, Callable[[Node], Node]] | None] = staticmethod(
+        lambda node: None
+    )
+
+
+node_hooks = NodeHooks()
 
 _SUFFIX = "_backward"
 
@@ -76,6 +87,8 @@ def gradients(output: Node, grad: Node, wrt: Sequence[Node]) -> list[Node | None
         g = found.get(id(node))
         if g is None:
             continue
+        for hook in list((node_hooks.find(node) or {}).values()):
+            g = found[id(node)] = hook(g)
         with source_scope(_backward_source(node.source)):
             for x, gx in _input_gradients(node, g, leads):
                 have = found.get(id(x))
@@ -145,16 +158,21 @@ def _table_gradient(node: Node, g: Node, i: int) -> Node | None:
     return None if rule is None else rule(node, g)
 
 
-def _custom_gradients(node: Node, g: Node) -> Sequence[Node | None]:
-    name, arguments = node.attr("rule"), node.inputs[1:]
+def custom_rule(name: str, source: Source | None = None) -> CustomRule:
+    """The VJP that is registered under a name."""
     rule = _custom_rules.get(name)
     if rule is None:
         raise GradientError(
             f"no VJP is registered under the name {name!r}.",
             f"Known names: {', '.join(sorted(_custom_rules))}.",
-            node.source,
+            source,
         )
-    results = rule(g, node, arguments, node.attr("params"))
+    return rule
+
+
+def _custom_gradients(node: Node, g: Node) -> Sequence[Node | None]:
+    name, arguments = node.attr("rule"), node.inputs[1:]
+    results = custom_rule(name, node.source)(g, node, arguments, node.attr("params"))
     if len(results) != len(arguments):
         raise GradientError(
             f"the VJP {name!r} gives {len(results)} gradients for {len(arguments)} arguments.",

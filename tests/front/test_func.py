@@ -1,0 +1,120 @@
+"""tgrad.func beside torch.func: transforms, and transforms of transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.func
+
+import tgrad
+import tgrad.nn.functional
+from tests.front.checking import TGRAD, TORCH, as_tuple
+from tgrad import nn
+from tgrad.errors import GradientError, ShapeError, UnsupportedError
+
+RNG = np.random.default_rng(3)
+x, X, W = RNG.normal(size=3), RNG.normal(size=(4, 3)), RNG.normal(size=(3, 3))
+B = RNG.normal(size=(4, 3, 3))
+
+Case = tuple[Callable[..., Any], tuple[np.ndarray, ...]]
+
+
+def many(p: Any, a: Any) -> Any:
+    """Ops of every kind on a vector of 3."""
+    parts = [a.sort()[0], a.cumsum(0), a.flip(0), p.F.pad(a, (1, 2)), a[1:], a.roll(1)]
+    parts += [a.softmax(0), p.F.layer_norm(a, (3,)), a.amax(0).reshape(1), a.repeat(2)]
+    parts += [a.prod(0)[None], a.clone().index_fill(0, a.argsort()[:1], 0.0)]
+    return p.t.cat([*parts, a.unfold(0, 2, 1).sum(1)])
+
+
+CASES: dict[str, Case] = {
+    "grad": (lambda p, F, x: F.grad(lambda x: (x.sin() * x).sum())(x), (x,)),
+    "grad of grad": (
+        lambda p, F, x: F.grad(lambda y: F.grad(lambda x: (x**3).sum())(y).sin().sum())(x), (x,)),
+    "grad of a dict": (
+        lambda p, F, x, W: F.grad(lambda d: (d["w"] @ d["x"]).exp().sum())({"w": W, "x": x})["w"],
+        (x, W)),
+    "several arguments": (
+        lambda p, F, x, W: F.grad(lambda a, b: (b @ a).sin().sum(), argnums=(0, 1))(x, W), (x, W)),
+    "grad_and_value": (lambda p, F, x: F.grad_and_value(lambda x: x.prod())(x), (x,)),
+    "aux": (lambda p, F, x: F.grad(lambda x: (x.prod(), x * 2), has_aux=True)(x), (x,)),
+    "vjp": (lambda p, F, x, W: F.vjp(lambda x: W @ x * x, x)[1](x)[0], (x, W)),
+    "jvp": (lambda p, F, x, W: F.jvp(lambda x: (W @ x).exp(), (x,), (x * 2,)), (x, W)),
+    "vmap": (lambda p, F, X: F.vmap(lambda a: many(p, a))(X), (X,)),
+    "vmap of grad": (lambda p, F, X, W: F.vmap(F.grad(lambda a: (a @ W).softmax(0)[0]))(X), (X, W)),
+    "vmap of one": (lambda p, F, X, W: F.vmap(lambda a, w: w @ a, (0, None))(X, W), (X, W)),
+    "vmap of axes": (lambda p, F, W: F.vmap(lambda a, b: a * b, (1, 0), 1)(W, W), (W,)),
+    "vmap of products": (
+        lambda p, F, B, W: F.vmap(lambda a: W @ a @ W + p.t.einsum("ij,jk->ki", W, a))(B), (B, W)),
+    "vmap of vmap": (
+        lambda p, F, X, W: F.vmap(F.vmap(lambda a, b: (a * b).sum(), (None, 0)), (0, None))(X, W),
+        (X, W)),
+    "vmap of a library call": (lambda p, F, B: F.vmap(p.t.linalg.inv)(B), (B,)),
+    "vmap of hessian": (lambda p, F, X: F.vmap(F.hessian(lambda a: (a**3).prod()))(X), (X,)),
+    "grad of vmap": (
+        lambda p, F, X, W: F.grad(
+            lambda w: F.vmap(lambda a: p.F.log_softmax(w @ a, 0)[0])(X).sum())(W), (X, W)),
+    "grad of vmap of a library call": (
+        lambda p, F, B, x: F.grad(
+            lambda w: F.vmap(lambda a: p.t.linalg.solve(a, w))(B).sum())(x), (B, x)),
+    "jacrev": (lambda p, F, x, W: F.jacrev(lambda x: (W @ x).tanh() * x)(x), (x, W)),
+    "jacrev of a matrix": (lambda p, F, x, W: F.jacrev(lambda w: (w @ x).softmax(0))(W), (x, W)),
+    "jacfwd": (lambda p, F, x, W: F.jacfwd(lambda x: (W @ x).tanh() * x)(x), (x, W)),
+    "hessian": (lambda p, F, x, W: F.hessian(lambda x: p.F.log_softmax(W @ x, 0)[1])(x), (x, W)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_in_pytorch(name: str, device: str) -> None:
+    function, arrays = CASES[name]
+    got = function(TGRAD, tgrad.func, *(tgrad.tensor(a, device=device) for a in arrays))
+    want = function(TORCH, torch.func, *(torch.tensor(a) for a in arrays))
+    for mine, theirs in zip(as_tuple(got), as_tuple(want), strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-8)
+
+
+def test_leaves_outside_get_gradients() -> None:
+    w = tgrad.tensor(W, device="numpy", requires_grad=True)
+    points = tgrad.tensor(X, device="numpy")
+    energy = tgrad.func.vmap(tgrad.func.grad(lambda a: (w @ a).tanh().sum()))(points)
+    (energy**2).sum().backward()
+    other = torch.tensor(W, requires_grad=True)
+    theirs = torch.func.vmap(torch.func.grad(lambda a: (other @ a).tanh().sum()))(torch.tensor(X))
+    (theirs**2).sum().backward()
+    assert w.grad is not None and other.grad is not None
+    np.testing.assert_allclose(w.grad.numpy(), other.grad.numpy(), rtol=1e-8)
+
+
+def test_functional_call_and_gradients_of_each_sample() -> None:
+    layer = nn.Linear(3, 2, device="numpy")
+    parameters = {name: p.detach() for name, p in layer.named_parameters()}
+
+    def loss(parameters: Any, sample: Any) -> Any:
+        return (tgrad.func.functional_call(layer, parameters, sample) ** 2).sum()
+
+    samples = tgrad.tensor(X.astype(np.float32), device="numpy")
+    each = tgrad.func.vmap(tgrad.func.grad(loss), (None, 0))(parameters, samples)
+    for i in range(4):
+        want = tgrad.func.grad(loss)(parameters, samples[i])
+        np.testing.assert_allclose(each["weight"][i].numpy(), want["weight"].numpy(), rtol=1e-5)
+    assert layer.weight is dict(layer.named_parameters())["weight"]
+
+
+def test_mistakes() -> None:
+    x = tgrad.ones(2, 3, device="numpy")
+    with pytest.raises(GradientError, match="grad of a function whose result is not one"):
+        tgrad.func.grad(lambda x: x * 2)(x)
+    with pytest.raises(ShapeError, match=r"vmap over axes of sizes \[2, 3\]"):
+        tgrad.func.vmap(lambda a, b: a.sum() + b.sum(), (0, 1))(x, x)
+    with pytest.raises(UnsupportedError, match="a value is read inside vmap"):
+        tgrad.func.vmap(lambda a: a * a.sum().item())(x)
+    with pytest.raises(UnsupportedError, match="vmap of a function that draws"):
+        tgrad.func.vmap(lambda a: a * tgrad.rand(3, device="numpy"))(x)
+    with pytest.raises(UnsupportedError, match="randomness='different'"):
+        tgrad.func.vmap(lambda a: a, randomness="different")
+    with pytest.raises(ShapeError, match="tangents of shapes"):
+        tgrad.func.jvp(lambda a: a, (x,), (x[0],))

@@ -1,0 +1,268 @@
+"""Hooks, functions with a backward of their own, and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.utils.checkpoint
+
+import tgrad
+from tests.front.checking import normal
+from tgrad import nn
+from tgrad.errors import GradientError, UnsupportedError
+from tgrad.utils.checkpoint import checkpoint, checkpoint_sequential
+
+X = normal(1, 3, 4).astype(np.float64)
+
+
+def leaf(library: Any) -> Any:
+    if library is torch:
+        return torch.tensor(X, requires_grad=True)
+    return tgrad.tensor(X, device="numpy", requires_grad=True)
+
+
+def same(mine: Any, theirs: Any) -> None:
+    np.testing.assert_allclose(mine.numpy(), theirs.detach().numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("when", ["before", "after", "stored"])
+def test_hooks_see_and_replace_gradients(when: str) -> None:
+    seen, found = [], []
+    for library in (tgrad, torch):
+        x = leaf(library)
+        y = x * 3
+
+        def hook(g: Any) -> Any:
+            seen.append(g.tolist())
+            return g * 2
+
+        if when == "before":
+            y.register_hook(hook)
+        z = (y * y).sum()
+        if when == "stored" and library is tgrad:
+            y.realize()
+        if when != "before":
+            y.register_hook(hook)
+        removed = x.register_hook(lambda g: g + 100)
+        removed.remove()
+        x.register_hook(lambda g: g + 1)
+        z.backward()
+        found.append(x.grad)
+    assert seen[0] == seen[1]
+    same(*found)
+
+
+def test_hooks_of_gradients_of_gradients() -> None:
+    found = []
+    for library in (tgrad, torch):
+        x = leaf(library)
+        x.register_hook(lambda g: g * g)
+        (g,) = library.autograd.grad((x**3).sum(), x, create_graph=True)
+        found.append(library.autograd.grad(g.sum(), x)[0])
+    same(*found)
+
+
+def test_hooks_after_accumulation_and_retained_gradients() -> None:
+    calls: list[list[Any]] = []
+    for library in (tgrad, torch):
+        x, mine = leaf(library), []
+        y = x * 2
+        y.retain_grad()
+        handle = x.register_post_accumulate_grad_hook(lambda p, m=mine: m.append(p.grad.tolist()))
+        for _ in range(2):
+            (y * y).sum().backward(retain_graph=True)
+        handle.remove()
+        y.sum().backward()
+        calls.append([mine, y.grad.tolist(), x.grad.tolist()])
+    assert calls[0] == calls[1]
+
+
+def test_mistakes_with_hooks() -> None:
+    x = tgrad.ones(2, device="numpy")
+    with pytest.raises(GradientError, match="a hook on a tensor that does not require"):
+        x.register_hook(print)
+    with pytest.raises(GradientError, match="of a tensor that is no leaf"):
+        (leaf(tgrad) * 2).register_post_accumulate_grad_hook(print)
+    y = leaf(tgrad)
+    y.register_hook(lambda g: g.sum())
+    with pytest.raises(GradientError, match=r"a hook returns float64 of shape \(\)"):
+        y.sum().backward()
+
+
+def functions(library: Any) -> Any:
+    """The same classes over either library."""
+
+    class Cube(library.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, scale: float) -> Any:
+            ctx.save_for_backward(x)
+            ctx.scale = scale
+            return x * x * x * scale
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return g * 3 * x * x * ctx.scale, None
+
+    class Exp(library.autograd.Function):
+        @staticmethod
+        def forward(x: Any) -> Any:
+            return x.exp()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(output)
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (y,) = ctx.saved_tensors
+            return g * y
+
+    class Both(library.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: Any, b: Any) -> Any:
+            ctx.save_for_backward(a, b)
+            places = (a > b).to(a.dtype)
+            ctx.mark_non_differentiable(places)
+            return a * b, a + b, places
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, h: Any, _: Any) -> Any:
+            a, b = ctx.saved_tensors
+            return (g * b + h if ctx.needs_input_grad[0] else None), g * a + h
+
+    return Cube, Exp, Both
+
+
+def test_functions_to_second_order() -> None:
+    found = []
+    for library in (tgrad, torch):
+        cube, exp, both = functions(library)
+        x = leaf(library)
+        p, q, r = both.apply(cube.apply(x, 2.0), exp.apply(x))
+        assert not r.requires_grad and p.requires_grad
+        y = (p * q).sum() + q.sum()
+        (g,) = library.autograd.grad(y, x, create_graph=True)
+        found.append([y, g, library.autograd.grad((g * g).sum(), x)[0]])
+    for mine, theirs in zip(*found):
+        same(mine, theirs)
+
+
+def test_functions_in_a_compiled_step() -> None:
+    cube, *_ = functions(tgrad)
+    w = nn.Parameter(tgrad.ones(3))
+    optimizer = tgrad.optim.SGD([w], lr=0.01)
+
+    @tgrad.compile
+    def step() -> Any:
+        loss = cube.apply(w, 1.0).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    assert step().item() == 3.0 and step().item() == pytest.approx(3 * 0.97**3)
+    assert step.traces == 1
+
+
+def test_mistakes_in_functions() -> None:
+    class Wrong(tgrad.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, y: Any) -> Any:
+            return x + y
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g
+
+    x = leaf(tgrad)
+    with pytest.raises(GradientError, match=r"Wrong.backward returns 1 gradients for 2 inputs"):
+        Wrong.apply(x, x).sum().backward()
+    with pytest.raises(UnsupportedError, match="mark_dirty"):
+        tgrad.autograd.FunctionCtx().mark_dirty(x)
+
+
+def test_grad_of_several_outputs() -> None:
+    found = []
+    for library in (tgrad, torch):
+        x, unused = leaf(library), leaf(library)
+        outputs = [(x * x).sum(), x.sin()]
+        weights = [None, library.ones_like(x)]
+        g, none = library.autograd.grad(outputs, [x, unused], weights, materialize_grads=True)
+        library.autograd.backward([x.sum(), x * 2], [None, library.ones_like(x)])
+        found.append([g, none, x.grad])
+    for mine, theirs in zip(*found):
+        same(mine, theirs)
+
+
+def test_inference_mode() -> None:
+    x = leaf(tgrad)
+    with tgrad.inference_mode():
+        assert not (x * 2).requires_grad
+    with tgrad.inference_mode(False):
+        assert (x * 2).requires_grad
+
+
+def block(x: Any, a: Any, b: Any) -> Any:
+    return ((x @ a).tanh() @ b).exp().sin().softmax(-1) + x
+
+
+def test_a_checkpoint_computes_again() -> None:
+    """Equal values and gradients, more work, less memory."""
+    weights = [nn.Parameter(tgrad.randn(64, 64) * 0.1) for _ in range(16)]
+    x = tgrad.randn(1024, 64)
+    plans, gradients = [], []
+    for kept in (True, False):
+        for w in weights:
+            w.grad = None
+        y = x
+        for a, b in zip(weights[::2], weights[1::2]):
+            y = block(y, a, b) if kept else checkpoint(block, y, a, b, use_reentrant=False)
+        loss = (y * y).mean()
+        loss.backward()
+        plans.append(tgrad.explain(loss, *[w.grad for w in weights]))
+        gradients.append([w.grad.numpy() for w in weights])
+    for want, got in zip(*gradients):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-8)
+    assert plans[1].peak_bytes < 0.65 * plans[0].peak_bytes
+    assert plans[0].flops < plans[1].flops < 1.5 * plans[0].flops
+
+
+def test_checkpoints_draw_the_same_numbers() -> None:
+    found = []
+    for wrap in (lambda f, *a: f(*a), checkpoint):
+        tgrad.manual_seed(5)
+        w = nn.Parameter(tgrad.ones(50, device="numpy"))
+        first = wrap(lambda w: tgrad.nn.functional.dropout(w, 0.5).exp() * w, w)
+        y = wrap(lambda t: (t * t, 3), first)
+        (y[0].sum() * y[1]).backward()
+        found.append(w.grad.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_checkpoints_of_checkpoints_to_second_order() -> None:
+    found = []
+    for library, wrap in ((tgrad, checkpoint), (torch, torch.utils.checkpoint.checkpoint)):
+        x = leaf(library)
+        arguments = {"use_reentrant": False} if library is torch else {}
+
+        def inner(t: Any, wrap: Any = wrap, arguments: Any = arguments) -> Any:
+            return wrap(lambda u: u.sin() * u, t, **arguments).exp()
+
+        y = wrap(inner, x, **arguments)
+        (g,) = library.autograd.grad(y.sum(), x, create_graph=True)
+        found.append([y, g, library.autograd.grad((g * g).sum(), x)[0]])
+    for mine, theirs in zip(*found):
+        same(mine, theirs)
+
+
+def test_checkpoint_sequential() -> None:
+    x = leaf(tgrad)
+    steps = [tgrad.sin, tgrad.exp, tgrad.tanh, tgrad.square]
+    y = checkpoint_sequential(steps, 2, x)
+    same(y, torch.tensor(X).sin().exp().tanh().square())
+    with pytest.raises(UnsupportedError, match="checkpoint with context_fn"):
+        checkpoint(tgrad.sin, x, preserve_rng_state=False)

@@ -1,0 +1,453 @@
+"""Derivatives of functions, and functions over batches, as torch.func.
+
+In: a function of tensors. Out: a function. Invariant: everything is graph to graph: a transform
+calls the function once, on variables, and rewrites the graph that it made; so transforms nest in
+any order. Source: https://docs.pytorch.org/docs/stable/func.api.html
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from tgrad.autodiff.backward import gradients, register_vjp
+from tgrad.batching import batch, inside_vmap, placeholder
+from tgrad.errors import GradientError, ShapeError, UnsupportedError
+from tgrad.grad_mode import enable_grad
+from tgrad.graph import build as b
+from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.op import Op
+from tgrad.methods.reduction import normal_axis
+from tgrad.random import default_generator
+from tgrad.tensor import Tensor, is_leaf_mark
+
+__all__ = [
+    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp",
+    "vmap",
+]  # fmt: skip
+
+Function = Callable[..., Any]
+Argnums = int | Sequence[int]
+
+_numbers = itertools.count()
+
+
+# -- nests of tensors ----------------------------------------------------------------------------
+
+
+def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same nest of lists, tuples and dictionaries with other leaves."""
+    if isinstance(tree, dict):
+        return {k: _mapped(v, change) for k, v in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_mapped(v, change) for v in tree))
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_mapped(v, change) for v in tree)
+    return change(tree)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    found: list[Any] = []
+    _mapped(tree, found.append)
+    return found
+
+
+def _tensors(tree: Any, name: str) -> list[Tensor]:
+    """The leaves, which are tensors.
+
+    Raises:
+        GradientError: one is not.
+    """
+    leaves = _leaves(tree)
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            raise GradientError(f"{name}: a {type(leaf).__name__} where a tensor belongs.")
+    return leaves
+
+
+# -- variables -----------------------------------------------------------------------------------
+
+
+@register_vjp("variable")
+def _variable_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> Sequence[Node | None]:
+    """A variable is its value to whoever differentiates around this transform."""
+    return (g,)
+
+
+def _variable(t: Tensor) -> Tensor:
+    """The same value, apart from all others."""
+    mark = make(Op.CUSTOM_VJP, t._node, t._node, rule="variable", params=(next(_numbers),))
+    found = Tensor._of(mark, t.device)
+    found._requires_grad = t.dtype.is_float
+    return found
+
+
+def _tensor(node: Node, like: Tensor) -> Tensor:
+    """A result, which requires a gradient if it leads to a leaf."""
+    found = Tensor._of(node, like.device)
+    found._requires_grad = node.dtype.is_float and any(map(is_leaf_mark, toposort([node])))
+    return found
+
+
+def _pulled(
+    outputs: Sequence[Node], cotangents: Sequence[Node], variables: Sequence[Tensor]
+) -> list[Node]:
+    """Gradients of the variables, zeros where an output does not depend on one."""
+    nodes = [v._node for v in variables]
+    totals: list[Node | None] = [None] * len(nodes)
+    for output, cotangent in zip(outputs, cotangents):
+        if not output.dtype.is_float:
+            continue
+        for i, g in enumerate(gradients(output, cotangent, nodes)):
+            have = totals[i]
+            totals[i] = g if have is None else have if g is None else b.add(have, g)
+    return [b.const_like(n, 0) if g is None else g for n, g in zip(nodes, totals)]
+
+
+# -- reverse mode --------------------------------------------------------------------------------
+
+
+def vjp(func: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """The result of `func`, and a function from its cotangents to those of the primals.
+
+    Args:
+        func: of the primals, each a tensor or a nest of tensors.
+        has_aux: whether func returns (result, other), which is returned as well.
+
+    >>> import tgrad
+    >>> y, pull = tgrad.func.vjp(lambda x: x * x, tgrad.tensor(3.0))
+    >>> pull(tgrad.tensor(1.0))[0].item()
+    6.0
+    """
+    with enable_grad():
+        variables = _mapped(primals, _variable)
+        found = func(*variables)
+    result, aux = found if has_aux else (found, None)
+    outputs, inputs = _tensors(result, "vjp"), _tensors(variables, "vjp")
+
+    def pull(*cotangents: Any) -> Any:
+        given = _tensors(cotangents if len(cotangents) > 1 else cotangents[0], "vjp")
+        if [t.shape for t in given] != [t.shape for t in outputs]:
+            raise ShapeError(
+                f"cotangents of shapes {[t.shape for t in given]} for results of shapes "
+                f"{[t.shape for t in outputs]}."
+            )
+        nodes = [t.to(o.dtype)._node for t, o in zip(given, outputs)]
+        with source_scope(label="vjp"):
+            pulled = iter(_pulled([t._node for t in outputs], nodes, inputs))
+        return _mapped(primals, lambda t: _tensor(next(pulled), t))
+
+    return (_outside(result), pull, aux) if has_aux else (_outside(result), pull)
+
+
+def _outside(result: Any) -> Any:
+    """Results as the caller sees them: they require what they led to before."""
+    return _mapped(result, lambda t: _tensor(t._node, t) if isinstance(t, Tensor) else t)
+
+
+def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """A function that gives (gradient, value) of `func`, whose result is one number.
+
+    >>> import tgrad
+    >>> g, y = tgrad.func.grad_and_value(lambda x: x * x)(tgrad.tensor(3.0))
+    >>> g.item(), y.item()
+    (6.0, 9.0)
+    """
+
+    @wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        numbers = tuple(normal_axis(n, len(args)) for n in numbers)
+        y, pull, aux = vjp(_of_some(func, args, kwargs, numbers, has_aux),
+                           *(args[n] for n in numbers), has_aux=True)  # fmt: skip
+        if not isinstance(y, Tensor) or y.numel() != 1 or not y.dtype.is_float:
+            raise GradientError("grad of a function whose result is not one floating number.")
+        found = pull(y._constant(1, y.dtype).expand(y.shape))
+        found = found[0] if isinstance(argnums, int) else found
+        return found, ((y, aux) if has_aux else y)
+
+    return call
+
+
+def _of_some(
+    func: Function, args: tuple[Any, ...], kwargs: Any, numbers: tuple[int, ...], has_aux: bool
+) -> Function:
+    """`func` as a function of some of its arguments, that gives (result, aux)."""
+
+    def call(*chosen: Any) -> Any:
+        full = list(args)
+        for n, value in zip(numbers, chosen):
+            full[n] = value
+        found = func(*full, **kwargs)
+        return found if has_aux else (found, None)
+
+    return call
+
+
+def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
+    """A function that gives the gradient of `func`, whose result is one number.
+
+    Args:
+        argnums: the argument, a tensor or a nest of them; or several.
+        has_aux: whether func returns (number, other); then (gradient, other) is returned.
+
+    >>> import tgrad
+    >>> cube = lambda x: x**3
+    >>> tgrad.func.grad(tgrad.func.grad(cube))(tgrad.tensor(2.0)).item()
+    12.0
+    """
+    both = grad_and_value(func, argnums, has_aux)
+
+    @wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found, value = both(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
+
+    return call
+
+
+# -- forward mode --------------------------------------------------------------------------------
+
+
+def jvp(func: Function, primals: Any, tangents: Any, *, has_aux: bool = False) -> tuple[Any, ...]:
+    """The result of `func`, and its derivative along the tangents.
+
+    The VJP is linear in its cotangent; its own VJP at the tangents is the derivative.
+
+    >>> import tgrad
+    >>> y, dy = tgrad.func.jvp(lambda x: x * x, (tgrad.tensor(3.0),), (tgrad.tensor(2.0),))
+    >>> dy.item()
+    12.0
+    """
+    given, along = _tensors(primals, "jvp"), _tensors(tangents, "jvp")
+    if [t.shape for t in given] != [t.shape for t in along]:
+        raise ShapeError(
+            f"tangents of shapes {[t.shape for t in along]} for primals of shapes "
+            f"{[t.shape for t in given]}."
+        )
+    with enable_grad():
+        variables = _mapped(tuple(primals), _variable)
+        found = func(*variables)
+    result, aux = found if has_aux else (found, None)
+    outputs, inputs = _tensors(result, "jvp"), _tensors(variables, "jvp")
+    with source_scope(label="jvp"):
+        cotangents = [_variable(t._constant(0, t.dtype).expand(t.shape)) for t in outputs]
+        pulled = _pulled([t._node for t in outputs], [c._node for c in cotangents], inputs)
+        total: Node | None = None
+        for g, t in zip(pulled, along):
+            part = b.mul(g, t.to(g.dtype)._node)
+            part = b.sum_over(part, tuple(range(len(part.shape))))
+            total = part if total is None else b.add(total, part)
+        assert total is not None
+        moved = iter(_pulled([total], [b.const_like(total, 1)], cotangents))
+    derivative = _mapped(result, lambda t: _tensor(next(moved), t))
+    return (_outside(result), derivative, aux) if has_aux else (_outside(result), derivative)
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+
+def vmap(
+    func: Function,
+    in_dims: Any = 0,
+    out_dims: Any = 0,
+    randomness: str = "error",
+    *,
+    chunk_size: int | None = None,
+) -> Function:
+    """A function that maps `func` over an axis of its arguments; one graph, no loop.
+
+    Args:
+        func: of tensors without that axis, and of anything else.
+        in_dims: the axis of each argument, None for those that are the same for all; a number for
+            all, or a tuple with one for each argument (or a nest as the argument is).
+        out_dims: where the axis stands in the results.
+        randomness: "error" refuses functions that draw; "same" draws once for all members.
+        chunk_size: only None.
+
+    Raises:
+        UnsupportedError: randomness="different" or a chunk_size; a value is read inside.
+
+    >>> import tgrad
+    >>> tgrad.func.vmap(lambda x: x.sum())(tgrad.ones(2, 3)).tolist()
+    [3.0, 3.0]
+    """
+    if chunk_size is not None or randomness not in ("error", "same"):
+        raise UnsupportedError(
+            f"vmap: randomness={randomness!r}, chunk_size={chunk_size!r}.",
+            'Use "error" or "same", and no chunks.',
+        )
+
+    @wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
+        axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
+        axes += [0 if isinstance(a, Tensor) else None for a in _leaves(kwargs)]
+        leaves = [*_leaves(args), *_leaves(kwargs)]
+        wide = [None if d is None else a.movedim(d, 0) for a, d in zip(leaves, axes)]
+        sizes = {t.shape[0] for t in wide if t is not None}
+        if len(sizes) != 1:
+            raise ShapeError(f"vmap over axes of sizes {sorted(sizes)}.", "Give them one size.")
+        (size,) = sizes
+        remaining = iter(wide)
+        table: dict[Node, Node] = {}
+
+        def narrow(a: Any) -> Any:
+            t = next(remaining)
+            if t is None:
+                return a
+            variable = placeholder(next(_numbers), t._node, t.shape[1:])
+            table[variable] = t._node
+            one = Tensor._of(variable, t.device)
+            one._requires_grad = t.dtype.is_float
+            return one
+
+        drawn = default_generator._draws
+        with inside_vmap(), enable_grad():
+            found = func(*_mapped(args, narrow), **_mapped(kwargs, narrow))
+        if randomness == "error" and default_generator._draws != drawn:
+            raise UnsupportedError("vmap of a function that draws.", 'Use randomness="same".')
+        outputs = _tensors(found, "vmap")
+        with source_scope(label="vmap"):
+            made = iter(batch([t._node for t in outputs], table, size))
+        places = iter(_out_dims(out_dims, found))
+        return _mapped(found, lambda t: _tensor(next(made), t).movedim(0, next(places)))
+
+    return call
+
+
+def _dims_of(value: Any, dims: Any) -> list[int | None]:
+    """The axis of each leaf of an argument."""
+    if isinstance(dims, dict):
+        return [d for k in value for d in _dims_of(value[k], dims[k])]
+    if isinstance(dims, (tuple, list)):
+        return [d for v, each in zip(value, dims, strict=True) for d in _dims_of(v, each)]
+    return [dims if isinstance(leaf, Tensor) else None for leaf in _leaves(value)]
+
+
+def _out_dims(dims: Any, result: Any) -> list[int]:
+    if isinstance(dims, int):
+        return [dims] * len(_leaves(result))
+    return [d for r, each in zip(result, dims, strict=True) for d in _out_dims(each, r)]
+
+
+# -- matrices of derivatives ---------------------------------------------------------------------
+
+
+def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Function:
+    """A function that gives the Jacobian of `func`, of shape (*result, *argument), a row at a time
+    in one batch.
+
+    >>> import tgrad
+    >>> tgrad.func.jacrev(lambda x: x * x)(tgrad.tensor([1.0, 2.0])).tolist()
+    [[2.0, 0.0], [0.0, 4.0]]
+    """
+
+    @wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        chosen = [args[n] for n in numbers]
+        one = _of_some(func, args, kwargs, numbers, has_aux)
+        y, pull, aux = vjp(one, *chosen, has_aux=True)
+        rows = vmap(lambda v: pull(v))(_basis(y))
+        found = _mapped(rows, lambda g: g.reshape((*y.shape, *g.shape[1:])))
+        found = found[0] if isinstance(argnums, int) else found
+        return (found, aux) if has_aux else found
+
+    return call
+
+
+def jacfwd(
+    func: Function, argnums: Argnums = 0, has_aux: bool = False, *, randomness: str = "error"
+) -> Function:
+    """A function that gives the Jacobian of `func`, of shape (*result, *argument), a column at a
+    time in one batch.
+
+    >>> import tgrad
+    >>> tgrad.func.jacfwd(lambda x: x * x)(tgrad.tensor([1.0, 2.0])).tolist()
+    [[2.0, 0.0], [0.0, 4.0]]
+    """
+
+    @wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        found: list[Any] = []
+        aux: Any = None
+        for n in numbers:
+            x = args[n]
+
+            def columns(v: Tensor, n: int = n, x: Tensor = x) -> Any:
+                nonlocal aux
+                one = _of_some(func, args, kwargs, (n,), has_aux)
+                _, derivative, aux = jvp(one, (x,), (v,), has_aux=True)
+                return derivative
+
+            made = vmap(columns, out_dims=-1, randomness=randomness)(_basis(x))
+            found.append(made.reshape((*made.shape[:-1], *x.shape)))
+        result = found[0] if isinstance(argnums, int) else tuple(found)
+        return (result, aux) if has_aux else result
+
+    return call
+
+
+def _basis(like: Any) -> Tensor:
+    """All tensors with a single 1, in a batch."""
+    if not isinstance(like, Tensor):
+        raise UnsupportedError("a Jacobian of a nest of tensors.", "Give and return tensors.")
+    n = like.numel()
+    square = like._constant(1, like.dtype).expand(n, n)
+    return (square._places(0) == square._places(1)).to(like.dtype).reshape((n, *like.shape))
+
+
+def hessian(func: Function, argnums: Argnums = 0) -> Function:
+    """A function that gives the second derivatives of `func`.
+
+    >>> import tgrad
+    >>> tgrad.func.hessian(lambda x: (x**3).sum())(tgrad.tensor([1.0, 2.0])).tolist()
+    [[6.0, 0.0], [0.0, 12.0]]
+    """
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+# -- modules -------------------------------------------------------------------------------------
+
+
+def functional_call(module: Any, parameters: Any, args: Any = None, kwargs: Any = None) -> Any:
+    """Call a module with other parameters and buffers.
+
+    Args:
+        module: a Module, which keeps its own.
+        parameters: by name, as in `named_parameters`; those left out are the module's.
+        args: one argument, or a tuple of them.
+
+    >>> import tgrad
+    >>> layer = tgrad.nn.Linear(1, 1)
+    >>> zeros = {name: p * 0 for name, p in layer.named_parameters()}
+    >>> tgrad.func.functional_call(layer, zeros, tgrad.ones(1, 1)).tolist()
+    [[0.0]]
+    """
+    given = args if isinstance(args, tuple) else () if args is None else (args,)
+    places = [(_table_of(module, name), value) for name, value in dict(parameters).items()]
+    kept = [(table, key, table[key]) for (table, key), _ in places]
+    try:
+        for (table, key), value in places:
+            table[key] = value
+        return module(*given, **(kwargs or {}))
+    finally:
+        for table, key, value in kept:
+            table[key] = value
+
+
+def _table_of(module: Any, path: str) -> tuple[dict[str, Any], str]:
+    """Where a module keeps the parameter or buffer of that name."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        module = module._modules[parent]
+    for table in (module._parameters, module._buffers):
+        if name in table:
+            return table, name
+    raise GradientError(f"functional_call: the module has no parameter or buffer {path!r}.")

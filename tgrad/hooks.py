@@ -1,0 +1,146 @@
+"""Functions that backward calls with gradients.
+
+In: a tensor and a function. Out: a handle that takes the function away again. Invariant: hooks hang
+on the node of a value, so they see its gradient whatever graph it flows through; a value that two
+tensors share by equal structure has one set of hooks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, finalize, ref
+
+from tgrad.autodiff.backward import node_hooks
+from tgrad.errors import GradientError
+from tgrad.graph.node import Node
+from tgrad.graph.op import Op
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+Hooks = dict[int, Callable[..., Any]]
+
+_numbers = itertools.count()
+_of_nodes: WeakKeyDictionary[Node, Hooks] = WeakKeyDictionary()
+_of_leaves: dict[int, Hooks] = {}
+_after: dict[int, Hooks] = {}
+
+
+class RemovableHandle:
+    """What a hook is removed with; also a context manager."""
+
+    def __init__(self, hooks: Hooks, hook: Callable[..., Any]):
+        self.hooks, self.number = hooks, next(_numbers)
+        hooks[self.number] = hook
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        self.hooks.pop(self.number, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def history_of(node: Node) -> Node:
+    """The node that a value was computed by; a stored value remembers it."""
+    while node.op is Op.CUSTOM_VJP and node.attr("rule") == "realised":
+        node = node.inputs[1]
+    return node
+
+
+def register_hook(t: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Call `hook` with the gradient of a tensor; what it returns takes the gradient's place.
+
+    Raises:
+        GradientError: the tensor does not require a gradient.
+    """
+    if not t._requires_grad:
+        raise GradientError(
+            "a hook on a tensor that does not require a gradient.", "Call requires_grad_() first."
+        )
+
+    def on_node(g: Node) -> Node:
+        from tgrad.tensor import Tensor
+
+        result = hook(Tensor._of(g, t_device))
+        if result is None:
+            return g
+        if result.shape != g.shape or result.dtype is not g.dtype:
+            raise GradientError(
+                f"a hook returns {result.dtype.name} of shape {result.shape} for a gradient of "
+                f"{g.dtype.name} of shape {g.shape}.",
+                "Return a gradient of the same dtype and shape, or None.",
+            )
+        return result._node
+
+    t_device = t._device
+    node_hooks.find = hooks_of
+    return RemovableHandle(_hooks_of_tensor(t), on_node)
+
+
+def _hooks_of_tensor(t: Tensor) -> Hooks:
+    if t._token is None:
+        return _of_nodes.setdefault(history_of(t._node), {})
+    return _of_token(_of_leaves, t)
+
+
+def _of_token(table: dict[int, Hooks], t: Tensor) -> Hooks:
+    token = t._token
+    assert token is not None
+    if token not in table:
+        table[token] = {}
+        finalize(t, table.pop, token, None)
+    return table[token]
+
+
+def hooks_of(node: Node) -> Hooks | None:
+    """The hooks on a node's gradient."""
+    if node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf":
+        return _of_leaves.get(node.attr("params")[0])
+    return _of_nodes.get(node)
+
+
+def register_post_accumulate_grad_hook(
+    t: Tensor, hook: Callable[[Tensor], None]
+) -> RemovableHandle:
+    """Call `hook` with a leaf after each backward that has added to its `grad`.
+
+    Raises:
+        GradientError: it is no leaf that requires a gradient.
+    """
+    if t._token is None:
+        raise GradientError(
+            "register_post_accumulate_grad_hook of a tensor that is no leaf.",
+            "Use register_hook, or a leaf that requires a gradient.",
+        )
+    return RemovableHandle(_of_token(_after, t), hook)
+
+
+def run_after_accumulation(leaf: Tensor) -> None:
+    """Call the hooks that wait for the gradient of a leaf."""
+    if leaf._token is not None:
+        for hook in list(_after.get(leaf._token, {}).values()):
+            hook(leaf)
+
+
+def retain_grad(t: Tensor) -> None:
+    """Fill `grad` of a computed tensor, as of a leaf."""
+    if t._token is not None:
+        return
+    held = ref(t)
+
+    def keep(g: Tensor) -> None:
+        from tgrad.pending import mark_pending
+
+        found = held()
+        if found is not None:
+            g = g._without_history()
+            found.grad = g if found.grad is None else found.grad + g
+            mark_pending(found.grad)
+
+    register_hook(t, keep)
