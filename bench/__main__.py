@@ -124,6 +124,14 @@ def _add_counts(commands: Commands) -> None:
     parser.add_argument("--check", type=Path, help="compare with a file; 1 where they differ")
 
 
+def _add_static(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "static", help="registers, spills, loads, matrix instructions of kernels of training steps"
+    )
+    parser.add_argument("--target", default="", help="sm_90 or gfx942 (default: both)")
+    parser.add_argument("--write", action="store_true", help="write bench/results/static")
+
+
 def _add_accuracy(commands: Commands) -> None:
     parser = commands.add_parser("accuracy", help="errors of every op, beside PyTorch's")
     parser.add_argument("--device", default="cpu", help="of tgrad")
@@ -151,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_run(commands)
     _add_compare(commands)
     _add_counts(commands)
+    _add_static(commands)
     _add_accuracy(commands)
     _add_target(commands)
     commands.add_parser("docs", help="write docs/benchmarks.md from bench/results")
@@ -161,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "gpu": run_gpu,
         "compare": run_compare,
         "counts": run_counts,
+        "static": run_static,
         "accuracy": run_accuracy,
         "target": run_target,
         "docs": run_docs,
@@ -288,6 +298,22 @@ def run_counts(arguments: argparse.Namespace) -> int:
             print(counts.message_of(lines), file=sys.stderr)
             return 1
     return 0
+
+
+def run_static(arguments: argparse.Namespace) -> int:
+    """1 where a kernel is not as its sizes allow."""
+    from bench import static_quality
+
+    has_faults = False
+    for target in names_of(arguments.target) or static_quality.TARGETS:
+        file = static_quality.make(target)
+        print_table(static_quality.table_of(file))
+        for line in static_quality.faults_of(file):
+            print(f"{target}: {line}", file=sys.stderr)
+            has_faults = True
+        if arguments.write:
+            static_quality.write(file, static_quality.path_of(target))
+    return int(has_faults)
 
 
 def chosen_steps(arguments: argparse.Namespace) -> list[StepCase]:

@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run all operators of tests/ops as generated C too, three samples each",
     )
+    parser.addoption(
+        "--static-quality",
+        action="store_true",
+        help="compile every kernel of bench/results/static, not two of each step",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -38,6 +38,8 @@ TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
 INTERPRETER_TILE = 1 << 17
 TRANSPOSE_BLOCK = 32
+LEAST_WGMMA = 64
+"""Rows of the smallest product of a group of 4 warps."""
 DEEPEST = 64
 """Block of k of products of half types."""
 
@@ -66,7 +68,7 @@ def _members(region: Region) -> int:
 
 
 def _widest(region: Region) -> int:
-    return max((s.dtype.itemsize for s in region.slots), default=4)
+    return max((s.dtype.itemsize for s in region.slots if s.size > 1), default=4)
 
 
 # -- elementwise ------------------------------------------------------------------------------
@@ -85,7 +87,8 @@ def _map(region: Region, target: Target) -> Config:
         return Config((TileAxis("x", axes, block, Role.GRID),), num_warps=4, num_stages=1)
     lanes = max(16 // _widest(region), 1)
     block = 1024
-    while block > 128 and _members(region) * _steps(n, block) < 2 * target.num_sms:
+    least = target.warp_size * lanes  # a warp's widest access
+    while block > least and _members(region) * _steps(n, block) < 2 * target.num_sms:
         block //= 2
     block = min(block, max(power_of_two(n), 32))
     warps = min(max(block // (target.warp_size * lanes * 2), 1), 4)
@@ -242,6 +245,8 @@ def _dot(region: Region, target: Target) -> Config:
     m, n, k, batch = (extent_of(g) for g in (space.m, space.n, space.k, space.batch))
     dot = next(v for v in region.values if isinstance(v, Dot))
     dtype = operand_type(region.values[dot.a].dtype, region.values[dot.b].dtype)
+    # the transposed product has the rows that wgmma wants
+    is_turned = target.has_wgmma and 1 < m <= LEAST_WGMMA // 2 < LEAST_WGMMA <= n
     if m == 1 or n == 1 or MATRIX_TYPES.get(dtype) is not dot.dtype:
         blocks = _product_blocks(m, n, k, target)
         warps, stages = 4, 1
@@ -250,7 +255,11 @@ def _dot(region: Region, target: Target) -> Config:
         warps, stages = 4, 1
     else:
         windowed = _is_windowed(region)
-        blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target)
+        if is_turned:
+            block_n, block_m, block_k = _matrix_blocks(n, m, k, batch, dtype, windowed, target)
+            blocks = block_m, block_n, block_k
+        else:
+            blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target)
         warps = _dot_warps(blocks, windowed, target)
         stages = _stages(blocks, dtype, target)
     block_m, block_n, block_k = blocks
@@ -261,25 +270,40 @@ def _dot(region: Region, target: Target) -> Config:
         TileAxis("k", _as_loaded(region, space.k), block_k, role_k),
         TileAxis("n", _as_loaded(region, space.n), block_n, Role.GRID),
     )
-    group_m = 8 if _steps(m, block_m) >= 8 and _steps(n, block_n) >= 4 else 1
-    config = Config(tuple(a for a in groups if a.covers), warps, stages, group_m=group_m)
+    if is_turned:
+        groups = (groups[0], *groups[:0:-1])
+    first, last = (a for a in groups if a.name in ("m", "n"))
+    config = Config(
+        tuple(a for a in groups if a.covers), warps, stages, group_m=_group(first.steps, last.steps)
+    )
     return with_epilogue_parts(region, config, target)
 
 
+def _group(rows: int, columns: int) -> int:
+    """Rows of tiles that run together: 8 or, so that all groups are equal, a little fewer."""
+    if rows < 8 or columns < 4:
+        return 1
+    return next((g for g in range(8, 3, -1) if rows % g == 0), 8)
+
+
 def _as_loaded(region: Region, group: tuple[Axis, ...]) -> tuple[Axis, ...]:
-    """The axes in the order in which the largest buffer that has them all holds them, so that a
+    """The axes in the order of a buffer that holds many neighbours along one of them, so that a
     tile's neighbours are neighbours in memory: (row, column, channel) of an image with channels
     last."""
     names = {a.name for a in group}
     loads = [v for v in region.values if isinstance(v, Load) and names <= v.index.variables()]
     if len(group) < 2 or not loads:
         return group
-    index = max(loads, key=lambda v: region.slots[v.slot].size).index
 
-    def stride(axis: Axis) -> float:
-        return abs(index.stride(axis.name) or inf)
+    def stride(load: Load, axis: Axis) -> float:
+        return abs(load.index.stride(axis.name) or inf)
 
-    return tuple(sorted(group, key=stride, reverse=True))
+    def neighbours(load: Load) -> tuple[int, int]:
+        along = max((a.extent for a in group if stride(load, a) == 1), default=1)
+        return along, region.slots[load.slot].size
+
+    best = max(loads, key=neighbours)
+    return tuple(sorted(group, key=lambda a: stride(best, a), reverse=True))
 
 
 def _matrix_block(extent: int, most: int, dtype: DType | None = None) -> int:
@@ -307,7 +331,7 @@ def _matrix_blocks(
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
     if not target.is_nvidia:
         block_n = min(block_n, 128)
-    least_m = min(block_m, 64 if target.has_wgmma else 32)
+    least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)
 
     def programs() -> int:
         return batch * _steps(m, block_m) * _steps(n, block_n)
@@ -355,7 +379,7 @@ def _dot_warps(blocks: tuple[int, int, int], windowed: bool, target: Target) -> 
         return 8 * 32 // target.warp_size if block_m >= 128 else 4
     if block_m * block_n >= 16384:
         return 8
-    if block_m * block_n <= 1024 and not (target.has_wgmma and block_m >= 64):
+    if block_m * block_n <= 1024 and not (target.has_wgmma and max(block_m, block_n) >= 64):
         return 2
     return 4
 
