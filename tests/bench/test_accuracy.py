@@ -43,6 +43,13 @@ def test_every_op_that_rounds_is_measured() -> None:
     assert found >= ROUNDING
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["log2", "log10", "addcmul", "addcdiv", "lerp", "leaky_relu"])
+def test_half_results_are_rounded_once(name: str, dtype: str) -> None:
+    found = measure(next(op for op in OPS if op.name == name), dtype)
+    assert found.ours <= 0.51
+
+
 def test_both_libraries_are_measured() -> None:
     op = next(op for op in OPS if op.name == "sum")
     found = [measure(op, dtype) for dtype in ("float32", "bfloat16")]

@@ -13,7 +13,7 @@ from tgrad import dtype as dt
 from tgrad.errors import DTypeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
-from tgrad.methods.elementwise import result_type
+from tgrad.methods.elementwise import result_type, rounded_once
 from tgrad.methods.slopes import (
     binary_function,
     define_partials,
@@ -239,11 +239,13 @@ class ArithmeticMethods:
 
     def addcmul(self: Any, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
         """self + value * tensor1 * tensor2."""
-        return self + (tensor1 * tensor2 if value == 1 else tensor1 * tensor2 * value)
+        return rounded_once(
+            lambda x, a, b: x + (a * b if value == 1 else a * b * value), self, tensor1, tensor2
+        )
 
     def addcdiv(self: Any, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
         """self + value * tensor1 / tensor2."""
-        return self + tensor1 * value / tensor2
+        return rounded_once(lambda x, a, b: x + a * value / b, self, tensor1, tensor2)
 
 
 def _exp2_like(x: Any, exponent: Any) -> Any:

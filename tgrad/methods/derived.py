@@ -15,6 +15,7 @@ from tgrad.errors import UnsupportedError
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, source_scope
 from tgrad.methods.activation import as_float
+from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.reduction import Dim, normal_axis
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ class DerivedMethods:
 
     def log2(self: Any) -> Tensor:
         """Logarithm to base 2."""
-        return self.log() * (1 / math.log(2))
+        return rounded_once(lambda x: x.log() * (1 / math.log(2)), self)
 
     def log10(self: Any) -> Tensor:
         """Logarithm to base 10."""
-        return self.log() * (1 / math.log(10))
+        return rounded_once(lambda x: x.log() * (1 / math.log(10)), self)
 
     def exp2(self: Any) -> Tensor:
         """2 ** x."""

@@ -77,6 +77,24 @@ def result_type(*operands: Tensor | Number) -> DType:
     return found
 
 
+def rounded_once(function: Callable[..., Tensor], *operands: Any) -> Tensor:
+    """A function of float16 or bfloat16 operands, computed in float32 and rounded at its end, as
+    PyTorch's are; of other dtypes the function as it is.
+
+    >>> import tgrad
+    >>> x = tgrad.tensor([3.0], dtype=tgrad.bfloat16)
+    >>> rounded_once(lambda x: x / 3 * 3, x).tolist()
+    [3.0]
+    """
+    from tgrad.tensor import Tensor
+
+    dtype = result_type(*operands)
+    if dtype.accumulator is dtype:
+        return function(*operands)
+    wide = (x.to(dtype.accumulator) if isinstance(x, Tensor) else x for x in operands)
+    return function(*wide).to(dtype)
+
+
 def is_operand(x: Any) -> bool:
     """Whether a tensor can be combined with it."""
     from tgrad.tensor import Tensor
@@ -426,13 +444,7 @@ class ElementwiseMethods:
             end: of the same shape, or one that broadcasts.
             weight: a number, or a tensor that broadcasts.
         """
-        from tgrad.tensor import Tensor
-
-        span = end - self
-        if not isinstance(weight, Tensor):
-            return self + span * weight if abs(weight) < 0.5 else end - span * (1 - weight)
-        near, far = self + span * weight, end - span * (1 - weight)
-        return near.where(weight.abs() < 0.5, far)
+        return rounded_once(_lerp, self, end, weight)
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """The same values as a tensor of its own."""
@@ -450,6 +462,16 @@ class ElementwiseMethods:
         same = self._of(self._node, self.device, self._storage)
         same._requires_grad = self._requires_grad
         return join(self, same, step)
+
+
+def _lerp(start: Any, end: Any, weight: Any) -> Tensor:
+    from tgrad.tensor import Tensor
+
+    span = end - start
+    if not isinstance(weight, Tensor):
+        return start + span * weight if abs(weight) < 0.5 else end - span * (1 - weight)
+    near, far = start + span * weight, end - span * (1 - weight)
+    return near.where(weight.abs() < 0.5, far)
 
 
 def _limited(x: Any, limit: Any, is_beyond: Callable[[Any, Any], Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
+from tgrad.methods.elementwise import rounded_once
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 from tgrad.tracing import tracer
 
@@ -69,7 +70,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     >>> F.leaky_relu(tgrad.tensor([-2.0, 2.0]), 0.5).tolist()
     [-1.0, 2.0]
     """
-    return _place(input, input.where(input > 0, input * negative_slope), inplace)
+    result = rounded_once(lambda x: x.where(x > 0, x * negative_slope), input)
+    return _place(input, result, inplace)
 
 
 @labelled("elu")
