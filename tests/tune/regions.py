@@ -12,7 +12,7 @@ KINDS = ("matmul", "batched", "conv", "softmax", "chain", "transpose", "columns"
 
 def region_of(kind: str, size: int = 64) -> Region:
     """The region with the most FLOPs of a small program."""
-    plan = tgrad.explain(_program(kind, size))
+    plan = tgrad.explain(program_of(kind, size))
     return max(plan.kernels, key=lambda k: k.flops + k.bytes).region
 
 
@@ -23,7 +23,7 @@ def _stored(*shape: int) -> Tensor:
     return made
 
 
-def _program(kind: str, size: int) -> Tensor:
+def program_of(kind: str, size: int) -> Tensor:
     x = _stored(size, size)
     if kind == "matmul":
         return x @ _stored(size, size)

@@ -11,7 +11,7 @@ import pytest
 
 import tgrad
 from tests.tune.records import ELSEWHERE, record_of, with_choice
-from tests.tune.regions import region_of
+from tests.tune.regions import program_of, region_of
 from tests.tune.test_end_to_end import environment, run
 from tgrad import cpu_fallback, pipeline
 from tgrad.settings import settings
@@ -85,9 +85,7 @@ def own_cache(tmp_path, monkeypatch):
 
 def origin_of(kind: str, size: int) -> str:
     """Where the configuration of a kernel comes from, in a new plan."""
-    from tests.tune.regions import _program
-
-    plan = tgrad.explain(_program(kind, size))
+    plan = tgrad.explain(program_of(kind, size))
     found = max(plan.kernels, key=lambda k: k.flops + k.bytes).config
     assert found is not None
     return found.origin

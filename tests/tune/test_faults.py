@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import tgrad
 from tests.tune.records import record_of
-from tests.tune.regions import region_of
+from tests.tune.regions import program_of, region_of
 from tests.tune.test_end_to_end import environment, run, tgrad_command
 from tgrad import cpu_fallback
 from tgrad.autotuning.session import Measurement, Request, Session, Silent, Subject
@@ -125,6 +127,25 @@ def test_a_wrong_result_is_no_candidate(monkeypatch):
     choice = cpu_fallback.search_space(region).start
     (trial,) = measurer.measure([choice], 3)["trials"]
     assert "is wrong in" in trial["failure"]
+
+
+@pytest.mark.parametrize("known", ["matmul", "softmax"])
+def test_kernels_that_are_known_come_last(tmp_path, monkeypatch, known):
+    """A session that was ended goes on with what it had not decided."""
+    order: list[str] = []
+    monkeypatch.setattr(
+        Session, "_tune", lambda self, subject, *rest: order.append(subject.region.space.kind)
+    )
+    plans = [tgrad.explain(program_of(kind, 64)) for kind in ("matmul", "softmax")]
+    own = replace(settings, cache_dir=tmp_path)
+    Store(tmp_path).put([record_of(known, 64)])
+    with Session(backend_of(Device("cpu")), Request(60.0), own, Silent()) as session:
+        session.run(plans)
+        kinds = {"matmul": "dot", "softmax": "reduce"}
+        assert order == [kinds[k] for k in kinds if k != known] + [kinds[known]]
+        order.clear()
+        session.run(plans, only_new=True)
+        assert order == [kinds[k] for k in kinds if k != known]
 
 
 def start(cache: Path, program: Path, budget: str) -> subprocess.Popen[str]:

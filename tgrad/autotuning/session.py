@@ -217,7 +217,7 @@ class Session:
         return Worker([*command, self.request.target, self.request.device], environment)
 
     def run(self, plans: Iterable[Plan], only_new: bool = False) -> list[Record]:
-        """Tune the kernels of plans until the budget is spent.
+        """Tune the kernels of plans until the budget is spent; those that the store knows last.
 
         Args:
             only_new: leave out kernels that the store knows.
@@ -229,8 +229,8 @@ class Session:
         deadline = time.monotonic() + self.request.budget
         known = Choices(self.place, [self.store.records()])
         found = subjects_of(plans, self.backend, self.request.kernels)
-        if only_new:
-            found = [s for s in found if not known.has(s.region)]
+        new = [s for s in found if not known.has(s.region)]
+        found = new if only_new else [*new, *(s for s in found if s not in new)]
         subjects = share_budget(found, self.backend, self.request.budget, self.jobs)
         self.listener.planned(subjects)
         records: list[Record] = []
