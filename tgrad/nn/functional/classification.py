@@ -77,16 +77,18 @@ def _cross_entropy_backward(
     g: Tensor, y: Tensor, x: Tensor, top: Tensor, total_power: Tensor, wanted: Tensor,
     scale: Tensor, *rest: object,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
-    """g * (softmax * Σ t - t), with t the (weighted, smoothed) target"""
+    """g * (softmax * Σ t - t), with t the (weighted, smoothed) target; 0 where no t is, whatever g:
+    the mean over no row at all has an infinite one."""
     label_smoothing, axis = rest[-2:]
-    g = g.reshape(top.shape)
     p = (x - top).exp() / total_power
     kept = scale * (1.0 - label_smoothing)  # type: ignore[operator]
-    dx = (p - wanted.to(x.dtype)) * kept
+    dx, whole = (p - wanted.to(x.dtype)) * kept, kept
     if len(rest) == 3:
         smooth = rest[0]
         assert isinstance(smooth, Tensor)
-        dx = dx + p * smooth.sum(axis, keepdim=True) - smooth  # type: ignore[arg-type]
+        spread = smooth.sum(axis, keepdim=True)  # type: ignore[arg-type]
+        dx, whole = dx + p * spread - smooth, kept + spread
+    g = g.reshape(top.shape).where(whole != 0, 0.0)
     return (dx * g, *(None,) * (len(rest) + 2))
 
 

@@ -233,7 +233,8 @@ def kl_div(
         zero = t == 0
         loss = (t * t.where(~zero, 1.0).log()).where(~zero, 0.0) - t * x
     if reduction == "batchmean":
-        return (loss.sum() * (1.0 / input.shape[0])).to(input.dtype)
+        count = input.shape[0] if input.ndim else 1
+        return (loss.sum() * (1.0 / count)).to(input.dtype)
     return reduced(loss, reduction, "kl_div").to(input.dtype)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from tgrad.errors import OutOfRangeError
 from tgrad.nn.module import Module
+from tgrad.nn.parameter import Parameter
+from tgrad.tensor import Tensor
 
 
 class _Numbered(Module):
@@ -135,3 +137,91 @@ class ModuleDict(Module):
 
     def items(self) -> Iterable[tuple[str, Module]]:
         return self._modules.items()
+
+
+class ParameterList(Module):
+    """A list of parameters; tensors become parameters.
+
+    >>> import tgrad
+    >>> list(tgrad.nn.ParameterList([tgrad.ones(2)]).state_dict())
+    ['0']
+    """
+
+    def __init__(self, values: Iterable[Tensor] | None = None):
+        super().__init__()
+        self.extend(values or ())
+
+    def append(self, value: Tensor) -> ParameterList:
+        """Add a parameter at the end."""
+        self.register_parameter(str(len(self)), as_parameter(value))
+        return self
+
+    def extend(self, values: Iterable[Tensor]) -> ParameterList:
+        """Add parameters at the end."""
+        for value in values:
+            self.append(value)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parameters.values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return ParameterList(list(self)[index])
+        return self._parameters[self._name(index)]
+
+    def __setitem__(self, index: int, value: Tensor) -> None:
+        setattr(self, self._name(index), as_parameter(value))
+
+    def _name(self, index: int) -> str:
+        if not -len(self) <= index < len(self):
+            raise OutOfRangeError(f"parameter {index} of {len(self)}.")
+        return str(index % len(self))
+
+
+class ParameterDict(Module):
+    """Parameters by name; tensors become parameters."""
+
+    def __init__(self, parameters: Mapping[str, Tensor] | None = None):
+        super().__init__()
+        self.update(parameters or {})
+
+    def update(self, parameters: Mapping[str, Tensor]) -> None:
+        """Add or replace parameters."""
+        for name, value in parameters.items():
+            self[name] = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self._parameters[key]
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        self.register_parameter(key, as_parameter(value))
+
+    def __delitem__(self, key: str) -> None:
+        del self._parameters[key]
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._parameters
+
+    def keys(self) -> Iterable[str]:
+        return self._parameters.keys()
+
+    def values(self) -> Iterable[Any]:
+        return self._parameters.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        return self._parameters.items()
+
+
+def as_parameter(value: Tensor) -> Parameter:
+    """The tensor itself if it is a parameter, else a parameter of its values."""
+    return value if isinstance(value, Parameter) else Parameter(value)

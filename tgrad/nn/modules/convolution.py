@@ -7,6 +7,7 @@ Invariant: PyTorch's parameter names and initial distributions: uniform within 1
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tgrad.creation import DeviceLike, empty
 from tgrad.dtype import DType
@@ -17,6 +18,18 @@ from tgrad.nn.functional.convolution import IntOrSizes, as_axes
 from tgrad.nn.module import Module
 from tgrad.nn.parameter import Parameter
 from tgrad.tensor import Tensor
+
+PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate",
+                 "circular": "circular"}  # fmt: skip
+"""What `padding_mode` is called by `pad`."""
+
+
+def _draw(weight: Parameter, bias: Parameter | None) -> None:
+    init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        fan_in = math.prod(weight.shape[1:])
+        bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+        init.uniform_(bias, -bound, bound)
 
 
 class _Convolution(Module):
@@ -40,8 +53,12 @@ class _Convolution(Module):
     ):
         super().__init__()
         name, rank = type(self).__name__, self.rank
-        if padding_mode != "zeros":
-            raise UnsupportedError(f"{name}: padding_mode={padding_mode!r}.", 'Use "zeros".')
+        if padding_mode not in PADDING_MODES:
+            known = ", ".join(PADDING_MODES)
+            raise UnsupportedError(
+                f"{name}: padding_mode={padding_mode!r}.", f"Use one of {known}."
+            )
+        self.padding_mode = padding_mode
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ShapeError(
                 f"{name}: {in_channels} and {out_channels} channels in {groups} groups.",
@@ -63,17 +80,26 @@ class _Convolution(Module):
 
     def reset_parameters(self) -> None:
         """Draw new initial values."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            fan_in = math.prod(self.weight.shape[1:])
-            bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-            init.uniform_(self.bias, -bound, bound)
+        _draw(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         convolve = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
+        padding: IntOrSizes | str = self.padding
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._ends(), PADDING_MODES[self.padding_mode])
+            padding = 0
         return convolve(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
+
+    def _ends(self) -> list[int]:
+        """How many elements `padding` adds before and after each axis, the last axis first."""
+        if self.padding == "valid":
+            return [0] * (2 * self.rank)
+        if isinstance(self.padding, str):
+            wide = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size)]
+            return [n for w in reversed(wide) for n in (w // 2, w - w // 2)]
+        return [n for p in reversed(self.padding) for n in (p, p)]
 
     def extra_repr(self) -> str:
         parts = [
@@ -88,6 +114,8 @@ class _Convolution(Module):
             parts.append(f"groups={self.groups}")
         if self.bias is None:
             parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode}")
         return ", ".join(parts)
 
 
@@ -110,5 +138,119 @@ class Conv2d(_Convolution):
 
 class Conv3d(_Convolution):
     """Convolution over three axes: (N, C, D, H, W) to (N, O, OD, OH, OW)."""
+
+    rank = 3
+
+
+class _TransposedConvolution(Module):
+    """See `tgrad.nn.functional.conv_transpose2d` for the arguments; weight (C, O / groups,
+    *kernel)."""
+
+    rank = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntOrSizes,
+        stride: IntOrSizes = 1,
+        padding: IntOrSizes = 0,
+        output_padding: IntOrSizes = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: IntOrSizes = 1,
+        padding_mode: str = "zeros",
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ):
+        super().__init__()
+        name, rank = type(self).__name__, self.rank
+        if padding_mode != "zeros":
+            raise UnsupportedError(f"{name}: padding_mode={padding_mode!r}.", 'Use "zeros".')
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ShapeError(
+                f"{name}: {in_channels} and {out_channels} channels in {groups} groups.",
+                "groups must divide both.",
+            )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = as_axes(kernel_size, rank, f"{name}: kernel_size")
+        self.stride = as_axes(stride, rank, f"{name}: stride")
+        self.padding = as_axes(padding, rank, f"{name}: padding", 0)
+        self.output_padding = as_axes(output_padding, rank, f"{name}: output_padding", 0)
+        self.dilation = as_axes(dilation, rank, f"{name}: dilation")
+        shape = (in_channels, out_channels // groups, *self.kernel_size)
+        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
+        self.register_parameter("bias", None)
+        if bias:
+            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        _draw(self.weight, self.bias)
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Args:
+        output_size: of the last axes, or of all; one of those that the stride leaves open.
+        """
+        convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[self.rank - 1]
+        extra = self.output_padding
+        if output_size is not None:
+            extra = self._extra(input.shape[-self.rank :], tuple(output_size)[-self.rank :])
+        return convolve(
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
+            self.dilation,
+        )  # fmt: skip
+
+    def _extra(self, sizes: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...]:
+        """The output padding that gives the sizes wanted."""
+        least = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, d, k in zip(
+                sizes, self.stride, self.padding, self.dilation, self.kernel_size
+            )
+        ]
+        if any(not a <= b < a + s for a, b, s in zip(least, wanted, self.stride)):
+            most = [a + s - 1 for a, s in zip(least, self.stride)]
+            raise ShapeError(
+                f"{type(self).__name__}: output_size={tuple(wanted)}.",
+                f"Sizes are from {least} to {most}.",
+            )
+        return tuple(b - a for a, b in zip(least, wanted))
+
+    def extra_repr(self) -> str:
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}"
+        ]
+        for name, plain in (("padding", 0), ("output_padding", 0), ("dilation", 1)):
+            if getattr(self, name) != (plain,) * self.rank:
+                parts.append(f"{name}={getattr(self, name)}")
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if self.bias is None:
+            parts.append("bias=False")
+        return ", ".join(parts)
+
+
+class ConvTranspose1d(_TransposedConvolution):
+    """The transpose of a convolution over one axis: (N, C, L) to (N, O, OL)."""
+
+    rank = 1
+
+
+class ConvTranspose2d(_TransposedConvolution):
+    """The transpose of a convolution over two axes: (N, C, H, W) to (N, O, OH, OW).
+
+    >>> import tgrad
+    >>> tgrad.nn.ConvTranspose2d(4, 1, 2, stride=2)(tgrad.ones(2, 4, 6, 6)).shape
+    (2, 1, 12, 12)
+    """
+
+    rank = 2
+
+
+class ConvTranspose3d(_TransposedConvolution):
+    """The transpose of a convolution over three axes: (N, C, D, H, W) to (N, O, OD, OH, OW)."""
 
     rank = 3

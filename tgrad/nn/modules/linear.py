@@ -1,4 +1,4 @@
-"""Linear layers, embeddings, dropout, shapes.
+"""Linear layers, embeddings, shapes.
 
 In: sizes. Out: modules. Invariant: PyTorch's parameter names and initial distributions. Source:
 https://docs.pytorch.org/docs/stable/nn.html
@@ -154,17 +154,101 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-class Dropout(Module):
-    """In training, each element is 0 with probability p, else divided by 1 - p."""
+class EmbeddingBag(Module):
+    """Sums, means or maxima of rows of a table, a bag of numbers each.
 
-    def __init__(self, p: float = 0.5, inplace: bool = False):
+    Args:
+        num_embeddings, embedding_dim: sizes of the table, which is normal at first.
+        mode: "sum", "mean" or "max".
+        include_last_offset: whether the last offset is the end of the last bag.
+        padding_idx: a row that no bag counts.
+        max_norm, scale_grad_by_freq, sparse: not supported.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ):
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ShapeError(f"Dropout: p={p}.", "A probability is 0 to 1.")
-        self.p, self.inplace = p, inplace
+        refuse(
+            "EmbeddingBag", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse
+        )
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.mode, self.include_last_offset = mode, include_last_offset
+        self.padding_idx = padding_idx
+        table = empty(num_embeddings, embedding_dim, device=device, dtype=dtype)
+        self.weight = Parameter(init.normal_(table))
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training, self.inplace)
+    def forward(
+        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
+    ) -> Tensor:
+        return F.embedding_bag(
+            input,
+            self.weight,
+            offsets,
+            mode=self.mode,
+            per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset,
+            padding_idx=self.padding_idx,
+        )
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"
+        return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}"
+
+
+class Bilinear(Module):
+    """x1ᵀ W x2 + b for each output.
+
+    Args:
+        in1_features, in2_features, out_features: last sizes of the inputs and the output.
+        bias: whether there is a b.
+
+    Weight (out, in1, in2) and bias (out,) are uniform within 1 / sqrt(in1) at first.
+    """
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+    ):
+        super().__init__()
+        if in1_features < 1:
+            raise ShapeError(f"Bilinear: in1_features={in1_features}.", "Give at least 1.")
+        self.in1_features, self.in2_features = in1_features, in2_features
+        self.out_features = out_features
+        shape = (out_features, in1_features, in2_features)
+        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
+        self.register_parameter("bias", None)
+        if bias:
+            self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )

@@ -1,172 +1,164 @@
 """Losses as modules.
 
-In: their constants. Out: modules of (input, target). Invariant: each calls the function of
-its name.
+In: their constants. Out: modules of (input, target), or of what their docstrings say. Invariant:
+each calls the function of its name; weights move with the module.
 """
 
 from __future__ import annotations
 
-from tgrad.arguments import refuse
 from tgrad.nn import functional as F
-from tgrad.nn.module import Module
-from tgrad.tensor import Tensor
+from tgrad.nn.modules.stateless import REDUCED, Stateless, options
+
+_WEIGHTED = options(weight=None, **REDUCED)
+_OF_CLASSES = options(
+    weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"
+)
 
 
-class _Loss(Module):
-    """A loss with a reduction: "mean", "sum" or "none"."""
-
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        super().__init__()
-        refuse(type(self).__name__, size_average=size_average, reduce=reduce)
-        self.reduction = reduction
-
-
-class MSELoss(_Loss):
+class MSELoss(Stateless):
     """(input - target)²."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(input, target, reduction=self.reduction)
+    function = staticmethod(F.mse_loss)
+    constants = REDUCED
 
 
-class L1Loss(_Loss):
+class L1Loss(Stateless):
     """|input - target|."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.l1_loss(input, target, reduction=self.reduction)
+    function = staticmethod(F.l1_loss)
+    constants = REDUCED
 
 
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(Stateless):
     """Quadratic below beta, linear above."""
 
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        beta: float = 1.0,
-    ):
-        super().__init__(size_average, reduce, reduction)
-        self.beta = beta
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+    function = staticmethod(F.smooth_l1_loss)
+    constants = options(**REDUCED, beta=1.0)
 
 
-class HuberLoss(_Loss):
+class HuberLoss(Stateless):
     """Quadratic up to delta, linear above."""
 
-    def __init__(self, reduction: str = "mean", delta: float = 1.0):
-        super().__init__(reduction=reduction)
-        self.delta = delta
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.huber_loss(input, target, self.reduction, self.delta)
+    function = staticmethod(F.huber_loss)
+    constants = options(reduction="mean", delta=1.0)
 
 
-class KLDivLoss(_Loss):
+class KLDivLoss(Stateless):
     """target * (log target - input)."""
 
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        log_target: bool = False,
-    ):
-        super().__init__(size_average, reduce, reduction)
-        self.log_target = log_target
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+    function = staticmethod(F.kl_div)
+    constants = options(**REDUCED, log_target=False)
 
 
-class _WeightedLoss(_Loss):
-    """A loss whose elements or classes have weights, which move with the module."""
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        super().__init__(size_average, reduce, reduction)
-        self.register_buffer("weight", weight)
-
-
-class CrossEntropyLoss(_WeightedLoss):
+class CrossEntropyLoss(Stateless):
     """-log softmax(input) at the target; see `tgrad.nn.functional.cross_entropy`."""
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ):
-        super().__init__(weight, size_average, reduce, reduction)
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+    function = staticmethod(F.cross_entropy)
+    constants = options(**_OF_CLASSES, label_smoothing=0.0)
+    tensors = ("weight",)
 
 
-class NLLLoss(_WeightedLoss):
+class NLLLoss(Stateless):
     """-input at the target; see `tgrad.nn.functional.nll_loss`."""
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ):
-        super().__init__(weight, size_average, reduce, reduction)
-        self.ignore_index = ignore_index
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.nll_loss(
-            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction
-        )
+    function = staticmethod(F.nll_loss)
+    constants = _OF_CLASSES
+    tensors = ("weight",)
 
 
-class BCELoss(_WeightedLoss):
+class BCELoss(Stateless):
     """Binary cross entropy of probabilities."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
+    function = staticmethod(F.binary_cross_entropy)
+    constants = _WEIGHTED
+    tensors = ("weight",)
 
 
-class BCEWithLogitsLoss(_WeightedLoss):
+class BCEWithLogitsLoss(Stateless):
     """Binary cross entropy of logits."""
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-    ):
-        super().__init__(weight, size_average, reduce, reduction)
-        self.register_buffer("pos_weight", pos_weight)
+    function = staticmethod(F.binary_cross_entropy_with_logits)
+    constants = options(**_WEIGHTED, pos_weight=None)
+    tensors = ("weight", "pos_weight")
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
+
+class PoissonNLLLoss(Stateless):
+    """-log of the Poisson distribution of mean exp(input), or input, at the target."""
+
+    function = staticmethod(F.poisson_nll_loss)
+    constants = options(
+        log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"
+    )
+
+
+class GaussianNLLLoss(Stateless):
+    """-log of the normal distribution: a module of (input, target, var)."""
+
+    function = staticmethod(F.gaussian_nll_loss)
+    constants = options(full=False, eps=1e-6, reduction="mean")
+
+
+class SoftMarginLoss(Stateless):
+    """log(1 + exp(-target * input)) for targets of 1 and -1."""
+
+    function = staticmethod(F.soft_margin_loss)
+    constants = REDUCED
+
+
+class HingeEmbeddingLoss(Stateless):
+    """input where the target is 1, max(0, margin - input) where it is -1."""
+
+    function = staticmethod(F.hinge_embedding_loss)
+    constants = options(margin=1.0, **REDUCED)
+
+
+class MarginRankingLoss(Stateless):
+    """max(0, -target * (input1 - input2) + margin): a module of (input1, input2, target)."""
+
+    function = staticmethod(F.margin_ranking_loss)
+    constants = options(margin=0.0, **REDUCED)
+
+
+class CosineEmbeddingLoss(Stateless):
+    """1 - cos where the target is 1, max(0, cos - margin) where it is -1: a module of
+    (input1, input2, target)."""
+
+    function = staticmethod(F.cosine_embedding_loss)
+    constants = options(margin=0.0, **REDUCED)
+
+
+class MultiMarginLoss(Stateless):
+    """How far other classes come within the margin of the target's score."""
+
+    function = staticmethod(F.multi_margin_loss)
+    constants = options(p=1, margin=1.0, weight=None, **REDUCED)
+    tensors = ("weight",)
+
+
+class MultiLabelMarginLoss(Stateless):
+    """How far other classes come within 1 of the scores of the targets, several a sample."""
+
+    function = staticmethod(F.multilabel_margin_loss)
+    constants = REDUCED
+
+
+class MultiLabelSoftMarginLoss(Stateless):
+    """The mean over classes of the binary cross entropy of logits."""
+
+    function = staticmethod(F.multilabel_soft_margin_loss)
+    constants = _WEIGHTED
+    tensors = ("weight",)
+
+
+class TripletMarginLoss(Stateless):
+    """max(0, |anchor - positive| - |anchor - negative| + margin): a module of the three."""
+
+    function = staticmethod(F.triplet_margin_loss)
+    constants = options(margin=1.0, p=2.0, eps=1e-6, swap=False, **REDUCED)
+
+
+class TripletMarginWithDistanceLoss(Stateless):
+    """The triplet loss by any distance: a module of (anchor, positive, negative)."""
+
+    function = staticmethod(F.triplet_margin_with_distance_loss)
+    constants = options(distance_function=None, margin=1.0, swap=False, reduction="mean")

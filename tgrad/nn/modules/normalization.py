@@ -19,6 +19,7 @@ from tgrad.grad_mode import no_grad
 from tgrad.nn import functional as F
 from tgrad.nn import init
 from tgrad.nn.module import Module
+from tgrad.nn.modules.stateless import REQUIRED, Stateless, options
 from tgrad.nn.parameter import Parameter
 from tgrad.tensor import Tensor, tensor
 
@@ -249,3 +250,78 @@ class GroupNorm(Module):
             f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
             f"bias={self.bias is not None}"
         )
+
+
+class _InstanceNorm(_BatchNorm):
+    """See `InstanceNorm2d`."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        axis = input.ndim - (self.ranks[1] - 1)
+        if input.ndim not in self.ranks or (self.affine and input.shape[axis] != self.num_features):
+            axes = " or ".join(map(str, self.ranks))
+            raise ShapeError(
+                f"{type(self).__name__} of {self.num_features} channels on shape {input.shape}.",
+                f"The input has {axes} axes, channels before the last {self.ranks[0] - 1}.",
+            )
+        x = input.unsqueeze(0) if axis == 0 else input
+        y = F.instance_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+        return y.squeeze(0) if axis == 0 else y
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Each channel of each sample of (N, C, L) or (C, L) normalised; see `InstanceNorm2d`."""
+
+    ranks = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Each channel of each sample of (N, C, H, W) or (C, H, W) normalised by itself.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: how far the running statistics move.
+        affine: whether there are weight and bias, each (C,).
+        track_running_stats: whether running statistics are kept, and used in evaluation.
+    """
+
+    ranks = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Each channel of each sample of (N, C, D, H, W) or (C, D, H, W) normalised; see
+    `InstanceNorm2d`."""
+
+    ranks = (4, 5)
+
+
+class LocalResponseNorm(Stateless):
+    """Each element divided by a power of the mean square of its neighbours among the channels."""
+
+    function = staticmethod(F.local_response_norm)
+    constants = options(size=REQUIRED, alpha=1e-4, beta=0.75, k=1.0)

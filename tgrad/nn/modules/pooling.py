@@ -5,124 +5,176 @@ In: windows. Out: modules without parameters. Invariant: each calls the function
 
 from __future__ import annotations
 
-from tgrad.arguments import refuse
+from typing import Any, ClassVar
+
 from tgrad.nn import functional as F
-from tgrad.nn.functional.convolution import IntOrSizes, as_axes
-from tgrad.nn.module import Module
+from tgrad.nn.functional.convolution import as_axes
+from tgrad.nn.modules.stateless import POOLED, REQUIRED, Stateless, options
 from tgrad.tensor import Tensor
 
-
-class _MaxPool(Module):
-    """See `tgrad.nn.functional.max_pool2d`."""
-
-    def __init__(
-        self,
-        kernel_size: IntOrSizes,
-        stride: IntOrSizes | None = None,
-        padding: IntOrSizes = 0,
-        dilation: IntOrSizes = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ):
-        super().__init__()
-        name = type(self).__name__
-        refuse(name, return_indices=return_indices, ceil_mode=ceil_mode)
-        self.kernel_size, self.padding, self.dilation = kernel_size, padding, dilation
-        self.stride = kernel_size if stride is None else stride
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode=False"
-        )
+_LARGEST = options(**POOLED, dilation=1, return_indices=False, ceil_mode=False)
+_MEAN = options(**POOLED, ceil_mode=False, count_include_pad=True)
+_NORM = options(norm_type=REQUIRED, kernel_size=REQUIRED, stride=None, ceil_mode=False)
+_BLOCKS = options(output_size=REQUIRED)
 
 
-class MaxPool1d(_MaxPool):
+class _Pool(Stateless):
+    """A window whose stride is its size unless it is given."""
+
+    rank: ClassVar[int | None] = None  # where PyTorch keeps one size for each axis
+    stride: Any
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.stride is None:
+            self.stride = self.kernel_size
+        if self.rank is not None:
+            for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+                label = f"{type(self).__name__}: {name}"
+                setattr(self, name, as_axes(getattr(self, name), self.rank, label, least))
+
+
+class MaxPool1d(_Pool):
     """The largest element of each window of (N, C, L)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.max_pool1d(input, self.kernel_size, self.stride, self.padding, self.dilation)
+    function = staticmethod(F.max_pool1d)
+    constants = _LARGEST
+    hidden = ("return_indices",)
 
 
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_Pool):
     """The largest element of each window of (N, C, H, W)."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation)
+    function = staticmethod(F.max_pool2d)
+    constants = _LARGEST
+    hidden = ("return_indices",)
 
 
-class AvgPool1d(Module):
+class MaxPool3d(_Pool):
+    """The largest element of each window of (N, C, D, H, W)."""
+
+    function = staticmethod(F.max_pool3d)
+    constants = _LARGEST
+    hidden = ("return_indices",)
+
+
+class _Unpool(_Pool):
+    """Elements back at the places that `return_indices` gave, zeros elsewhere."""
+
+    constants = POOLED
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        window = self._constants()
+        return type(self).function(input, indices, **window, output_size=output_size)
+
+
+class MaxUnpool1d(_Unpool):
+    """Elements back at their places in (N, C, L), zeros elsewhere."""
+
+    rank = 1
+    function = staticmethod(F.max_unpool1d)
+
+
+class MaxUnpool2d(_Unpool):
+    """Elements back at their places in (N, C, H, W), zeros elsewhere."""
+
+    rank = 2
+    function = staticmethod(F.max_unpool2d)
+
+
+class MaxUnpool3d(_Unpool):
+    """Elements back at their places in (N, C, D, H, W), zeros elsewhere."""
+
+    rank = 3
+    function = staticmethod(F.max_unpool3d)
+
+
+class AvgPool1d(_Pool):
     """The mean of each window of (N, C, L)."""
 
-    def __init__(
-        self,
-        kernel_size: IntOrSizes,
-        stride: IntOrSizes | None = None,
-        padding: IntOrSizes = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ):
-        super().__init__()
-        refuse("AvgPool1d", ceil_mode=ceil_mode)
-        self.kernel_size = as_axes(kernel_size, 1, "AvgPool1d: kernel_size")
-        self.padding = as_axes(padding, 1, "AvgPool1d: padding", 0)
-        given = kernel_size if stride is None else stride
-        self.stride = as_axes(given, 1, "AvgPool1d: stride")
-        self.count_include_pad = count_include_pad
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, False, self.count_include_pad
-        )
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+    rank = 1
+    function = staticmethod(F.avg_pool1d)
+    constants = _MEAN
+    hidden = ("ceil_mode", "count_include_pad", "divisor_override")
 
 
-class AvgPool2d(Module):
+class AvgPool2d(_Pool):
     """The mean of each window of (N, C, H, W)."""
 
-    def __init__(
-        self,
-        kernel_size: IntOrSizes,
-        stride: IntOrSizes | None = None,
-        padding: IntOrSizes = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ):
-        super().__init__()
-        refuse("AvgPool2d", ceil_mode=ceil_mode)
-        self.kernel_size, self.padding = kernel_size, padding
-        self.stride = kernel_size if stride is None else stride
-        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool2d(
-            input, self.kernel_size, self.stride, self.padding, False, self.count_include_pad,
-            self.divisor_override,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+    function = staticmethod(F.avg_pool2d)
+    constants = options(**_MEAN, divisor_override=None)
+    hidden = ("ceil_mode", "count_include_pad", "divisor_override")
 
 
-class AdaptiveAvgPool1d(Module):
+class AvgPool3d(_Pool):
+    """The mean of each window of (N, C, D, H, W)."""
+
+    function = staticmethod(F.avg_pool3d)
+    constants = options(**_MEAN, divisor_override=None)
+    hidden = ("ceil_mode", "count_include_pad", "divisor_override")
+
+
+class LPPool1d(Stateless):
+    """The p-norm of each window of (N, C, L), without the absolute value."""
+
+    function = staticmethod(F.lp_pool1d)
+    constants = _NORM
+
+
+class LPPool2d(Stateless):
+    """The p-norm of each window of (N, C, H, W), without the absolute value."""
+
+    function = staticmethod(F.lp_pool2d)
+    constants = _NORM
+
+
+class LPPool3d(Stateless):
+    """The p-norm of each window of (N, C, D, H, W), without the absolute value."""
+
+    function = staticmethod(F.lp_pool3d)
+    constants = _NORM
+
+
+class AdaptiveAvgPool1d(Stateless):
     """The mean of equal blocks of (N, C, L), as many as output_size says."""
 
-    def __init__(self, output_size: IntOrSizes):
-        super().__init__()
-        self.output_size = output_size
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool1d(input, self.output_size)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
+    function = staticmethod(F.adaptive_avg_pool1d)
+    constants = _BLOCKS
 
 
-class AdaptiveAvgPool2d(AdaptiveAvgPool1d):
+class AdaptiveAvgPool2d(Stateless):
     """The mean of equal blocks of (N, C, H, W), as many as output_size says."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(input, self.output_size)
+    function = staticmethod(F.adaptive_avg_pool2d)
+    constants = _BLOCKS
+
+
+class AdaptiveAvgPool3d(Stateless):
+    """The mean of equal blocks of (N, C, D, H, W), as many as output_size says."""
+
+    function = staticmethod(F.adaptive_avg_pool3d)
+    constants = _BLOCKS
+
+
+class AdaptiveMaxPool1d(Stateless):
+    """The largest element of equal blocks of (N, C, L), as many as output_size says."""
+
+    function = staticmethod(F.adaptive_max_pool1d)
+    constants = options(**_BLOCKS, return_indices=False)
+    hidden = ("return_indices",)
+
+
+class AdaptiveMaxPool2d(Stateless):
+    """The largest element of equal blocks of (N, C, H, W), as many as output_size says."""
+
+    function = staticmethod(F.adaptive_max_pool2d)
+    constants = options(**_BLOCKS, return_indices=False)
+    hidden = ("return_indices",)
+
+
+class AdaptiveMaxPool3d(Stateless):
+    """The largest element of equal blocks of (N, C, D, H, W), as many as output_size says."""
+
+    function = staticmethod(F.adaptive_max_pool3d)
+    constants = options(**_BLOCKS, return_indices=False)
+    hidden = ("return_indices",)

@@ -1,0 +1,150 @@
+"""Modules against PyTorch's, on the inputs of PyTorch's own module database.
+
+Each module is made with the same arguments, takes over the state, and gives the same results and
+gradients, in training and in evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tgrad
+import tgrad.nn.functional as F
+from tgrad.errors import UnsupportedError
+
+torch = pytest.importorskip("torch")
+common_modules = pytest.importorskip("torch.testing._internal.common_modules")
+
+DEVICE = "numpy"
+"""The graph's interpreter: modules are tested here, and that devices agree elsewhere."""
+
+ABSENT = {
+    "Lazy modules": "sizes that are not known yet",
+    "FractionalMaxPool2d": "random windows",
+    "FractionalMaxPool3d": "random windows",
+    "CTCLoss": "no such function yet",
+    "LinearCrossEntropyLoss": "not in PyTorch's documentation",
+}
+"""Modules of the database that tgrad does not have, and why."""
+
+REFUSED = {
+    "Embedding": "max_norm changes the table in forward",
+    "MultiheadAttention": "is_causal without a mask is an error",
+}
+"""Modules some of whose arguments raise UnsupportedError, and why."""
+
+
+def infos() -> dict[str, Any]:
+    return {info.module_cls.__name__: info for info in common_modules.module_db}
+
+
+def ours(value: Any) -> Any:
+    """PyTorch's objects as tgrad's, in any container."""
+    if isinstance(value, torch.Tensor):
+        t = tgrad.tensor(value.detach().numpy(), device=DEVICE)
+        return t.requires_grad_(value.requires_grad)
+    if isinstance(value, (list, tuple)):
+        return type(value)(ours(v) for v in value)
+    if isinstance(value, dict):
+        return {k: ours(v) for k, v in value.items()}
+    if isinstance(value, torch.nn.Module):
+        return twin(value)
+    functions = {torch.nn.functional.relu: F.relu, torch.nn.functional.gelu: F.gelu}
+    return functions.get(value, value) if callable(value) else value
+
+
+def twin(theirs: Any) -> Any:
+    """A layer given to another module's constructor: the only kind is TransformerEncoderLayer."""
+    assert type(theirs).__name__ == "TransformerEncoderLayer", theirs
+    layer = tgrad.nn.TransformerEncoderLayer(
+        theirs.self_attn.embed_dim,
+        theirs.self_attn.num_heads,
+        theirs.linear1.out_features,
+        theirs.dropout.p,
+        ours(theirs.activation),
+        theirs.norm1.eps,
+        theirs.self_attn.batch_first,
+        theirs.norm_first,
+        theirs.linear1.bias is not None,
+    )
+    load(layer, theirs)
+    return layer
+
+
+def load(mine: Any, theirs: Any) -> None:
+    state = {k: tgrad.tensor(v.detach().numpy()) for k, v in theirs.state_dict().items()}
+    assert set(mine.state_dict()) == set(state)
+    mine.load_state_dict(state)
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, (torch.Tensor, tgrad.Tensor)):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for v in value for t in leaves(v)] if isinstance(value, (list, tuple)) else []
+
+
+def close(have: Any, want: Any, what: str) -> None:
+    got, exact = have.detach().numpy(), want.detach().numpy()
+    np.testing.assert_allclose(got, exact, rtol=2e-4, atol=2e-4, err_msg=what)
+
+
+def run(info: Any, given: Any, training: bool) -> None:
+    theirs = info.module_cls(*given.constructor_input.args, **given.constructor_input.kwargs)
+    made = getattr(tgrad.nn, info.module_cls.__name__)
+    mine = made(*ours(given.constructor_input.args), **ours(given.constructor_input.kwargs))
+    load(mine, theirs)
+    mine.to(DEVICE)
+    theirs.train(training)
+    mine.train(training)
+    inputs = (given.forward_input.args, given.forward_input.kwargs)
+    args, kwargs = ours(inputs)
+    results, expected = mine(*args, **kwargs), theirs(*inputs[0], **inputs[1])
+    pairs = list(zip(leaves(results), leaves(expected), strict=True))
+    for have, want in pairs:
+        close(have, want, "result")
+    sums = [(h, w) for h, w in pairs if w.requires_grad]
+    if not sums:
+        return
+    rng = np.random.default_rng(0)
+    slopes = [rng.standard_normal(tuple(w.shape)).astype(np.float32) for _, w in sums]
+    have = sum((h * tgrad.tensor(c, device=DEVICE)).sum() for (h, _), c in zip(sums, slopes))
+    want = sum((w * torch.from_numpy(c)).sum() for (_, w), c in zip(sums, slopes))
+    have.backward()
+    want.backward()
+    named = dict(theirs.named_parameters())
+    for name, p in mine.named_parameters():
+        if named[name].grad is not None:
+            close(p.grad, named[name].grad, f"gradient of {name}")
+    for have, want in zip(leaves((args, kwargs)), leaves(inputs), strict=True):
+        if want.grad is not None:
+            close(have.grad, want.grad, "gradient of an input")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", [n for n in infos() if hasattr(tgrad.nn, n)])
+def test_like_torch(name: str, training: bool) -> None:
+    info, refused, done = infos()[name], 0, 0
+    torch.manual_seed(0)
+    given = info.module_inputs_func(
+        info, device="cpu", dtype=torch.float32, requires_grad=True, training=training
+    )
+    for each in given:
+        try:
+            run(info, each, training)
+            done += 1
+        except UnsupportedError:
+            refused += 1
+    assert done
+    assert not refused or name in REFUSED
+
+
+def test_every_module_is_there_or_named() -> None:
+    absent = {n for n in infos() if not hasattr(tgrad.nn, n) and not n.startswith("Lazy")}
+    assert absent == set(ABSENT) - {"Lazy modules"}
+    assert {n for n in tgrad.nn.__all__ if not hasattr(torch.nn, n)} == set()
