@@ -15,7 +15,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tgrad.autotuning.session import COMPILE_LIMIT, Session, Subject, record_of, subjects_of
+from tgrad.autotuning.session import (
+    COMPILE_LIMIT,
+    Session,
+    Subject,
+    record_of,
+    share_budget,
+    subjects_of,
+)
 from tgrad.kernel.ir import StaticFigures
 from tgrad.kernel.space import Choice, SearchSpace
 from tgrad.runtime.plan import Plan
@@ -23,8 +30,6 @@ from tgrad.tune.record import Record
 from tgrad.tune.search import BATCH, Outcome, Trial, candidates_of
 from tgrad.tune.workers import Message, WorkerLost
 
-MOST = 48
-"""Choices that are compiled for a kernel, at most: those of least estimate."""
 BETTER = 0.95
 """Of the heuristic's score: a choice must be below that to be taken."""
 
@@ -44,9 +49,8 @@ def rank(session: Session, plans: Iterable[Plan]) -> list[Record]:
         KeyboardInterrupt: Ctrl-C.
     """
     request = session.request
-    subjects = subjects_of(plans, session.backend, request.kernels)
-    spaces = {s.region.name: session.backend.space(s.region) for s in subjects}
-    subjects = [s for s in subjects if spaces[s.region.name].parameters]
+    found = subjects_of(plans, session.backend, request.kernels)
+    subjects = share_budget(found, session.backend, request.budget, session.jobs, False)
     session.listener.planned(subjects)
     deadline = time.monotonic() + request.budget
     records: list[Record] = []
@@ -54,7 +58,7 @@ def rank(session: Session, plans: Iterable[Plan]) -> list[Record]:
         if time.monotonic() > deadline:
             session.listener.gave_up(subject, "the time is over")
             continue
-        record = _rank_one(session, subject, spaces[subject.region.name], deadline)
+        record = _rank_one(session, subject, session.backend.space(subject.region), deadline)
         if record is not None:
             records.append(record)
     return records
@@ -63,7 +67,7 @@ def rank(session: Session, plans: Iterable[Plan]) -> list[Record]:
 def _rank_one(
     session: Session, subject: Subject, space: SearchSpace, deadline: float
 ) -> Record | None:
-    candidates = candidates_of(space, MOST)
+    candidates = candidates_of(space, subject.trials + 1)
     session.listener.started(subject, len(candidates))
     start, failure = _compile(session, subject, [space.start])[0]
     if start is None:

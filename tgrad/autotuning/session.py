@@ -159,7 +159,11 @@ def _predicted(region: Region, backend: Backend) -> float:
 
 
 def share_budget(
-    subjects: Sequence[Subject], backend: Backend, budget: float, jobs: int
+    subjects: Sequence[Subject],
+    backend: Backend,
+    budget: float,
+    jobs: int,
+    is_measured: bool = True,
 ) -> list[Subject]:
     """Subjects with their trials; those that get too few, or have nothing to choose, are left out.
 
@@ -172,9 +176,9 @@ def share_budget(
     for s in subjects:
         seconds = left * min(1.0, sqrt(s.share) / weight) if weight > 0 else 0.0
         weight -= sqrt(s.share)
-        measured = SLOWER * s.seconds
+        measured = SLOWER * s.seconds if is_measured else 0.0
         each = compile_seconds + measured * 2 * ROUNDS
-        fixed = OPEN_SECONDS + measured * FINALISTS * FINAL_ROUNDS
+        fixed = OPEN_SECONDS * is_measured + measured * FINALISTS * FINAL_ROUNDS
         most = min(len(candidates_of(backend.space(s.region))) - 1, MOST_TRIALS)
         trials = min(most, int((seconds - fixed) / each))
         if trials < min(LEAST_TRIALS, most) or not most:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from math import prod
 
 from tgrad.fusion.region import Dot, Region, extent_of
-from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
 from tgrad.triton_gen.epilogue import with_epilogue_parts
 from tgrad.triton_gen.heuristics import choose_config, power_of_two
@@ -35,6 +35,8 @@ STAGES = (1, 2, 3, 4, 5)
 GROUPS = (1, 4, 8, 16)
 ELEMENTS_OF_A_THREAD = 256
 """Of one tile, at most: beyond that registers spill for certain."""
+START_ELEMENTS = 4096
+"""Elements in whose time a program starts and ends: a program of fewer is not worth it."""
 STEPS = (1024, 2048, 4096, 8192)
 """Blocks of a row that is not kept whole."""
 
@@ -128,17 +130,16 @@ class _Choices:
         return prod(a.block for a in axes)
 
     def estimate(self, choice: Choice) -> float:
-        """Seconds: waves of programs, each as long as its arithmetic or its traffic takes on one
-        multiprocessor; for other kinds than dots the number of started waves alone."""
+        """Of a dot seconds: waves of programs, each as long as its arithmetic or its traffic takes
+        on one multiprocessor. Of other kinds elements, and what starting a program is worth."""
         config = self.config(choice)
         if config is None:
             return float("inf")
         target = self.target
-        programs = prod(a.steps for a in config.axes if a.role is Role.GRID)
-        members = 1 if self.region.table is None else self.region.table.members
-        waves = -(-programs * members // target.num_sms)
+        programs = count_programs(config.axes, self.region.table)
         if self.kind != "dot":
-            return waves * target.num_sms / (programs * members)
+            points = prod(max(a.extent, 1) for a in config.axes)
+            return max(1.0, programs / target.num_sms) * (points / programs + START_ELEMENTS)
         blocks = {a.name: a.block for a in config.axes}
         m, n = blocks.get("m", 1), blocks.get("n", 1)
         k = extent_of(self.region.space.k)
@@ -147,4 +148,4 @@ class _Choices:
         rate = target.matrix_rate if itemsize <= 2 else target.vector_rate
         computing = 2 * m * n * k / rate
         moving = (m + n) * k * itemsize / (4 * target.bandwidth)
-        return waves * target.num_sms * max(computing, moving)
+        return -(-programs // target.num_sms) * target.num_sms * max(computing, moving)
