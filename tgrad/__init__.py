@@ -77,6 +77,7 @@ from tgrad.joining import (
 from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.methods.interchange import from_dlpack
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
 from tgrad.random import (
     Generator,
@@ -133,7 +134,8 @@ __all__ = [
     "broadcast_tensors", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack",
     "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
     "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",
-    "explain", "eye", "float", "float16", "float32", "float64", "from_numpy", "full", "full_like",
+    "explain", "eye", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy",
+    "full", "full_like",
     "get_num_threads", "get_rng_state", "gradient", "half", "hstack", "inference_mode",
     "initial_seed", "int",
     "int16", "int32", "int64", "int8", "is_grad_enabled", "isin", "linalg", "linspace", "load",

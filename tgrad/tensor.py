@@ -47,6 +47,7 @@ from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
+from tgrad.methods.interchange import InterchangeMethods
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
@@ -136,6 +137,7 @@ class Tensor(
     DerivedMethods,
     ConversionMethods,
     GradientMethods,
+    InterchangeMethods,
     NewMethods,
     InPlaceMethods,
 ):

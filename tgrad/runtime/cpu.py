@@ -64,6 +64,29 @@ class HostMemory:
             _pool.give(self.block)
 
 
+class BorrowedMemory(HostMemory):
+    """Memory of somebody else's array. It refers to itself, so that it always counts as shared and
+    no plan overwrites it, and so that the pool does not get it."""
+
+    __slots__ = ()
+
+    def __init__(self, block: np.ndarray):
+        super().__init__(block, self)
+
+
+class Lease:
+    """What a lent array stands on: it keeps the memory from being used again."""
+
+    def __init__(self, memory: HostMemory, dtype: DType, shape: Shape):
+        self.memory = memory
+        self.__array_interface__ = {
+            "data": (memory.address, True),
+            "typestr": np.dtype(dtype.numpy).str,
+            "shape": tuple(shape),
+            "version": 3,
+        }
+
+
 class CpuRuntime:
     """Host memory and C functions `void kernel(char *const *slots)`."""
 
@@ -99,6 +122,12 @@ class CpuRuntime:
         itemsize: int,
     ) -> None:
         copy_box(target.block, target_shape, source.block, source_shape, itemsize)
+
+    def lend(self, memory: HostMemory, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(Lease(memory, dtype, shape))
+
+    def borrow(self, array: np.ndarray) -> HostMemory:
+        return BorrowedMemory(array.reshape(-1).view(np.uint8))
 
     def launch(self, artifact: Artifact, memories: Sequence[HostMemory]) -> None:
         entry = cast(Callable[[object], None], artifact.entry)

@@ -102,6 +102,17 @@ class CudaRuntime:
         ]
         arrays[0][box].copy_(arrays[1][box])
 
+    def lend(self, memory: Memory, dtype: DType, shape: tuple[int, ...]) -> Any:
+        """A torch tensor over the memory."""
+        kind = getattr(self.torch, dtype.name)
+        return memory[: math.prod(shape) * dtype.itemsize].view(kind).view(shape)
+
+    def borrow(self, array: Any) -> Memory:
+        """Memory over a torch tensor; the copy of it that it keeps counts as another owner."""
+        memory = array.reshape(-1).view(self.torch.uint8)
+        memory.owner = memory
+        return memory
+
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel on torch's current stream; does not wait."""
         if artifact.grid == 0:

@@ -62,6 +62,13 @@ class Runtime(Protocol):
     ) -> None:
         """Copy the elements that two row-major arrays have in common, as runtime/box.py."""
 
+    def lend(self, memory: Any, dtype: DType, shape: tuple[int, ...]) -> Any:
+        """An array over the memory, with no copy, that keeps it: NumPy's, read-only, or torch's."""
+
+    def borrow(self, array: Any) -> Any:
+        """Memory over a contiguous array of the device, with no copy; nobody writes to it in
+        place."""
+
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Start a compiled kernel on memories in the order of its slots."""
 

@@ -62,6 +62,19 @@ class InterpretRuntime:
         """Copy the elements that two arrays have in common."""
         copy_box(target, target_shape, source, source_shape, itemsize)
 
+    def lend(self, memory: Memory, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
+        """A read-only array over the memory."""
+        count = int(np.prod(shape, dtype=np.int64))
+        array = memory[: count * dtype.itemsize].view(dtype.numpy).reshape(shape)
+        array.flags.writeable = False
+        return array
+
+    def borrow(self, array: np.ndarray) -> Memory:
+        """A copy: the interpreter writes wherever Triton would."""
+        memory = self.allocate(array.nbytes)
+        self.write(memory, array)
+        return memory
+
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Run a kernel on one memory per slot."""
         run = cast(Callable[[list[int]], None], artifact.entry)

@@ -112,6 +112,13 @@ class PlanningRuntime:
     ) -> None:
         """Nothing is read while planning: zeros stay zeros."""
 
+    def lend(self, memory: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
+        """Zeros."""
+        return np.zeros(shape, dtype.numpy)
+
+    def borrow(self, array: Any) -> Any:
+        return None
+
     def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
         """Nothing is launched while planning.
 

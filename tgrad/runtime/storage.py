@@ -45,6 +45,16 @@ class Storage:
         return open_device(self.device).read(self.memory, self.dtype, self.shape)
 
 
+def lent(storage: Storage) -> Any:
+    """An array over a storage's memory, with no copy: NumPy's, read-only, or torch's on cuda."""
+    return open_device(storage.device).lend(storage.memory, storage.dtype, storage.shape)
+
+
+def borrowed(array: Any, dtype: DType, device: Device) -> Storage:
+    """A storage over the memory of a contiguous array of the device."""
+    return Storage(device, dtype, tuple(array.shape), open_device(device).borrow(array))
+
+
 def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:
     """A copy of a host array in the memory of a device."""
     memory = allocate(device, array.nbytes)
