@@ -16,7 +16,7 @@ import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
+from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size, is_same
@@ -223,9 +223,11 @@ class IndexingMethods:
     def gather(self: Any, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
         """out[i][j] = self[index[i][j]][j] for dim 0, and so on, as torch.gather.
 
-        Args:
-            sparse_grad: accepted; gradients are dense.
+        Raises:
+            UnsupportedError: sparse_grad, since no gradient is sparse.
         """
+        if sparse_grad:
+            raise UnsupportedError("gather with sparse_grad=True.", "Leave it out.")
         axis = normal_axis(dim, len(self.shape))
         with source_scope(label="gather"):
             if not index.numel():

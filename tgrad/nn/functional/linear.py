@@ -42,8 +42,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear of shape {input.shape} with a weight of shape {weight.shape}.",
             "Their last sizes must be equal, and the weight has one or two axes.",
         )
-    y = input._dot(weight, ((input.ndim - 1,), (weight.ndim - 1,)))
-    return y if bias is None else y + bias
+    axes = ((input.ndim - 1,), (weight.ndim - 1,))
+    if bias is None:
+        return input._dot(weight, axes)
+    wide = input.dtype.accumulator if input.dtype.is_float else input.dtype
+    return (input._dot(weight, axes, dtype=wide) + bias.to(wide)).to(input.dtype)
 
 
 @labelled("embedding")
