@@ -93,6 +93,16 @@ def join(base: Tensor, alias: Tensor, *steps: Step) -> Tensor:
     return alias
 
 
+def strides_of(t: Tensor) -> Strides:
+    """PyTorch's strides; None where a path does not tell."""
+    memory = t._memory
+    if memory is None:
+        return _contiguous(t._node.shape)
+    if memory.value is None:
+        return memory.strides
+    return _strides_along(memory.value, memory.strides, t._path)
+
+
 def is_contiguous_base(t: Tensor) -> bool:
     """Whether it is no view, and lies in memory as what is computed does."""
     return not t._path and (t._memory is None or t._memory.strides == _contiguous(t._node.shape))

@@ -44,6 +44,7 @@ from tgrad.methods.conversion import ConversionMethods
 from tgrad.methods.counting import CountingMethods
 from tgrad.methods.derived import DerivedMethods
 from tgrad.methods.elementwise import ElementwiseMethods
+from tgrad.methods.facts import FactMethods
 from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
@@ -136,6 +137,7 @@ class Tensor(
     ArrangementMethods,
     DerivedMethods,
     ConversionMethods,
+    FactMethods,
     GradientMethods,
     InterchangeMethods,
     NewMethods,

@@ -279,3 +279,30 @@ def test_out() -> None:
         tgrad.exp(x, out=tgrad.zeros(2, 3, dtype=tgrad.int64, device="numpy"))
     with pytest.raises(GradientError, match="out= of operands that require gradients"):
         tgrad.exp(nn.Parameter(x), out=tgrad.zeros(2, 3, device="numpy"))
+
+
+def test_strides_and_facts() -> None:
+    x, y = tgrad.ones(2, 3, 4, device="numpy"), torch.ones(2, 3, 4)
+    for view in (
+        lambda t: t,
+        lambda t: t.permute(2, 0, 1),
+        lambda t: t[:, 1:, ::2],
+        lambda t: t.transpose(0, 1).reshape(3, 8),
+        lambda t: t.transpose(0, 1).contiguous(),
+        lambda t: t[0].expand(5, 3, 4),
+        lambda t: t.unfold(2, 2, 1),
+        lambda t: t.diagonal(0, 1, 2),
+        lambda t: t[..., :1].squeeze(-1).t(),
+    ):
+        mine, theirs = view(x), view(y)
+        assert mine.is_contiguous() == theirs.is_contiguous()
+        assert [s for s, n in zip(mine.stride(), mine.shape) if n != 1] == [
+            s for s, n in zip(theirs.stride(), theirs.shape) if n != 1
+        ]
+    for name in ("nbytes", "itemsize", "is_cuda"):
+        assert getattr(x, name) == getattr(y, name)
+    for name in ("nelement", "ndimension", "is_complex", "is_signed", "get_device"):
+        assert getattr(x, name)() == getattr(y, name)()
+    assert x.is_same_size(x + 1) and x[0, 0, 0].is_nonzero() and not x.is_cpu
+    np.testing.assert_array_equal(x.cumsum(2).diff().numpy(), y.cumsum(2).diff().numpy())
+    assert tgrad.ones(4).multinomial(3).shape == (3,) and x[0].cov().shape == (3, 3)

@@ -1,0 +1,116 @@
+"""Methods of Tensor that say what it is, and functions that are methods too.
+
+In: a tensor. Out: numbers and bools; tensors. Invariant: nothing is computed to say what a tensor
+is, but by `is_nonzero`, which reads its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from tgrad.aliases import strides_of
+from tgrad.errors import UnsupportedError
+
+FUNCTIONS = {
+    "corrcoef": "tgrad.measures",
+    "cov": "tgrad.measures",
+    "cross": "tgrad.products",
+    "diff": "tgrad.measures",
+    "multinomial": "tgrad.sorting",
+}
+"""Functions of tgrad that are methods of PyTorch's tensors, and where they are."""
+
+
+class FactMethods:
+    """What a tensor is."""
+
+    __slots__ = ()
+
+    def nelement(self: Any) -> int:
+        """Number of elements."""
+        return self.numel()
+
+    def ndimension(self: Any) -> int:
+        """Number of axes."""
+        return self.ndim
+
+    @property
+    def itemsize(self: Any) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self: Any) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
+    @property
+    def is_cpu(self: Any) -> bool:
+        """Whether it lives on the device "cpu"."""
+        return self.device.type == "cpu"
+
+    @property
+    def is_cuda(self: Any) -> bool:
+        """Whether it lives on a GPU."""
+        return self.device.type == "cuda"
+
+    def get_device(self: Any) -> int:
+        """Number of its GPU; -1 on the host."""
+        return self.device.index if self.is_cuda else -1
+
+    def is_complex(self) -> bool:
+        """False: no tensor of tgrad is complex."""
+        return False
+
+    def is_signed(self: Any) -> bool:
+        """Whether its dtype has negative numbers."""
+        return self.dtype.kind in "if"
+
+    def is_same_size(self: Any, other: Any) -> bool:
+        """Whether the shapes are equal."""
+        return self.shape == other.shape
+
+    def is_nonzero(self: Any) -> bool:
+        """Whether the only element is not zero."""
+        return self.item() != 0
+
+    def stride(self: Any, dim: int | None = None) -> Any:
+        """Elements between neighbours of each axis, or of one, as PyTorch's view would have it.
+
+        What is computed is contiguous here; PyTorch keeps the strides of permuted operands.
+
+        Raises:
+            UnsupportedError: the tensor is a view that PyTorch would not have made.
+
+        >>> import tgrad
+        >>> tgrad.ones(2, 3).t().stride()
+        (1, 3)
+        """
+        found = strides_of(self)
+        if found is None:
+            raise UnsupportedError("the strides of a view that has none.", "Use .contiguous().")
+        return found if dim is None else found[dim]
+
+    def is_contiguous(self: Any) -> bool:
+        """Whether its elements lie in row-major order, as PyTorch's view would."""
+        sizes, wanted = self.shape, 1
+        for n, stride in zip(reversed(sizes), reversed(self.stride())):
+            if n != 1 and stride != wanted:
+                return 0 in sizes
+            wanted *= n
+        return True
+
+
+def _method(name: str, module: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(module), name)(self, *args, **kwargs)
+
+    method.__name__, method.__qualname__ = name, f"FactMethods.{name}"
+    method.__doc__ = f"`tgrad.{name}`."
+    return method
+
+
+for _name, _module in FUNCTIONS.items():
+    setattr(FactMethods, _name, _method(_name, _module))
