@@ -8,8 +8,6 @@ import typing as _typing
 
 from tgrad import autograd as autograd
 from tgrad import errors as errors
-from tgrad import nn as nn
-from tgrad import optim as optim
 from tgrad import random as random
 from tgrad.creation import (
     arange,
@@ -104,6 +102,8 @@ if _typing.TYPE_CHECKING:
     from tgrad import func as func
     from tgrad import linalg as linalg
     from tgrad import masked as masked
+    from tgrad import nn as nn
+    from tgrad import optim as optim
     from tgrad import signal as signal
     from tgrad import special as special
     from tgrad import utils as utils
@@ -113,13 +113,15 @@ if _typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_LAZY = ("func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
+
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 
 def __getattr__(name: str) -> object:
     """What not every program uses, and the compiler with it, loads when it is first named."""
-    if name in ("func", "linalg", "masked", "signal", "special", "utils"):
+    if name in _LAZY:
         return _importlib.import_module(f"tgrad.{name}")
     if name in _algebra:
         return getattr(_importlib.import_module("tgrad.linalg"), _algebra[name])
