@@ -7,7 +7,8 @@ Invariant: PyTorch's parameter names and initial distributions: uniform within 1
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tgrad.creation import DeviceLike, empty
 from tgrad.dtype import DType
@@ -24,18 +25,74 @@ PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replic
 """What `padding_mode` is called by `pad`."""
 
 
-def _draw(weight: Parameter, bias: Parameter | None) -> None:
-    init.kaiming_uniform_(weight, a=math.sqrt(5))
-    if bias is not None:
-        fan_in = math.prod(weight.shape[1:])
-        bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
-        init.uniform_(bias, -bound, bound)
-
-
-class _Convolution(Module):
-    """See `tgrad.nn.functional.conv2d` for the arguments."""
+class _Windowed(Module):
+    """What convolutions and their transposes share: channels, geometry, weight and bias."""
 
     rank = 0
+
+    def _make(
+        self,
+        channels: tuple[int, int],
+        geometry: Mapping[str, IntOrSizes],
+        groups: int,
+        bias: bool,
+        is_transposed: bool,
+        device: DeviceLike,
+        dtype: DType | None,
+    ) -> None:
+        """Keep the sizes, one for each axis, and make the parameters.
+
+        Args:
+            channels: in and out.
+            geometry: sizes by name; paddings are at least 0 and others at least 1.
+            is_transposed: whether the weight is (in, out / groups, *kernel).
+        """
+        name = type(self).__name__
+        if groups < 1 or any(n % groups for n in channels):
+            raise ShapeError(
+                f"{name}: {channels[0]} and {channels[1]} channels in {groups} groups.",
+                "groups must divide both.",
+            )
+        (self.in_channels, self.out_channels), self.groups = channels, groups
+        for key, value in geometry.items():
+            least = 0 if "padding" in key else 1
+            setattr(self, key, as_axes(value, self.rank, f"{name}: {key}", least))
+        first, second = channels if is_transposed else channels[::-1]
+        shape = (first, second // groups, *self.kernel_size)
+        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
+        self.register_parameter("bias", None)
+        if bias:
+            self.bias = Parameter(empty(channels[1], device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            fan_in = math.prod(self.weight.shape[1:])
+            bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+            init.uniform_(self.bias, -bound, bound)
+
+    def extra_repr(self) -> str:
+        parts = [
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}"
+        ]
+        for name, plain in (("padding", 0), ("output_padding", 0), ("dilation", 1)):
+            value = getattr(self, name, (plain,) * self.rank)
+            if value != (plain,) * self.rank:
+                parts.append(f"{name}={value}")
+        if self.groups != 1:
+            parts.append(f"groups={self.groups}")
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.padding_mode != "zeros":
+            parts.append(f"padding_mode={self.padding_mode}")
+        return ", ".join(parts)
+
+
+class _Convolution(_Windowed):
+    """See `tgrad.nn.functional.conv2d` for the arguments."""
 
     def __init__(
         self,
@@ -52,35 +109,19 @@ class _Convolution(Module):
         dtype: DType | None = None,
     ):
         super().__init__()
-        name, rank = type(self).__name__, self.rank
         if padding_mode not in PADDING_MODES:
-            known = ", ".join(PADDING_MODES)
             raise UnsupportedError(
-                f"{name}: padding_mode={padding_mode!r}.", f"Use one of {known}."
+                f"{type(self).__name__}: padding_mode={padding_mode!r}.",
+                f"Use one of {', '.join(PADDING_MODES)}.",
             )
         self.padding_mode = padding_mode
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ShapeError(
-                f"{name}: {in_channels} and {out_channels} channels in {groups} groups.",
-                "groups must divide both.",
-            )
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = as_axes(kernel_size, rank, f"{name}: kernel_size")
-        self.stride = as_axes(stride, rank, f"{name}: stride")
-        self.dilation = as_axes(dilation, rank, f"{name}: dilation")
-        self.padding = (
-            padding if isinstance(padding, str) else as_axes(padding, rank, f"{name}: padding", 0)
-        )
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        self.register_parameter("bias", None)
-        if bias:
-            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new initial values."""
-        _draw(self.weight, self.bias)
+        sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+        if isinstance(padding, str):
+            self.padding: Any = padding
+        else:
+            sizes["padding"] = padding
+        channels = in_channels, out_channels
+        self._make(channels, sizes, groups, bias, False, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         convolve = (F.conv1d, F.conv2d, F.conv3d)[self.rank - 1]
@@ -100,23 +141,6 @@ class _Convolution(Module):
             wide = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size)]
             return [n for w in reversed(wide) for n in (w // 2, w - w // 2)]
         return [n for p in reversed(self.padding) for n in (p, p)]
-
-    def extra_repr(self) -> str:
-        parts = [
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}"
-        ]
-        if self.padding != (0,) * self.rank:
-            parts.append(f"padding={self.padding}")
-        if self.dilation != (1,) * self.rank:
-            parts.append(f"dilation={self.dilation}")
-        if self.groups != 1:
-            parts.append(f"groups={self.groups}")
-        if self.bias is None:
-            parts.append("bias=False")
-        if self.padding_mode != "zeros":
-            parts.append(f"padding_mode={self.padding_mode}")
-        return ", ".join(parts)
 
 
 class Conv1d(_Convolution):
@@ -142,11 +166,9 @@ class Conv3d(_Convolution):
     rank = 3
 
 
-class _TransposedConvolution(Module):
+class _TransposedConvolution(_Windowed):
     """See `tgrad.nn.functional.conv_transpose2d` for the arguments; weight (C, O / groups,
     *kernel)."""
-
-    rank = 0
 
     def __init__(
         self,
@@ -164,30 +186,16 @@ class _TransposedConvolution(Module):
         dtype: DType | None = None,
     ):
         super().__init__()
-        name, rank = type(self).__name__, self.rank
         if padding_mode != "zeros":
+            name = type(self).__name__
             raise UnsupportedError(f"{name}: padding_mode={padding_mode!r}.", 'Use "zeros".')
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ShapeError(
-                f"{name}: {in_channels} and {out_channels} channels in {groups} groups.",
-                "groups must divide both.",
-            )
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = as_axes(kernel_size, rank, f"{name}: kernel_size")
-        self.stride = as_axes(stride, rank, f"{name}: stride")
-        self.padding = as_axes(padding, rank, f"{name}: padding", 0)
-        self.output_padding = as_axes(output_padding, rank, f"{name}: output_padding", 0)
-        self.dilation = as_axes(dilation, rank, f"{name}: dilation")
-        shape = (in_channels, out_channels // groups, *self.kernel_size)
-        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        self.register_parameter("bias", None)
-        if bias:
-            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new initial values."""
-        _draw(self.weight, self.bias)
+        self.padding_mode = padding_mode
+        sizes = {
+            "kernel_size": kernel_size, "stride": stride, "padding": padding,
+            "output_padding": output_padding, "dilation": dilation,
+        }  # fmt: skip
+        channels = in_channels, out_channels
+        self._make(channels, sizes, groups, bias, True, device, dtype)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Args:
@@ -217,20 +225,6 @@ class _TransposedConvolution(Module):
                 f"Sizes are from {least} to {most}.",
             )
         return tuple(b - a for a, b in zip(least, wanted))
-
-    def extra_repr(self) -> str:
-        parts = [
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}"
-        ]
-        for name, plain in (("padding", 0), ("output_padding", 0), ("dilation", 1)):
-            if getattr(self, name) != (plain,) * self.rank:
-                parts.append(f"{name}={getattr(self, name)}")
-        if self.groups != 1:
-            parts.append(f"groups={self.groups}")
-        if self.bias is None:
-            parts.append("bias=False")
-        return ", ".join(parts)
 
 
 class ConvTranspose1d(_TransposedConvolution):
