@@ -24,6 +24,17 @@ OPTIMIZERS = {
     "Adam_no_first": lambda o, p: o.Adam(p, lr=0.01, betas=(0.0, 0.9)),
     "Adam_maximize": lambda o, p: o.Adam(p, lr=0.01, maximize=True),
     "AdamW": lambda o, p: o.AdamW(p, lr=0.01),
+    "RMSprop": lambda o, p: o.RMSprop(p, lr=0.01),
+    "RMSprop_settings": lambda o, p: o.RMSprop(p, 0.01, 0.9, 1e-6, 0.1, 0.8, True),
+    "Adagrad": lambda o, p: o.Adagrad(p, lr=0.05),
+    "Adagrad_settings": lambda o, p: o.Adagrad(p, 0.05, 0.1, 0.2, 0.3, maximize=True),
+    "Adadelta": lambda o, p: o.Adadelta(p),
+    "Adadelta_settings": lambda o, p: o.Adadelta(p, 0.5, 0.8, 1e-5, weight_decay=0.1),
+    "Adamax": lambda o, p: o.Adamax(p, lr=0.02),
+    "Adamax_settings": lambda o, p: o.Adamax(p, 0.02, (0.8, 0.95), 1e-6, weight_decay=0.1),
+    "RAdam": lambda o, p: o.RAdam(p, lr=0.05),
+    "RAdam_settings": lambda o, p: o.RAdam(p, 0.05, (0.8, 0.9), weight_decay=0.1),
+    "RAdam_decoupled": lambda o, p: o.RAdam(p, 0.05, (0.8, 0.9), 1e-6, 0.1, True),
     "AdamW_settings": lambda o, p: o.AdamW(p, lr=0.01, weight_decay=0.3, amsgrad=True),
 }
 

@@ -80,7 +80,7 @@ def replace(target: Tensor, value: Tensor) -> None:
     _mark_fresh(target)
 
 
-def stored_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros in memory, for state that a graph reads and writes: a graph that reads the first state
-    has the key of the graphs that read later ones."""
-    return tensor(np.zeros(shape, like.dtype.numpy), dtype=like.dtype, device=like.device)
+def stored_full(shape: tuple[int, ...], value: float, like: Tensor) -> Tensor:
+    """One number in memory, for state that a graph reads and writes: a graph that reads the first
+    state has the key of the graphs that read later ones."""
+    return tensor(np.full(shape, value, like.dtype.numpy), dtype=like.dtype, device=like.device)

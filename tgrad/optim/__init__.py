@@ -5,7 +5,19 @@ In: parameters with gradients. Out: new parameters. Invariant: nothing is define
 
 from tgrad.optim import lr_scheduler as lr_scheduler
 from tgrad.optim.adam import Adam, AdamW
+from tgrad.optim.adaptive import Adadelta, Adagrad, Adamax, RAdam, RMSprop
 from tgrad.optim.optimizer import Optimizer
 from tgrad.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "lr_scheduler",
+]

@@ -93,16 +93,19 @@ class Adam(Optimizer):
         v = u.keep("exp_avg_sq", second * beta2 + grad * grad * (1 - beta2))
         if group["amsgrad"]:
             v = u.keep("max_exp_avg_sq", u.start("max_exp_avg_sq").maximum(v))
-        size = u.share(("size", id(lr), _key(beta1)), lambda: lr / _correction(u.step, beta1))
-        root = u.share(("root", _key(beta2)), lambda: _correction(u.step, beta2).rsqrt())
+        size = u.share(
+            ("size", id(lr), setting_key(beta1)), lambda: lr / bias_correction(u.step, beta1)
+        )
+        root = u.share(("root", setting_key(beta2)), lambda: bias_correction(u.step, beta2).rsqrt())
         return value - m * size / (v.sqrt() * root + group["eps"])
 
 
-def _key(number: float | Tensor) -> float:
+def setting_key(number: float | Tensor) -> float:
+    """What tells settings apart that are numbers or tensors."""
     return id(number) if isinstance(number, Tensor) else number
 
 
-def _correction(step: Tensor, beta: float | Tensor) -> Tensor:
+def bias_correction(step: Tensor, beta: float | Tensor) -> Tensor:
     """1 - beta ** step, right to the last digits of float32, where 1 - 0.999 ** 1 itself would lose
     three of seven: 2 t / (1 + t) with t = tanh(-step * ln(beta) / 2)."""
     if isinstance(beta, Tensor):

@@ -20,7 +20,7 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import GradientError, OutOfRangeError, ShapeError
 from tgrad.grad_mode import no_grad
-from tgrad.nn.parameter import realize_parameters, stored_zeros
+from tgrad.nn.parameter import realize_parameters, stored_full
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
     Tensor,
@@ -67,10 +67,10 @@ class Update:
     step: Tensor
     shared: dict[Any, Tensor]
 
-    def start(self, name: str) -> Tensor:
-        """The state of that name before this step; zeros at first."""
+    def start(self, name: str, first: float = 0.0) -> Tensor:
+        """The state of that name before this step; `first` everywhere at first."""
         if self.state.get(name) is None:
-            self.state[name] = stored_zeros(self.param.shape, self.param)
+            self.state[name] = stored_full(self.param.shape, first, self.param)
         return self.state[name]._without_history().to(self.value.dtype)
 
     def keep(self, name: str, new: Tensor) -> Tensor:
