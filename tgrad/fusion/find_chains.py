@@ -60,7 +60,7 @@ def find_chains(
         uses: users of each node.
         outputs: nodes that are stored whatever happens.
     """
-    weights = _weights(order)
+    weights = softmax_weights(order)
     if not weights:
         return Found((), {})
     position = {n: i for i, n in enumerate(order)}
@@ -112,7 +112,7 @@ def _end_of_epilogue(dot: Node, uses: Mapping[Node, set[Node]], outputs: set[Nod
     return end
 
 
-def _weights(order: Sequence[Node]) -> set[Node]:
+def softmax_weights(order: Sequence[Node]) -> set[Node]:
     """Nodes computed element by element from exp(x - a row's number)."""
     found: set[Node] = set()
     for n in order:

@@ -44,6 +44,8 @@ class Limits:
         values: most values of one kernel.
         chain_bytes: longest inner or output axis of a chain, which one tile holds.
         pair_bytes: the same for a chain with four dots or more.
+        programs: programs that keep the device busy; sums that would make far fewer are split in
+            two. 0 where that does not matter.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
     """
 
@@ -57,6 +59,7 @@ class Limits:
     values: int = 512
     chain_bytes: int = 512
     pair_bytes: int = 256
+    programs: int = 128
     keeps_order_of_dots: bool = True
 
 
@@ -68,6 +71,7 @@ CPU_LIMITS = Limits(
     scan_rows=2,
     chain_bytes=1024,
     pair_bytes=1024,
+    programs=0,
     keeps_order_of_dots=False,
 )
 GPU_LIMITS = Limits()

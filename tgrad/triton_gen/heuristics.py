@@ -193,7 +193,8 @@ def _column_blocks(columns: int, length: int, target: Target, members: int) -> t
     block = min(128, power_of_two(columns))
     while block > 32 and members * _steps(columns, block) < target.num_sms:
         block //= 2
-    return block, min(TILE // block, power_of_two(length))
+    tile = 2 * TILE if target.is_nvidia else TILE
+    return block, min(tile // block, power_of_two(length))
 
 
 def _is_column(region: Region) -> bool:
@@ -254,7 +255,7 @@ def _dot(region: Region, target: Target) -> Config:
         blocks = _matrix_block(m, 256), _matrix_block(n, 256), _matrix_block(k, 256, dtype)
         warps, stages = 4, 1
     else:
-        windowed = _is_windowed(region)
+        windowed = _is_windowed(region) or (not target.is_nvidia and _is_masked(region))
         if is_turned:
             block_n, block_m, block_k = _matrix_blocks(n, m, k, batch, dtype, windowed, target)
             blocks = block_m, block_n, block_k
@@ -361,6 +362,11 @@ def _is_windowed(region: Region) -> bool:
     indices = (e for v in region.values if isinstance(v, Load) for e in indices_of(v))
     found = (atom for e in indices for atom in e.substitute(flat).atoms())
     return any(isinstance(a, (Div, Mod)) and not _is_by_tiles(a) for a in found)
+
+
+def _is_masked(region: Region) -> bool:
+    """Whether some of what a product reads is not there: the masks cost AMD scalar registers."""
+    return any(isinstance(v, Load) and v.mask for v in region.values)
 
 
 def _is_by_tiles(atom: Div | Mod) -> bool:

@@ -1,0 +1,121 @@
+"""Sums of many terms with few results, in two: otherwise a few programs of a GPU do all the work.
+
+In: canonical nodes, the device's limits. Out: nodes that compute the same, with an axis of parts
+where it helps. Invariant: pure; parts are added in a fixed order, in the accumulator's dtype, so
+results are the same on every run.
+
+    %d = dot %a, %b over k                       %p = dot %a, %b over k / P, for each part
+                                           ->    %d = cast (reduce_sum %p over the parts)
+    %s = reduce_sum %x over n h w                %q = reduce_sum %x over n / P, h, w
+                                                 %s = reduce_sum %q over the parts
+
+That is split K for gradients of weights, and sums over batch and pixels in a normalization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from tgrad.fusion.find_chains import softmax_weights
+from tgrad.fusion.legality import Limits
+from tgrad.fusion.statistics import dot_behind
+from tgrad.graph import build as b
+from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.op import REDUCE, Op
+from tgrad.graph.rewrite import rewrite
+from tgrad.graph.rules import CANONICAL
+
+TILE = 128
+"""Rows and columns of a dot's result that a program computes."""
+COLUMNS = 32
+"""Sums of columns that a program computes."""
+LEAST_K, LEAST_TERMS = 512, 128
+"""Terms that a part adds at least, of a dot and of a sum."""
+FEW_K = 8192
+"""A dot of fewer terms is not worth a second kernel; nor is a sum that one program may nest."""
+SHARE = 8
+"""A sum is split where fewer than one in so many of the device's programs would work."""
+
+
+def split_few_outputs(outputs: Sequence[Node], limits: Limits) -> list[Node]:
+    """The outputs with sums that would keep few programs busy in parts, canonical again."""
+    if not limits.programs:
+        return list(outputs)
+    order = toposort(outputs)
+    weights = softmax_weights(order)  # a chain of dots walks their columns by itself
+    made: dict[Node, Node] = {}
+    for node in order:
+        inputs = tuple(made[x] for x in node.inputs)
+        with source_scope(node.source):
+            same = node if inputs == node.inputs else make(node.op, *inputs, **dict(node.attrs))
+            found = None
+            if node.op is Op.DOT and weights.isdisjoint(node.inputs):
+                found = _split_dot(same, limits.programs)
+            elif node.op in REDUCE:
+                found = _split_sum(same, limits)
+            made[node] = same if found is None else found
+    results = [made[n] for n in outputs]
+    return list(outputs) if results == list(outputs) else rewrite(results, CANONICAL)
+
+
+def _parts(extent: int, most: int) -> int:
+    """The largest divisor of an extent that is no more than `most`."""
+    return next(p for p in range(max(min(extent, most), 1), 0, -1) if extent % p == 0)
+
+
+def _split_axis(x: Node, axis: int, parts: int) -> Node:
+    shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
+    return b.reshape_to(x, shape)
+
+
+def _split_dot(node: Node, programs: int) -> Node | None:
+    left, right = node.inputs
+    (ca, cb), (batch, _) = node.attr("contract"), node.attr("batch")
+    k = prod(left.shape[a] for a in ca)
+    if batch or k < FEW_K or not node.dtype.is_float:
+        return None
+    m, n = (x.size // k for x in (left, right))
+    tiles = -(-m // TILE) * -(-n // TILE)
+    most = min(programs // tiles, k // LEAST_K)
+    at, parts = max(
+        ((i, _parts(left.shape[a], most)) for i, a in enumerate(ca)), key=lambda found: found[1]
+    )
+    if parts < 2:
+        return None
+    acc = node.dtype.accumulator
+    made = make(
+        Op.DOT,
+        _split_axis(left, ca[at], parts),
+        _split_axis(right, cb[at], parts),
+        contract=(_shifted(ca, at), _shifted(cb, at)),
+        batch=((ca[at],), (cb[at],)),
+        dtype=acc,
+    )
+    return b.cast_to(b.sum_over(made, (0,)), node.dtype)
+
+
+def _shifted(axes: tuple[int, ...], at: int) -> tuple[int, ...]:
+    """The axes where axis axes[at] has become two, of which the second is summed."""
+    return tuple(a + (a >= axes[at]) for a in axes)
+
+
+def _split_sum(node: Node, limits: Limits) -> Node | None:
+    (x,) = node.inputs
+    axes = node.attr("axes")
+    terms = x.size // max(node.size, 1)
+    is_row = axes[-1] == len(x.shape) - 1
+    busy = node.size if is_row else -(-node.size // COLUMNS)
+    if x.size <= limits.nested_elements or SHARE * busy > limits.programs:
+        return None
+    if is_row and dot_behind(x) is not None:  # a statistic of a chain
+        return None
+    most = min(limits.programs // busy, terms // LEAST_TERMS)
+    axis, parts = max(((a, _parts(x.shape[a], most)) for a in axes), key=lambda found: found[1])
+    if parts < 2:
+        return None
+    acc = node.dtype.accumulator
+    inner = tuple(a + (a >= axis) for a in axes)
+    part = make(node.op, _split_axis(b.cast_to(x, acc), axis, parts), axes=inner)
+    place = axis - sum(a < axis for a in axes)
+    return b.cast_to(make(node.op, part, axes=(place,)), node.dtype)
