@@ -104,8 +104,8 @@ UNSUPPORTED = {
         'conv2d: padding="same" with stride=(2, 2).\nUse stride 1.',
     ),
     "padding_mode": (
-        lambda: nn.Conv2d(1, 1, 1, padding_mode="reflect"),
-        "Conv2d: padding_mode='reflect'.\nUse \"zeros\".",
+        lambda: nn.Conv2d(1, 1, 1, padding_mode="mirror"),
+        "Conv2d: padding_mode='mirror'.\nUse one of zeros, reflect, replicate, circular.",
     ),
     "reduction": (
         lambda: F.mse_loss(zeros(3), zeros(3), reduction="avg"),

@@ -98,6 +98,33 @@ def test_softmax_with_the_row_in_one_tile() -> None:
     assert print_kernel(kernel) == ONE_TILE
 
 
+def test_what_a_store_writes_over_is_loaded_before() -> None:
+    """A row's maximum takes the place of its scale, which only the third pass needs."""
+    i, j = var("i0", 64), var("i1", 100)
+    region = Region(
+        "scaled_64x100_f32",
+        (ROWS, COLUMNS),
+        (Slot("in0", F32, 6400, "in"), Slot("io0", F32, 64, "inout"), Slot("o", F32, 6400, "out")),
+        (
+            Load(0, i * 100 + j, (), F32),
+            Reduce(Op.REDUCE_MAX, 0, ("i1",), F32),
+            Compute(Op.SUB, (0, 1), F32),
+            Reduce(Op.REDUCE_SUM, 2, ("i1",), F32),
+            Compute(Op.DIV, (2, 3), F32),
+            Load(1, i, (), F32),
+            Compute(Op.MUL, (4, 5), F32),
+        ),
+        (Store(1, i, 1), Store(2, i * 100 + j, 6)),
+        UNKNOWN,
+        Space("reduce", (ROWS,), row=(COLUMNS,)),
+    )
+    axes = (TileAxis("i0", (ROWS,), 1, Role.GRID), TileAxis("i1", (COLUMNS,), 1, Role.LOOP))
+    kernel = lower(region, Config(axes))
+    verify_kernel(kernel)
+    body = [type(stmt).__name__ for stmt in kernel.body]
+    assert body.index("LoadTile") < body.index("StoreTile")
+
+
 def test_a_looped_dot_carries_its_accumulator() -> None:
     m, n, k = Axis("i0", 96), Axis("i1", 80), Axis("r0", 70)
     region = Region(

@@ -24,6 +24,7 @@ from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Place, SearchSpace
+from tgrad.kernel.verify import verify_kernel
 from tgrad.settings import Settings
 from tgrad.threads import get_num_threads
 
@@ -83,6 +84,7 @@ def draft(
             region, _, stored = key
             config = stored or choose_config(region, machine)
             kernel = lower(region, config)
+            verify_kernel(kernel)
             drafts[key] = Draft(kernel, config, emit(kernel, config, machine))
     return [drafts[key] for key in keys]
 

@@ -177,8 +177,12 @@ class Lowering:
 
     def _needed(self, items: Sequence[_Item], have: dict[int, Tile]) -> list[int]:
         """Values that the items depend on and that are not at hand, in dependency order."""
+        return self._with_operands([v for item in items for v in self._roots(item)], have)
+
+    def _with_operands(self, values: Sequence[int], have: dict[int, Tile]) -> list[int]:
+        """The values and what they depend on, less what is at hand, in dependency order."""
         seen: set[int] = set()
-        stack = [v for item in items for v in self._roots(item)]
+        stack = list(values)
         while stack:
             v = stack.pop()
             if v in seen or v in have:
@@ -203,9 +207,9 @@ class Lowering:
         for now in range(last + 1):
             work = [i for p, i in pending if p == now]
             carries = [v for v in here if v in loop_reductions and level[v] == now + 1]
-            due = self._needed(
-                [*work, *(_Item(None, v, frozenset()) for v in carries)], scope.tiles
-            )
+            asked = [*work, *(_Item(None, v, frozenset()) for v in carries)]
+            roots = [v for item in asked for v in self._roots(item)]
+            due = self._with_operands([*roots, *self._overwritten(work, here)], scope.tiles)
             for v in due:  # and no sooner: what is at hand during a loop takes registers
                 if self._loops(v) <= scope.open and v not in loop_reductions:
                     self._value(scope, v)
@@ -216,6 +220,12 @@ class Lowering:
             self._passes(scope, work, later, stashed)
             for item in opened:
                 self._close_carry(scope, item)
+
+    def _overwritten(self, work: list[_Item], here: list[int]) -> list[int]:
+        """The loads, for whatever comes later, of slots that the stores among `work` write."""
+        written = {i.store.slot for i in work if i.store is not None}
+        values = ((v, self.region.values[v]) for v in here)
+        return [v for v, value in values if isinstance(value, rg.Load) and value.slot in written]
 
     def _open_carry(self, scope: Scope, number: int) -> _Item:
         value = self.region.values[number]

@@ -38,6 +38,7 @@ class _Checker:
         self.assigned: set[int] = set()
         self.dims: dict[int, tuple[str, ...]] = {}
         self.stashes: dict[int, tuple[str, ...]] = {}
+        self.stored: set[int] = set()
 
     def fail(self, stmt: ir.Stmt, why: str) -> None:
         raise VerifyError(f"{self.kernel.name}: {why} in {stmt}.", source=self.kernel.source)
@@ -86,6 +87,8 @@ class _Checker:
                         self.fail(stmt, "a bound that is not known before the loop")
                 self.body(stmt.body, known, open_loops | {stmt.axis})
             case ir.LoadTile():
+                if stmt.slot in self.stored:
+                    self.fail(stmt, "a load of what the kernel has written over")
                 parts = (stmt.index, *(b.index for b in stmt.mask))
                 wide = self.index_dims(stmt, parts, known, open_loops)
                 self.define(stmt, stmt.out, wide, known)
@@ -140,6 +143,7 @@ class _Checker:
             case ir.StoreTile():
                 parts = (stmt.index, *(b.index for b in stmt.mask))
                 self.index_dims(stmt, parts, known, open_loops)
+                self.stored.add(stmt.slot)
 
 
 def _reads(stmt: ir.Stmt) -> tuple[Tile, ...]:

@@ -17,6 +17,7 @@ from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures
 from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Place
+from tgrad.kernel.verify import verify_kernel
 from tgrad.settings import Settings
 from tgrad.settings import settings as default_settings
 from tgrad.triton_gen import prelude
@@ -120,6 +121,7 @@ def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
         if key not in drafts:
             region, _, config = key
             kernel = lower(region, config)
+            verify_kernel(kernel)
             drafts[key] = Draft(kernel, config, emit(kernel, config, dialect))
     return [drafts[key] for key in keys]
 
