@@ -98,9 +98,9 @@ class _Checker:
             case ir.InsideTile():
                 parts = tuple(b.index for b in stmt.mask)
                 wide = self.index_dims(stmt, parts, known, open_loops)
-                if not any(e.loaded() for e in parts):
+                if parts and not any(e.loaded() for e in parts):
                     self.define(stmt, stmt.out, wide, known)
-                else:
+                else:  # what always holds may have any axes
                     self.assigned.add(stmt.out.id)
                     known.add(stmt.out.id)
             case ir.ConstTile():
