@@ -30,7 +30,7 @@ def test_list_names_operators() -> None:
 def test_operators_on_cpu(opinfo_cpu: str) -> None:
     """One operator as generated C: forward, and backward where it is listed."""
     outcome = check_operator(OPERATORS[opinfo_cpu], 3, "cpu")
-    assert outcome.line == LISTED[opinfo_cpu], outcome.reason
+    assert outcome.line.startswith(LISTED[opinfo_cpu]), outcome.reason
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
