@@ -43,7 +43,7 @@ LOOK_PEERS = {
 }
 CPU_PEERS = "torch,compile,jax,tinygrad"
 GPU_PEERS = "torch,compile,max-autotune"
-COMPILING = ("tgrad", "compile", "max-autotune", "tinygrad")
+COMPILING = ("tgrad", "compile", "max-autotune", "jax", "tinygrad")
 """Peers whose first step compiles."""
 ROTATED = 1 << 28
 """Bytes of inputs that calls on a GPU take turns with: past any L2."""

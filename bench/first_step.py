@@ -22,6 +22,7 @@ CACHES = {
     "TGRAD_CACHE_DIR": "tgrad",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
+    "JAX_COMPILATION_CACHE_DIR": "jax",
     "XDG_CACHE_HOME": "xdg",
 }
 """Variables of the peers' caches; tinygrad follows XDG_CACHE_HOME."""

@@ -1,7 +1,7 @@
-"""JAX: each function under `jax.jit`, results waited for.
+"""JAX: each function and step under `jax.jit`, results waited for.
 
 In: a case. Out: it, loaded. Invariant: a program here computes what the case's program computes; a
-case without one is `Unsupported`. No training steps are written for it.
+case without one is `Unsupported`. Training steps are in `jax_steps`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.case import Arrays, Case, StepCase
 from bench.peers import Loaded, Unsupported
+from bench.peers.jax_steps import narrow, training_step
 
 
 def _layer_norm(x: Any, weight: Any, bias: Any) -> Any:
@@ -65,15 +66,11 @@ class JaxPeer:
 
     def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
         if isinstance(case, StepCase):
-            raise Unsupported("no training steps are written for JAX")
+            return Loaded([training_step(case, arrays)], np.asarray)
         if copies > 1 or case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
             raise Unsupported(f"no program for {case.key} is written for JAX")
         function = jax.jit(PROGRAMS[case.key])
-        inputs = [jax.device_put(_narrow(a)) for a in arrays.values()]
+        inputs = [jax.device_put(narrow(a)) for a in arrays.values()]
         jax.block_until_ready(inputs)
         return Loaded([lambda: function(*inputs).block_until_ready()], np.asarray)
 
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    """JAX's integers have 32 bits unless asked for more."""
-    return array.astype(np.int32) if array.dtype == np.int64 else array
