@@ -23,6 +23,7 @@ from tgrad.errors import MemoryLimitError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.few_outputs import split_few_outputs
+from tgrad.fusion.few_queries import split_few_queries
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
 from tgrad.fusion.limits import with_limits
@@ -192,6 +193,7 @@ def _compile(
         if backend.limits.keeps_order_of_dots:
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
         bases = [_below_reshapes(n) for n in split_few_outputs(bases, backend.limits)]
+        bases = [_below_reshapes(n) for n in split_few_queries(bases, backend.limits)]
     number = {leaf: i for i, leaf in enumerate(leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     sizes = [c.size for conditions in needed for c in conditions if c.size in number]

@@ -165,7 +165,8 @@ class ChainBody(Body):
         """C text of an index at the first element of each tile."""
 
         def rename(atom: Atom) -> str:
-            assert isinstance(atom, Var)
+            if not isinstance(atom, Var):
+                return self.rename(atom)
             name = self.axis_name[atom.name]
             return f"{name}_lo" if self.kernel.axis(atom.name).block > 1 else name
 

@@ -42,7 +42,7 @@ def drop_dead(region: Region) -> Region:
     if len(live) == len(region.values):
         return region
     number = {old: new for new, old in enumerate(sorted(live))}
-    values = tuple(_renumber(region.values[v], number) for v in sorted(live))
+    values = tuple(with_numbers(region.values[v], number) for v in sorted(live))
     stores = tuple(
         replace(
             s,
@@ -55,7 +55,8 @@ def drop_dead(region: Region) -> Region:
     return replace(region, values=values, stores=stores)
 
 
-def _renumber(value: rg.Value, number: dict[int, int]) -> rg.Value:
+def with_numbers(value: rg.Value, number: dict[int, int]) -> rg.Value:
+    """The value with the numbers of others replaced."""
     match value:
         case rg.Load():
             index, mask = _renumber_index(value.index, number), _renumber_mask(value.mask, number)

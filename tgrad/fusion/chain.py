@@ -20,9 +20,9 @@ import math
 from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
-from tgrad.fusion.axes import DotAxes, drop_dead
+from tgrad.fusion.axes import DotAxes, drop_dead, with_numbers
 from tgrad.fusion.legality import Limits, Refused
-from tgrad.fusion.live import fold_comparisons, live_bounds
+from tgrad.fusion.live import fold_comparisons, live_bounds, with_known_integers
 from tgrad.fusion.region import Axis, Region, Space, extent_of, whole_axes
 from tgrad.graph.op import Op
 
@@ -47,7 +47,8 @@ def settle_chain(region: Region, dots: tuple[DotAxes, ...], limits: Limits) -> R
     if isinstance(settled, Refused):
         return settled
     settled = drop_dead(settled)
-    settled = replace(settled, space=replace(space, live=_live(settled, space)))
+    settled, live = with_known_integers(settled, _live(settled, space))
+    settled = replace(settled, space=replace(space, live=live))
     groups = whole_axes(settled)
     contractions = [v for v in settled.values if isinstance(v, rg.Dot)]
     itemsize = max(settled.values[x].dtype.itemsize for v in contractions for x in (v.a, v.b))
@@ -63,8 +64,8 @@ def settle_chain(region: Region, dots: tuple[DotAxes, ...], limits: Limits) -> R
 
 def _classify(region: Region, axes: DotAxes) -> Space | Refused:
     batch, m, n, k = (frozenset(g) for g in axes.groups)
-    if not m or not n or not k:
-        return Refused("a chain without rows, columns or keys is a reduction")
+    if not n or not k:
+        return Refused("a chain without columns or keys is a reduction")
     inner: set[str] = set()
     dims = region.dims
     for number, v in enumerate(region.values):
@@ -161,7 +162,7 @@ class _Settling:
 
     def value(self, v: rg.Value) -> int | Refused:
         if any(e.loaded() for e in rg.indices_of(v)):
-            return Refused("a chain that gathers")
+            v = with_numbers(v, dict(enumerate(self.new)))
         if isinstance(v, rg.Compute):
             return self.emit(replace(v, args=tuple(self.new[a] for a in v.args)))
         if isinstance(v, rg.Reduce):
@@ -260,8 +261,15 @@ def _live(region: Region, space: Space) -> rg.Mask:
     summed: list[int] = []
     for v in region.values:
         if isinstance(v, rg.Dot) and set(v.axes) == k:
-            rows = {a.name for a in space.m}
-            summed.append(v.a if set(region.dims[v.a]) & rows else v.b)
+            columns = {a.name for a in space.n}
+            summed.append(v.b if set(region.dims[v.a]) & columns else v.a)
         elif isinstance(v, rg.Reduce) and v.op is Op.REDUCE_SUM:
             summed.append(v.arg)
-    return tuple(b for b in live_bounds(region, tuple(summed)) if b.index.variables() & k)
+    batch = {a.name for a in space.batch}
+    uniform = frozenset(
+        number
+        for number, v in enumerate(region.values)
+        if v.dtype.is_int and set(region.dims[number]) <= batch
+    )
+    bounds = live_bounds(region, tuple(summed), uniform)
+    return tuple(b for b in bounds if b.index.variables() & k)

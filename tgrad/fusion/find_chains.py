@@ -29,6 +29,7 @@ class Chain:
         dots: the first dots: what makes the scores, and in a gradient that of the weights.
         columns: axes of the scores that its last dots contract.
         has_statistics: whether it computes statistics of its rows; otherwise it loads them.
+        rows: reductions over the columns that it stores, too: statistics that others need.
         halves: the two chains that this one joins, if it does.
     """
 
@@ -37,6 +38,7 @@ class Chain:
     dots: frozenset[Node]
     columns: tuple[int, ...]
     has_statistics: bool
+    rows: tuple[Node, ...] = ()
     halves: tuple[Chain, ...] = ()
 
 
@@ -76,9 +78,11 @@ def find_chains(
                 chains.append(Chain(roots, *ways[0]))
     refused: dict[Node, str] = {}
     statistics = {n for s in stored for n in _row_history(s)}
+    chains = [_with_sums_beside(c, chains, order) for c in chains]
     while True:
+        chains = [_with_rows_needed(c, chains, uses, outputs, statistics) for c in chains]
         inside = {n for c in chains for n in c.inside}
-        inner = inside | statistics | {c.roots[0] for c in chains}
+        inner = inside | statistics | {n for c in chains for n in (*c.rows, c.roots[0])}
         needed = [n for n in inside if n in outputs or not uses[n] <= inner]
         if not needed:
             break
@@ -203,6 +207,41 @@ def _leads_to(row: Node, size: int, dots: Sequence[Node], stored: set[Node]) -> 
     return False
 
 
+def _with_sums_beside(chain: Chain, chains: Sequence[Chain], order: Sequence[Node]) -> Chain:
+    """The chain with the sums over its columns, for others, of what only it computes."""
+    others = {n for c in chains if c is not chain for n in c.inside}
+    rows = tuple(
+        n
+        for n in order
+        if n.op in REDUCE
+        and chain.has_statistics
+        and n.attr("axes") == chain.columns
+        and n.inputs[0] in chain.inside - others
+        and n not in chain.inside
+    )
+    return replace(chain, rows=rows)
+
+
+def _with_rows_needed(
+    chain: Chain,
+    chains: Sequence[Chain],
+    uses: Mapping[Node, set[Node]],
+    outputs: set[Node],
+    statistics: set[Node],
+) -> Chain:
+    """The chain with the statistics stored that it alone computes and others need."""
+    others = {n for c in chains if c is not chain for n in c.inside}
+    mine = chain.inside | statistics | others | {*chain.rows, *chain.roots}
+    rows = [
+        n
+        for n in chain.inside - others
+        if n.op in REDUCE and chain.has_statistics and (n in outputs or not uses[n] <= mine)
+    ]
+    if not rows:
+        return chain
+    return replace(chain, inside=chain.inside - set(rows), rows=(*rows, *chain.rows))
+
+
 def _paired(chains: Sequence[Chain], position: Mapping[Node, int]) -> list[Chain]:
     """Gradients that sum the same scores over the same axes, together in one kernel."""
     result: list[Chain] = []
@@ -242,7 +281,7 @@ def _with_statistics(chains: Sequence[Chain], stored: set[Node]) -> list[Chain]:
     result: list[Chain] = []
     for chain in chains:
         mine = [n for n in stored if chain.has_statistics and _is_made_in(n, chain)]
-        result.append(replace(chain, roots=(*mine, *chain.roots)))
+        result.append(replace(chain, roots=(*mine, *chain.rows, *chain.roots)))
     return result
 
 

@@ -29,6 +29,11 @@ class Refused:
     reason: str
 
 
+SHORT_ROW = 64
+"""A GPU's program reduces rows of so few elements again for each element of another axis, where
+those are reduced beside them anyway (merging parts of a softmax)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the device allows.
@@ -191,11 +196,18 @@ def _classify_reduce(
         row, outer = nested
     everything = {a.name for a in region.axes}
     parallel = everything - row - outer
+    rows = extent_of(_pick(region, set(parallel)))
+    length = extent_of(_pick(region, set(row)))
+    has_whole = any(
+        isinstance(v, rg.Reduce) and parallel <= set(dims)
+        for v, dims in zip(region.values, region.dims)
+    )
+    again = single or (has_whole and limits.programs > 0 and not outer and length <= SHORT_ROW)
     for number, v in enumerate(region.values):
         if not isinstance(v, (rg.Reduce, rg.Scan)):
             continue
         want = parallel | (outer if frozenset(v.axes) == row else frozenset())
-        if not single and not want <= set(region.dims[number]):
+        if not again and not want <= set(region.dims[number]):
             missing = sorted(want - set(region.dims[number]))
             return Refused(f"a reduction would be computed again for every {', '.join(missing)}")
     stores_row = False
@@ -204,8 +216,6 @@ def _classify_reduce(
         if names != parallel and names != parallel | row:
             return Refused("a result that has part of the reduced axes")
         stores_row |= bool(names & row)
-    rows = extent_of(_pick(region, set(parallel)))
-    length = extent_of(_pick(region, set(row)))
     reads_again = stores_row and len(scans) < len(reductions)
     if reads_again and length > limits.row_elements and rows < limits.busy_rows:
         return Refused(

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from tgrad import dtype as dt
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Mask, Region
 from tgrad.graph import index as ix
@@ -22,6 +23,8 @@ from tgrad.graph.index import Bound, Index
 from tgrad.graph.op import Op
 
 _INT32 = 2**31
+_FAR = 2**30
+"""Beyond every index that a loop of a chain takes."""
 
 
 def fold_comparisons(region: Region) -> Region:
@@ -84,9 +87,42 @@ def _at_least(e: Index, least: int) -> Bound:
     return Bound(e, least, max(e.hi, least) + 1)
 
 
-def live_bounds(region: Region, results: tuple[int, ...]) -> Mask:
-    """Bounds that hold wherever an element of any of the values, each summed over k, is not 0."""
-    search = _Search(region)
+def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
+    """The region with the integers that bounds compare with as int32 within [-_FAR, _FAR], and the
+    bounds on those."""
+    values = list(region.values)
+    new: dict[int, int] = {}
+    for number in sorted({v for b in mask for v in b.index.loaded()}):
+        dtype = region.values[number].dtype
+        for op, limit in ((Op.MINIMUM, _FAR), (Op.MAXIMUM, -_FAR)):
+            if dtype.min <= limit <= dtype.max:
+                values.append(rg.Const(limit, dtype))
+                last = new.get(number, number)
+                values.append(rg.Compute(op, (last, len(values) - 1), dtype))
+                new[number] = len(values) - 1
+        values.append(rg.Compute(Op.CAST, (new.get(number, number),), dt.int32))
+        new[number] = len(values) - 1
+
+    def known(e: Index) -> Index:
+        return e.rebuild(
+            lambda a: ix.loaded(new[a.value], a.lo, a.hi) if isinstance(a, ix.Loaded) else None
+        )
+
+    found = tuple(Bound(known(b.index), b.lo, b.hi) for b in mask)
+    return replace(region, values=tuple(values)), found
+
+
+def live_bounds(
+    region: Region, results: tuple[int, ...], uniform: frozenset[int] = frozenset()
+) -> Mask:
+    """Bounds that hold wherever an element of any of the values, each summed over k, is not 0.
+
+    Args:
+        region: with its comparisons of indices folded.
+        results: numbers of the values.
+        uniform: numbers of integers that are known before the loop over k.
+    """
+    search = _Search(region, uniform)
     found: list[Bound] | None = None
     for v in results:
         mine = search.zero_unless(v)
@@ -95,8 +131,13 @@ def live_bounds(region: Region, results: tuple[int, ...]) -> Mask:
 
 
 class _Search:
-    def __init__(self, region: Region):
-        self.values = region.values
+    def __init__(self, region: Region, uniform: frozenset[int]):
+        self.values, self.uniform = region.values, uniform
+        self.whole: dict[int, Index] = {}
+        for number, v in enumerate(region.values):
+            e = _affine(v, self.whole)
+            if e is not None:
+                self.whole[number] = e
 
     def is_constant(self, number: int, *wanted: float) -> bool:
         v = self.values[number]
@@ -151,9 +192,22 @@ class _Search:
             return []
         if v.op is Op.NOT:
             return self.bounds(v.args[0], not truth)
+        if v.op in (Op.LT, Op.LE) and truth:
+            return self.comparison(v)
         if v.op is (Op.AND if truth else Op.OR):
             return _union(*(self.bounds(a, truth) for a in v.args))
         return []
+
+    def comparison(self, v: rg.Compute) -> list[Bound]:
+        """The bound that a comparison of an index with an integer known before the loop is."""
+        sides = [self.whole.get(x) for x in v.args]
+        for at in (0, 1):
+            if sides[at] is None and v.args[at] in self.uniform:
+                sides[at] = ix.loaded(v.args[at], -_FAR, _FAR)
+        low, high = sides
+        if low is None or high is None:
+            return []
+        return [_at_least(high - low, int(v.op is Op.LT))]
 
 
 def _union(*parts: list[Bound]) -> list[Bound]:

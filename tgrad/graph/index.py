@@ -157,6 +157,10 @@ class Index:
     def __floordiv__(self, divisor: int) -> Index:
         return self if divisor == 1 else _floordiv(self, divisor)
 
+    def _over(self, divisor: int) -> Index:
+        """The quotient by a number that divides every term."""
+        return Index(tuple((a, c // divisor) for a, c in self.terms), self.const // divisor)
+
     def __mod__(self, divisor: int) -> Index:
         return ZERO if divisor == 1 else _mod(self, divisor)
 
@@ -304,6 +308,10 @@ def _floordiv(e: Index, d: int) -> Index:
         return quotient + atom.base // (atom.divisor * d)
     if isinstance(atom, Mod) and atom.divisor % d == 0:
         return quotient + (atom.base // d) % (atom.divisor // d)
+    for g in sorted({gcd(c, d) for _, c in rest.terms} - {1}, reverse=True):
+        low = Index(tuple((a, c) for a, c in rest.terms if c % g), rest.const % g)
+        if low.lo >= 0 and low.hi < g:  # (a*g + low) // d = a // (d // g)
+            return quotient + (rest - low)._over(g) // (d // g)
     return quotient + Index(((Div(rest, d), 1),), 0)
 
 

@@ -22,7 +22,7 @@ import math
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
-from tgrad.graph.index import Index, Var, constant
+from tgrad.graph.index import Index, Loaded, Var, constant
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile
@@ -58,7 +58,8 @@ class ChainLowering(Lowering):
     def run(self) -> ir.Kernel:
         scope = Scope(frozenset(), {})
         carried = [v for v in range(len(self.region.values)) if self._is_carried(v)]
-        needed = self._behind(carried)
+        known = [v for b in self.region.space.live for v in b.index.loaded()]
+        needed = self._behind([*carried, *known])
         for v in needed:
             if not self._loops(v) and not self.depends[v]:
                 self._value(scope, v)
@@ -68,7 +69,7 @@ class ChainLowering(Lowering):
         for v in needed:
             if v not in inner.tiles:
                 self._in_loop(inner, v)
-        start, stop = self._bounds()
+        start, stop = self._bounds(scope)
         scope.body.append(ir.Loop(self.loop.name, tuple(inner.body), start, stop))
         scope.tiles.update(self.carries)
         for v in self._behind([s.value for s in self.region.stores]):
@@ -159,7 +160,8 @@ class ChainLowering(Lowering):
 
     def _dot(self, scope: Scope, value: rg.Dot, carry: Tile) -> None:
         (k,) = self._reduced(value)
-        groups = (self.region.space.m, self.region.space.k, self.region.space.n)
+        space = self.region.space
+        groups = (space.m or space.batch, space.k, space.n)  # one row is none of its own
         m, loop, n = (self.axis_of[group[0].name].name for group in groups)
         result = (m, n) if k == loop else (m, loop)
         left = [x for x in result if x in self.free[value.a]]
@@ -171,13 +173,13 @@ class ChainLowering(Lowering):
 
     # -- bounds of the loop ---------------------------------------------------------------------
 
-    def _bounds(self) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
+    def _bounds(self, scope: Scope) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
         """Where the loop starts and stops: a bound  lo <= c*k + rest < hi  holds for some element
         of the program's tile only if it does for the largest, or smallest, rest."""
         start: list[Index] = []
         stop: list[Index] = []
         for bound in self.region.space.live:
-            e = bound.index.substitute(self.index)
+            e = self._index(scope, bound.index)
             c = e.stride(self.loop.name)
             if not c:
                 continue
@@ -200,6 +202,9 @@ class ChainLowering(Lowering):
         result = constant(e.const)
         for atom, c in e.terms:
             if isinstance(atom, Var) and atom.name == self.loop.name:
+                continue
+            if isinstance(atom, Loaded):  # the same for the whole tile
+                result = result + Index(((atom, c),), 0)
                 continue
             if not isinstance(atom, Var):
                 result = result + (atom.hi if c > 0 else atom.lo) * c

@@ -83,7 +83,8 @@ class _Checker:
                     self.fail(stmt, f"bad loop over {stmt.axis}")
                 for e in (*stmt.start, *stmt.stop):
                     roles = {self.kernel.axis(n).role for n in e.variables() if n in self.order}
-                    if e.loaded() or roles - {Role.GRID} or not e.variables() <= set(self.order):
+                    unknown = [v for v in e.loaded() if v not in known or self.dims[v]]
+                    if unknown or roles - {Role.GRID} or not e.variables() <= set(self.order):
                         self.fail(stmt, "a bound that is not known before the loop")
                 self.body(stmt.body, known, open_loops | {stmt.axis})
             case ir.LoadTile():

@@ -284,7 +284,8 @@ class Emitter:
     def _loop(self, stmt: ir.Loop) -> None:
         axis = self.kernel.axis(stmt.axis)
         stages = self.config.num_stages
-        has_dot = any(isinstance(s, ir.DotTile) for s in stmt.body)
+        dots = (s for s in stmt.body if isinstance(s, ir.DotTile))
+        has_dot = any(emit_dot.is_matrix(self.kernel, s) for s in dots)  # the launch's stages do
         extra = f", num_stages={stages}" if stages > 1 and not has_dot else ""
         name = stmt.axis if axis.block == 1 else f"{stmt.axis}0"
         step = "" if axis.block == 1 else f", BLOCK_{stmt.axis.upper()}"
