@@ -73,4 +73,3 @@ class JaxPeer:
         inputs = [jax.device_put(narrow(a)) for a in arrays.values()]
         jax.block_until_ready(inputs)
         return Loaded([lambda: function(*inputs).block_until_ready()], np.asarray)
-

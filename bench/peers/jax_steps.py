@@ -1,6 +1,7 @@
 """Training steps for JAX: the models of `bench/models.py` as functions of their parameters.
 
-In: a step's key, its initial state and batch. Out: a function that trains once and returns the loss.
+In: a step's key, its initial state and batch. Out: a function that trains once and returns the
+loss.
 Invariant: forward, backward and update are one `jax.jit`, which may overwrite the state before; the
 parameters have PyTorch's names, and images lie channels last, which is XLA's quicker layout here.
 """
@@ -156,4 +157,4 @@ _STEPS: dict[str, tuple[Model, float, float]] = {
     "step_gpt": (_gpt, 3e-4, 1e-2),
     "step_gpt2": (_gpt, 3e-4, 1e-2),
 }
-"""Model, learning rate and decoupled weight decay of Adam and AdamW, as `bench/steps.py` has them."""
+"""Model, learning rate and decoupled weight decay of Adam and AdamW, as in `bench/steps.py`."""
