@@ -246,12 +246,55 @@ SCHEDULES = {
     "OneCycleLR_three": lambda s, o: s.OneCycleLR(
         o, 0.5, epochs=3, steps_per_epoch=4, three_phase=True, anneal_strategy="linear"
     ),
+    "ConstantLR": lambda s, o: s.ConstantLR(o, 0.25, total_iters=3),
+    "PolynomialLR": lambda s, o: s.PolynomialLR(o, 8, power=2.0),
+    "MultiplicativeLR": lambda s, o: s.MultiplicativeLR(o, lambda step: 1 - 0.05 * step),
+    "CosineAnnealingLR_twice": lambda s, o: s.CosineAnnealingLR(o, 3),
+    "WarmRestarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, 2, 2, eta_min=0.01),
+    "CyclicLR": lambda s, o: s.CyclicLR(o, 0.01, 0.1, 2, 3),
+    "CyclicLR_halves": lambda s, o: s.CyclicLR(o, 0.01, 0.1, 2, mode="triangular2"),
+    "CyclicLR_gamma": lambda s, o: s.CyclicLR(
+        o, 0.01, 0.1, 3, mode="exp_range", gamma=0.9, cycle_momentum=False
+    ),
+    "CyclicLR_function": lambda s, o: s.CyclicLR(
+        o, 0.01, 0.1, 3, scale_fn=lambda x: 1 / (1 + x), scale_mode="iterations"
+    ),
+    "SequentialLR": lambda s, o: s.SequentialLR(
+        o,
+        [s.LinearLR(o, 0.1, total_iters=3), s.CosineAnnealingLR(o, 4), s.ExponentialLR(o, 0.5)],
+        [3, 7],
+    ),
+    "ChainedScheduler": lambda s, o: s.ChainedScheduler(
+        [s.ConstantLR(o, 0.5, 2), s.CosineAnnealingLR(o, 6), s.LinearLR(o, total_iters=5)]
+    ),
+    "Sequential_of_chained": lambda s, o: s.SequentialLR(
+        o,
+        [s.ChainedScheduler([s.StepLR(o, 2), s.ExponentialLR(o, 0.8)]), s.PolynomialLR(o, 6)],
+        [4],
+    ),
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")
-@pytest.mark.parametrize("optimizer", ["SGD_momentum", "Adam"])
 @pytest.mark.parametrize("name", SCHEDULES)
+def test_rates(name):
+    schedules = []
+    for library, o in ((tgrad, optim), (torch, torch.optim)):
+        groups = [{"params": [library.ones(1).requires_grad_()], "lr": lr} for lr in (1.0, 0.5)]
+        schedules.append(SCHEDULES[name](o.lr_scheduler, o.SGD(groups, lr=1.0, momentum=0.5)))
+    ours, theirs = schedules
+    for _ in range(12):
+        assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), abs=1e-7)
+        momenta = [[g["momentum"] for g in s.optimizer.param_groups] for s in schedules]
+        assert momenta[0] == pytest.approx(momenta[1])
+        if "OneCycle" not in name or ours.last_epoch < 11:
+            ours.step()
+            theirs.step()
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")
+@pytest.mark.parametrize("optimizer", ["SGD_momentum", "Adam"])
+@pytest.mark.parametrize("name", ["StepLR", "OneCycleLR", "CyclicLR", "SequentialLR"])
 def test_schedule(name, optimizer, device):
     """The rates, the weights that they give, and no new plan when a rate moves."""
     ours, theirs, mine, other = make_pair(device, OPTIMIZERS[optimizer])
@@ -268,17 +311,110 @@ def test_schedule(name, optimizer, device):
     assert_same_weights(ours, theirs, 1e-3)
 
 
-def test_schedule_state_round_trip():
-    w = tgrad.ones(1, device="numpy").requires_grad_()
-    optimizer = optim.SGD([w], lr=1.0)
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
-    for _ in range(4):
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedule_state_round_trip(name):
+    def make():
+        w = tgrad.ones(1, device="numpy").requires_grad_()
+        optimizer = optim.SGD([w], lr=1.0, momentum=0.5)
+        return optimizer, SCHEDULES[name](optim.lr_scheduler, optimizer)
+
+    (optimizer, schedule), (other, twin) = make(), make()
+    for _ in range(5):
         schedule.step()
-    other = optim.lr_scheduler.CosineAnnealingLR(optim.SGD([w], lr=1.0), 10)
-    other.load_state_dict(schedule.state_dict())
-    other.step()
-    schedule.step()
-    assert other.get_last_lr() == schedule.get_last_lr()
+    other.load_state_dict(optimizer.state_dict())
+    twin.load_state_dict(schedule.state_dict())
+    for _ in range(4):
+        twin.step()
+        schedule.step()
+        assert twin.get_last_lr() == schedule.get_last_lr()
+        assert other.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter", "ignore:.*lr_scheduler.step")
+@pytest.mark.parametrize("name", [n for n in SCHEDULES if n[:3] not in ("Seq", "Cha", "OneCycle")])
+def test_a_schedule_goes_to_an_epoch(name):
+    schedules = []
+    for library, o in ((tgrad, optim), (torch, torch.optim)):
+        w = library.ones(1).requires_grad_()
+        schedules.append(SCHEDULES[name](o.lr_scheduler, o.SGD([w], lr=1.0, momentum=0.5)))
+    for epoch in (4, 2, 9):
+        for schedule in schedules:
+            schedule.step(epoch)
+        assert schedules[0].get_last_lr() == pytest.approx(schedules[1].get_last_lr())
+
+
+def test_warm_restarts_within_an_epoch():
+    schedules = []
+    for library, o in ((tgrad, optim), (torch, torch.optim)):
+        optimizer = o.SGD([library.ones(1).requires_grad_()], lr=1.0)
+        schedules.append(o.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 3, 2))
+    for batch in range(40):
+        for schedule in schedules:
+            schedule.step(batch / 4)
+        assert schedules[0].get_last_lr() == pytest.approx(schedules[1].get_last_lr())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"patience": 1, "factor": 0.5},
+        {"patience": 0, "mode": "max", "cooldown": 1},
+        {"patience": 0, "threshold_mode": "abs", "threshold": 0.2, "min_lr": 0.3, "factor": 0.8},
+        {"patience": 0, "mode": "max", "threshold_mode": "abs", "threshold": 0.1, "eps": 0.02},
+    ],
+    ids=lambda s: "-".join(s),
+)
+def test_reduce_on_plateau(settings):
+    rates, metrics = [], np.random.default_rng(3).random(16).tolist()
+    for library, o in ((tgrad, optim), (torch, torch.optim)):
+        optimizer = o.SGD([library.ones(1).requires_grad_()], lr=1.0)
+        schedule = o.lr_scheduler.ReduceLROnPlateau(optimizer, **settings)
+        for number, value in enumerate(metrics):
+            if number == 8:
+                state = schedule.state_dict()
+                schedule = o.lr_scheduler.ReduceLROnPlateau(optimizer, **settings)
+                schedule.load_state_dict(state)
+            schedule.step(library.tensor(value))
+            rates.append(schedule.get_last_lr()[0])
+    assert rates[:16] == pytest.approx(rates[16:]) and rates[15] < 1.0
+
+
+def test_a_rate_that_is_a_tensor_stays_that_tensor(device):
+    """And a compiled step reads it."""
+    rate = tgrad.tensor(0.5, device=device)
+    w = tgrad.zeros(1, device=device).requires_grad_()
+    optimizer = optim.SGD([w], lr=rate)
+    schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    @tgrad.compile
+    def step():
+        optimizer.zero_grad()
+        (-w).sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.0625
+    assert w.item() == 0.875 and step.traces == 1
+
+
+def test_schedules_refuse_what_they_cannot_do():
+    optimizer, other = (optim.SGD([tgrad.ones(1).requires_grad_()], lr=1.0) for _ in range(2))
+    s = optim.lr_scheduler
+    plateau, line = s.ReduceLROnPlateau(optimizer), s.LinearLR(optimizer)
+    for make, what in (
+        (lambda: s.ChainedScheduler([line, plateau]), "ChainedScheduler of a ReduceLROnPlateau."),
+        (lambda: s.SequentialLR(other, [line], []), "schedules of several optimizers."),
+        (lambda: s.SequentialLR(optimizer, [line, line], []), "0 milestones for 2 schedules."),
+        (lambda: s.ReduceLROnPlateau(optimizer, factor=1.0), "factor=1.0. Use less than 1."),
+        (lambda: s.CosineAnnealingWarmRestarts(optimizer, 0), "T_0=0. Use an integer above 0."),
+        (lambda: s.CyclicLR(optimizer, 0.1, 1.0, cycle_momentum=True, mode="x"), "mode='x'."),
+        (lambda: s.LambdaLR(optimizer, [abs, abs]), "2 values for 1 parameter groups."),
+    ):
+        with pytest.raises(tgrad.errors.TgradError) as caught:
+            make()
+        assert what in " ".join(str(caught.value).split())
 
 
 def test_half_parameters_are_updated_in_float32(device):
