@@ -35,6 +35,14 @@ OPTIMIZERS = {
     "RAdam": lambda o, p: o.RAdam(p, lr=0.05),
     "RAdam_settings": lambda o, p: o.RAdam(p, 0.05, (0.8, 0.9), weight_decay=0.1),
     "RAdam_decoupled": lambda o, p: o.RAdam(p, 0.05, (0.8, 0.9), 1e-6, 0.1, True),
+    "NAdam": lambda o, p: o.NAdam(p, lr=0.02),
+    "NAdam_settings": lambda o, p: o.NAdam(p, 0.02, (0.8, 0.95), 1e-6, 0.1, 0.02, True),
+    "ASGD": lambda o, p: o.ASGD(p, lr=0.1),
+    "ASGD_settings": lambda o, p: o.ASGD(p, 0.1, 0.05, 0.6, t0=4, weight_decay=0.1),
+    "Rprop": lambda o, p: o.Rprop(p, lr=0.02),
+    "Rprop_settings": lambda o, p: o.Rprop(p, 0.03, (0.3, 1.4), (0.01, 0.05), maximize=True),
+    "Adafactor": lambda o, p: o.Adafactor(p, lr=0.1),
+    "Adafactor_settings": lambda o, p: o.Adafactor(p, 0.3, -0.5, (1e-3, 0.2), 1.5, 0.1),
     "AdamW_settings": lambda o, p: o.AdamW(p, lr=0.01, weight_decay=0.3, amsgrad=True),
 }
 
@@ -98,6 +106,139 @@ def test_ten_steps(name, device):
                 np.testing.assert_allclose(
                     state["state"][number][key].numpy(), value, rtol=1e-4, atol=1e-6, err_msg=key
                 )
+
+
+@pytest.mark.parametrize("name", ["NAdam", "ASGD_settings", "Rprop", "Adafactor"])
+def test_compiled_steps_and_a_rate_that_moves(name):
+    """The state is never stale: three rates, one trace, the weights of eager steps."""
+    (ours, _, mine, _), (twin, _, other, _) = (make_pair("cpu", OPTIMIZERS[name]) for _ in "ab")
+
+    @tgrad.compile
+    def step(x, y):
+        loss = F.cross_entropy(ours(x), y)
+        mine.zero_grad()
+        loss.backward()
+        mine.step()
+        return loss
+
+    for number in range(6):
+        for optimizer in (mine, other):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + number // 2)
+        x, y = normal(100 + number, 8, 6), classes(200 + number, 3, 8)
+        loss = step(tgrad.tensor(x), tgrad.tensor(y)).item()
+        assert loss == pytest.approx(ours_step(twin, other, number, "cpu"), abs=1e-6)
+    assert step.traces == 1
+    for p, q in zip(ours.parameters(), twin.parameters()):
+        np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (3, 8)])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"nesterov": False, "weight_decay": 0.0}, {"adjust_lr_fn": "match_rms_adamw"}],
+    ids=lambda s: "-".join(s),
+)
+def test_muon(shape, settings):
+    """As near to the float64 iteration as PyTorch's steps are, since both round to bfloat16."""
+    weights = normal(1, *shape)
+    w = tgrad.tensor(weights, requires_grad=True)
+    v = torch.tensor(weights, requires_grad=True)
+    mine, other = optim.Muon([w], lr=0.1, **settings), torch.optim.Muon([v], lr=0.1, **settings)
+    right, buffer = weights.astype(np.float64), np.zeros(shape)
+    for step in range(4):
+        grad = normal(step, *shape)
+        for library, p, optimizer in ((tgrad, w, mine), (torch, v, other)):
+            optimizer.zero_grad()
+            (p * library.tensor(grad)).sum().backward()
+            optimizer.step()
+        buffer = 0.95 * buffer + 0.05 * grad
+        d = 0.05 * grad + 0.95 * buffer if settings.get("nesterov", True) else buffer
+        d = d / np.linalg.norm(d)
+        for _ in range(5):
+            square = d @ d.T
+            d = 3.4445 * d + (-4.775 * square + 2.0315 * square @ square) @ d
+        ratio = max(1.0, shape[0] / shape[1]) ** 0.5
+        if "adjust_lr_fn" in settings:
+            ratio = 0.2 * max(shape) ** 0.5
+        right = right * (1 - 0.1 * settings.get("weight_decay", 0.1)) - 0.1 * ratio * d
+    errors = [np.abs(x - right).max() for x in (w.numpy(), v.detach().numpy())]
+    assert errors[0] <= 1.5 * errors[1] + 1e-3
+    buffers = [o.state_dict()["state"][0]["momentum_buffer"] for o in (mine, other)]
+    np.testing.assert_allclose(buffers[0].numpy(), buffers[1], rtol=1e-5, atol=1e-6)
+
+
+def rosenbrock(library, p, q):
+    return ((1 - p) ** 2).sum() + 10 * ((q - p * p) ** 2).sum()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": 0.1, "max_iter": 5},
+        {"line_search_fn": "strong_wolfe", "max_iter": 6, "history_size": 3},
+        {"line_search_fn": "strong_wolfe", "max_iter": 30, "max_eval": 9},
+    ],
+    ids=["steps", "wolfe", "evaluations"],
+)
+def test_lbfgs(settings):
+    """PyTorch's iterates, in float64; and the state goes on, from tgrad's or from PyTorch's."""
+    start = np.array([-1.2, 0.4, 1.7]), np.array([1.0, -0.5, 0.3])
+    runs = []
+    for library, o in ((tgrad, optim), (torch, torch.optim)):
+        p, q = (library.tensor(x).requires_grad_() for x in start)
+        optimizer = o.LBFGS([p, q], **settings)
+
+        def closure(library=library, optimizer=optimizer, p=p, q=q):
+            optimizer.zero_grad()
+            loss = rosenbrock(library, p, q)
+            loss.backward()
+            return loss
+
+        runs.append((p, q, optimizer, closure))
+    states = []
+    for step in range(4):
+        losses = [optimizer.step(closure).item() for _, _, optimizer, closure in runs]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6), step
+        for have, want in zip(runs[0][:2], runs[1][:2]):
+            np.testing.assert_allclose(have.numpy(), want.detach(), rtol=1e-6)
+        states = [optimizer.state_dict() for _, _, optimizer, _ in runs]
+        runs[0][2].load_state_dict(states[step % 2])
+    ours, theirs = (state["state"][0] for state in states)
+    for name in ("func_evals", "n_iter"):
+        assert ours[name] == theirs[name]
+    np.testing.assert_allclose(np.stack(ours["old_dirs"]), np.stack(theirs["old_dirs"]), rtol=1e-6)
+
+
+def test_lbfgs_reaches_a_minimum_in_float32(device):
+    p = tgrad.tensor([-1.2, 0.4], device=device, requires_grad=True)
+    q = tgrad.tensor([1.0, -0.5], device=device, requires_grad=True)
+    optimizer = optim.LBFGS([p, q], line_search_fn="strong_wolfe", history_size=4, max_iter=40)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = rosenbrock(tgrad, p, q)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    for x in (p, q):
+        np.testing.assert_allclose(x.numpy(), 1.0, atol=1e-3)
+
+
+def test_optimizers_refuse_what_they_cannot_do():
+    w = tgrad.ones(3).requires_grad_()
+    for make, what in (
+        (lambda: optim.SparseAdam([w]), "SparseAdam: gradients of tgrad are dense. Use Adam."),
+        (lambda: optim.Muon([w]), "Muon of a parameter of shape (3,). Give matrices"),
+        (lambda: optim.LBFGS([w]).step(), "LBFGS.step without a closure."),
+        (lambda: optim.LBFGS([w], line_search_fn="x"), "line_search_fn='x'."),
+        (lambda: optim.Rprop([w], etas=(1.5, 2.0)), "etas=(1.5, 2.0)."),
+        (lambda: optim.Adafactor([w], d=0.5), "beta2_decay=-0.8, d=0.5."),
+        (lambda: optim.NAdam([w], differentiable=True), "differentiable=True is not supported."),
+    ):
+        with pytest.raises(tgrad.errors.TgradError) as caught:
+            make()
+        assert what in " ".join(str(caught.value).split())
 
 
 @pytest.mark.parametrize("name", ["SGD_momentum", "AdamW"])

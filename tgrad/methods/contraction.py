@@ -63,6 +63,15 @@ class ContractionMethods:
         Raises:
             ShapeError: the contracted sizes differ, or an operand has no axes.
         """
+        return self._matmul(other, None)
+
+    __matmul__ = matmul
+
+    def __rmatmul__(self: Any, other: Any) -> Tensor:
+        return self._operand(other, self.dtype, other.shape).matmul(self)
+
+    def _matmul(self, other: Tensor, dtype: DType | None) -> Tensor:
+        """`matmul` with a result of another dtype."""
         a, b = self.shape, other.shape
         if not a or not b:
             raise ShapeError(f"matmul of shapes {a} and {b}.", "Both need at least one axis.")
@@ -74,20 +83,15 @@ class ContractionMethods:
             )
         with source_scope(label="matmul"):
             if len(b) <= 2:
-                return self._dot(other, ((len(a) - 1,), (0,)))
+                return self._dot(other, ((len(a) - 1,), (0,)), dtype=dtype)
             if len(a) == 1:
-                return self.unsqueeze(0).matmul(other).squeeze(-2)
+                return self.unsqueeze(0)._matmul(other, dtype).squeeze(-2)
             batch = broadcast_shapes(a[:-2], b[:-2])
             left = self.expand(*batch, *a[-2:])
             right = other.expand(*batch, *b[-2:])
             rank = len(batch)
             axes = tuple(range(rank))
-            return left._dot(right, ((rank + 1,), (rank,)), (axes, axes))
-
-    __matmul__ = matmul
-
-    def __rmatmul__(self: Any, other: Any) -> Tensor:
-        return self._operand(other, self.dtype, other.shape).matmul(self)
+            return left._dot(right, ((rank + 1,), (rank,)), (axes, axes), dtype)
 
     def mm(self, mat2: Tensor) -> Tensor:
         """Product of two matrices."""
@@ -109,11 +113,13 @@ class ContractionMethods:
         """Inner product of two vectors."""
         return self._ranked(other, 1, 1, "vdot")
 
-    def _ranked(self, other: Tensor, mine: int, theirs: int, name: str) -> Tensor:
+    def _ranked(
+        self, other: Tensor, mine: int, theirs: int, name: str, dtype: DType | None = None
+    ) -> Tensor:
         if len(self.shape) != mine or len(other.shape) != theirs:
             wanted = f"Both need {mine} axes." if mine == theirs else "Give a matrix and a vector."
             raise ShapeError(f"{name} of shapes {self.shape} and {other.shape}.", wanted)
-        return self.matmul(other)
+        return self._matmul(other, dtype)
 
     def outer(self: Any, vec2: Tensor) -> Tensor:
         """Products of all pairs of elements of two vectors."""
@@ -145,23 +151,27 @@ class ContractionMethods:
         self: Any, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
         """beta * self + alpha * mat1 @ mat2; where beta is 0, self is not read."""
-        return _added(self, mat1.mm(mat2), beta, alpha, "addmm")
+        product = mat1._ranked(mat2, 2, 2, "mm", _wide(mat1))
+        return _added(self, mat1, product, beta, alpha, "addmm")
 
     def addmv(
         self: Any, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
         """beta * self + alpha * mat @ vec."""
-        return _added(self, mat.mv(vec), beta, alpha, "addmv")
+        product = mat._ranked(vec, 2, 1, "mv", _wide(mat))
+        return _added(self, mat, product, beta, alpha, "addmv")
 
     def addr(self: Any, vec1: Any, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
         """beta * self + alpha * outer(vec1, vec2)."""
-        return _added(self, vec1.outer(vec2), beta, alpha, "addr")
+        product = vec1.to(_wide(vec1)).outer(vec2.to(_wide(vec2)))
+        return _added(self, vec1, product, beta, alpha, "addr")
 
     def baddbmm(
         self: Any, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
     ) -> Tensor:
         """beta * self + alpha * batch1 @ batch2, batch by batch."""
-        return _added(self, batch1.bmm(batch2), beta, alpha, "baddbmm")
+        product = batch1._ranked(batch2, 3, 3, "bmm", _wide(batch1))
+        return _added(self, batch1, product, beta, alpha, "baddbmm")
 
     def addbmm(
         self: Any, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1
@@ -171,18 +181,26 @@ class ContractionMethods:
             raise ShapeError(
                 f"addbmm of shapes {batch1.shape} and {batch2.shape}.", "Both need 3 axes."
             )
-        product = batch1._dot(batch2, ((0, 2), (0, 1)))
-        return _added(self, product, beta, alpha, "addbmm")
+        product = batch1._dot(batch2, ((0, 2), (0, 1)), dtype=_wide(batch1))
+        return _added(self, batch1, product, beta, alpha, "addbmm")
 
 
-def _added(base: Any, product: Any, beta: Number, alpha: Number, name: str) -> Tensor:
+def _wide(factor: Any) -> DType:
+    """The dtype that products are added in."""
+    return factor.dtype.accumulator if factor.dtype.is_float else factor.dtype
+
+
+def _added(base: Any, factor: Any, product: Any, beta: Number, alpha: Number, name: str) -> Tensor:
+    """beta * base + alpha * product, computed in the product's dtype and rounded once."""
     with source_scope(label=name):
-        if base.dtype is not product.dtype:
+        dtype = base.dtype
+        if dtype is not factor.dtype:
             raise DTypeError(
-                f"{name} of {base.dtype.name} and a product of {product.dtype.name}.",
+                f"{name} of {dtype.name} and a product of {factor.dtype.name}.",
                 "All operands need one dtype.",
             )
         product = product if alpha == 1 else product * alpha
         if beta == 0:
-            return product.expand(broadcast_shapes(base.shape, product.shape))
-        return product + (base if beta == 1 else base * beta)
+            return product.expand(broadcast_shapes(base.shape, product.shape)).to(dtype)
+        wide = base.to(product.dtype)
+        return (product + (wide if beta == 1 else wide * beta)).to(dtype)

@@ -1,12 +1,13 @@
-"""Optimizers with a step size for each element: RMSprop, Adagrad, Adadelta, Adamax, RAdam.
+"""Optimizers with a step size for each element: RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam.
 
 In: parameters with gradients. Out: new parameters and averages. Invariant: PyTorch's updates and
 names of state. Sources: Hinton 2012 (lecture 6e); Duchi et al. 2011; Zeiler 2012; Kingma and Ba
-2015; Liu et al. 2020; https://docs.pytorch.org/docs/stable/optim.html
+2015; Dozat 2016; Liu et al. 2020; https://docs.pytorch.org/docs/stable/optim.html
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -225,6 +226,67 @@ class Adamax(_Adaptive):
             ("size", id(lr), setting_key(beta1)), lambda: lr / bias_correction(u.step, beta1)
         )
         return u.value - m * size / n
+
+
+class NAdam(_Adaptive):
+    """Adam whose step looks ahead along m, as Nesterov's momentum does.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate.
+        betas: how much of the averages stays at each step.
+        eps: added to the root.
+        weight_decay: times the parameter, added to the gradient.
+        momentum_decay: how fast the share of m rises to betas[0].
+        decoupled_weight_decay: decay as AdamW does.
+        foreach, capturable: accepted; tgrad fuses by itself.
+        maximize: ascend.
+        differentiable: not supported.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ):
+        self._start(
+            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+            momentum_decay=momentum_decay, decoupled_weight_decay=decoupled_weight_decay,
+            maximize=maximize, foreach=foreach, capturable=capturable,
+            differentiable=differentiable,
+        )  # fmt: skip
+
+    def update(self, u: Update, group: Group) -> Tensor:
+        beta1, beta2, lr = u.setting("beta1"), u.setting("beta2"), u.setting("lr")
+        value, grad = u.value, u.grad
+        if group["decoupled_weight_decay"]:
+            value = value - value * (lr * group["weight_decay"])
+        else:
+            grad = self._gradient(u, group)
+        first, second = u.start("exp_avg"), u.start("exp_avg_sq")
+        m = u.keep("exp_avg", first + (grad - first) * (1 - beta1))
+        v = u.keep("exp_avg_sq", second * beta2 + grad * grad * (1 - beta2))
+        key, decay = setting_key(beta1), group["momentum_decay"] * math.log(0.96)
+
+        def share_of_m(ahead: int) -> Tensor:
+            return (1.0 - ((u.step + ahead) * decay).exp() * 0.5) * beta1
+
+        now = u.share(("now", key, decay), lambda: share_of_m(0))
+        then = u.share(("then", key, decay), lambda: share_of_m(1))
+        product = u.keep("mu_product", u.start("mu_product", 1.0, ()) * now)
+        root = u.share(("root", setting_key(beta2)), lambda: bias_correction(u.step, beta2).rsqrt())
+        direction = grad * ((1.0 - now) / (1.0 - product)) + m * (then / (1.0 - product * then))
+        return value - direction * lr / (v.sqrt() * root + group["eps"])
 
 
 class RAdam(_Adaptive):

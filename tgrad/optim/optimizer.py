@@ -67,10 +67,12 @@ class Update:
     step: Tensor
     shared: dict[Any, Tensor]
 
-    def start(self, name: str, first: float = 0.0) -> Tensor:
-        """The state of that name before this step; `first` everywhere at first."""
+    def start(self, name: str, first: float = 0.0, shape: Sequence[int] | None = None) -> Tensor:
+        """The state of that name before this step, by default in the parameter's shape; `first`
+        everywhere at first."""
         if self.state.get(name) is None:
-            self.state[name] = stored_full(self.param.shape, first, self.param)
+            sizes = self.param.shape if shape is None else tuple(shape)
+            self.state[name] = stored_full(sizes, first, self.param)
         return self.state[name]._without_history().to(self.value.dtype)
 
     def keep(self, name: str, new: Tensor) -> Tensor:

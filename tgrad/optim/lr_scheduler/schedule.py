@@ -77,8 +77,7 @@ class LRScheduler:
 
     def _rates(self) -> list[float]:
         """The rates of the groups; a rate that is a tensor as a copy."""
-        rates: Any = (group["lr"] for group in self.optimizer.param_groups)
-        return [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+        return [_number(group["lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """All but the optimizer; of functions, what objects that are called hold."""
@@ -95,6 +94,10 @@ class LRScheduler:
         ):
             if held is not None:
                 function.__dict__.update(held)
+
+
+def _number(rate: Any) -> Any:
+    return rate.clone() if isinstance(rate, Tensor) else rate
 
 
 def set_rate(group: Group, rate: float | Tensor) -> None:
