@@ -37,10 +37,10 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
 
     machine, target = cpu_fallback.detect_machine(), triton_gen.target_by_name("sm_90")
     for f in fused:
-        for config in (
-            cpu_fallback.choose_config(f.region, machine),
-            triton_gen.choose_config(f.region, target),
-        ):
+        configs = [triton_gen.choose_config(f.region, target)]
+        if limits.dots == 1:
+            configs.append(cpu_fallback.choose_config(f.region, machine))
+        for config in configs:
             verify_kernel(lower(f.region, config))
         assert region_from_json(f.region.to_json()) == f.region
         results = evaluate_region(f.region, [flat(n) for n in (*f.inputs, *f.outputs)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tests.triton_gen.builder import Builder
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.region import Load, Region, Scan, Sort, Table
+from tgrad.fusion.region import Dot, Load, Region, Scan, Sort, Table
 from tgrad.graph.index import Bound, loaded
 from tgrad.graph.op import OPS, SCAN, Op
 
@@ -146,6 +146,24 @@ def linear(m: int, k: int, n: int, dtype: DType) -> Region:
     y = b.op(Op.MAXIMUM, b.op(Op.ADD, y, b.load("n", dtype)), b.const(0.0, dtype))
     b.store(y, "m n")
     return b.region(f"linear_{m}x{k}x{n}_{dtype.short}", "dot", m="m", n="n", k="k")
+
+
+def gated(m: int, k: int, n: int, dtype: DType) -> Region:
+    """relu(x g) * (x u): two accumulators over one tile of x."""
+    b = Builder(m=m, k=k, n=n)
+    x = b.load("m k", dtype)
+    gate, up = (b.dot(x, b.load("n k", dtype), "k", dt.float32) for _ in range(2))
+    b.store(b.op(Op.MUL, b.op(Op.MAXIMUM, gate, b.const(0.0)), up), "m n", dtype)
+    return b.region(f"gated_{m}x{k}x{n}_{dtype.short}", "dot", m="m", n="n", k="k")
+
+
+def summed(m: int, ks: tuple[int, int], n: int, dtype: DType) -> Region:
+    """a b + c d: two loops into one accumulator."""
+    b = Builder(m=m, j=ks[0], k=ks[1], n=n)
+    first = b.dot(b.load("m j", dtype), b.load("j n", dtype), "j", dt.float32)
+    pair = b.load("m k", dtype), b.load("k n", dtype)
+    b.store(b.add(Dot(*pair, ("k",), dt.float32, first)), "m n", dtype)
+    return b.region(f"summed_{m}x{n}_{dtype.short}", "dot", m="m", n="n", k="k", inner="j")
 
 
 def convolution(n: int, c: int, size: int, o: int, kernel: int, dtype: DType) -> Region:

@@ -12,11 +12,13 @@ from tests.triton_gen.patterns import (
     bias,
     column_sums,
     dots,
+    gated,
     gelu,
     linear,
     pointwise_and_reductions,
     scans_and_sorts,
     squares,
+    summed,
     update,
 )
 from tgrad import dtype as dt
@@ -82,6 +84,21 @@ def test_dots_do_not_spill_and_use_matrix_units(dtype: DType, target: str) -> No
             rows = a.config.axes[0].block
             want = "wgmma" if rows >= 64 else "mma.sync"
             assert found is not None and found.startswith(want), a.name
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_several_dots_share_a_kernel_without_spills(target: str) -> None:
+    regions = [
+        gated(4096, 2048, 5632, dt.bfloat16),
+        summed(4096, (512, 2048), 2048, dt.bfloat16),
+    ]
+    artifacts = compile_for(regions, target)
+    assert_no_spills(artifacts)
+    for a in artifacts:
+        found = a.figures.matrix_instruction
+        assert found and found.startswith("wgmma" if target == "sm_90" else "v_mfma"), a.name
+        if target == "sm_90":
+            assert a.figures.async_copies, a.name
 
 
 @pytest.mark.parametrize("target", TARGETS)

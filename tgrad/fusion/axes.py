@@ -70,7 +70,8 @@ def with_numbers(value: rg.Value, number: dict[int, int]) -> rg.Value:
         case rg.Reduce() | rg.Sort():
             return replace(value, arg=number[value.arg])
         case rg.Dot():
-            return replace(value, a=number[value.a], b=number[value.b])
+            start = number[value.start] if value.start >= 0 else -1
+            return replace(value, a=number[value.a], b=number[value.b], start=start)
         case _:
             return value
 

@@ -23,6 +23,7 @@ from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.legality import Limits, Refused, classify
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
+from tgrad.fusion.sums import join_sums_of_dots
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Div, Index, Mod, Var
 from tgrad.graph.node import Node
@@ -108,6 +109,7 @@ class _Builder:
         self.name, self.group, self.outputs = name, list(group), list(outputs)
         self.is_chain = is_chain
         self.loop: list[_LogicalAxis] = []
+        self.contracted: list[tuple[Node, list[_LogicalAxis]]] = []
         self.inside, self.leaves, self.factors = set(group), leaves, factors
         self.logical: list[_LogicalAxis] = []
         self.values: list[rg.Value] = []
@@ -160,7 +162,7 @@ class _Builder:
         """Axes that a dot contracts. In a chain the last dots share the loop's; the first dots take
         an axis of equal size that is free, so that both read an operand under one name."""
         if not self.is_chain:
-            return [self._axis(n) for n in extents]
+            return self._plain_dot_axes(node, extents, used)
         if node in self.inside:
             if [a.extent for a in self.loop] != list(extents):
                 self.loop = [self._axis(n) for n in extents]
@@ -174,6 +176,20 @@ class _Builder:
             taken |= axis.names
             chosen.append(axis)
         return chosen
+
+    def _plain_dot_axes(
+        self, node: Node, extents: Sequence[int], used: frozenset[str]
+    ) -> list[_LogicalAxis]:
+        """Those of an earlier dot of the same operand, so that it is loaded for both; else new
+        ones, and a loop of their own."""
+        for other, axes in self.contracted:
+            is_free = not any(a.names & used for a in axes)
+            if is_free and [a.extent for a in axes] == list(extents):
+                if not set(other.inputs).isdisjoint(node.inputs):
+                    return axes
+        axes = [self._axis(n) for n in extents]
+        self.contracted.append((node, axes))
+        return axes
 
     # -- the walk -------------------------------------------------------------------------------
 
@@ -513,9 +529,8 @@ class _Builder:
             if isinstance(region, Refused):
                 return region
             return Built(region, tuple(self.inputs), tuple(self.stored))
-        if len(dots) > 1:
-            return Refused("two dots in one kernel")
-        space = classify(draft, dots[0] if dots else None, limits, len(self.group) == 1)
+        draft = join_sums_of_dots(draft)
+        space = classify(draft, dots, limits, len(self.group) == 1)
         if isinstance(space, Refused):
             return space
         region = replace(draft, space=space)

@@ -113,7 +113,10 @@ class _Evaluation:
         a, b = (self.values[v].astype(np.float64 if value.dtype.is_float else dtype)
                 for v in (value.a, value.b))  # fmt: skip
         axes = tuple(self.position[n] for n in value.axes)
-        return (a * b).sum(axis=axes, keepdims=True).astype(dtype)
+        total = (a * b).sum(axis=axes, keepdims=True)
+        if value.start >= 0:
+            total = total + self.values[value.start]
+        return total.astype(dtype)
 
     def along(
         self, names: tuple[str, ...], args: Sequence[Array], f: Callable[[list[Array]], Array]

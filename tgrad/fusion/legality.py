@@ -9,12 +9,14 @@ Shapes of kernels:
     sort     rows that are sorted whole, with what follows element by element
     reduce   rows: reductions over one set of axes, results per row or along the row; or rows inside
              one further reduction whose results have neither
-    dot      one contraction with elementwise prologues and epilogue
+    dot      a contraction with elementwise prologues and epilogue; or several over one result's
+             axes, side by side if they share an operand, or summed
     scatter  a map whose stores go where an index says
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad.fusion import region as rg
@@ -51,6 +53,7 @@ class Limits:
         pair_bytes: the same for a chain with four dots or more.
         programs: programs that keep the device busy; sums that would make far fewer are split in
             two. 0 where that does not matter.
+        dots: most dots of one kernel.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
     """
 
@@ -65,6 +68,7 @@ class Limits:
     chain_bytes: int = 512
     pair_bytes: int = 256
     programs: int = 128
+    dots: int = 4
     keeps_order_of_dots: bool = True
 
 
@@ -77,6 +81,7 @@ CPU_LIMITS = Limits(
     chain_bytes=1024,
     pair_bytes=1024,
     programs=0,
+    dots=1,
     keeps_order_of_dots=False,
 )
 GPU_LIMITS = Limits()
@@ -84,13 +89,13 @@ INTERPRETER_LIMITS = Limits(sort_row=1024)
 
 
 def classify(
-    region: Region, dots: DotAxes | None, limits: Limits, single: bool = False
+    region: Region, dots: Sequence[DotAxes], limits: Limits, single: bool = False
 ) -> Space | Refused:
     """Sort the axes of a draft region by role.
 
     Args:
         region: its space is not looked at.
-        dots: axes of its dot, if it has one.
+        dots: the different axes of its dots.
         limits: of the device.
         single: whether it computes one node only: then it is not refused for being slow.
     """
@@ -99,10 +104,10 @@ def classify(
     if len(region.values) > limits.values:
         return Refused(f"{len(region.values)} values, more than {limits.values} in one kernel")
     along = [v for v in region.values if isinstance(v, (rg.Reduce, rg.Scan, rg.Sort))]
-    if dots is not None:
+    if dots:
         if along:
             return Refused("a reduction beside a dot needs a whole row of its result")
-        return _classify_dot(region, dots)
+        return _classify_dot(region, dots, limits)
     if any(s.combine != "set" or s.index.loaded() for s in region.stores):
         if along:
             return Refused("a reduction beside a scatter")
@@ -134,12 +139,20 @@ def _classify_map(region: Region) -> Space | Refused:
     return Space("map", region.axes)
 
 
-def _classify_dot(region: Region, dots: DotAxes) -> Space | Refused:
-    groups = [set(g) for g in (dots.batch, dots.m, dots.n, dots.k)]
-    batch, m, n, k = (_pick(region, g) for g in groups)
-    if not m or not n or not k:
+def _classify_dot(region: Region, dots: Sequence[DotAxes], limits: Limits) -> Space | Refused:
+    contracted = [set(g) for g in dict.fromkeys(d.k for d in dots)]
+    results = {tuple(map(frozenset, d.groups[:3])) for d in dots}
+    if len(results) > 1:
+        return Refused("dots over different rows or columns")
+    groups = [set(g) for g in dots[0].groups[:3]]
+    inner, k = (_pick(region, g) for g in (set().union(*contracted[:-1]), contracted[-1]))
+    batch, m, n = (_pick(region, g) for g in groups)
+    if not m or not n or not all(contracted):
         return Refused("a dot without rows, columns or a contracted axis is a reduction")
-    outside = {a.name for a in region.axes} - set().union(*groups)
+    refused = _refuse_dots(region, limits)
+    if refused is not None:
+        return refused
+    outside = {a.name for a in region.axes} - set().union(*groups, *contracted)
     if outside:
         return Refused(f"the result of a dot is broadcast along {sorted(outside)}")
     result = {a.name for a in (*batch, *m, *n)}
@@ -149,17 +162,33 @@ def _classify_dot(region: Region, dots: DotAxes) -> Space | Refused:
     for v in region.values:
         if isinstance(v, rg.Dot) and set(v.axes) & result:
             return Refused("a dot over an axis of its own result")
-    dims = region.dims
-    dot = next(i for i, v in enumerate(region.values) if isinstance(v, rg.Dot))
-    after = {dot}
+    after: set[int] = set()
     for number, v in enumerate(region.values):
-        operands = set(rg.operands_of(v))
-        if number > dot and operands & after:
+        if isinstance(v, rg.Dot) and after.isdisjoint((v.a, v.b)):
             after.add(number)
-            if set(dims[number]) & set(dots.k):
+        elif after.intersection(rg.operands_of(v)):
+            after.add(number)
+            if isinstance(v, rg.Dot) or set(region.dims[number]).intersection(*contracted):
                 return Refused("the result of a dot is used along its contracted axis")
     parallel = (*batch, *m, *n)
-    return Space("dot", parallel, batch=batch, m=m, n=n, k=k)
+    return Space("dot", parallel, batch=batch, m=m, n=n, k=k, inner=inner)
+
+
+def _refuse_dots(region: Region, limits: Limits) -> Refused | None:
+    """Why several dots are not one kernel: apart, each has larger tiles."""
+    dots = [v for v in region.values if isinstance(v, rg.Dot)]
+    if len(dots) > limits.dots:
+        return Refused("two dots in one kernel" if limits.dots == 1 else f"{len(dots)} dots")
+    if len({v.dtype for v in dots}) > 1:
+        return Refused("dots with different accumulators")
+    if sum(v.start < 0 for v in dots) > 1 and not shared_operands(region):
+        return Refused("dots that neither share an operand nor are summed")
+    return None
+
+
+def shared_operands(region: Region) -> set[int]:
+    """Numbers of values that all dots of a region contract, each with something else."""
+    return set.intersection(*({v.a, v.b} for v in region.values if isinstance(v, rg.Dot)))
 
 
 def _classify_sort(region: Region, single: bool) -> Space | Refused:

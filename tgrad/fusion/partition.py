@@ -23,7 +23,7 @@ from tgrad.fusion.builder import Built
 from tgrad.fusion.calls import build_call, stored_operand
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import form_of
 from tgrad.graph.node import Node, make, toposort
@@ -315,8 +315,8 @@ class _Partition:
         if not self.sums_alike.isdisjoint((*a.roots, *b.roots)):
             return Refused("a sum of which there are many shares a launch with its like")
         dots = sum(r.op is Op.DOT for r in (*a.roots, *b.roots))
-        if dots > 1:
-            return Refused("two dots in one kernel")
+        if dots > max(self.limits.dots, 1):
+            return Refused("two dots in one kernel" if self.limits.dots == 1 else f"{dots} dots")
         if dots and any(r.op in REDUCE for r in (*a.roots, *b.roots)):
             return Refused("a reduction beside a dot needs a whole row of its result")
         buffers = _least_buffers(a.built, b.built)
@@ -358,14 +358,9 @@ class _Partition:
         for group in self._groups():
             assert group.built is not None
             space = group.built.region.space
-            if space.kind not in ("map", "reduce", "scan"):
+            if space.kind not in ("map", "reduce", "scan", "dot"):
                 continue
-            key = (
-                space.kind,
-                tuple(a.extent for a in space.parallel),
-                tuple(a.extent for a in space.row),
-                tuple(a.extent for a in space.outer),
-            )
+            key = (space.kind, *(tuple(a.extent for a in getattr(space, g)) for g in GROUPS))
             bucket = buckets[key]
             for other in bucket:
                 alone = all(count[form.get(id(g))] < 2 for g in (group, other))

@@ -7,7 +7,7 @@ earlier ones by number; every axis of a value is one that its operands have, les
 Grammar:
     region  = name (axis = extent, ...) slots values stores [table]
     value   = load slot[index] if mask | const | index | inside mask
-            | op(values) | reduce_op(value) over axes | dot(value, value) over axes
+            | op(values) | reduce_op(value) over axes | dot(value, value) over axes [on dot]
             | scan_op(values) along axes | argsort(value) along axes
     store   = slot[index] (set | add | max | min | mul)= value [if mask]
 
@@ -115,12 +115,13 @@ class Reduce:
 @dataclass(frozen=True, slots=True)
 class Dot:
     """Sum over `axes` of the product of two earlier values, on matrix units; accumulates in
-    `dtype`."""
+    `dtype`, on top of an earlier dot that nothing else reads if `start` names one."""
 
     a: int
     b: int
     axes: tuple[str, ...]
     dtype: DType
+    start: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,8 @@ class Space:
         outer: axes of a second reduction around the rows (mean of row losses); no store has them.
         batch, m, n, k: axes of a dot, empty otherwise. Of a chain: those of its last dots; the row
             statistics reduce k, too.
-        inner: axes that the first dots of a chain contract.
+        inner: axes that the first dots of a chain contract; of a dot, those that dots contract
+            before the ones over k.
         live: of a chain: where a bound does not hold, an element of m x k adds nothing.
     """
 
@@ -332,7 +334,8 @@ class Region:
             return f"{value.op} {args} along {' '.join(value.axes)}"
         if isinstance(value, Sort):
             return f"argsort %{value.arg} along {' '.join(value.axes)}"
-        return f"dot %{value.a}, %{value.b} over {' '.join(value.axes)}"
+        start = f" on %{value.start}" if value.start >= 0 else ""
+        return f"dot %{value.a}, %{value.b} over {' '.join(value.axes)}{start}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `region_from_json` reads it back."""
@@ -406,7 +409,7 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
     if isinstance(value, (Reduce, Sort)):
         return (value.arg,)
     if isinstance(value, Dot):
-        return (value.a, value.b)
+        return (value.a, value.b) if value.start < 0 else (value.a, value.b, value.start)
     if isinstance(value, Store):
         return (value.value, *inner)
     return inner
@@ -432,6 +435,8 @@ def verify_region(region: Region) -> None:
             raise VerifyError(f"{where} reduces with {value.op}.", source=region.source)
         if isinstance(value, Scan) and value.op not in SCAN:
             raise VerifyError(f"{where} scans with {value.op}.", source=region.source)
+        if isinstance(value, Dot) and value.start >= 0:
+            _check_start(region, value.start, where)
         if isinstance(value, Load) and not value.mask:
             _check_bounds(region, value.slot, value.index, where)
     for store in region.stores:
@@ -443,6 +448,13 @@ def verify_region(region: Region) -> None:
         _check_table(region, region.table)
     if region.library is not None and (region.values or region.stores or region.limits):
         raise VerifyError(f"{region.name} is a call and a kernel.", source=region.source)
+
+
+def _check_start(region: Region, start: int, where: str) -> None:
+    """A dot that another is summed onto is one, and is read by that one alone."""
+    readers = sum(operands_of(x).count(start) for x in (*region.values, *region.stores))
+    if not isinstance(region.values[start], Dot) or readers != 1:
+        raise VerifyError(f"{where} starts from what others read.", source=region.source)
 
 
 def _check_table(region: Region, table: Table) -> None:
@@ -540,7 +552,8 @@ def _value_to_json(v: Value) -> list[Any]:
         return ["scan", v.dtype.name, v.op.value, list(v.args), list(v.axes)]
     if isinstance(v, Sort):
         return ["sort", v.dtype.name, v.arg, list(v.axes)]
-    return ["dot", v.dtype.name, v.a, v.b, list(v.axes)]
+    start = [v.start] if v.start >= 0 else []
+    return ["dot", v.dtype.name, v.a, v.b, list(v.axes), *start]
 
 
 def _value_from_json(data: list[Any]) -> Value:
@@ -563,7 +576,7 @@ def _value_from_json(data: list[Any]) -> Value:
         return Scan(Op(rest[0]), tuple(rest[1]), tuple(rest[2]), dtype)
     if kind == "sort":
         return Sort(rest[0], tuple(rest[1]), dtype)
-    return Dot(rest[0], rest[1], tuple(rest[2]), dtype)
+    return Dot(rest[0], rest[1], tuple(rest[2]), dtype, *rest[3:])
 
 
 def region_from_json(data: dict[str, Any]) -> Region:

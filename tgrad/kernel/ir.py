@@ -107,8 +107,8 @@ class Config:
 
     Attributes:
         axes: tile axes in the kernel's order; together they cover each region axis once.
-            For a dot the order is batch, m, k, n; for a chain batch, m and k, inner, n, where k
-            is LOOP, m is GRID, inner and n are FULL.
+            For a dot the order is batch, m, inner, k, n; for a chain batch, m and k, inner, n,
+            where k is LOOP, m is GRID, inner and n are FULL.
         num_warps, num_stages: Triton's launch options.
         stash_limit: rows of up to this many elements may be stashed between loops (0: never).
         group_m: tiles of m that run before n advances, for reuse in the L2 cache.

@@ -198,9 +198,11 @@ class Lowering:
         loop_reductions = {v for v in here if self._is_loop_reduction(v)}
         level: dict[int, int] = {}
         for v in needed:
-            operands = rg.operands_of(self.region.values[v])
-            level[v] = max((level.get(o, 0) for o in operands), default=0)
-            level[v] += v in loop_reductions
+            value = self.region.values[v]
+            start = value.start if isinstance(value, rg.Dot) else -1
+            before = (level.get(o, 0) for o in rg.operands_of(value) if o != start)
+            level[v] = max(before, default=0) + (v in loop_reductions)
+            level[v] = max(level[v], level.get(start, 0))
         pending = [(max((level.get(r, 0) for r in self._roots(i)), default=0), i) for i in items]
         last = max([p for p, _ in pending], default=0)
         stashed: dict[int, Tile] = {}
@@ -231,10 +233,13 @@ class Lowering:
         value = self.region.values[number]
         assert isinstance(value, (rg.Reduce, rg.Dot))
         loops = scope.open | (self._reduced(value) & self.loop_names)
-        if isinstance(value, rg.Dot):
+        if isinstance(value, rg.Dot) and value.start >= 0:
+            carry = scope.tiles[number] = scope.tiles[value.start]
+        elif isinstance(value, rg.Dot):
             carry = self._tile(value.dtype, self.free[number])
             zero: float | int = 0.0 if value.dtype.is_float else 0
             scope.body.append(ir.Init(carry, zero))
+            scope.tiles[number] = carry  # for a dot that is summed onto this one
         else:
             carry = self._tile(value.dtype, self.free[value.arg])
             scope.body.append(ir.Init(carry, identity_of(value.op, value.dtype)))
@@ -316,7 +321,8 @@ class Lowering:
 
     def _dot(self, scope: Scope, value: rg.Dot, carry: Tile) -> None:
         space = self.region.space
-        m, n, k = (self._widest(group) for group in (space.m, space.n, space.k))
+        contracted = tuple(a for a in self.region.axes if a.name in value.axes)
+        m, n, k = (self._widest(group) for group in (space.m, space.n, contracted))
         scope.body.append(ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k))
 
     def _widest(self, group: tuple[rg.Axis, ...]) -> str:

@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 def columns_of(kernel: ir.Kernel) -> str:
     """The axis along which the result of a kernel's dot is cut."""
-    dot = next(s for s in _all(kernel.body) if isinstance(s, ir.DotTile))
-    return dot.carry.dims[-1]
+    return _dots_in(kernel.body)[0].carry.dims[-1]
 
 
 def emit_in_parts(out: Emitter) -> None:
-    """Print the body of a kernel with one dot."""
+    """Print the body of a kernel with dots over one result's axes."""
     body = out.kernel.body
-    last = max(i for i, s in enumerate(body) if _dot_in(s) is not None)
-    dot = _dot_in(body[last])
-    assert dot is not None
-    axis = out.kernel.axis(dot.carry.dims[-1])
+    last = max(i for i, s in enumerate(body) if _dots_in((s,)))
+    carries = list(dict.fromkeys(s.carry for s in _dots_in(body)))
+    axis = out.kernel.axis(columns_of(out.kernel))
     out.body(body[: last + 1])
-    again = _along(axis.name, body[:last], body[last + 1 :], {dot.carry.id})
-    names = _cut(out, str(dot.carry), out.config.epilogue_parts)
-    out.line(f"{dot.carry}_parts = ({', '.join(names)})")
-    out.line(f"for part in tl.static_range({len(names)}):")
+    again = _along(axis.name, body[:last], body[last + 1 :], {c.id for c in carries})
+    parts = out.config.epilogue_parts
+    for carry in carries:
+        names = _cut(out, str(carry), parts)
+        out.line(f"{carry}_parts = ({', '.join(names)})")
+    out.line(f"for part in tl.static_range({parts}):")
     out.depth += 1
     size = f"PART_{axis.name.upper()}"
     out.line(f"{axis.name} = {axis.name}0 + part * {size} + tl.arange(0, {size})")
     if is_ragged(out.kernel, axis):
         out.line(f"{axis.name}_ok = {axis.name} < {extent_text(out.kernel, axis)}")
-    part = f"{dot.carry}_part"
-    out.line(f"{part} = {dot.carry}_parts[part]")
-    out.tiles[dot.carry.id] = Named(part, dot.carry.dtype, dot.carry.dims)
+    for carry in carries:
+        out.line(f"{carry}_part = {carry}_parts[part]")
+        out.tiles[carry.id] = Named(f"{carry}_part", carry.dtype, carry.dims)
     out.sizes[axis.name] = size
     out.known = [{}]
     out.body((*again, *body[last + 1 :]))
@@ -72,8 +72,8 @@ def _cut(out: Emitter, name: str, parts: int) -> list[str]:
     return names
 
 
-def _dot_in(stmt: ir.Stmt) -> ir.DotTile | None:
-    return next((s for s in _all((stmt,)) if isinstance(s, ir.DotTile)), None)
+def _dots_in(body: tuple[ir.Stmt, ...]) -> list[ir.DotTile]:
+    return [s for s in _all(body) if isinstance(s, ir.DotTile)]
 
 
 def _all(body: tuple[ir.Stmt, ...]) -> list[ir.Stmt]:

@@ -25,8 +25,9 @@ def with_epilogue_parts(region: Region, config: Config, target: Target) -> Confi
         return config
     tile = [a.block for a in config.axes if a.role is Role.GRID]
     threads = config.num_warps * target.warp_size
-    words = prod(tile) / threads
-    epilogue = words * epilogue_words(region)
+    points = prod(tile) / threads
+    words = points * len(accumulators(region))
+    epilogue = points * epilogue_words(region)
     parts = 1
     while words + epilogue / parts > REGISTERS[target.backend]:
         if tile[-1] <= LEAST_COLUMNS * parts:
@@ -35,12 +36,17 @@ def with_epilogue_parts(region: Region, config: Config, target: Target) -> Confi
     return replace(config, epilogue_parts=parts)
 
 
+def accumulators(region: Region) -> list[int]:
+    """Numbers of the dots of a region whose sums take registers of their own."""
+    return [n for n, v in enumerate(region.values) if isinstance(v, Dot) and v.start < 0]
+
+
 def epilogue_words(region: Region) -> float:
-    """Most registers that an element of a dot's tile takes at once in the epilogue, the product's
+    """Most registers that an element of a dot's tile takes at once in the epilogue, the products'
     own not counted."""
-    dot = next(n for n, v in enumerate(region.values) if isinstance(v, Dot))
+    dots = {n for n, v in enumerate(region.values) if isinstance(v, Dot)}
     operands: set[int] = set()
-    stack = list(operands_of(region.values[dot]))
+    stack = [x for dot in dots for x in operands_of(region.values[dot])]
     while stack:
         number = stack.pop()
         if number not in operands:
@@ -48,13 +54,13 @@ def epilogue_words(region: Region) -> float:
             stack += operands_of(region.values[number])
     last: dict[int, int] = {}
     for at, item in enumerate((*region.values, *region.stores)):
-        if at not in operands and at != dot:
+        if at not in operands and at not in dots:
             last |= dict.fromkeys(operands_of(item), at)
     result = {a.name for a in (*region.space.m, *region.space.n)}
     alive: dict[int, float] = {}
     most = 0.0
     for number, value in enumerate(region.values):
-        if number in last and number not in operands and number != dot:
+        if number in last and number not in operands and number not in dots:
             if len(result.intersection(region.dims[number])) > 1:
                 alive[number] = max(value.dtype.itemsize / 4, 0.5)
         most = max(most, sum(alive.values()))

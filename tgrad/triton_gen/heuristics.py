@@ -23,7 +23,7 @@ from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of
 from tgrad.graph.index import Div, Index, Mod, Var, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
-from tgrad.triton_gen.epilogue import with_epilogue_parts
+from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
 from tgrad.triton_gen.heuristics_chain import choose_chain, power_of_two
 from tgrad.triton_gen.target import Target
 
@@ -243,12 +243,17 @@ def _sort(region: Region, target: Target) -> Config:
 
 def _dot(region: Region, target: Target) -> Config:
     space = region.space
-    m, n, k, batch = (extent_of(g) for g in (space.m, space.n, space.k, space.batch))
-    dot = next(v for v in region.values if isinstance(v, Dot))
-    dtype = operand_type(region.values[dot.a].dtype, region.values[dot.b].dtype)
+    m, n, batch = (extent_of(g) for g in (space.m, space.n, space.batch))
+    walks = _contracted(region)
+    k = max(map(extent_of, walks))
+    dots = [v for v in region.values if isinstance(v, Dot)]
+    types = {operand_type(region.values[v.a].dtype, region.values[v.b].dtype) for v in dots}
+    dtype = max(types, key=lambda t: t.itemsize)
+    # addresses for three loops take what registers another sum would
+    sums = max(len(accumulators(region)), 2 if len(walks) > 2 else 1)
     # the transposed product has the rows that wgmma wants
     is_turned = target.has_wgmma and 1 < m <= LEAST_WGMMA // 2 < LEAST_WGMMA <= n
-    if m == 1 or n == 1 or MATRIX_TYPES.get(dtype) is not dot.dtype:
+    if m == 1 or n == 1 or any(MATRIX_TYPES.get(t) is not dots[0].dtype for t in types):
         blocks = _product_blocks(m, n, k, target)
         warps, stages = 4, 1
     elif target.is_interpreter:
@@ -257,18 +262,21 @@ def _dot(region: Region, target: Target) -> Config:
     else:
         windowed = _is_windowed(region) or (not target.is_nvidia and _is_masked(region))
         if is_turned:
-            block_n, block_m, block_k = _matrix_blocks(n, m, k, batch, dtype, windowed, target)
+            block_n, block_m, block_k = _matrix_blocks(
+                n, m, k, batch, dtype, windowed, target, sums
+            )
             blocks = block_m, block_n, block_k
         else:
-            blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target)
-        warps = _dot_warps(blocks, windowed, target)
-        stages = _stages(blocks, dtype, target)
+            blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target, sums)
+        warps = _dot_warps(blocks, sums, windowed, target)
+        stages = _stages(region, blocks, target)
     block_m, block_n, block_k = blocks
-    role_k = Role.FULL if 0 < k <= block_k else Role.LOOP
+    inner = (g for g in walks if g != space.k)
     groups = (
         TileAxis("b", space.batch, 1, Role.GRID),
         TileAxis("m", _as_loaded(region, space.m), block_m, Role.GRID),
-        TileAxis("k", _as_loaded(region, space.k), block_k, role_k),
+        *(_walked(f"j{i}", _as_loaded(region, g), block_k) for i, g in enumerate(inner)),
+        _walked("k", _as_loaded(region, space.k), block_k),
         TileAxis("n", _as_loaded(region, space.n), block_n, Role.GRID),
     )
     if is_turned:
@@ -278,6 +286,18 @@ def _dot(region: Region, target: Target) -> Config:
         tuple(a for a in groups if a.covers), warps, stages, group_m=_group(first.steps, last.steps)
     )
     return with_epilogue_parts(region, config, target)
+
+
+def _contracted(region: Region) -> list[tuple[Axis, ...]]:
+    """The different groups of axes that a region's dots contract, in order."""
+    names = dict.fromkeys(v.axes for v in region.values if isinstance(v, Dot))
+    return [tuple(a for a in region.axes if a.name in group) for group in names]
+
+
+def _walked(name: str, axes: tuple[Axis, ...], block: int) -> TileAxis:
+    """The tile axis of what dots contract: a loop, unless it is one tile."""
+    role = Role.FULL if 0 < extent_of(axes) <= block else Role.LOOP
+    return TileAxis(name, axes, block, role)
 
 
 def _group(rows: int, columns: int) -> int:
@@ -323,15 +343,17 @@ def _product_blocks(m: int, n: int, k: int, target: Target) -> tuple[int, int, i
 
 
 def _matrix_blocks(
-    m: int, n: int, k: int, batch: int, dtype: DType, windowed: bool, target: Target
+    m: int, n: int, k: int, batch: int, dtype: DType, windowed: bool, target: Target, sums: int
 ) -> tuple[int, int, int]:
     """128 x 256 for half types (64 x 64 where float32 has no matrix unit), shrunk until the grid
-    fills the machine."""
+    fills the machine; columns for each of several sums are fewer."""
     no_unit = dtype is dt.float32 and target.is_nvidia
     block_m = _matrix_block(m, 64 if no_unit else 128)
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
     if not target.is_nvidia:
         block_n = min(block_n, 128)
+    while sums > 1 and sums * block_n > 256 and block_n > 16:
+        block_n //= 2
     least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)
 
     def programs() -> int:
@@ -379,8 +401,8 @@ def _is_by_tiles(atom: Div | Mod) -> bool:
     )
 
 
-def _dot_warps(blocks: tuple[int, int, int], windowed: bool, target: Target) -> int:
-    block_m, block_n, block_k = blocks
+def _dot_warps(blocks: tuple[int, int, int], sums: int, windowed: bool, target: Target) -> int:
+    block_m, block_n, block_k = blocks[0], blocks[1] * sums, blocks[2]
     if windowed and (block_m + block_n) * block_k > 128 * 32:
         return 8 * 32 // target.warp_size if block_m >= 128 else 4
     if block_m * block_n >= 16384:
@@ -390,11 +412,22 @@ def _dot_warps(blocks: tuple[int, int, int], windowed: bool, target: Target) -> 
     return 4
 
 
-def _stages(blocks: tuple[int, int, int], dtype: DType, target: Target) -> int:
+def _stages(region: Region, blocks: tuple[int, int, int], target: Target) -> int:
     """As many stages as shared memory holds, up to 4; 2 on AMD, one of them in registers."""
     if not target.is_nvidia:
         return 2
-    block_m, block_n, block_k = blocks
-    stage = (block_m + block_n) * block_k * dtype.itemsize
     epilogue = 16 * 1024
+    stage = max(_stage_bytes(region, g, blocks) for g in _contracted(region))
     return max(1, min(4, (target.shared_memory - epilogue) // stage))
+
+
+def _stage_bytes(region: Region, contracted: tuple[Axis, ...], blocks: tuple[int, int, int]) -> int:
+    """Shared memory for one step of the loop over what dots contract: an operand that several
+    dots read lies there once."""
+    names, rows = {a.name for a in contracted}, {a.name for a in region.space.m}
+    dots = (v for v in region.values if isinstance(v, Dot) and set(v.axes) == names)
+    total = 0
+    for number in {x for v in dots for x in (v.a, v.b)}:
+        wide = blocks[0] if rows.intersection(region.dims[number]) else blocks[1]
+        total += wide * blocks[2] * region.values[number].dtype.itemsize
+    return total

@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from tgrad.fusion.region import Dot, Region, extent_of
+from tgrad.fusion.region import Dot, Region
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
-from tgrad.triton_gen.epilogue import with_epilogue_parts
+from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
 from tgrad.triton_gen.heuristics import choose_config, power_of_two
 from tgrad.triton_gen.target import Target
 
@@ -123,7 +123,8 @@ class _Choices:
     def _tile(self, axes: tuple[TileAxis, ...]) -> int:
         """Elements of the largest tile: of a dot its sums, else all axes together."""
         if self.kind == "dot":
-            return prod(a.block for a in axes if a.role is Role.GRID)
+            sums = len(accumulators(self.region))
+            return sums * prod(a.block for a in axes if a.role is Role.GRID)
         if self.kind == "chain":
             blocks = sorted(a.block for a in axes)
             return prod(blocks[-2:])
@@ -142,10 +143,14 @@ class _Choices:
             return max(1.0, programs / target.num_sms) * (points / programs + START_ELEMENTS)
         blocks = {a.name: a.block for a in config.axes}
         m, n = blocks.get("m", 1), blocks.get("n", 1)
-        k = extent_of(self.region.space.k)
-        dot = next(v for v in self.region.values if isinstance(v, Dot))
-        itemsize = self.region.values[dot.a].dtype.itemsize
-        rate = target.matrix_rate if itemsize <= 2 else target.vector_rate
-        computing = 2 * m * n * k / rate
-        moving = (m + n) * k * itemsize / (4 * target.bandwidth)
+        computing = moving = 0.0
+        loaded: set[int] = set()
+        for dot in (v for v in self.region.values if isinstance(v, Dot)):
+            k = prod(self.region.extent(a) for a in dot.axes)
+            itemsize = self.region.values[dot.a].dtype.itemsize
+            rate = target.matrix_rate if itemsize <= 2 else target.vector_rate
+            computing += 2 * m * n * k / rate
+            sides = (side for x, side in ((dot.a, m), (dot.b, n)) if x not in loaded)
+            moving += sum(sides) * k * itemsize / (4 * target.bandwidth)
+            loaded |= {dot.a, dot.b}
         return -(-programs // target.num_sms) * target.num_sms * max(computing, moving)

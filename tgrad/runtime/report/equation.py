@@ -79,7 +79,8 @@ def _text(region: Region, number: int, texts: list[str], everything: int) -> str
             return f"argsort[{' '.join(value.axes)}]({_bare(texts[value.arg])})"
         case rg.Dot():
             operands = f"{_bare(texts[value.a])}, {_bare(texts[value.b])}"
-            return f"dot[{' '.join(value.axes)}]({operands})"
+            product = f"dot[{' '.join(value.axes)}]({operands})"
+            return product if value.start < 0 else f"({texts[value.start]} + {product})"
     args = [texts[a] for a in value.args]
     if value.op in INFIX and len(args) == 2:
         return f"({args[0]} {INFIX[value.op]} {args[1]})"
