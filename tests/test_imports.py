@@ -37,6 +37,7 @@ FRONT = (
     "tgrad.utils",
     "tgrad.creation",
     "tgrad.explaining",
+    "tgrad.fft",
     "tgrad.factorizations",
     "tgrad.functional",
     "tgrad.grad_mode",

@@ -99,6 +99,7 @@ from tgrad.tensor import Tensor, tensor
 from tgrad.threads import get_num_threads, set_num_threads
 
 if _typing.TYPE_CHECKING:
+    from tgrad import fft as fft
     from tgrad import func as func
     from tgrad import linalg as linalg
     from tgrad import masked as masked
@@ -113,7 +114,7 @@ if _typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
+_LAZY = ("fft", "func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
@@ -136,7 +137,7 @@ __all__ = [
     "broadcast_tensors", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack",
     "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
     "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",
-    "explain", "eye", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy",
+    "explain", "eye", "fft", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy",
     "full", "full_like",
     "get_num_threads", "get_rng_state", "gradient", "half", "hstack", "inference_mode",
     "initial_seed", "int",

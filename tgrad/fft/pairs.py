@@ -1,0 +1,78 @@
+"""Complex values as pairs: real tensors with a last axis of 2.
+
+In: real tensors. Out: pairs, lazy. Invariant: a pair is (real part, imaginary part).
+"""
+
+from __future__ import annotations
+
+from tgrad import dtype as dt
+from tgrad.errors import DTypeError, ShapeError
+from tgrad.joining import stack
+from tgrad.tensor import Tensor, labelled
+
+
+def pair(real: Tensor, imag: Tensor | None = None) -> Tensor:
+    """Pairs of real and imaginary parts, zeros where there are none.
+
+    Args:
+        real: of any shape S.
+        imag: of the same shape.
+
+    Returns:
+        (*S, 2).
+
+    >>> import tgrad
+    >>> tgrad.fft.pair(tgrad.tensor([1.0, 2.0])).tolist()
+    [[1.0, 0.0], [2.0, 0.0]]
+    """
+    real = as_float(real, "pair")
+    return stack([real, real._constant(0, real.dtype).expand(real.shape) if imag is None else imag],
+                 -1)  # fmt: skip
+
+
+@labelled("conjugate")
+def conjugate(input: Tensor) -> Tensor:
+    """The pairs with imaginary parts of the other sign.
+
+    >>> import tgrad
+    >>> tgrad.fft.conjugate(tgrad.tensor([[1.0, 2.0]])).tolist()
+    [[1.0, -2.0]]
+    """
+    check_pairs(input, "conjugate")
+    return stack([input[..., 0], -input[..., 1]], -1)
+
+
+def as_float(input: Tensor, name: str) -> Tensor:
+    """Real numbers as float32 or float64.
+
+    Raises:
+        DTypeError: they are float16 or bfloat16.
+    """
+    if not input.dtype.is_float:
+        return input.to(dt.float32)
+    if input.dtype not in (dt.float32, dt.float64):
+        raise DTypeError(f"{name} of {input.dtype.name}.", "Use float32 or float64.")
+    return input
+
+
+def check_pairs(input: Tensor, name: str) -> None:
+    """Refuse what cannot be pairs.
+
+    Raises:
+        ShapeError: the last axis is not 2.
+        DTypeError: the dtype is neither float32 nor float64.
+    """
+    if not input.shape or input.shape[-1] != 2:
+        raise ShapeError(
+            f"{name} of shape {input.shape}: complex values are pairs, a last axis of 2.",
+            "Use tgrad.fft.pair(x) for real x, or rfft.",
+        )
+    if input.dtype not in (dt.float32, dt.float64):
+        raise DTypeError(f"{name} of {input.dtype.name}.", "Use float32 or float64.")
+
+
+def extended(x: Tensor, axis: int, size: int) -> Tensor:
+    """With zeros after it, up to a size."""
+    high = [0] * x.ndim
+    high[axis] = size - x.shape[axis]
+    return x._pad_zero([0] * x.ndim, high)
