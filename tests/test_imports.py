@@ -76,7 +76,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.triton_gen": (*LEAVES, "tgrad.kernel", *IR),
     "tgrad.cpu_fallback": (*LEAVES, "tgrad.kernel", *IR),
     "tgrad.tune": (*LEAVES, "tgrad.kernel", *IR),
-    "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", *IR, "tgrad.fusion.cost"),
+    "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", *IR, "tgrad.fusion.cost", "tgrad.fusion.choices"),
     "tgrad.backend": (*LEAVES, *PARTS),
     "tgrad.autotuning": (*LEAVES, *PARTS, "tgrad.backend"),
     "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend"),

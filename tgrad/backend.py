@@ -18,11 +18,13 @@ from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, INTERPRETER_LIMITS, Li
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.space import Place, SearchSpace
+from tgrad.runtime.plan import Plan, Program
 from tgrad.settings import Settings
 
 Compile = Callable[[], tuple[Artifact, ...]]
 Configs = Sequence[Config | None]
 """One for each region; None where the heuristic chooses."""
+Capture = Callable[[Plan, "Sequence[int] | None"], "Program | None"]
 Generate = Callable[[Sequence[Region], Settings, Configs], tuple[list[Draft], Compile]]
 
 CPU_CLOCK = 2.5e9
@@ -67,6 +69,20 @@ def backend_of(device: Device) -> Backend:
     if device.type == "cuda":
         return _triton(triton_gen.present_target())
     return _triton(triton_gen.INTERPRET)
+
+
+def capture_of(device: Device, options: Settings) -> Capture | None:
+    """How to run all steps of a plan in one call; None where each is launched by itself."""
+    if device.type == "cuda":
+        from tgrad.runtime.graph_capture import capture_graph
+
+        return capture_graph
+    if device.type != "cpu":
+        return None
+    from tgrad.cpu_fallback.runner import compile_runner
+    from tgrad.runtime.capture import CpuCapture
+
+    return lambda plan, moving: CpuCapture(plan, plan.compiled, compile_runner(options), moving)
 
 
 def backend_by_name(name: str) -> Backend:

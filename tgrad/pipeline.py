@@ -13,16 +13,26 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tgrad.backend import Backend, backend_by_name, backend_of
+from tgrad.backend import Backend, backend_by_name, backend_of, capture_of
 from tgrad.device import Device
-from tgrad.errors import MemoryLimitError
+from tgrad.errors import MemoryLimitError, VerifyError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
-from tgrad.fusion.cost import DeviceFigures, cost_of, predict
-from tgrad.fusion.few_outputs import split_few_outputs
+from tgrad.fusion.choices import (
+    LAUNCHES,
+    LAYOUT,
+    NO_CHOICES,
+    PlanChoices,
+    Site,
+    choices_of,
+    distinct,
+)
+from tgrad.fusion.cost import cost_of, predict
+from tgrad.fusion.few_outputs import split_few_outputs, sums_to_split
 from tgrad.fusion.few_queries import split_few_queries
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.legality import Limits
@@ -30,31 +40,31 @@ from tgrad.fusion.limits import with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
-from tgrad.fusion.partition import Fused, partition
+from tgrad.fusion.partition import Fused, partition, places_to_cut
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region, verify_region
 from tgrad.fusion.statistics import save_statistics
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import graph_key
-from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import Op
+from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
 from tgrad.kernel.ir import Artifact, Config, Draft
-from tgrad.runtime.capture import CpuCapture
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Layout, Lifetime, peak_step, plan_memory
 from tgrad.runtime.plan import (
     BufferRef,
     BufferSpec,
+    Compiled,
     KernelInfo,
     Plan,
-    Program,
+    PlannedGraph,
     Step,
     announce_plan,
 )
-from tgrad.runtime.planning import current_planning
+from tgrad.runtime.planning import current_planning, planning
 from tgrad.runtime.storage import Storage, upload
 from tgrad.settings import Settings, settings
 from tgrad.tune.stored import revision as stored_revision
@@ -79,21 +89,6 @@ _NAMED_BUFFERS = 5
 
 Gifts = tuple[tuple[int, int], ...]
 """(position of an output, number of the leaf that it may overwrite)"""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A plan and how it meets the caller's graph.
-
-    Attributes:
-        plan: what runs.
-        leaves: which of the graph's buffers, in order of first use, are the plan's inputs.
-        results: for each output of the graph, the plan's output or the leaf that it is.
-    """
-
-    plan: Plan
-    leaves: tuple[int, ...]
-    results: tuple[BufferRef, ...]
 
 
 _plans: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
@@ -138,11 +133,13 @@ def compile_graph(
         compiled = _plans.get(place)
         if compiled is None:
             read = [EVERYTHING] * len(outputs) if needed is None else needed
-            compiled = _compile(outputs, leaves, device, settings, dict(gifts), memory_limit, read)
+            work = _Work(tuple(outputs), tuple(leaves), device, dict(gifts), memory_limit, read)
+            digest = partial(key.digest, gifts, memory_limit, tuple(map(sorted, asked)))
+            compiled = _compile(work, settings, _stored_choices(digest, device, settings))
             _plans[place] = compiled
             if len(_plans) > KEPT_PLANS:
                 _plans.popitem(last=False)
-            announce_plan(compiled.plan)
+            announce_plan(compiled, lambda: _planned_graph(digest(), work, compiled))
         _plans.move_to_end(place)
     return compiled, leaves
 
@@ -177,38 +174,111 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
     return [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
 
 
-def _compile(
-    outputs: Sequence[Node],
-    leaves: list[Node],
-    device: Device,
-    options: Settings,
-    gifts: Mapping[int, int],
-    memory_limit: int | None,
-    needed: Sequence[Needed],
-) -> Compiled:
+@dataclass(frozen=True)
+class _Work:
+    """What is planned; see `compile_graph`.
+
+    Attributes:
+        leaves: BUFFER nodes, in order of first use.
+        gifts: by position of an output, the number of the leaf that it may overwrite.
+    """
+
+    outputs: tuple[Node, ...]
+    leaves: tuple[Node, ...]
+    device: Device
+    gifts: Mapping[int, int]
+    memory_limit: int | None
+    needed: Sequence[Needed]
+
+    def without_memory(self) -> _Work:
+        """The same on buffers that hold nothing."""
+        table = {n: _placeholder(n) for n in self.leaves}
+        needed = [
+            frozenset(replace(c, size=table.get(c.size, c.size)) for c in conditions)
+            for conditions in self.needed
+        ]
+        outputs, leaves = tuple(_replace_leaves(self.outputs, table)), tuple(table.values())
+        return replace(self, outputs=outputs, leaves=leaves, needed=needed)
+
+
+def _planned_graph(key: str, work: _Work, compiled: Compiled) -> PlannedGraph:
+    """How a graph is planned again, for the search of `tgrad autotune`."""
+    work, target = work.without_memory(), _planned_target()
+
+    def again(choices: PlanChoices) -> Compiled:
+        with planning(target or None):
+            return _compile(work, None, choices)
+
+    def places(choices: PlanChoices) -> list[Site]:
+        with planning(target or None):
+            return _places(work, choices)
+
+    return PlannedGraph(key, len(work.leaves), compiled, again, places)
+
+
+def _places(work: _Work, choices: PlanChoices) -> list[Site]:
+    """Where the passes could go another way."""
+    backend = _backend(work.device)
+    if backend is None:
+        return []
+    limits = backend.limits
+    bases = [_below_reshapes(n) for n in split_long_rows(canonical_bases(work.outputs), limits)]
+    ordered = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
+    nbytes = sum(n.nbytes for n in toposort(bases) if n.op in REDUCE or n.op is Op.DOT)
+    found = []
+    if ordered != bases:
+        planned = "dots" if limits.keeps_order_of_dots else "written"
+        found.append(Site(LAYOUT, planned, nbytes))
+    chosen = ordered if _keeps_order_of_dots(limits, choices) else bases
+    found += sums_to_split(chosen, limits)
+    bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
+    bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+    bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
+    found += places_to_cut(bases, limits, choices)
+    found.append(Site(LAUNCHES, "shared", nbytes))
+    return [s for s in distinct(found) if choices.at(s.name) is None]
+
+
+def _keeps_order_of_dots(limits: Limits, choices: PlanChoices) -> bool:
+    chosen = choices.at(LAYOUT)
+    return limits.keeps_order_of_dots if chosen is None else chosen == "dots"
+
+
+def _stored_choices(digest: Callable[[], str], device: Device, options: Settings) -> PlanChoices:
+    """What `tgrad autotune` found for a graph as a whole."""
     backend = _backend(device)
-    bases = canonical_bases(outputs)
+    found = None if backend is None else stored_choices(options, lambda: backend.place(options))
+    return choices_of({} if found is None else found.plan(digest))
+
+
+def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Compiled:
+    """Plan a graph; without settings no source is generated, and the plan cannot run."""
+    backend, needed = _backend(work.device), work.needed
+    bases = canonical_bases(work.outputs)
     if backend is not None:
-        bases = [_below_reshapes(n) for n in split_long_rows(bases, backend.limits)]
-        if backend.limits.keeps_order_of_dots:
+        limits = backend.limits
+        bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
+        if _keeps_order_of_dots(limits, choices):
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
-        bases = [_below_reshapes(n) for n in split_few_outputs(bases, backend.limits)]
-        bases = [_below_reshapes(n) for n in split_few_queries(bases, backend.limits)]
-    number = {leaf: i for i, leaf in enumerate(leaves)}
+        bases = [_below_reshapes(n) for n in split_few_outputs(bases, limits, choices)]
+        bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+    number = {leaf: i for i, leaf in enumerate(work.leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     sizes = [c.size for conditions in needed for c in conditions if c.size in number]
     used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes) if n.op is Op.BUFFER))
     replaces: Mapping[Node, Node] = {}
     if backend is None:
-        plan = _host_plan(stored, used, device)
+        plan = _host_plan(stored, used, work.device)
     else:
-        donated = {bases[i]: leaves[n] for i, n in gifts.items() if leaves[n] not in bases}
+        gifts = ((bases[i], work.leaves[n]) for i, n in work.gifts.items())
+        donated = {base: leaf for base, leaf in gifts if leaf not in bases}
         fixed = frozenset((*used, *stored))
-        ordered = order_for_memory(cut_graph(stored, backend.limits), donated, fixed)
-        place = _fit(ordered, donated, fixed, memory_limit, used, stored, backend.figures)
+        cut = cut_graph(stored, backend.limits, choices)
+        given = _Given(donated, fixed, used, stored, choices.at(LAUNCHES) != "apart")
+        place = _fit(order_for_memory(cut, donated, fixed), given, work.memory_limit, backend)
         replaces = place.replaces
         place = _without_unneeded(place, bases, needed, used, backend)
-        plan = _plan(place, stored, used, device, backend, options)
+        plan = replace(_plan(place, stored, used, work.device, backend, options), choices=choices)
     made = [n for n in stored if n not in replaces]
     results = tuple(
         BufferRef("output", made.index(b)) if b in made else BufferRef("input", number[leaf])
@@ -254,9 +324,12 @@ def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
     return [_below_reshapes(n) for n in save_statistics(rewrite(outputs, CANONICAL))]
 
 
-def cut_graph(bases: Sequence[Node], limits: Limits) -> list[Fused]:
+def cut_graph(
+    bases: Sequence[Node], limits: Limits, choices: PlanChoices = NO_CHOICES
+) -> list[Fused]:
     """Verified kernels of canonical nodes, with unique names, in an order that may run."""
-    fused = _unique_names(partition([n for n in bases if n.size and n.op is not Op.BUFFER], limits))
+    made = [n for n in bases if n.size and n.op is not Op.BUFFER]
+    fused = _unique_names(partition(made, limits, choices))
     for f in fused:
         verify_region(f.region)
     return fused
@@ -305,7 +378,8 @@ def _replace_leaves(outputs: Sequence[Node], table: dict[Node, Node]) -> list[No
     for node in toposort(outputs):
         if node not in made:
             inputs = tuple(made[x] for x in node.inputs)
-            made[node] = make(node.op, *inputs, **dict(node.attrs)) if inputs else node
+            with source_scope(node.source):
+                made[node] = make(node.op, *inputs, **dict(node.attrs)) if inputs else node
     return [made[n] for n in outputs]
 
 
@@ -333,56 +407,64 @@ class _Placed:
     layout: Layout
 
 
-def _fit(
-    ordered: list[Fused],
-    donated: Mapping[Node, Node],
-    fixed: frozenset[Node],
-    limit: int | None,
-    used: list[Node],
-    stored: list[Node],
-    figures: DeviceFigures,
-) -> _Placed:
+@dataclass(frozen=True)
+class _Given:
+    """What the memory of a plan depends on beside its kernels.
+
+    Attributes:
+        donated: for results, the buffer that they may overwrite.
+        fixed: nodes that are no temporaries.
+        used, stored: buffers that are read, and results.
+        shares_launches: whether kernels of one form may be one launch.
+    """
+
+    donated: Mapping[Node, Node]
+    fixed: frozenset[Node]
+    used: list[Node]
+    stored: list[Node]
+    shares_launches: bool = True
+
+    def place(self, ordered: Sequence[Fused]) -> _Placed:
+        """In place where that is possible."""
+        return _place(reuse_inputs(ordered, self.donated, self.fixed), self.used, self.stored)
+
+
+def _fit(ordered: list[Fused], given: _Given, limit: int | None, backend: Backend) -> _Placed:
     """Kernels with their memory; some run again, later, if all would not fit otherwise."""
-
-    def shared(ordered: list[Fused], placed: _Placed, room: int | None) -> _Placed:
-        return _share_launches(ordered, placed, donated, fixed, used, stored, room)
-
-    placed = _place(reuse_inputs(ordered, donated, fixed), used, stored)
+    figures = backend.figures
+    placed = given.place(ordered)
     if limit is None:
-        return shared(ordered, placed, None)
+        return _share_launches(ordered, placed, given, None)
 
     def seconds(f: Fused) -> float:
         return predict(cost_of(f.region), figures.units, figures).seconds
 
-    made = sum(n.nbytes for n in stored if n not in placed.replaces)
-    room = allowed = limit - made - sum(n.nbytes for n in used)
+    made = sum(n.nbytes for n in given.stored if n not in placed.replaces)
+    room = allowed = limit - made - sum(n.nbytes for n in given.used)
     again = ordered
     for _ in range(_PACKINGS):
         if placed.layout.nbytes <= room:
-            return shared(again, placed, room)
-        budget = Budget(max(allowed, 0), seconds, fixed, donated)
+            return _share_launches(again, placed, given, room)
+        budget = Budget(max(allowed, 0), seconds, given.fixed, given.donated)
         again = recompute_to_fit(ordered, budget)
-        placed = _place(reuse_inputs(again, donated, fixed), used, stored)
+        placed = given.place(again)
         allowed -= max(placed.layout.nbytes - room, 0)
     if placed.layout.nbytes <= room:
-        return shared(again, placed, room)
+        return _share_launches(again, placed, given, room)
     raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
 
 
 def _share_launches(
-    ordered: list[Fused],
-    placed: _Placed,
-    donated: Mapping[Node, Node],
-    fixed: frozenset[Node],
-    used: list[Node],
-    stored: list[Node],
-    room: int | None,
+    ordered: list[Fused], placed: _Placed, given: _Given, room: int | None
 ) -> _Placed:
     """Kernels of one form in shared launches, as far as the arena hardly grows and fits.
 
     Of the orders tried, that with the fewest launches: with members brought together before results
     are written in place, or after.
     """
+    if not given.shares_launches:
+        return placed
+    donated, fixed = given.donated, given.fixed
     most = round(placed.layout.nbytes * (1 + GROWTH))
     most = most if room is None else min(most, room)
     best, fewest = placed, fewest_launches(ordered)
@@ -391,7 +473,7 @@ def _share_launches(
             made = reuse_inputs(order, donated, fixed)
             fused = batch(made.fused, made.replaces, fixed, growth)
             if len(fused) < len(best.fused):
-                tried = _place(InPlace(tuple(fused), made.replaces), used, stored)
+                tried = _place(InPlace(tuple(fused), made.replaces), given.used, given.stored)
                 best = tried if tried.layout.nbytes <= most else best
             if len(best.fused) <= fewest:
                 return best
@@ -448,11 +530,14 @@ def _plan(
     used: list[Node],
     device: Device,
     backend: Backend,
-    options: Settings,
+    options: Settings | None,
 ) -> Plan:
     fused, refs = placed.fused, placed.refs
     made = [n for n in stored if n not in placed.replaces]
-    drafts, compile_all = _drafts([f.region for f in fused], backend, options)
+    drafts: list[Draft | None] = [None] * len(fused)
+    compile_all: Callable[[], tuple[Artifact | None, ...]] = _no_artifacts
+    if options is not None:
+        drafts, compile_all = _drafts([f.region for f in fused], backend, options)
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
     has_calls = any(f.region.library is not None for f in fused)
     steps = tuple(
@@ -467,12 +552,16 @@ def _plan(
         tuple(_spec(n, offset) for n, offset in zip(placed.temps, placed.layout.offsets)),
         placed.layout.nbytes,
         compile_all,
-        prepare=None if has_calls else _capture(device, options),
+        prepare=None if has_calls or options is None else capture_of(device, options),
         replay=Plan.replay if has_calls else _replay(device, backend),
         target=backend.name,
         figures=backend.figures,
         labels=frozenset(n.source.label for n in stored),
     )
+
+
+def _no_artifacts() -> tuple[Artifact | None, ...]:
+    raise VerifyError("A plan of a search has no sources.")
 
 
 def with_stored(plan: Plan) -> Plan:
@@ -513,21 +602,6 @@ def _stored(regions: Sequence[Region], backend: Backend, options: Settings) -> l
         if region not in found:
             found[region] = choices.config(region, backend.space)
     return [found[region] for region in regions]
-
-
-def _capture(
-    device: Device, options: Settings
-) -> Callable[[Plan, Sequence[int] | None], Program | None] | None:
-    """How to run all steps of a plan in one call; None where each is launched by itself."""
-    if device.type == "cuda":
-        from tgrad.runtime.graph_capture import capture_graph
-
-        return capture_graph
-    if device.type != "cpu":
-        return None
-    from tgrad.cpu_fallback.runner import compile_runner
-
-    return lambda plan, moving: CpuCapture(plan, plan.compiled, compile_runner(options), moving)
 
 
 def _replay(device: Device, backend: Backend) -> str:

@@ -28,17 +28,26 @@ decides."""
 
 def make_inputs(region: Region, seed: int) -> list[np.ndarray]:
     """A flat array for each of `region.buffers`: normal numbers, integers within bounds."""
-    random = np.random.default_rng(seed)
+    random, bounds = np.random.default_rng(seed), bounds_of(region)
+    return [random_array(slot, bounds.get(n), random) for n, slot in enumerate(region.buffers)]
+
+
+def bounds_of(region: Region) -> dict[int, tuple[int, int]]:
+    """For buffers of integers that address memory, the range that is legal."""
     bounds = _bounds(region)
     numbers = {id(slot): n for n, slot in enumerate(region.slots)}
     names = {slot.name: n for n, slot in enumerate(region.slots)}
-    return [
-        _array(slot, bounds.get(numbers.get(id(slot), names.get(slot.name, -1))), random)
-        for slot in region.buffers
-    ]
+    found = (
+        (n, bounds.get(numbers.get(id(slot), names.get(slot.name, -1))))
+        for n, slot in enumerate(region.buffers)
+    )
+    return {n: bound for n, bound in found if bound is not None}
 
 
-def _array(slot: Slot, bound: tuple[int, int] | None, random: np.random.Generator) -> np.ndarray:
+def random_array(
+    slot: Slot, bound: tuple[int, int] | None, random: np.random.Generator
+) -> np.ndarray:
+    """A flat array for a buffer."""
     dtype = slot.dtype
     if dtype.is_float:
         return random.standard_normal(slot.size, np.float32).astype(dtype.numpy)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from tgrad.backend import Backend, backend_of
 from tgrad.device import Device
 from tgrad.errors import TgradError
+from tgrad.fusion.choices import fault_of
 from tgrad.kernel.space import Place
 from tgrad.settings import Settings
 from tgrad.tune.record import Record
@@ -68,6 +69,9 @@ class ThisMachine:
         """What is wrong with a record of this machine, in words; "" if nothing is."""
         found = self.find(record)
         assert found is not None
+        if record.is_plan:
+            reason = fault_of(record.choice)
+            return f"{record.kernel}: {reason}" if reason else ""
         space = found[0].space(record.work)
         choice = space.find(record.choice)
         if choice is None or space.config(choice) is None:

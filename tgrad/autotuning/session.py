@@ -91,6 +91,29 @@ class Subject:
     trials: int = 0
 
 
+@dataclass(frozen=True)
+class PlanTrial:
+    """A place that was tried.
+
+    Attributes:
+        plan: the name of its graph.
+        ratio: time of the kernels that differ over that of those they replace; None if it failed.
+        error: of the ratio, one deviation.
+        seconds: of those replaced.
+        failure: why there is no ratio.
+        is_kept: whether the graph goes this way now.
+    """
+
+    plan: str
+    site: str
+    value: str
+    ratio: float | None = None
+    error: float = 0.0
+    seconds: float = 0.0
+    failure: str = ""
+    is_kept: bool = False
+
+
 class Listener(Protocol):
     """Who follows a session."""
 
@@ -108,6 +131,9 @@ class Listener(Protocol):
 
     def gave_up(self, subject: Subject, reason: str) -> None:
         """A kernel cannot be tuned."""
+
+    def weighed(self, trial: PlanTrial) -> None:
+        """A choice for a whole graph was tried."""
 
 
 class Silent:
@@ -128,6 +154,9 @@ class Silent:
     def gave_up(self, subject: Subject, reason: str) -> None:
         pass
 
+    def weighed(self, trial: PlanTrial) -> None:
+        pass
+
 
 def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> list[Subject]:
     """The distinct kernels of plans whose names fit, the largest share of the time first."""
@@ -136,12 +165,12 @@ def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> 
     seconds: dict[str, float] = {}
     for plan in plans:
         for info in plan.kernels:
-            if not fnmatchcase(info.name, pattern):
+            if not fnmatchcase(info.name, pattern) or info.region.library is not None:
                 continue
             key = region_key(info.region)
             if key not in regions:
                 regions[key], launches[key] = info.region, 0
-                seconds[key] = _predicted(info.region, backend)
+                seconds[key] = predicted_seconds(info.region, backend)
             launches[key] += 1
     total = sum(seconds[k] * launches[k] for k in regions) or 1.0
     found = [
@@ -151,7 +180,10 @@ def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> 
     return sorted(found, key=lambda s: (-s.share, s.region.name))
 
 
-def _predicted(region: Region, backend: Backend) -> float:
+def predicted_seconds(region: Region, backend: Backend) -> float:
+    """Of one launch with the heuristic's configuration."""
+    if region.library is not None:
+        return predict(cost_of(region), backend.figures.units, backend.figures).seconds
     space = backend.space(region)
     config = space.config(space.start)
     programs = 1 if config is None else count_programs(config.axes, region.table)
@@ -194,6 +226,7 @@ class Session:
     def __init__(self, backend: Backend, request: Request, settings: Settings, listener: Listener):
         self.backend, self.request, self.settings = backend, request, settings
         self.listener = listener
+        self._began: float | None = None
         self.jobs = request.jobs or os.cpu_count() or 1
         self.place = backend.place(settings)
         self.store = Store(settings.cache_dir)
@@ -206,6 +239,12 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.compilers.stop()
         self.measurer.stop()
+
+    def start(self) -> float:
+        """When the session began, by `time.monotonic`; it begins when this is asked first."""
+        if self._began is None:
+            self._began = time.monotonic()
+        return self._began
 
     def _worker(self) -> Worker:
         environment = {
@@ -220,22 +259,25 @@ class Session:
         command = [sys.executable, "-m", "tgrad.autotuning.worker"]
         return Worker([*command, self.request.target, self.request.device], environment)
 
-    def run(self, plans: Iterable[Plan], only_new: bool = False) -> list[Record]:
+    def run(
+        self, plans: Iterable[Plan], only_new: bool = False, spent: float = 0.0
+    ) -> list[Record]:
         """Tune the kernels of plans until the budget is spent; those that the store knows last.
 
         Args:
             only_new: leave out kernels that the store knows.
+            spent: seconds of the budget that are gone by assumption.
 
         Raises:
             StoreError: the store cannot be written.
             KeyboardInterrupt: Ctrl-C; what was decided before is stored.
         """
-        deadline = time.monotonic() + self.request.budget
+        deadline, budget = self.start() + self.request.budget, self.request.budget - spent
         known = Choices(self.place, [self.store.records()])
         found = subjects_of(plans, self.backend, self.request.kernels)
         new = [s for s in found if not known.has(s.region)]
         found = new if only_new else [*new, *(s for s in found if s not in new)]
-        subjects = share_budget(found, self.backend, self.request.budget, self.jobs)
+        subjects = share_budget(found, self.backend, budget, self.jobs)
         self.listener.planned(subjects)
         records: list[Record] = []
         for subject in subjects:

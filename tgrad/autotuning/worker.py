@@ -6,6 +6,7 @@ kernels or libraries print goes nowhere. Invariant: it ends with its input, and 
     {"do": "compile", "region", "choice"}    -> {"source", "figures"}
     {"do": "open", "region", "seed"}         -> {"seconds"}: the heuristic's kernel has run
     {"do": "measure", "choices", "rounds"}   -> {"heuristic": [seconds], "trials": [{...}]}
+    {"do": "compare", "plans", "rounds", "seed"} -> {"seconds": [[...], [...]]}: see whole.py
 
 Kernels are measured in turns: in each round every candidate runs once, beside the heuristic's, so
 that what else the machine does meets all of them.
@@ -27,6 +28,7 @@ import numpy as np
 
 from tgrad.autotuning.clock import launch_seconds
 from tgrad.autotuning.inputs import disagreement, make_inputs
+from tgrad.autotuning.whole import compare
 from tgrad.backend import backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.errors import TgradError
@@ -167,6 +169,9 @@ def answer(measurer: Measurer, request: dict[str, Any]) -> dict[str, Any]:
     """The reply to a request."""
     if request["do"] == "measure":
         return measurer.measure([tuple(c) for c in request["choices"]], request["rounds"])
+    if request["do"] == "compare":
+        asked = (request[name] for name in ("plans", "rounds", "seed"))
+        return compare(measurer.backend, measurer.device, measurer.settings, *asked)
     region = region_from_json(request["region"])
     if request["do"] == "open":
         return {"seconds": measurer.open(region, request["seed"])}

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tgrad.autotuning.plans import tune_graphs
 from tgrad.autotuning.rank import rank
 from tgrad.autotuning.session import Request, Session
 from tgrad.backend import Backend, backend_by_name, backend_of
@@ -74,12 +75,13 @@ def autotune_script(script: Path, arguments: Sequence[str], asked: Asked) -> int
         try:
             if asked.output is not None:
                 return _rank(session, planned.plans, asked.output)
-            session.run(planned.plans)
+            plans, spent = tune_graphs(session, planned.graphs)
+            session.run(plans, spent=spent)
         except StoreError as error:
             return fail("autotune", *str(error).split("\n  ", 1))
         except KeyboardInterrupt:
             status = INTERRUPTED
-    print(summary_of(listeners.records, session.store.path, interrupted=status != 0))
+    print(summary_of(listeners, session.store.path, interrupted=status != 0))
     return status
 
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import exp, log
 from pathlib import Path
 from typing import Any, TextIO
 
-from tgrad.autotuning.session import Listener, Subject
+from tgrad.autotuning.session import Listener, PlanTrial, Subject
 from tgrad.runtime.report.text import duration
 from tgrad.tune.record import Record
 from tgrad.tune.search import Outcome, Trial
+
+SHOWN_CHOICES = 6
+"""The last choices for whole plans, above the table of kernels."""
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Listeners:
 
     all: list[Listener]
     records: list[Record] = field(default_factory=list)
+    choices: list[PlanTrial] = field(default_factory=list)
 
     def planned(self, subjects: Sequence[Subject]) -> None:
         for each in self.all:
@@ -47,6 +51,11 @@ class Listeners:
     def gave_up(self, subject: Subject, reason: str) -> None:
         for each in self.all:
             each.gave_up(subject, reason)
+
+    def weighed(self, trial: PlanTrial) -> None:
+        self.choices.append(trial)
+        for each in self.all:
+            each.weighed(trial)
 
 
 class Lines:
@@ -84,6 +93,18 @@ class Lines:
     def gave_up(self, subject: Subject, reason: str) -> None:
         print(f"{subject.region.name}  not tuned: {reason}", flush=True)
 
+    def weighed(self, trial: PlanTrial) -> None:
+        print(f"{trial.plan}: {described(trial)}", flush=True)
+
+
+def described(trial: PlanTrial) -> str:
+    """A choice for a whole plan, in a line."""
+    what = f"{trial.site} {trial.value}"
+    if trial.ratio is None:
+        return f"{what}: {trial.failure}"
+    verdict = "taken" if trial.is_kept else "not taken"
+    return f"{what}: {duration(trial.seconds)}, {1 / trial.ratio:.2f}x as quick, {verdict}"
+
 
 @dataclass
 class _Row:
@@ -104,6 +125,7 @@ class Table:
         from rich.live import Live
 
         self.rows: dict[str, _Row] = {}
+        self.choices: list[str] = []
         self.budget = budget
         self.begin = time.monotonic()
         self.live = Live(get_renderable=self._render, refresh_per_second=4)
@@ -116,7 +138,9 @@ class Table:
         self.live.__exit__(*error)
 
     def _render(self) -> Any:
+        from rich.console import Group
         from rich.table import Table as RichTable
+        from rich.text import Text
 
         left = max(self.budget - (time.monotonic() - self.begin), 0.0)
         table = RichTable(title=f"{left:.0f} of {self.budget:.0f} s left")
@@ -126,7 +150,9 @@ class Table:
             best = f"{1 / row.best:.2f}x" if row.tried else ""
             tried = f"{row.tried} of {row.trials}"
             table.add_row(name, f"{row.share:.0%}", best, tried, str(row.failed or ""), row.state)
-        return table
+        if not self.choices:
+            return table
+        return Group(*(Text(line) for line in self.choices[-SHOWN_CHOICES:]), table)
 
     def planned(self, subjects: Sequence[Subject]) -> None:
         self.rows = {s.region.name: _Row(s.share, s.trials) for s in subjects}
@@ -146,6 +172,9 @@ class Table:
 
     def gave_up(self, subject: Subject, reason: str) -> None:
         self.rows[subject.region.name].state = reason
+
+    def weighed(self, trial: PlanTrial) -> None:
+        self.choices.append(described(trial))
 
 
 class Journal:
@@ -193,6 +222,9 @@ class Journal:
     def gave_up(self, subject: Subject, reason: str) -> None:
         self._write("gave up", subject, reason=reason)
 
+    def weighed(self, trial: PlanTrial) -> None:
+        self._write("weighed", None, **asdict(trial))
+
 
 def _plain(trial: Trial) -> dict[str, Any]:
     if trial.ratio is None:
@@ -205,14 +237,23 @@ def _plain(trial: Trial) -> dict[str, Any]:
     }
 
 
-def summary_of(records: Sequence[Record], store: Path, interrupted: bool) -> str:
+def summary_of(found: Listeners, store: Path, interrupted: bool) -> str:
     """The last lines of a session."""
-    if not records:
-        return "stopped before the first kernel was decided" if interrupted else "nothing to tune"
-    gain = exp(sum(log(r.gain) for r in records) / len(records))
-    quicker = sum(r.gain > 1 for r in records)
-    ended = "stopped; " if interrupted else ""
-    return (
-        f"{ended}{len(records)} kernels stored in {store}, {quicker} quicker than the heuristic's, "
-        f"geometric mean {gain:.2f}x"
-    )
+    records, lines = found.records, list[str]()
+    if found.choices:
+        taken = [t for t in found.choices if t.is_kept]
+        named = "".join(f"; {t.site} {t.value}" for t in taken)
+        lines.append(f"{len(found.choices)} choices for whole plans, {len(taken)} taken{named}")
+    if records:
+        gain = exp(sum(log(r.gain) for r in records) / len(records))
+        quicker = sum(r.gain > 1 for r in records)
+        ended = "stopped; " if interrupted else ""
+        lines.append(
+            f"{ended}{len(records)} kernels stored in {store}, {quicker} quicker than the "
+            f"heuristic's, geometric mean {gain:.2f}x"
+        )
+    elif interrupted:
+        lines.append("stopped before the first kernel was decided")
+    elif not found.choices:
+        lines.append("nothing to tune")
+    return "\n".join(lines)

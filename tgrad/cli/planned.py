@@ -21,7 +21,7 @@ from pathlib import Path
 from tgrad.backend import backend_by_name
 from tgrad.cli.script import run_script
 from tgrad.errors import DeviceError, TgradError
-from tgrad.runtime.plan import Plan, record_plans
+from tgrad.runtime.plan import Plan, PlannedGraph, record_graphs, record_plans
 from tgrad.runtime.planning import planning
 
 
@@ -44,10 +44,12 @@ class Planned:
     Attributes:
         plans: at least one, in the order in which they were made.
         stopped: the name of the exception that ended the script, or "".
+        graphs: what was planned, to be planned again.
     """
 
     plans: tuple[Plan, ...]
     stopped: str = ""
+    graphs: tuple[PlannedGraph, ...] = ()
 
     @property
     def largest(self) -> Plan:
@@ -84,7 +86,7 @@ def plan_script(
     except DeviceError as error:
         raise GivesUp(error.what, error.hint) from None
     stopped = ""
-    with record_plans() as plans:
+    with record_plans() as plans, record_graphs() as graphs:
         try:
             with _scope(plans, target, most, really):
                 status = run_script(script, arguments)
@@ -104,7 +106,7 @@ def plan_script(
             f"{script} made no plan: nothing was computed.",
             "Read a result, for example with .item() or .numpy(), so that there is work to do.",
         )
-    return Planned(tuple(plans), stopped)
+    return Planned(tuple(plans), stopped, tuple(graphs))
 
 
 def _advice(error: TgradError, target: str | None) -> str:

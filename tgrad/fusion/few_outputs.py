@@ -15,8 +15,10 @@ That is split K for gradients of weights, and sums over batch and pixels in a no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
+from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.find_chains import softmax_weights
 from tgrad.fusion.legality import Limits
 from tgrad.fusion.statistics import dot_behind
@@ -36,27 +38,66 @@ FEW_K = 8192
 """A dot of fewer terms is not worth a second kernel; nor is a sum that one program may nest."""
 SHARE = 8
 """A sum is split where fewer than one in so many of the device's programs would work."""
+FEW_PROGRAMS, LEAST_SPLIT = 16, 1 << 16
+"""Programs, and terms above which a sum may be split, where the device asks for no splits and a
+search tries one: with the first processors of few cores are busy, below the second a launch costs
+more than it saves."""
 
 
-def split_few_outputs(outputs: Sequence[Node], limits: Limits) -> list[Node]:
+def split_few_outputs(
+    outputs: Sequence[Node], limits: Limits, choices: PlanChoices = NO_CHOICES
+) -> list[Node]:
     """The outputs with sums that would keep few programs busy in parts, canonical again."""
-    if not limits.programs:
+    if not limits.programs and not choices:
         return list(outputs)
     order = toposort(outputs)
     weights = softmax_weights(order)  # a chain of dots walks their columns by itself
+    names = Names()
     made: dict[Node, Node] = {}
     for node in order:
         inputs = tuple(made[x] for x in node.inputs)
         with source_scope(node.source):
             same = node if inputs == node.inputs else make(node.op, *inputs, **dict(node.attrs))
-            found = None
-            if node.op is Op.DOT and weights.isdisjoint(node.inputs):
-                found = _split_dot(same, limits.programs)
-            elif node.op in REDUCE:
-                found = _split_sum(same, limits)
-            made[node] = same if found is None else found
+            made[node] = same
+            if _may_split(node, weights):
+                chosen = choices.at_node("split", node, names)
+                made[node] = _chosen(same, limits, chosen) or same
     results = [made[n] for n in outputs]
     return list(outputs) if results == list(outputs) else rewrite(results, CANONICAL)
+
+
+def sums_to_split(outputs: Sequence[Node], limits: Limits) -> list[Site]:
+    """Sums of few results, whether in parts as a rule or not."""
+    order = toposort(outputs)
+    weights, names = softmax_weights(order), Names()
+    found: list[Site] = []
+    for node in order:
+        if _may_split(node, weights) and _chosen(node, limits, "parts") is not None:
+            planned = "whole" if _split(node, limits) is None else "parts"
+            nbytes = sum(x.nbytes for x in node.inputs)
+            found.append(Site(names.of("split", node), planned, nbytes))
+    return found
+
+
+def _may_split(node: Node, weights: frozenset[Node] | set[Node]) -> bool:
+    if node.op is Op.DOT:
+        return weights.isdisjoint(node.inputs)
+    return node.op in REDUCE
+
+
+def _chosen(node: Node, limits: Limits, chosen: str | None) -> Node | None:
+    """The sum in parts; None for one that stays whole."""
+    if chosen == "whole":
+        return None
+    if chosen == "parts" and not limits.programs:
+        limits = replace(limits, programs=FEW_PROGRAMS, nested_elements=LEAST_SPLIT)
+    return _split(node, limits)
+
+
+def _split(node: Node, limits: Limits) -> Node | None:
+    if not limits.programs:
+        return None
+    return _split_dot(node, limits.programs) if node.op is Op.DOT else _split_sum(node, limits)
 
 
 def _parts(extent: int, most: int) -> int:

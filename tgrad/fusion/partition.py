@@ -17,10 +17,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
+from math import prod
 
 from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built
 from tgrad.fusion.calls import build_call, stored_operand
+from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import GROUPS, Region
@@ -36,6 +39,9 @@ FLOPS_PER_BYTE = 5
 """Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
 two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
 costs more than writing and reading it."""
+
+DOT_TILE = 128
+"""Rows or columns of a dot's result whose tile computes an operand once."""
 
 _HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER, Op.LIBRARY}
 """Ops that are never computed again where they are read."""
@@ -73,13 +79,30 @@ class _Group:
     reasons: list[str] = field(default_factory=list)
 
 
-def partition(outputs: Sequence[Node], limits: Limits) -> list[Fused]:
-    """Cut the graph of `outputs` (none of them a buffer) into kernels."""
-    return _Partition(list(dict.fromkeys(outputs)), limits).run()
+def partition(
+    outputs: Sequence[Node], limits: Limits, choices: PlanChoices = NO_CHOICES
+) -> list[Fused]:
+    """Cut the graph of `outputs` (none of them a buffer) into kernels.
+
+    Args:
+        choices: of what is stored, and of what stays apart, where somebody knows better.
+    """
+    return _Partition(list(dict.fromkeys(outputs)), limits, choices).run()
+
+
+def places_to_cut(outputs: Sequence[Node], limits: Limits, choices: PlanChoices) -> list[Site]:
+    """Values that may be stored or not, and kernels that are joined and need not be."""
+    cut = _Partition(list(dict.fromkeys(outputs)), limits, choices)
+    cut.run()
+    return cut.sites()
 
 
 class _Partition:
-    def __init__(self, outputs: list[Node], limits: Limits):
+    def __init__(self, outputs: list[Node], limits: Limits, choices: PlanChoices):
+        self.choices, self.names = choices, Names()
+        self.asked: dict[Node, bool] = {}
+        self.repeated: set[tuple[Node, Node]] = set()
+        self.joined: dict[tuple[Node, Node], None] = {}
         self.outputs, self.limits = set(outputs), limits
         self.builder = RegionBuilder(limits)
         self.order = toposort(outputs)
@@ -150,8 +173,12 @@ class _Partition:
             if n in roots or n.op is Op.DOT:
                 for x in n.inputs if n.op is Op.DOT else ():
                     operand = _below_movement(x)
-                    if operand not in self.inside and _is_costly_prologue(operand, histories):
+                    if operand in self.inside or not is_elementwise(operand.op):
+                        continue
+                    if self._is_stored(operand, _is_costly_prologue(operand, histories)):
                         roots.add(operand)
+                    if _is_dear_to_repeat(operand, x, n, histories):
+                        self.repeated.add((operand, n))
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
             if n.op is Op.GATHER and _below_movement(n.inputs[0]).op is Op.GATHER:
@@ -159,18 +186,39 @@ class _Partition:
             if n.op is Op.EXPAND and n.size >= 8 * n.inputs[0].size:
                 operand = _below_movement(n.inputs[0])
                 if is_elementwise(operand.op) and histories[operand].cost >= 4:
-                    roots.add(operand)
+                    if self._is_stored(operand, True):
+                        roots.add(operand)
         histories = self._histories(roots)
         users: dict[Node, set[Node]] = defaultdict(set)
         for n in reversed(self.order):
             several = n not in roots and n not in self.inside and len(users[n]) > 1
-            if several and _is_worth_storing(n, histories):
-                roots.add(n)
+            if several and is_elementwise(n.op) and not is_free_cast(n):
+                if self._is_stored(n, _is_worth_storing(n, histories)):
+                    roots.add(n)
             mine = {n} if n in roots else users[n]
             for x in n.inputs:
                 users[x] |= mine
         live = [n for n in self.order if n in roots and (users[n] or n in self.outputs)]
         return [n for n in live if n.op is not Op.BUFFER]
+
+    def _is_stored(self, node: Node, planned: bool) -> bool:
+        """Whether a value is stored that could be computed again where it is read."""
+        self.asked[node] = planned
+        chosen = self.choices.at_node("value", node, self.names)
+        return planned if chosen is None else chosen == "stored"
+
+    def sites(self) -> list[Site]:
+        """Where the cut could have gone another way."""
+        values = [
+            Site(self.names.of("value", n), "stored" if planned else "again", n.nbytes)
+            for n, planned in self.asked.items()
+            if n not in self.outputs and n.size > TINY
+        ]
+        return values + [
+            Site(self.names.of("join", a, b), "joined", a.nbytes)
+            for a, b in self.joined
+            if self.group_of[a] is self.group_of[b] and a.size > TINY
+        ]
 
     def _cut_wide_histories(self, roots: set[Node]) -> None:
         """Store values on the way where one kernel would read more buffers than it may, as a norm
@@ -254,9 +302,20 @@ class _Partition:
         self._join_rows()
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
-                self._try_join(self.group_of[root], self.group_of[consumer])
+                self._join_reader(root, consumer)
         self._join_siblings()
         return self._finish()
+
+    def _join_reader(self, root: Node, consumer: Node) -> None:
+        a, b = self.group_of[root], self.group_of[consumer]
+        if self.choices and self.choices.at(self.names.of("join", root, consumer)) == "apart":
+            for one, other in ((a, b), (b, a)):
+                assert other.built is not None
+                one.reasons.append(
+                    f"not with {other.built.region.name}: apart is quicker, measured"
+                )
+        elif a is not b and self._try_join(a, b):
+            self.joined[root, consumer] = None
 
     def _find_sums_alike(self) -> set[Node]:
         """Reductions of whole buffers to scalars of which there are many of one form, as in a norm
@@ -317,6 +376,8 @@ class _Partition:
         dots = sum(r.op is Op.DOT for r in (*a.roots, *b.roots))
         if dots > max(self.limits.dots, 1):
             return Refused("two dots in one kernel" if self.limits.dots == 1 else f"{dots} dots")
+        if dots and not self.repeated.isdisjoint(product((*a.roots, *b.roots), repeat=2)):
+            return Refused("a dot would compute its operand again for each of its tiles")
         if dots and any(r.op in REDUCE for r in (*a.roots, *b.roots)):
             return Refused("a reduction beside a dot needs a whole row of its result")
         buffers = _least_buffers(a.built, b.built)
@@ -480,16 +541,27 @@ def _below_movement(node: Node) -> Node:
 
 def _is_costly_prologue(operand: Node, histories: dict[Node, _History]) -> bool:
     """Whether a dot should read the stored operand: each element is read many times."""
-    if not is_elementwise(operand.op):
-        return False
     history = histories[operand]
     return history.cost > 2 or len(history.leaves) > 1
 
 
+def _is_dear_to_repeat(
+    operand: Node, view: Node, dot: Node, histories: dict[Node, _History]
+) -> bool:
+    """Whether a dot that computes its operand does so too often: once for each tile of the other
+    side, and for each window that an element is in."""
+    if operand.size <= TINY:
+        return False
+    other = next((x for x in dot.inputs if x is not view), view)
+    k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])
+    batch = prod(other.shape[a] for a in dot.attr("batch")[dot.inputs.index(other)])
+    tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
+    times = view.size * tiles / operand.size
+    return histories[operand].cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
+
+
 def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:
     """Whether loading a node beats computing it again in every kernel that needs it."""
-    if not is_elementwise(node.op) or is_free_cast(node):
-        return False
     history = histories[node]
     big = sum(1 for leaf in history.leaves if 4 * leaf.size >= node.size)
     if big > 1 and node.size > 1:

@@ -6,6 +6,7 @@ iterations of one training loop have equal keys, so the second one compiles noth
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ class GraphKey:
     """A hashable description of a graph, with its buffers renamed in order of first use."""
 
     rows: tuple[Hashable, ...]
+
+    def digest(self, *more: Hashable) -> str:
+        """The same in every process; of what else a plan depends on, too."""
+        return hashlib.sha256(repr((self.rows, more)).encode()).hexdigest()[:24]
 
 
 def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:

@@ -18,6 +18,7 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import UNKNOWN, Source
+from tgrad.fusion.choices import NO_CHOICES, PlanChoices, Site
 from tgrad.fusion.cost import DeviceFigures
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config
@@ -122,6 +123,8 @@ class Plan:
         target: what the kernels are generated for, such as "cpu" or "sm_90".
         figures: what that can do at most; None for the device "numpy".
         labels: names of what the user called for the results, such as "adam".
+        choices: what passes did otherwise than by themselves, because it was measured to be
+            quicker.
     """
 
     device: Device
@@ -138,6 +141,7 @@ class Plan:
     target: str = ""
     figures: DeviceFigures | None = None
     labels: frozenset[str] = frozenset()
+    choices: PlanChoices = NO_CHOICES
 
     @cached_property
     def artifacts(self) -> tuple[Artifact | None, ...]:
@@ -216,6 +220,40 @@ class Plan:
         return table_of(report_plan(self))
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """A plan and how it meets the caller's graph.
+
+    Attributes:
+        plan: what runs.
+        leaves: which of the graph's buffers, in order of first use, are the plan's inputs.
+        results: for each output of the graph, the plan's output or the leaf that it is.
+    """
+
+    plan: Plan
+    leaves: tuple[int, ...]
+    results: tuple[BufferRef, ...]
+
+
+@dataclass(frozen=True)
+class PlannedGraph:
+    """A graph that was planned, and can be planned again with other choices; it holds no memory.
+
+    Attributes:
+        key: the same in every process.
+        leaves: how many buffers it reads.
+        planned: what was planned.
+        again: the same graph with given choices and no other.
+        places: where a choice may be made beside those given.
+    """
+
+    key: str
+    leaves: int
+    planned: Compiled
+    again: Callable[[PlanChoices], Compiled]
+    places: Callable[[PlanChoices], Sequence[Site]]
+
+
 _recorders = threading.local()
 
 
@@ -228,7 +266,20 @@ def record_plans() -> Iterator[list[Plan]]:
     >>> plans
     []
     """
-    stack: list[list[Plan]] = _recorders.__dict__.setdefault("stack", [])
+    with _record("plans") as plans:
+        yield plans
+
+
+@contextmanager
+def record_graphs() -> Iterator[list[PlannedGraph]]:
+    """Collect every graph that this thread plans inside the block."""
+    with _record("graphs") as graphs:
+        yield graphs
+
+
+@contextmanager
+def _record(what: str) -> Iterator[list[Any]]:
+    stack: list[list[Any]] = _recorders.__dict__.setdefault(what, [])
     stack.append([])
     try:
         yield stack[-1]
@@ -236,7 +287,9 @@ def record_plans() -> Iterator[list[Plan]]:
         stack.pop()
 
 
-def announce_plan(plan: Plan) -> None:
-    """Tell the recorders of this thread about a new plan."""
-    for plans in _recorders.__dict__.get("stack", []):
-        plans.append(plan)
+def announce_plan(compiled: Compiled, graph: Callable[[], PlannedGraph]) -> None:
+    """Tell the recorders of this thread about a new plan, and those of graphs how to plan again."""
+    for plans in _recorders.__dict__.get("plans", []):
+        plans.append(compiled.plan)
+    for graphs in _recorders.__dict__.get("graphs", []):
+        graphs.append(graph())

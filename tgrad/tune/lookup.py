@@ -14,13 +14,13 @@ here too.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import log2
 
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Config
-from tgrad.kernel.space import Place, SearchSpace
+from tgrad.kernel.space import Place, SearchSpace, Value
 from tgrad.tune.key import class_key, extents_of, region_key
 from tgrad.tune.record import Record
 
@@ -44,15 +44,27 @@ class Choices:
         self._by_key: dict[str, Record] = {}
         self._by_form: dict[str, list[Record]] = defaultdict(list)
         self._ranked: dict[str, Record] = {}
+        self._plans: dict[str, Record] = {}
         for record in (r for records in origins for r in records if r.place == place):
-            if not record.is_measured:
+            if record.is_plan:
+                self._plans.setdefault(record.key, record)
+            elif not record.is_measured:
                 self._ranked.setdefault(record.key, record)
             elif record.key not in self._by_key:
                 self._by_key[record.key] = record
                 self._by_form[record.form].append(record)
 
     def __bool__(self) -> bool:
-        return bool(self._by_key)
+        return bool(self._by_key or self._plans)
+
+    def plan(self, key: Callable[[], str]) -> Mapping[str, Value]:
+        """What was decided for a graph as a whole; `key` is asked only if there is anything."""
+        found = self._plans.get(key()) if self._plans else None
+        return {} if found is None else found.choice
+
+    def plan_record(self, key: str) -> Record | None:
+        """The record behind that."""
+        return self._plans.get(key)
 
     def has(self, region: Region) -> bool:
         """Whether the very region was measured."""

@@ -18,6 +18,9 @@ from tgrad.fusion.region import Region, region_from_json
 from tgrad.kernel.space import Place, Value
 from tgrad.tune.key import class_key, extents_of, region_key
 
+PLAN = "whole plan"
+"""In place of the key of a class, for the choices of a whole graph."""
+
 
 class RecordError(ValueError):
     """Data that is no record; the message says why."""
@@ -25,7 +28,9 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """The choice for one kernel at one place.
+    """The choice for one kernel at one place; or, with no region, those for a whole graph: then the
+    key is the graph's, the parameters are places in it, and the times are sums over the kernels
+    that each choice changes.
 
     Attributes:
         key: the region's; see tune/key.py.
@@ -56,6 +61,11 @@ class Record:
     @property
     def place(self) -> Place:
         return Place(self.device, self.generator)
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether it is of a whole graph."""
+        return self.form == PLAN
 
     @property
     def is_measured(self) -> bool:
@@ -95,6 +105,10 @@ class Record:
         Raises:
             RecordError: they are not.
         """
+        if self.is_plan:
+            if self.region or self.extents:
+                raise RecordError(f"{self.kernel} is of a whole graph and has a region")
+            return
         region = self.work
         if region_key(region) != self.key or class_key(region) != self.form:
             raise RecordError(f"the key of {self.kernel} is not that of its region")
@@ -164,4 +178,31 @@ def make_record(
         tuned=float(tuned),
         trials=trials,
         region=json.dumps(data, sort_keys=True, separators=(",", ":")),
+    )
+
+
+def plan_record(
+    key: str,
+    name: str,
+    place: Place,
+    choice: Mapping[str, Value],
+    heuristic: float,
+    tuned: float,
+    trials: int,
+) -> Record:
+    """The record of what was decided for a graph as a whole."""
+    return Record(
+        key=key,
+        form=PLAN,
+        extents=(),
+        device=place.device,
+        generator=place.generator,
+        kernel=name,
+        line="",
+        equation="",
+        choice=dict(choice),
+        heuristic=heuristic,
+        tuned=tuned,
+        trials=trials,
+        region="",
     )

@@ -118,6 +118,7 @@ def summary_lines(report: PlanReport) -> list[str]:
         f"{plan.output_bytes:,} (and inputs {plan.input_bytes:,})"
     )
     lines.append(f"replay: {plan.replay}")
+    lines += [f"stored choice: {site}: {value}" for site, value in plan.choices.decided]
     return [*lines, *live_lines(report), *fits_lines(report)]
 
 
@@ -197,6 +198,7 @@ def data_of(report: PlanReport) -> dict[str, Any]:
         "figures": None if plan.figures is None else asdict(plan.figures),
         "launches": plan.launches,
         "replay": plan.replay,
+        "choices": dict(plan.choices.decided),
         "flops": plan.flops,
         "dot_flops": report.dot_flops,
         "bytes": plan.bytes,
