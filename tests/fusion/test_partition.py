@@ -218,3 +218,17 @@ def test_work_grows_no_faster_than_the_graph(
 
     few, many = builds(50), builds(200)
     assert many < 4.5 * few
+
+
+@pytest.mark.parametrize(("columns", "kernels"), [(512, 2), (96, 1)])
+def test_a_dot_does_not_compute_a_long_operand_for_each_tile(
+    rng: np.random.Generator, columns: int, kernels: int
+) -> None:
+    fused = cut([F.gelu(draw(rng, 256, 96)) @ draw(rng, 96, columns)])
+    assert len(fused) == kernels
+    if kernels == 2:
+        assert any("again for each of its tiles" in r for r in fused[1].reasons)
+
+
+def test_a_short_operand_is_computed_in_the_dot(rng: np.random.Generator) -> None:
+    assert len(cut([F.relu(draw(rng, 256, 96) * 2) @ draw(rng, 96, 512)])) == 1

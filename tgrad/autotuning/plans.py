@@ -39,8 +39,9 @@ from tgrad.tune.record import Record, plan_record
 from tgrad.tune.search import FINAL_ROUNDS, MARGIN, ROUNDS
 from tgrad.tune.workers import WorkerLost
 
-UNSURE = 2.0
-"""Predicted times within this factor of each other are left to a measurement."""
+UNSURE = 3.0
+"""Predicted times within this factor of each other are left to a measurement: elementwise functions
+count one FLOP each, and a logarithm takes ten times as long as a sum."""
 SHARE = 0.4
 """Of the budget, at most."""
 PLACE_SECONDS = {"cpu": 1.5, "cuda": 4.0}

@@ -223,7 +223,9 @@ class Journal:
         self._write("gave up", subject, reason=reason)
 
     def weighed(self, trial: PlanTrial) -> None:
-        self._write("weighed", None, **asdict(trial))
+        data = asdict(trial)
+        time_of_replaced = data.pop("seconds")
+        self._write("weighed", None, **data, time=time_of_replaced)
 
 
 def _plain(trial: Trial) -> dict[str, Any]:

@@ -309,11 +309,7 @@ class _Partition:
     def _join_reader(self, root: Node, consumer: Node) -> None:
         a, b = self.group_of[root], self.group_of[consumer]
         if self.choices and self.choices.at(self.names.of("join", root, consumer)) == "apart":
-            for one, other in ((a, b), (b, a)):
-                assert other.built is not None
-                one.reasons.append(
-                    f"not with {other.built.region.name}: apart is quicker, measured"
-                )
+            _note(a, b, "measured to be quicker apart")
         elif a is not b and self._try_join(a, b):
             self.joined[root, consumer] = None
 
@@ -359,9 +355,7 @@ class _Partition:
                     self.group_of[r] = a
                 return True
             refused = built
-        for one, other in ((a, b), (b, a)):
-            assert other.built is not None
-            one.reasons.append(f"not with {other.built.region.name}: {refused.reason}")
+        _note(a, b, refused.reason)
         return False
 
     def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
@@ -523,6 +517,13 @@ class _History:
     nodes: int
     cost: int
     leaves: frozenset[Node]
+
+
+def _note(a: _Group, b: _Group, reason: str) -> None:
+    """Why two groups are not one, in both."""
+    for one, other in ((a, b), (b, a)):
+        assert other.built is not None
+        one.reasons.append(f"not with {other.built.region.name}: {reason}")
 
 
 def _least_buffers(a: Built | None, b: Built | None) -> int:
