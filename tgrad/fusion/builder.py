@@ -22,6 +22,7 @@ from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_a
 from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.legality import Limits, Refused, classify
 from tgrad.fusion.movement import Indices, push_index
+from tgrad.fusion.packed import take_apart_packed
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
 from tgrad.fusion.sums import join_sums_of_dots
 from tgrad.graph import index as ix
@@ -465,7 +466,9 @@ class _Builder:
         index_a = _placed(len(a.shape), (ba, batch), (free_a, m), (ca, contracted))
         index_b = _placed(len(b.shape), (bb, batch), (free_b, n), (cb, contracted))
         left, right = self._value(a, index_a, mask), self._value(b, index_b, mask)
-        acc = node.dtype.accumulator
+        acc = dot_accumulator(node.dtype)
+        if acc is dt.int32:
+            left, right = self._bytes(left, right)
         names = tuple(p.name for c in chosen for p in c.parts)
         axes = DotAxes(_names(batch), _names(m), _names(n), names)
         if self.is_chain and self._has_dot(right):  # the rows are those of the scores
@@ -476,6 +479,16 @@ class _Builder:
         if acc is not node.dtype:
             number = self._emit(rg.Compute(Op.CAST, (number,), node.dtype))
         return number
+
+    def _bytes(self, left: int, right: int) -> tuple[int, int]:
+        """Operands of a dot as they were before both were widened from int8, whose products matrix
+        units add in int32."""
+        narrow: list[int] = []
+        for number in (left, right):
+            value = self.values[number]
+            if isinstance(value, rg.Compute) and value.op is Op.CAST:
+                narrow += (a for a in value.args if self.values[a].dtype is dt.int8)
+        return (narrow[0], narrow[1]) if len(narrow) == 2 else (left, right)
 
     def _has_dot(self, number: int) -> bool:
         """Whether a value is computed from a dot."""
@@ -523,6 +536,8 @@ class _Builder:
         )  # fmt: skip
         flipped = frozenset(name for name, is_flipped in self.walks.items() if is_flipped)
         draft, dots = join_axes(flip_axes(drop_dead(draft), flipped), tuple(self.dots))
+        if limits.dots > 1 and not self.is_chain:
+            draft, dots = take_apart_packed(draft, dots, limits.dots)
         draft, dots = rename_axes(draft, dots)
         if self.is_chain:
             region = settle_chain(draft, dots, limits)
@@ -543,6 +558,12 @@ class _Builder:
         if any(name in v.axes for v in self.values if isinstance(v, rg.AlongAxes)):
             return True
         return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
+
+
+def dot_accumulator(dtype: dt.DType) -> dt.DType:
+    """What a dot adds in: of short integers int32, which wraps to the same low bits."""
+    is_short = not dtype.is_float and dtype.itemsize < 4
+    return dt.int32 if is_short else dtype.accumulator
 
 
 def _position(number: int, dtype: dt.DType, size: int) -> tuple[Index, Bound]:

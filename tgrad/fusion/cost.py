@@ -13,12 +13,14 @@ are those that must move at least once: the elements of each slot that the regio
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
 from tgrad.fusion.table import members_of
+from tgrad.graph.index import Index
 from tgrad.graph.op import Op
 
 _FREE_OPS = frozenset(
@@ -147,15 +149,31 @@ def _cost_of_one(region: Region) -> Cost:
             flops, dot_flops = flops + count, dot_flops + count
             if max(region.values[v].dtype.itemsize for v in (value.a, value.b)) <= 2:
                 matrix_flops += count
-    loaded = [0] * len(region.slots)
-    stored = [0] * len(region.slots)
+    touched: dict[tuple[type, int], dict[tuple[int, int], int]] = defaultdict(dict)
     for item in (*region.values, *region.stores):
         if isinstance(item, (rg.Load, rg.Store)):
             names = set(item.index.variables())
             for inner in item.index.loaded():
                 names |= set(dims[inner])
-            count = min(points(frozenset(names)), region.slots[item.slot].size)
-            touched = loaded if isinstance(item, rg.Load) else stored
-            touched[item.slot] = max(touched[item.slot], count)
-    moved = sum((n + m) * s.dtype.itemsize for n, m, s in zip(loaded, stored, region.slots))
+            found = touched[type(item), item.slot]
+            comb = _comb(item.index)
+            found[comb] = max(found.get(comb, 0), points(frozenset(names)))
+    moved = sum(
+        min(_elements(found), region.slots[slot].size) * region.slots[slot].dtype.itemsize
+        for (_, slot), found in touched.items()
+    )
     return Cost(flops, moved, dot_flops, matrix_flops)
+
+
+def _comb(index: Index) -> tuple[int, int]:
+    """(d, r): every element at an index is one of r, r + d, r + 2d, ..."""
+    step = gcd(*(c for _, c in index.terms)) or 1
+    return step, index.const % step
+
+
+def _elements(found: dict[tuple[int, int], int]) -> int:
+    """Elements that accesses touch at least: those of one step and different offsets are apart."""
+    by_step: dict[int, int] = defaultdict(int)
+    for (step, _), count in found.items():
+        by_step[step] += count
+    return max(by_step.values())
