@@ -31,7 +31,7 @@ over the same axis, in the same step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -116,6 +116,8 @@ class Config:
         band: rows of a convolution's result that one program computes on a CPU; 0 for as many as
             fit its cache.
         epilogue_parts: parts of a dot's columns that its epilogue takes one after the other.
+        programs: how many walk over all tiles of a dot; 0 for one a tile.
+        descriptors: whether matrices that a dot reads are loaded through tensor descriptors.
         origin: "heuristic", "stored", or "nearest": stored for a kernel of other sizes.
     """
 
@@ -127,6 +129,8 @@ class Config:
     registers: RegisterTile | None = None
     band: int = 0
     epilogue_parts: int = 1
+    programs: int = 0
+    descriptors: bool = False
     origin: str = "heuristic"
 
 
@@ -358,6 +362,20 @@ def count_programs(axes: tuple[TileAxis, ...], table: Table | None) -> int:
     for a in axes:
         n *= a.steps if a.role is Role.GRID else 1
     return n
+
+
+def count_launched(config: Config, table: Table | None) -> int:
+    """Size of the grid that is launched: programs that walk over tiles are fewer than these."""
+    tiles = count_programs(config.axes, table)
+    return min(tiles, config.programs) if config.programs else tiles
+
+
+def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
+    """All statements, those inside loops included."""
+    for stmt in body:
+        yield stmt
+        if isinstance(stmt, Loop):
+            yield from statements(stmt.body)
 
 
 def programs_of_members(axes: tuple[TileAxis, ...], table: Table) -> tuple[int, ...]:

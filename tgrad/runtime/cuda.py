@@ -118,6 +118,8 @@ class CudaRuntime:
         if artifact.grid == 0:
             return
         kernel: Any = artifact.entry
+        if artifact.config.descriptors:
+            self._lend_scratch()
         with self.torch.cuda.device(self.device.index):
             stream = self.torch.cuda.current_stream().cuda_stream
             run = kernel.run  # loads the binary into the current device the first time
@@ -133,6 +135,16 @@ class CudaRuntime:
                 None,
                 *self.arguments(artifact, memories),
             )
+
+    def _lend_scratch(self) -> None:
+        """Let a launch of this thread have global memory for its tensor descriptors; torch's
+        allocator takes it back in the stream's order."""
+        import triton
+
+        def scratch(size: int, alignment: int, stream: int | None) -> Memory:
+            return self.torch.empty(size, dtype=self.torch.int8, device=self.torch_device)
+
+        triton.set_allocator(scratch)
 
     def arguments(self, artifact: Artifact, memories: Sequence[Memory]) -> list[int]:
         """Addresses that a launch passes: of its buffers, or of a batch's shared ones and of its

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tgrad.errors import DeviceError, Source
 from tgrad.fusion.region import Region
-from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures
+from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures, count_launched
 from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Place
 from tgrad.kernel.verify import verify_kernel
@@ -160,10 +160,12 @@ def _interpreted(d: Draft, settings: Settings) -> Artifact:
     kernel = d.kernel
     path = write_source(d.source, kernel.name, settings.cache_dir)
     module = load_module(path, d.source)
-    entry = InterpretedKernel(
-        kernel.name, module, arguments_of(kernel), kernel.num_programs, kernel.source
-    )
+    entry = InterpretedKernel(kernel.name, module, arguments_of(kernel), _grid(d), kernel.source)
     return _artifact(d, path, entry, StaticFigures())
+
+
+def _grid(d: Draft) -> int:
+    return count_launched(d.config, d.kernel.table)
 
 
 def _artifact(d: Draft, path: Path, entry: object, figures: StaticFigures) -> Artifact:
@@ -172,7 +174,7 @@ def _artifact(d: Draft, path: Path, entry: object, figures: StaticFigures) -> Ar
         source=d.source,
         path=str(path),
         entry=entry,
-        grid=d.kernel.num_programs,
+        grid=_grid(d),
         config=d.config,
         figures=figures,
         pointers=pointers_of(d.kernel),

@@ -16,7 +16,7 @@ The loop nest of a softmax over r, rows i, in blocks:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -24,9 +24,10 @@ from tgrad.errors import UnsupportedError, VerifyError
 from tgrad.graph.index import Index, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis
+from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis, count_launched
 from tgrad.kernel.lower import identity_of
 from tgrad.triton_gen import emit_dot, emit_parts, emit_rows
+from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.op_table import (
@@ -80,7 +81,7 @@ def _header(kernel: Kernel, config: Config) -> str:
         *kernel.equation.splitlines(),
         "",
         f"axes: {axes}",
-        f"launch: {kernel.num_programs} programs, num_warps={config.num_warps}, "
+        f"launch: {count_launched(config, kernel.table)} programs, num_warps={config.num_warps}, "
         f"num_stages={config.num_stages}",
     ]
     return "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
@@ -100,8 +101,12 @@ class Emitter:
         far = (a.name for a in kernel.axes if a.steps * a.block >= 2**31)
         self.far_axes = frozenset(far)
         self.index = IndexPrinter(kernel, self.tiles, self.far_axes)
-        bounds = (e for loop in loops_of(kernel.body) for e in (*loop.start, *loop.stop))
+        self.loops = [s for s in ir.statements(kernel.body) if isinstance(s, ir.Loop)]
+        bounds = (e for loop in self.loops for e in (*loop.start, *loop.stop))
         starts = {n for e in bounds for n in e.variables()}
+        self.matrices = matrices_of(kernel) if config.descriptors else {}
+        read = {n for x in self.matrices.values() for n in (x.rows, x.columns)}
+        starts |= {n for n in read if kernel.axis(n).role is not Role.LOOP}
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.in_parts = config.epilogue_parts > 1
@@ -127,6 +132,7 @@ class Emitter:
         if self.kernel.table is not None:
             for line in member_lines(self.kernel, self.kernel.table):
                 self.line(line)
+        self._matrices()
         self._programs()
         for axis in self.kernel.axes:
             if axis.role is Role.FULL and axis.block > 1:
@@ -146,7 +152,9 @@ class Emitter:
                 self._axis(axis, "0")
         if not grid:
             return
-        if self.kernel.table is None:
+        if self.config.programs:
+            self._walk()
+        elif self.kernel.table is None:
             self.line("pid = tl.program_id(0)")
         rest = "pid"
         last = len(grid) - 1
@@ -162,6 +170,25 @@ class Emitter:
                 step = f"{step} % {axis.steps}"
             inner *= axis.steps
             self._axis(axis, step)
+
+    def _walk(self) -> None:
+        """Every program takes tiles in turn: those of one round are computed side by side. With
+        one loop inside, loads for the next tile start before this one is stored."""
+        flat = ", flatten=True" if len(self.loops) == 1 else ""
+        tiles = self.kernel.num_programs
+        step = min(self.config.programs, tiles)
+        self.line(f"for pid in tl.range(tl.program_id(0), {tiles}, {step}{flat}):")
+        self.depth += 1
+
+    def _matrices(self) -> None:
+        """Descriptors of the matrices that are loaded through one."""
+        loads = (s for s in ir.statements(self.kernel.body) if isinstance(s, ir.LoadTile))
+        for stmt in (s for s in loads if s.out.id in self.matrices):
+            x = self.matrices[stmt.out.id]
+            extents = [self.kernel.axis(n).extent for n in (x.rows, x.columns)]
+            pointer = f"{self.kernel.slots[stmt.slot].name}_ptr"
+            shape = f"{extents}, [{x.step}, 1], {self.shape((x.rows, x.columns))}"
+            self.line(f"{stmt.out}_matrix = tl.make_tensor_descriptor({pointer}, {shape})")
 
     def _grouped(self, m: TileAxis, n: TileAxis, batched: bool) -> None:
         """Programs in groups of `group_m` rows of tiles, for reuse in the L2 cache."""
@@ -361,6 +388,13 @@ class Emitter:
         return name
 
     def _load(self, stmt: ir.LoadTile) -> None:
+        if stmt.out.id in self.matrices:
+            x = self.matrices[stmt.out.id]
+            text = f"{stmt.out}_matrix.load([{x.rows}0, {x.columns}0])"
+            is_turned = stmt.out.dims != (x.rows, x.columns)
+            self.assign(stmt.out, f"tl.trans({text})" if is_turned else text)
+            self.zero_lanes[stmt.out.id] = frozenset(stmt.out.dims)
+            return
         dims, dtype = stmt.out.dims, self.kernel.slots[stmt.slot].dtype
         pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, str(stmt.out))
         text = f"tl.load({pointer})"
@@ -461,14 +495,6 @@ class Emitter:
             "Cast to float32 or int32 first, or compute it on the cpu device.",
             source=self.kernel.source,
         )
-
-
-def loops_of(body: Iterable[ir.Stmt]) -> Iterator[ir.Loop]:
-    """All loops, those inside loops included."""
-    for stmt in body:
-        if isinstance(stmt, ir.Loop):
-            yield stmt
-            yield from loops_of(stmt.body)
 
 
 def _reduction(op: Op, text: str, axis: int, dtype: DType) -> str:

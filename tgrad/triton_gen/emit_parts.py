@@ -73,16 +73,7 @@ def _cut(out: Emitter, name: str, parts: int) -> list[str]:
 
 
 def _dots_in(body: tuple[ir.Stmt, ...]) -> list[ir.DotTile]:
-    return [s for s in _all(body) if isinstance(s, ir.DotTile)]
-
-
-def _all(body: tuple[ir.Stmt, ...]) -> list[ir.Stmt]:
-    found: list[ir.Stmt] = []
-    for stmt in body:
-        found.append(stmt)
-        if isinstance(stmt, ir.Loop):
-            found += _all(stmt.body)
-    return found
+    return [s for s in ir.statements(body) if isinstance(s, ir.DotTile)]
 
 
 def _along(

@@ -8,6 +8,8 @@ two, and those of a matrix product stay at least 16.
     loops         the same; a row that the heuristic keeps whole may be walked in steps
     num_warps     1 to 16;  num_stages of a kernel that loops over products: 1 to 5
     group_m       1, 4, 8, 16, for a dot with many tiles
+    programs      one a tile (0), or 1 or 2 a multiprocessor that walk over the tiles of a dot
+    descriptors   0, 1: whether a dot's matrices are copied by TMA, where the GPU has it
 
 Spills and too much shared memory show when a choice is compiled.
 """
@@ -19,7 +21,9 @@ from math import prod
 
 from tgrad.fusion.region import Dot, Region
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
+from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
+from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
 from tgrad.triton_gen.heuristics import choose_config, power_of_two
 from tgrad.triton_gen.target import Target
@@ -60,6 +64,13 @@ class _Choices:
             self.kind in ("dot", "chain") and any(a.role is Role.LOOP for a in heuristic.axes)
         )
 
+        is_dot = self.kind == "dot" and region.table is None
+        tiles = count_programs(heuristic.axes, region.table)
+        self.has_walks = is_dot and tiles > target.num_sms
+        self.has_matrices = (
+            is_dot and target.has_tma and bool(matrices_of(lower(region, heuristic)))
+        )
+
     def space(self) -> SearchSpace:
         parameters: list[Parameter] = []
         start: list[int] = []
@@ -74,6 +85,11 @@ class _Choices:
             options.append(("num_stages", stages, self.heuristic.num_stages))
         if self.heuristic.group_m > 1:
             options.append(("group_m", GROUPS, self.heuristic.group_m))
+        if self.has_walks:
+            sms = self.target.num_sms
+            options.append(("programs", (0, sms, 2 * sms), self.heuristic.programs))
+        if self.has_matrices:
+            options.append(("descriptors", (0, 1), int(self.heuristic.descriptors)))
         for name, values, value in options:
             parameters.append(parameter(name, values, value))
             start.append(value)
@@ -98,16 +114,24 @@ class _Choices:
         """The configuration; None where a thread's part of a tile is beyond its registers."""
         values = [int(v) for v in choice]
         blocks = {a.name: b for a, b in zip(self.free, values)}
-        rest = values[len(self.free) :]
-        warps = rest[0]
-        stages = rest[1] if self.has_stages else self.heuristic.num_stages
-        group = rest[-1] if self.heuristic.group_m > 1 else 1
+        rest = iter(values[len(self.free) :])
+        warps = next(rest)
+        stages = next(rest) if self.has_stages else self.heuristic.num_stages
+        group = next(rest) if self.heuristic.group_m > 1 else 1
+        programs = next(rest) if self.has_walks else 0
+        descriptors = bool(next(rest)) if self.has_matrices else False
         axes = tuple(self._axis(a, blocks.get(a.name, a.block)) for a in self.heuristic.axes)
         threads = warps * self.target.warp_size
         if threads > 1024 or self._tile(axes) > ELEMENTS_OF_A_THREAD * threads:
             return None
         config = replace(
-            self.heuristic, axes=axes, num_warps=warps, num_stages=stages, group_m=group
+            self.heuristic,
+            axes=axes,
+            num_warps=warps,
+            num_stages=stages,
+            group_m=group,
+            programs=programs,
+            descriptors=descriptors,
         )
         if self.kind == "dot":
             return with_epilogue_parts(self.region, config, self.target)

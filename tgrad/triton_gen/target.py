@@ -53,6 +53,11 @@ class Target:
         """Whether a group of 4 warps shares one matrix instruction (Hopper)."""
         return self.is_nvidia and self.arch == 90
 
+    @property
+    def has_tma(self) -> bool:
+        """Whether one instruction copies a tile to shared memory (Hopper and later)."""
+        return self.is_nvidia and int(self.arch) >= 90
+
 
 KIB = 1024
 

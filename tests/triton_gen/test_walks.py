@@ -1,0 +1,98 @@
+"""Programs that walk over the tiles of a dot, and matrices loaded through descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.triton_gen.builder import Builder, run
+from tests.triton_gen.patterns import gated, linear, summed
+from tgrad import dtype as dt
+from tgrad.fusion.region import Region
+from tgrad.kernel.ir import Artifact, Config
+from tgrad.kernel.lower import lower
+from tgrad.settings import settings
+from tgrad.triton_gen import build, choose_config, emit, search_space, target_by_name
+from tgrad.triton_gen.descriptors import matrices_of
+
+pytest.importorskip("triton")
+
+rng = np.random.default_rng(3)
+
+
+def with_blocks(region: Region, programs: int, descriptors: bool) -> Config:
+    """Blocks of 16 that leave many tiles."""
+    config = choose_config(region, target_by_name("sm_90"))
+    axes = tuple(replace(a, block=16) for a in config.axes)
+    return replace(config, axes=axes, programs=programs, descriptors=descriptors, epilogue_parts=1)
+
+
+@pytest.mark.parametrize("programs", [0, 1, 5, 1000])
+@pytest.mark.parametrize("descriptors", [False, True])
+@pytest.mark.parametrize(("m", "k", "n"), [(64, 64, 48), (50, 40, 36)])
+def test_the_interpreter_walks(m: int, k: int, n: int, programs: int, descriptors: bool) -> None:
+    region = linear(m, k, n, dt.float32)
+    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (n, k), (n,)))
+    config = with_blocks(region, programs, descriptors)
+    (got,) = run(region, [x.reshape(-1), w.reshape(-1), b], config=config, device="interpret")
+    want = np.maximum(x @ w.T + b, 0)
+    np.testing.assert_allclose(got.reshape(m, n), want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_interpreter_walks_over_sums() -> None:
+    """Two loops in a walk; the second matrix of each pair is read along its rows."""
+    region = summed(40, (36, 52), 44, dt.float32)
+    shapes = ((40, 36), (36, 44), (40, 52), (52, 44))
+    a, b, c, d = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    config = with_blocks(region, 3, True)
+    inputs = [x.reshape(-1) for x in (a, b, c, d)]
+    (got,) = run(region, inputs, config=config, device="interpret")
+    np.testing.assert_allclose(got.reshape(40, 44), a @ b + c @ d, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_descriptor_cannot_read_is_loaded() -> None:
+    """Rows of 33 elements are no multiple of 16 bytes; a transposed matrix is read along them."""
+    for k, count in ((33, 0), (32, 2)):
+        region = linear(64, k, 64, dt.float32)
+        kernel = lower(region, with_blocks(region, 0, True))
+        assert len(matrices_of(kernel)) == count
+    b = Builder(m=64, k=64, n=64)
+    d = b.dot(b.load("k m"), b.load("k n"), "k")
+    b.store(d, "m n")
+    region = b.region("turned", "dot", m="m", n="n", k="k")
+    config = with_blocks(region, 0, True)
+    assert "tl.trans(t" in emit(lower(region, config), config)
+
+
+def walked(region: Region, target: str) -> Artifact:
+    where = target_by_name(target)
+    config = choose_config(region, where)
+    config = replace(config, programs=where.num_sms, descriptors=True)
+    (artifact,) = build([(region, config)], settings, where)
+    return artifact
+
+
+@pytest.mark.parametrize("target", ["sm_90", "sm_100", "gfx942"])
+def test_walks_with_descriptors_compile_without_spills(target: str) -> None:
+    for region in (linear(4096, 2048, 4096, dt.bfloat16), gated(4096, 2048, 5632, dt.bfloat16)):
+        artifact = walked(region, target)
+        assert artifact.grid == target_by_name(target).num_sms
+        assert artifact.figures.spills == 0, region.name
+        assert artifact.figures.matrix_instruction
+        if target != "gfx942":
+            assert "cp.async.bulk.tensor" in artifact.entry.asm["ptx"]  # type: ignore[attr-defined]
+
+
+def test_a_search_may_choose_them() -> None:
+    region = linear(4096, 2048, 4096, dt.bfloat16)
+    space = search_space(region, target_by_name("sm_90"))
+    named = space.named(space.start)
+    assert named["programs"] == named["descriptors"] == 0
+    choice = space.find({**named, "programs": 132, "descriptors": 1})
+    assert choice is not None
+    config = space.config(choice)
+    assert config is not None and (config.programs, config.descriptors) == (132, True)
+    older = search_space(region, target_by_name("sm_80"))
+    assert {"programs", "descriptors"} & set(older.named(older.start)) == {"programs"}
