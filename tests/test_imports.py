@@ -20,7 +20,7 @@ LONGEST_FILE = 700
 LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors", "tgrad.threads")
 IR = ("tgrad.graph.op", "tgrad.graph.library", "tgrad.graph.index", "tgrad.fusion.region")
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
-RUNNING = ("tgrad.pipeline", "tgrad.runtime.storage")
+RUNNING = ("tgrad.pipeline", "tgrad.realizing", "tgrad.runtime.storage")
 """What the front needs to hold memory, and to compute."""
 
 FRONT = (
@@ -80,6 +80,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.backend": (*LEAVES, *PARTS),
     "tgrad.autotuning": (*LEAVES, *PARTS, "tgrad.backend"),
     "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend"),
+    "tgrad.realizing": (*LEAVES, "tgrad.graph", "tgrad.runtime", "tgrad.tune", "tgrad.pipeline"),
     **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", *RUNNING)),
     "tgrad.tensor": (
         *LEAVES,

@@ -65,7 +65,7 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
     if trace is not None and tensors:
         trace.refuse("the value of a tensor is read")
     from tgrad.batching import check_values
-    from tgrad.pipeline import realize
+    from tgrad.realizing import realize
 
     check_values([t._node for t in tensors])
     for device in dict.fromkeys(t._device for t in tensors):

@@ -3,8 +3,8 @@
     outputs ─ rewrite ─▶ canonical graph ─ split long rows ─ partition ─▶ regions ─ order,
     recompute, reuse ─▶ regions in memory ─ generate ─▶ kernels ─▶ Plan
 
-In: nodes. Out: a Plan, or storages with their values. Invariant: every pass is pure; plans are kept
-by graph key, so a second iteration of the same loop compiles nothing.
+In: nodes. Out: a Plan. Invariant: every pass is pure; plans are kept by graph key, so a second
+iteration of the same loop compiles nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ __all__ = [
     "canonical_bases",
     "compile_graph",
     "cut_graph",
-    "realize",
+    "placeholder",
+    "planned_target",
     "run",
     "upload",
     "with_stored",
@@ -123,7 +124,7 @@ def compile_graph(
     given = {} if donated is None else donated
     number = {leaf: i for i, leaf in enumerate(leaves)}
     gifts = tuple(sorted((i, number[leaf]) for i, leaf in given.items() if leaf in number))
-    target = _planned_target()
+    target = planned_target()
     asked = tuple(
         frozenset((c.inner, c.capacity, number[c.size]) for c in conditions if c.size in number)
         for conditions in needed or ()
@@ -162,18 +163,6 @@ def run(compiled: Compiled, memories: Sequence[Any]) -> list[Any]:
     ]
 
 
-def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
-    """Run the graph of `outputs` on a device.
-
-    Returns:
-        One storage for each output. An output that is a buffer already, reshaped or not, shares
-        its memory.
-    """
-    compiled, leaves = compile_graph(outputs, device)
-    made = run(compiled, [leaf.attr("storage").memory for leaf in leaves])
-    return [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
-
-
 @dataclass(frozen=True)
 class _Work:
     """What is planned; see `compile_graph`.
@@ -192,7 +181,7 @@ class _Work:
 
     def without_memory(self) -> _Work:
         """The same on buffers that hold nothing."""
-        table = {n: _placeholder(n) for n in self.leaves}
+        table = {n: placeholder(n, self.device) for n in self.leaves}
         needed = [
             frozenset(replace(c, size=table.get(c.size, c.size)) for c in conditions)
             for conditions in self.needed
@@ -203,7 +192,7 @@ class _Work:
 
 def _planned_graph(key: str, work: _Work, compiled: Compiled) -> PlannedGraph:
     """How a graph is planned again, for the search of `tgrad autotune`."""
-    work, target = work.without_memory(), _planned_target()
+    work, target = work.without_memory(), planned_target()
 
     def again(choices: PlanChoices) -> Compiled:
         with planning(target or None):
@@ -305,7 +294,7 @@ def _without_unneeded(
     return replace(place, fused=_unique_names([with_limits(f, elements) for f in place.fused]))
 
 
-def _planned_target() -> str:
+def planned_target() -> str:
     """The target of the scope in which plans are made and not run; "" for the devices here."""
     scope = current_planning()
     return "" if scope is None or scope.target is None else scope.target
@@ -313,7 +302,7 @@ def _planned_target() -> str:
 
 def _backend(device: Device) -> Backend | None:
     """Who makes the kernels; nobody on the device "numpy", which interprets the graph."""
-    target = _planned_target()
+    target = planned_target()
     if target:
         return backend_by_name(target)
     return None if device.type == "numpy" else backend_of(device)
@@ -357,7 +346,7 @@ def _unique_names(fused: Sequence[Fused]) -> list[Fused]:
 
 def _host_plan(stored: list[Node], used: list[Node], device: Device) -> Plan:
     """The device "numpy": the graph interpreter, with no kernels."""
-    abstract = {n: _placeholder(n) for n in used}
+    abstract = {n: placeholder(n, device) for n in used}
     slots = {abstract[n].attr("storage"): i for i, n in enumerate(used)}
     nodes = _replace_leaves(stored, abstract)
 
@@ -368,9 +357,9 @@ def _host_plan(stored: list[Node], used: list[Node], device: Device) -> Plan:
     return Plan(device, (), (), specs[0], specs[1], (), 0, lambda: (), run)
 
 
-def _placeholder(leaf: Node) -> Node:
-    assert leaf.device is not None
-    return make(Op.BUFFER, storage=Storage(leaf.device, leaf.dtype, leaf.shape, None))
+def placeholder(leaf: Node, device: Device) -> Node:
+    """A BUFFER with no memory."""
+    return make(Op.BUFFER, storage=Storage(device, leaf.dtype, leaf.shape, None))
 
 
 def _replace_leaves(outputs: Sequence[Node], table: dict[Node, Node]) -> list[Node]:
@@ -608,7 +597,7 @@ def _replay(device: Device, backend: Backend) -> str:
     """How a compiled step runs the plan again."""
     if backend.name == "cpu":
         return "one call"
-    if device.type == "cuda" or _planned_target():
+    if device.type == "cuda" or planned_target():
         return "one CUDA graph, from the second run on"
     return Plan.replay
 

@@ -1,9 +1,8 @@
 """Training steps for JAX: the models of `bench/models.py` as functions of their parameters.
 
 In: a step's key, its initial state and batch. Out: a function that trains once and returns the
-loss.
-Invariant: forward, backward and update are one `jax.jit`, which may overwrite the state before; the
-parameters have PyTorch's names, and images lie channels last, which is XLA's quicker layout here.
+loss. Invariant: forward, backward and update are one `jax.jit`, which may overwrite the state
+before; the parameters have PyTorch's names, and images lie channels last.
 """
 
 from __future__ import annotations

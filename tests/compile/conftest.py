@@ -6,9 +6,10 @@ from collections import OrderedDict
 
 import pytest
 
-from tgrad import pipeline
+from tgrad import pipeline, realizing
 
 
 @pytest.fixture(autouse=True)
 def no_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "_plans", OrderedDict())
+    monkeypatch.setattr(realizing, "_seen", OrderedDict())

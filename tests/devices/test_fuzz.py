@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import graphs
-from tgrad import pipeline
+from tgrad import realizing
 from tgrad.autodiff.backward import gradients
 from tgrad.device import Device
 from tgrad.graph.interpret import interpret
@@ -31,7 +31,7 @@ def test_random_graphs(device: str) -> None:
     def check(data: st.DataObject) -> None:
         nodes = [t._node for t in data.draw(graphs(device))]
         expected = interpret(nodes, lambda storage: storage.numpy())
-        for got, want in zip(pipeline.realize(nodes, Device(device)), expected):
+        for got, want in zip(realizing.realize(nodes, Device(device)), expected):
             np.testing.assert_allclose(got.numpy(), want, rtol=2e-4, atol=2e-4)
 
     check()
@@ -52,7 +52,7 @@ def test_gradients_of_random_graphs() -> None:
         found = gradients(loss._node, make(Op.CONST, value=1.0, dtype=loss.dtype), marks)
         nodes = [loss._node, *(g for g in found if g is not None)]
         expected = interpret(nodes, lambda storage: storage.numpy())
-        for got, want in zip(pipeline.realize(nodes, Device("cpu")), expected):
+        for got, want in zip(realizing.realize(nodes, Device("cpu")), expected):
             scale = max(1.0, float(np.abs(want).max(initial=0.0)))
             np.testing.assert_allclose(got.numpy() / scale, want / scale, rtol=1e-3, atol=1e-3)
 

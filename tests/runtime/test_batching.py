@@ -7,7 +7,7 @@ import pytest
 
 import tgrad
 from tests.devices.test_fuzz import needs_triton
-from tgrad import optim, pipeline
+from tgrad import optim, pipeline, realizing
 from tgrad.device import Device
 from tgrad.kernel.ir import Artifact, Config, PointerTable
 from tgrad.runtime.device import counters, release_arena
@@ -41,7 +41,7 @@ def test_predicted_launches_and_bytes_are_executed(device: str) -> None:
     assert [len(s.buffers) for s in plan.steps] == [len(k.region.buffers) for k in plan.kernels]
     release_arena(place)
     before = counters(place).launches, counters(place).allocated_bytes
-    pipeline.realize(nodes, place)
+    realizing.realize(nodes, place)
     assert counters(place).launches - before[0] == plan.launches
     assert counters(place).allocated_bytes - before[1] == plan.peak_bytes
 

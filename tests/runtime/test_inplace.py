@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tgrad import pipeline
+from tgrad import pipeline, realizing
 from tgrad.device import Device
 from tgrad.graph.node import Node
 from tgrad.runtime.device import counters
@@ -99,7 +99,7 @@ def test_a_replay_makes_one_call_and_counts_its_launches() -> None:
     plan = pipeline.compile_graph(nodes, CPU)[0].plan
     assert plan.program is not None
     before = counters(CPU).launches
-    pipeline.realize(nodes, CPU)
+    realizing.realize(nodes, CPU)
     assert counters(CPU).launches - before == plan.launches == 3
 
 

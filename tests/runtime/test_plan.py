@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tgrad import pipeline
+from tgrad import pipeline, realizing
 from tgrad.device import Device
 from tgrad.runtime.device import counters, release_arena
 from tgrad.runtime.plan import record_plans
@@ -27,7 +27,7 @@ def test_predicted_launches_and_bytes_are_executed() -> None:
     assert plan.arena_bytes > 0
     release_arena(CPU)
     before = counters(CPU).launches, counters(CPU).allocated_bytes
-    pipeline.realize(nodes, CPU)
+    realizing.realize(nodes, CPU)
     assert counters(CPU).launches - before[0] == plan.launches
     assert counters(CPU).allocated_bytes - before[1] == plan.peak_bytes
 
@@ -42,7 +42,7 @@ def test_an_equal_graph_on_other_data_compiles_nothing() -> None:
 
 def test_an_output_that_is_a_buffer_shares_its_memory() -> None:
     x = tensor(np.arange(6, dtype=np.float32))
-    (storage,) = pipeline.realize([x.reshape(2, 3)._node], CPU)
+    (storage,) = realizing.realize([x.reshape(2, 3)._node], CPU)
     assert storage.memory is x._storage.memory  # type: ignore[union-attr]
     assert storage.shape == (2, 3)
 

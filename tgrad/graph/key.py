@@ -42,12 +42,17 @@ def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
         if node.op is Op.BUFFER:
             leaves.append(node)
             rows.append((node.shape, node.dtype))
-        elif node.op is Op.CONST:
-            rows.append((node.op, repr(node.attr("value")), node.dtype))
         else:
-            rows.append((node.op, tuple(number[x] for x in node.inputs), node.attrs))
+            rows.append(row_of(node, tuple(number[x] for x in node.inputs)))
     rows.append(tuple(number[n] for n in outputs))
     return GraphKey(tuple(rows)), leaves
+
+
+def row_of(node: Node, inputs: tuple[Hashable, ...]) -> Hashable:
+    """What a node does to operands of these descriptions."""
+    if node.op is Op.CONST:
+        return (node.op, repr(node.attr("value")), node.dtype)
+    return (node.op, inputs, node.attrs)
 
 
 def computed(outputs: Sequence[Node]) -> list[Node]:

@@ -90,6 +90,8 @@ class Lease:
 class CpuRuntime:
     """Host memory and C functions `void kernel(char *const *slots)`."""
 
+    alignment = 1
+
     def __init__(self, device: Device):
         self.device = device
 

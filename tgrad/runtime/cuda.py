@@ -45,6 +45,9 @@ def _torch() -> Any:
 class CudaRuntime:
     """See runtime/device.py for the protocol."""
 
+    alignment = 16
+    """Kernels are compiled for addresses that 16 divides."""
+
     def __init__(self, device: Device = Device("cuda")):
         self.torch = _torch()
         count = self.torch.cuda.device_count()

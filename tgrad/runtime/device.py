@@ -36,6 +36,8 @@ class Runtime(Protocol):
     """One device. `Memory` is whatever the device calls a piece of its memory."""
 
     device: Device
+    alignment: int
+    """Bytes by which an input's first element must be divisible for kernels."""
 
     def allocate(self, nbytes: int) -> Any:
         """Uninitialised memory, aligned to 256 bytes, freed with its last reference."""

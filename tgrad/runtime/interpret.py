@@ -24,6 +24,8 @@ Memory = np.ndarray
 class InterpretRuntime:
     """See runtime/device.py for the protocol."""
 
+    alignment = 1
+
     def __init__(self, device: Device = Device("interpret")):
         self.device = device
 

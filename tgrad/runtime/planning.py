@@ -70,6 +70,8 @@ def current_planning() -> Planning | None:
 class PlanningRuntime:
     """A device that is not there: memory is zeros on the host. See runtime/device.py."""
 
+    alignment = 1
+
     def __init__(self, device: Device):
         self.device = device
 

@@ -1,0 +1,96 @@
+"""Loops that are not compiled: what changes from turn to turn in numbers and places alone compiles
+twice at most."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+from tests.front.checking import to_numpy
+from tgrad import pipeline, realizing
+from tgrad.tensor import Tensor
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> OrderedDict:
+    """The plans made since the test began."""
+    made: OrderedDict = OrderedDict()
+    monkeypatch.setattr(pipeline, "_plans", made)
+    monkeypatch.setattr(realizing, "_seen", OrderedDict())
+    return made
+
+
+def shift(x: Tensor, i: int) -> Tensor:
+    return x * (0.1 + i / 7) - i
+
+
+LOOPS: dict[str, tuple[Callable[[Tensor, int], Tensor], int]] = {
+    "a row": (lambda x, i: x[i], 1),
+    "a value": (lambda x, i: x[i, i], 1),
+    "rows": (lambda x, i: x[i : i + 3].exp(), 1),
+    "batches": (lambda x, i: _stack(x, [i, i + 2, (i + 5) % 8]), 1),
+    "columns": (lambda x, i: x[:, i : i + 3] + 1, 2),
+    "crops": (lambda x, i: x[i : i + 3, 5 - i : 8 - i].sum(0), 2),
+    "numbers": (lambda x, i: shift(x, i), 2),
+    "fills": (lambda x, i: _fill(x, i / 3), 2),
+    "positions": (lambda x, i: _positions(x) + i, 2),
+}
+
+
+def _positions(x: Tensor) -> Tensor:
+    library = torch if isinstance(x, torch.Tensor) else tgrad
+    return library.arange(4, device=x.device)
+
+
+def _fill(x: Tensor, value: float) -> Tensor:
+    library = torch if isinstance(x, torch.Tensor) else tgrad
+    return library.full((3,), value, device=x.device)
+
+
+def _stack(x: Tensor, places: list[int]) -> Tensor:
+    library = torch if isinstance(x, torch.Tensor) else tgrad
+    return library.stack([x[i : i + 2] for i in places])
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_turns_share_plans(name: str, device: str, plans: OrderedDict) -> None:
+    function, most = LOOPS[name]
+    array = np.random.default_rng(0).standard_normal((10, 10)).astype(np.float32)
+    ours, theirs = tgrad.tensor(array, device=device), torch.from_numpy(array)
+    for i in range(6):
+        got = to_numpy(function(ours, i))
+        np.testing.assert_allclose(got, function(theirs, i).numpy(), rtol=1e-5, atol=1e-6)
+    assert len(plans) <= most
+
+
+def test_a_schedule_by_hand_compiles_twice(plans: OrderedDict) -> None:
+    w = tgrad.ones(8, requires_grad=True)
+    for i in range(6):
+        loss = (w * w).sum() * 0.5 ** (i % 3)
+        (gradient,) = tgrad.autograd.grad(loss, [w])
+        with tgrad.no_grad():
+            w -= 0.1 / (1 + i) * gradient
+        w.sum().item()
+    expected = np.ones(8)
+    for i in range(6):
+        expected -= 0.1 / (1 + i) * 2 * expected * 0.5 ** (i % 3)
+    np.testing.assert_allclose(w.detach().numpy(), expected.astype(np.float32), rtol=1e-6)
+    assert len(plans) <= 4, "two forms: one also computes the weight"
+
+
+def test_a_row_is_a_copy_of_its_own() -> None:
+    x = tgrad.arange(12).reshape(3, 4).float()
+    x.realize()
+    row = x[1].realize()
+    x += 1
+    x.realize()
+    assert x[1].tolist() == [5, 6, 7, 8]
+    assert row.tolist() == [5, 6, 7, 8], "a view follows its base"
+    kept = x[1].clone().realize()
+    x.zero_()
+    assert kept.tolist() == [5, 6, 7, 8]

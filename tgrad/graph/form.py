@@ -1,0 +1,281 @@
+"""The form of a graph: what graphs share that differ in numbers and places alone.
+
+    x[3:35] * 0.5    and    y[7:39] * 0.25    have the form    part * number
+
+In: output nodes. Out: a `Form`: rows that are equal for such graphs, the values in which they
+differ, and the memory that each reads. Invariant: rows and values together say all of the work;
+`with_inputs`, which makes inputs of values that vary, leaves every result what it was.
+
+A contiguous part of a buffer is a leaf with its own place in memory, so that a loop over the rows
+of a data set builds one graph. What rules ask about stays in the rows: exponents, divisors, shifts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tgrad.dtype import DType, int64
+from tgrad.graph import build
+from tgrad.graph.key import row_of
+from tgrad.graph.node import Node, make, source_scope
+from tgrad.graph.op import Op
+from tgrad.graph.rules_elementwise import constant_of
+
+_EXACT = frozenset((Op.POW, Op.FLOORDIV, Op.MOD, Op.SHL, Op.SHR))
+"""Ops that have cheaper forms where the second operand is known."""
+_FIRST = {Op.SLICE: "start", Op.PAD: "low"}
+"""Where a movement begins along each axis, by its attribute's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a value stands: a number at each of its uses, since equal ones may differ later.
+
+    Attributes:
+        node: a SLICE or PAD that begins at the value, or whatever has a number as operand.
+        place: the axis, or which operand.
+    """
+
+    node: Node
+    place: int
+
+    @property
+    def dtype(self) -> DType:
+        """Of the input that the value becomes."""
+        return int64 if self.node.op in _FIRST else self.node.inputs[self.place].dtype
+
+    @property
+    def number(self) -> bool | int | float:
+        """The value."""
+        if self.node.op in _FIRST:
+            return int(self.node.attr(_FIRST[self.node.op])[self.place])
+        constant = constant_of(self.node.inputs[self.place])
+        assert constant is not None
+        number: bool | int | float = constant.attr("value")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Elements of a buffer that lie together.
+
+    Attributes:
+        buffer: the BUFFER node.
+        offset: how many elements come before.
+    """
+
+    buffer: Node
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A graph, taken apart.
+
+    Attributes:
+        rows: what it computes, less its values, with its leaves renamed in order of first use.
+        values: as texts, so that 1, 1.0 and True differ.
+        sites: where each value stands.
+        leaves: BUFFER nodes, and SLICE nodes that are a `Part` of one.
+    """
+
+    rows: tuple[Hashable, ...]
+    values: tuple[str, ...]
+    sites: tuple[Site, ...]
+    leaves: tuple[Node, ...]
+
+
+def form_of(outputs: Sequence[Node]) -> Form:
+    """Take a graph apart."""
+    number: dict[Node, int] = {}
+    rows: list[Hashable] = []
+    sites: list[Site] = []
+    leaves: list[Node] = []
+    for node in _computed(outputs):
+        if node.op is Op.CUSTOM_VJP:
+            number[node] = number[node.inputs[0]]
+            continue
+        number[node] = len(rows)
+        if node.op is Op.BUFFER or part_of(node) is not None:
+            leaves.append(node)
+            rows.append((node.shape, node.dtype))
+            continue
+        own = _sites(node)
+        sites += own
+        rows.append(_row(node, number, frozenset(s.place for s in own)))
+    rows.append(tuple(number[n] for n in outputs))
+    return Form(tuple(rows), tuple(repr(s.number) for s in sites), tuple(sites), tuple(leaves))
+
+
+def _computed(outputs: Sequence[Node]) -> list[Node]:
+    """What the outputs' values depend on, inputs before users, down to leaves and numbers."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack = [(node, False) for node in reversed(outputs)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((x, False) for x in reversed(_inputs(node)) if x not in seen)
+    return order
+
+
+def _inputs(node: Node) -> tuple[Node, ...]:
+    """What must be computed before: nothing for a leaf; a mark stands for its first input."""
+    if node.op is Op.SLICE and part_of(node) is not None:
+        return ()
+    if node.op is Op.CUSTOM_VJP:
+        return node.inputs[:1]
+    return tuple(x for x in node.inputs if constant_of(x) is None)
+
+
+def _sites(node: Node) -> tuple[Site, ...]:
+    """The values of a node that inputs could give as well."""
+    if node.op in _FIRST:
+        sizes = zip(node.shape, node.inputs[0].shape)
+        cut = (axis for axis, (m, n) in enumerate(sizes) if m != n and m and n)
+        return tuple(Site(node, axis) for axis in cut)
+    exact = 1 if node.op in _EXACT else -1
+    return tuple(
+        Site(node, place)
+        for place, x in enumerate(node.inputs)
+        if place != exact and not x.dtype.is_bool and constant_of(x) is not None
+    )
+
+
+def _row(node: Node, number: Mapping[Node, int], places: frozenset[int]) -> Hashable:
+    """A node without the values of its sites, which are at these places."""
+    if node.op in _FIRST and places:
+        x = node.inputs[0]
+        first, last = (
+            tuple(None if axis in places else at for axis, at in enumerate(node.attr(name)))
+            for name in (("start", "stop") if node.op is Op.SLICE else ("low", "high"))
+        )
+        steps = node.attr("step") if node.op is Op.SLICE else ()
+        return (node.op, _operand(x, number), node.shape, first, last, steps)
+    operands = tuple(
+        (x.shape, x.dtype) if place in places else _operand(x, number)
+        for place, x in enumerate(node.inputs)
+    )
+    return row_of(node, operands)
+
+
+def _operand(x: Node, number: Mapping[Node, int]) -> Hashable:
+    """An operand in a row: the number of a node, or a constant that no input gives."""
+    constant = constant_of(x)
+    if constant is None:
+        return number[x]
+    return (x.shape, x.dtype, repr(constant.attr("value")))
+
+
+def part_of(node: Node) -> Part | None:
+    """The part of a buffer that a SLICE node is; None for all others.
+
+    x of shape [8, 4]: x[2:5] is the part of 12 elements after 8; x[:, 1:3] is none.
+    """
+    if node.op is not Op.SLICE or not node.size:
+        return None
+    offset, x = 0, node
+    while x.op is not Op.BUFFER:
+        if x.op is Op.SLICE:
+            begin = _begin(x)
+            if begin is None:
+                return None
+            offset += begin
+        elif x.op not in (Op.RESHAPE, Op.CUSTOM_VJP):
+            return None
+        x = x.inputs[0]
+    return Part(x, offset)
+
+
+def _begin(node: Node) -> int | None:
+    """How many elements of its input come before those of a SLICE, if those lie together."""
+    shape, start, step = node.inputs[0].shape, node.attr("start"), node.attr("step")
+    cut = [a for a, (m, n) in enumerate(zip(node.shape, shape)) if m != n]
+    if not cut:
+        return 0
+    last = cut[-1]
+    if any(m != 1 for m in node.shape[:last]) or (step[last] != 1 and node.shape[last] != 1):
+        return None
+    return sum(at * math.prod(shape[a + 1 :]) for a, at in enumerate(start))
+
+
+def with_inputs(
+    outputs: Sequence[Node], leaves: Mapping[Node, Node], varying: Mapping[Site, Node]
+) -> list[Node]:
+    """The graph with other leaves, and with inputs in place of values.
+
+    Args:
+        outputs: of the graph.
+        leaves: what stands for each of its form's leaves.
+        varying: 0-d inputs that give the values of sites.
+    """
+    made = dict(leaves)
+    places: dict[Node, dict[int, Node]] = {}
+    for site, value in varying.items():
+        places.setdefault(site.node, {})[site.place] = value
+    for node in _computed(outputs):
+        if node not in made:
+            with source_scope(node.source):
+                made[node] = _made(node, made, places.get(node, {}))
+    return [made[n] for n in outputs]
+
+
+def _made(node: Node, made: Mapping[Node, Node], values: Mapping[int, Node]) -> Node:
+    """A node on other inputs, with values that are inputs."""
+    if node.op is Op.CUSTOM_VJP:
+        return made[node.inputs[0]]
+    if values and node.op in _FIRST:
+        x = made.get(node.inputs[0], node.inputs[0])
+        return (_slice if node.op is Op.SLICE else _pad)(node, x, values)
+    operands = tuple(
+        build.expand_to(values[place], x.shape) if place in values else made.get(x, x)
+        for place, x in enumerate(node.inputs)
+    )
+    return make(node.op, *operands, **dict(node.attrs)) if operands else node
+
+
+def _slice(node: Node, x: Node, starts: Mapping[int, Node]) -> Node:
+    """x[start : start + n * step : step] = gather of x at start + i * step"""
+    ranges = zip(node.attr("start"), node.attr("stop"), x.shape)
+    bounds = [(0, n) if a in starts else (i, j) for a, (i, j, n) in enumerate(ranges)]
+    step = node.attr("step")
+    steps = tuple(1 if a in starts else s for a, s in enumerate(step))
+    y = build.slice_(x, tuple(i for i, _ in bounds), tuple(j for _, j in bounds), steps)
+    for axis, start in starts.items():
+        shape = _replaced(y.shape, axis, node.shape[axis])
+        place = _places(shape, axis)
+        if step[axis] != 1:
+            place = build.mul(place, build.const(step[axis], int64, shape))
+        y = make(Op.GATHER, y, build.add(build.expand_to(start, shape), place), axis=axis)
+    return y
+
+
+def _pad(node: Node, x: Node, lows: Mapping[int, Node]) -> Node:
+    """pad(x)[i] = x[i - low] where 0 <= i - low < n, else 0"""
+    low, high = node.attr("low"), node.attr("high")
+    fixed = [tuple(0 if a in lows else n for a, n in enumerate(edge)) for edge in (low, high)]
+    y = build.pad(x, *fixed)
+    for axis, begin in lows.items():
+        size = y.shape[axis]
+        shape = _replaced(y.shape, axis, node.shape[axis])
+        at = build.sub(_places(shape, axis), build.expand_to(begin, shape))
+        first, last = (build.const(n, int64, shape) for n in (0, size - 1))
+        inside = build.both(make(Op.LE, first, at), make(Op.LE, at, last))
+        nearest = make(Op.MINIMUM, make(Op.MAXIMUM, at, first), last)
+        values = make(Op.GATHER, y, nearest, axis=axis)
+        y = build.where(inside, values, build.const(0, x.dtype, shape))
+    return y
+
+
+def _places(shape: tuple[int, ...], axis: int) -> Node:
+    return make(Op.IOTA, shape=shape, axis=axis, dtype=int64)
+
+
+def _replaced(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    return (*shape[:axis], size, *shape[axis + 1 :])
