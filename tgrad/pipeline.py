@@ -20,7 +20,7 @@ import numpy as np
 
 from tgrad.backend import Backend, backend_by_name, backend_of, capture_of
 from tgrad.device import Device
-from tgrad.errors import MemoryLimitError, VerifyError
+from tgrad.errors import MemoryLimitError, Source, VerifyError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
 from tgrad.fusion.choices import (
     LAUNCHES,
@@ -43,6 +43,7 @@ from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused, partition, places_to_cut
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region, verify_region
+from tgrad.fusion.row_chunks import chunk_rows
 from tgrad.fusion.statistics import save_statistics
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.interpret import interpret
@@ -221,9 +222,10 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     chosen = ordered if _keeps_order_of_dots(limits, choices) else bases
     found += sums_to_split(chosen, limits)
     bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
-    bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+    chunked = chunk_rows(split_few_queries(bases, limits), backend.figures)
+    bases = [_below_reshapes(n) for n in chunked.outputs]
     bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    found += places_to_cut(bases, limits, choices)
+    found += places_to_cut(bases, limits, choices, chunked.turns)
     found.append(Site(LAUNCHES, "shared", nbytes))
     return [s for s in distinct(found) if choices.at(s.name) is None]
 
@@ -251,6 +253,8 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
         bases = [_below_reshapes(n) for n in split_few_outputs(bases, limits, choices)]
         bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+        chunked = chunk_rows(bases, backend.figures)
+        bases = [_below_reshapes(n) for n in chunked.outputs]
     number = {leaf: i for i, leaf in enumerate(work.leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     sizes = [c.size for conditions in needed for c in conditions if c.size in number]
@@ -262,7 +266,8 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         gifts = ((bases[i], work.leaves[n]) for i, n in work.gifts.items())
         donated = {base: leaf for base, leaf in gifts if leaf not in bases}
         fixed = frozenset((*used, *stored))
-        cut = cut_graph(stored, backend.limits, choices)
+        cut = cut_graph(stored, backend.limits, choices, chunked.turns)
+        cut = [_noted(f, chunked.notes) for f in cut]
         given = _Given(donated, fixed, used, stored, choices.at(LAUNCHES) != "apart")
         place = _fit(order_for_memory(cut, donated, fixed), given, work.memory_limit, backend)
         replaces = place.replaces
@@ -314,14 +319,25 @@ def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
 
 
 def cut_graph(
-    bases: Sequence[Node], limits: Limits, choices: PlanChoices = NO_CHOICES
+    bases: Sequence[Node],
+    limits: Limits,
+    choices: PlanChoices = NO_CHOICES,
+    turns: Mapping[Node, int] | None = None,
 ) -> list[Fused]:
     """Verified kernels of canonical nodes, with unique names, in an order that may run."""
     made = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    fused = _unique_names(partition(made, limits, choices))
+    fused = _unique_names(partition(made, limits, choices, turns))
     for f in fused:
         verify_region(f.region)
     return fused
+
+
+def _noted(fused: Fused, notes: Mapping[Source, str]) -> Fused:
+    """The kernel of a product with what was decided about its line."""
+    note = notes.get(fused.region.source)
+    if note is None or fused.region.space.kind != "dot":
+        return fused
+    return replace(fused, reasons=(note, *fused.reasons))
 
 
 def _below_reshapes(node: Node) -> Node:

@@ -15,7 +15,7 @@ and every node that two kernels need is stored once; all else is inlined where i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
@@ -80,25 +80,38 @@ class _Group:
 
 
 def partition(
-    outputs: Sequence[Node], limits: Limits, choices: PlanChoices = NO_CHOICES
+    outputs: Sequence[Node],
+    limits: Limits,
+    choices: PlanChoices = NO_CHOICES,
+    turns: Mapping[Node, int] | None = None,
 ) -> list[Fused]:
     """Cut the graph of `outputs` (none of them a buffer) into kernels.
 
     Args:
         choices: of what is stored, and of what stays apart, where somebody knows better.
+        turns: nodes of different numbers are computed one after the other; see row_chunks.py.
     """
-    return _Partition(list(dict.fromkeys(outputs)), limits, choices).run()
+    return _Partition(list(dict.fromkeys(outputs)), limits, choices, turns or {}).run()
 
 
-def places_to_cut(outputs: Sequence[Node], limits: Limits, choices: PlanChoices) -> list[Site]:
+def places_to_cut(
+    outputs: Sequence[Node], limits: Limits, choices: PlanChoices, turns: Mapping[Node, int]
+) -> list[Site]:
     """Values that may be stored or not, and kernels that are joined and need not be."""
-    cut = _Partition(list(dict.fromkeys(outputs)), limits, choices)
+    cut = _Partition(list(dict.fromkeys(outputs)), limits, choices, turns)
     cut.run()
     return cut.sites()
 
 
 class _Partition:
-    def __init__(self, outputs: list[Node], limits: Limits, choices: PlanChoices):
+    def __init__(
+        self,
+        outputs: list[Node],
+        limits: Limits,
+        choices: PlanChoices,
+        turns: Mapping[Node, int],
+    ):
+        self.turns = turns
         self.choices, self.names = choices, Names()
         self.asked: dict[Node, bool] = {}
         self.repeated: set[tuple[Node, Node]] = set()
@@ -250,6 +263,8 @@ class _Partition:
             moves = user.op in (Op.RESHAPE, Op.PERMUTE)
             if user.size != end.size or not (moves or is_elementwise(user.op)):
                 break
+            if self.turns.get(user) != self.turns.get(dot):
+                break
             end = user
         while end.op is Op.RESHAPE or _is_widened(end):  # its readers take it as they need it
             end = end.inputs[0]
@@ -361,6 +376,8 @@ class _Partition:
     def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
         if a.is_chain or b.is_chain:
             return Refused("a chain of dots and row reductions stands alone")
+        if len({self.turns[r] for r in (*a.roots, *b.roots) if r in self.turns}) > 1:
+            return Refused("chunks of rows are computed one after the other")
         if any(r.op is Op.LIBRARY for r in (*a.roots, *b.roots)):
             return Refused("a library call reads and writes whole buffers")
         if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
