@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from tgrad.compiling.dynamic import Dynamic
-from tgrad.compiling.replay import Entry, check_argument
+from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
@@ -34,6 +34,7 @@ class CompiledFunction:
 
     Attributes:
         traces: how often the function was traced.
+        joined: how many calls added their graph to one around them, see `compile`.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class CompiledFunction:
             raise UnsupportedError(
                 f"tgrad.compile of a {type(function).__name__}.", "Give a function or a Module."
             )
-        self.traces = 0
+        self.traces = self.joined = 0
+        self._open: set[Hashable] = set()
         self._function, self._memory_limit = function, memory_limit
         self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
@@ -76,19 +78,41 @@ class CompiledFunction:
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
         )
-        tensors = flat.tensors
-        for number, t in enumerate(tensors):
+        try:
+            if key not in self._open:
+                return self._run(key, (args, kwargs), flat, sizes)
+        except OpenGraphError:
+            if self._has_options:
+                raise
+        self.joined += 1
+        return self._function(*args, **kwargs)
+
+    def _run(self, key: Hashable, call: Any, flat: Flat, sizes: tuple[int, ...]) -> Any:
+        """The call as a plan: one that is kept, or a new one.
+
+        Raises:
+            OpenGraphError: gradients flow through the call, to or from what is outside.
+        """
+        with_gradients = is_grad_enabled()
+        for number, t in enumerate(flat.tensors):
             if t._storage is None or t._requires_grad:
                 check_argument(t, number, with_gradients)
         with _lock:
             entry = self._find(key, sizes)
             if entry is not None:
-                return entry.run(tensors, sizes)
+                return entry.run(flat.tensors, sizes)
             try:
-                return self._first_run(key, (args, kwargs), flat, sizes)
-            except BaseException:
+                return self._first_run(key, call, flat, sizes)
+            except BaseException as error:
                 restore_grad_mode(with_gradients)
+                if isinstance(error, OpenGraphError):
+                    self._open.add(key)
                 raise
+
+    @property
+    def _has_options(self) -> bool:
+        """Whether a call must be a plan of its own."""
+        return (self._memory_limit, self._dynamic, self._autotune) != (None, None, None)
 
     def _find(self, key: Hashable, sizes: tuple[int, ...]) -> Entry | None:
         """The kept entry whose guards hold, the latest first."""
@@ -185,6 +209,11 @@ def compile(
     that an optimizer's step inside the function consumed are None after the call; others are in
     `grad`. Results carry no history.
 
+    Where gradients flow through a call, out of its result to a backward outside or into an argument
+    that was computed from leaves, the call adds its graph to the one around it, as the function
+    would by itself, and is planned with it: compile the whole step to save building that graph too.
+    With one of the options below such a call raises instead.
+
     Args:
         fn_or_module: what to compile; left out, a decorator is returned.
         dynamic: sizes that differ from call to call and still share one plan: for a parameter of
@@ -203,8 +232,8 @@ def compile(
 
     Raises:
         ValueError: a limit or a time that is none.
-        UnsupportedError: an argument that is not supported; at a call, a result that requires a
-            gradient while backward is not part of the function.
+        UnsupportedError: an argument that is not supported; at a call with options, gradients that
+            flow through it.
         TraceError: at a call, something that a plan cannot repeat, such as reading a value.
         MemoryLimitError: at a call, a plan that does not fit; nothing has run then.
         ShapeError: at a call, a size out of its range, or two of one name that differ.

@@ -516,14 +516,18 @@ def _unshare(storage: Storage) -> None:
         storage.memory = storage.copied_memory()
 
 
+class OpenGraphError(UnsupportedError):
+    """Gradients flow into a compiled function or out of it: it is part of a larger graph."""
+
+
 def check_argument(t: Tensor, number: int, with_gradients: bool) -> None:
     """Make sure that an argument is stored, and that gradients need not flow into its history.
 
     Raises:
-        UnsupportedError: it was computed from tensors that require gradients.
+        OpenGraphError: it was computed from tensors that require gradients.
     """
     if with_gradients and t._requires_grad and t._token is None:
-        raise UnsupportedError(
+        raise OpenGraphError(
             f"tensor {number} among the arguments of a compiled function was computed from tensors "
             "that require gradients.",
             "Compute it inside the compiled function, or pass .detach() of it.",

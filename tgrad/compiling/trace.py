@@ -21,6 +21,7 @@ from tgrad.compiling.replay import (
     Entry,
     Given,
     NewGradient,
+    OpenGraphError,
     Out,
     Part,
     State,
@@ -257,7 +258,7 @@ class _Build:
         if recorder.is_old(t):
             return t
         if t._requires_grad and not recorder.differentiated:
-            raise UnsupportedError(
+            raise OpenGraphError(
                 f"a result of {recorder.name!r}, compiled, requires a gradient, and backward() "
                 "through a plan is not supported.",
                 "Compile the whole step, backward included, or call it under tgrad.no_grad().",
