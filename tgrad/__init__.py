@@ -29,6 +29,8 @@ from tgrad.creation import (
 from tgrad.device import Device as device
 from tgrad.dtype import (
     bfloat16,
+    float8_e4m3fn,
+    float8_e5m2,
     float16,
     float32,
     float64,
@@ -137,7 +139,8 @@ __all__ = [
     "broadcast_tensors", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack",
     "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
     "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",
-    "explain", "eye", "fft", "float", "float16", "float32", "float64", "from_dlpack", "from_numpy",
+    "explain", "eye", "fft", "float", "float16", "float32", "float64", "float8_e4m3fn",
+    "float8_e5m2", "from_dlpack", "from_numpy",
     "full", "full_like",
     "get_num_threads", "get_rng_state", "gradient", "half", "hstack", "inference_mode",
     "initial_seed", "int",

@@ -285,6 +285,8 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
         return derive(new, (DETACH,))
     if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):
         return b.reshape_to(new, x.shape)
+    if step.op is Op.BITCAST:
+        return make(Op.BITCAST, new, dtype=x.dtype)
     if step.op is Op.PERMUTE:
         return b.permute(new, [attrs["axes"].index(a) for a in range(len(x.shape))])
     if step.op is Op.SLICE:

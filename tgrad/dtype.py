@@ -55,8 +55,27 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether it is a float of 16 or 8 bits: arithmetic is in float32 and rounds after each op.
+
+        >>> [d.name for d in DTYPES.values() if d.is_narrow]
+        ['float8_e4m3fn', 'float8_e5m2', 'float16', 'bfloat16']
+        """
+        return self.is_float and self.itemsize < 4
+
+    @property
+    def is_float8(self) -> bool:
+        """Whether it is a float of 8 bits, which is stored and multiplied and nothing else."""
+        return self.is_float and self.itemsize == 1
+
+    @property
+    def in_numpy(self) -> bool:
+        """Whether NumPy itself has it."""
+        return self.name not in _OF_ML_DTYPES
+
+    @property
     def numpy(self) -> np.dtype:
-        """The NumPy dtype of the same bits; bfloat16 needs the package ml_dtypes."""
+        """The NumPy dtype of the same bits; bfloat16 and the 8-bit floats are of ml_dtypes."""
         return _numpy(self.name)
 
     @property
@@ -74,12 +93,20 @@ class DType:
         """Largest finite value."""
         return _LARGEST[self.name] if self.is_float else self.max
 
+    def rounded(self, value: float) -> float:
+        """The number of this dtype that PyTorch's conversion gives for another; of floats only.
+
+        >>> float16.rounded(0.1), float8_e4m3fn.rounded(1e9), float8_e5m2.rounded(1e9)
+        (0.0999755859375, 448.0, inf)
+        """
+        with np.errstate(all="ignore"):
+            x = np.float64(value) if self is float64 else np.float32(value)
+            return float(saturated(x, self).astype(self.numpy))
+
     @property
     def accumulator(self) -> DType:
         """What sums and dots of this dtype accumulate in."""
-        if self in (float16, bfloat16):
-            return float32
-        return self
+        return float32 if self.is_narrow else self
 
 
 bool_ = DType("bool", "b", 1, "b1")
@@ -91,6 +118,8 @@ int8 = DType("int8", "i", 1, "i8")
 int16 = DType("int16", "i", 2, "i16")
 int32 = DType("int32", "i", 4, "i32")
 int64 = DType("int64", "i", 8, "i64")
+float8_e4m3fn = DType("float8_e4m3fn", "f", 1, "e4m3")
+float8_e5m2 = DType("float8_e5m2", "f", 1, "e5m2")
 float16 = DType("float16", "f", 2, "f16")
 bfloat16 = DType("bfloat16", "f", 2, "bf16")
 float32 = DType("float32", "f", 4, "f32")
@@ -100,7 +129,7 @@ DTYPES: dict[str, DType] = {
     d.name: d
     for d in (
         bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64,
-        float16, bfloat16, float32, float64,
+        float8_e4m3fn, float8_e5m2, float16, bfloat16, float32, float64,
     )
 }  # fmt: skip
 
@@ -120,6 +149,8 @@ def by_name(name: str) -> DType:
 
 
 _LARGEST = {
+    "float8_e4m3fn": 448.0,
+    "float8_e5m2": 57344.0,
     "float16": 65504.0,
     "bfloat16": (2.0 - 2.0**-7) * 2.0**127,
     "float32": (2.0 - 2.0**-23) * 2.0**127,
@@ -127,17 +158,25 @@ _LARGEST = {
 }
 
 
+_OF_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+
 @cache
 def _numpy(name: str) -> np.dtype:
-    if name == "bfloat16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise DTypeError(
-                "bfloat16 on the host needs the package ml_dtypes.", "pip install ml_dtypes"
-            ) from None
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+    if name not in _OF_ML_DTYPES:
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise DTypeError(
+            f"{name} on the host needs the package ml_dtypes.", "pip install ml_dtypes"
+        ) from None
+    return np.dtype(getattr(ml_dtypes, name))
+
+
+def saturated(x: Any, dtype: DType) -> Any:
+    """Floats kept to the range of what has no infinity, as PyTorch does; others as they are."""
+    return np.clip(x, -dtype.largest, dtype.largest) if dtype is float8_e4m3fn else x
 
 
 @cache
@@ -181,11 +220,19 @@ def as_dtype(value: Any) -> DType:
 def promote(a: DType, b: DType) -> DType:
     """PyTorch's `torch.promote_types`: the smallest dtype that holds both.
 
+    Raises:
+        DTypeError: there is none, or one is an 8-bit float and the other is not the same.
+
     >>> promote(int64, float16), promote(uint8, int8), promote(float16, bfloat16)
     (tgrad.float16, tgrad.int16, tgrad.float32)
     """
     if a is b:
         return a
+    if a.is_float8 or b.is_float8:
+        raise DTypeError(
+            f"{a} and {b} have no common dtype: 8-bit floats are not promoted.",
+            "Cast one of them first, such as x.to(tgrad.float32).",
+        )
     if a.is_float != b.is_float:
         return a if a.is_float else b
     if a.is_float:

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tgrad import dtype as dt
 from tgrad.device import Device
 from tgrad.errors import DataError, UnsupportedError
 from tgrad.tensor import Tensor, realize_tensors, tensor
+
+_FLOAT8 = {"F8_E4M3": dt.float8_e4m3fn, "F8_E5M2": dt.float8_e5m2}
+"""Names in the file of what NumPy cannot name."""
 
 STRUCTURE = "tgrad"
 """Key of the file's metadata under which the structure of nested objects stands, as JSON."""
@@ -81,7 +88,11 @@ def load(path: str | os.PathLike[str], map_location: str | Device | None = None)
     try:
         with library.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-        arrays = library.numpy.load_file(path)
+            kinds = {name: file.get_slice(name).get_dtype() for name in list(file.keys())}
+            plain = [name for name, kind in kinds.items() if kind not in _FLOAT8]
+            arrays = {name: file.get_tensor(name) for name in plain}
+        if len(plain) < len(kinds):
+            arrays |= _float8_arrays(library.deserialize(Path(path).read_bytes()))
     except (OSError, library.SafetensorError) as error:
         raise DataError(
             f"{os.fspath(path)} cannot be read: {error}.", "Give a file that tgrad.save wrote."
@@ -90,6 +101,15 @@ def load(path: str | os.PathLike[str], map_location: str | Device | None = None)
     if STRUCTURE not in metadata:
         return tensors
     return _unflatten(json.loads(metadata[STRUCTURE]), tensors)
+
+
+def _float8_arrays(entries: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """What safetensors gives as bytes, since NumPy has no such dtype."""
+    return {
+        name: np.frombuffer(entry["data"], _FLOAT8[entry["dtype"]].numpy).reshape(entry["shape"])
+        for name, entry in entries
+        if entry["dtype"] in _FLOAT8
+    }
 
 
 def _flatten(obj: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -335,7 +335,8 @@ class Tensor(
         return id(self)
 
     def __repr__(self) -> str:
-        body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
+        array = self.numpy().astype(np.float32) if self.dtype.is_narrow else self.numpy()
+        body = np.array2string(array, separator=", ", prefix="tensor(")
         parts = [body]
         if self.dtype not in (dt.float32, dt.int64, dt.bool_):
             parts.append(f"dtype={self.dtype}")
@@ -691,7 +692,9 @@ def tensor(
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         dtype = dt.float32
     found = dt.from_numpy(array.dtype) if dtype is None else as_dtype(dtype)
-    array = np.ascontiguousarray(array.astype(found.numpy, copy=False)).reshape(array.shape)
+    with np.errstate(over="ignore"):  # PyTorch gives infinity and says nothing
+        wide = dt.saturated(array.astype(np.float32), found) if found.is_narrow else array
+        array = np.ascontiguousarray(wide.astype(found.numpy, copy=False)).reshape(array.shape)
     storage = upload(array, found, target)
     result = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
     return result.requires_grad_() if requires_grad else result

@@ -28,7 +28,7 @@ from tgrad.dtype import DTYPES
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.region import Region
 from tgrad.graph.index import Bound, loaded
-from tgrad.graph.op import OPS, SCAN, Op
+from tgrad.graph.op import SCAN, Op, takes
 
 CACHES = (2, 48 << 10, 1 << 20, 4 << 10)
 """Cores and bytes of cache; with so small a third level, large results are streamed past it."""
@@ -126,7 +126,7 @@ def _dot_regions() -> Iterator[Region]:
 def _op_cases() -> Iterator[tuple[Region, list[np.ndarray]]]:
     for dtype in DTYPES.values():
         for op in PLAIN:
-            if dtype.kind in OPS[op].domain:
+            if takes(op, dtype):
                 yield op_region(op, dtype)
 
 

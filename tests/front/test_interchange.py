@@ -117,10 +117,11 @@ def test_empty_and_single_elements() -> None:
 def test_refusals() -> None:
     with pytest.raises(GradientError, match="__dlpack__ of a tensor that requires a gradient"):
         torch.from_dlpack(tgrad.ones(2, requires_grad=True))
-    half = tgrad.ones(2, dtype=tgrad.bfloat16)
-    with pytest.raises(BufferError, match="no bfloat16"):
-        half.__dlpack__()
-    assert np.asarray(half).shape == (2,)
+    for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        narrow = tgrad.ones(2, dtype=getattr(tgrad, name))
+        with pytest.raises(BufferError, match=f"no {name}"):
+            narrow.__dlpack__()
+        assert np.asarray(narrow).shape == (2,)
     assert not hasattr(tgrad.ones(2), "__cuda_array_interface__")
     with pytest.raises(TraceError, match="the memory of a tensor is lent"):
         tgrad.compile(lambda x: np.from_dlpack(x).sum())(tgrad.ones(2))

@@ -14,7 +14,7 @@ from tgrad import nn, optim
 
 DTYPES = [
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
-    "bfloat16", "float32", "float64",
+    "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2",
 ]  # fmt: skip
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
+from tests.arrays import from_torch, to_torch
 from tests.graph.oracle import leaf, read, value, values
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
 from tgrad.errors import OutOfRangeError
 from tgrad.graph.interpret import INTERPRETED, cast, philox
 from tgrad.graph.node import Node, make
-from tgrad.graph.op import OPS, Kind, Op
+from tgrad.graph.op import OPS, Kind, Op, takes
 
 HALVES = (dt.float16, dt.bfloat16)
 FLOATS = (*HALVES, dt.float32, dt.float64)
@@ -26,26 +26,14 @@ SPECIAL += [np.inf, -np.inf, np.nan]
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 2e-6, "float64": 1e-12}
 
 
-def to_torch(array: np.ndarray) -> torch.Tensor:
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array))
-
-
-def from_torch(tensor: torch.Tensor) -> np.ndarray:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-
 def same(got: np.ndarray, want: torch.Tensor) -> None:
     expected = from_torch(want)
     assert got.shape == expected.shape
     assert got.dtype == expected.dtype
-    tolerance = TOLERANCE.get(str(got.dtype), 0)
+    tolerance, is_float = TOLERANCE.get(str(got.dtype), 0), got.dtype.kind in "fV"
     np.testing.assert_allclose(
-        got.astype(np.float64) if tolerance else got,
-        expected.astype(np.float64) if tolerance else expected,
+        got.astype(np.float64) if is_float else got,
+        expected.astype(np.float64) if is_float else expected,
         rtol=tolerance,
         atol=tolerance / 10,
     )
@@ -95,10 +83,6 @@ REDUCE: dict[Op, Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor]] = {
     Op.REDUCE_MAX: torch.amax,
     Op.REDUCE_MIN: torch.amin,
 }
-
-
-def takes(op: Op, dtype: DType) -> bool:
-    return dtype.kind in OPS[op].domain
 
 
 def test_every_op_is_interpreted_and_tested() -> None:

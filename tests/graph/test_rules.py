@@ -36,9 +36,10 @@ LEAVES = {
     "v": leaf(rng.normal(size=4), dt.float32),
     "e": leaf(np.zeros((2, 0)), dt.float32),
     "n": leaf(np.zeros((2, 0)), dt.int64),
+    "f": leaf(rng.normal(size=(5, 3)), dt.float8_e4m3fn),
     "k": leaf([[2**40, 2**63 + 1, 7], [2**40 - 1, 7, 2**40]], dt.uint64),
 }
-x, y, h, i, s, c, d, t, w, m, r, u, v, e, n, k = LEAVES.values()
+x, y, h, i, s, c, d, t, w, m, r, u, v, e, n, f, k = LEAVES.values()
 NAMES = {node: name for name, node in LEAVES.items()}
 
 
@@ -84,6 +85,10 @@ def pad(node: Node, low: tuple, high: tuple) -> Node:
 
 def dot(left: Node, right: Node, contract: tuple, batch: tuple = ((), ())) -> Node:
     return op(Op.DOT, left, right, contract=contract, batch=batch, dtype=left.dtype)
+
+
+def contraction(left: Node, right: Node, dtype: DType = dt.float32) -> Node:
+    return op(Op.DOT, left, right, contract=((0,), (0,)), batch=((), ()), dtype=dtype)
 
 
 TRUE, FALSE = like(c, True), like(c, False)
@@ -234,6 +239,13 @@ TABLE: list[tuple[str, Node, str, str]] = [
     ("dot_of_vector", dot(t, t, ((1,), (1,)), ((0,), (0,))),
      "dot(t, t, batch=((0,), (0,)), contract=((1,), (1,)), dtype=f32)",
      "dot(t, t, batch=((0,), (0,)), contract=((1,), (1,)), dtype=f32)"),
+    ("dot_of_casts", contraction(cast(f, dt.float16), cast(f, dt.float16)),
+     "dot(cast(f, dtype=f16), cast(f, dtype=f16), batch=((), ()), contract=((0,), (0,)), "
+     "dtype=f32)", "dot(f, f, batch=((), ()), contract=((0,), (0,)), dtype=f32)"),
+    ("dot_of_casts", contraction(cast(f, dt.int32), cast(f, dt.int32), dt.int32),
+     "dot(cast(f, dtype=i32), cast(f, dtype=i32), batch=((), ()), contract=((0,), (0,)), "
+     "dtype=i32)", "dot(cast(f, dtype=i32), cast(f, dtype=i32), batch=((), ()), "
+     "contract=((0,), (0,)), dtype=i32)"),
     ("row_of_one", op(Op.SCAN_LINEAR, w, b.neg(w), axis=1), "scan_linear(w, neg(w), axis=1)",
      "neg(w)"),
     ("row_of_one", op(Op.SCAN_MAX, w, axis=0), "scan_max(w, axis=0)", "scan_max(w, axis=0)"),

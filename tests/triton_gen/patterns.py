@@ -166,6 +166,15 @@ def summed(m: int, ks: tuple[int, int], n: int, dtype: DType) -> Region:
     return b.region(f"summed_{m}x{n}_{dtype.short}", "dot", m="m", n="n", k="k", inner="j")
 
 
+def scaled_product(m: int, k: int, n: int, dtype: DType) -> Region:
+    """A product of 8-bit floats with a scale a row and a column, rounded to bfloat16."""
+    b = Builder(m=m, k=k, n=n)
+    d = b.dot(b.load("m k", dtype), b.load("n k", dtype), "k", dt.float32)
+    y = b.op(Op.MUL, b.op(Op.MUL, d, b.load("m", dt.float32)), b.load("n", dt.float32))
+    b.store(b.op(Op.CAST, y, dtype=dt.bfloat16), "m n")
+    return b.region(f"scaled_{m}x{k}x{n}_{dtype.short}", "dot", m="m", n="n", k="k")
+
+
 def convolution(n: int, c: int, size: int, o: int, kernel: int, dtype: DType) -> Region:
     """y = relu(conv(x, w) + b), padded to the same size."""
     b = Builder(b=n, y=size, x=size, c=c, p=kernel, q=kernel, o=o)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.attention import attention_regions
-from tests.triton_gen.patterns import argsort, cumulative, linear, softmax, update
+from tests.triton_gen.patterns import argsort, cumulative, linear, scaled_product, softmax, update
 from tgrad import dtype as dt
 from tgrad.fusion.region import Region
 from tgrad.graph.op import Op
 from tgrad.kernel.lower import lower
-from tgrad.triton_gen import choose_config, emit, prelude
-from tgrad.triton_gen.target import INTERPRET, Target, target_by_name
+from tgrad.triton_gen import choose_config, dialect_of, emit
+from tgrad.triton_gen.target import Target, target_by_name
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -29,14 +29,15 @@ CASES = {
     "sort_interpret": (argsort(64, 100, dt.uint16), "interpret"),
     "linear_bf16": (linear(1024, 500, 1024, dt.bfloat16), "sm_90"),
     "update_x3": (update((4096, 160, 48), dt.float32), "sm_90"),
+    "scaled_e4m3": (scaled_product(1024, 500, 1024, dt.float8_e4m3fn), "sm_90"),
+    "scaled_e4m3_interpret": (scaled_product(20, 50, 10, dt.float8_e4m3fn), "interpret"),
     "linear_bf16_interpret": (linear(20, 50, 10, dt.bfloat16), "interpret"),
 }
 
 
 def source_of(region: Region, target: Target) -> str:
     config = choose_config(region, target)
-    dialect = prelude.INTERPRET if target is INTERPRET else prelude.GPU
-    return emit(lower(region, config), config, dialect)
+    return emit(lower(region, config), config, dialect_of(target))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,6 +16,7 @@ from tests.triton_gen.patterns import (
     gelu,
     linear,
     pointwise_and_reductions,
+    scaled_product,
     scans_and_sorts,
     squares,
     summed,
@@ -24,7 +25,7 @@ from tests.triton_gen.patterns import (
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
 from tgrad.fusion.region import Region
-from tgrad.graph.op import ELEMENTWISE, OPS, Op
+from tgrad.graph.op import ELEMENTWISE, OPS, Op, takes
 from tgrad.kernel.ir import Artifact
 from tgrad.triton_gen import compile_for
 
@@ -86,6 +87,27 @@ def test_dots_do_not_spill_and_use_matrix_units(dtype: DType, target: str) -> No
             assert found is not None and found.startswith(want), a.name
 
 
+@pytest.mark.parametrize(
+    "target, want",
+    [("sm_80", "mma.sync.aligned.m16n8k16.row.col.f32.f16"), ("sm_90", "wgmma"),
+     ("gfx942", "v_mfma_f32_32x32x8_f16")],
+)  # fmt: skip
+def test_products_of_8_bit_floats(target: str, want: str) -> None:
+    """On wgmma as they are, its sums joined to the accumulator; as float16 without such units."""
+    regions = [
+        scaled_product(2048, 1024, 2048, dt.float8_e4m3fn),
+        scaled_product(2048, 1000, 257, dt.float8_e5m2),
+    ]
+    artifacts = compile_for(regions, target)
+    assert_no_spills(artifacts)
+    for a, kind in zip(artifacts, ("e4m3", "e5m2")):
+        found = a.figures.matrix_instruction
+        assert found is not None and found.startswith(want), a.name
+        if target == "sm_90":
+            assert found.endswith(f".f32.{kind}.{kind}"), a.name
+            assert "add.f32" in a.entry.asm["ptx"] or "add.rn.f32" in a.entry.asm["ptx"], a.name
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_several_dots_share_a_kernel_without_spills(target: str) -> None:
     regions = [
@@ -142,7 +164,7 @@ def all_ops(dtype: DType) -> Region:
     b = Builder(i=1 << 20)
     x, y = b.load("i", dtype), b.load("i", dtype)
     for op in sorted(ELEMENTWISE - {Op.CAST, Op.BITCAST, Op.PHILOX, Op.WHERE}):
-        if dtype.kind in OPS[op].domain:
+        if takes(op, dtype):
             out = dt.bool_ if OPS[op].result == "bool" else dtype
             b.store(b.op(op, *[x, y][: OPS[op].arity], dtype=out), "i")
     for target in DTYPES.values():

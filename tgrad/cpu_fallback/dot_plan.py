@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import reads_of, walk, writes_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.target import Machine
@@ -165,7 +164,7 @@ def make_operand(tile: Tile, lane: str, k: str, inside: Sequence[ir.Stmt]) -> Op
 def carry_dtype(program: DotProgram) -> dt.DType:
     """What the contraction computes in."""
     dtype = program.dot.carry.dtype
-    return dt.float32 if ops.is_small_float(dtype) else dtype
+    return dt.float32 if dtype.is_narrow else dtype
 
 
 def plan_dot(

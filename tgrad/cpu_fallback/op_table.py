@@ -3,7 +3,7 @@
 In: an op, dtypes and the C text of arguments. Out: the C text of the result. Invariant: every
 elementwise op of graph/op.py has a row; nothing spelled here is undefined behaviour for any input.
 
-float16 and bfloat16 live in memory as 16 bits and in registers as a float that the dtype can hold:
+Floats of 16 and 8 bits live in memory as integers and in registers as a float that the dtype holds:
 each op computes in float and rounds, as PyTorch's CPU kernels do. bool is `_Bool` in registers and
 a byte in memory. Signed integers wrap. Source of casts and of floor division: c10/util of PyTorch.
 
@@ -14,7 +14,6 @@ at least 32 bits, {f} "f" for float, {t} short name (f32, f64, i32, i64), {bits}
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,8 +125,8 @@ def memory_type(dtype: DType) -> str:
     """C type of an element of a buffer."""
     if dtype.is_bool:
         return "uint8_t"
-    if dtype.is_float and dtype.itemsize == 2:
-        return "uint16_t"
+    if dtype.is_narrow:
+        return f"uint{8 * dtype.itemsize}_t"
     return register_type(dtype)
 
 
@@ -136,37 +135,16 @@ def array_type(dtype: DType) -> str:
     return "uint8_t" if dtype.is_bool else register_type(dtype)
 
 
-def is_small_float(dtype: DType) -> bool:
-    """Whether the dtype is float16 or bfloat16."""
-    return dtype.is_float and dtype.itemsize == 2
-
-
 def from_memory(dtype: DType, text: str) -> str:
     """A buffer's element as a register value."""
-    if is_small_float(dtype):
+    if dtype.is_narrow:
         return f"tg_load_{dtype.short}({text})"
     return f"({text} != 0)" if dtype.is_bool else text
 
 
 def to_memory(dtype: DType, text: str) -> str:
     """A register value as a buffer's element."""
-    return f"tg_store_{dtype.short}({text})" if is_small_float(dtype) else text
-
-
-def _round_float(value: float, dtype: DType) -> float:
-    """The nearest value of the dtype."""
-    if dtype is dt.float64 or not math.isfinite(value):
-        return value
-    if dtype is dt.float16:
-        with np.errstate(over="ignore"):
-            return float(np.float16(value))
-    with np.errstate(over="ignore"):
-        single = float(np.float32(value))
-    if dtype is dt.float32 or not math.isfinite(single):
-        return single
-    bits = struct.unpack("<I", struct.pack("<f", single))[0]
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return float(struct.unpack("<f", struct.pack("<I", bits))[0])
+    return f"tg_store_{dtype.short}({text})" if dtype.is_narrow else text
 
 
 def number(value: bool | int | float, dtype: DType) -> str:
@@ -175,7 +153,7 @@ def number(value: bool | int | float, dtype: DType) -> str:
         return "1" if value else "0"
     if dtype.is_float:
         suffix = "" if dtype is dt.float64 else "f"
-        rounded = _round_float(float(value), dtype)
+        rounded = dtype.rounded(value)
         if math.isnan(rounded):
             return f'__builtin_nan{suffix}("")'
         if math.isinf(rounded):
@@ -208,7 +186,7 @@ def cast(text: str, source: DType, target: DType) -> str:
         converted = text
         if register_type(source) != register_type(target):
             converted = f"({register_type(target)}){text}"
-        exact = source.is_bool or (is_small_float(source) and not is_small_float(target))
+        exact = source.is_bool or (source.is_float and source.itemsize < target.itemsize)
         return converted if exact else round_to(converted, target)
     if not source.is_float:
         return f"({register_type(target)}){text}"
@@ -222,7 +200,7 @@ def cast(text: str, source: DType, target: DType) -> str:
 
 
 def _bits_of(text: str, dtype: DType) -> str:
-    if is_small_float(dtype):
+    if dtype.is_narrow:
         return f"tg_store_{dtype.short}({text})"
     if dtype is dt.float32:
         return f"tg_bits({text})"
@@ -234,8 +212,8 @@ def bitcast(text: str, source: DType, target: DType) -> str:
     bits = _bits_of(text, source)
     if target.is_bool:
         return f"({bits} != 0)"
-    if is_small_float(target):
-        return f"tg_load_{target.short}((uint16_t){bits})"
+    if target.is_narrow:
+        return f"tg_load_{target.short}(({memory_type(target)}){bits})"
     if target is dt.float32:
         return f"tg_float((uint32_t){bits})"
     if target is dt.float64:
@@ -245,7 +223,7 @@ def bitcast(text: str, source: DType, target: DType) -> str:
 
 def round_to(text: str, dtype: DType) -> str:
     """A float expression rounded to what the dtype can hold."""
-    return f"tg_round_{dtype.short}({text})" if is_small_float(dtype) else text
+    return f"tg_round_{dtype.short}({text})" if dtype.is_narrow else text
 
 
 def spell(
@@ -284,7 +262,7 @@ def spell(
 
 def combine(op: Op, a: str, b: str, dtype: DType) -> str:
     """C text of an accumulation in the register type (a carry is never rounded in between)."""
-    wide = dt.float32 if is_small_float(dtype) else dtype
+    wide = dt.float32 if dtype.is_narrow else dtype
     return spell(op, (a, b), (wide, wide), wide)
 
 

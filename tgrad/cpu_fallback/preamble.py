@@ -96,6 +96,42 @@ static inline float tg_round_f16(float x) { /* the addition rounds at the last b
 """,
 )
 
+_piece(
+    "tg_load_e5m2 tg_store_e5m2 tg_round_e5m2",
+    """
+static inline float tg_load_e5m2(uint8_t code) { return tg_load_f16((uint16_t)(code << 8)); }
+static inline uint8_t tg_store_e5m2(float x) { /* to nearest even */
+  uint32_t u = tg_bits(x), a = u & 0x7fffffffu;
+  uint32_t normal = ((a + 0xfffffu + ((a >> 21) & 1u)) >> 21) - (112u << 2);
+  uint32_t small = tg_bits(__builtin_fabsf(x) + 0x1p7f) - 0x43000000u; /* the addition rounds */
+  uint32_t r = a < 0x38800000u ? small : normal;
+  r = r > 0x7cu ? 0x7cu : r;
+  return (uint8_t)((u >> 24 & 0x80u) | (a > 0x7f800000u ? 0x7fu : r));
+}
+static inline float tg_round_e5m2(float x) { return tg_load_e5m2(tg_store_e5m2(x)); }
+""",
+)
+
+_piece(
+    "tg_load_e4m3 tg_store_e4m3 tg_round_e4m3",
+    """
+static inline float tg_load_e4m3(uint8_t code) {
+  uint32_t em = code & 0x7fu, sign = (uint32_t)(code & 0x80u) << 24;
+  uint32_t normal = em == 0x7fu ? 0x7fc00000u : (em << 20) + (120u << 23);
+  float small = (float)(int32_t)em * 0x1p-9f;
+  return tg_float(sign | (em < 8u ? tg_bits(small) : normal));
+}
+static inline uint8_t tg_store_e4m3(float x) { /* to nearest even; beyond 448 it is 448 */
+  uint32_t u = tg_bits(x), a = u & 0x7fffffffu, kept = a > 0x43e00000u ? 0x43e00000u : a;
+  uint32_t normal = ((kept + 0x7ffffu + ((kept >> 20) & 1u)) >> 20) - (120u << 3);
+  uint32_t small = tg_bits(tg_float(kept) + 0x1p14f) - 0x46800000u; /* the addition rounds */
+  uint32_t r = kept < 0x3c800000u ? small : normal;
+  return (uint8_t)((u >> 24 & 0x80u) | (a > 0x7f800000u ? 0x7fu : r));
+}
+static inline float tg_round_e4m3(float x) { return tg_load_e4m3(tg_store_e4m3(x)); }
+""",
+)
+
 for _t, _c in (("f32", "float"), ("f64", "double")):
     _piece(
         f"tg_max_{_t}",

@@ -2,7 +2,7 @@
 
 In: output nodes and a function that reads the buffers. Out: one NumPy array per output.
 Invariant: each op is one row of one table; values are rounded to the node's dtype after every op.
-float16 and bfloat16 compute in float32; sums and dots of floats accumulate in float64 and
+floats of 16 and 8 bits compute in float32; sums and dots of floats accumulate in float64 and
 transcendental functions of float32 are computed in float64, so the oracle is never the one that is
 wrong by more than its last rounding.
 """
@@ -26,8 +26,6 @@ from tgrad.graph.shape import dot_axes
 
 Array = np.ndarray
 Read = Callable[[Any], Array]
-
-_HALF = (dt.float16, dt.bfloat16)
 
 
 def interpret(outputs: Sequence[Node], read: Read) -> list[Array]:
@@ -115,8 +113,9 @@ def cast(x: Array, dtype: DType) -> Array:
 def _convert(x: Array, have: DType, dtype: DType) -> Array:
     if dtype.is_bool:
         return np.asarray(x != 0)
-    if have in _HALF or dtype in _HALF:
+    if have.is_narrow or dtype.is_narrow:
         x = x.astype(np.float32)
+        x = dt.saturated(x, dtype)
     if have.is_float and dtype.is_int and dtype not in (dt.int32, dt.int64):
         # C leaves a float outside the integer's range open; PyTorch wraps through int64
         signed = x.astype(np.int64)

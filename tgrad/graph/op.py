@@ -36,6 +36,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from tgrad.dtype import DType
+
 
 class Kind(Enum):
     """What an op does to the iteration domain."""
@@ -213,6 +215,12 @@ SCAN = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.SCAN)
 ROWWISE = SCAN | {Op.ARGSORT}
 """Ops whose every element needs a whole row, and which keep the row."""
 
+STORED = MOVEMENT | {
+    Op.ABS, Op.EQ, Op.NE, Op.WHERE, Op.CAST, Op.BITCAST, Op.GATHER, Op.SCATTER, Op.DOT,
+    Op.CUSTOM_VJP,
+}  # fmt: skip
+"""Ops that take floats of 8 bits, as in PyTorch: these are stored and multiplied, not added."""
+
 REDUCE_COMBINE: dict[Op, Op] = {
     Op.REDUCE_SUM: Op.ADD,
     Op.REDUCE_PROD: Op.MUL,
@@ -228,6 +236,11 @@ SCAN_COMBINE: dict[Op, Op] = {
     Op.SCAN_MIN: Op.MINIMUM,
 }
 """The elementwise op that joins what came before with the next element; scan_linear has none."""
+
+
+def takes(op: Op, dtype: DType) -> bool:
+    """Whether the op takes operands of the dtype (the condition of a where aside)."""
+    return dtype.kind in OPS[op].domain and (not dtype.is_float8 or op in STORED)
 
 
 def is_elementwise(op: Op) -> bool:

@@ -17,8 +17,14 @@ from tgrad.graph.node import Node, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.graph.rewrite import rule
 
-_SIGNIFICANT_BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
-_SMALLEST_EXPONENT = {"float16": -13, "bfloat16": -125, "float32": -125, "float64": -1021}
+_SIGNIFICANT_BITS = {
+    "float8_e5m2": 3, "float8_e4m3fn": 4, "bfloat16": 8, "float16": 11, "float32": 24,
+    "float64": 53,
+}  # fmt: skip
+_SMALLEST_EXPONENT = {
+    "float8_e5m2": -13, "float8_e4m3fn": -5, "bfloat16": -125, "float16": -13, "float32": -125,
+    "float64": -1021,
+}  # fmt: skip
 _COMMUTATIVE = (
     Op.ADD, Op.MUL, Op.MAXIMUM, Op.MINIMUM, Op.EQ, Op.NE, Op.AND, Op.OR, Op.XOR,
 )  # fmt: skip

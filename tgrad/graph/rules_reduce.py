@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from tgrad.dtype import DType
+from tgrad.dtype import DType, float32
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
@@ -98,4 +98,22 @@ def dot_of_vector(node: Node) -> Node | None:
     return b.cast_to(b.sum_over(b.mul(left, right), axes), node.dtype)
 
 
-REDUCE_RULES = (reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector)
+@rule("dot(cast(a), cast(b)) = dot(a, b), of 8-bit floats: it adds in float32 anyway", Op.DOT)
+def dot_of_casts(node: Node) -> Node | None:
+    """The matrix unit gets what memory holds.
+
+    %2 = cast %0 dtype=f32, %3 = cast %1 dtype=f32
+    %4 = dot %2, %3 contract=((1), (0)) : f32[4,8]
+    ->
+    %2 = dot %0, %1 contract=((1), (0)) : f32[4,8]
+    """
+    wide = node.inputs[0].dtype
+    if any(x.op is not Op.CAST for x in node.inputs) or not wide.is_float or wide.is_float8:
+        return None
+    a, b = (x.inputs[0] for x in node.inputs)
+    if not (a.dtype.is_float8 and b.dtype.is_float8) or node.dtype.accumulator is not float32:
+        return None
+    return make(Op.DOT, a, b, **dict(node.attrs))
+
+
+REDUCE_RULES = (reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts)

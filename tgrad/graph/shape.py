@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.errors import DTypeError, ShapeError
+from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.library import LibraryCall
-from tgrad.graph.op import OPS, ROWWISE, Op
+from tgrad.graph.op import OPS, ROWWISE, Op, takes
 
 Shape = tuple[int, ...]
 
@@ -34,12 +34,19 @@ def infer(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> tuple[Sh
     Raises:
         ShapeError: shapes do not fit the op or each other.
         DTypeError: dtypes do not fit the op or each other.
+        UnsupportedError: the op computes, and an input is a float of 8 bits.
     """
     spec = OPS[op]
     if spec.arity >= 0 and len(inputs) != spec.arity:
         raise ShapeError(f"{op} takes {spec.arity} inputs, got {len(inputs)}.")
     for x in inputs:
-        if x.dtype.kind not in spec.domain and not (op is Op.WHERE and x is inputs[0]):
+        is_computed = not takes(op, x.dtype) or attrs.get("combine", "set") != "set"
+        if x.dtype.is_float8 and is_computed:
+            raise UnsupportedError(
+                f"{op} of {x.dtype.name}: 8-bit floats are for storage and matrix products.",
+                "Cast it first, such as x.to(tgrad.float32).",
+            )
+        if not takes(op, x.dtype) and not (op is Op.WHERE and x is inputs[0]):
             raise DTypeError(f"{op} does not take {x.dtype.name}.", "Cast the operand first.")
     shape = _SHAPE_RULES.get(op, _same_shape)(op, inputs, attrs)
     return shape, _result_dtype(op, inputs, attrs)
@@ -55,7 +62,7 @@ def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> 
         return dt.int64
     if op in (Op.GATHER, Op.CUSTOM_VJP):
         return inputs[0].dtype
-    if op is Op.DOT and inputs[0].dtype is not inputs[1].dtype:
+    if op is Op.DOT and not _may_meet(inputs[0].dtype, inputs[1].dtype):
         raise DTypeError(
             f"dot of {inputs[0].dtype.name} and {inputs[1].dtype.name}.", "Cast one of them first."
         )
@@ -75,6 +82,11 @@ def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> 
         if x.dtype is not first:
             raise DTypeError(f"{op} of {first.name} and {x.dtype.name}.", "Cast one of them first.")
     return dt.bool_ if spec.result == "bool" else first
+
+
+def _may_meet(a: DType, b: DType) -> bool:
+    """Whether a dot takes both: the same dtype, or two of the 8-bit floats."""
+    return a is b or (a.is_float8 and b.is_float8)
 
 
 def _same_shape(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:

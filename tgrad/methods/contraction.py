@@ -46,7 +46,8 @@ class ContractionMethods:
         dtype: DType | None = None,
     ) -> Tensor:
         """Sum over pairs of axes; result axes are batch, free of self, free of other."""
-        if self.dtype is not other.dtype:
+        may_differ = dtype is not None and self.dtype.is_float8 and other.dtype.is_float8
+        if self.dtype is not other.dtype and not may_differ:
             raise DTypeError(
                 f"product of {self.dtype.name} and {other.dtype.name}.",
                 "Both operands need one dtype; convert one with .to(dtype).",

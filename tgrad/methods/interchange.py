@@ -56,8 +56,9 @@ class InterchangeMethods:
             return self._lent().__dlpack__(
                 stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
             )
-        if self.dtype is dt.bfloat16:
-            raise BufferError("NumPy, which makes the capsule, has no bfloat16 in DLPack.")
+        if not self.dtype.in_numpy:
+            name = self.dtype.name
+            raise BufferError(f"NumPy, which makes the capsule, has no {name} in DLPack.")
         array = self._lent()
         if copy or (max_version is None and copy is None):
             array = array.copy()
@@ -74,7 +75,7 @@ class InterchangeMethods:
     @property
     def __array_interface__(self: Any) -> dict[str, Any]:
         """NumPy's description of the memory, read-only."""
-        if self.device.type == "cuda" or self.dtype is dt.bfloat16:
+        if self.device.type == "cuda" or not self.dtype.in_numpy:
             raise AttributeError("__array_interface__")
         array = self._lent()
         return {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad.aliases import When
 from tgrad.dtype import DType
-from tgrad.errors import ShapeError
+from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axes, normal_axis
@@ -56,8 +56,29 @@ class MovementMethods:
         return self._reshaped(shape, When.STRIDES_FIT)
 
     def view(self, *shape: Any) -> Tensor:
-        """`reshape` that always shares memory with this tensor."""
+        """`reshape` that always shares memory with this tensor; with a dtype, the same bits read as
+        that.
+
+        Raises:
+            ShapeError: the number of elements differs.
+            UnsupportedError: an element of the dtype has another size.
+
+        >>> import tgrad
+        >>> tgrad.tensor([1.0, -2.0]).to(tgrad.float8_e4m3fn).view(tgrad.uint8).tolist()
+        [56, 192]
+        """
+        if len(shape) == 1 and isinstance(shape[0], DType):
+            return self._viewed_as(shape[0])
         return self._reshaped(shape, When.ALWAYS)
+
+    def _viewed_as(self, dtype: DType) -> Tensor:
+        if dtype.itemsize != self.dtype.itemsize:
+            raise UnsupportedError(
+                f"view of {self.dtype.name} as {dtype.name}, of another size.",
+                "Choose a dtype of as many bytes.",
+            )
+        with source_scope(label="view"):
+            return self._view(Op.BITCAST, dtype=dtype)
 
     def _reshaped(self, shape: tuple[Any, ...], when: When) -> Tensor:
         sizes = as_sizes(shape)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tgrad.creation import as_tensor
 from tgrad.device import Device, as_device
-from tgrad.dtype import DType
+from tgrad.dtype import DType, by_name
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.nn.parameter import Parameter, moved, realize_parameters, replace
@@ -386,10 +386,10 @@ def _load(target: Tensor, value: Any, name: str) -> None:
 
 
 def _as_array(value: Any) -> np.ndarray:
-    """A NumPy array of a foreign tensor; PyTorch's bfloat16 goes through float32."""
+    """A NumPy array of a foreign tensor; what NumPy lacks goes through float32."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":
+        if not by_name(str(value.dtype).removeprefix("torch.")).in_numpy:
             value = value.float()
         value = value.numpy()
     return np.asarray(value)

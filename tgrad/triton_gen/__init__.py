@@ -49,6 +49,7 @@ __all__ = [
     "choose_config",
     "compile_drafts",
     "compile_for",
+    "dialect_of",
     "draft",
     "emit",
     "generate",
@@ -114,7 +115,7 @@ def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
 
     Equal work of one line of the user is generated once.
     """
-    dialect = prelude.INTERPRET if target.is_interpreter else prelude.GPU
+    dialect = dialect_of(target)
     drafts: dict[tuple[Region, Source, Config], Draft] = {}
     keys = [(region, region.source, config) for region, config in work]
     for key in keys:
@@ -124,6 +125,13 @@ def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
             verify_kernel(kernel)
             drafts[key] = Draft(kernel, config, emit(kernel, config, dialect))
     return [drafts[key] for key in keys]
+
+
+def dialect_of(target: Target) -> str:
+    """Which small functions kernels of a target call; see prelude.py."""
+    if target.is_interpreter:
+        return prelude.INTERPRET
+    return prelude.GPU_FLOAT8 if target.has_float8 else prelude.GPU
 
 
 def compile_drafts(drafts: Sequence[Draft], settings: Settings, target: Target) -> list[Artifact]:

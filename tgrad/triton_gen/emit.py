@@ -31,7 +31,6 @@ from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.op_table import (
-    HALF,
     TRITON_TYPES,
     Operand,
     literal,
@@ -52,8 +51,8 @@ def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
     """Source of a Python module whose function `kernel.name` runs one program of the kernel.
 
     Args:
-        dialect: "gpu", or "interpret" for Triton's interpreter; they differ in the small functions
-            above the kernel and in how bfloat16 reaches a dot.
+        dialect: of prelude.py; they differ in the small functions above the kernel and in how
+            narrow floats reach a dot.
 
     Raises:
         UnsupportedError: an atomic combination that Triton has not.
@@ -276,7 +275,7 @@ class Emitter:
 
     def full(self, dims: tuple[str, ...], value: bool | int | float, dtype: DType) -> str:
         """A tile with one number in every lane."""
-        if dtype in HALF:
+        if dtype.is_narrow:
             wide = f"tl.full({self.shape(dims)}, {literal(value, dtype)}, tl.float32)"
             return narrow(wide, dtype)
         kind = TRITON_TYPES[dtype.name]
@@ -399,7 +398,7 @@ class Emitter:
         pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, str(stmt.out))
         text = f"tl.load({pointer})"
         if condition:
-            zero = "0.0" if dtype.is_float else "0"
+            zero = "0.0" if dtype.is_float and not dtype.is_float8 else "0"
             text = f"tl.load({pointer}, mask={condition}, other={zero})"
         if dtype.is_bool:
             text = f"{text} != 0"
@@ -442,7 +441,7 @@ class Emitter:
             if name in stmt.axes:
                 text = _reduction(stmt.op, text, left.index(name), out.dtype)
                 left.remove(name)
-        if out.dtype in HALF:
+        if out.dtype.is_narrow:
             text = narrow(text, out.dtype)
         elif out.dtype.is_int and out.dtype.itemsize < 4:
             text = f"{text}.to({TRITON_TYPES[out.dtype.name]})"
@@ -451,7 +450,7 @@ class Emitter:
     def identity(self, op: Op, dtype: DType) -> str:
         """What a reduction starts from, as the other side of a tl.where."""
         start = identity_of(op, dtype)
-        if dtype in HALF or dtype.is_bool:
+        if dtype.is_narrow or dtype.is_bool:
             return typed(Operand("", dtype, start))
         return literal(start, dtype)
 
@@ -488,7 +487,8 @@ class Emitter:
 
     def _check_atomic(self, combine: str, dtype: DType) -> None:
         wide = dtype.itemsize >= 4
-        if (combine == "add" and (wide or dtype in HALF)) or (combine in ("max", "min") and wide):
+        has_add = wide or (dtype.is_narrow and not dtype.is_float8)
+        if (combine == "add" and has_add) or (combine in ("max", "min") and wide):
             return
         raise UnsupportedError(
             f"scatter with combine {combine!r} of {dtype} has no atomic instruction.",

@@ -1,7 +1,8 @@
 """Contractions: tl.dot where Triton has it, a broadcast product and a sum elsewhere.
 
 In: a DotTile. Out: one statement that updates its carry. Invariant: lanes beyond the end of k
-contribute exactly 0 whatever the operands hold there; the precision is always stated.
+contribute exactly 0 whatever the operands hold there; the precision is always stated. 8-bit floats
+meet as they are where the target multiplies them, and as float16, which holds them all, elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tgrad.triton_gen.emit import Emitter
 
 MATRIX_TYPES: dict[DType, DType] = {
+    dt.float8_e4m3fn: dt.float32,
+    dt.float8_e5m2: dt.float32,
     dt.float16: dt.float32,
     dt.bfloat16: dt.float32,
     dt.float32: dt.float32,
@@ -27,9 +30,15 @@ MATRIX_TYPES: dict[DType, DType] = {
 """Operand dtypes that tl.dot takes on every target, and the accumulator of each."""
 
 
+PARTIAL_SUM = 128
+"""Products of 8-bit floats that Hopper's wgmma adds before the sum joins the float32 accumulator:
+its own sums keep 14 bits. Triton's default is never to join it; with less than 32 it does not use
+wgmma."""
+
+
 def operand_type(a: DType, b: DType) -> DType:
-    """The dtype in which both operands meet."""
-    return a if a is b else promote(a, b)
+    """The dtype in which both operands meet; two 8-bit floats each stay what they are."""
+    return a if a is b or (a.is_float8 and b.is_float8) else promote(a, b)
 
 
 def is_matrix(kernel: Kernel, stmt: DotTile) -> bool:
@@ -58,9 +67,12 @@ def _matrix(out: Emitter, stmt: DotTile) -> None:
         left, right, m, n = right, left, n, m
     a = _operand(out, left, (m, stmt.k), stmt.k, common)
     b = _operand(out, right, (stmt.k, n), stmt.k, common)
+    exact = ""
+    if common.is_float8:
+        exact = f", max_num_imprecise_acc={min(PARTIAL_SUM, out.kernel.axis(stmt.k).block)}"
     out.line(
         f'{carry} = tl.dot({a}, {b}, {carry}, input_precision="ieee", '
-        f"out_dtype={TRITON_TYPES[carry.dtype.name]})"
+        f"out_dtype={TRITON_TYPES[carry.dtype.name]}{exact})"
     )
 
 
@@ -70,9 +82,12 @@ def _operand(out: Emitter, tile: Tile, dims: tuple[str, str], k: str, common: DT
     text = out.text(tile, order)
     if tile.dims != order:
         text = f"tl.broadcast_to({text}, {out.shape(order)})"
+    common = tile.dtype if common.is_float8 else common
     text = spell_cast(text, tile.dtype, common)
     if out.dialect == INTERPRET:
         text = widen(text, common)
+    elif common.is_float8:
+        text = f"_matrix_{common.short}({text})"
     lanes = out.lanes([k])
     if lanes and k not in out.zero_lanes.get(tile.id, frozenset()):
         text = out.keep(text, order, lanes, _zero(out, common))

@@ -345,14 +345,16 @@ def _product_blocks(m: int, n: int, k: int, target: Target) -> tuple[int, int, i
 def _matrix_blocks(
     m: int, n: int, k: int, batch: int, dtype: DType, windowed: bool, target: Target, sums: int
 ) -> tuple[int, int, int]:
-    """128 x 256 for half types (64 x 64 where float32 has no matrix unit), shrunk until the grid
-    fills the machine; columns for each of several sums are fewer."""
+    """128 x 256 for half types (128 x 128 for 8-bit floats, whose partial sums or conversions take
+    registers too; 64 x 64 where float32 has no matrix unit), shrunk until the grid fills the
+    machine; columns for each of several sums are fewer."""
     no_unit = dtype is dt.float32 and target.is_nvidia
     block_m = _matrix_block(m, 64 if no_unit else 128)
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
-    if not target.is_nvidia:
+    if not target.is_nvidia or dtype.is_float8:
         block_n = min(block_n, 128)
-    while sums > 1 and sums * block_n > 256 and block_n > 16:
+    most = 128 if dtype.is_float8 else 256
+    while sums > 1 and sums * block_n > most and block_n > 16:
         block_n //= 2
     least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)
 
@@ -367,7 +369,9 @@ def _matrix_blocks(
         block_n //= 2
     while programs() * 2 < target.num_sms and block_n > 16:
         block_n //= 2
-    deepest = 32 if dtype.itemsize == 4 or windowed else DEEPEST * 2 // dtype.itemsize
+    # 8-bit floats that are multiplied as float16 are as deep as that
+    itemsize = 2 if dtype.is_float8 and not target.has_float8 else dtype.itemsize
+    deepest = 32 if itemsize == 4 or windowed else DEEPEST * 2 // itemsize
     return block_m, block_n, _matrix_block(k, deepest, dtype)
 
 

@@ -4,7 +4,8 @@ In: an op, its operands as text, their dtype. Out: an expression and the names o
 (prelude.py) that it calls. Invariant: every op of graph.op.ELEMENTWISE has a spelling for each
 dtype kind of its domain, with PyTorch's meaning: NaN passes through maximum and minimum, floor
 division rounds down, integer division by zero gives 0, rounding is half to even. float16 and
-bfloat16 compute in float32 and round after each op.
+bfloat16 compute in float32 and round after each op. A tile of 8-bit floats holds their bits as
+uint8, so that it exists on every target; prelude.py converts it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tgrad.triton_gen.emit_index import closes_at_end
 
 TRITON_TYPES: dict[str, str] = {
     "bool": "tl.int1",
+    "float8_e4m3fn": "tl.uint8",
+    "float8_e5m2": "tl.uint8",
     "float16": "tl.float16",
     "bfloat16": "tl.bfloat16",
     "float32": "tl.float32",
@@ -29,6 +32,8 @@ TRITON_TYPES: dict[str, str] = {
 
 POINTER_TYPES: dict[str, str] = {
     "bool": "*u8",
+    "float8_e4m3fn": "*u8",
+    "float8_e5m2": "*u8",
     "float16": "*fp16",
     "bfloat16": "*bf16",
     "float32": "*fp32",
@@ -37,8 +42,6 @@ POINTER_TYPES: dict[str, str] = {
     **{f"uint{bits}": f"*u{bits}" for bits in (8, 16, 32, 64)},
 }
 """Signature entry of a pointer to each dtype; bool is a byte in memory."""
-
-HALF = (dt.float16, dt.bfloat16)
 
 FLOAT: dict[Op, str] = {
     Op.NEG: "{0} * -1.0",
@@ -150,14 +153,14 @@ class Operand:
 
 
 def templates(dtype: DType) -> dict[Op, str]:
-    """Spellings for operands of a dtype (float32's for the half types)."""
+    """Spellings for operands of a dtype (float32's for the narrow floats)."""
     if dtype is dt.float64:
         return FLOAT | FLOAT64
     return {"f": FLOAT, "i": SIGNED, "u": UNSIGNED, "b": BOOL}[dtype.kind]
 
 
 def literal(value: bool | int | float, dtype: DType) -> str:
-    """A number as Python text, rounded to a half dtype first."""
+    """A number as Python text, rounded to a narrow float's dtype first."""
     if dtype.is_bool:
         return str(bool(value))
     if not dtype.is_float:
@@ -167,8 +170,8 @@ def literal(value: bool | int | float, dtype: DType) -> str:
         return 'float("nan")'
     if number in (float("inf"), float("-inf")):
         return 'float("inf")' if number > 0 else '-float("inf")'
-    if dtype in HALF:
-        number = float(dtype.numpy.type(number))
+    if dtype.is_narrow:
+        number = dtype.rounded(number)
         if number in (float("inf"), float("-inf")):
             return literal(number, dt.float32)
     return repr(number)
@@ -178,7 +181,7 @@ def typed(operand: Operand) -> str:
     """The operand with a type of its own, which a bare literal does not have."""
     if operand.literal is None:
         return operand.text
-    if operand.dtype in HALF:
+    if operand.dtype.is_narrow:
         wide = f"tl.full([], {literal(operand.literal, operand.dtype)}, tl.float32)"
         return narrow(wide, operand.dtype)
     text = literal(operand.literal, operand.dtype)
@@ -186,27 +189,27 @@ def typed(operand: Operand) -> str:
 
 
 def widen(text: str, dtype: DType) -> str:
-    """A half-precision expression in float32; others as they are."""
-    if dtype is dt.bfloat16:
-        return f"_from_bf16({text})"
-    return f"{_atom(text)}.to(tl.float32)" if dtype in HALF else text
+    """An expression of a narrow float in float32; others as they are."""
+    if dtype is dt.float16:
+        return f"{_atom(text)}.to(tl.float32)"
+    return f"_from_{dtype.short}({text})" if dtype.is_narrow else text
 
 
 def narrow(text: str, dtype: DType) -> str:
-    """A float32 expression rounded to a half dtype; others as they are."""
-    if dtype is dt.bfloat16:
-        return f"_to_bf16({text})"
-    return f"{_atom(text)}.to(tl.float16)" if dtype in HALF else text
+    """A float32 expression rounded to a narrow float; others as they are."""
+    if dtype is dt.float16:
+        return f"{_atom(text)}.to(tl.float16)"
+    return f"_to_{dtype.short}({text})" if dtype.is_narrow else text
 
 
 def spell_cast(text: str, source: DType, target: DType) -> str:
     """A conversion with PyTorch's meaning: to bool is != 0, to small integers wraps."""
     if source is target:
         return text
-    if target in HALF:
+    if target.is_narrow:
         wide = spell_cast(text, source, dt.float32)
         return narrow(wide, target)
-    if source in HALF:
+    if source.is_narrow:
         return spell_cast(widen(text, source), dt.float32, target)
     if target.is_bool:
         return f"({_atom(text)} != 0)"
@@ -244,12 +247,12 @@ def spell(op: Op, args: Sequence[Operand], out: DType, word: int = 0) -> str:
     dtype = args[-1].dtype
     template = templates(dtype)[op]
     in_place = op is Op.WHERE and all(a.literal is None for a in args[1:])
-    compute = dt.float32 if dtype in HALF and not in_place else dtype
+    compute = dt.float32 if dtype.is_narrow and not in_place else dtype
     texts = _operands(op, args, compute)
     result = template.format(
         *texts, t=compute.short, bits=compute.itemsize * 8, word=word, max=_largest(compute)
     )
-    if out in HALF and not in_place:
+    if out.is_narrow and not in_place:
         return narrow(result, out)
     if out.itemsize < 4 and out.is_int and op in (Op.MAXIMUM, Op.MINIMUM):
         return f"{_atom(result)}.to({TRITON_TYPES[out.name]})"
@@ -268,14 +271,9 @@ def _operands(op: Op, args: Sequence[Operand], compute: DType) -> list[str]:
         elif bare:
             texts.append(_signed(literal(a.literal, a.dtype)))
         else:
-            number = float(literal_value(a.literal, a.dtype)) if a.dtype.is_float else a.literal
+            number = a.dtype.rounded(a.literal) if a.dtype.is_narrow else a.literal
             texts.append(typed(Operand("", compute, number)))
     return texts
-
-
-def literal_value(value: bool | int | float, dtype: DType) -> bool | int | float:
-    """A number rounded to a half dtype."""
-    return float(dtype.numpy.type(value)) if dtype in HALF else value
 
 
 def _signed(text: str) -> str:

@@ -1,8 +1,8 @@
 """Small functions that generated kernels call, printed above the kernel that needs them.
 
-In: a set of names, a dialect. Out: source text. Invariant: the same kernel body runs in both
-dialects; what Triton's interpreter cannot do (libdevice, bfloat16 rounding, NaN in reductions)
-differs here and nowhere else.
+In: a set of names, a dialect. Out: source text. Invariant: the same kernel body runs in all
+dialects; what Triton's interpreter cannot do (libdevice, bfloat16 rounding, NaN in reductions), and
+what only GPUs with float8_e4m3fn can, differs here and nowhere else.
 
 Where numbers come from: tanh near 0 is Lambert's continued fraction
 x/(1 + x^2/(3 + x^2/(5 + ...))), cut after 9 (relative error 6e-10 at 0.6) for float32 and after 15
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import re
 
-GPU, INTERPRET = "gpu", "interpret"
+GPU, GPU_FLOAT8, INTERPRET = "gpu", "gpu_float8", "interpret"
 
-_BOTH: dict[str, str] = {
+_ALL: dict[str, str] = {
     "_halves": """
 def _halves(x):
     pairs = tl.reshape(x, [x.shape[0], 2, x.shape[1] // 2])
@@ -38,6 +38,42 @@ def _tanh_f64(x):
     e = tl.exp(tl.abs(x) * -2.0)
     far = (1.0 - e) / (1.0 + e)
     return tl.where(tl.abs(x) < 0.6, x * p / q, tl.where(x < 0, far * -1.0, far))
+""",
+    "_half_of_e4m3": """
+def _half_of_e4m3(x):
+    bits = x.to(tl.uint16)
+    half = (((bits & 0x80) << 8) | ((bits & 0x7F) << 7)).to(tl.float16, bitcast=True)
+    return tl.where((bits & 0x7F) == 0x7F, float("nan"), half)
+""",
+    "_half_of_e5m2": """
+def _half_of_e5m2(x):
+    return (x.to(tl.uint16) << 8).to(tl.float16, bitcast=True)
+""",
+    "_from_e4m3": """
+def _from_e4m3(x):
+    return _half_of_e4m3(x).to(tl.float32) * 256.0
+""",
+    "_from_e5m2": """
+def _from_e5m2(x):
+    return _half_of_e5m2(x).to(tl.float32)
+""",
+    "_to_e4m3": """
+def _to_e4m3(x):
+    size = tl.minimum(tl.abs(x), 448.0)
+    bits = size.to(tl.uint32, bitcast=True)
+    normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - 0x3C0
+    small = (size + 16384.0).to(tl.uint32, bitcast=True) - 0x46800000
+    code = tl.where(x == x, tl.where(size < 0.015625, small, normal), 0x7F)
+    return (code | ((x.to(tl.uint32, bitcast=True) >> 24) & 0x80)).to(tl.uint8)
+""",
+    "_to_e5m2": """
+def _to_e5m2(x):
+    size = tl.abs(x)
+    bits = size.to(tl.uint32, bitcast=True)
+    normal = tl.minimum(((bits + 0xFFFFF + ((bits >> 21) & 1)) >> 21) - 0x1C0, 0x7C)
+    small = (size + 128.0).to(tl.uint32, bitcast=True) - 0x43000000
+    code = tl.where(x == x, tl.where(size < 0.00006103515625, small, normal), 0x7F)
+    return (code | ((x.to(tl.uint32, bitcast=True) >> 24) & 0x80)).to(tl.uint8)
 """,
     "_round_even": """
 def _round_even(x):
@@ -206,6 +242,14 @@ def _exp_f32(x):
     lost = tl.fma(x, 1.4426950216293335, t * -1.0) + x * 1.925962991126617e-8
     return tl.where(tl.abs(t) < 200.0, r + r * (lost * 0.6931471805599453), r)
 """,
+    "_matrix_e4m3": """
+def _matrix_e4m3(x):
+    return _half_of_e4m3(x) * 256.0
+""",
+    "_matrix_e5m2": """
+def _matrix_e5m2(x):
+    return _half_of_e5m2(x)
+""",
     "_from_bf16": """
 def _from_bf16(x):
     return x.to(tl.float32)
@@ -239,6 +283,27 @@ def _reduce_min(x, AXIS: tl.constexpr):
     return tl.reduce(x, AXIS, _smaller)
 """,
 }
+
+_FLOAT8: dict[str, str] = {
+    "_from_e4m3": """
+def _from_e4m3(x):
+    return x.to(tl.float8e4nv, bitcast=True).to(tl.float32)
+""",
+    "_to_e4m3": """
+def _to_e4m3(x):
+    return x.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+""",
+    "_matrix_e4m3": """
+def _matrix_e4m3(x):
+    return x.to(tl.float8e4nv, bitcast=True)
+""",
+    "_matrix_e5m2": """
+def _matrix_e5m2(x):
+    return x.to(tl.float8e5, bitcast=True)
+""",
+}
+"""Where e4m3 is an instruction's type. Its conversion saturates as PyTorch's does; that to e5m2
+does too, where PyTorch gives an infinity, so e5m2 is rounded as everywhere."""
 
 _INTERPRET: dict[str, str] = {
     "_exp_f32": """
@@ -291,7 +356,8 @@ _NAME = re.compile(r"(?<![\w.])_[a-z]\w*")
 
 def functions(dialect: str) -> dict[str, str]:
     """Source of each function by name, without its decorator."""
-    return _BOTH | (_INTERPRET if dialect == INTERPRET else _GPU)
+    own = {GPU: _GPU, GPU_FLOAT8: _GPU | _FLOAT8, INTERPRET: _INTERPRET}
+    return _ALL | own[dialect]
 
 
 def print_prelude(body: str, dialect: str) -> str:

@@ -58,6 +58,12 @@ class Target:
         """Whether one instruction copies a tile to shared memory (Hopper and later)."""
         return self.is_nvidia and int(self.arch) >= 90
 
+    @property
+    def has_float8(self) -> bool:
+        """Whether matrix units and conversions take the 8-bit floats: Ada, Hopper and later. What
+        gfx942 has instead are other types (fnuz)."""
+        return self.is_nvidia and int(self.arch) >= 89
+
 
 KIB = 1024
 

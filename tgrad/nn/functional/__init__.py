@@ -17,4 +17,5 @@ from tgrad.nn.functional.piecewise import *  # noqa: F403
 from tgrad.nn.functional.pooling import *  # noqa: F403
 from tgrad.nn.functional.randomised import *  # noqa: F403
 from tgrad.nn.functional.sampling import *  # noqa: F403
+from tgrad.nn.functional.scaled import *  # noqa: F403
 from tgrad.nn.functional.transposed import *  # noqa: F403
