@@ -221,7 +221,8 @@ def promote(a: DType, b: DType) -> DType:
     """PyTorch's `torch.promote_types`: the smallest dtype that holds both.
 
     Raises:
-        DTypeError: there is none, or one is an 8-bit float and the other is not the same.
+        DTypeError: one is an 8-bit float, or one is uint16, uint32 or uint64 and the other no
+            float.
 
     >>> promote(int64, float16), promote(uint8, int8), promote(float16, bfloat16)
     (tgrad.float16, tgrad.int16, tgrad.float32)
@@ -239,17 +240,17 @@ def promote(a: DType, b: DType) -> DType:
         if a.itemsize == b.itemsize:
             return float32
         return a if a.itemsize > b.itemsize else b
+    if any(d.kind == "u" and d.itemsize > 1 for d in (a, b)):
+        raise DTypeError(
+            f"{a} and {b} have no common dtype: wide unsigned integers are not promoted.",
+            "Cast one of them first, such as x.to(tgrad.int64).",
+        )
     if a.is_bool or b.is_bool:
         return b if a.is_bool else a
     if a.kind == b.kind:
         return a if a.itemsize >= b.itemsize else b
-    unsigned, signed = (a, b) if a.kind == "u" else (b, a)
-    if unsigned.itemsize < signed.itemsize:
-        return signed
-    wider = {1: int16, 2: int32, 4: int64}.get(unsigned.itemsize)
-    if wider is None:
-        raise DTypeError(f"{a} and {b} have no common dtype.", "Cast one of them first.")
-    return wider
+    signed = a if a.kind == "i" else b
+    return int16 if signed is int8 else signed
 
 
 def promote_scalar(tensor: DType, scalar: bool | int | float) -> DType:

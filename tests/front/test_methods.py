@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 import tgrad
 from tests.front.checking import check, classes, normal, positive, special
@@ -183,35 +182,6 @@ HALF = ["add", "div", "exp", "sum", "mean", "var", "softmax", "matmul", "amax", 
 def test_half(name, dtype, device):
     function, arrays = FLOAT_CASES[name]
     check(function, arrays, device, dtype)
-
-
-DTYPES = [
-    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("b", DTYPES)
-@pytest.mark.parametrize("a", DTYPES)
-def test_promotion(a, b):
-    """Tensors with axes, 0-d tensors and numbers, in all pairs."""
-    for shape_a, shape_b in (((2,), (2,)), ((2,), ()), ((), (2,)), ((), ())):
-        ours = tgrad.result_type(
-            tgrad.zeros(shape_a, dtype=getattr(tgrad, a)),
-            tgrad.zeros(shape_b, dtype=getattr(tgrad, b)),
-        )
-        theirs = torch.result_type(
-            torch.zeros(shape_a, dtype=getattr(torch, a)),
-            torch.zeros(shape_b, dtype=getattr(torch, b)),
-        )
-        assert f"torch.{ours.name}" == str(theirs), (shape_a, shape_b)
-    for number in (True, 2, 2.5):
-        for shape in ((2,), ()):
-            ours = tgrad.result_type(tgrad.zeros(shape, dtype=getattr(tgrad, a)), number)
-            theirs = torch.result_type(torch.zeros(shape, dtype=getattr(torch, a)), number)
-            assert f"torch.{ours.name}" == str(theirs), (shape, number)
-    assert f"torch.{tgrad.promote_types(getattr(tgrad, a), getattr(tgrad, b)).name}" == str(
-        torch.promote_types(getattr(torch, a), getattr(torch, b))
-    )
 
 
 def test_functions_take_input_by_name():

@@ -66,7 +66,7 @@ def result_type(*operands: Tensor | Number) -> DType:
         ranks[priority] = x.dtype if priority not in ranks else dt.promote(ranks[priority], x.dtype)
     found = ranks.get(1, ranks.get(0, dt.bool_))
     if 1 in ranks and 0 in ranks and _category(ranks[0]) > _category(found):
-        found = ranks[0]
+        found = dt.promote(found, ranks[0])
     for x in operands:
         if isinstance(x, (bool, np.bool_)):
             continue

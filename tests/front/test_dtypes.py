@@ -1,0 +1,109 @@
+"""Promotion as PyTorch's, and casts in all directions: every pair of dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+from tests.arrays import from_torch, to_torch
+from tgrad.dtype import DTYPES, DType
+from tgrad.errors import DTypeError
+from tgrad.tensor import realize_tensors
+
+ALL = list(DTYPES.values())
+SHAPES = [((2,), (2,)), ((2,), ()), ((), (2,)), ((), ())]
+
+
+def name_or_error(function: Callable[..., Any], *args: Any) -> str:
+    """The dtype's name, or that there is none."""
+    try:
+        found = function(*args)
+    except (DTypeError, RuntimeError):
+        return "none"
+    return getattr(found, "name", None) or str(found).removeprefix("torch.")
+
+
+def theirs(dtype: DType) -> torch.dtype:
+    return getattr(torch, dtype.name)
+
+
+@pytest.mark.parametrize("a", ALL, ids=str)
+def test_promotion(a: DType) -> None:
+    """Tensors with axes, 0-d tensors and numbers, in all pairs; where torch raises, so does tgrad.
+
+    Torch raises for 8-bit floats with anything else, and for uint16, uint32 and uint64 with all but
+    floats.
+    """
+    for b in ALL:
+        have, want = tgrad.promote_types, torch.promote_types
+        assert name_or_error(have, a, b) == name_or_error(want, theirs(a), theirs(b)), b
+        for left, right in SHAPES:
+            ours = tgrad.zeros(left, dtype=a), tgrad.zeros(right, dtype=b)
+            pair = torch.zeros(left, dtype=theirs(a)), torch.zeros(right, dtype=theirs(b))
+            have, want = tgrad.result_type, torch.result_type
+            assert name_or_error(have, *ours) == name_or_error(want, *pair), (b, left, right)
+    for number in (True, 2, 2.5):
+        for shape in ((2,), ()):
+            have = tgrad.result_type(tgrad.zeros(shape, dtype=a), number)
+            want = torch.result_type(torch.zeros(shape, dtype=theirs(a)), number)
+            assert have.name == str(want).removeprefix("torch."), (number, shape)
+
+
+def test_promotion_errors() -> None:
+    a, b = tgrad.ones(2, dtype=tgrad.uint32), tgrad.ones(2, dtype=tgrad.int32)
+    with pytest.raises(DTypeError, match="wide unsigned integers are not promoted") as info:
+        a + b
+    assert "Cast one of them first, such as x.to(tgrad.int64)." in str(info.value)
+
+
+def edges(dtype: DType) -> np.ndarray:
+    """Ends of ranges, of this dtype's and of the others', and what lies beside them."""
+    if dtype.is_bool:
+        return np.array([False, True])
+    if dtype.is_int:
+        low, high = int(dtype.min), int(dtype.max)
+        ends = [s * 2**n + d for n in range(64) for s in (1, -1) for d in (-1, 0, 1)]
+        return np.array([low, high, *(e for e in ends if low <= e <= high)], dtype.numpy)
+    ends = [s * (2.0**n + d) for n in range(65) for s in (1, -1) for d in (-1, -0.5, 0, 0.5, 1)]
+    small = [0.0, -0.0, 1e-8, 0.3, -0.7, 1e-30, 65504, 65520, 3.4e38, 3.5e38, np.inf, np.nan]
+    wide = torch.tensor([*ends, *small, *(-x for x in small)], dtype=torch.float64)
+    return from_torch(wide.to(theirs(dtype)))
+
+
+def is_defined(x: np.ndarray, source: DType, target: DType) -> Any:
+    """Where C, and PyTorch with it, says what a float is as an integer."""
+    if not (source.is_float and target.is_int):
+        return slice(None)
+    wide = x.astype(np.float64)
+    least, beyond = float(int(target.min)), float(int(target.max) + 1)
+    return (np.trunc(wide) >= least) & (wide < beyond)
+
+
+@pytest.mark.parametrize("source", ALL, ids=str)
+def test_casts(source: DType, device: str) -> None:
+    """To every dtype, bit for bit as PyTorch's where it is defined, and everywhere as the oracle's:
+    floats beyond int32 or int64, and NaN, become the least integer, beyond others what int64 wraps
+    to, as PyTorch's do on x86."""
+    x = edges(source)
+    found = [tgrad.tensor(x, device=device).to(target) for target in ALL]
+    oracle = [tgrad.tensor(x, device="numpy").to(target) for target in ALL]
+    realize_tensors(found)
+    for target, have, same in zip(ALL, found, oracle):
+        want = from_torch(to_torch(x).to(theirs(target)))
+        defined = is_defined(x, source, target)
+        with np.errstate(all="ignore"):
+            ours, other, torch_s = (
+                a.astype(np.float64) if target.is_float else a
+                for a in (have.numpy(), same.numpy(), want)
+            )
+        np.testing.assert_array_equal(ours[defined], torch_s[defined], err_msg=str(target))
+        np.testing.assert_array_equal(ours, other, err_msg=str(target))
+        if target.is_float:
+            np.testing.assert_array_equal(
+                np.signbit(ours)[ours == ours], np.signbit(torch_s)[ours == ours]
+            )
