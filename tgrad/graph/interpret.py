@@ -116,11 +116,24 @@ def _convert(x: Array, have: DType, dtype: DType) -> Array:
     if have.is_narrow or dtype.is_narrow:
         x = x.astype(np.float32)
         x = dt.saturated(x, dtype)
-    if have.is_float and dtype.is_int and dtype not in (dt.int32, dt.int64):
-        # C leaves a float outside the integer's range open; PyTorch wraps through int64
-        signed = x.astype(np.int64)
-        return np.where(x < 2.0**63, signed.astype(dtype.numpy), x.astype(dtype.numpy))
+    if have.is_float and dtype.is_int:
+        return _to_integer(x, dtype)
     return x.astype(dtype.numpy)
+
+
+def _to_integer(x: Array, dtype: DType) -> Array:
+    """Floats cut to integers. C leaves open what is out of range; here it is the same on every
+    device, and PyTorch's on x86: int32 and int64 have their least value there and for NaN, uint64
+    its largest above, and all others wrap through int64."""
+    signed = dtype if dtype in (dt.int32, dt.int64) else dt.int64
+    is_inside = (x >= float(signed.min)) & (x < -float(signed.min))
+    whole = np.where(is_inside, x, 0).astype(signed.numpy)
+    found = np.where(is_inside, whole, signed.numpy.type(signed.min)).astype(dtype.numpy)
+    if dtype is not dt.uint64:
+        return found
+    is_high = (x >= 2.0**63) & (x < 2.0**64)
+    high = np.where(is_high, x, 0).astype(np.uint64)
+    return np.where(is_high, high, np.where(x >= 2.0**64, np.uint64(dtype.max), found))
 
 
 def philox(index: Array, offset: Array, key: Array) -> tuple[Array, Array, Array, Array]:

@@ -214,10 +214,9 @@ def spell_cast(text: str, source: DType, target: DType) -> str:
     if target.is_bool:
         return f"({_atom(text)} != 0)"
     if source.is_float and target.is_int:
-        if target.itemsize < 4:
-            return f"{_atom(text)}.to(tl.int32).to({TRITON_TYPES[target.name]})"
-        if target is dt.uint32:
-            return f"{_atom(text)}.to(tl.int64).to(tl.uint32)"
+        own = target in (dt.int32, dt.int64, dt.uint64)
+        whole = f"_whole_{target.short if own else 'i64'}({text})"
+        return whole if own else f"{whole}.to({TRITON_TYPES[target.name]})"
     return f"{_atom(text)}.to({TRITON_TYPES[target.name]})"
 
 

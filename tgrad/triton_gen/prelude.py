@@ -39,6 +39,24 @@ def _tanh_f64(x):
     far = (1.0 - e) / (1.0 + e)
     return tl.where(tl.abs(x) < 0.6, x * p / q, tl.where(x < 0, far * -1.0, far))
 """,
+    "_whole_i32": """
+def _whole_i32(x):
+    inside = (x >= -2147483648.0) & (x < 2147483648.0)
+    return tl.where(inside, tl.where(inside, x, 0.0).to(tl.int32), -2147483648)
+""",
+    "_whole_i64": """
+def _whole_i64(x):
+    inside = (x >= -9223372036854775808.0) & (x < 9223372036854775808.0)
+    return tl.where(inside, tl.where(inside, x, 0.0).to(tl.int64), -9223372036854775808)
+""",
+    "_whole_u64": """
+def _whole_u64(x):
+    high = (x >= 9223372036854775808.0) & (x < 18446744073709551616.0)
+    rest = tl.where(high, x - 9223372036854775808.0, x)
+    whole = _whole_i64(rest).to(tl.uint64)
+    whole = tl.where(high, whole + 0x8000000000000000, whole)
+    return tl.where(x >= 18446744073709551616.0, 0xFFFFFFFFFFFFFFFF, whole)
+""",
     "_half_of_e4m3": """
 def _half_of_e4m3(x):
     bits = x.to(tl.uint16)
