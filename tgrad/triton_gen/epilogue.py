@@ -14,9 +14,10 @@ from tgrad.kernel.ir import Config, Role
 from tgrad.triton_gen.target import Target
 
 LEAST_COLUMNS = 16
-REGISTERS = {"cuda": 176, "hip": 320}
-"""Registers of a thread that tiles may take; the rest hold addresses and indices. Found by
-compiling for sm_90 and gfx942: with 192, epilogues beside 128 x 256 accumulators spill."""
+REGISTERS = {32: 176, 64: 320}
+"""Registers of a thread that tiles may take, by lanes of a warp; the rest hold addresses and
+indices. Found by compiling for sm_90 and gfx942: with 192, epilogues beside 128 x 256 accumulators
+spill."""
 
 
 def with_epilogue_parts(region: Region, config: Config, target: Target) -> Config:
@@ -29,7 +30,7 @@ def with_epilogue_parts(region: Region, config: Config, target: Target) -> Confi
     words = points * len(accumulators(region))
     epilogue = points * epilogue_words(region)
     parts = 1
-    while words + epilogue / parts > REGISTERS[target.backend]:
+    while words + epilogue / parts > REGISTERS[target.warp_size]:
         if tile[-1] <= LEAST_COLUMNS * parts:
             break
         parts *= 2

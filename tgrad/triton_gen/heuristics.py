@@ -353,7 +353,7 @@ def _matrix_blocks(
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
     if not target.is_nvidia or dtype.is_float8:
         block_n = min(block_n, 128)
-    most = 128 if dtype.is_float8 else 256
+    most = min(target.columns, 128) if dtype.is_float8 else target.columns
     while sums > 1 and sums * block_n > most and block_n > 16:
         block_n //= 2
     least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)

@@ -67,6 +67,8 @@ def _blocks(dtype: DType, wide: int, dots: int, target: Target) -> tuple[int, in
     stages = 2 if target.is_nvidia else 1
     if wide > 128:
         return (16, 16, 8, 1) if backward else (64, 32, 8, stages)
+    if wide > 64 and target.is_rdna:
+        return (32 if dots > 3 else 64, 16, 8, 1) if backward else (64, 32, 8, 1)
     if not backward:
         return 128, 64, 8, stages
     if wide > 64:

@@ -54,6 +54,17 @@ class Target:
         return self.is_nvidia and self.arch == 90
 
     @property
+    def is_rdna(self) -> bool:
+        """Whether waves of 32 lanes share AMD's matrix units, with 256 registers a lane."""
+        return self.backend == "hip" and self.warp_size == 32
+
+    @property
+    def columns(self) -> int:
+        """Of the results of 128 rows of a product that one program keeps in registers without
+        spilling: half where operands come through registers, too."""
+        return 256 if self.has_tma or self.warp_size == 64 else 128
+
+    @property
     def has_tma(self) -> bool:
         """Whether one instruction copies a tile to shared memory (Hopper and later)."""
         return self.is_nvidia and int(self.arch) >= 90
