@@ -4,6 +4,7 @@ In: nothing. Out: the public names. Invariant: importing this needs NumPy alone.
 """
 
 import importlib as _importlib
+import math as _math
 import typing as _typing
 
 from tgrad import autograd as autograd
@@ -93,6 +94,7 @@ from tgrad.random import (
     randn,
     randn_like,
     randperm,
+    seed,
     set_rng_state,
 )
 from tgrad.serialization import load, save
@@ -118,6 +120,61 @@ __version__ = "0.1.0"
 
 _LAZY = ("fft", "func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
 
+_ELSEWHERE = {
+    "tgrad.nn.functional": (
+        "adaptive_avg_pool1d", "adaptive_max_pool1d", "alpha_dropout", "avg_pool1d", "bilinear",
+        "celu", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
+        "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "dropout",
+        "feature_alpha_dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
+        "max_pool2d", "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle",
+        "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "selu", "threshold",
+    ),
+    "tgrad.discrete": ("binomial", "poisson"),
+    "tgrad.func": ("vmap",),
+    "tgrad.places": (
+        "asarray", "frombuffer", "tril_indices", "triu_indices", "unravel_index",
+        "vander",
+    ),
+    "tgrad.queries": (
+        "are_deterministic_algorithms_enabled", "get_default_device", "get_default_dtype",
+        "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor",
+        "numel", "set_default_dtype", "use_deterministic_algorithms",
+    ),
+    "tgrad.signal.periodic": (
+        "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",
+    ),
+}  # fmt: skip
+"""Functions that load when they are first named, and where they are."""
+
+_IN_PLACE = (
+    "abs_", "acos_", "acosh_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_", "arctanh_",
+    "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_", "clamp_min_", "clip_",
+    "cos_", "cosh_", "deg2rad_", "detach", "detach_", "erf_", "erfc_", "exp2_", "exp_", "expm1_",
+    "fill_", "floor_", "frac_", "i0_", "index_put_", "ldexp_", "log10_", "log1p_", "log2_", "log_",
+    "logit_", "nan_to_num_", "neg_", "negative_", "rad2deg_", "reciprocal_", "relu_", "round_",
+    "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_",
+    "xlogy_", "zero_",
+)  # fmt: skip
+"""Methods that PyTorch has as functions too."""
+
+_NO_COMPLEX = "no dtype is complex; tgrad.fft holds complex values as pairs, a last axis of 2."
+_ABSENT = {
+    **dict.fromkeys(
+        ("cdouble", "cfloat", "chalf", "complex", "complex32", "complex64", "complex128", "imag",
+         "polar", "view_as_complex", "view_as_real"), _NO_COMPLEX),
+    **dict.fromkeys(
+        ("sparse", "sparse_coo_tensor", "sparse_csr_tensor", "sparse_coo", "sparse_csr"),
+        "tensors are dense."),
+    **dict.fromkeys(
+        ("qint8", "quint8", "qint32", "quantize_per_tensor", "quantization"),
+        "there are no quantized dtypes; integers and .to(dtype) compute the same."),
+    "jit": "use tgrad.compile.",
+    "nested": "tensors are rectangular; pad them.",
+}  # fmt: skip
+"""Names of PyTorch's that are out of scope, and why."""
+
+e, inf, nan, newaxis, pi = _math.e, _math.inf, _math.nan, None, _math.pi
+contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
@@ -130,6 +187,13 @@ def __getattr__(name: str) -> object:
         return getattr(_importlib.import_module("tgrad.linalg"), _algebra[name])
     if name in ("Dim", "compile", "cond"):
         return getattr(_importlib.import_module("tgrad.compiling"), name)
+    for module, names in _ELSEWHERE.items():
+        if name in names:
+            return getattr(_importlib.import_module(module), name)
+    if name in _IN_PLACE:
+        return getattr(Tensor, name)
+    if name in _ABSENT:
+        raise AttributeError(f"tgrad has no {name}: {_ABSENT[name]}")
     raise AttributeError(f"module 'tgrad' has no attribute {name!r}")
 
 
@@ -152,5 +216,6 @@ __all__ = [
     "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
     "zeros_like",
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
-    *_algebra, *_functions,
+    *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
+    "contiguous_format", "e", "inf", "nan", "newaxis", "pi", "preserve_format", "seed",
 ]  # fmt: skip

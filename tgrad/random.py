@@ -9,6 +9,7 @@ Source: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,17 @@ class Generator:
     def initial_seed(self) -> int:
         """The seed of the stream."""
         return self._seed
+
+    def seed(self) -> int:
+        """Start the stream of a seed from the system, and return it."""
+        self.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
+        return self._seed
+
+    def clone_state(self) -> Generator:
+        """Another generator that continues where this one is."""
+        twin = Generator(self.device)
+        twin.set_state(self.get_state())
+        return twin
 
     def get_state(self) -> Tensor:
         """Seed and draws so far, as 16 bytes (uint8)."""
@@ -127,6 +139,11 @@ def manual_seed(seed: int) -> Generator:
     True
     """
     return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed the default generator from the system; returns the seed."""
+    return default_generator.seed()
 
 
 def initial_seed() -> int:

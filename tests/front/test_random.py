@@ -30,6 +30,20 @@ DRAWS = {
     "uniform_": (
         lambda g, **d: tgrad.zeros(N, **d).uniform_(-1, 3, generator=g), 1.0, 4 * 12**-0.5
     ),
+    "exponential_": (lambda g, **d: tgrad.zeros(N, **d).exponential_(0.5, generator=g), 2.0, 2.0),
+    "log_normal_": (
+        lambda g, **d: tgrad.zeros(N, **d).log_normal_(0.2, 0.3, generator=g),
+        np.exp(0.245), np.exp(0.245) * np.expm1(0.09) ** 0.5,
+    ),
+    "geometric_": (
+        lambda g, **d: tgrad.zeros(N, **d).geometric_(0.25, generator=g), 4.0, 12**0.5
+    ),
+    "random_": (
+        lambda g, **d: tgrad.zeros(N, **d).random_(-3, 7, generator=g), 1.5, 8.25**0.5
+    ),
+    "bernoulli_": (
+        lambda g, **d: tgrad.zeros(N, **d).bernoulli_(0.3, generator=g), 0.3, 0.21**0.5
+    ),
     "normal_": (lambda g, **d: tgrad.zeros(N, **d).normal_(1, 0.5, generator=g), 1.0, 0.5),
 }  # fmt: skip
 
@@ -44,7 +58,16 @@ def test_distribution(name, device):
     assert abs(np.corrcoef(flat[:-1], flat[1:])[0, 1]) < 0.03
 
 
-EXACT = ["rand", "rand_float64", "rand_float16", "randint", "bernoulli", "uniform_"]
+EXACT = [
+    "bernoulli_",
+    "random_",
+    "rand",
+    "rand_float64",
+    "rand_float16",
+    "randint",
+    "bernoulli",
+    "uniform_",
+]
 
 
 @pytest.mark.parametrize("name", DRAWS)
@@ -133,3 +156,107 @@ def test_published_vectors():
     counters = np.array([0]), np.array([0])
     words = philox(*counters, np.array([0]))
     assert [int(w[0]) for w in words] == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+
+
+KOLMOGOROV = 1.63
+"""The root of the count times the largest distance of distributions stays below it 99 times of
+100."""
+
+
+def assert_distributed(values, below):
+    """By the largest distance to the distribution function `below`, of values and of 0.5 less, so
+    that counts are met between their steps."""
+    for x in np.unique(np.quantile(values, np.linspace(0.01, 0.99, 50))):
+        assert abs((values <= x).mean() - below(x)) < KOLMOGOROV / len(values) ** 0.5
+
+
+CONTINUOUS = {
+    "uniform_": (lambda x, g: x.uniform_(-1, 3, generator=g), lambda s: s.uniform(-1, 4)),
+    "normal_": (lambda x, g: x.normal_(1, 2, generator=g), lambda s: s.norm(1, 2)),
+    "cauchy_": (lambda x, g: x.cauchy_(1, 2, generator=g), lambda s: s.cauchy(1, 2)),
+    "exponential_": (lambda x, g: x.exponential_(3, generator=g), lambda s: s.expon(0, 1 / 3)),
+    "log_normal_": (
+        lambda x, g: x.log_normal_(0.5, 0.7, generator=g), lambda s: s.lognorm(0.7, 0, np.exp(0.5))
+    ),
+    "geometric_": (lambda x, g: x.geometric_(0.2, generator=g), lambda s: s.geom(0.2)),
+    **{
+        f"poisson {rate}": (
+            lambda x, g, rate=rate: tgrad.poisson(x + rate, g), lambda s, rate=rate: s.poisson(rate)
+        )
+        for rate in (0.3, 9.9, 35.0, 4000.0)
+    },
+    **{
+        f"binomial {n} {p}": (
+            lambda x, g, n=n, p=p: tgrad.binomial(x + n, x + p, g),
+            lambda s, n=n, p=p: s.binom(n, p),
+        )
+        for n, p in ((5, 0.3), (100, 0.9), (5000, 0.4))
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_distribution_function(name):
+    stats = pytest.importorskip("scipy.stats")
+    draw, known = CONTINUOUS[name]
+    x = tgrad.zeros(N, device="numpy", dtype=tgrad.float64)
+    values = draw(x, tgrad.Generator().manual_seed(11)).numpy()
+    assert_distributed(values, known(stats).cdf)
+
+
+def test_counts_of_extremes():
+    device = "numpy"
+    rate = tgrad.tensor([0.0, 1e-30, 2.0**40], device=device)
+    zero, tiny, huge = tgrad.poisson(rate).tolist()
+    assert (zero, tiny) == (0.0, 0.0) and abs(huge / 2.0**40 - 1) < 1e-4
+    n, p = tgrad.tensor([0.0, 7.0, 7.0, 500.0]), tgrad.tensor([0.5, 0.0, 1.0, 1.0])
+    assert tgrad.binomial(n.to(device), p.to(device)).tolist() == [0.0, 0.0, 7.0, 500.0]
+    assert tgrad.poisson(tgrad.zeros(0, 3, device=device)).shape == (0, 3)
+
+
+def test_counts_are_the_same_everywhere():
+    first, second = (
+        (
+            tgrad.poisson(tgrad.linspace(0, 40, 500, device=d), tgrad.Generator().manual_seed(2)),
+            tgrad.zeros(500, device=d).geometric_(0.3, generator=tgrad.Generator().manual_seed(2)),
+        )
+        for d in ("numpy", "cpu")
+    )
+    for a, b in zip(first, second):
+        assert (a.numpy() != b.numpy()).sum() <= 1  # the last digit of a logarithm
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"),
+    [("uint8", 255), ("int16", 2**15 - 1), ("int64", 2**63 - 1), ("float16", 2**11), ("bool", 1)],
+)
+def test_random_of_all_that_a_dtype_holds(dtype, most):
+    found = tgrad.zeros(4000, dtype=getattr(tgrad, dtype)).random_(
+        generator=tgrad.Generator().manual_seed(1)
+    )
+    values = found.numpy().astype(np.float64)
+    assert values.min() >= 0 and most * 0.99 <= values.max() <= most
+
+
+def test_seed_of_the_system_and_clones():
+    generator = tgrad.Generator()
+    assert generator.seed() == generator.initial_seed() != tgrad.Generator().seed()
+    twin = generator.clone_state()
+    assert tgrad.rand(3, generator=generator).tolist() == tgrad.rand(3, generator=twin).tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda x: x.exponential_(0.0), "exponential_: lambd=0.0. Use more than 0."),
+        (lambda x: x.cauchy_(0, -1), "cauchy_: sigma=-1."),
+        (lambda x: x.geometric_(1.0), "geometric_: p=1.0."),
+        (lambda x: x.random_(3, 3), "random_ from 3 to 3."),
+        (lambda x: tgrad.poisson(x.long()), "poisson of int64."),
+        (lambda x: tgrad.binomial(x, x.double()), "binomial of float32 and float64."),
+    ],
+)
+def test_distributions_refuse(call, what):
+    with pytest.raises(tgrad.errors.TgradError) as caught:
+        call(tgrad.zeros(3))
+    assert what.split(". ")[0] in " ".join(str(caught.value).split())

@@ -73,7 +73,7 @@ def _table() -> dict[Function, Function]:
     table: dict[Function, Function] = {}
     for theirs, ours in SPACES:
         source, target = _space(torch, theirs), _space(tgrad, ours)
-        for name in dir(target):
+        for name in (*dir(target), *getattr(target, "__all__", ())):
             function = getattr(source, name, None)
             if callable(function) and callable(getattr(target, name)):
                 table.setdefault(function, getattr(target, name))

@@ -108,21 +108,6 @@ class InPlaceMethods:
     def clamp_(self: Any, min: Any = None, max: Any = None) -> Tensor:
         return self._update(self.clamp(min, max), "clamp_")
 
-    def uniform_(
-        self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Any = None
-    ) -> Tensor:
-        """Uniform in [from_, to)."""
-        from tgrad.random import rand_like
-
-        draw = rand_like(self, generator=generator)
-        return self._update(draw * (to - from_) + from_, "uniform_")
-
-    def normal_(self: Any, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
-        """Normal with that mean and standard deviation."""
-        from tgrad.random import randn_like
-
-        return self._update(randn_like(self, generator=generator) * std + mean, "normal_")
-
     def fill_diagonal_(self: Any, fill_value: Number, wrap: bool = False) -> Tensor:
         """Set the diagonal to a number; with `wrap`, also those that follow in a tall matrix.
 
@@ -137,21 +122,6 @@ class InPlaceMethods:
         place = self._constant(1, dt.bool_).expand(self.numel())._places(0)
         hit = (place % step == 0) & (place < rows * math.prod(shape[1:]))
         return self._assign(self.masked_fill(hit.reshape(shape), fill_value))
-
-    def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Tensor:
-        """1 with probability p (a number or a tensor), else 0."""
-        from tgrad.random import rand_like
-
-        draw = rand_like(self, generator=generator, dtype=dt.float32)
-        return self._assign((draw < p).to(self.dtype))
-
-    def exponential_(self: Any, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
-        """Exponential with rate `lambd`."""
-        from tgrad.random import rand_like
-
-        return self._update(
-            -(-rand_like(self, generator=generator)).log1p() / lambd, "exponential_"
-        )
 
     def detach_(self: Any) -> Tensor:
         """Without its history from here on.

@@ -87,6 +87,7 @@ from tgrad.nn.modules.loss import (
     BCEWithLogitsLoss,
     CosineEmbeddingLoss,
     CrossEntropyLoss,
+    CTCLoss,
     GaussianNLLLoss,
     HingeEmbeddingLoss,
     HuberLoss,
@@ -143,6 +144,8 @@ from tgrad.nn.modules.pooling import (
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
     LPPool1d,
     LPPool2d,
     LPPool3d,
@@ -203,6 +206,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
@@ -228,6 +232,8 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -321,3 +327,19 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
 ]
+
+_ABSENT = {
+    "DataParallel": "One process drives one device; use DistributedDataParallel of PyTorch.",
+    "SyncBatchNorm": "Statistics are those of one process; use BatchNorm.",
+    "CrossMapLRN2d": "Use LocalResponseNorm.",
+    "Lazy": "Shapes of parameters are known when a module is made; give the number of inputs.",
+    "Uninitialized": "Shapes of parameters are known when a module is made.",
+}
+"""Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""
+
+
+def __getattr__(name: str) -> object:
+    for start, reason in _ABSENT.items():
+        if name.startswith(start):
+            raise AttributeError(f"tgrad.nn has no {name}. {reason}")
+    raise AttributeError(f"module 'tgrad.nn' has no attribute {name!r}")

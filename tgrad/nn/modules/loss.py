@@ -162,3 +162,11 @@ class TripletMarginWithDistanceLoss(Stateless):
 
     function = staticmethod(F.triplet_margin_with_distance_loss)
     constants = options(distance_function=None, margin=1.0, swap=False, reduction="mean")
+
+
+class CTCLoss(Stateless):
+    """Of (log_probs, targets, input_lengths, target_lengths); see
+    `tgrad.nn.functional.ctc_loss`."""
+
+    function = staticmethod(F.ctc_loss)
+    constants = options(blank=0, reduction="mean", zero_infinity=False)

@@ -178,3 +178,25 @@ class AdaptiveMaxPool3d(Stateless):
     function = staticmethod(F.adaptive_max_pool3d)
     constants = options(**_BLOCKS, return_indices=False)
     hidden = ("return_indices",)
+
+
+_FRACTION = options(
+    kernel_size=REQUIRED, output_size=None, output_ratio=None, return_indices=False,
+    _random_samples=None,
+)  # fmt: skip
+
+
+class FractionalMaxPool2d(Stateless):
+    """The largest element of windows that start at random places of (N, C, H, W)."""
+
+    function = staticmethod(F.fractional_max_pool2d)
+    constants = _FRACTION
+    tensors = ("_random_samples",)
+
+
+class FractionalMaxPool3d(Stateless):
+    """The largest element of windows that start at random places of (N, C, D, H, W)."""
+
+    function = staticmethod(F.fractional_max_pool3d)
+    constants = _FRACTION
+    tensors = ("_random_samples",)
