@@ -43,7 +43,6 @@ from tgrad.methods.contraction import ContractionMethods
 from tgrad.methods.conversion import ConversionMethods
 from tgrad.methods.counting import CountingMethods
 from tgrad.methods.derived import DerivedMethods
-from tgrad.methods.drawing import DrawingMethods
 from tgrad.methods.elementwise import ElementwiseMethods
 from tgrad.methods.facts import FactMethods
 from tgrad.methods.gradient import GradientMethods
@@ -142,7 +141,6 @@ class Tensor(
     GradientMethods,
     InterchangeMethods,
     NewMethods,
-    DrawingMethods,
     InPlaceMethods,
 ):
     """An array that is computed when its values are needed.

@@ -15,6 +15,7 @@ from tgrad import dtype as dt
 from tgrad.aliases import leave
 from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
+from tgrad.methods.drawing import DrawingMethods
 from tgrad.methods.sizes import are_same
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ MOVEMENTS = ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
 """Movement that PyTorch also does to the tensor itself."""
 
 
-class InPlaceMethods:
+class InPlaceMethods(DrawingMethods):
     """Methods whose names end in an underscore, and assignment to an index."""
 
     __slots__ = ()
