@@ -1,7 +1,7 @@
 """The pipeline: graph outputs in, Plan out. The only place that orders passes.
 
     outputs ─ rewrite ─▶ canonical graph ─ split long rows ─ partition ─▶ regions ─ order,
-    recompute, reuse ─▶ regions in memory ─ generate ─▶ kernels ─▶ Plan
+    store again, recompute, reuse ─▶ regions in memory ─ generate ─▶ kernels ─▶ Plan
 
 In: nodes. Out: a Plan. Invariant: every pass is pure; plans are kept by graph key, so a second
 iteration of the same loop compiles nothing.
@@ -45,6 +45,7 @@ from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region, verify_region
 from tgrad.fusion.row_chunks import chunk_rows
 from tgrad.fusion.statistics import save_statistics
+from tgrad.fusion.store_again import store_again
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import graph_key
@@ -269,7 +270,10 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         cut = cut_graph(stored, backend.limits, choices, chunked.turns)
         cut = [_noted(f, chunked.notes) for f in cut]
         given = _Given(donated, fixed, used, stored, choices.at(LAUNCHES) != "apart")
-        place = _fit(order_for_memory(cut, donated, fixed), given, work.memory_limit, backend)
+        ordered = order_for_memory(cut, donated, fixed)
+        seconds = _seconds(backend.figures)
+        ordered = store_again(ordered, donated, fixed, backend.limits, seconds)
+        place = _fit(ordered, given, work.memory_limit, seconds)
         replaces = place.replaces
         place = _without_unneeded(place, bases, needed, used, backend)
         plan = replace(_plan(place, stored, used, work.device, backend, options), choices=choices)
@@ -392,6 +396,11 @@ def _spec(node: Node, offset: int = 0) -> BufferSpec:
     return BufferSpec(node.dtype, node.shape, node.nbytes, offset, node.source)
 
 
+def _seconds(figures: DeviceFigures) -> Callable[[Fused], float]:
+    """The predicted time of a kernel that fills the device."""
+    return lambda f: predict(cost_of(f.region), figures.units, figures).seconds
+
+
 @dataclass(frozen=True)
 class _Placed:
     """Kernels with a place for each of their buffers.
@@ -434,15 +443,13 @@ class _Given:
         return _place(reuse_inputs(ordered, self.donated, self.fixed), self.used, self.stored)
 
 
-def _fit(ordered: list[Fused], given: _Given, limit: int | None, backend: Backend) -> _Placed:
+def _fit(
+    ordered: list[Fused], given: _Given, limit: int | None, seconds: Callable[[Fused], float]
+) -> _Placed:
     """Kernels with their memory; some run again, later, if all would not fit otherwise."""
-    figures = backend.figures
     placed = given.place(ordered)
     if limit is None:
         return _share_launches(ordered, placed, given, None)
-
-    def seconds(f: Fused) -> float:
-        return predict(cost_of(f.region), figures.units, figures).seconds
 
     made = sum(n.nbytes for n in given.stored if n not in placed.replaces)
     room = allowed = limit - made - sum(n.nbytes for n in given.used)
@@ -462,18 +469,19 @@ def _fit(ordered: list[Fused], given: _Given, limit: int | None, backend: Backen
 def _share_launches(
     ordered: list[Fused], placed: _Placed, given: _Given, room: int | None
 ) -> _Placed:
-    """Kernels of one form in shared launches, as far as the arena hardly grows and fits.
+    """Kernels of one form in shared launches, as far as the plan's memory hardly grows and fits.
 
     Of the orders tried, that with the fewest launches: with members brought together before results
     are written in place, or after.
     """
     if not given.shares_launches:
         return placed
-    donated, fixed = given.donated, given.fixed
-    most = round(placed.layout.nbytes * (1 + GROWTH))
-    most = most if room is None else min(most, room)
+    donated, fixed, arena = given.donated, given.fixed, placed.layout.nbytes
+    results = sum(n.nbytes for n in given.stored if n not in placed.replaces)
+    spare = round(GROWTH * (arena + results + sum(n.nbytes for n in given.used)))
+    most = arena + spare if room is None else min(arena + spare, room)
     best, fewest = placed, fewest_launches(ordered)
-    for growth in (GROWTH, GROWTH / 2):
+    for growth in (spare, spare // 2, spare // 4):
         for order in (gather(ordered, donated, fixed, growth), ordered):
             made = reuse_inputs(order, donated, fixed)
             fused = batch(made.fused, made.replaces, fixed, growth)

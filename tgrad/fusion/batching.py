@@ -2,7 +2,7 @@
 
 In: kernels in the order in which they run, and which results are written in place. Out: fewer
 kernels, some with a table of members. Invariant: every value is computed from what it was computed
-from before; temporaries alive at once grow by at most a given share of what they were at the peak.
+from before; temporaries alive at once grow by at most a given number of bytes.
 
     adamw(w0)            base(e)               base(e)
     base(e)              scatter(e)            scatter(e)
@@ -30,7 +30,7 @@ from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.node import Node
 
 GROWTH = 1 / 64
-"""How much more than the peak of before may be alive at once, for fewer launches."""
+"""How much more memory a plan may take for fewer launches, as a share of all that it takes."""
 
 
 SLACK = 1 / 256
@@ -43,7 +43,7 @@ _GRAIN = 256
 
 
 def batch(
-    fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], growth: float
+    fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], spare: int
 ) -> list[Fused]:
     """Let equal steps share launches.
 
@@ -51,19 +51,19 @@ def batch(
         fused: kernels in the order in which they run.
         replaces: for results written in place, what they overwrite.
         fixed: nodes that are no temporaries: buffers of the caller, results.
-        growth: how much more may be alive at once than at the peak now, as a share of that.
+        spare: how many bytes more may be alive at once than at the peak now.
 
     Returns:
         The kernels, fewer; or all as they were if no two can share.
     """
-    launches = _launches(fused, replaces, fixed, growth)
+    launches = _launches(fused, replaces, fixed, spare)
     if len(launches) == len(fused):
         return list(fused)
     return [_merged(members) if len(members) > 1 else members[0] for members in launches]
 
 
 def gather(
-    fused: Sequence[Fused], donated: Mapping[Node, Node], fixed: frozenset[Node], growth: float
+    fused: Sequence[Fused], donated: Mapping[Node, Node], fixed: frozenset[Node], spare: int
 ) -> list[Fused]:
     """The kernels in an order in which those that may share a launch are next to each other.
 
@@ -72,7 +72,7 @@ def gather(
     Args:
         donated: for results of the plan, the buffer of the caller that they may overwrite.
     """
-    return [f for members in _launches(fused, donated, fixed, growth) for f in members]
+    return [f for members in _launches(fused, donated, fixed, spare) for f in members]
 
 
 def fewest_launches(fused: Sequence[Fused]) -> int:
@@ -81,13 +81,13 @@ def fewest_launches(fused: Sequence[Fused]) -> int:
 
 
 def _launches(
-    fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], growth: float
+    fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], spare: int
 ) -> list[tuple[Fused, ...]]:
     forms = _by_form(fused)
     given = _Order(tuple(_Launch.of(f, replaces) for f in fused), fixed)
     if not forms:
         return [(f,) for f in fused]
-    budget = round(given.peak * (1 + growth))
+    budget = given.peak + spare
     order = _sink(given)
     if order.peak > budget:
         order = given

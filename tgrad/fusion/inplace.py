@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.partition import Fused
-from tgrad.fusion.region import Region, Store
+from tgrad.fusion.region import KNOWN_REGIONS, Region, Store
 from tgrad.graph.node import Node
 
 
@@ -70,8 +71,17 @@ def reuse_inputs(
 
 def _share(f: Fused, n: Node, out: Node) -> Fused | None:
     """The kernel with the slot of input `n` joined to that of output `out`, if that is legal."""
-    region = f.region
     read, written = f.inputs.index(n), len(f.inputs) + f.outputs.index(out)
+    shared = _with_shared_slot(f.region, read, written, len(f.inputs))
+    if shared is None:
+        return None
+    shared = replace(shared, source=f.region.source)
+    return replace(f, region=shared, inputs=tuple(x for x in f.inputs if x is not n))
+
+
+@lru_cache(maxsize=KNOWN_REGIONS)
+def _with_shared_slot(region: Region, read: int, written: int, inputs: int) -> Region | None:
+    """The region with one slot for an input and a result, if that is legal."""
     stores = [s for s in region.stores if s.slot == written]
     if len(stores) != 1 or region.slots[written].role != "out":
         return None
@@ -87,7 +97,7 @@ def _share(f: Fused, n: Node, out: Node) -> Fused | None:
         for i, s in enumerate(region.slots)
         if i != read
     )
-    names = [f"in{i}" for i in range(len(f.inputs) - 1)]
+    names = [f"in{i}" for i in range(inputs - 1)]
     slots = (
         *(replace(s, name=name) for s, name in zip(slots, names)),
         *slots[len(names) :],
@@ -96,12 +106,8 @@ def _share(f: Fused, n: Node, out: Node) -> Fused | None:
         replace(v, slot=moved(v.slot)) if isinstance(v, rg.Load) else v for v in region.values
     )
     new_stores = tuple(replace(s, slot=moved(s.slot)) for s in region.stores)
-    shared = replace(
-        region, name=f"{region.name}_inplace", slots=slots, values=values, stores=new_stores
-    )
-    if region.name.endswith("_inplace"):
-        shared = replace(shared, name=region.name)
-    return replace(f, region=shared, inputs=tuple(x for x in f.inputs if x is not n))
+    name = region.name if region.name.endswith("_inplace") else f"{region.name}_inplace"
+    return replace(region, name=name, slots=slots, values=values, stores=new_stores)
 
 
 def _reads_what_it_writes(region: Region, slot: int, store: Store) -> bool:

@@ -79,6 +79,35 @@ class _Group:
     reasons: list[str] = field(default_factory=list)
 
 
+class _Bucket:
+    """Groups over one domain, and which of them read a value."""
+
+    def __init__(self) -> None:
+        self.place: dict[int, int] = {}
+        self.readers: dict[Node, list[_Group]] = defaultdict(list)
+        self.alone: list[_Group] = []
+
+    def add(self, group: _Group, is_alone: bool) -> None:
+        self.place[id(group)] = len(self.place)
+        if is_alone:
+            self.alone.append(group)
+        self.note_inputs(group)
+
+    def note_inputs(self, group: _Group) -> None:
+        assert group.built is not None
+        for n in group.built.inputs:
+            if n.size > 1 and (not self.readers[n] or self.readers[n][-1] is not group):
+                self.readers[n].append(group)
+
+    def near(self, group: _Group, is_alone: bool) -> list[_Group]:
+        """Groups that share data with one, or are alone as it is, in the order they came."""
+        assert group.built is not None
+        found = [g for n in group.built.inputs for g in self.readers.get(n, ())]
+        found += self.alone if is_alone else []
+        unique = {id(g): g for g in found}
+        return sorted(unique.values(), key=lambda g: self.place[id(g)])
+
+
 def partition(
     outputs: Sequence[Node],
     limits: Limits,
@@ -134,7 +163,8 @@ class _Partition:
         self.chains = chains
         self.inside = frozenset(n for c in chains for n in c.inside)
         self.roots = self._find_roots()
-        self.producers: dict[Node, list[Node]] = {r: self._reads(r) for r in self.roots}
+        roots = frozenset(self.roots)
+        self.producers: dict[Node, list[Node]] = {r: self._reads(r, roots) for r in self.roots}
         self.consumers: dict[Node, list[Node]] = defaultdict(list)
         for r in self.roots:
             for p in self.producers[r]:
@@ -285,12 +315,11 @@ class _Partition:
             result[n] = _History(min(nodes, 1 << 20), min(cost, 1 << 20), leaves)
         return result
 
-    def _reads(self, root: Node) -> list[Node]:
+    def _reads(self, root: Node, roots: frozenset[Node]) -> list[Node]:
         """Roots that a root depends on with no root between."""
         found: dict[Node, None] = {}
         seen: set[Node] = set()
         stack = list(root.inputs)
-        roots = set(self.roots)
         while stack:
             n = stack.pop()
             if n in seen:
@@ -424,22 +453,25 @@ class _Partition:
     def _join_siblings(self) -> None:
         """Join groups side by side: one domain, and common data, or next to none and no other
         group of the same form to share a launch with."""
-        form = {id(g): self._form(g) for g in self._groups()}
+        groups = self._groups()
+        form = {id(g): self._form(g) for g in groups}
         count = Counter(form.values())
-        buckets: dict[object, list[_Group]] = defaultdict(list)
-        for group in self._groups():
+        alone = {key for key, f in form.items() if count[f] < 2}
+        buckets: dict[object, _Bucket] = defaultdict(_Bucket)
+        for group in groups:
             assert group.built is not None
             space = group.built.region.space
             if space.kind not in ("map", "reduce", "scan", "dot"):
                 continue
             key = (space.kind, *(tuple(a.extent for a in getattr(space, g)) for g in GROUPS))
             bucket = buckets[key]
-            for other in bucket:
-                alone = all(count[form.get(id(g))] < 2 for g in (group, other))
-                if self._is_sibling(group, other, alone) and self._try_join(other, group):
+            for other in bucket.near(group, id(group) in alone):
+                both = id(group) in alone and id(other) in alone
+                if self._is_sibling(group, other, both) and self._try_join(other, group):
+                    bucket.note_inputs(other)
                     break
             else:
-                bucket.append(group)
+                bucket.add(group, id(group) in alone)
 
     def _join_rows(self) -> None:
         """Join reductions of the rows of one large value, before any joins what is done with them:
@@ -585,6 +617,11 @@ def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:
     if big > 1 and node.size > 1:
         return True
     return history.cost > FLOPS_PER_BYTE * 2 * node.dtype.itemsize
+
+
+def is_computed_once(node: Node) -> bool:
+    """Whether no kernel that reads a node computes it again."""
+    return node.op in _HEAVY
 
 
 def is_free_cast(node: Node) -> bool:

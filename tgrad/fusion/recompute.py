@@ -15,15 +15,15 @@ Cost, arXiv 1604.06174, choose segments instead).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tgrad.fusion.partition import Fused
+from tgrad.fusion.schedule import Schedule, aligned
 from tgrad.graph.node import Node, make, source_scope
 from tgrad.graph.op import Op
 
 REASON = "computed again to hold less memory"
-_GRAIN = 256
 
 
 @dataclass(frozen=True)
@@ -59,65 +59,24 @@ def recompute_to_fit(fused: Sequence[Fused], budget: Budget) -> list[Fused]:
     return schedule.steps
 
 
-@dataclass(frozen=True)
-class _Life:
-    """A value: the step that writes it first and the steps that touch it after."""
-
-    first: int
-    last: int
-    writers: tuple[int, ...]
-    readers: tuple[int, ...]
-
-
-class _Schedule:
-    """Steps in order, and what is held at each.
+class _Schedule(Schedule):
+    """A schedule under a budget.
 
     `base` names, for the values of repeated kernels, the value that they repeat.
     """
 
     def __init__(self, steps: list[Fused], budget: Budget, base: Mapping[Node, Node]):
-        self.steps, self.budget, self.base = steps, budget, base
-        written: dict[Node, list[int]] = {}
-        read: dict[Node, list[int]] = {}
-        for i, f in enumerate(steps):
-            for n in f.outputs:
-                written.setdefault(n, []).append(i)
-            for n in f.inputs:
-                read.setdefault(n, []).append(i)
-        self.lives = {
-            n: _Life(w[0], max([*w, *read.get(n, ())]), tuple(w), tuple(read.get(n, ())))
-            for n, w in written.items()
-            if n not in budget.fixed
-        }
-        self.overwritten = {
-            buffer: written[result][0]
-            for result, buffer in budget.donated.items()
-            if result in written
-        }
-        self.held = self._held()
-        self.peak = max(self.held, default=0)
-
-    def _held(self) -> list[int]:
-        change = [0] * (len(self.steps) + 1)
-        for n, life in self.lives.items():
-            change[life.first] += _aligned(n)
-            change[life.last + 1] -= _aligned(n)
-        held, now = [], 0
-        for c in change[: len(self.steps)]:
-            now += c
-            held.append(now)
-        return held
+        super().__init__(steps, budget.fixed, budget.donated)
+        self.budget, self.base = budget, base
 
     def with_less(self) -> _Schedule | None:
         """A schedule that holds less at the peak; None if no value can be given up there."""
         top = self.held.index(self.peak)
         found: list[tuple[float, int, _Chain]] = []
-        for n, life in self.lives.items():
-            uses = [i for i in life.readers if i > top]
-            if life.first < top < life.last and top not in life.readers and uses:
-                chain = _Chain(self, top, uses[0])
-                if chain.add(n):
-                    found.append((_aligned(n) / chain.seconds, -life.first, chain))
+        for n, life, uses in self.idle():
+            chain = _Chain(self, top, uses[0])
+            if chain.add(n):
+                found.append((aligned(n) / chain.seconds, -life.first, chain))
         for *_, chain in sorted(found, key=lambda f: f[:2], reverse=True):
             better = chain.apply()
             if all(
@@ -185,7 +144,7 @@ class _Chain:
         table: dict[Node, Node] = {}
         for i in self.again:
             for n in steps[i].outputs:
-                table[n] = _copy(n, schedule.lives)
+                table[n] = another(n, schedule.lives)
                 base[table[n]] = base.get(n, n)
         new = {base[n]: n for n in table.values()}
         for i in self.dropped:
@@ -212,14 +171,10 @@ class _Chain:
         return [*range(self.at), *([self.at] * len(self.again)), *kept]
 
 
-def _copy(value: Node, taken: Mapping[Node, _Life]) -> Node:
+def another(value: Node, taken: Container[Node]) -> Node:
     """A node of its own for the same value: a reshape to the shape that it has."""
     with source_scope(value.source):
         copy = make(Op.RESHAPE, value, shape=value.shape)
         while copy in taken:
             copy = make(Op.RESHAPE, copy, shape=value.shape)
     return copy
-
-
-def _aligned(value: Node) -> int:
-    return -(-value.nbytes // _GRAIN) * _GRAIN

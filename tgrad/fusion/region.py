@@ -20,7 +20,7 @@ and keeps them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -200,6 +200,9 @@ class Space:
     live: Mask = ()
 
 
+KNOWN_REGIONS = 4096
+"""Regions whose derived forms a pass remembers, at most."""
+
 GROUPS = ("parallel", "row", "outer", "batch", "m", "n", "k", "inner")
 """Fields of a Space that hold axes."""
 
@@ -252,6 +255,15 @@ class Region:
     limits: tuple[AxisLimit, ...] = ()
     table: Table | None = None
     library: LibraryCall | None = None
+
+    @cached_property
+    def _hash(self) -> int:
+        compared = (f.name for f in fields(self) if f.compare)
+        return hash(tuple(getattr(self, name) for name in compared))
+
+    def __hash__(self) -> int:
+        """Of all that equality compares, computed once: regions are keys all over planning."""
+        return self._hash
 
     @cached_property
     def buffers(self) -> tuple[Slot, ...]:

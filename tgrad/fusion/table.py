@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tgrad.errors import UNKNOWN
 from tgrad.fusion import region as rg
-from tgrad.fusion.region import Axis, Region, Space
+from tgrad.fusion.region import KNOWN_REGIONS, Axis, Region, Space
 from tgrad.graph.index import ZERO, Index, var
 
 
@@ -82,6 +83,7 @@ WIDE = 16
 """Lengths that it divides are apart from others: their loads may be wide on every device."""
 
 
+@lru_cache(maxsize=KNOWN_REGIONS)
 def form_of(region: Region) -> Region | None:
     """What regions that may share a launch have in common; None if the region runs alone.
 

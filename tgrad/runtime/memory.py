@@ -7,9 +7,11 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+
+import numpy as np
 
 ALIGNMENT = 256
 
@@ -40,25 +42,54 @@ class Layout:
 
 
 def plan_memory(lifetimes: Sequence[Lifetime]) -> Layout:
-    """Greedy by size: the largest first, each at the lowest offset that is free in its lifetime.
+    """The smallest of several greedy layouts: in some order, each buffer at the lowest offset that
+    is free in its lifetime.
 
     >>> plan_memory([Lifetime(1000, 0, 1), Lifetime(500, 1, 2), Lifetime(900, 2, 3)])
     Layout(offsets=(0, 1024, 0), nbytes=1536)
     """
-    offsets = [0] * len(lifetimes)
-    placed: list[int] = []
-    order = sorted(range(len(lifetimes)), key=lambda i: (-lifetimes[i].aligned, i))
-    for i in order:
-        alive = [j for j in placed if lifetimes[j].overlaps(lifetimes[i])]
-        offset = 0
-        for j in sorted(alive, key=lambda j: offsets[j]):
-            if offset + lifetimes[i].aligned <= offsets[j]:
+    best, least = Layout((), -1), lower_bound(lifetimes)
+    for first in _ORDERS:
+        order = sorted(range(len(lifetimes)), key=lambda i: (first(lifetimes[i]), i))
+        for _ in range(_PROMOTIONS):
+            layout = _placed_in(order, lifetimes)
+            if best.nbytes < 0 or layout.nbytes < best.nbytes:
+                best = layout
+            if best.nbytes == least:
+                return best
+            ends = [o + lt.aligned for o, lt in zip(layout.offsets, lifetimes)]
+            order.sort(key=lambda i: ends[i] < layout.nbytes)  # those at the top come first
+    return best
+
+
+_PROMOTIONS = 6
+"""How often the buffers that end at the top of a layout are placed before all others instead."""
+
+_ORDERS: tuple[Callable[[Lifetime], tuple[int, ...]], ...] = (
+    lambda t: (-t.aligned,),
+    lambda t: (t.first - t.last, -t.aligned),
+    lambda t: ((t.first - t.last - 1) * t.aligned,),
+    lambda t: (t.first, -t.last),
+)
+"""Which buffers are placed first: the large, the long-lived, those that take most of both, those
+that are made first."""
+
+
+def _placed_in(order: Sequence[int], lifetimes: Sequence[Lifetime]) -> Layout:
+    count = len(lifetimes)
+    firsts, lasts, starts, ends = np.zeros((4, count), np.int64)
+    offsets = [0] * count
+    for place, i in enumerate(order):
+        lt, offset = lifetimes[i], 0
+        alive = np.flatnonzero((firsts[:place] <= lt.last) & (lasts[:place] >= lt.first))
+        for start, end in sorted(zip(starts[alive].tolist(), ends[alive].tolist())):
+            if offset + lt.aligned <= start:
                 break
-            offset = max(offset, offsets[j] + lifetimes[j].aligned)
+            offset = max(offset, end)
         offsets[i] = offset
-        placed.append(i)
-    total = max((offsets[i] + lt.aligned for i, lt in enumerate(lifetimes)), default=0)
-    return Layout(tuple(offsets), total)
+        firsts[place], lasts[place] = lt.first, lt.last
+        starts[place], ends[place] = offset, offset + lt.aligned
+    return Layout(tuple(offsets), int(ends.max(initial=0)))
 
 
 def live_bytes(lifetimes: Sequence[Lifetime]) -> list[int]:
