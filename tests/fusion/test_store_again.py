@@ -1,4 +1,4 @@
-"""Values that a later kernel stores a second time: the same results in less memory, no launch more."""
+"""Values that a later kernel stores a second time: same results, less memory, no launch more."""
 
 from __future__ import annotations
 
