@@ -31,7 +31,7 @@ from tgrad.fusion.choices import (
     choices_of,
     distinct,
 )
-from tgrad.fusion.cost import cost_of, predict
+from tgrad.fusion.cost import DeviceFigures, cost_of, predict
 from tgrad.fusion.few_outputs import split_few_outputs, sums_to_split
 from tgrad.fusion.few_queries import split_few_queries
 from tgrad.fusion.inplace import InPlace, reuse_inputs
