@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tgrad
 from tests.devices.test_fuzz import needs_triton
-from tgrad import cpu_fallback, nn, optim, pipeline, triton_gen
+from tgrad import cpu_fallback, nn, optim, pipeline, realizing, triton_gen
 from tgrad.errors import VerifyError
 from tgrad.fusion.cost import cost_of
 from tgrad.fusion.evaluate import evaluate_region
@@ -57,6 +57,7 @@ def fresh() -> Iterator[None]:
     """No plans of before are known inside."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "_plans", OrderedDict())
+        patch.setattr(realizing, "_seen", OrderedDict())
         yield
 
 
