@@ -31,7 +31,7 @@ _after: dict[int, Hooks] = {}
 class RemovableHandle:
     """What a hook is removed with; also a context manager."""
 
-    def __init__(self, hooks: Hooks, hook: Callable[..., Any]):
+    def __init__(self, hooks: dict[int, Any], hook: Any):
         self.hooks, self.number = hooks, next(_numbers)
         hooks[self.number] = hook
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 import tgrad
 from tests.front.checking import classes, normal, share
 from tgrad import nn
-from tgrad.errors import ShapeError, TgradError
+from tgrad.errors import GradientError, ShapeError, TgradError
 
 CASES = {
     "Linear": (lambda nn: nn.Linear(5, 3), (4, 5)),
@@ -296,3 +297,52 @@ def test_forward_before_init_says_so():
 
     with pytest.raises(TgradError, match=r"Call super\(\).__init__\(\) first"):
         Wrong()
+
+
+def test_forward_hooks_see_and_change_arguments_and_results() -> None:
+    seen = []
+    for library, make in ((torch, torch.nn.Linear), (tgrad, nn.Linear)):
+        layer, calls = make(2, 2), []
+        first = layer.register_forward_pre_hook(lambda m, args, calls=calls: calls.append("pre"))
+        layer.register_forward_pre_hook(lambda m, args: args[0] * 0, prepend=True)
+        layer.register_forward_pre_hook(
+            lambda m, args, kwargs, calls=calls: calls.append(sorted(kwargs)), with_kwargs=True
+        )
+        layer.register_forward_hook(lambda m, args, y, calls=calls: calls.append(tuple(y.shape)))
+        layer.register_forward_hook(lambda m, args, y: y - y + 3)
+        layer.register_forward_hook(
+            lambda m, args, kwargs, y, calls=calls: calls.append(y.sum().item()), with_kwargs=True
+        )
+        assert layer(library.ones(1, 2)).tolist() == [[3.0, 3.0]]
+        first.remove()
+        with layer.register_forward_hook(lambda m, args, y: y + 1, prepend=True):
+            layer(library.ones(1, 2))
+        seen.append(calls)
+    assert seen[0] == seen[1]
+
+
+def test_hooks_of_a_compiled_module_are_not_stale() -> None:
+    layer = nn.Identity()
+    compiled = tgrad.compile(layer)
+    assert compiled(tgrad.ones(1)).item() == 1
+    handle = layer.register_forward_hook(lambda m, args, y: y + 1)
+    assert compiled(tgrad.ones(1)).item() == 2
+    handle.remove()
+    assert compiled(tgrad.ones(1)).item() == 1
+
+
+def test_modules_and_tensors_pickle() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to(dtype=tgrad.bfloat16)
+    model[0].weight.requires_grad_(False)
+    twin = pickle.loads(pickle.dumps(model))
+    for (name, ours), (key, theirs) in zip(
+        model.named_parameters(), twin.named_parameters(), strict=True
+    ):
+        assert name == key
+        assert type(theirs) is nn.Parameter
+        assert ours.requires_grad == theirs.requires_grad
+    for ours, theirs in zip(model.state_dict().values(), twin.state_dict().values(), strict=True):
+        assert ours.dtype is theirs.dtype
+        assert ours.tolist() == theirs.tolist()
+    with pytest.raises(GradientError, match=r"pickling of a computed tensor"):
+        pickle.dumps(model[1].weight * 2)

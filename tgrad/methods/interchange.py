@@ -35,6 +35,17 @@ class InterchangeMethods:
         self.realize()
         return lent(self._storage)
 
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        """For pickle: the values, dtype, device, and whether a leaf requires a gradient.
+
+        Raises:
+            GradientError: it was computed from tensors that require gradients.
+        """
+        if not self.is_leaf:
+            raise GradientError("pickling of a computed tensor.", "Use .detach() first.")
+        array = self._without_history().numpy()
+        return _unpickled, (type(self), array, str(self.device), self.requires_grad)
+
     def __dlpack__(
         self: Any,
         *,
@@ -135,6 +146,15 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     storage = borrowed(array, found, place)
     t = Tensor._of(make(Op.BUFFER, storage=storage), place, storage)
     return t if device is None or as_device(device) == place else t.to(device)
+
+
+def _unpickled(kind: type, array: np.ndarray, device: str, requires_grad: bool) -> Any:
+    """A leaf of these values."""
+    from tgrad.tensor import Tensor, tensor
+
+    values = tensor(array, device=device)
+    made = values if kind is Tensor else kind(values, requires_grad)
+    return made.requires_grad_(requires_grad)
 
 
 def _host_array(ext_tensor: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ from tgrad.device import Device, as_device
 from tgrad.dtype import DType, by_name
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
+from tgrad.hooks import RemovableHandle
 from tgrad.nn.parameter import Parameter, moved, realize_parameters, replace
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
@@ -32,6 +33,25 @@ class Keys(NamedTuple):
     unexpected_keys: list[str]
 
 
+class ModuleHook(RemovableHandle):
+    """A hook of a module; plans that were traced before it came or went are not used."""
+
+    def __init__(
+        self, hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool, with_kwargs: bool
+    ):
+        later = dict(hooks) if prepend else {}
+        if prepend:
+            hooks.clear()
+        super().__init__(hooks, (hook, with_kwargs))
+        hooks.update(later)
+        versions.guards += 1
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        super().remove()
+        versions.guards += 1
+
+
 class Module:
     """Base of all layers and models. Define `forward`; call the module.
 
@@ -43,7 +63,7 @@ class Module:
     training: bool
 
     def __init__(self) -> None:
-        for name in ("_parameters", "_buffers", "_modules"):
+        for name in ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks"):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "_transient", set())
         object.__setattr__(self, "training", True)
@@ -55,7 +75,62 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         realize_parameters()
+        if self._forward_pre_hooks or self._forward_hooks:
+            return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
+
+    # -- hooks ----------------------------------------------------------------------------------
+
+    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook, takes_keywords in tuple(self._forward_pre_hooks.values()):
+            found = hook(self, args, kwargs) if takes_keywords else hook(self, args)
+            if found is not None and takes_keywords:
+                args, kwargs = found
+            elif found is not None:
+                args = found if isinstance(found, tuple) else (found,)
+        result = self.forward(*args, **kwargs)
+        for hook, takes_keywords in tuple(self._forward_hooks.values()):
+            given = (args, kwargs, result) if takes_keywords else (args, result)
+            found = hook(self, *given)
+            result = result if found is None else found
+        return result
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> ModuleHook:
+        """Call `hook(module, args)` before each forward.
+
+        Args:
+            hook: may return other arguments: a tuple, one value, or (args, kwargs) `with_kwargs`.
+            prepend: whether it comes before the hooks that are there.
+            with_kwargs: whether it takes keyword arguments too: `hook(module, args, kwargs)`.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+        """
+        return ModuleHook(self._forward_pre_hooks, hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> ModuleHook:
+        """Call `hook(module, args, result)` after each forward.
+
+        Args:
+            hook: may return another result.
+            prepend: whether it comes before the hooks that are there.
+            with_kwargs: whether it takes keyword arguments too:
+                `hook(module, args, kwargs, result)`.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+
+        >>> import tgrad
+        >>> layer = tgrad.nn.Identity()
+        >>> handle = layer.register_forward_hook(lambda module, args, result: result * 2)
+        >>> layer(tgrad.ones(2)).tolist(), handle.remove(), layer(tgrad.ones(2)).tolist()
+        ([2.0, 2.0], None, [1.0, 1.0])
+        """
+        return ModuleHook(self._forward_hooks, hook, prepend, with_kwargs)
 
     # -- attributes -----------------------------------------------------------------------------
 
