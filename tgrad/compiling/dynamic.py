@@ -19,8 +19,7 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError, Source, UnsupportedError
 from tgrad.graph.layout import factors_of, is_static, layout_of
-from tgrad.graph.node import Node, make
-from tgrad.graph.op import Op
+from tgrad.graph.node import Node, buffer_node
 from tgrad.graph.size import Extent, Scope, Size, Symbol
 from tgrad.nn.module import Module
 from tgrad.pipeline import Storage, upload
@@ -274,7 +273,7 @@ class PaddedArgument:
 
 def stored(storage: Storage) -> Tensor:
     """The tensor of a storage."""
-    return Tensor._of(make(Op.BUFFER, storage=storage), storage.device, storage)
+    return Tensor._of(buffer_node(storage), storage.device, storage)
 
 
 def value_at(n: Any, values: Sequence[int]) -> Any:

@@ -31,7 +31,7 @@ from tgrad.compiling.structure import replaced
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node, buffer_node
 from tgrad.graph.op import Op
 from tgrad.graph.size import Scope, Size
 from tgrad.interrupts import Uninterrupted
@@ -487,7 +487,7 @@ class _Run:
 
 def give_storage(t: Tensor, storage: Storage) -> None:
     """Bind a tensor to a storage with the same values, or to a result."""
-    t._rebind(make(Op.BUFFER, storage=storage), storage)
+    t._rebind(buffer_node(storage), storage)
     t._requires_grad = t._token is not None
 
 

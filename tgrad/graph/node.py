@@ -119,6 +119,24 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         return node
 
 
+def buffer_node(storage: Any) -> Node:
+    """The node of a storage: `make(Op.BUFFER, storage=storage)` without its rules. A compiled call
+    makes one for each result."""
+    attrs: Attrs = (("storage", storage),)
+    key = (Op.BUFFER, (), attrs)
+    with _lock:
+        node = _nodes.get(key)
+        if node is not None:
+            return node
+        node = Node.__new__(Node)
+        node.op, node.inputs, node.attrs = Op.BUFFER, (), attrs
+        node.shape, node.dtype, node.device = storage.shape, storage.dtype, storage.device
+        scoped = getattr(_scope, "source", None)
+        node.source = find_user_source(Op.BUFFER.value) if scoped is None else scoped
+        _nodes[key] = node
+        return node
+
+
 def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Device | None:
     if op is Op.BUFFER:
         return attrs["storage"].device

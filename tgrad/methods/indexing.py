@@ -23,6 +23,7 @@ from tgrad.graph.size import Size, is_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import Range, are_same, is_whole, length_of, range_of
+from tgrad.runtime.storage import lent
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -336,10 +337,9 @@ def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:
         return
     if index._storage is None or index.device.type == "cuda" or not index.numel():
         return
-    values = index._storage.numpy()
-    bad = (values < lowest) | (values >= size)
-    if bad.any():
-        worst = values[np.unravel_index(int(bad.argmax()), values.shape)]
+    values = lent(index._storage)
+    if values.min() < lowest or values.max() >= size:
+        worst = values[(values < lowest) | (values >= size)][0]
         raise OutOfRangeError(
             f"index {int(worst)} is out of range for an axis of size {size}.",
             f"Use {lowest} to {size - 1}.",

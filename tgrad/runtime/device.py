@@ -99,6 +99,9 @@ def open_device(device: Device) -> Runtime:
     """
     if current_planning() is not None:
         return PlanningRuntime(device)
+    runtime = _open.get(device)
+    if runtime is not None:
+        return runtime
     with _lock:
         if device not in _open:
             module, name = _CLASSES[device.type]
