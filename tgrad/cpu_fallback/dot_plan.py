@@ -29,6 +29,10 @@ ROW_STRIDES = (48, 144, 272, 400, 528)
 STATIONARY_BYTES = 4 << 20
 """Largest operand tile that is packed for all of k and kept."""
 
+SUMS_IN_FLIGHT = 10
+"""Sums that keep two multiply-add units of four cycles busy, and two to spare (GFLOP/s of tiles of
+4x2, 5x2 and 6x2 vectors on a core of Zen 3: 60, 89, 86; 2026-11)."""
+
 PACK_CYCLES = {"lanes": 0.2, "rows": 0.2, "transpose": 0.7, "gather": 2.5, "runs": 0.8}
 """Cycles to pack one element, by how memory is read (gcc 12, Zen 5, AVX-512)."""
 
@@ -233,6 +237,12 @@ def vectors_of(extent: int, lanes: int, machine: Machine) -> int:
     return min(penalty, key=lambda nv: (-(-vectors // nv) * nv * (1 + penalty[nv]), -nv))
 
 
+def tile_cycles(mr: int, nv: int) -> float:
+    """Multiply-adds of vectors that a register tile takes time for, a step of k: with few sums each
+    waits for its own last one, and with few rows loads of the vector operand count."""
+    return max(mr * nv, SUMS_IN_FLIGHT) * (1 + 0.3 / mr)
+
+
 def _rows(extent: int, nv: int, machine: Machine) -> int:
     """Rows of a register tile: all registers but those of the operands, little padding."""
     if machine.vector_registers >= 32:
@@ -242,7 +252,7 @@ def _rows(extent: int, nv: int, machine: Machine) -> int:
     if extent <= most:
         return extent
     rows = range(max(1, most // 2), most + 1)
-    return min(rows, key=lambda mr: (-(-extent // mr) * mr * (1 + 0.3 / mr), -mr))
+    return min(rows, key=lambda mr: (-(-extent // mr) * tile_cycles(mr, nv), -mr))
 
 
 def row_stride(kc: int) -> int:

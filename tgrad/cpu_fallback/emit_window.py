@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import work_of
-from tgrad.cpu_fallback.dot_plan import vectors_of
+from tgrad.cpu_fallback.dot_plan import tile_cycles, vectors_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
 from tgrad.cpu_fallback.preamble import runs_name
@@ -96,12 +96,17 @@ def most_rows(nv: int, machine: Machine) -> int:
 
 
 def rows_of_tile(extent: int, nv: int, machine: Machine) -> int:
-    """Rows of a register tile: nearly all registers, little padding."""
+    """Rows of a register tile; the last tile of a row of the result is as high as is left."""
     most = most_rows(nv, machine)
     if extent <= most:
         return extent
     rows = range(max(1, most // 2), most + 1)
-    return min(rows, key=lambda mr: (round_up(extent, mr) * (1 + 0.3 / mr), -mr))
+
+    def cycles(mr: int) -> float:
+        tail = extent % mr
+        return extent // mr * tile_cycles(mr, nv) + (tile_cycles(tail, nv) if tail else 0)
+
+    return min(rows, key=lambda mr: (cycles(mr), extent % mr > 0, -mr))
 
 
 def plan_pixels(
@@ -121,7 +126,6 @@ def plan_pixels(
     else:
         nv, mr = registers.vectors, registers.rows
     width = (x - 1) * program.x.stride + taps_x
-    across = round_up(x, mr)
     out = round_up(c, nv * lanes)
 
     def rows(band: int) -> int:
@@ -134,12 +138,12 @@ def plan_pixels(
         not given
         and band > 1
         and (
-            4 * (rows(band) * width * k + band * across * out) > machine.l2 // 2
+            4 * (rows(band) * width * k + band * x * out) > machine.l2 // 2
             or others * -(-y // band) < 4 * machine.cores
         )
     ):
         band = -(-band // 2)
-    return PixelPlan(lanes, nv, mr, taps_y * taps_x, k, out, width, rows(band), across, band)
+    return PixelPlan(lanes, nv, mr, taps_y * taps_x, k, out, width, rows(band), x, band)
 
 
 def emit_pixels(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:
@@ -293,10 +297,10 @@ def _products(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
         code.line(
             f"float *restrict sums = acc + ({yy} - {yy}_lo) * {plan.across * plan.out} + panel;"
         )
-        for start, stop, parts in tiles_of_row(program, plan):
-            name = runs_name("float", plan.mr, plan.nv, plan.lanes, rs, 1, parts)
+        for start, stop, height, parts in tiles_of_row(program, plan):
+            name = runs_name("float", height, plan.nv, plan.lanes, rs, 1, parts)
             kc = plan.channels if parts else row
-            code.line(f"for (ptrdiff_t pixel = {start}; pixel < {stop}; pixel += {plan.mr})")
+            code.line(f"for (ptrdiff_t pixel = {start}; pixel < {stop}; pixel += {height})")
             code.line(
                 f"  {name}({i}_hi - {i}_lo, {y.dilation * plan.run}, {row * plan.nr}, {kc}, "
                 f"image + pixel * {rs}, weights, sums + pixel * {plan.out}, {plan.out}, 1);"
@@ -305,29 +309,30 @@ def _products(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
 
 def tiles_of_row(
     program: WindowProgram, plan: PixelPlan
-) -> list[tuple[int, int, tuple[range, ...]]]:
-    """Register tiles of a row of the result: the first pixel, the end of the last, and for each
-    column of the window the rows of the tile whose pixel lies inside the image.
+) -> list[tuple[int, int, int, tuple[range, ...]]]:
+    """Register tiles of a row of the result: the first pixel, the end of the last, the pixels of a
+    tile, and for each column of the window the rows of the tile whose pixel lies inside the image.
 
     Neighbours all of whose rows lie inside with every column are one entry, with no ranges.
     """
-    x, extent = program.x, program.dot.kernel.axis(program.r).extent
+    x = program.x
     first, end = image_columns(program, plan)
 
-    def rows_inside(start: int, tap: int) -> range:
-        rows = range(min(plan.mr, extent - start))
+    def rows_inside(start: int, height: int, tap: int) -> range:
+        rows = range(height)
         inside = [r for r in rows if first <= (start + r) * x.stride + tap < end]
         return range(inside[0], inside[-1] + 1) if inside else range(0)
 
-    found: list[tuple[int, int, tuple[range, ...]]] = []
+    found: list[tuple[int, int, int, tuple[range, ...]]] = []
+    taps = range(program.dot.kernel.axis(x.tap).extent)
     for start in range(0, plan.across, plan.mr):
-        taps = range(program.dot.kernel.axis(x.tap).extent)
-        parts = tuple(rows_inside(start, tap) for tap in taps)
-        is_whole = all(len(rows) == plan.mr for rows in parts)
-        if is_whole and found and not found[-1][2]:
-            found[-1] = (found[-1][0], start + plan.mr, ())
+        height = min(plan.mr, plan.across - start)
+        parts = tuple(rows_inside(start, height, tap) for tap in taps)
+        is_whole = all(len(rows) == height for rows in parts)
+        if is_whole and found and found[-1][2:] == (height, ()):
+            found[-1] = (found[-1][0], start + height, height, ())
         else:
-            found.append((start, start + plan.mr, () if is_whole else parts))
+            found.append((start, start + height, height, () if is_whole else parts))
     return found
 
 

@@ -100,53 +100,59 @@ _TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE
 """floor(2 / pi * 2**200)."""
 
 
-def _quadrants_table() -> str:
-    """2**e * 2 / pi modulo 4 as high + low for each exponent e from 0 to 105, the last one that of
-    infinities and NaN. high has 29 bits, so that its product with a float is exact in double."""
-    scaled = [(_TWO_OVER_PI << e) % (4 << 200) for e in range(106)]
-    high = ", ".join(f"{bits >> 173:#x}p-27" for bits in scaled)
-    low = ", ".join(f"{(bits >> 120) % (1 << 53):#x}p-80" for bits in scaled)
-    return (
-        f"static const double tg_quadrants_high[106] = {{{high}}};\n"
-        f"static const double tg_quadrants_low[106] = {{{low}}};"
-    )
+def _window(name: str, start: int) -> str:
+    """C lines of `name` = the 64 bits of 2 / pi from bit `start` + (e & 96) on, bit 0 of weight 2.
+
+    Masks choose among the four: gcc 12 computes conditions of 64-bit numbers in 32 bits.
+    """
+    bits = [((_TWO_OVER_PI << 64) >> (202 - start - e)) % (1 << 64) for e in (0, 32, 64, 96)]
+    pairs = ((f"{name}0", bits[0], bits[2]), (f"{name}1", bits[1], bits[3]))
+    lines = [f"  uint64_t {x} = {a:#x}u ^ ({a ^ b:#x}u & m64);" for x, a, b in pairs]
+    return "\n".join([*lines, f"  uint64_t {name} = {name}0 ^ (({name}0 ^ {name}1) & m32);"])
 
 
 FLOAT_FUNCTIONS["tg_quadrant"] = f"""\
-{_quadrants_table()}
-/* x = *q * pi/2 + r + *rest modulo 2 pi, |r| <= pi/4: Payne and Hanek's reduction. A float of
-   exponent e >= 0 is a 24-bit number m times 2^e, and m * high is exact, so that its integer part
-   goes without a rounding. */
-static inline float tg_quadrant(float x, uint32_t *q, float *rest) {{
-  uint32_t u = tg_bits(x);
-  int32_t e = (int32_t)((u >> 23) & 0xffu) - 150;
+/* x = *q * pi/2 + r modulo 2 pi, |r| <= pi/4: Payne and Hanek's reduction. A float of
+   exponent e >= 0 is a 24-bit number m times 2^e, and 2^e * 2/pi modulo 4 is high + low: 29 bits of
+   2/pi from bit e on, whose product with m is exact in double, so that its integer part goes
+   without a rounding, and the 52 bits after them. */
+static inline double tg_quadrant(float x, uint32_t *q) {{
+  uint32_t t = tg_bits(x);
+  int32_t e = (int32_t)((t >> 23) & 0xffu) - 150;
   e &= ~(e >> 31); /* not below 0 */
-  double m = tg_float(u - ((uint32_t)e << 23));
-  double y = m * tg_quadrants_high[e], z = m * tg_quadrants_low[e];
+  double m = tg_float(t - ((uint32_t)e << 23));
+  uint64_t wide = (uint64_t)e, s = wide & 31u;
+  uint64_t m32 = 0u - (wide >> 5 & 1u), m64 = 0u - (wide >> 6);
+{_window("u", 0)}
+{_window("v", 64)}
+  uint64_t above = (u << s) >> 35, below = ((u << (s + 29)) | (v >> (35 - s))) >> 12;
+  double high = tg_double(0x4330000000000000u | above) - 0x1p52;
+  double low = tg_double(0x4330000000000000u | below) - 0x1p52;
+  double y = m * (high * 0x1p-27), z = m * (low * 0x1p-79);
   double shifted = (y + z) + 0x1.8p52;
   *q = (uint32_t)tg_bits64(shifted);
-  double exact = ((y - (shifted - 0x1.8p52)) + z) * 1.5707963267948966;
-  float r = (float)exact;
-  *rest = (float)(exact - r);
-  return r;
+  return ((y - (shifted - 0x1.8p52)) + z) * 1.5707963267948966;
 }}
 """
 
 _SIN_OR_COS = """\
-static inline float tg_{name}(float x) {{ /* polynomials to pi/4, chosen by the quadrant */
+static inline float tg_{name}(float x) {{ /* r + a(r) or (1 - r^2/2) + b(r), added in double */
   uint32_t q;
-  float rest, r = tg_quadrant(x, &q, &rest), s = r * r;
+  double r = tg_quadrant(x, &q), c = 1.0 - 0.5 * r * r;
   q += {shift}u;
-  float a = -1.9517266e-4f;
-  a = a * s + 8.332178e-3f;
-  a = a * s - 0.16666655f;
-  a = ((a * s) * r + rest) + r;
-  float b = 2.4438415e-5f;
-  b = b * s - 1.3887368e-3f;
-  b = b * s + 0.041666646f;
-  b = (b * s - 0.5f) * s - r * rest + 1.0f;
+  float f = (float)r, s = f * f;
+  float a = 2.7181143e-6f;
+  a = a * s - 1.9839315e-4f;
+  a = a * s + 8.333329e-3f;
+  a = (a * s - 0.16666667f) * s * f;
+  float b = 2.4438384e-5f;
+  b = b * s - 1.3887367e-3f;
+  b = (b * s + 0.041666647f) * s * s;
   uint32_t odd = 0u - (q & 1u); /* bits, not ?: which gcc branches on */
-  uint32_t y = ((tg_bits(a) & ~odd) | (tg_bits(b) & odd)) ^ ((q & 2u) << 30);
+  uint64_t odds = 0u - (uint64_t)(q & 1u);
+  double head = tg_double((tg_bits64(r) & ~odds) | (tg_bits64(c) & odds));
+  float sum = (float)(head + tg_float((tg_bits(a) & ~odd) | (tg_bits(b) & odd)));
+  uint32_t y = tg_bits(sum) ^ ((q & 2u) << 30);
 {tiny}  return __builtin_fabsf(x) < __builtin_inff() ? tg_float(y) : __builtin_nanf("");
 }}
 """

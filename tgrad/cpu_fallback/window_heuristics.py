@@ -94,7 +94,7 @@ def _pays(program: WindowProgram, machine: Machine) -> bool:
 
     if program.kind == "pixels":
         pixels = plan_pixels(program, machine)
-        padding = pixels.out / extent(program.v) * pixels.across / extent(program.r)
+        padding = pixels.out / extent(program.v)
         panel = pixels.weights // pixels.out * pixels.nr * 4
         total = 4 * (pixels.weights + pixels.image + pixels.sums)
         return (

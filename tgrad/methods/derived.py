@@ -10,16 +10,49 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tgrad.autodiff.backward import register_vjp
-from tgrad.dtype import DType
+from tgrad.dtype import DType, float32, float64, int32
 from tgrad.errors import UnsupportedError
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, source_scope
+from tgrad.graph.node import Node, make, source_scope
+from tgrad.graph.op import Op
 from tgrad.methods.activation import as_float
 from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.reduction import Dim, normal_axis
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
+
+
+def log_of_sum(x: Tensor) -> Tensor:
+    """log(1 + x) of float32 or float64: log(u) + (x - (u - 1)) / u with u = 1 + x, which adds the
+    digits that u has lost."""
+    u = x + 1.0
+    lost = ((x - (u - 1.0)) / u).where((u > 0.0) & (u < math.inf), 0.0)
+    return x.where(u == 1.0, u.log() + lost)
+
+
+_EXP_LESS_ONE = (0.49999997, 0.16666543, 0.0416672, 0.0083665475, 0.0013882517)
+"""(e^r - 1 - r) / r^2 for |r| <= log(2) / 2, powers from 0 on: a weighted minimax fit."""
+
+
+def exp_less_one(x: Tensor) -> Tensor:
+    """exp(x) - 1 of float32: 2^k * (e^r - 1) + (2^k - 1) with r = x - k * log(2), twice the half of
+    it so that 2^128 is not needed. Of float64: 2 t / (1 - t) with t = tanh(x / 2) up to 1."""
+    from tgrad.tensor import Tensor
+
+    if x.dtype is float64:
+        t = (x.minimum(1.0) * 0.5).tanh()
+        return (x.exp() - 1.0).where(x > 1.0, t * 2.0 / (1.0 - t))
+    inner = x.maximum(-30.0).minimum(89.0)
+    k = (inner * (1 / math.log(2))).round()
+    r = (inner - k * 0.693145752) - k * 1.42860677e-6
+    p: Any = _EXP_LESS_ONE[-1]
+    for coefficient in _EXP_LESS_ONE[-2::-1]:
+        p = r * p + coefficient
+    bits = (k.to(int32) + 126) << 23
+    half = Tensor._of(make(Op.BITCAST, bits._node, dtype=float32), bits.device)
+    y = ((r * r * p + r) * half + (half - 0.5)) * 2.0
+    return x.where(x.abs() < 2.0**-24, y)
 
 
 class DerivedMethods:
@@ -42,32 +75,20 @@ class DerivedMethods:
         return 2.0**self
 
     def log1p(self: Any) -> Tensor:
-        """log(1 + x), with no loss of digits near 0.
-
-        With u = 1 + x: log(u) * (x / (u - 1)), and x where u = 1. Source: Goldberg, What Every
-        Computer Scientist Should Know About Floating-Point Arithmetic (1991), theorem 4.
-        """
+        """log(1 + x), with no loss of digits near 0."""
         from tgrad.tensor import with_vjp
 
         with source_scope(label="log1p"):
             x = as_float(self)
-            wide = x.to(x.dtype.accumulator)
-            u = wide + 1.0
-            plain = (u == 1.0) | (u == math.inf)
-            safe = (u - 1.0).where(~plain, 1.0)
-            y = wide.where(plain, u.log() * (wide / safe))
-            return with_vjp("log1p", y.to(x.dtype), x)
+            return with_vjp("log1p", log_of_sum(x.to(x.dtype.accumulator)).to(x.dtype), x)
 
     def expm1(self: Any) -> Tensor:
-        """exp(x) - 1, with no loss of digits near 0: 2 t / (1 - t) with t = tanh(x / 2)."""
+        """exp(x) - 1, with no loss of digits near 0."""
         from tgrad.tensor import with_vjp
 
         with source_scope(label="expm1"):
             x = as_float(self)
-            wide = x.to(x.dtype.accumulator)
-            t = (wide.minimum(1.0) * 0.5).tanh()
-            y = (wide.exp() - 1.0).where(wide > 1.0, t * 2.0 / (1.0 - t))
-            return with_vjp("expm1", y.to(x.dtype), x)
+            return with_vjp("expm1", exp_less_one(x.to(x.dtype.accumulator)).to(x.dtype), x)
 
     def sign(self: Any) -> Tensor:
         """1 above 0, -1 below 0, else 0."""

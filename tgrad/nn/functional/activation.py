@@ -12,6 +12,7 @@ from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
+from tgrad.methods.derived import exp_less_one
 from tgrad.methods.elementwise import rounded_once
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 from tgrad.tracing import tracer
@@ -87,13 +88,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 
 def _elu(x: Tensor, alpha: float) -> Tensor:
-    return x.where(x > 0, _expm1(x.minimum(0.0)) * alpha)
-
-
-def _expm1(x: Tensor) -> Tensor:
-    """exp(x) - 1 with no loss of digits near 0, for x <= 0: 2 t / (1 - t), t = tanh(x / 2)."""
-    t = (x * 0.5).tanh()
-    return t * 2.0 / (1.0 - t)
+    return x.where(x > 0, exp_less_one(x.minimum(0.0)) * alpha)
 
 
 @define_vjp("elu")
@@ -179,13 +174,11 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 def log1p_exp(x: Tensor) -> Tensor:
     """log(1 + exp(x)), right where exp(x) is large or below the last digit of 1.
 
-    With e = exp(-|x|): max(x, 0) + log1p(e), and log1p(e) = log(u) * e / (u - 1), u = 1 + e.
-    Source: Kahan's trick, as in Goldberg, What Every Computer Scientist Should Know (1991), th. 4.
+    With e = exp(-|x|): max(x, 0) + log1p(e), and log1p(e) = log(u) + (e - (u - 1)) / u, u = 1 + e.
     """
     e = (-x.abs()).exp()
     u = e + 1.0
-    tiny = u == 1.0
-    return x.maximum(0.0) + e.where(tiny, u.log() * e / (u - 1.0).where(~tiny, 1.0))
+    return x.maximum(0.0) + (u.log() + (e - (u - 1.0)) / u)
 
 
 @define_vjp("softplus")
