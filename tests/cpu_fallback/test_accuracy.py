@@ -55,8 +55,8 @@ EXACT: dict[Op, tuple[Callable[[Array], Array], float]] = {
     Op.LOG: (np.log, 1.0),
     Op.TANH: (np.tanh, 1.5),
     Op.ERF: (_erf, 1.5),
-    Op.SIN: (np.sin, 1.5),
-    Op.COS: (np.cos, 1.5),
+    Op.SIN: (np.sin, 1.0),
+    Op.COS: (np.cos, 1.0),
     Op.SQRT: (np.sqrt, 0.5),
     Op.RSQRT: (lambda x: 1 / np.sqrt(x), 1.5),
 }
@@ -66,10 +66,10 @@ DERIVED: dict[str, tuple[Callable[[Array], Array], float]] = {
     "exp2": (np.exp2, 1.0),
     "log2": (np.log2, 2.0),
     "log10": (np.log10, 2.0),
-    "log1p": (np.log1p, 2.5),
-    "expm1": (np.expm1, 2.5),
-    "tan": (np.tan, 3.0),
-    "sigmoid": (_sigmoid, 2.5),
+    "log1p": (np.log1p, 2.0),
+    "expm1": (np.expm1, 2.0),
+    "tan": (np.tan, 2.0),
+    "sigmoid": (_sigmoid, 2.0),
 }
 """Methods of Tensor made of these ops."""
 
