@@ -16,19 +16,18 @@ that memory is contiguous along. A tile used in one nest only is a variable, els
 
 Where addresses step evenly only in runs (one tile axis that covers several region axes), the
 innermost loop runs over such a run and its addresses are computed once a run. Loops over scalars
-become simd reductions; a long sum is cut in strips, which is also more accurate.
+become simd reductions (emit_leaf.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
-    dims_of,
     distinct_axes,
     indices_of,
     is_scatter,
@@ -45,17 +44,21 @@ from tgrad.cpu_fallback.emit_index import (
     mask_text,
     run_along,
 )
+from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
 from tgrad.cpu_fallback.emit_sort import emit_sort
 from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.cpu_fallback.target import Machine
+from tgrad.cpu_fallback.unroll import ROWS, rows_together
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
-from tgrad.graph.op import REDUCE_COMBINE, Op
+from tgrad.graph.op import OPS, REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
 
-STRIP = 4096
-"""Elements of a long sum that are added in vector lanes before they join the total."""
+MOST_BESIDE_GATHERS = 4
+"""Arithmetic of an element, in elementary operations, that is worth no vector beside a gather."""
+
+_PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 
 SHORT_RUN = 4
 """Runs below this many elements are not worth a loop of their own."""
@@ -89,10 +92,7 @@ class Body:
         self.arrays: dict[int, Array] = {}
         self.scalars: dict[int, str] = {}
         self.consumers: dict[int, set[int]] = {}
-        for stmt in walk(kernel.body):
-            if not isinstance(stmt, ir.Loop):
-                for tile in reads_of(stmt):
-                    self.consumers.setdefault(tile, set()).add(id(stmt))
+        self.note_consumers(walk(kernel.body))
         self.carry_dtype = {
             s.carry.id: ops.scan_carry(s.op, s.out.dtype)
             for s in walk(kernel.body)
@@ -345,14 +345,14 @@ class Body:
             self.declare_turned(columns)
         heads = [self.lane_loop(d) for d in group.dims if d != inner]
         indices = [e for s in group.stmts for e in indices_of(s)]
-        period = common_run([e for e in indices if not e.loaded()], inner)
-        simd = self.may_vectorise(group.stmts, inner)
+        run = common_run([e for e in indices if not e.loaded()], inner)
+        simd = self.may_vectorise(group.stmts, inner) and not self.only_gathers(group.stmts, inner)
         saved = dict(self.scalars)
         if heads:
             with self.code.block(*heads):
-                self.innermost(group.stmts, inner, indices, period, simd, outside)
+                self.innermost(group.stmts, inner, indices, run, simd, outside)
         else:
-            self.innermost(group.stmts, inner, indices, period, simd, outside)
+            self.innermost(group.stmts, inner, indices, run, simd, outside)
         self.scalars = saved
         for columns in turned:
             self.turn(columns)
@@ -392,6 +392,23 @@ class Body:
             if isinstance(s, ir.StoreTile) and is_scatter(s)
         )
 
+    def only_gathers(self, stmts: list[ir.Stmt], axis: str) -> bool:
+        """Whether loads from computed places are most of the work, and registers are so narrow that
+        single loads are quicker (a million picked floats, a core of Zen 3: 1.4 ms, by instructions
+        that gather 2.0 ms; 2026-11)."""
+        axes = {s.out.id: s.out.dims for s in stmts if isinstance(s, _PURE)}
+        cost = sum(OPS[s.op].cost for s in stmts if isinstance(s, ir.ComputeTile))
+        return (
+            self.machine.vector_bytes < 64
+            and cost <= MOST_BESIDE_GATHERS
+            and any(
+                axis in axes.get(tile, ())
+                for s in stmts
+                if isinstance(s, ir.LoadTile)
+                for tile in s.index.loaded()
+            )
+        )
+
     def lane_loop(self, axis: str) -> str:
         name = self.axis_name[axis]
         return f"for ({self.ctype} {name} = {name}_lo; {name} < {name}_hi; {name}++)"
@@ -401,25 +418,28 @@ class Body:
         stmts: list[ir.Stmt],
         axis: str,
         indices: list[Index],
-        period: int | None,
+        run: Run | None,
         simd: bool,
         outside: set[int],
     ) -> None:
-        """The loop over lanes of `axis`, in runs of even steps where the period asks for it."""
+        """The loop over lanes of `axis`, in runs of even steps where the addresses ask for it."""
         code, name, ctype = self.code, self.axis_name[axis], self.ctype
         if all(self.is_streamed(s, axis) for s in stmts):
             for s in stmts:
                 assert isinstance(s, ir.StoreTile)
                 self.stream(s, axis)
             return
-        if not period or period < SHORT_RUN:
+        if run is None or run.period < SHORT_RUN:
             self.lanes(stmts, self.lane_loop(axis), simd, outside)
             return
+        period = run.period
+        shift, phase = (f" + {period - run.phase}", f" + {run.phase}") if run.phase else ("", "")
+        turn = f"({name}_run{shift}) / {period}" if shift else f"({name}_run / {period} + 1)"
         with code.block(
             f"for ({ctype} {name}_run = {name}_lo, {name}_end; {name}_run < {name}_hi; "
             f"{name}_run = {name}_end)"
         ):
-            code.line(f"{name}_end = tg_min({name}_hi, ({name}_run / {period} + 1) * {period});")
+            code.line(f"{name}_end = tg_min({name}_hi, {turn} * {period}{phase});")
             self.open_run(indices, axis)
             self.lanes(
                 stmts,
@@ -506,14 +526,47 @@ class Body:
         """A sequential loop; `start` and `stop` select a part of it."""
         axis = self.kernel.axis(loop.axis)
         stop = self.extent(axis) if stop is None else stop
-        if self.is_leaf(loop):
-            self.leaf(loop, start, stop)
+        if is_leaf(self.kernel, loop):
+            emit_leaf(self, loop, start, stop)
+            return
+        rows = rows_together(self.kernel, loop) if axis.block == 1 else None
+        if rows is not None:
+            start = self.loop_of_rows(axis, rows, start, stop)
+        if start == stop:
             return
         saved = dict(self.scalars)
         with self.code.block(self.loop_head(axis, start, stop)):
             self.open_axis(axis)
             self.scope(loop.body)
         self.scalars = saved
+
+    def loop_of_rows(
+        self, axis: ir.TileAxis, rows: tuple[ir.Stmt, ...], start: str, stop: str
+    ) -> str:
+        """A loop over ROWS steps at a time; C text of the first step that it leaves."""
+        name = self.axis_name[axis.name]
+        if start == "0" and stop.isdecimal():
+            end = str(int(stop) // ROWS * ROWS)
+        else:
+            end = f"{name}_end"
+            self.code.line(
+                f"const {self.ctype} {end} = {start} + ({stop} - {start}) / {ROWS} * {ROWS};"
+            )
+        self.note_consumers(rows)
+        saved = dict(self.scalars)
+        with self.code.block(
+            f"for ({self.ctype} {name} = {start}; {name} < {end}; {name} += {ROWS})"
+        ):
+            self.scope(rows)
+        self.scalars = saved
+        return end
+
+    def note_consumers(self, stmts: Iterable[ir.Stmt]) -> None:
+        """Remember which statements read each tile."""
+        for stmt in stmts:
+            if not isinstance(stmt, ir.Loop):
+                for tile in reads_of(stmt):
+                    self.consumers.setdefault(tile, set()).add(id(stmt))
 
     def loop_head(self, axis: ir.TileAxis, start: str = "0", stop: str | None = None) -> str:
         """`for` over the tiles of an axis."""
@@ -555,75 +608,13 @@ class Body:
                 tests.append(f"{first} / {stretch} == ({name}_hi - 1) / {stretch}")
             self.code.line(f"if ({' && '.join(tests)}) continue;")
 
-    def is_leaf(self, loop: ir.Loop) -> bool:
-        """Whether the body is scalar and has no loops: one vector loop."""
-        return self.kernel.axis(loop.axis).block == 1 and all(
-            not isinstance(s, (ir.Loop, ir.DotTile, ir.ReduceTile, ir.Init)) and not dims_of(s)
-            for s in loop.body
-        )
-
-    def leaf(self, loop: ir.Loop, start: str, stop: str) -> None:
-        """A loop over scalars as a simd loop with reductions.
-
-        #pragma omp simd reduction(+:t3)
-        for (int j = 0; j < 1024; j++) { ... t3 = t3 + t2; }
-        """
-        axis = self.kernel.axis(loop.axis)
-        carries = [s for s in loop.body if isinstance(s, ir.Accumulate)]
-        sums = [s for s in carries if s.op is Op.ADD and s.carry.dtype.is_float]
-        stmts = list(loop.body)
-        name, ctype = self.axis_name[loop.axis], self.ctype
-        head = f"for ({ctype} {name} = {start}; {name} < {stop}; {name}++)"
-        once = len({c.carry.id for c in carries}) == len(carries)
-        has_scan = any(isinstance(s, ir.ScanTile) for s in stmts)
-        simd = once and not has_scan and self.may_vectorise(stmts, loop.axis)
-        if not (simd and sums and axis.extent > 2 * STRIP):
-            self.leaf_body(stmts, head, carries, simd)
-            return
-        with self.code.block(
-            f"for ({ctype} {name}_s = {start}; {name}_s < {stop}; {name}_s += {STRIP})"
-        ):
-            self.code.line(f"const {ctype} {name}_end = tg_min({name}_s + {STRIP}, {stop});")
-            totals = {}
-            for s in sums:
-                totals[s.carry.id] = self.element(s.carry)
-                part = f"{s.carry}_part"
-                self.code.line(f"{ops.register_type(s.carry.dtype)} {part} = 0;")
-                self.scalars[s.carry.id] = part
-            head = f"for ({ctype} {name} = {name}_s; {name} < {name}_end; {name}++)"
-            self.leaf_body(stmts, head, carries, simd)
-            for s in sums:
-                self.code.line(f"{totals[s.carry.id]} += {s.carry}_part;")
-                self.scalars[s.carry.id] = totals[s.carry.id]
-
-    def leaf_body(
-        self, stmts: list[ir.Stmt], head: str, carries: list[ir.Accumulate], simd: bool
-    ) -> None:
-        saved = dict(self.scalars)
-        if simd:
-            clauses = [
-                f" reduction({ops.reduction_clause(s.op, s.carry.dtype)}:{self.element(s.carry)})"
-                for s in carries
-            ]
-            self.code.pragma("omp simd" + "".join(clauses))
-        with self.code.block(head):
-            for stmt in stmts:
-                self.statement(stmt, escapes=False)
-        self.scalars = saved
-
     # -- reductions and dots within a tile ------------------------------------------------------
 
     def reduce(self, stmt: ir.ReduceTile) -> None:
         """A reduction over axes of a tile."""
         code, op = self.code, REDUCE_COMBINE[stmt.op]
         out = stmt.out
-        identity = {
-            Op.ADD: 0,
-            Op.MUL: 1,
-            Op.MAXIMUM: out.dtype.min,
-            Op.MINIMUM: out.dtype.max,
-        }[op]
-        ctype, start = ops.register_type(out.dtype), ops.number(identity, out.dtype)
+        ctype, start = ops.register_type(out.dtype), ops.identity(op, out.dtype)
         if out.dims:
             self.declare_array(out)
         else:

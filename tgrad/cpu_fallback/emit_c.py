@@ -234,7 +234,7 @@ def _chunk(
     """What one thread does for one chunk: its own carries, filled and put among the parts."""
     saved_arrays = dict(body.arrays)
     for s in carries:
-        start = ops.number(_identity(s), s.carry.dtype)
+        start = ops.identity(s.op, s.carry.dtype)
         if s.carry.dims:
             size = sizes[s.carry.id]
             code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}[{size}];")
@@ -249,10 +249,3 @@ def _chunk(
         else:
             code.line(f"{s.carry}_chunk[chunk][0] = {s.carry};")
     body.arrays = saved_arrays
-
-
-def _identity(stmt: ir.Accumulate) -> bool | int | float:
-    name = stmt.op.value
-    if name in ("add", "mul"):
-        return int(name == "mul")
-    return stmt.carry.dtype.min if name == "maximum" else stmt.carry.dtype.max

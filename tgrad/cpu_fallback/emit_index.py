@@ -89,23 +89,31 @@ def mask_text(mask: tuple[Bound, ...], rename: Rename) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The expression adds `step` for each element of the axis between multiples of `period`
-    (0: along the whole axis)."""
+    """The expression adds `step` for each element of the axis between places that are `phase` more
+    than multiples of `period` (0: along the whole axis)."""
 
     period: int
     step: int
+    phase: int = 0
+
+    def joined(self, other: Run) -> Run:
+        """The runs along which both step evenly, with the sum of the steps."""
+        period = gcd(self.period, other.period)
+        phase = self.phase if self.period else other.phase
+        if period and (self.phase - other.phase) % period and self.period and other.period:
+            period, phase = 1, 0
+        return Run(period, self.step + other.step, phase % period if period else 0)
 
 
 def run_along(e: Index, axis: str) -> Run | None:
     """How the expression steps along an axis; None where it does not step evenly."""
-    period, step = 0, 0
+    found = Run(0, 0)
     for atom, c in e.terms:
         part = _atom_run(atom, axis)
         if part is None:
             return None
-        period = gcd(period, part.period)
-        step += c * part.step
-    return Run(period, step)
+        found = found.joined(Run(part.period, c * part.step, part.phase))
+    return found
 
 
 def _atom_run(atom: Atom, axis: str) -> Run | None:
@@ -120,21 +128,21 @@ def _atom_run(atom: Atom, axis: str) -> Run | None:
         return None
     if base.step == 0:
         return base
-    inner = atom.base.atom
-    if not isinstance(inner, Var):
+    (inner, factor), *others = atom.base.terms
+    if others or factor != 1 or not isinstance(inner, Var):
         return None
-    return Run(atom.divisor, int(isinstance(atom, Mod)))
+    return Run(atom.divisor, int(isinstance(atom, Mod)), -atom.base.const % atom.divisor)
 
 
-def common_run(indices: Iterable[Index], axis: str) -> int | None:
-    """The period along which all of the expressions step evenly (0: the whole axis), or None."""
-    period = 0
+def common_run(indices: Iterable[Index], axis: str) -> Run | None:
+    """The runs along which all of the expressions step evenly, or None."""
+    found = Run(0, 0)
     for e in indices:
         run = run_along(e, axis)
         if run is None:
             return None
-        period = gcd(period, run.period)
-    return period
+        found = found.joined(run)
+    return found
 
 
 def split_index(e: Index, axis: str, other: str) -> tuple[Index, Index] | None:

@@ -75,13 +75,13 @@ class Packer:
         indices = [e for s in self.operand.stmts for e in indices_of(s) if axis in e.variables()]
         if any(e.loaded() for e in indices):
             return 0
-        period = common_run(indices, axis)
-        if not period or period < SHORT_RUN:
+        run = common_run(indices, axis)
+        if run is None or run.phase or run.period < SHORT_RUN:
             return 0
         other = self.k if axis == self.lane else self.lane
         if any(split_index(e, axis, other) is None for e in indices):
             return 0
-        return period
+        return run.period
 
     def vectors(self, axis: str, place: str) -> VectorTable | None:
         """Declare the table of registers along an axis, where they can be filled so."""

@@ -136,7 +136,7 @@ static inline double tg_quadrant(float x, uint32_t *q) {{
 """
 
 _SIN_OR_COS = """\
-static inline float tg_{name}(float x) {{ /* r + r * a(r^2) or 1 - r^2/2 + b(r^2), the sum in double */
+static inline float tg_{name}(float x) {{ /* r + r * a(r^2) or 1 - r^2/2 + b(r^2) */
   uint32_t q;
   double r = tg_quadrant(x, &q), square = r * r, c = 1.0 - 0.5 * square;
   q += {shift}u;

@@ -266,6 +266,13 @@ def combine(op: Op, a: str, b: str, dtype: DType) -> str:
     return spell(op, (a, b), (wide, wide), wide)
 
 
+def identity(op: Op, dtype: DType) -> str:
+    """C literal of the value that leaves the other operand of an accumulation as it is."""
+    if op in (Op.ADD, Op.MUL):
+        return number(int(op is Op.MUL), dtype)
+    return number(dtype.min if op is Op.MAXIMUM else dtype.max, dtype)
+
+
 def scan_step(op: Op, carry: str, args: Sequence[str], dtype: DType) -> str:
     """C text of a scan's carry after one more element."""
     if op is Op.SCAN_LINEAR:

@@ -20,7 +20,28 @@ void reduce_sum_column(char *const *slots) {
       for (int j = j_lo; j < j_hi; j++) {
         t0[(j - j_lo)] = 0.0f;
       }
-      for (int i = 0; i < 330; i++) {
+      for (int i = 0; i < 328; i += 8) {
+#pragma omp simd
+        for (int j = j_lo; j < j_hi; j++) {
+          const float t2 = x[i * 700 + j];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t2);
+          const float t3 = x[i * 700 + j + 700];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t3);
+          const float t4 = x[i * 700 + j + 1400];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t4);
+          const float t5 = x[i * 700 + j + 2100];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t5);
+          const float t6 = x[i * 700 + j + 2800];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t6);
+          const float t7 = x[i * 700 + j + 3500];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t7);
+          const float t8 = x[i * 700 + j + 4200];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t8);
+          const float t9 = x[i * 700 + j + 4900];
+          t0[(j - j_lo)] = (t0[(j - j_lo)] + t9);
+        }
+      }
+      for (int i = 328; i < 330; i++) {
 #pragma omp simd
         for (int j = j_lo; j < j_hi; j++) {
           const float t1 = x[i * 700 + j];

@@ -19,11 +19,37 @@ void reduce_sum_full(char *const *slots) {
       for (int j_s = chunk_lo; j_s < chunk_hi; j_s += 4096) {
         const int j_end = tg_min(j_s + 4096, chunk_hi);
         float t0_part = 0;
+        const int j_w = (j_end - j_s) / 4;
+        float t0_part_1 = 0.0f, t0_part_2 = 0.0f, t0_part_3 = 0.0f;
+#pragma omp simd reduction(+:t0_part) reduction(+:t0_part_1) reduction(+:t0_part_2) reduction(+:t0_part_3)
+        for (int j_q = j_s; j_q < j_s + j_w; j_q++) {
+          {
+            const int j = j_q;
+            const float t1 = x[j];
+            t0_part = (t0_part + t1);
+          }
+          {
+            const int j = j_q + j_w;
+            const float t1 = x[j];
+            t0_part_1 = (t0_part_1 + t1);
+          }
+          {
+            const int j = j_q + j_w * 2;
+            const float t1 = x[j];
+            t0_part_2 = (t0_part_2 + t1);
+          }
+          {
+            const int j = j_q + j_w * 3;
+            const float t1 = x[j];
+            t0_part_3 = (t0_part_3 + t1);
+          }
+        }
 #pragma omp simd reduction(+:t0_part)
-        for (int j = j_s; j < j_end; j++) {
+        for (int j = j_s + j_w * 4; j < j_end; j++) {
           const float t1 = x[j];
           t0_part = (t0_part + t1);
         }
+        t0_part = ((t0_part + t0_part_1) + (t0_part_2 + t0_part_3));
         t0 += t0_part;
       }
       t0_chunk[chunk][0] = t0;

@@ -27,12 +27,42 @@ void squares_x3(char *const *slots) {
     for (int i_s = piece_lo; i_s < piece_hi; i_s += 4096) {
       const int i_end = tg_min(i_s + 4096, piece_hi);
       float t0_part = 0;
+      const int i_w = (i_end - i_s) / 4;
+      float t0_part_1 = 0.0f, t0_part_2 = 0.0f, t0_part_3 = 0.0f;
+#pragma omp simd reduction(+:t0_part) reduction(+:t0_part_1) reduction(+:t0_part_2) reduction(+:t0_part_3)
+      for (int i_q = i_s; i_q < i_s + i_w; i_q++) {
+        {
+          const int i = i_q;
+          const float t1 = x[i];
+          const float t2 = t1 * t1;
+          t0_part = (t0_part + t2);
+        }
+        {
+          const int i = i_q + i_w;
+          const float t1 = x[i];
+          const float t2 = t1 * t1;
+          t0_part_1 = (t0_part_1 + t2);
+        }
+        {
+          const int i = i_q + i_w * 2;
+          const float t1 = x[i];
+          const float t2 = t1 * t1;
+          t0_part_2 = (t0_part_2 + t2);
+        }
+        {
+          const int i = i_q + i_w * 3;
+          const float t1 = x[i];
+          const float t2 = t1 * t1;
+          t0_part_3 = (t0_part_3 + t2);
+        }
+      }
 #pragma omp simd reduction(+:t0_part)
-      for (int i = i_s; i < i_end; i++) {
+      for (int i = i_s + i_w * 4; i < i_end; i++) {
         const float t1 = x[i];
         const float t2 = t1 * t1;
         t0_part = (t0_part + t2);
       }
+      t0_part = ((t0_part + t0_part_1) + (t0_part_2 + t0_part_3));
       t0 += t0_part;
     }
     t0_piece[piece] = t0;
