@@ -55,8 +55,8 @@ EXACT: dict[Op, tuple[Callable[[Array], Array], float]] = {
     Op.LOG: (np.log, 1.0),
     Op.TANH: (np.tanh, 1.5),
     Op.ERF: (_erf, 1.5),
-    Op.SIN: (np.sin, 1.0),
-    Op.COS: (np.cos, 1.0),
+    Op.SIN: (np.sin, 0.6),
+    Op.COS: (np.cos, 0.6),
     Op.SQRT: (np.sqrt, 0.5),
     Op.RSQRT: (lambda x: 1 / np.sqrt(x), 1.5),
 }

@@ -5,7 +5,7 @@ so that loops that call it are vectorised; NaN, infinities, -0.0 and denormal nu
 C standard says. Errors in units of the last place (tests/cpu_fallback/test_accuracy.py; gcc 12 with
 and without fused multiply-add; exp, log, tanh and erf over all floats, the others sampled):
 
-    exp 1.1   log 0.9   tanh 1.4   erf 1.3   sin 0.7   cos 0.7   pow 0.51
+    exp 1.1   log 0.9   tanh 1.4   erf 1.3   sin 0.6   cos 0.6   pow 0.51
 
 Polynomials are weighted minimax fits (Lawson's and Remez's iterations, 40 digits and more). sin,
 cos and pow reduce their argument in double, which holds a product of two floats exactly.
@@ -136,21 +136,21 @@ static inline double tg_quadrant(float x, uint32_t *q) {{
 """
 
 _SIN_OR_COS = """\
-static inline float tg_{name}(float x) {{ /* r + r * a(r^2) or 1 - r^2/2 + b(r^2) */
+static inline float tg_{name}(float x) {{ /* first terms of the series in double, others in float */
   uint32_t q;
-  double r = tg_quadrant(x, &q), square = r * r, c = 1.0 - 0.5 * square;
+  double r = tg_quadrant(x, &q), square = r * r;
+  double rc = 1.0 - 0.5 * square, rs = r * (1.0 - 0.16666666666666666 * square);
   q += {shift}u;
   float s = (float)square;
   float a = 2.7181143e-6f;
   a = a * s - 1.9839315e-4f;
-  a = a * s + 8.333329e-3f;
-  a = (a * s - 0.16666667f) * s;
+  a = (a * s + 8.333333e-3f) * s * s;
   float b = 2.4438384e-5f;
   b = b * s - 1.3887367e-3f;
   b = (b * s + 0.041666647f) * s * s;
   uint32_t odd = 0u - (q & 1u); /* bits, not ?: which gcc branches on */
   uint64_t odds = 0u - (uint64_t)(q & 1u);
-  double head = tg_double((tg_bits64(r) & ~odds) | (tg_bits64(c) & odds));
+  double head = tg_double((tg_bits64(rs) & ~odds) | (tg_bits64(rc) & odds));
   double scale = tg_double((tg_bits64(r) & ~odds) | (tg_bits64(1.0) & odds));
   float sum = (float)(head + scale * tg_float((tg_bits(a) & ~odd) | (tg_bits(b) & odd)));
   uint32_t y = tg_bits(sum) ^ ((q & 2u) << 30);
