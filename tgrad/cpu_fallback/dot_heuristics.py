@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tgrad.cpu_fallback.dot_plan import (
-    PACK_CYCLES,
     STATIONARY_BYTES,
     DotPlan,
     DotProgram,
     carry_dtype,
     match_dot,
+    pack_cycles,
     plan_dot,
 )
 from tgrad.cpu_fallback.target import Machine
@@ -139,14 +139,15 @@ def _dot_blocks(work: DotWork, plan: DotPlan, machine: Machine) -> tuple[int, in
 def dot_cycles(work: DotWork, plan: DotPlan, bv: int, br: int, kc: int, machine: Machine) -> float:
     """Estimated cycles of a dot with tiles of bv by br elements and chunks of kc of k."""
     transposes = plan.v_mode == "rows"
-    v_pack = PACK_CYCLES["transpose" if transposes else "lanes"]
+    v_pack = pack_cycles("transpose" if transposes else "lanes", plan.lanes)
+    r_pack = pack_cycles("rows", plan.lanes)
     v_tiles, r_tiles = -(-work.v // bv), -(-work.r // br)
     tiles = work.batch * v_tiles * r_tiles
     rounds = -(-tiles // machine.cores)
     product = bv * br * work.k / (2 * plan.lanes)
     is_kept = r_tiles > 1 and bv * round_up(work.k, kc) * work.itemsize <= STATIONARY_BYTES
     once = bv * work.k * v_pack / (r_tiles if is_kept else 1)
-    return rounds * (product + once + br * work.k * PACK_CYCLES["rows"] + 2000)
+    return rounds * (product + once + br * work.k * r_pack + 2000)
 
 
 def round_up(n: int, to: int) -> int:

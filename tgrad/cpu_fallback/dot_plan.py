@@ -34,7 +34,7 @@ SUMS_IN_FLIGHT = 10
 4x2, 5x2 and 6x2 vectors on a core of Zen 3: 60, 89, 86; 2026-11)."""
 
 PACK_CYCLES = {"lanes": 0.2, "rows": 0.2, "transpose": 0.7, "gather": 2.5, "runs": 0.8}
-"""Cycles to pack one element, by how memory is read (gcc 12, Zen 5, AVX-512)."""
+"""Cycles to pack one element, by how memory is read (gcc 12, Zen 5, 16 elements a register)."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,9 @@ def rate_plans(
         padded_v = -(-ext_v // (nv * lanes)) * nv * lanes
         padded_r = -(-ext_r // mr) * mr
         cycles = padded_v * padded_r * k / (lanes * 2) * (1 + 1 / mr)
-        cycles += ext_v * k * _pack_cycles(vector, v_mode, transposes=True)
-        cycles += ext_r * k * _pack_cycles(row, r_mode, transposes=False)
+        v_pack = _packing(vector, v_mode, transposes=True)
+        r_pack = _packing(row, r_mode, transposes=False)
+        cycles += ext_v * k * pack_cycles(v_pack, lanes) + ext_r * k * pack_cycles(r_pack, lanes)
         for store in stores:
             run = run_along(store.index, v)
             cycles += m * n * (0.3 if _is_contiguous(run) else 2.0)
@@ -219,15 +220,20 @@ def rate_plans(
     return plans
 
 
-def _pack_cycles(operand: Operand, mode: str, transposes: bool) -> float:
-    """Cycles to pack an element; the vector operand `transposes` what is contiguous along k."""
+def pack_cycles(packing: str, lanes: int) -> float:
+    """Cycles to pack one element: narrow registers move fewer at once."""
+    return PACK_CYCLES[packing] * 16 / lanes
+
+
+def _packing(operand: Operand, mode: str, transposes: bool) -> str:
+    """How memory is read; the vector operand `transposes` what is contiguous along k."""
     if mode == "rows" and operand.is_contiguous_along_k():
-        return PACK_CYCLES["transpose" if transposes else "rows"]
+        return "transpose" if transposes else "rows"
     if mode == "lanes" and operand.is_contiguous_along_lane():
         assert operand.lane_run is not None
         short = 0 < operand.lane_run.period <= 64
-        return PACK_CYCLES["runs" if short and not transposes else "lanes"]
-    return PACK_CYCLES["gather"]
+        return "runs" if short and not transposes else "lanes"
+    return "gather"
 
 
 def vectors_of(extent: int, lanes: int, machine: Machine) -> int:
