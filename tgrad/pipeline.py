@@ -44,6 +44,7 @@ from tgrad.fusion.partition import Fused, partition, places_to_cut
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region, verify_region
 from tgrad.fusion.row_chunks import chunk_rows
+from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
@@ -223,7 +224,8 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     chosen = ordered if _keeps_order_of_dots(limits, choices) else bases
     found += sums_to_split(chosen, limits)
     bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
-    chunked = chunk_rows(split_few_queries(bases, limits), backend.figures)
+    bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+    chunked = chunk_rows(split_columns(bases, limits), backend.figures)
     bases = [_below_reshapes(n) for n in chunked.outputs]
     bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
     found += places_to_cut(bases, limits, choices, chunked.turns)
@@ -254,6 +256,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
         bases = [_below_reshapes(n) for n in split_few_outputs(bases, limits, choices)]
         bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+        bases = [_below_reshapes(n) for n in split_columns(bases, limits)]
         chunked = chunk_rows(bases, backend.figures)
         bases = [_below_reshapes(n) for n in chunked.outputs]
     number = {leaf: i for i, leaf in enumerate(work.leaves)}

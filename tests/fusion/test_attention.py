@@ -85,9 +85,39 @@ def rotary(f: Any, q: Any, k: Any, v: Any) -> Any:
     return f.scaled_dot_product_attention(rotated(q), rotated(k), v, is_causal=True)
 
 
+def _indices(q: Any, k: Any) -> tuple[Any, Any]:
+    """Places of queries, as a column, and of keys, as a row."""
+    rows = _lib(q).arange(q.shape[-2], **_place(q))[:, None]
+    return rows, _lib(q).arange(k.shape[-2], **_place(q))[None, :]
+
+
+def alibi(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """A bias of the distance with a slope of its own for each head, causal."""
+    rows, columns = _indices(q, k)
+    slopes = 2.0 ** (-2.0 * (_lib(q).arange(HEADS, **_place(q)) + 1))
+    scores = q @ k.transpose(-1, -2) * 0.3 + slopes[:, None, None] * (columns - rows)
+    return f.softmax(_lib(q).where(columns <= rows, scores, -math.inf), -1) @ v
+
+
+def prefix(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """All see the first keys; the others are seen by later queries only."""
+    rows, columns = _indices(q, k)
+    seen = (columns < 10) | (columns <= rows)
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+def documents(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """Queries see the keys of their own document, up to their own place."""
+    rows, columns = _indices(q, k)
+    ids = _lib(q).tensor(np.arange(max(q.shape[-2], k.shape[-2])) // 11, **_place(q))
+    same = ids[: q.shape[-2], None] == ids[None, : k.shape[-2]]
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=same & (columns <= rows))
+
+
 CASES: dict[str, Attend] = {
     f.__name__: f for f in (by_hand, plain, causal, biased, masked, window, rotary)
 }
+MASKS: dict[str, Attend] = {f.__name__: f for f in (alibi, prefix, documents)}
 ALONE = [name for name in CASES if name != "rotary"]
 """Those with no kernel but attention's."""
 SIZES = [(33, 33, 16, 16), (100, 65, 40, 40), (7, 130, 32, 24), (64, 64, 64, 64)]
@@ -135,6 +165,34 @@ def test_values_and_gradients(name: str, device: str, sizes: tuple[int, ...]) ->
     found = ours(CASES[name], arrays, device)
     for got, want in zip(found, theirs(CASES[name], arrays)):
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_and_biases(name: str, device: str) -> None:
+    arrays = data((33, 65, 16, 16) if name != "alibi" else (70, 70, 16, 16))
+    found = ours(MASKS[name], arrays, device)
+    for got, want in zip(found, theirs(MASKS[name], arrays)):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+    kernels = cut(ours(MASKS[name], data((33, 33, 16, 16)), "numpy"))
+    assert [len(k.outputs) for k in chains(kernels)] == [2, 1, 2]
+    assert all(n.size <= BATCH * HEADS * 33 * 16 for k in kernels for n in k.outputs)
+
+
+def test_dropout_in_the_kernels() -> None:
+    """What is dropped forward is dropped backward: the gradient is that of the loss."""
+    found = []
+    for device in ("numpy", "interpret"):
+        tgrad.manual_seed(3)
+        q, k, v = (
+            tgrad.tensor(a, device=device, requires_grad=True) for a in data((33, 33, 16, 16))[:3]
+        )
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3)
+        (y * y).sum().backward()
+        assert q.grad is not None and k.grad is not None and v.grad is not None
+        found.append([t.detach().numpy() for t in (y, q.grad, k.grad, v.grad)])
+    for got, want in zip(*found):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALONE)

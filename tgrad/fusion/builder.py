@@ -121,6 +121,8 @@ class _Builder:
         self.inputs: dict[Node, int] = {}
         self.dots: list[DotAxes] = []
         self.walks: dict[str, bool] = {}
+        self.columns: dict[Node, list[_LogicalAxis]] = {}
+        """Axes that sums of columns reduce."""
         self.refused: Refused | None = None
         self.stores: list[Store] = []
         self.stored: list[Node] = []
@@ -199,10 +201,17 @@ class _Builder:
         finals = self._finals()
         main = max(finals, key=lambda n: (n.size, -self.group.index(n)))
         shape = tuple(n for n in self._domain(main).shape if n != 1)
+        columns = [n for n in finals if _is_column_sum(n, main)]
+        for root in columns:
+            self._factor(shape, root.inputs[0].shape)
         axes = [self._axis(n) for n in shape]
         rows: list[Node] = []
         for root in finals:
             domain = self._domain(root)
+            if root in columns:
+                if not self._column_sum(root, axes):
+                    return Refused("sums of columns in other parts than the rows")
+                continue
             if self.is_chain and root.size < main.size:
                 rows.append(root)
                 continue
@@ -228,6 +237,38 @@ class _Builder:
             if refused is not None:
                 return refused
         return self.refused or self._refuse_waste()
+
+    def _factor(self, shape: Sequence[int], wide: Sequence[int]) -> None:
+        """Split the domain's axes where the axes of an equal shape begin."""
+        rest = [n for n in wide if n != 1]
+        for number, extent in enumerate(shape):
+            sizes: list[int] = []
+            while rest and prod(sizes) < extent:
+                sizes.append(rest.pop(0))
+            if len(sizes) > 1 and prod(sizes) == extent:
+                self.factors.setdefault(f"a{number}", tuple(sizes))
+
+    def _column_sum(self, root: Node, axes: Sequence[_LogicalAxis]) -> bool:
+        """A sum over part of the domain; False if the domain's axes are not those of what it sums.
+
+        Every part of a domain axis is one of the sum's axes or some that make up one of them."""
+        parts = [p for axis in axes for p in axis.parts]
+        index: list[Index] = []
+        forced: list[_LogicalAxis] = []
+        for axis, extent in enumerate(root.inputs[0].shape):
+            mine: list[Axis] = []
+            while extent != 1 and parts and prod(p.extent for p in mine) < extent:
+                mine.append(parts.pop(0))
+            if prod(p.extent for p in mine) != extent:
+                return False
+            logical = _LogicalAxis("", extent, tuple(mine))
+            if axis not in root.attr("axes"):
+                index.append(logical.index)
+            elif extent != 1:
+                forced.append(logical)
+        self.columns[root] = forced
+        self._value(root, tuple(index), ())
+        return True
 
     def _row_statistic(self, root: Node) -> Refused | None:
         """A result of a chain with one element a row, where a reduction it reads was computed."""
@@ -399,7 +440,7 @@ class _Builder:
         x, axes = node.inputs[0], node.attr("axes")
         wide = [a for a in axes if x.shape[a] != 1]
         used = _variables((*index, *(b.index for b in mask)), self.dims)
-        chosen = self._reduction_axes([x.shape[a] for a in wide], used)
+        chosen = self.columns.get(node) or self._reduction_axes([x.shape[a] for a in wide], used)
         by_axis = {a: c.index for a, c in zip(wide, chosen)}
         outer = iter(index)
         inner = tuple(
@@ -564,6 +605,14 @@ def dot_accumulator(dtype: dt.DType) -> dt.DType:
     """What a dot adds in: of short integers int32, which wraps to the same low bits."""
     is_short = not dtype.is_float and dtype.itemsize < 4
     return dt.int32 if is_short else dtype.accumulator
+
+
+def _is_column_sum(root: Node, main: Node) -> bool:
+    """Whether a root sums rows of a domain, part by part, that another root has whole."""
+    if root.op is not Op.REDUCE_SUM or root is main or root.inputs[0].size != main.size:
+        return False
+    axes, rank = root.attr("axes"), len(root.inputs[0].shape)
+    return 0 not in axes and rank - 1 not in axes
 
 
 def _position(number: int, dtype: dt.DType, size: int) -> tuple[Index, Bound]:

@@ -36,6 +36,10 @@ SHORT_ROW = 64
 those are reduced beside them anyway (merging parts of a softmax)."""
 
 
+LONGEST_COLUMNS = 8192
+"""Most columns whose sums a GPU's program keeps while it walks rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the device allows.
@@ -218,6 +222,9 @@ def _classify_reduce(
     row, outer = (sets[0], sets[1]) if len(sets) == 2 else (sets[0], frozenset[str]())
     if outer and scans:
         return Refused("a scan inside or around a reduction over other axes")
+    crossed = _rows_and_columns(region, row, outer) if outer and limits.programs else None
+    if crossed is not None:
+        return crossed
     if outer:
         nested = _order_nested(region, row, outer)
         if isinstance(nested, Refused):
@@ -262,6 +269,40 @@ def _classify_reduce(
         _pick(region, set(parallel)),
         row=_pick(region, set(row)),
         outer=_pick(region, set(outer)),
+    )
+
+
+def _rows_and_columns(region: Region, a: frozenset[str], b: frozenset[str]) -> Space | None:
+    """The space of a kernel whose programs walk rows, reduce each and sum their columns; None if
+    the region is no such kernel."""
+    last = region.axes[-1].name
+    if (last in a) == (last in b):
+        return None
+    row, rows = (a, b) if last in a else (b, a)
+    everything = {x.name for x in region.axes}
+    parallel = everything - row - rows
+    if not parallel or row & rows or extent_of(_pick(region, set(row))) > LONGEST_COLUMNS:
+        return None
+    depends: list[bool] = []
+    for number, v in enumerate(region.values):
+        dims = set(region.dims[number])
+        late = any(depends[x] for x in rg.operands_of(v))
+        if isinstance(v, rg.Reduce):
+            is_column = frozenset(v.axes) == rows
+            if late or not dims >= parallel | (row if is_column else rows):
+                return None
+            late = is_column
+        depends.append(late)
+        if late and dims & rows:
+            return None
+    wanted = (everything, parallel | rows, parallel | row)
+    if any(_store_axes(s) not in wanted for s in region.stores):
+        return None
+    return Space(
+        "reduce",
+        _pick(region, set(parallel)),
+        row=_pick(region, set(row)),
+        outer=_pick(region, set(rows)),
     )
 
 

@@ -347,6 +347,7 @@ class _Partition:
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
                 self._join_reader(root, consumer)
+        self._join_columns()
         self._join_siblings()
         return self._finish()
 
@@ -472,6 +473,25 @@ class _Partition:
                     break
             else:
                 bucket.add(group, id(group) in alone)
+
+    def _join_columns(self) -> None:
+        """Join sums of columns in parts (row_columns.py) with a kernel of rows that reads what they
+        read."""
+        for root in self.roots:
+            wide = root.inputs[0] if root.op is Op.REDUCE_SUM else root
+            axes = root.attr("axes") if root.op is Op.REDUCE_SUM else ()
+            if not axes or 0 in axes or len(wide.shape) - 1 in axes or not self.limits.programs:
+                continue
+            mine = self.group_of[root]
+            assert mine.built is not None
+            large = {n for n in mine.built.inputs if n.size >= wide.size}
+            for other in self._groups():
+                assert other.built is not None
+                if other is mine or other.built.region.space.kind != "reduce":
+                    continue
+                stores = any(n.size == wide.size for n in other.built.outputs)
+                if stores and large & set(other.built.inputs) and self._try_join(other, mine):
+                    break
 
     def _join_rows(self) -> None:
         """Join reductions of the rows of one large value, before any joins what is done with them:

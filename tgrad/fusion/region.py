@@ -180,7 +180,8 @@ class Space:
         parallel: axes that no value reduces (for a dot: batch, then m, then n).
         row: axes that scans and sorts walk or the innermost reductions reduce; stores may have
             them too.
-        outer: axes of a second reduction around the rows (mean of row losses); no store has them.
+        outer: axes of a second reduction, around the rows (mean of row losses; no store has them)
+            or beside them (sums of columns, in the gradient of a norm).
         batch, m, n, k: axes of a dot, empty otherwise. Of a chain: those of its last dots; the row
             statistics reduce k, too.
         inner: axes that the first dots of a chain contract; of a dot, those that dots contract
