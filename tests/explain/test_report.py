@@ -178,7 +178,7 @@ PLAN_KEYS = {
     "version", "device", "target", "figures", "replay", "launches", "flops", "dot_flops", "bytes",
     "intensity", "bound_seconds", "predicted_seconds", "peak_bytes", "arena_bytes", "output_bytes",
     "input_bytes", "needed_bytes", "memory_limit", "fits", "peak_step", "kernels", "memory",
-    "live_at_peak",
+    "live_at_peak", "choices",
 }  # fmt: skip
 KERNEL_KEYS = {
     "name", "line", "call", "code", "equations", "domain", "flops", "dot_flops", "bytes",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.tune.records import ELSEWHERE, record_of, with_choice
 from tests.tune.test_end_to_end import tgrad_command
 from tgrad.tune.exchange import ExchangeError, records_of, text_of
+from tgrad.tune.lookup import Choices
 from tgrad.tune.store import Store
 
 
@@ -76,6 +78,21 @@ def test_commands_refuse_and_change_nothing(tmp_path):
     missing = tgrad_command(cache, "autotune", "import", str(tmp_path / "none.json"))
     assert missing.returncode == 1 and "cannot be read" in missing.stderr
     assert Store(cache).records() == [good]
+
+
+def test_what_another_version_measured_is_a_start_and_said_so(tmp_path):
+    """No run uses it; a session on this machine looks at it first."""
+    here = record_of()
+    older = replace(here, generator=here.generator.partition(",")[0] + ", cc 1")
+    file, cache = tmp_path / "older.json", tmp_path / "cache"
+    file.write_text(text_of([older]))
+    answer = tgrad_command(cache, "autotune", "import", str(file))
+    assert answer.returncode == 0, answer.stderr
+    assert "1 of them are where a search starts, and no run uses them yet" in answer.stdout
+    assert "cc 1; here is C " in answer.stdout
+    assert Store(cache).records() == [older]
+    choices = Choices(here.place, [[older]])
+    assert not choices and choices.ranked(here.work) == [older]
 
 
 def test_commands_of_the_store(tmp_path):

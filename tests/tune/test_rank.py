@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from tests.devices.test_fuzz import needs_triton
-from tests.tune.test_end_to_end import tgrad_command
+from tests.tune.test_end_to_end import environment, tgrad_command
 from tgrad import triton_gen
 from tgrad.autotuning.rank import penalty
 from tgrad.kernel.ir import StaticFigures
@@ -66,6 +68,38 @@ def test_targets_and_scripts_that_are_none(tmp_path):
     assert answer.returncode == 1 and "is not a target of tgrad" in answer.stderr
     answer = tgrad_command(tmp_path / "cache", "autotune", str(tmp_path / "none.py"))
     assert answer.returncode == 1 and "is not a file" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "reason"),
+    [
+        (["--kernels", "zzz*"], PROGRAM, "'zzz*' fits none of ones_256x256_f16, "),
+        (["--budget", "0.1s"], PROGRAM, "0.1 s are too little for the first kernel."),
+        (["--log", "/none/x"], PROGRAM, "/none/x cannot be written: No such file"),
+        ([], "raise ValueError('mine')", "raised ValueError before it computed anything"),
+        ([], "print('nothing')", "made no plan: nothing was computed."),
+    ],
+)
+def test_sessions_with_nothing_to_do_say_why(tmp_path, options, text, reason):
+    program = tmp_path / "program.py"
+    program.write_text(text)
+    answer = tgrad_command(tmp_path / "cache", "autotune", str(program), *options)
+    assert answer.returncode == 1 and reason in answer.stderr, answer.stderr
+    assert "runpy" not in answer.stderr
+    assert not (tmp_path / "cache" / "autotune.db").exists()
+
+
+def test_without_a_compiler(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    answer = subprocess.run(
+        [sys.executable, "-m", "tgrad.cli.main", "autotune", str(program)],
+        env=environment(tmp_path / "cache", TGRAD_CC="/none/cc"),
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert "'/none/cc' was not found" in answer.stderr and "TGRAD_CC" in answer.stderr
 
 
 def test_penalties():

@@ -53,6 +53,11 @@ class ThisMachine:
         found = self.find(record)
         return found is not None and found[1] == record.place
 
+    def is_kin(self, record: Record) -> bool:
+        """Whether it is of another version, or of other numbers of the same processor or GPU."""
+        found = self.find(record)
+        return found is not None and found[1].kind == record.place.kind != ("", "")
+
     def stranger(self, record: Record) -> str:
         """Why the record is not for this machine, in words; "" if it is."""
         found = self.find(record)

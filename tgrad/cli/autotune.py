@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tgrad.autotuning.plans import tune_graphs
 from tgrad.autotuning.rank import rank
-from tgrad.autotuning.session import Request, Session
+from tgrad.autotuning.session import Request, Session, share_budget, subjects_of
 from tgrad.backend import Backend, backend_by_name, backend_of
 from tgrad.cli.autotune_progress import Journal, Lines, Listeners, Table, summary_of
 from tgrad.cli.planned import GivesUp, plan_script
@@ -25,10 +26,15 @@ from tgrad.errors import TgradError
 from tgrad.runtime.plan import Plan
 from tgrad.settings import settings
 from tgrad.tune.exchange import text_of
-from tgrad.tune.store import StoreError
+from tgrad.tune.store import Store, StoreError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+
+_NAMED = 4
+"""Names of kernels in an error."""
+_AMPLE_SECONDS = 1e6
 
 
 @dataclass(frozen=True)
@@ -60,29 +66,61 @@ def autotune_script(script: Path, arguments: Sequence[str], asked: Asked) -> int
         return fail("autotune", error.what, error.hint)
     except TgradError as error:
         return fail("autotune", error.what, error.hint)
+    if planned.stopped:
+        print(f"{script} raised {planned.stopped}; what it computed before is tuned.")
+    reason = _fits_nothing(planned.plans, request.kernels)
+    if reason:
+        return fail("autotune", reason, "Quote the pattern; `tgrad explain SCRIPT` lists names.")
+    try:
+        journal = None if asked.log is None else Journal(asked.log)
+    except OSError as error:
+        reason = f"{asked.log} cannot be written: {error.strerror}."
+        return fail("autotune", reason, "Name another file.")
     with ExitStack() as stack:
         screen: Table | Lines = Table(request.budget) if sys.stdout.isatty() else Lines()
         stack.enter_context(screen)
         listeners = Listeners([screen])
-        if asked.log is not None:
-            try:
-                listeners.all.append(stack.enter_context(Journal(asked.log)))
-            except OSError as error:
-                hint = "Name another file."
-                return fail("autotune", f"{asked.log} cannot be written: {error.strerror}.", hint)
-        session = stack.enter_context(Session(backend, request, settings, listeners))
         status = 0
         try:
+            if journal is not None:
+                listeners.all.append(stack.enter_context(journal))
+            session = stack.enter_context(Session(backend, request, settings, listeners))
             if asked.output is not None:
                 return _rank(session, planned.plans, asked.output)
             plans, spent = tune_graphs(session, planned.graphs)
             session.run(plans, spent=spent)
+        except TgradError as error:
+            return fail("autotune", error.what, error.hint)
         except StoreError as error:
             return fail("autotune", *str(error).split("\n  ", 1))
         except KeyboardInterrupt:
             status = INTERRUPTED
-    print(summary_of(listeners, session.store.path, interrupted=status != 0))
+    if not (listeners.records or listeners.choices or status):
+        if any(s.trials for s in listeners.planned_subjects):
+            return fail("autotune", "No kernel could be measured.", "See the lines above.")
+        return _nothing(session, planned.plans)
+    print(summary_of(listeners, Store(settings.cache_dir).path, interrupted=status != 0))
     return status
+
+
+def _fits_nothing(plans: Sequence[Plan], pattern: str) -> str:
+    """That no kernel has such a name, in words; "" if one has."""
+    names = list(dict.fromkeys(k.name for plan in plans for k in plan.kernels))
+    if not names or any(fnmatchcase(name, pattern) for name in names):
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"--kernels {pattern!r} fits none of {', '.join(names[:_NAMED])}{more}."
+
+
+def _nothing(session: Session, plans: Sequence[Plan]) -> int:
+    """Why there was nothing to try."""
+    request = session.request
+    subjects = subjects_of(plans, session.backend, request.kernels)
+    if not share_budget(subjects, session.backend, _AMPLE_SECONDS, session.jobs):
+        print("nothing to tune: no kernel leaves a choice")
+        return 0
+    what = f"{request.budget:g} s are too little for the first kernel."
+    return fail("autotune", what, "Give it more, such as --budget 30s.")
 
 
 def _rank(session: Session, plans: Sequence[Plan], output: Path) -> int:

@@ -27,7 +27,8 @@ class _ScriptOrCommand(TyperGroup):
 
 app = typer.Typer(
     cls=_ScriptOrCommand,
-    help="Find quicker configurations for the kernels of a program, ahead of time.",
+    help="Find quicker configurations for the kernels of a program, ahead of time: tgrad autotune "
+    "SCRIPT [OPTIONS]. The options are those of `tgrad autotune run --help`.",
     no_args_is_help=True,
 )
 
@@ -52,10 +53,11 @@ def run(
     seed: int = typer.Option(0, help="Of the search: the same one finds the same."),
     log: Path = typer.Option(None, metavar="FILE", help="Write what happens as JSON lines."),
 ) -> None:
-    """Tune the kernels of SCRIPT within a budget; the word `run` may be left out.
+    """Tune the plans and kernels of SCRIPT within a budget; the word `run` may be left out.
 
-    The script is planned and not run. Kernels are tuned in the order of their share of the
-    predicted time; what is found is stored at once and used by every later run.
+    The script is planned and not run. Choices for whole plans come first, then the kernels in the
+    order of their share of the predicted time; what is found is stored at once and used by every
+    later run.
     """
     from tgrad.autotuning.session import Request
     from tgrad.cli.autotune import Asked, autotune_script
@@ -103,7 +105,7 @@ def export(
 
 @app.command("import")
 def import_(file: Path = typer.Argument(help="Written by export.")) -> None:
-    """Store what a file says, if it is for this machine and as it was written."""
+    """Store what a file says, if it is for this kind of machine and as it was written."""
     from tgrad.cli import autotune_store
 
     raise typer.Exit(autotune_store.import_(file))

@@ -30,8 +30,10 @@ class Listeners:
     all: list[Listener]
     records: list[Record] = field(default_factory=list)
     choices: list[PlanTrial] = field(default_factory=list)
+    planned_subjects: Sequence[Subject] = ()
 
     def planned(self, subjects: Sequence[Subject]) -> None:
+        self.planned_subjects = subjects
         for each in self.all:
             each.planned(subjects)
 
@@ -256,6 +258,4 @@ def summary_of(found: Listeners, store: Path, interrupted: bool) -> str:
         )
     elif interrupted:
         lines.append("stopped before the first kernel was decided")
-    elif not found.choices:
-        lines.append("nothing to tune")
     return "\n".join(lines)

@@ -96,17 +96,24 @@ def import_(path: Path) -> int:
     machine = ThisMachine(settings)
     records = read_file(path)
     for record in records:
-        reason = machine.stranger(record) or machine.fault(record)
+        reason = "" if machine.is_kin(record) else machine.stranger(record)
+        reason = reason or (machine.fault(record) if machine.is_here(record) else "")
         if reason:
             return fail("autotune", f"{path} is refused: {reason}.", "Nothing was changed.")
     store = Store(settings.cache_dir)
     measured = {(r.key, r.device, r.generator) for r in store.records() if r.is_measured}
     news = [r for r in records if r.is_measured or (r.key, r.device, r.generator) not in measured]
     store.put(news)
-    kept = len(records) - len(news)
     print(f"{len(news)} kernels of {path} stored in {store.path}")
-    if kept:
-        print(f"{kept} that were only ranked are measured here already: kept")
+    if len(records) > len(news):
+        print(f"{len(records) - len(news)} that were only ranked are measured here already: kept")
+    starts = [r for r in news if not (r.is_measured and machine.is_here(r))]
+    if starts:
+        print(f"{len(starts)} of them are where a search starts, and no run uses them yet:")
+        reasons = (machine.stranger(r).partition(" is ")[2] or "only ranked" for r in starts)
+        for reason in dict.fromkeys(reasons):
+            print(f"  {reason}")
+        print("Measure them: tgrad autotune SCRIPT")
     return 0
 
 

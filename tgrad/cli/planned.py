@@ -12,14 +12,13 @@ Values that kernels would compute are zeros, so a loop would go on with wrong nu
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tgrad.backend import backend_by_name
-from tgrad.cli.script import run_script
+from tgrad.cli.script import print_traceback, run_script
 from tgrad.errors import DeviceError, TgradError
 from tgrad.runtime.plan import Plan, PlannedGraph, record_graphs, record_plans
 from tgrad.runtime.planning import planning
@@ -95,10 +94,13 @@ def plan_script(
         except TgradError as error:
             raise GivesUp(f"{script} stopped.", f"{error}{_advice(error, target)}") from error
         except Exception as error:
-            if really or not plans:
+            if really:
                 raise
-            traceback.print_exc()
+            print_traceback(script, error)
             status, stopped = 0, type(error).__name__
+            if not plans:
+                what = f"{script} raised {stopped} before it computed anything."
+                raise GivesUp(what, "See the lines above; `python` should run it first.") from None
     if status:
         raise GivesUp(f"{script} stopped with exit status {status}.", "See its output above.")
     if not plans:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,15 @@ def run_script(script: Path, arguments: Sequence[str]) -> int:
                 return 1
             return int(exit_.code or 0)
     return 0
+
+
+def print_traceback(script: Path, error: BaseException) -> None:
+    """The frames of the script and of what it calls, and the error, as `python SCRIPT` prints
+    them: without those of the command."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != str(script):
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
 @contextmanager

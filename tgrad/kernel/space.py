@@ -30,6 +30,16 @@ class Place:
     device: str
     generator: str
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The processor or GPU by name, and tgrad's generator: what places have in common whose
+        measurements are worth a start of a search, and no more.
+
+        >>> Place("sm_90, 132 multiprocessors", "Triton 1, triton 3.7.1").kind
+        ('sm_90', 'Triton 1')
+        """
+        return self.device.partition(",")[0], self.generator.partition(",")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

@@ -45,11 +45,14 @@ class Choices:
         self._by_form: dict[str, list[Record]] = defaultdict(list)
         self._ranked: dict[str, Record] = {}
         self._plans: dict[str, Record] = {}
-        for record in (r for records in origins for r in records if r.place == place):
-            if record.is_plan:
+        for record in (r for records in origins for r in records):
+            if record.place != place:
+                if record.place.kind == place.kind and not record.is_plan:
+                    self._ranked.setdefault(record.key, record)
+            elif record.is_plan:
                 self._plans.setdefault(record.key, record)
             elif not record.is_measured:
-                self._ranked.setdefault(record.key, record)
+                self._ranked[record.key] = record
             elif record.key not in self._by_key:
                 self._by_key[record.key] = record
                 self._by_form[record.form].append(record)
@@ -71,7 +74,8 @@ class Choices:
         return region_key(region) in self._by_key
 
     def ranked(self, region: Region) -> list[Record]:
-        """What was ranked for the very region, and not measured; no run uses it."""
+        """What was ranked for the very region, or measured with another version or another number
+        of processors of the kind: a search starts from it, no run uses it."""
         found = self._ranked.get(region_key(region))
         return [] if found is None else [found]
 

@@ -7,7 +7,8 @@ loaded.
 Origins, in the order in which they are asked:
     the store       <cache>/autotune.db, what was measured on this machine
     the project     beside the program: for train.py the file train.tune.json, else tgrad-tune.json
-    tgrad           what it ships for some devices
+    tgrad           what it ships: for a device of the kind "sm_90" the file shipped/sm_90.json, and
+                    no other is read
 """
 
 from __future__ import annotations
@@ -57,12 +58,15 @@ def stored_choices(options: Settings, place: Callable[[], Place]) -> Choices | N
     """
     if not options.use_stored:
         return None
-    paths = origins(options)
+    paths, shipped = origins(options), shipped_files()
+    if not paths and not shipped:
+        return None
+    where = place()
+    paths += tuple(p for p in shipped if p.stem == where.kind[0])
     if not paths:
         return None
     from tgrad.tune.lookup import Choices
 
-    where = place()
     with _lock:
         if (where, paths) not in _known:
             _known[where, paths] = Choices(where, [_records(p) for p in paths])
@@ -70,12 +74,16 @@ def stored_choices(options: Settings, place: Callable[[], Place]) -> Choices | N
 
 
 def origins(options: Settings) -> tuple[Path, ...]:
-    """The files that there are, in the order in which they are asked."""
+    """The user's files that there are, in the order in which they are asked."""
     store = options.cache_dir / STORE_FILE
     project = project_file()
-    shipped = sorted(SHIPPED.glob("*.json")) if SHIPPED.is_dir() else []
-    found = [store, *([] if project is None else [project]), *shipped]
+    found = [store, *([] if project is None else [project])]
     return tuple(p for p in found if p.is_file())
+
+
+def shipped_files() -> tuple[Path, ...]:
+    """What comes with tgrad, a file for each kind of device."""
+    return tuple(sorted(SHIPPED.glob("*.json")))
 
 
 def project_file() -> Path | None:
