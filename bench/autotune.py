@@ -5,6 +5,7 @@ kernels measured in turns.
 
     python -m bench.autotune exhaust [REGION]    every candidate of ten regions, measured
     python -m bench.autotune search     the search on these tables, with a quarter of the trials
+    python -m bench.autotune live [REGION]   ten regions exhausted and searched, here and now
     python -m bench.autotune repeat     the winners of two sessions with one seed and budget
     python -m bench.autotune gain       thirteen functions and two steps: tuned beside heuristic
 """
@@ -36,7 +37,14 @@ from tgrad.settings import settings
 from tgrad.tune.key import region_key
 from tgrad.tune.lookup import Choices
 from tgrad.tune.record import Record
-from tgrad.tune.search import FINAL_ROUNDS, Outcome, Search, Trial, candidates_of
+from tgrad.tune.search import (
+    CANDIDATES,
+    FINAL_ROUNDS,
+    Outcome,
+    Search,
+    Trial,
+    candidates_of,
+)
 
 TABLES = Path(__file__).parents[1] / "tests" / "tune" / "tables.json"
 REGIONS = (
@@ -49,6 +57,17 @@ REGIONS = (
 MOST = 64
 """Candidates of a region: the most promising by estimate, in spaces with more."""
 
+
+LIVE = (
+    "scaled_dot_product_attention_8x8x256x64_f32", "permute_4096x4096_f32",
+    "conv2d_backward_adam_32x1x5x5_f32_inplace", "relu_backward_512x32x20x20_f32_inplace",
+    "embedding_8192x256_f32", "conv2d_relu_128x32x24x24_f32",
+    "conv2d_backward_adam_64x32x3x3_f32_inplace",
+    "scaled_dot_product_attention_backward_reshape_backward_12x64x128_f32",
+    "scaled_dot_product_attention_reshape_12x64x128_f32",
+    "max_pool2d_backward_512x32x10x2x10x2_f32",
+)  # fmt: skip
+"""Regions of 12 to 180 candidates: their spaces are exhausted whole."""
 
 PASSES = 3
 PASS_ROUNDS = 12
@@ -80,11 +99,13 @@ def plans_of_cases() -> list[Plan]:
     return [plan for plans in plans_by_case().values() for plan in plans]
 
 
-def table_of(session: Session, region: Region, space: SearchSpace) -> dict[str, Any]:
+def table_of(
+    session: Session, region: Region, space: SearchSpace, most: int = MOST
+) -> dict[str, Any]:
     """The time of every candidate over the heuristic's."""
     measurement = Measurement(session, Subject(region, 1, 0.0, 1.0), space)
     measurement.open()
-    candidates = candidates_of(space, MOST)
+    candidates = candidates_of(space, most)
     found: dict[Choice, list[float]] = {c: [] for c in candidates}
     order = np.random.default_rng(0)
     for _ in range(PASSES):
@@ -112,6 +133,39 @@ def exhaust() -> list[dict[str, Any]]:
             tables.append(table_of(session, region, backend.space(region)))
             print(name, min(r for r in tables[-1]["ratios"] if r), file=sys.stderr, flush=True)
     return tables
+
+
+def live() -> list[dict[str, Any]]:
+    """Each region's whole space measured, then searched with a quarter of the trials; what was
+    found and the best of the space are measured once more, in turns."""
+    backend = backend_of(Device("cpu"))
+    subjects = {s.region.name: s for s in subjects_of(plans_of_cases(), backend)}
+    found = []
+    with Session(backend, Request(), settings, Silent()) as session:
+        for name in sys.argv[2:] or LIVE:
+            found.append(_searched(session, subjects[name].region))
+            print(found[-1], file=sys.stderr, flush=True)
+    return found
+
+
+def _searched(session: Session, region: Region) -> dict[str, Any]:
+    space = session.backend.space(region)
+    table = table_of(session, region, space, CANDIDATES)
+    candidates: list[Choice] = [tuple(c) for c in table["candidates"]]
+    known = {c: r for c, r in zip(candidates, table["ratios"]) if r is not None}
+    best = min(known, key=lambda c: known[c])
+    measurement = Measurement(session, Subject(region, 1, 0.0, 1.0), space)
+    measurement.open()
+    trials = max(len(candidates) // 4, 1)
+    winner = Search(space, measurement.measure, trials).run().choice
+    measurement = Measurement(session, Subject(region, 1, 0.0, 1.0), space)
+    again = measurement.measure([c for c in {winner, best} if c != space.start], FINAL_ROUNDS)
+    ratios = {space.start: 1.0, **{t.choice: t.ratio for t in again if t.ratio is not None}}
+    is_same = not {winner, best} <= set(ratios)  # choices of one source are measured once
+    lost = 1.0 if is_same else ratios[winner] / ratios[best]
+    figures = {"best": known[best], "found": known.get(winner, 1.0), "lost": lost}
+    rounded = {k: round(v, 4) for k, v in figures.items()}
+    return {"region": region.name, "candidates": len(candidates), "trials": trials, **rounded}
 
 
 def search_table(table: dict[str, Any], seed: int, noise: float = 0.01) -> float:
@@ -223,6 +277,7 @@ def main() -> None:
     questions: dict[str, Callable[[], Any]] = {
         "exhaust": exhaust,
         "search": search,
+        "live": live,
         "repeat": repeat,
         "gain": gain,
     }
