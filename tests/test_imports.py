@@ -57,6 +57,7 @@ FRONT = (
     "tgrad.signal",
     "tgrad.sorting",
     "tgrad.special",
+    "tgrad.strides",
     "tgrad.tracing",
 )
 """The Tensor and the functions that make and join tensors."""

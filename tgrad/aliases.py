@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from tgrad import dtype as dt
@@ -20,14 +20,13 @@ from tgrad.errors import GradientError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
-from tgrad.graph.op import Op
+from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import mark_pending
+from tgrad.strides import Shape, Strides, contiguous, in_order_of, reshaped, runs
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
-
-Shape = tuple[int, ...]
 
 
 class When(Enum):
@@ -59,10 +58,6 @@ CLOSED = Step(Op.GATHER, (), is_open=False)
 Path = tuple[Step, ...]
 
 
-Strides = tuple[int, ...] | None
-"""Elements between neighbours; None where a path does not tell."""
-
-
 @dataclass(eq=False, slots=True)
 class Memory:
     """What PyTorch would keep in one memory.
@@ -84,7 +79,7 @@ def join(base: Tensor, alias: Tensor, *steps: Step) -> Tensor:
     """Put `alias`, which is `steps` from `base`, into its memory; the alias."""
     memory = base._memory
     if memory is None:
-        memory = base._memory = Memory(None, _contiguous(base._node.shape))
+        memory = base._memory = Memory(None, contiguous(base._node.shape))
         memory.members[id(base)] = base
     if memory.value is None:
         memory.value, memory.requires_grad = base._node, base._requires_grad
@@ -97,15 +92,77 @@ def strides_of(t: Tensor) -> Strides:
     """PyTorch's strides; None where a path does not tell."""
     memory = t._memory
     if memory is None:
-        return _contiguous(t._node.shape)
+        return contiguous(t._node.shape)
     if memory.value is None:
         return memory.strides
     return _strides_along(memory.value, memory.strides, t._path)
 
 
+_REORDERING = frozenset({Op.PERMUTE, Op.WINDOW})
+
+
+def is_reordered(t: Tensor) -> bool:
+    """Whether its elements may lie in memory in another order than row by row."""
+    memory = t._memory
+    if memory is None:
+        return False
+    shape = t._node.shape if memory.value is None else memory.value.shape
+    return memory.strides != contiguous(shape) or any(s.op in _REORDERING for s in t._path)
+
+
+KEEPS_ORDER = ELEMENTWISE | {Op.FLIP, Op.EXPAND}
+"""Ops whose result has the strides of a permuted operand in PyTorch."""
+
+
+def keep_order(result: Tensor, *operands: Tensor) -> Tensor:
+    """Give what is computed element by element the strides that PyTorch gives it; the result."""
+    if not any(map(is_reordered, operands)):
+        return result
+    shape = result._node.shape
+    if result._node.op is Op.EXPAND:
+        strides = _broadcast(strides_of(operands[0]), operands[0]._node.shape, shape)
+    else:
+        strides = in_order_of(shape, [_expanded_strides(t, shape) for t in operands])
+    leave(result)
+    if strides != contiguous(shape):
+        _lie(result, strides)
+    return result
+
+
+def _lie(t: Tensor, strides: Strides) -> None:
+    """Give a tensor that has no memory one with these strides."""
+    t._memory = Memory(None, strides)
+    t._memory.members[id(t)] = t
+
+
+def own_memory(result: Tensor, operand: Tensor) -> Tensor:
+    """The result, apart from what it was made of: in rows, unless the operand is not, whose order
+    PyTorch follows in part."""
+    leave(result)
+    if is_reordered(operand):
+        _lie(result, None)
+    return result
+
+
+def _expanded_strides(t: Tensor, shape: Shape) -> Strides:
+    """Strides of an operand of that shape, expanded to it by now or not."""
+    node = t._node
+    if t._memory is None and node.op is Op.EXPAND:
+        return _broadcast(contiguous(node.inputs[0].shape), node.inputs[0].shape, shape)
+    return _broadcast(strides_of(t), node.shape, shape)
+
+
+def _broadcast(strides: Strides, shape: Shape, made: Shape) -> Strides:
+    if strides is None:
+        return None
+    lead = len(made) - len(shape)
+    kept = zip(strides, shape, made[lead:], strict=True)
+    return (*(0,) * lead, *(s if n == m else 0 for s, n, m in kept))
+
+
 def is_contiguous_base(t: Tensor) -> bool:
     """Whether it is no view, and lies in memory as what is computed does."""
-    return not t._path and (t._memory is None or t._memory.strides == _contiguous(t._node.shape))
+    return not t._path and (t._memory is None or t._memory.strides == contiguous(t._node.shape))
 
 
 def leave(t: Tensor) -> None:
@@ -125,7 +182,7 @@ def is_shared(t: Tensor) -> bool:
     if t._path:
         memory.strides = _strides_along(memory.value, memory.strides, t._path)
     memory.value, t._path = None, ()
-    if memory.strides == _contiguous(t._node.shape):
+    if memory.strides == contiguous(t._node.shape):
         t._memory = None
     return False
 
@@ -306,13 +363,6 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
 # -- which aliases PyTorch would have copied -----------------------------------------------------
 
 
-class Run(NamedTuple):
-    """Neighbouring axes that walk through memory as one axis would."""
-
-    size: int
-    stride: int
-
-
 def _separate_copies(memory: Memory) -> None:
     """Give members that PyTorch would have copied, and aliases of these, a memory of their own."""
     assert memory.value is not None
@@ -325,7 +375,7 @@ def _separate_copies(memory: Memory) -> None:
         if id(copy) not in moved:
             value = derive(memory.value, m._path[: at + 1])
             leads = memory.requires_grad and DETACH not in m._path[:at]
-            moved[id(copy)] = Memory(value, _contiguous(value.shape), leads)
+            moved[id(copy)] = Memory(value, contiguous(value.shape), leads)
         leave(m)
         m._memory, m._path = moved[id(copy)], rest
         m._memory.members[id(m)] = m
@@ -358,7 +408,7 @@ def _first_copy(value: Node, strides: Strides, path: Path) -> int | None:
 
 def _is_view(step: Step, shape: Shape, strides: tuple[int, ...], after: Strides) -> bool:
     if step.when is When.CONTIGUOUS:
-        return _runs(shape, strides) == _runs(shape, _contiguous(shape))
+        return runs(shape, strides) == runs(shape, contiguous(shape))
     return after is not None
 
 
@@ -374,12 +424,8 @@ def _strides_along(value: Node, strides: Strides, path: Path) -> Strides:
             and strides is not None
             and not _is_view(step, value.shape, strides, after)
         )
-        value, strides = made, _contiguous(made.shape) if is_copy else after
+        value, strides = made, contiguous(made.shape) if is_copy else after
     return strides
-
-
-def _contiguous(shape: Shape) -> tuple[int, ...]:
-    return tuple(prod(shape[a + 1 :]) for a in range(len(shape)))
 
 
 def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> Strides:
@@ -392,43 +438,11 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
     if step.op is Op.SLICE:
         return tuple(s * by for s, by in zip(strides, attrs["step"], strict=True))
     if step.op is Op.EXPAND:
-        lead = len(made) - len(shape)
-        kept = zip(strides, shape, made[lead:], strict=True)
-        return (*(0,) * lead, *(s if n == m else 0 for s, n, m in kept))
+        return _broadcast(strides, shape, made)
     if step.op is Op.WINDOW:
         axis = attrs["axis"]
         wider = (s * attrs["stride"] if a == axis else s for a, s in enumerate(strides))
         return (*wider, strides[axis] * attrs["dilation"])
     if step.op is Op.RESHAPE:
-        return _reshaped(_runs(shape, strides), made)
+        return reshaped(runs(shape, strides), made)
     return strides
-
-
-def _runs(shape: Shape, strides: tuple[int, ...]) -> list[Run]:
-    """The axes merged as far as memory allows; those of size 1 do not count."""
-    runs: list[Run] = []
-    for n, stride in zip(shape, strides, strict=True):
-        if n == 1:
-            continue
-        if runs and runs[-1].stride == n * stride:
-            runs[-1] = Run(runs[-1].size * n, stride)
-        else:
-            runs.append(Run(n, stride))
-    return [] if 0 in shape else runs
-
-
-def _reshaped(runs: Sequence[Run], shape: Shape) -> Strides:
-    """Strides of a view of that shape: each run is split into axes of it. None if there is none."""
-    if 0 in shape:
-        return _contiguous(shape)
-    strides = [1] * len(shape)
-    axis = len(shape)
-    for run in reversed(runs):
-        taken = 1
-        while taken < run.size:
-            axis -= 1
-            strides[axis] = run.stride * taken
-            taken *= shape[axis]
-        if taken != run.size:
-            return None
-    return tuple(strides)

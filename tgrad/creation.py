@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.aliases import keep_order
 from tgrad.arguments import check_memory_format, refuse
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
@@ -159,14 +160,16 @@ def full_like(
     >>> tgrad.full_like(tgrad.zeros(2), 5).tolist()
     [5.0, 5.0]
     """
-    check_memory_format("full_like", options.pop("memory_format", None))
-    return full(
+    memory_format = options.pop("memory_format", None)
+    check_memory_format("full_like", memory_format)
+    made = full(
         input.shape,
         fill_value,
         dtype=input.dtype if dtype is None else dtype,
         device=input.device if device is None else device,
         **options,
     )
+    return made if "contiguous" in str(memory_format) else keep_order(made, input)
 
 
 def zeros_like(input: Tensor, **options: Any) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.aliases import keep_order
 from tgrad.arguments import refuse
 from tgrad.creation import DeviceLike, checked_sizes, default_device
 from tgrad.device import Device, as_device
@@ -369,7 +370,8 @@ def rand_like(input: Tensor, **options: Any) -> Tensor:
     >>> tgrad.rand_like(tgrad.ones(2, 3)).shape
     (2, 3)
     """
-    return rand(input.shape, **{"dtype": input.dtype, "device": input.device, **options})
+    like = {"dtype": input.dtype, "device": input.device, **options}
+    return keep_order(rand(input.shape, **like), input)
 
 
 def randn_like(input: Tensor, **options: Any) -> Tensor:
@@ -379,7 +381,8 @@ def randn_like(input: Tensor, **options: Any) -> Tensor:
     >>> tgrad.randn_like(tgrad.ones(2, 3)).shape
     (2, 3)
     """
-    return randn(input.shape, **{"dtype": input.dtype, "device": input.device, **options})
+    like = {"dtype": input.dtype, "device": input.device, **options}
+    return keep_order(randn(input.shape, **like), input)
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, **options: Any) -> Tensor:
@@ -391,7 +394,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, **options: An
     """
     low, high = (0, low) if high is None else (low, high)
     like = {"dtype": input.dtype, "device": input.device, **options}
-    return randint(low, high, input.shape, **like)
+    return keep_order(randint(low, high, input.shape, **like), input)
 
 
 @labelled("randperm")

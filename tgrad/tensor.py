@@ -24,7 +24,7 @@ import numpy as np
 
 from tgrad import aliases
 from tgrad import dtype as dt
-from tgrad.aliases import CLOSED, DETACH, Memory, Path, Step, When, join
+from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
@@ -71,6 +71,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Number = bool | int | float
 
+_IN_ROWS = frozenset({"softmax", "log_softmax", "normalise"})
+"""Composites whose result PyTorch lays out row by row, whatever the strides of its operand."""
+
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
@@ -113,7 +116,8 @@ def with_vjp(name: str, result: Tensor, *arguments: Tensor, params: tuple[Any, .
     """`result`, differentiated with respect to `arguments` by the rule `name`."""
     nodes = [a._node for a in arguments]
     node = make(Op.CUSTOM_VJP, result._node, *nodes, rule=name, params=params)
-    return Tensor._result(node, result.device, (result, *arguments))
+    made = Tensor._result(node, result.device, (result, *arguments))
+    return made if name in _IN_ROWS else aliases.keep_order(made, result)
 
 
 # -- the tensor ---------------------------------------------------------------------------------
@@ -236,7 +240,9 @@ class Tensor(
                     "Move one of them with .to(device).",
                 )
         node = sized(op, self._node, *(t._node for t in others), **attrs)
-        return Tensor._result(node, self._device, (self, *others))
+        operands = (self, *others)
+        result = Tensor._result(node, self._device, operands)
+        return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
 
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""

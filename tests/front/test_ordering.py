@@ -248,3 +248,23 @@ def test_rows_of_symbolic_length(device: str) -> None:
         np.testing.assert_allclose(sums.numpy(), np.cumsum(x, 0), rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(ordered.numpy(), np.sort(x, 0))
         np.testing.assert_array_equal(places.numpy(), np.argsort(-x, 0))
+
+
+@pytest.mark.parametrize("length", [2, 17, 80])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_sort_beside_what_it_reads(device: str, dtype: str, length: int) -> None:
+    """Rows of 16-bit floats are kept in float32: they take twice the memory of their dtype."""
+    x = tgrad.tensor(normal(3, 4, length, 6), device=device).to(getattr(tgrad, dtype)).flip(1)
+    places = x.argsort(1)
+    tgrad.explain(x, places)
+    want = np.argsort(x.float().numpy(), axis=1, kind="stable")
+    np.testing.assert_array_equal(places.numpy(), want)
+
+
+@pytest.mark.parametrize("length", [2, 60])
+def test_rows_of_one_value_are_in_order(device: str, length: int) -> None:
+    x = tgrad.tensor(normal(4, 3, 1), device=device)
+    wide = x.expand(3, length)
+    assert wide.argsort(1).tolist() == [list(range(length))] * 3
+    np.testing.assert_array_equal(wide.sort(1, descending=True).values.numpy(), wide.numpy())
+    assert tgrad.zeros(2, length, device=device).argsort(0).tolist() == [[0] * length, [1] * length]

@@ -191,9 +191,10 @@ class Body:
             strides.append((d, size))
             size *= self.block(d)
         self.arrays[tile.id] = Array(str(tile), tuple(reversed(strides)))
-        ctype = ops.array_type(self.carry_dtype.get(tile.id, tile.dtype))
+        dtype = self.carry_dtype.get(tile.id, tile.dtype)
+        ctype = ops.array_type(dtype)
         if any(self.kernel.axis(d).role is Role.FULL for d in tile.dims):
-            place = self.on_heap(size * tile.dtype.itemsize)
+            place = self.on_heap(size * ops.array_itemsize(dtype))
             self.code.line(f"{ctype} *restrict const {tile} = ({ctype} *)({place});")
         else:
             self.code.line(f"{ctype} {tile}[{size}];")

@@ -135,6 +135,11 @@ def array_type(dtype: DType) -> str:
     return "uint8_t" if dtype.is_bool else register_type(dtype)
 
 
+def array_itemsize(dtype: DType) -> int:
+    """Bytes of an element of such an array, which may be wider than one in memory."""
+    return 4 if dtype.is_float and dtype.itemsize < 4 else dtype.itemsize
+
+
 def from_memory(dtype: DType, text: str) -> str:
     """A buffer's element as a register value."""
     if dtype.is_narrow:

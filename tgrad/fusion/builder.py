@@ -476,10 +476,12 @@ class _Builder:
             self.refused = Refused(f"{label} is read there at other elements than its rows")
             return self._zero(node.dtype)
         walk, is_flipped = found[0]
-        if any(self.walks.setdefault(p.name, is_flipped) != is_flipped for p in walk.parts):
-            self.refused = Refused(f"{label} walks its rows from the other end")
         args = tuple(self._value(x, index, mask) for x in node.inputs)
         names = tuple(p.name for p in walk.parts)
+        if node.op is Op.ARGSORT and self.dims[args[0]].isdisjoint(names):
+            return self._emit(rg.IndexValue(index[axis], node.dtype))  # equal keys stay in order
+        if any(self.walks.setdefault(name, is_flipped) != is_flipped for name in names):
+            self.refused = Refused(f"{label} walks its rows from the other end")
         if node.op is Op.ARGSORT:
             places = self._emit(rg.Sort(args[0], names))
             return self._emit(rg.Compute(Op.CAST, (places,), node.dtype))

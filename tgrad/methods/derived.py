@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from tgrad.aliases import leave
 from tgrad.autodiff.backward import register_vjp
 from tgrad.dtype import DType, float32, float64, int32
 from tgrad.errors import UnsupportedError
@@ -132,7 +133,9 @@ class DerivedMethods:
         """Slices of an axis scaled down to a p-norm of at most `maxnorm`."""
         axes = [a for a in range(len(self.shape)) if a != normal_axis(dim, len(self.shape))]
         size = self.norm(p, axes, keepdim=True)
-        return self * (maxnorm / (size + 1e-7)).where(size > maxnorm, 1.0)
+        scaled = self * (maxnorm / (size + 1e-7)).where(size > maxnorm, 1.0)
+        leave(scaled)
+        return scaled
 
 
 Nodes = tuple[Node, ...]

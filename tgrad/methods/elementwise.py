@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import Step, When, is_contiguous_base, join
+from tgrad.aliases import Step, When, is_contiguous_base, join, keep_order, leave
 from tgrad.arguments import check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
@@ -435,7 +435,9 @@ class ElementwiseMethods:
         """`value` where the mask holds, else self."""
         with source_scope(label="masked_fill"):
             fill = value.to(self.dtype) if hasattr(value, "dtype") else value
-            return self.where(~mask, fill)
+            filled = self.where(~mask, fill)
+            leave(filled)
+            return filled
 
     def lerp(self, end: Tensor, weight: Any) -> Tensor:
         """self + weight * (end - self), from the nearer end, so that a weight of 1 gives `end`.
@@ -444,12 +446,13 @@ class ElementwiseMethods:
             end: of the same shape, or one that broadcasts.
             weight: a number, or a tensor that broadcasts.
         """
-        return rounded_once(_lerp, self, end, weight)
+        return keep_order(rounded_once(_lerp, self, end, weight), self, end)  # type: ignore
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """The same values as a tensor of its own."""
         check_memory_format("clone", memory_format)
-        return self._apply(Op.RESHAPE, shape=self.shape)
+        copy = self._apply(Op.RESHAPE, shape=self.shape)
+        return copy if "contiguous" in str(memory_format) else keep_order(copy, self)  # type: ignore
 
     def contiguous(self: Any, memory_format: Any = None) -> Tensor:
         """The same values; itself if it is no view, since what is stored is contiguous."""

@@ -79,7 +79,7 @@ class FactMethods:
     def stride(self: Any, dim: int | None = None) -> Any:
         """Elements between neighbours of each axis, or of one, as PyTorch's view would have it.
 
-        What is computed is contiguous here; PyTorch keeps the strides of permuted operands.
+        As in PyTorch, what is computed element by element keeps the order of a permuted operand.
 
         Raises:
             UnsupportedError: the tensor is a view that PyTorch would not have made.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.aliases import own_memory
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
@@ -74,7 +75,8 @@ class IndexingMethods:
         """
         with source_scope(label="index"):
             found = self._index(index)
-            return self._moved(found)._gathered(found.tensors)
+            moved = self._moved(found)
+            return own_memory(moved._gathered(found.tensors), moved) if found.tensors else moved
 
     # -- reading an index -----------------------------------------------------------------------
 

@@ -227,6 +227,7 @@ def written(result: Any, out: Any, name: str) -> Any:
             f"{name} with out= of operands that require gradients.", "Use the result instead."
         )
     if not out.numel() and not are_same(out.shape, result.shape):
+        leave(out)
         out._rebind(result.to(out.dtype)._node, None)
     if not are_same(out.shape, result.shape):
         raise ShapeError(

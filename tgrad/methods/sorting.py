@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
+from tgrad.aliases import keep_order
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
 from tgrad.graph.node import make, source_scope
 from tgrad.graph.op import Op
@@ -85,8 +86,8 @@ class SortingMethods:
         [3.0, 2.0, 1.0]
         """
         with source_scope(label="sort"):
-            places = self.argsort(dim, descending, stable)
-            return ValuesIndices(self._at(places, dim), places)
+            places = keep_order(self.argsort(dim, descending, stable), self)
+            return ValuesIndices(keep_order(self._at(places, dim), self), places)
 
     def _at(self: Any, places: Tensor, dim: int) -> Tensor:
         """The elements at places that are known to be inside."""
