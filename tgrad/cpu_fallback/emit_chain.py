@@ -106,9 +106,11 @@ class ChainBody(Body):
     # -- arrays ---------------------------------------------------------------------------------
 
     def width(self, axis: str, tile: Tile) -> int:
-        """Elements of an axis in an array, padded to whole registers or register tiles."""
+        """Elements of an axis in an array, padded to whole registers and to the rows of a register
+        tile, whichever the axis is."""
         lanes = self.machine.lanes(tile.dtype.accumulator.itemsize)
-        return -(-self.block(axis) // lanes) * lanes
+        step = max(lanes, *FEW_REGISTERS.values(), *ROWS.values())  # powers of two
+        return -(-self.block(axis) // step) * step
 
     def declare_array(self, tile: Tile) -> None:
         """A local array with room for whole registers along its last axis."""
