@@ -114,6 +114,10 @@ KEEPS_ORDER = ELEMENTWISE | {Op.FLIP, Op.EXPAND}
 """Ops whose result has the strides of a permuted operand in PyTorch."""
 
 
+IN_ROWS = frozenset({"softmax", "log_softmax", "normalise"})
+"""Composites whose result PyTorch lays out row by row, whatever the strides of its operand."""
+
+
 def keep_order(result: Tensor, *operands: Tensor) -> Tensor:
     """Give what is computed element by element the strides that PyTorch gives it; the result."""
     if not any(map(is_reordered, operands)):

@@ -71,9 +71,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Number = bool | int | float
 
-_IN_ROWS = frozenset({"softmax", "log_softmax", "normalise"})
-"""Composites whose result PyTorch lays out row by row, whatever the strides of its operand."""
-
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
@@ -117,7 +114,7 @@ def with_vjp(name: str, result: Tensor, *arguments: Tensor, params: tuple[Any, .
     nodes = [a._node for a in arguments]
     node = make(Op.CUSTOM_VJP, result._node, *nodes, rule=name, params=params)
     made = Tensor._result(node, result.device, (result, *arguments))
-    return made if name in _IN_ROWS else aliases.keep_order(made, result)
+    return made if name in aliases.IN_ROWS else aliases.keep_order(made, result)
 
 
 # -- the tensor ---------------------------------------------------------------------------------
@@ -240,9 +237,8 @@ class Tensor(
                     "Move one of them with .to(device).",
                 )
         node = sized(op, self._node, *(t._node for t in others), **attrs)
-        operands = (self, *others)
-        result = Tensor._result(node, self._device, operands)
-        return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
+        result = Tensor._result(node, self._device, (self, *others))
+        return aliases.keep_order(result, self, *others) if op in KEEPS_ORDER else result
 
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""

@@ -81,6 +81,24 @@ def walk(body: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
             yield from walk(stmt.body)
 
 
+def compares_extrema(kernel: ir.Kernel) -> bool:
+    """Whether floats are compared with an extremum of them, or stored beside it for that: each pass
+    over a row then computes the same elements to the last bit, so no product may lose its rounding
+    in one pass and keep it in another, as the compiler's FMAs would have it."""
+    stmts = list(walk(kernel.body))
+    constants = {s.out.id for s in stmts if isinstance(s, ir.ConstTile)}
+    equal = (s.args for s in stmts if isinstance(s, ir.ComputeTile) and s.op is Op.EQ)
+    for a, b in equal:
+        if a.dtype.is_float and a.id != b.id and constants.isdisjoint((a.id, b.id)):
+            return True
+    if any(isinstance(s, ir.DotTile) for s in stmts):
+        return False
+    extrema = {Op.REDUCE_MAX, Op.REDUCE_MIN, Op.MAXIMUM, Op.MINIMUM, Op.SCAN_MAX, Op.SCAN_MIN}
+    steps = (ir.ReduceTile, ir.Accumulate, ir.ScanTile)
+    stored = [s for s in stmts if isinstance(s, ir.StoreTile) and s.value.dtype.is_float]
+    return len(stored) > 1 and any(isinstance(s, steps) and s.op in extrema for s in stmts)
+
+
 def indices_of(stmt: ir.Stmt) -> tuple[Index, ...]:
     """Index expressions that the statement evaluates."""
     if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):

@@ -28,6 +28,7 @@ from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
+    compares_extrema,
     distinct_axes,
     indices_of,
     is_scatter,
@@ -98,6 +99,7 @@ class Body:
             for s in walk(kernel.body)
             if isinstance(s, ir.ScanTile) and s.carry is not None
         }
+        self.is_exact = compares_extrema(kernel)
         self.bases: dict[tuple[Index, str], str] = {}
         self.count = 0
         self.heap_bytes = 0
@@ -230,6 +232,12 @@ class Body:
             case ir.ComputeTile():
                 args = [self.element(a) for a in stmt.args]
                 dtypes = [a.dtype for a in stmt.args]
+                if (
+                    stmt.op is Op.MUL
+                    and self.is_exact
+                    and stmt.out.dtype in (dt.float32, dt.float64)
+                ):
+                    return f"tg_product_{stmt.out.dtype.short}({', '.join(args)})"
                 text = ops.spell(stmt.op, args, dtypes, stmt.out.dtype, stmt.word)
                 if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
                     return text[1:-1]

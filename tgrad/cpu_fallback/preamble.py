@@ -157,6 +157,18 @@ static inline {_c} tg_min_{_t}({_c} a, {_c} b) {{ /* two selects: one with | is 
     )
     _s = "f" if _t == "f32" else ""
     _piece(
+        f"tg_product_{_t}",
+        f"""
+static inline {_c} tg_product_{_t}({_c} a, {_c} b) {{ /* rounded by itself: no FMA takes it in */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fma{_s}(a, b, -0.0{_s});
+#else
+  return a * b;
+#endif
+}}
+""",
+    )
+    _piece(
         f"tg_mod_{_t}",
         f"""
 static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{

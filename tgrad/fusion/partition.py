@@ -4,7 +4,8 @@ In: canonical output nodes. Out: `Fused` kernels in an order that may run. Invar
 and every node that two kernels need is stored once; all else is inlined where it is used.
 
 1. Roots: outputs, reductions, scans, sorts, dots, scatters, and elementwise values that several
-   kernels need and that cost more to compute again than to load.
+   kernels need and that cost more to compute again than to load, or that must be the same in all
+   of them (computed_once.py).
 2. Chains of dots and row reductions are found first and stand alone (find_chains.py).
 3. Each root is a group. Reductions of the rows of one value join first; then a producer's group
    joins its consumer's when the builder finds one legal domain for both and no third kernel stands
@@ -24,6 +25,7 @@ from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built
 from tgrad.fusion.calls import build_call, stored_operand
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
+from tgrad.fusion.computed_once import compared_with_extrema
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import GROUPS, Region
@@ -231,6 +233,7 @@ class _Partition:
                 if is_elementwise(operand.op) and histories[operand].cost >= 4:
                     if self._is_stored(operand, True):
                         roots.add(operand)
+        roots |= compared_with_extrema(self.order, roots) - self.inside
         histories = self._histories(roots)
         users: dict[Node, set[Node]] = defaultdict(set)
         for n in reversed(self.order):
