@@ -111,8 +111,7 @@ def _realised_rule(
 
 def with_vjp(name: str, result: Tensor, *arguments: Tensor, params: tuple[Any, ...] = ()) -> Tensor:
     """`result`, differentiated with respect to `arguments` by the rule `name`."""
-    nodes = [a._node for a in arguments]
-    node = make(Op.CUSTOM_VJP, result._node, *nodes, rule=name, params=params)
+    node = make(Op.CUSTOM_VJP, *(t._node for t in (result, *arguments)), rule=name, params=params)
     made = Tensor._result(node, result.device, (result, *arguments))
     return made if name in aliases.IN_ROWS else aliases.keep_order(made, result)
 
@@ -270,9 +269,8 @@ class Tensor(
 
     def _constant(self, value: Number, dtype: DType) -> Tensor:
         """A number on this tensor's device."""
-        return Tensor._of(
-            make(Op.CONST, value=_python_number(value, dtype), dtype=dtype), self._device
-        )
+        node = make(Op.CONST, value=_python_number(value, dtype), dtype=dtype)
+        return Tensor._of(node, self._device)
 
     @classmethod
     def __torch_function__(

@@ -209,14 +209,14 @@ class ReductionMethods:
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Whether one element is not zero."""
-        if not self.numel():  # no axis of no elements has a largest one
-            return (self != 0).sum(dim, keepdim) != 0
+        if 0 in self.shape:  # no axis of no elements has a largest one
+            return self.to(dt.bool_).sum(dim, keepdim).to(dt.bool_)
         return self.to(dt.bool_)._reduce(Op.REDUCE_MAX, dim, keepdim, "any")
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Whether all elements are not zero."""
-        if not self.numel():
-            return (self == 0).sum(dim, keepdim) == 0
+        if 0 in self.shape:
+            return self.to(dt.bool_).sum(dim, keepdim).logical_not()
         return self.to(dt.bool_)._reduce(Op.REDUCE_MIN, dim, keepdim, "all")
 
     def var_mean(
