@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from tgrad.dtype import DType, int64
 from tgrad.graph import build
-from tgrad.graph.key import row_of
+from tgrad.graph.key import computed, row_of
 from tgrad.graph.node import Node, make, source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.rules_elementwise import constant_of
@@ -93,7 +93,7 @@ def form_of(outputs: Sequence[Node]) -> Form:
     rows: list[Hashable] = []
     sites: list[Site] = []
     leaves: list[Node] = []
-    for node in _computed(outputs):
+    for node in computed(outputs, _inputs):
         if node.op is Op.CUSTOM_VJP:
             number[node] = number[node.inputs[0]]
             continue
@@ -109,24 +109,8 @@ def form_of(outputs: Sequence[Node]) -> Form:
     return Form(tuple(rows), tuple(repr(s.number) for s in sites), tuple(sites), tuple(leaves))
 
 
-def _computed(outputs: Sequence[Node]) -> list[Node]:
-    """What the outputs' values depend on, inputs before users, down to leaves and numbers."""
-    order: list[Node] = []
-    seen: set[Node] = set()
-    stack = [(node, False) for node in reversed(outputs)]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((x, False) for x in reversed(_inputs(node)) if x not in seen)
-    return order
-
-
 def _inputs(node: Node) -> tuple[Node, ...]:
-    """What must be computed before: nothing for a leaf; a mark stands for its first input."""
+    """What must be computed before: nothing for a leaf or number; a mark is its first input."""
     if node.op is Op.SLICE and part_of(node) is not None:
         return ()
     if node.op is Op.CUSTOM_VJP:
@@ -219,7 +203,7 @@ def with_inputs(
     places: dict[Node, dict[int, Node]] = {}
     for site, value in varying.items():
         places.setdefault(site.node, {})[site.place] = value
-    for node in _computed(outputs):
+    for node in computed(outputs, _inputs):
         if node not in made:
             with source_scope(node.source):
                 made[node] = _made(node, made, places.get(node, {}))
