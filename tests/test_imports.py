@@ -17,7 +17,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 700
 
-LEAVES = ("tgrad.dtype", "tgrad.device", "tgrad.settings", "tgrad.errors", "tgrad.threads")
+LEAVES = (
+    "tgrad.dtype",
+    "tgrad.device",
+    "tgrad.settings",
+    "tgrad.errors",
+    "tgrad.precision",
+    "tgrad.threads",
+)
 IR = ("tgrad.graph.op", "tgrad.graph.library", "tgrad.graph.index", "tgrad.fusion.region")
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
 RUNNING = ("tgrad.pipeline", "tgrad.realizing", "tgrad.runtime.storage")
@@ -84,7 +91,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.backend": (*LEAVES, *PARTS),
     "tgrad.autotuning": (*LEAVES, *PARTS, "tgrad.backend"),
     "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend"),
-    "tgrad.realizing": (*LEAVES, "tgrad.graph", "tgrad.runtime", "tgrad.tune", "tgrad.pipeline"),
+    "tgrad.realizing": (*LEAVES, "tgrad.graph", "tgrad.runtime", "tgrad.pipeline"),
     **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", *RUNNING)),
     "tgrad.tensor": (
         *LEAVES,

@@ -79,6 +79,7 @@ from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.interchange import from_dlpack
+from tgrad.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
 from tgrad.random import (
     Generator,
@@ -212,6 +213,7 @@ __all__ = [
     "logspace", "long", "manual_seed", "masked", "meshgrid", "nn", "no_grad", "normal", "ones",
     "ones_like", "optim", "promote_types", "rand", "rand_like", "randint", "randint_like", "randn",
     "randn_like", "random", "randperm", "row_stack", "save", "scalar_tensor", "set_grad_enabled",
+    "get_float32_matmul_precision", "set_float32_matmul_precision",
     "set_num_threads", "set_rng_state", "short", "signal", "special", "stack", "tensor",
     "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
     "zeros_like",

@@ -8,7 +8,7 @@ nothing but its own generator is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tgrad.device import Device
@@ -18,6 +18,7 @@ from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, INTERPRETER_LIMITS, Li
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.space import Place, SearchSpace
+from tgrad.precision import input_precision
 from tgrad.runtime.plan import Plan, Program
 from tgrad.settings import Settings
 
@@ -138,6 +139,7 @@ def _triton(target: object) -> Backend:
     from tgrad import triton_gen
 
     assert isinstance(target, triton_gen.Target)
+    target = replace(target, input_precision=input_precision())
 
     def generate(
         regions: Sequence[Region], options: Settings, configs: Configs

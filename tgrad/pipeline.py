@@ -55,6 +55,7 @@ from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
 from tgrad.kernel.ir import Artifact, Config, Draft
+from tgrad.precision import input_precision
 from tgrad.runtime.execute import execute
 from tgrad.runtime.memory import Layout, Lifetime, peak_step, plan_memory
 from tgrad.runtime.plan import (
@@ -78,9 +79,9 @@ __all__ = [
     "Storage",
     "canonical_bases",
     "compile_graph",
+    "conditions",
     "cut_graph",
     "placeholder",
-    "planned_target",
     "run",
     "upload",
     "with_stored",
@@ -127,12 +128,11 @@ def compile_graph(
     given = {} if donated is None else donated
     number = {leaf: i for i, leaf in enumerate(leaves)}
     gifts = tuple(sorted((i, number[leaf]) for i, leaf in given.items() if leaf in number))
-    target = planned_target()
     asked = tuple(
         frozenset((c.inner, c.capacity, number[c.size]) for c in conditions if c.size in number)
         for conditions in needed or ()
     )
-    place = (key, gifts, device, target, memory_limit, asked, stored_revision())
+    place = (key, gifts, device, memory_limit, asked, conditions())
     with _lock:
         compiled = _plans.get(place)
         if compiled is None:
@@ -195,7 +195,7 @@ class _Work:
 
 def _planned_graph(key: str, work: _Work, compiled: Compiled) -> PlannedGraph:
     """How a graph is planned again, for the search of `tgrad autotune`."""
-    work, target = work.without_memory(), planned_target()
+    work, target = work.without_memory(), _planned_target()
 
     def again(choices: PlanChoices) -> Compiled:
         with planning(target or None):
@@ -306,7 +306,12 @@ def _without_unneeded(
     return replace(place, fused=_unique_names([with_limits(f, elements) for f in place.fused]))
 
 
-def planned_target() -> str:
+def conditions() -> tuple[str, int, str]:
+    """What plans depend on besides their graph, device and limit."""
+    return _planned_target(), stored_revision(), input_precision()
+
+
+def _planned_target() -> str:
     """The target of the scope in which plans are made and not run; "" for the devices here."""
     scope = current_planning()
     return "" if scope is None or scope.target is None else scope.target
@@ -314,7 +319,7 @@ def planned_target() -> str:
 
 def _backend(device: Device) -> Backend | None:
     """Who makes the kernels; nobody on the device "numpy", which interprets the graph."""
-    target = planned_target()
+    target = _planned_target()
     if target:
         return backend_by_name(target)
     return None if device.type == "numpy" else backend_of(device)
@@ -624,7 +629,7 @@ def _replay(device: Device, backend: Backend) -> str:
     """How a compiled step runs the plan again."""
     if backend.name == "cpu":
         return "one call"
-    if device.type == "cuda" or planned_target():
+    if device.type == "cuda" or _planned_target():
         return "one CUDA graph, from the second run on"
     return Plan.replay
 

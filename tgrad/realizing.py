@@ -22,13 +22,12 @@ from tgrad.pipeline import (
     KEPT_PLANS,
     Compiled,
     compile_graph,
+    conditions,
     placeholder,
-    planned_target,
     run,
 )
 from tgrad.runtime.device import allocate, open_device
 from tgrad.runtime.storage import Storage, upload
-from tgrad.tune.stored import revision as stored_revision
 
 _lock = threading.RLock()
 
@@ -108,7 +107,7 @@ _seen: OrderedDict[tuple[Any, ...], _Seen] = OrderedDict()
 
 def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound:
     """The plan for a graph of this form: an earlier one if its values were seen to vary."""
-    place = (form.rows, device, planned_target(), stored_revision())
+    place = (form.rows, device, conditions())
     with _lock:
         seen = _seen.setdefault(place, _Seen(form.values, (), {}))
         _seen.move_to_end(place)

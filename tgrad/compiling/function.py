@@ -19,6 +19,7 @@ from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.nn.module import Module
+from tgrad.precision import get_float32_matmul_precision
 from tgrad.settings import parse_seconds, parse_size
 from tgrad.tracing import tracer
 
@@ -75,6 +76,7 @@ class CompiledFunction:
         flat = Flat(axes)
         key: Hashable = (
             with_gradients,
+            get_float32_matmul_precision(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
         )

@@ -118,6 +118,8 @@ class Config:
         epilogue_parts: parts of a dot's columns that its epilogue takes one after the other.
         programs: how many walk over all tiles of a dot; 0 for one a tile.
         descriptors: whether matrices that a dot reads are loaded through tensor descriptors.
+        input_precision: of float32 operands of a dot on a GPU, Triton's "ieee" or "tf32"; the
+            user's choice, and no search's.
         origin: "heuristic", "stored", or "nearest": stored for a kernel of other sizes.
     """
 
@@ -131,6 +133,7 @@ class Config:
     epilogue_parts: int = 1
     programs: int = 0
     descriptors: bool = False
+    input_precision: str = "ieee"
     origin: str = "heuristic"
 
 

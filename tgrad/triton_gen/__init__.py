@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def place(target: Target) -> Place:
     except metadata.PackageNotFoundError:
         version = "none"
     device = f"{target.name}, {target.num_sms} multiprocessors"
+    if target.input_precision != "ieee":
+        device += f", {target.input_precision}"
     return Place(device, f"Triton {GENERATION}, triton {version}")
 
 
@@ -121,6 +124,7 @@ def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
     for key in keys:
         if key not in drafts:
             region, _, config = key
+            config = replace(config, input_precision=target.input_precision)
             kernel = lower(region, config)
             verify_kernel(kernel)
             drafts[key] = Draft(kernel, config, emit(kernel, config, dialect))

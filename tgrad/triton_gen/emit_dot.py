@@ -67,11 +67,11 @@ def _matrix(out: Emitter, stmt: DotTile) -> None:
         left, right, m, n = right, left, n, m
     a = _operand(out, left, (m, stmt.k), stmt.k, common)
     b = _operand(out, right, (stmt.k, n), stmt.k, common)
-    exact = ""
+    exact, precision = "", out.config.input_precision if common is dt.float32 else "ieee"
     if common.is_float8:
         exact = f", max_num_imprecise_acc={min(PARTIAL_SUM, out.kernel.axis(stmt.k).block)}"
     out.line(
-        f'{carry} = tl.dot({a}, {b}, {carry}, input_precision="ieee", '
+        f'{carry} = tl.dot({a}, {b}, {carry}, input_precision="{precision}", '
         f"out_dtype={TRITON_TYPES[carry.dtype.name]}{exact})"
     )
 

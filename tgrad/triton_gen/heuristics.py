@@ -348,7 +348,7 @@ def _matrix_blocks(
     """128 x 256 for half types (128 x 128 for 8-bit floats, whose partial sums or conversions take
     registers too; 64 x 64 where float32 has no matrix unit), shrunk until the grid fills the
     machine; columns for each of several sums are fewer."""
-    no_unit = dtype is dt.float32 and target.is_nvidia
+    no_unit = dtype is dt.float32 and target.is_nvidia and target.input_precision == "ieee"
     block_m = _matrix_block(m, 64 if no_unit else 128)
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
     if not target.is_nvidia or dtype.is_float8:

@@ -28,6 +28,7 @@ class Target:
         bandwidth: of global memory, bytes/s.
         matrix_rate: float16 FLOP/s of the matrix units.
         vector_rate: float32 FLOP/s without them.
+        input_precision: of float32 operands of products: "ieee", or "tf32" for the matrix units.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target:
     bandwidth: float
     matrix_rate: float
     vector_rate: float
+    input_precision: str = "ieee"
 
     @property
     def is_nvidia(self) -> bool:
