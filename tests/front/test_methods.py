@@ -206,3 +206,13 @@ def test_lerp_is_exact_at_both_ends(tensor_weight, device):
     for weight, expected in ((0.0, start), (1.0, end)):
         by = tgrad.full((2,), weight, device=device) if tensor_weight else weight
         assert start.lerp(end, by).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
+def test_variance_far_from_zero(device: str) -> None:
+    """Of numbers around 10,000 it is exact to the last bits; of equal ones 0."""
+    x = (1e4 + np.random.default_rng(0).standard_normal((4, 5000))).astype(np.float32)
+    want = x.astype(np.float64).var(-1, ddof=1)
+    got = tgrad.tensor(x, device=device).var(-1).numpy()
+    np.testing.assert_allclose(got, want, rtol=6e-7)
+    assert tgrad.full((3, 1001), 0.1, device=device).std(-1).tolist() == [0.0, 0.0, 0.0]

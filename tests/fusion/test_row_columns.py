@@ -100,4 +100,5 @@ def test_tensors_are_read_once(name: str, target: str) -> None:
 
 def test_few_rows_and_long_ones_stay_apart() -> None:
     assert crossed(backward("layer_norm", 256, 4096, "sm_90")) == []
+    assert crossed(backward("layer_norm", 3, 16, "sm_90")) == []
     assert crossed(backward("layer_norm", 8192, 16384, "sm_90")) == []

@@ -85,6 +85,8 @@ def _in_parts(n: Node, limits: Limits) -> Node:
     (x,) = n.inputs
     lead = x.shape[:-1]
     most = min(SPREAD * limits.programs, prod(lead) // ROWS_OF_PART)
+    if most < BUSY * limits.programs:
+        return n
     kept, parts = 0, 1
     while kept < len(lead) and parts * lead[kept] <= most:
         parts *= lead[kept]

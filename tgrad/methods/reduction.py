@@ -244,6 +244,10 @@ class ReductionMethods:
             divisor = max(self._count(dim) - correction, 0)
             scale = 1.0 / divisor if divisor else math.inf
             total = (centred * centred)._reduce(Op.REDUCE_SUM, dim, keepdim, "var")
+            # the mean's rounding, which (Σ (x - mean))² / n takes off again; its gradient is 0
+            lost = centred.detach()._reduce(Op.REDUCE_SUM, dim, keepdim, "var")
+            lost = lost * lost * (1.0 / max(self._count(dim), 1))
+            total = total - lost.minimum(total.detach())
             kept = mean if keepdim else mean._apply(Op.RESHAPE, shape=total.shape)
             return (total * scale).to(self.dtype), kept.to(self.dtype)
 
