@@ -93,6 +93,12 @@ def test_values(name: str, sizes: str) -> None:
         np.testing.assert_allclose(y.numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
 
 
+def test_nothing_to_attend_with() -> None:
+    q = tgrad.zeros(0, 2, 1, 16, device="interpret")
+    k = tgrad.zeros(0, 2, 600, 16, device="interpret")
+    assert F.scaled_dot_product_attention(q, k, k).numpy().shape == (0, 2, 1, 16)
+
+
 def test_rows_without_a_key_are_nan_where_the_softmax_is_plain() -> None:
     arrays = data(SIZES["rows"])
     found = []

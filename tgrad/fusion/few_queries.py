@@ -94,7 +94,7 @@ class _Attention:
 
 
 def _match(node: Node, uses: Mapping[Node, set[Node]], outputs: set[Node]) -> _Attention | None:
-    values = _product(node)
+    values = _product(node) if node.size else None
     if values is None:
         return None
     weights, casts = node.inputs[0], list[DType]()
