@@ -49,17 +49,25 @@ def page(folder: Path = RESULTS) -> str:
         "How it is measured, and why so: [decision 0010](decisions/0010-peers-take-turns.md).\n"
     ]
     for name, heading in KINDS:
-        parts.append(_measured(folder / f"{name}.json", heading, f"python -m bench {name}"))
+        command, paths = f"python -m bench {name}", files_of(folder, name)
+        parts += [_measured(path, heading, command) for path in paths]
+        if not paths:
+            parts.append(_absent(heading, command, folder / f"{name}.json"))
     for name, heading, command in TABLES:
         parts.append(_table(folder / f"{name}.json", heading, command))
     return "\n".join((*parts, COUNTS))
 
 
+def files_of(folder: Path, kind: str) -> list[Path]:
+    """Results of a table: one file for each machine, such as cpu.json and cpu-avx2.json."""
+    return sorted(folder.glob(f"{kind}.json")) + sorted(folder.glob(f"{kind}-*.json"))
+
+
 def _measured(path: Path, heading: str, command: str) -> str:
-    if not path.is_file():
-        return _absent(heading, command, path)
     found = results.read(path)
-    parts = [f"## {heading}\n\n`{command}`\n", _verdict(found), markdown(main_table(found))]
+    machine = found.machine.accelerator or found.machine.processor
+    title = f"## {heading}: {machine}\n\n`{command}`\n"
+    parts = [title, _verdict(found), markdown(main_table(found))]
     if found.first_steps:
         parts += ["### First steps\n", markdown(first_step_table(found.first_steps))]
     return "\n".join(parts)
@@ -140,8 +148,7 @@ def readme_section(folder: Path = RESULTS) -> str:
     """What stands between the marks in README.md, the marks included."""
     lines = [BEGIN, ""]
     for name, heading in KINDS:
-        path = folder / f"{name}.json"
-        if path.is_file():
+        for path in files_of(folder, name):
             lines += [_summary(results.read(path), heading), ""]
     lines += ["All rows, with the machines: [docs/benchmarks.md](docs/benchmarks.md).", "", END]
     return "\n".join(lines)
