@@ -8,6 +8,7 @@ import pytest
 from tests.tune.regions import KINDS, region_of
 from tgrad import cpu_fallback, triton_gen
 from tgrad.autotuning.inputs import disagreement, make_inputs
+from tgrad.cpu_fallback.search_space import live_points
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.kernel.lower import lower
 from tgrad.kernel.space import parameter
@@ -95,3 +96,12 @@ def test_disagreements_are_seen():
     assert "is wrong in 0.39% of its elements" in disagreement(region, wanted, wrong)
     wrong[-1][3] = np.nan
     assert disagreement(region, wanted, wrong) != ""
+
+
+def test_a_causal_chain_is_rated_by_its_live_tiles():
+    """128 x 128 under the diagonal: of 2 x 2 tiles three are live, of 8 x 8 tiles 36."""
+    region = region_of("attention", 128)
+    found = [live_points(region, m, k) for m, k in ((128, 128), (64, 64), (16, 16), (64, 16))]
+    assert found == [128 * 128, 3 * 64 * 64, 36 * 16 * 16, 12 * 64 * 16]
+    space = cpu_fallback.search_space(region)
+    assert candidates_of(space)[1] == (16, 16)

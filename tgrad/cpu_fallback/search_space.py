@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import numpy as np
+
 from tgrad.cpu_fallback.dot_heuristics import (
     DotTiles,
     DotWork,
@@ -43,6 +45,7 @@ from tgrad.cpu_fallback.window_heuristics import window_config, window_programs,
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
+from tgrad.graph.index import constant
 from tgrad.kernel.ir import Config, RegisterTile, Role
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, Value, parameter
 
@@ -238,7 +241,33 @@ def _chain_space(region: Region) -> SearchSpace:
             return None
         return chain_config(region, block_m, block_k)
 
-    return SearchSpace(parameters, start, config)
+    def estimate(choice: Choice) -> float:
+        return live_points(region, int(choice[0]), int(choice[1]))
+
+    return SearchSpace(parameters, start, config, estimate)
+
+
+def live_points(region: Region, block_m: int, block_k: int) -> float:
+    """Points of a chain's m x k in tiles that its masks do not empty: what its loops go through.
+
+    Small tiles leave out more of a triangle: causal attention of 64 rows took 0.76 of its time in
+    tiles of 16x16, whose points are 0.63 of the whole (AMD Zen 3, processor time, 2026-11-25).
+    """
+    m, k = region.space.m, region.space.k
+    tiles_m, tiles_k = (-(-rg.extent_of(a) // b) for a, b in ((m, block_m), (k, block_k)))
+    is_live = np.ones((tiles_m, tiles_k), bool)
+    for bound in region.space.live if len(m) == len(k) == 1 else ():
+        by_m, by_k = (bound.index.stride(axes[0].name) for axes in (m, k))
+        if by_m is None or by_k is None:
+            continue
+        rest = bound.index.substitute({axes[0].name: constant(0) for axes in (m, k)})
+        along_m, along_k = by_m * block_m, by_k * block_k
+        first = along_m * np.arange(tiles_m)[:, None] + along_k * np.arange(tiles_k)[None, :]
+        reach = [by_m * (block_m - 1), by_k * (block_k - 1)]
+        least = rest.lo + first + sum(min(r, 0) for r in reach)
+        most = rest.hi + first + sum(max(r, 0) for r in reach)
+        is_live &= (most >= bound.lo) & (least < bound.hi)
+    return float(is_live.sum()) * block_m * block_k
 
 
 # -- maps, reductions, scatters -----------------------------------------------------------------
