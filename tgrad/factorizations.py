@@ -387,9 +387,10 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
 
 @define_vjp("linalg_eigh")
 def _eigh_rule(g: Tensor, y: Tensor, A: Tensor) -> tuple[Tensor]:
-    """V (diag gλ + (Vᵀ gV) / E) Vᵀ with E[i, j] = λ[j] - λ[i], off the diagonal"""
+    """V (diag gλ + skew(Vᵀ gV) / E) Vᵀ with E[i, j] = λ[j] - λ[i], off the diagonal"""
     (gw, gv), (w, V) = _results("eigh", g, A), _results("eigh", y, A)
-    turned = (V.mT @ gv) * (1 - _eye(V, V.shape[-1])) / _differences(w)
+    M = V.mT @ gv
+    turned = (M - M.mT) * 0.5 * (1 - _eye(V, V.shape[-1])) / _differences(w)
     return (V @ (_diagonal(gw) + turned) @ V.mT,)
 
 

@@ -1,6 +1,6 @@
 """Gradients of gradients of PyTorch's operator database, in float64, beside PyTorch's own.
 
-Every operator of the list in tests/ops that has a gradient has a second one, or a reason here.
+Every operator of the list in tests/ops that has a gradient has a second one, where PyTorch has.
 The table of ops is held by finite differences in test_vjps.py; this holds what is composed of them,
 with VJPs of their own (softmax, norms, attention, convolution, losses, scans, linear algebra).
 """
@@ -22,11 +22,6 @@ from tgrad.tensor import Tensor
 SAMPLES = 2
 TOLERANCE = 1e-7
 """Of the largest element, in float64."""
-
-NOT_IN_PYTORCH = "PyTorch has no second derivative of it"
-
-REASONS: dict[str, str] = {}
-"""Operators with a gradient that are not compared, and why."""
 
 DIFFERENTIABLE = [
     name
@@ -103,8 +98,6 @@ def assert_same(have: list[Any], want: list[Any], what: str) -> None:
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_second_order(name: str) -> None:
-    if name in REASONS:
-        pytest.skip(REASONS[name])
     op = operators()[name]
     for sample in samples(op):
         case = Case(op, sample, "numpy")

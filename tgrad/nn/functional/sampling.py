@@ -1,7 +1,8 @@
 """Resampling of images: interpolation to other sizes, and at any points of a grid.
 
 In: (N, C, *sizes). Out: (N, C, *other sizes). Invariant: interpolation goes axis by axis, each a
-gather of a few rows by places that the kernel computes; coordinates are float32 as in PyTorch.
+gather of a few rows by places that the kernel computes; coordinates are float32, of float64 images
+float64, as in PyTorch.
 Source: https://docs.pytorch.org/docs/stable/nn.functional.html#vision-functions
 """
 
@@ -106,7 +107,8 @@ def _resized(
 ) -> Tensor:
     """One axis of another size: Σ_t x[place_t] * weight_t."""
     n = x.shape[axis]
-    at = places((size,), 0, device=x.device).float()
+    is_wide = x.dtype is dt.float64 and "nearest" not in mode
+    at = places((size,), 0, device=x.device).to(dt.float64 if is_wide else dt.float32)
     scale = n / size if not factor else 1.0 / factor
     if "nearest" in mode and size % n == 0 and scale == n / size:
         return _repeated(x, axis, size // n)
