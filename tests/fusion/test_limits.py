@@ -57,3 +57,35 @@ def test_generators_that_skip_nothing_get_no_limits() -> None:
     pytest.importorskip("triton")
     found = regions_of(lambda x: F.layer_norm(x, (8,)), (3, 8), 0, "interpret")
     assert all(not r.limits for r in found)
+
+
+def test_part_of_a_tile_of_a_product() -> None:
+    """Rows of a tile beyond the size are not computed, unless those of the next batch follow."""
+    w = tgrad.tensor(np.random.default_rng(0).standard_normal((96, 80), dtype=np.float32))
+    compiled = tgrad.compile(lambda x: (x @ w).exp(), dynamic={"x": {1: (1, 256)}})
+    with record_plans() as plans:
+        compiled(tgrad.ones(7, 9, 96))
+    kernels = [k for p in plans for k in p.kernels if k.region and k.region.space.kind == "dot"]
+    (limit,), source = kernels[0].region.limits, kernels[0].source  # type: ignore[union-attr]
+    assert f"(int)tg_min(in{limit.slot}[0], 256)" in source
+
+
+def test_tiles_of_attention_are_skipped() -> None:
+    """Rows beyond the size are no program's, keys beyond it no step's; NaN there is not seen."""
+    compiled = tgrad.compile(
+        lambda q, k: F.scaled_dot_product_attention(q, k, k, is_causal=True),
+        dynamic={"q": {2: ("N", 1, 160)}, "k": {2: ("N", 1, 160)}},
+    )
+    rng = np.random.default_rng(0)
+    with record_plans() as plans:
+        for n in (160, 1, 63, 64, 65, 159):
+            last = [np.nan, 1.0][n != 160]  # the first call leaves NaN behind in padded memory
+            q, k = (rng.standard_normal((2, 3, n, 16), dtype=np.float32) for _ in range(2))
+            k[:, :, -1] *= last
+            a, b = tgrad.tensor(q), tgrad.tensor(k)
+            want = F.scaled_dot_product_attention(a, b, b, is_causal=True).numpy()
+            np.testing.assert_allclose(compiled(a, b).numpy(), want, rtol=1e-4, atol=1e-5)
+    assert compiled.traces == 1
+    sources = [k.source for p in plans for k in p.kernels if k.region]
+    chains = [s for s in sources if "_stop" in s and "[0]) continue;" in s]
+    assert chains

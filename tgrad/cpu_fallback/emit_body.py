@@ -74,7 +74,13 @@ class Array:
 
 
 class Body:
-    """Emits statements of one kernel; `code` receives the lines."""
+    """Emits statements of one kernel; `code` receives the lines.
+
+    Attributes:
+        takes_part_of_tiles: whether a tile of a grid axis may have any number of elements.
+    """
+
+    takes_part_of_tiles = True
 
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         self.kernel, self.code, self.machine = kernel, code, machine
@@ -595,7 +601,24 @@ class Body:
         end = f"{name}_lo + {axis.block}"
         if axis.is_ragged:
             end = f"tg_min({end}, {axis.extent})"
+        if self.takes_part_of_tiles:
+            end = self._needed_end(axis, end)
         self.code.line(f"const {self.ctype} {name}_hi = {end};")
+
+    def _needed_end(self, axis: ir.TileAxis, end: str) -> str:
+        """Where the needed elements of a tile end, if all of its places are in one stretch."""
+        name = self.axis_name[axis.name]
+        for limit in self.kernel.limits:
+            if limit.axis != axis.name or axis.role is not Role.GRID:
+                continue
+            stretch = limit.inner * limit.capacity
+            size = f"({self.ctype})tg_min({self.slot_name[limit.slot]}[0], {limit.capacity})"
+            needed = f"tg_min({end}, {name}_lo / {stretch} * {stretch} + {size} * {limit.inner})"
+            if stretch % axis.block:
+                is_whole = f"({end} - 1) / {stretch} == {name}_lo / {stretch}"
+                needed = f"({is_whole} ? {needed} : {end})"
+            end = needed
+        return end
 
     def open_full(self, axis: ir.TileAxis) -> None:
         """Declare the lanes of an axis that lies in one tile."""

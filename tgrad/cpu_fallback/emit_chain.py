@@ -54,6 +54,7 @@ def emit_chain(kernel: ir.Kernel, body: ChainBody, parallel: bool) -> None:
     with code.block(*heads or [""]):
         for a in grid:
             body.open_axis(a)
+        body.skip_unneeded(grid)
         for a in kernel.axes:
             if a.role is Role.FULL:
                 name = body.axis_name[a.name]
@@ -74,6 +75,8 @@ class _Dot:
 
 class ChainBody(Body):
     """Statements of a chain: arrays are padded to whole registers, dots use register tiles."""
+
+    takes_part_of_tiles = False
 
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         super().__init__(kernel, code, machine)
