@@ -161,3 +161,14 @@ def test_small_floats_are_rounded_to_the_nearest(name: str) -> None:
             for have in (stored, rounded):
                 np.testing.assert_array_equal(have, want)
                 np.testing.assert_array_equal(np.signbit(have[x == x]), np.signbit(want[x == x]))
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 8192), (100, 300, 700)])
+def test_a_product_is_as_exact_as_float32_blas(shape: tuple[int, int, int]) -> None:
+    """Root of the mean square error against float64, at most twice that of NumPy's."""
+    m, n, k = shape
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(size, np.float32) for size in ((m, k), (k, n)))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    ours = (tgrad.tensor(a, device="cpu") @ tgrad.tensor(b, device="cpu")).numpy()
+    assert np.sqrt(((ours - exact) ** 2).mean()) <= 2 * np.sqrt(((a @ b - exact) ** 2).mean())

@@ -456,16 +456,19 @@ def _product(ctype: str, rows: range, nv: int, lanes: int, rs: int) -> list[str]
 
 
 def _accumulators(ctype: str, mr: int, nv: int, lanes: int) -> tuple[list[str], list[str]]:
-    """Lines that declare and load the accumulators, and lines that store them."""
+    """Lines that declare the accumulators, and lines that add them to c or store them.
+
+    They start from zero, so that a long sum is one of partial sums.
+    """
     v = vector_type(ctype, lanes)
-    cells = [(r, j) for r in range(mr) for j in range(nv)]
-    first = [
-        f"  {v} " + ", ".join(f"s{r}_{j} = {{0}}" for r, j in cells) + ";",
+    cells = [(f"s{r}_{j}", f"(c + {r} * ldc + {j * lanes})") for r in range(mr) for j in range(nv)]
+    first = [f"  {v} " + ", ".join(f"{s} = {{0}}" for s, _ in cells) + ";"]
+    last = [
         "  if (!first) {",
-        *(f"    s{r}_{j} = *(const {v} *)(c + {r} * ldc + {j * lanes});" for r, j in cells),
+        *(f"    {s} += *(const {v} *){place};" for s, place in cells),
         "  }",
     ]
-    return first, [f"  *({v} *)(c + {r} * ldc + {j * lanes}) = s{r}_{j};" for r, j in cells]
+    return first, last + [f"  *({v} *){place} = {s};" for s, place in cells]
 
 
 @cache
