@@ -171,6 +171,28 @@ def test_conv2d(case, device):
     )
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "sizes", "groups"),
+    [
+        ((3, 3), (2, 2), (1, 1), (8, 7), 1),
+        ((7, 7), (2, 2), (3, 3), (12, 11), 1),
+        ((4, 4), (2, 2), (1, 1), (6, 7), 2),
+        ((3, 2), (3, 2), (0, 0), (10, 9), 1),
+        ((5, 3), (3, 1), (2, 0), (11, 6), 1),
+        ((3, 3), (4, 4), (1, 1), (13, 9), 1),
+        ((5, 5), (2, 3), (4, 1), (9, 10), 3),
+        ((1, 3), (2, 2), (0, 1), (8, 8), 1),
+        ((2, 2), (3, 3), (1, 1), (8, 8), 1),
+    ],
+)
+def test_gradients_of_strided_convolutions(kernel, stride, padding, sizes, groups, device):
+    check(
+        lambda p, x, w: p.F.conv2d(x, w, None, stride, padding, 1, groups),
+        [normal(1, 2, 2 * groups, *sizes), normal(2, 3 * groups, 2, *kernel)],
+        device,
+    )
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_conv1d(stride, device):
     check(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -256,9 +257,15 @@ def weight_gradient(dy: Tensor, x: Tensor, w: Tensor, geometry: Geometry) -> Ten
 def input_gradient(dy: Tensor, sizes: Sizes, w: Tensor, geometry: Geometry) -> Tensor:
     """dx[n, c, p] = Σ_(o, k) dy[n, o, i] * w[o, c, k] over i * stride + k * dilation - low = p
 
-    Gathered: dy with stride - 1 zeros between its elements, padded, against the flipped weight.
+    Gathered: dy with stride - 1 zeros between its elements, padded, against the flipped weight;
+    or by phases, where those multiply fewer zeros.
     """
     g, rank, kernel = geometry.groups, w.ndim - 2, w.shape[2:]
+    reaches = [Phase.of(*x) for x in zip(kernel, geometry.stride, geometry.low)]
+    is_depthwise = w.shape[0] == g and w.shape[1] == 1
+    if prod(p.taps for p in reaches) < prod(kernel) and set(geometry.dilation) == {1}:
+        if not is_depthwise:
+            return _by_phases(dy, sizes, w, g, reaches)
     dy = spread(dy, 2, geometry.stride)
     reach = [d * (k - 1) for d, k in zip(geometry.dilation, kernel)]
     low = tuple(r - a for r, a in zip(reach, geometry.low))
@@ -275,6 +282,53 @@ def input_gradient(dy: Tensor, sizes: Sizes, w: Tensor, geometry: Geometry) -> T
     dx = view._dot(w, (inner, (1, *range(3, w.ndim))), ((1,), (0,)))  # [G, N, *P, C]
     dx = dx.permute(1, 0, rank + 2, *range(2, rank + 2))
     return dx.reshape(dx.shape[0], g * dx.shape[2], *dx.shape[3:])
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """How one axis of an input gradient is gathered, s elements of it at a time.
+
+    dx[s P + r] = Σ_v dy[P + first + v] * w[r + s (taps - 1 - v) - before],   0 <= r < s
+
+    Attributes:
+        stride, first, taps: s, the first v and how many.
+        before: zeros before the kernel, so that a multiple of the stride is left of it.
+    """
+
+    stride: int
+    first: int
+    taps: int
+    before: int
+
+    @staticmethod
+    def of(kernel: int, stride: int, low: int) -> Phase:
+        first, last = -((kernel - 1 - low) // stride), (stride - 1 + low) // stride
+        return Phase(stride, first, last - first + 1, stride * last - low)
+
+
+def _by_phases(dy: Tensor, sizes: Sizes, w: Tensor, g: int, phases: Sequence[Phase]) -> Tensor:
+    """The input gradient as one product whose columns are (phase, channel): pixels of one phase are
+    a dense convolution, and all phases read the same elements of dy."""
+    rank, steps = w.ndim - 2, tuple(p.stride for p in phases)
+    wide = tuple(-(-n // s) for n, s in zip(sizes, steps))
+    low = tuple(-p.first for p in phases)
+    high = tuple(n + p.taps - 1 - m - a for n, p, m, a in zip(wide, phases, dy.shape[2:], low))
+    taps = tuple(p.taps for p in phases)
+    view = windows(_padded(dy, 2, low, high), 2, taps, (1,) * rank, (1,) * rank)
+    after = tuple(p.taps * p.stride - p.before - k for p, k in zip(phases, w.shape[2:]))
+    w = _padded(w, 2, tuple(p.before for p in phases), after)
+    w = w.reshape(*w.shape[:2], *(n for p in phases for n in (p.taps, p.stride)))
+    w = w.flip(tuple(range(2, 2 + 2 * rank, 2)))  # [O, C, *(tap, phase)]
+    w = w.permute(0, *range(2, 2 + 2 * rank, 2), *range(3, 3 + 2 * rank, 2), 1)
+    view, w = _split_groups(view, 1, g), _split_groups(w, 0, g)
+    inner = (2, *range(3 + rank, 3 + 2 * rank))
+    dx = view._dot(w, (inner, tuple(range(1, 2 + rank))), ((1,), (0,)))  # [G, N, *P, *s, C]
+    pairs = (a for i in range(rank) for a in (2 + i, 2 + rank + i))
+    dx = dx.permute(1, 0, 2 + 2 * rank, *pairs)
+    dx = dx.reshape(dx.shape[0], g * dx.shape[2], *(n * s for n, s in zip(wide, steps)))
+    for axis, n in enumerate(sizes, 2):
+        dx = dx if dx.shape[axis] == n else dx.narrow(axis, 0, n)
+    return dx
 
 
 def spread(x: Tensor, first: int, steps: Sizes) -> Tensor:
