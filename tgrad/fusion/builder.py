@@ -340,9 +340,8 @@ class _Builder:
         axis = root.attr("axis")
         position = self._value(index_node, index, ())
         value = self._value(src, index, ())
-        target, bound = _position(position, index_node.dtype, base.shape[axis])
+        target, mask = self._position(position, index_node.dtype, base.shape[axis])
         where = (*index[:axis], target, *index[axis + 1 :])
-        mask = (bound,)
         self.stored.append(root)
         self.stores.append(
             Store(-1, ix.flatten(where, base.shape), value, root.attr("combine"), mask)
@@ -433,8 +432,19 @@ class _Builder:
         x, index_node = node.inputs
         axis = node.attr("axis")
         number = self._value(index_node, index, mask)
-        position, bound = _position(number, index_node.dtype, x.shape[axis])
-        return self._value(x, (*index[:axis], position, *index[axis + 1 :]), (*mask, bound))
+        position, bounds = self._position(number, index_node.dtype, x.shape[axis])
+        return self._value(x, (*index[:axis], position, *index[axis + 1 :]), (*mask, *bounds))
+
+    def _position(self, number: int, dtype: dt.DType, size: int) -> tuple[Index, Mask]:
+        """Where an integer that the kernel computes points, and the bound under which it does.
+
+        Addresses may rely on the bound, because what lies outside is masked.
+        """
+        value = self.values[number]
+        if isinstance(value, rg.Const) and 0 <= value.value < size:
+            return ix.constant(int(value.value)), ()
+        anything = ix.loaded(number, int(dtype.min), int(dtype.max))
+        return ix.loaded(number, 0, size - 1), (Bound(anything, 0, size),)
 
     def _reduce(self, node: Node, index: Indices, mask: Mask) -> int:
         x, axes = node.inputs[0], node.attr("axes")
@@ -615,15 +625,6 @@ def _is_column_sum(root: Node, main: Node) -> bool:
         return False
     axes, rank = root.attr("axes"), len(root.inputs[0].shape)
     return 0 not in axes and rank - 1 not in axes
-
-
-def _position(number: int, dtype: dt.DType, size: int) -> tuple[Index, Bound]:
-    """Where an integer that the kernel computes points, and the bound under which it does.
-
-    Addresses may rely on the bound, because what lies outside is masked.
-    """
-    anything = ix.loaded(number, int(dtype.min), int(dtype.max))
-    return ix.loaded(number, 0, size - 1), Bound(anything, 0, size)
 
 
 def _placed(rank: int, *groups: tuple[Sequence[int], Sequence[Index]]) -> Indices:
