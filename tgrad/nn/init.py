@@ -8,12 +8,17 @@ Source: Glorot and Bengio 2010; He et al. 2015; https://docs.pytorch.org/docs/st
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import numpy as np
 
 from tgrad.creation import eye
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
+from tgrad.linalg import qr
 from tgrad.random import Generator, rand, randn
 from tgrad.tensor import Tensor
+from tgrad.tensor import tensor as tensor_of
 
 _GAINS = {
     "linear": 1.0,
@@ -117,6 +122,62 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ShapeError(f"eye_ of shape {tensor.shape}.", "It has two axes.")
     return _fill(tensor, eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution's weight (out, in, *kernel), 3 to 5 axes, that keeps its channels.
+
+    Raises:
+        ShapeError: the axes are another number, or groups do not divide the outputs.
+    """
+    if not 3 <= tensor.ndim <= 5 or groups < 1 or tensor.shape[0] % groups:
+        raise ShapeError(
+            f"dirac_ of shape {tensor.shape}, groups={groups}.",
+            "Give 3 to 5 axes, and groups that divide the first.",
+        )
+    out, inputs = tensor.shape[:2]
+    weight = np.zeros(tensor.shape, np.float32)
+    middle = tuple(n // 2 for n in tensor.shape[2:])
+    for i in range(min(out // groups, inputs)):
+        for group in range(groups):
+            place = (group * (out // groups) + i, i, *middle)
+            weight[place] = 1.0
+    return _fill(tensor, tensor_of(weight, dtype=tensor.dtype, device=tensor.device))
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
+    """A matrix (rows, everything else) with orthonormal rows or columns, times gain.
+
+    Source: Saxe et al. 2013.
+    """
+    if tensor.ndim < 2:
+        raise ShapeError(f"orthogonal_ of shape {tensor.shape}.", "It has two axes or more.")
+    if 0 in tensor.shape:
+        return tensor
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    shape = (max(rows, columns), min(rows, columns))
+    draw = randn(shape, generator=generator, dtype=tensor.dtype.accumulator, device=tensor.device)
+    with no_grad():
+        q, r = qr(draw)
+        q = q * r.diagonal().sign()
+    q = q.t() if rows < columns else q
+    return _fill(tensor, q.reshape(tensor.shape).to(tensor.dtype) * gain)
+
+
+def sparse_(
+    tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
+) -> Tensor:
+    """A matrix of normal values, with a share of zeros in each column.
+
+    Source: Martens 2010.
+    """
+    if tensor.ndim != 2:
+        raise ShapeError(f"sparse_ of shape {tensor.shape}.", "It has two axes.")
+    options: dict[str, Any] = {"generator": generator, "device": tensor.device}
+    zeros = math.ceil(sparsity * tensor.shape[0])
+    order = rand(tensor.shape, **options).argsort(0).argsort(0)
+    draw = randn(tensor.shape, dtype=tensor.dtype, **options)
+    return _fill(tensor, (draw * std).where(order >= zeros, 0.0))
 
 
 def xavier_uniform_(

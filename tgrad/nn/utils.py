@@ -12,6 +12,7 @@ from functools import reduce
 
 from tgrad.arguments import refuse
 from tgrad.creation import zeros
+from tgrad.errors import ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.joining import cat
 from tgrad.tensor import Tensor, labelled
@@ -33,6 +34,44 @@ def _joined(parts: list[Tensor], join: Callable[[Tensor, Tensor], Tensor]) -> Te
     return parts[0]
 
 
+@labelled("get_total_norm")
+def get_total_norm(
+    tensors: Iterable[Tensor] | Tensor,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """The norm of all elements of all tensors (0-d).
+
+    Args:
+        norm_type: 2, another positive number, or inf.
+        error_if_nonfinite: not supported, since it would read the norm.
+    """
+    refuse("get_total_norm", error_if_nonfinite=error_if_nonfinite)
+    found = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if not found:
+        return zeros(())
+    wide = [g.to(g.dtype.accumulator) for g in found]
+    if norm_type == math.inf:
+        return _joined([g.abs().amax() for g in wide], Tensor.maximum)
+    total = _joined([(g.abs() ** norm_type).sum() for g in wide], Tensor.add)
+    return total ** (1.0 / norm_type)
+
+
+@labelled("clip_grads_with_norm")
+def clip_grads_with_norm_(
+    parameters: Iterable[Tensor] | Tensor,
+    max_norm: float,
+    total_norm: Tensor,
+    foreach: bool | None = None,
+) -> None:
+    """Scale the gradients by max_norm / total_norm, where that is below 1."""
+    with no_grad():
+        scale = (max_norm / (total_norm + 1e-6)).minimum(1.0)
+        for g in _gradients(parameters):
+            g._assign(g * scale)
+
+
 @labelled("clip_grad_norm")
 def clip_grad_norm_(
     parameters: Iterable[Tensor] | Tensor,
@@ -51,19 +90,10 @@ def clip_grad_norm_(
         The norm before (0-d).
     """
     refuse("clip_grad_norm_", error_if_nonfinite=error_if_nonfinite)
-    found = _gradients(parameters)
-    if not found:
-        return zeros(())
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     with no_grad():
-        wide = [g.to(g.dtype.accumulator) for g in found]
-        if norm_type == math.inf:
-            total = _joined([g.abs().amax() for g in wide], Tensor.maximum)
-        else:
-            total = _joined([(g.abs() ** norm_type).sum() for g in wide], Tensor.add)
-        norm = total if norm_type == math.inf else total ** (1.0 / norm_type)
-        scale = (max_norm / (norm + 1e-6)).minimum(1.0)
-        for g in found:
-            g._assign(g * scale)
+        norm = get_total_norm(_gradients(given), norm_type)
+    clip_grads_with_norm_(given, max_norm, norm)
     return norm
 
 
@@ -80,3 +110,22 @@ def clip_grad_value_(
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of all parameters, one after the other."""
     return cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Set parameters to the elements of a vector, one after the other.
+
+    Raises:
+        ShapeError: the vector has another number of elements.
+    """
+    given = list(parameters)
+    if vec.shape != (sum(p.numel() for p in given),):
+        raise ShapeError(
+            f"vector_to_parameters: a vector of shape {vec.shape}.",
+            f"The parameters have {sum(p.numel() for p in given)} elements.",
+        )
+    offset = 0
+    with no_grad():
+        for p in given:
+            p.copy_(vec[offset : offset + p.numel()].reshape(p.shape))
+            offset += p.numel()
