@@ -21,6 +21,7 @@ from tgrad.factorizations import (
     pinv,
     qr,
     slogdet,
+    solve,
     solve_triangular,
     svd,
     svdvals,
@@ -207,6 +208,92 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
         n //= 2
         power = power.matmul(power) if n else power
     return result
+
+
+EXPONENTIAL_TERMS = {"float32": 9, "float64": 16}
+"""Of the series, for a norm of at most 1/2: the next is below the dtype's rounding."""
+SQUARINGS = 20
+
+
+@labelled("matrix_exp")
+def matrix_exp(A: Tensor) -> Tensor:
+    """The sum of A^k / k!, by the series of A / 2^s, squared s times.
+
+    s depends on the matrix and is chosen on the device, 20 at most: norms up to half a million.
+
+    Args:
+        A: (.., n, n), float32 or float64.
+
+    >>> import tgrad
+    >>> tgrad.linalg.matrix_exp(tgrad.zeros(2, 2)).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
+        raise ShapeError(f"matrix_exp of shape {A.shape}.", "Give square matrices.")
+    if A.dtype.name not in EXPONENTIAL_TERMS:
+        raise DTypeError(f"matrix_exp of {A.dtype.name}.", "Use float32 or float64.")
+    if 0 in A.shape:
+        return A.clone()
+    largest = A.detach().abs().sum(-2, keepdim=True).amax(-1, keepdim=True)
+    count = (largest * 2).maximum(1.0).log2().ceil().clamp(0, SQUARINGS)
+    small = A * (-count).exp2()
+    identity = (A._places(A.ndim - 2) == A._places(A.ndim - 1)).to(A.dtype)
+    result = identity + small * (1.0 / EXPONENTIAL_TERMS[A.dtype.name])
+    for k in range(EXPONENTIAL_TERMS[A.dtype.name] - 1, 0, -1):
+        result = identity + small.matmul(result) * (1.0 / k)
+    for number in range(SQUARINGS):
+        result = result.matmul(result).where(count > number, result)
+    return result
+
+
+@labelled("tensorinv")
+def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
+    """The inverse of A as a matrix whose rows are its first `ind` axes.
+
+    >>> import tgrad
+    >>> tgrad.linalg.tensorinv(tgrad.eye(4).reshape(4, 2, 2), ind=1).shape
+    (2, 2, 4)
+    """
+    rows, columns = A.shape[: max(ind, 0)], A.shape[max(ind, 0) :]
+    if ind <= 0 or math.prod(rows) != math.prod(columns):
+        raise ShapeError(
+            f"tensorinv of shape {A.shape}, ind={ind}.", "Both parts have as many elements."
+        )
+    return inv(A.reshape(math.prod(rows), math.prod(columns))).reshape(*columns, *rows)
+
+
+@labelled("tensorsolve")
+def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+    """X with tensordot(A, X, X.ndim) = B.
+
+    Args:
+        A: whose first axes are B's, and whose others are X's; `dims` are moved to its end first.
+    """
+    if dims is not None:
+        A = A.movedim(tuple(dims), tuple(range(A.ndim - len(dims), A.ndim)))
+    shape = A.shape[B.ndim :]
+    if math.prod(shape) != B.numel() or A.numel() != B.numel() ** 2:
+        raise ShapeError(
+            f"tensorsolve of shapes {A.shape} and {B.shape}.", "A is square, with B's axes first."
+        )
+    return solve(A.reshape(B.numel(), B.numel()), B.reshape(-1)).reshape(shape)
+
+
+class TriangularSolution(NamedTuple):
+    """Of `triangular_solve`."""
+
+    solution: Tensor
+    cloned_coefficient: Tensor
+
+
+def triangular_solve(
+    b: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> TriangularSolution:
+    """PyTorch's older `solve_triangular`, with the matrix second; also returns the matrix."""
+    matrix = A.mT if transpose else A
+    is_upper = upper != transpose
+    found = solve_triangular(matrix, b, upper=is_upper, unitriangular=unitriangular)
+    return TriangularSolution(found, A.clone())
 
 
 @labelled("multi_dot")

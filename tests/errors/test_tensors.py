@@ -302,10 +302,6 @@ def test_devices(name):
 
 
 UNSUPPORTED = {
-    "nuclear norm": (
-        lambda: zeros(3, 3).norm("nuc"),
-        "norm: p='nuc'.\nUse a number or \"fro\".",
-    ),
     "memory_format": (
         lambda: zeros(1, 2, 3, 3).contiguous(memory_format="channels_last"),
         "contiguous: memory_format='channels_last' is not supported.\nLeave it out.",

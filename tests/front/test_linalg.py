@@ -181,3 +181,34 @@ def test_torch_spells_every_function(function: str) -> None:
     got = result.view(torch.float64).numpy().reshape(want.shape)
     np.testing.assert_allclose(np.abs(got), np.abs(want), rtol=1e-8, atol=1e-10)
     assert set(TORCH) == set(LIBRARY)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
+def test_matrix_exp(size):
+    """Against float64, for norms that take no squaring and many; and its gradient."""
+    values = np.random.default_rng(0).standard_normal((2, 4, 4)) * size / 4
+    values -= np.abs(values).sum(-1, keepdims=True) * np.eye(4)  # so that nothing overflows
+    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-11)):
+        x = tgrad.tensor(values, dtype=getattr(tgrad, dtype), device="numpy", requires_grad=True)
+        v = torch.tensor(values, requires_grad=True)
+        have, want = tgrad.linalg.matrix_exp(x), torch.linalg.matrix_exp(v)
+        np.testing.assert_allclose(have.numpy(), want.detach(), atol=tolerance)
+        (have**2).sum().backward()
+        (want**2).sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), v.grad, atol=10 * tolerance)
+
+
+def test_tensor_equations():
+    values, right = np.random.default_rng(1).standard_normal((2, 3, 6)), np.ones((2, 3))
+    a, b = tgrad.tensor(values, device="numpy"), tgrad.tensor(right, device="numpy")
+    have = tgrad.linalg.tensorsolve(a, b)
+    want = torch.linalg.tensorsolve(torch.tensor(values), torch.tensor(right))
+    np.testing.assert_allclose(have.numpy(), want, rtol=1e-9)
+    have = tgrad.linalg.tensorinv(a, ind=2)
+    np.testing.assert_allclose(
+        have.numpy(), torch.linalg.tensorinv(torch.tensor(values)), rtol=1e-9
+    )
+    with pytest.raises(ShapeError, match="tensorinv of shape"):
+        tgrad.linalg.tensorinv(a, ind=1)
+    with pytest.raises(ShapeError, match="Give square matrices"):
+        tgrad.linalg.matrix_exp(a)

@@ -16,11 +16,13 @@ FUNCTIONS = {
     "det": "det",
     "inverse": "inv",
     "logdet": "logdet",
+    "matrix_exp": "matrix_exp",
     "matrix_power": "matrix_power",
     "pinverse": "pinverse",
     "qr": "some_qr",
     "slogdet": "slogdet",
     "svd": "reduced_svd",
+    "triangular_solve": "triangular_solve",
 }
 """Names of PyTorch's methods, and of the functions that they are."""
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from tgrad.aliases import leave
 from tgrad.autodiff.backward import register_vjp
 from tgrad.dtype import DType, float32, float64, int32
-from tgrad.errors import UnsupportedError
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, source_scope
 from tgrad.graph.op import Op
@@ -113,15 +112,13 @@ class DerivedMethods:
         keepdim: bool = False,
         dtype: DType | None = None,
     ) -> Tensor:
-        """The p-norm over axes; "fro" is 2. See `tgrad.linalg.vector_norm`.
-
-        Raises:
-            UnsupportedError: p is "nuc".
-        """
-        from tgrad.linalg import vector_norm
+        """The p-norm over axes; "fro" is 2, "nuc" the sum of the singular values of matrices, by
+        default of the only two axes. See `tgrad.linalg.vector_norm` and `matrix_norm`."""
+        from tgrad.linalg import matrix_norm, vector_norm
 
         if p == "nuc":
-            raise UnsupportedError("norm: p='nuc'.", 'Use a number or "fro".')
+            axes: Any = tuple(range(len(self.shape))) if dim is None else dim
+            return matrix_norm(self, "nuc", axes, keepdim, dtype=dtype)
         order = 2.0 if p in ("fro", None) else float(p)
         return vector_norm(self, order, dim, keepdim, dtype=dtype)
 
