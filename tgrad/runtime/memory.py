@@ -62,7 +62,7 @@ def plan_memory(lifetimes: Sequence[Lifetime]) -> Layout:
     return best
 
 
-_PROMOTIONS = 6
+_PROMOTIONS = 2
 """How often the buffers that end at the top of a layout are placed before all others instead."""
 
 _ORDERS: tuple[Callable[[Lifetime], tuple[int, ...]], ...] = (
