@@ -37,6 +37,7 @@ LOOPS: dict[str, tuple[Callable[[Tensor, int], Tensor], int]] = {
     "columns": (lambda x, i: x[:, i : i + 3] + 1, 2),
     "crops": (lambda x, i: x[i : i + 3, 5 - i : 8 - i].sum(0), 2),
     "numbers": (lambda x, i: shift(x, i), 2),
+    "joined fills": (lambda x, i: _joined(x, i / 3), 2),
     "fills": (lambda x, i: _fill(x, i / 3), 2),
     "positions": (lambda x, i: _positions(x) + i, 2),
 }
@@ -50,6 +51,11 @@ def _positions(x: Tensor) -> Tensor:
 def _fill(x: Tensor, value: float) -> Tensor:
     library = torch if isinstance(x, torch.Tensor) else tgrad
     return library.full((3,), value, device=x.device)
+
+
+def _joined(x: Tensor, value: float) -> Tensor:
+    library = torch if isinstance(x, torch.Tensor) else tgrad
+    return library.cat([x, library.full((10, 1), value, device=x.device)], 1)
 
 
 def _stack(x: Tensor, places: list[int]) -> Tensor:

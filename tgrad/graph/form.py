@@ -29,13 +29,17 @@ _FIRST = {Op.SLICE: "start", Op.PAD: "low"}
 """Where a movement begins along each axis, by its attribute's name."""
 
 
+OPERAND = -1
+"""The place of a SLICE's or PAD's only operand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where a value stands: a number at each of its uses, since equal ones may differ later.
 
     Attributes:
         node: a SLICE or PAD that begins at the value, or whatever has a number as operand.
-        place: the axis, or which operand.
+        place: which operand; of a SLICE or PAD the axis, `OPERAND` for the operand.
     """
 
     node: Node
@@ -44,12 +48,17 @@ class Site:
     @property
     def dtype(self) -> DType:
         """Of the input that the value becomes."""
-        return int64 if self.node.op in _FIRST else self.node.inputs[self.place].dtype
+        return int64 if self.is_start else self.node.inputs[self.place].dtype
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it is where a SLICE or PAD begins."""
+        return self.node.op in _FIRST and self.place != OPERAND
 
     @property
     def number(self) -> bool | int | float:
         """The value."""
-        if self.node.op in _FIRST:
+        if self.is_start:
             return int(self.node.attr(_FIRST[self.node.op])[self.place])
         constant = constant_of(self.node.inputs[self.place])
         assert constant is not None
@@ -123,7 +132,8 @@ def _sites(node: Node) -> tuple[Site, ...]:
     if node.op in _FIRST:
         sizes = zip(node.shape, node.inputs[0].shape)
         cut = (axis for axis, (m, n) in enumerate(sizes) if m != n and m and n)
-        return tuple(Site(node, axis) for axis in cut)
+        number = () if constant_of(node.inputs[0]) is None else (Site(node, OPERAND),)
+        return (*number, *(Site(node, axis) for axis in cut))
     exact = 1 if node.op in _EXACT else -1
     return tuple(
         Site(node, place)
@@ -141,7 +151,8 @@ def _row(node: Node, number: Mapping[Node, int], places: frozenset[int]) -> Hash
             for name in (("start", "stop") if node.op is Op.SLICE else ("low", "high"))
         )
         steps = node.attr("step") if node.op is Op.SLICE else ()
-        return (node.op, _operand(x, number), node.shape, first, last, steps)
+        operand = (x.shape, x.dtype) if OPERAND in places else _operand(x, number)
+        return (node.op, operand, node.shape, first, last, steps)
     operands = tuple(
         (x.shape, x.dtype) if place in places else _operand(x, number)
         for place, x in enumerate(node.inputs)
@@ -216,7 +227,10 @@ def _made(node: Node, made: Mapping[Node, Node], values: Mapping[int, Node]) -> 
         return made[node.inputs[0]]
     if values and node.op in _FIRST:
         x = made.get(node.inputs[0], node.inputs[0])
-        return (_slice if node.op is Op.SLICE else _pad)(node, x, values)
+        starts = dict(values)
+        if OPERAND in starts:
+            x = build.expand_to(starts.pop(OPERAND), x.shape)
+        return (_slice if node.op is Op.SLICE else _pad)(node, x, starts)
     operands = tuple(
         build.expand_to(values[place], x.shape) if place in values else made.get(x, x)
         for place, x in enumerate(node.inputs)
