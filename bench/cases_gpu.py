@@ -43,13 +43,21 @@ def inputs_of(*named: tuple[str, Shape], scale: float = 1.0) -> Callable[[], Arr
     return make
 
 
-def quantised_inputs(m: int, k: int, n: int, bits: int) -> Callable[[], Arrays]:
-    """x [m, k]; weights [n, k] of so many bits as `bench.programs` has them, and their scales."""
+def float8_bytes(random: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Finite values of float8_e4m3fn below 2, as bytes."""
+    drawn = random.integers(0, 128, shape, np.uint8)
+    return (drawn & 63) | ((drawn & 64) << 1)
+
+
+def quantised_inputs(m: int, k: int, n: int, kind: str) -> Callable[[], Arrays]:
+    """x [m, k]; weights [n, k] as `bench.programs` has them, and their scales."""
 
     def make() -> Arrays:
         random = np.random.default_rng(SEED)
         x = random.standard_normal((m, k), dtype=np.float32)
-        if bits == 8:
+        if kind == "float8":
+            weight, scale = float8_bytes(random, (n, k)), random.uniform(0.5, 1.0, n)
+        elif kind == "int8":
             weight = random.integers(-128, 128, (n, k), np.int8)
             scale = random.uniform(0.5, 1.0, n) / 128
         else:
@@ -129,6 +137,18 @@ def losses(sizes: str) -> list[FunctionCase]:
     return rows
 
 
+def float8_inputs(m: int, k: int, n: int) -> Callable[[], Arrays]:
+    """a [m, k] and b [n, k] of 8-bit floats, and a scale for each of their rows."""
+
+    def make() -> Arrays:
+        random = np.random.default_rng(SEED)
+        a, b = float8_bytes(random, (m, k)), float8_bytes(random, (n, k))
+        rows, columns = (random.uniform(0.5, 1.0, c).astype(np.float32) for c in (m, n))
+        return {"a": a, "b": b, "rows": rows, "columns": columns}
+
+    return make
+
+
 def products(sizes: str) -> list[FunctionCase]:
     """Square, tall, wide and batched, and with an epilogue."""
     small = sizes == "small"
@@ -155,15 +175,26 @@ def products(sizes: str) -> list[FunctionCase]:
 
 
 def quantised_products(sizes: str) -> list[FunctionCase]:
-    """Weights of 8 and 4 bits, one token, some and many; neither library has float8 in both."""
+    """Weights of 8 and 4 bits, one token, some and many; both operands of 8 bits."""
     shapes = ((4, 128, 48),) if sizes == "small" else (
         (1, 4096, 4096), (16, 4096, 14336), (4096, 4096, 14336),
     )  # fmt: skip
-    return [
-        function(f"linear_int{bits}_{m}x{k}x{n}", f"matmul {m}x{k}x{n}, weights of {bits} bits",
-                 quantised_inputs(m, k, n, bits), program)
-        for bits, program in ((8, programs.linear_int8), (4, programs.linear_int4))
+    kinds = {
+        "int8": programs.linear_int8,
+        "int4": programs.linear_int4,
+        "float8": programs.linear_float8,
+    }
+    rows = [
+        function(f"linear_{kind}_{m}x{k}x{n}", f"matmul {m}x{k}x{n}, weights of {kind}",
+                 quantised_inputs(m, k, n, kind), program)
+        for kind, program in kinds.items()
         for m, k, n in shapes
+    ]  # fmt: skip
+    squares = (64,) if sizes == "small" else (2048, 4096, 8192, 16384)
+    return rows + [
+        function(f"matmul_float8_{n}", f"matmul of float8 with scales of rows, {n}x{n}x{n}",
+                 float8_inputs(n, n, n), programs.scaled_float8)
+        for n in squares
     ]  # fmt: skip
 
 

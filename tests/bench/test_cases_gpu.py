@@ -56,6 +56,11 @@ def test_steps_are_planned_in_bfloat16(key: str) -> None:
     assert planned(CASES[key], "sm_90").launches > 10
 
 
+@pytest.mark.parametrize("key", [key for key in FUNCTIONS if "float8" in key])
+def test_products_of_8_bit_floats_are_planned(key: str) -> None:
+    assert planned(CASES[key], "sm_90").launches == 1
+
+
 def test_images_lie_channels_last_in_pytorch() -> None:
     import torch
 
