@@ -343,13 +343,14 @@ def _product(given: list[Tensor], cuts: dict[tuple[int, int], int]) -> Tensor:
 
 @labelled("vander")
 def vander(x: Tensor, *, N: int | None = None) -> Tensor:
-    """Powers 0 to N - 1 of each element, as the last axis.
+    """Powers 0 to N - 1 of each element, as the last axis; of integers in int64.
 
     >>> import tgrad
     >>> tgrad.linalg.vander(tgrad.tensor([2, 3]), N=3).tolist()
     [[1, 2, 4], [1, 3, 9]]
     """
     x = x if x.ndim else x.reshape(1)
+    x = x if x.dtype.is_float else x.long()
     count = x.shape[-1] if N is None else N
     columns: list[Any] = [x._constant(1, x.dtype).expand(x.shape)]
     while len(columns) < count:

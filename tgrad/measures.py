@@ -159,6 +159,7 @@ def cov(
     2.0
     """
     x = input.reshape(1, -1) if input.ndim < 2 else input
+    x = x if x.dtype.is_float else x.float()
     if x.ndim > 2:
         raise ShapeError(f"cov of shape {input.shape}.", "Give at most two axes.")
     given = [w for w in (fweights, aweights) if w is not None]

@@ -45,7 +45,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     for i, (right, others) in enumerate(tensors[1:], 1):
         wanted = set(result).union(*(t for _, t in tensors[i + 1 :]))
         left, names = _pair(left, names, right, others, wanted)
-    left, names = _summed(left, names, set(result))
+    left, names = _summed(left, names, set(result), len(tensors) == 1)
     missing = [n for n in result if n not in names]
     if missing:
         raise ShapeError(f"einsum {equation!r}: the result names {missing[0]!r}, no operand does.")
@@ -91,10 +91,13 @@ def _without_repeats(t: Tensor, names: list[str]) -> tuple[Tensor, list[str]]:
     return t, names
 
 
-def _summed(t: Tensor, names: list[str], wanted: set[str]) -> tuple[Tensor, list[str]]:
-    """Without the axes that nobody wants."""
+def _summed(
+    t: Tensor, names: list[str], wanted: set[str], is_only: bool = False
+) -> tuple[Tensor, list[str]]:
+    """Without the axes that nobody wants; what meets another operand keeps its dtype."""
     axes = [a for a, n in enumerate(names) if n not in wanted]
-    return (t.sum(axes) if axes else t), [n for n in names if n in wanted]
+    dtype = None if is_only else t.dtype
+    return (t.sum(axes, dtype=dtype) if axes else t), [n for n in names if n in wanted]
 
 
 def _pair(
@@ -142,8 +145,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     second = tuple(normal_axis(d, b.ndim) for d in pairs[1])
     for i, j in zip(first, second, strict=True):
         a, b = (
-            (a.sum(i, keepdim=True) if b.shape[j] == 1 else a),
-            (b.sum(j, keepdim=True) if a.shape[i] == 1 else b),
+            (a.sum(i, keepdim=True, dtype=a.dtype) if b.shape[j] == 1 else a),
+            (b.sum(j, keepdim=True, dtype=b.dtype) if a.shape[i] == 1 else b),
         )
     return a._dot(b, (first, second))
 

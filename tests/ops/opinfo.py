@@ -26,6 +26,7 @@ from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tgrad
+from tests.arrays import from_torch
 from tests.front.checking import to_numpy
 from tgrad.interop.torch_function import call
 from tgrad.tensor import Tensor, realize_tensors
@@ -158,7 +159,7 @@ class Case:
         """Tensors of torch as tensors of tgrad, in lists and tuples too."""
         if isinstance(value, torch.Tensor):
             made = tgrad.tensor(
-                value.detach().numpy(), device=self.device, requires_grad=value.requires_grad
+                from_torch(value), device=self.device, requires_grad=value.requires_grad
             )
             self.leaves.append((value, made))
             return made

@@ -189,8 +189,9 @@ class ArithmeticMethods:
             equal = self == other
             if equal_nan:
                 equal = equal | (self.isnan() & other.isnan())
-            limit = atol + (other * rtol).abs()
-            return equal | ((self - other).abs() <= limit) & (self - other).isfinite()
+            a, b = (x if x.dtype.is_float else x.float() for x in (self, other))
+            limit = atol + (b * rtol).abs()
+            return equal | ((a - b).abs() <= limit) & (a - b).isfinite()
 
     def allclose(
         self: Any, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False

@@ -57,7 +57,7 @@ class ArrangementMethods:
         return self.expand(*size)
 
     def sum_to_size(self: Any, *size: Any) -> Tensor:
-        """Summed over the axes that expanding from `size` would make.
+        """Summed over the axes that expanding from `size` would make; integers are int64.
 
         Raises:
             ShapeError: `size` does not expand to this shape.
@@ -68,7 +68,8 @@ class ArrangementMethods:
         if lead < 0 or any(m not in (1, n) for m, n in zip(padded, self.shape)):
             raise ShapeError(f"sum_to_size of shape {self.shape} to {wanted}.")
         axes = [a for a, (m, n) in enumerate(zip(padded, self.shape)) if m != n]
-        summed = self.sum(axes) if axes else self
+        same = self if self.dtype.is_float else self.to(dt.int64)
+        summed = self.sum(axes) if axes else same
         return summed.reshape(wanted)
 
     # -- repeats --------------------------------------------------------------------------------
@@ -207,7 +208,8 @@ class ArrangementMethods:
         with source_scope(label=name):
             row, column = (self._places(a) for a in (rank - 2, rank - 1))
             limit = row + diagonal
-            return self.where(column <= limit if name == "tril" else column >= limit, 0)
+            kept = column <= limit if name == "tril" else column >= limit
+            return self.where(kept, self._constant(0, self.dtype))
 
     def _places(self: Any, axis: int) -> Tensor:
         """The place of each element along an axis (int64)."""
@@ -240,7 +242,8 @@ class ArrangementMethods:
         with source_scope(label="diag_embed"):
             n = self.shape[-1]
             wide = self.unsqueeze(-1).expand(*self.shape, n)
-            square = wide.where(wide._places(rank - 2) == wide._places(rank - 1), 0)
+            zero = self._constant(0, self.dtype)
+            square = wide.where(wide._places(rank - 2) == wide._places(rank - 1), zero)
             before = [0] * (rank - 2)
             low, high = (max(-offset, 0), max(offset, 0)), (max(offset, 0), max(-offset, 0))
             padded = square._pad_zero([*before, *low], [*before, *high])

@@ -192,9 +192,11 @@ def _wide(factor: Any) -> DType:
 
 
 def _added(base: Any, factor: Any, product: Any, beta: Number, alpha: Number, name: str) -> Tensor:
-    """beta * base + alpha * product, computed in the product's dtype and rounded once."""
+    """beta * base + alpha * product, computed in the product's dtype and rounded once; of integers
+    both numbers are cut to integers, as in PyTorch."""
     with source_scope(label=name):
         dtype = base.dtype
+        beta, alpha = (beta, alpha) if dtype.is_float else (int(beta), int(alpha))
         if dtype is not factor.dtype:
             raise DTypeError(
                 f"{name} of {dtype.name} and a product of {factor.dtype.name}.",

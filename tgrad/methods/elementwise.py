@@ -231,7 +231,8 @@ class ElementwiseMethods:
         return self if self.dtype.kind in "bu" else self._apply(Op.ABS)  # type: ignore
 
     def square(self) -> Tensor:
-        return self * self
+        x = self.to(dt.int64) if self.dtype.is_bool else self
+        return x * x
 
     def reciprocal(self) -> Tensor:
         return 1.0 / self
@@ -434,6 +435,8 @@ class ElementwiseMethods:
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         """`value` where the mask holds, else self."""
         with source_scope(label="masked_fill"):
+            if isinstance(value, (bool, int, float)):
+                value = self._constant(value, self.dtype)
             fill = value.to(self.dtype) if hasattr(value, "dtype") else value
             filled = self.where(~mask, fill)
             leave(filled)

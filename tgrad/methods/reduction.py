@@ -208,16 +208,18 @@ class ReductionMethods:
         return self.nansum(dim, keepdim, dtype=dtype) / count
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Whether one element is not zero."""
+        """Whether one element is not zero; of uint8 as uint8, as in PyTorch."""
+        x, dtype = self.to(dt.bool_), dt.uint8 if self.dtype is dt.uint8 else dt.bool_
         if 0 in self.shape:  # no axis of no elements has a largest one
-            return self.to(dt.bool_).sum(dim, keepdim).to(dt.bool_)
-        return self.to(dt.bool_)._reduce(Op.REDUCE_MAX, dim, keepdim, "any")
+            return x.sum(dim, keepdim).to(dt.bool_).to(dtype)
+        return x._reduce(Op.REDUCE_MAX, dim, keepdim, "any").to(dtype)
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Whether all elements are not zero."""
+        """Whether all elements are not zero; of uint8 as uint8, as in PyTorch."""
+        x, dtype = self.to(dt.bool_), dt.uint8 if self.dtype is dt.uint8 else dt.bool_
         if 0 in self.shape:
-            return self.to(dt.bool_).sum(dim, keepdim).logical_not()
-        return self.to(dt.bool_)._reduce(Op.REDUCE_MIN, dim, keepdim, "all")
+            return x.sum(dim, keepdim).logical_not().to(dtype)
+        return x._reduce(Op.REDUCE_MIN, dim, keepdim, "all").to(dtype)
 
     def var_mean(
         self,

@@ -58,6 +58,8 @@ def hardtanh(
     >>> F.hardtanh(tgrad.tensor([-3.0, 0.5])).tolist()
     [-1.0, 0.5]
     """
+    if not input.dtype.is_float:
+        min_val, max_val = int(min_val), int(max_val)
     inside = (input > min_val) & (input < max_val)
     limited = input.detach().clamp(min_val, max_val)
     return _place(input, input.where(inside | input.isnan(), limited), inplace)

@@ -19,6 +19,11 @@ def widened(x: Tensor) -> Tensor:
     return x.to(x.dtype.accumulator)
 
 
+def narrowed(loss: Tensor, x: Tensor) -> Tensor:
+    """The loss in the dtype of its input; of integers it stays the float that it is."""
+    return loss.to(x.dtype) if x.dtype.is_float else loss
+
+
 def reduced(loss: Tensor, reduction: str, function: str) -> Tensor:
     """The mean, the sum, or all of it."""
     if reduction == "mean":

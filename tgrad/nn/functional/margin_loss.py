@@ -14,7 +14,7 @@ from tgrad.arguments import refuse
 from tgrad.errors import ShapeError
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.activation import logsigmoid
-from tgrad.nn.functional.loss import reduced, widened
+from tgrad.nn.functional.loss import narrowed, reduced, widened
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [
@@ -64,7 +64,7 @@ def margin_ranking_loss(
     """
     refuse("margin_ranking_loss", size_average=size_average, reduce=reduce)
     loss = (-target * (widened(input1) - widened(input2)) + margin).clamp(min=0)
-    return reduced(loss, reduction, "margin_ranking_loss").to(input1.dtype)
+    return narrowed(reduced(loss, reduction, "margin_ranking_loss"), input1)
 
 
 @labelled("hinge_embedding_loss")
@@ -113,7 +113,7 @@ def cosine_embedding_loss(
     loss = (1.0 - cos).where(target == 1, 0.0) + (cos - margin).clamp(min=0).where(
         target == -1, 0.0
     )
-    return reduced(loss, reduction, "cosine_embedding_loss").to(input1.dtype)
+    return narrowed(reduced(loss, reduction, "cosine_embedding_loss"), input1)
 
 
 @labelled("multilabel_soft_margin_loss")
@@ -270,10 +270,11 @@ def triplet_margin_loss(
     def distance(a: Tensor, b: Tensor) -> Tensor:
         return pairwise_distance(a, b, p, eps)
 
-    return triplet_margin_with_distance_loss(
+    loss = triplet_margin_with_distance_loss(
         *map(widened, (anchor, positive, negative)),
         distance_function=distance, margin=margin, swap=swap, reduction=reduction,
-    ).to(anchor.dtype)  # fmt: skip
+    )  # fmt: skip
+    return narrowed(loss, anchor)
 
 
 @labelled("triplet_margin_with_distance_loss")
@@ -331,7 +332,7 @@ def poisson_nll_loss(
         above = t.where(t > 1, 1.0)
         stirling = above * above.log() - above + (above * (2 * math.pi)).log() * 0.5
         loss = loss + stirling.where(t > 1, 0.0)
-    return reduced(loss, reduction, "poisson_nll_loss").to(input.dtype)
+    return narrowed(reduced(loss, reduction, "poisson_nll_loss"), input)
 
 
 @labelled("gaussian_nll_loss")

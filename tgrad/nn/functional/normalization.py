@@ -362,7 +362,8 @@ def local_response_norm(
     low = [size // 2 if a == 1 else 0 for a in range(x.ndim)]
     high = [(size - 1) // 2 if a == 1 else 0 for a in range(x.ndim)]
     around = (x * x)._pad_zero(low, high)._window(1, size, 1, 1)
-    return (x / (around.sum(-1) * (alpha / size) + k) ** beta).to(input.dtype)
+    found = x / (around.sum(-1) * (alpha / size) + k) ** beta
+    return found.to(input.dtype) if input.dtype.is_float else found
 
 
 __all__ = [

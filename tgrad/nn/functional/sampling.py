@@ -61,7 +61,8 @@ def interpolate(
         antialias: not supported.
 
     Raises:
-        UnsupportedError: antialias, or a mode that does not take so many axes.
+        UnsupportedError: antialias, a mode that does not take so many axes, or one that computes
+            between neighbours, of integers.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.interpolate(tgrad.tensor([[[1.0, 3.0]]]), scale_factor=2).tolist()
@@ -73,6 +74,10 @@ def interpolate(
         raise UnsupportedError(
             f"interpolate: mode={mode!r} of shape {input.shape}.",
             f"Modes of {rank} axes: {', '.join(m for m, ranks in RANKS.items() if rank in ranks)}.",
+        )
+    if not (input.dtype.is_float or "nearest" in mode):
+        raise UnsupportedError(
+            f"interpolate: mode={mode!r} of {input.dtype.name}.", "Use x.float() or a nearest mode."
         )
     if (size is None) == (scale_factor is None):
         raise ShapeError("interpolate with size and scale_factor, or neither.", "Give one of them.")
