@@ -22,7 +22,7 @@ import pytest
 
 import tgrad
 from tests.compile.training import Training, assert_same, undisturbed
-from tgrad import nn, optim, pipeline
+from tgrad import nn, optim, pipeline, realizing
 from tgrad.compiling import replay as replaying
 from tgrad.cpu_fallback import compile as c_compiler
 from tgrad.errors import CacheError, CompileError, LaunchError, OutOfMemoryError, TraceError
@@ -179,6 +179,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings = replace(pipeline.settings, cache_dir=tmp_path / "cache")
     monkeypatch.setattr(pipeline, "settings", settings)
     monkeypatch.setattr(pipeline, "_plans", type(pipeline._plans)())
+    monkeypatch.setattr(realizing, "_seen", type(realizing._seen)())
     return tmp_path / "cache"
 
 
@@ -197,6 +198,7 @@ def test_a_kernel_does_not_compile(
     training = begin(compiled, done)
     monkeypatch.setattr(pipeline, "settings", replace(pipeline.settings, cc=str(script)))
     monkeypatch.setattr(pipeline, "_plans", type(pipeline._plans)())
+    monkeypatch.setattr(realizing, "_seen", type(realizing._seen)())
     training.call._entries.clear()
     training.call._by_key.clear()
     training.call._latest = None
@@ -241,6 +243,7 @@ def test_a_disk_that_is_full(compiled: bool, cold: Path, monkeypatch: pytest.Mon
         assert "cannot be written: No space left on device." in str(caught.value)
         check_nothing_happened(training)
         monkeypatch.setattr(pipeline, "_plans", type(pipeline._plans)())
+    monkeypatch.setattr(realizing, "_seen", type(realizing._seen)())
         shutil.rmtree(cold)
     finish(training)
 
