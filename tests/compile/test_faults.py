@@ -243,7 +243,7 @@ def test_a_disk_that_is_full(compiled: bool, cold: Path, monkeypatch: pytest.Mon
         assert "cannot be written: No space left on device." in str(caught.value)
         check_nothing_happened(training)
         monkeypatch.setattr(pipeline, "_plans", type(pipeline._plans)())
-    monkeypatch.setattr(realizing, "_seen", type(realizing._seen)())
+        monkeypatch.setattr(realizing, "_seen", type(realizing._seen)())
         shutil.rmtree(cold)
     finish(training)
 
