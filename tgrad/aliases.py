@@ -133,6 +133,13 @@ def keep_order(result: Tensor, *operands: Tensor) -> Tensor:
     return result
 
 
+def in_rows(t: Tensor) -> Tensor:
+    """The tensor, which PyTorch lays out row by row though one number is all that it is made of."""
+    if t._memory is None and t._node.op is Op.EXPAND:
+        _lie(t, contiguous(t._node.shape))
+    return t
+
+
 def _lie(t: Tensor, strides: Strides) -> None:
     """Give a tensor that has no memory one with these strides."""
     t._memory = Memory(None, strides)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import keep_order
+from tgrad.aliases import in_rows, keep_order
 from tgrad.arguments import check_memory_format, refuse
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
@@ -99,7 +99,7 @@ def _filled(
         sizes = checked_sizes((size,))
         if sizes:
             node = sized(Op.EXPAND, node, shape=sizes)
-        return _leaf(Tensor._of(node, default_device(device)), requires_grad)
+        return _leaf(in_rows(Tensor._of(node, default_device(device))), requires_grad)
 
 
 def zeros(
