@@ -137,9 +137,10 @@ _ELSEWHERE = {
         "vander",
     ),
     "tgrad.queries": (
-        "are_deterministic_algorithms_enabled", "get_default_device", "get_default_dtype",
-        "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor",
-        "numel", "set_default_dtype", "use_deterministic_algorithms",
+        "are_deterministic_algorithms_enabled", "finfo", "get_default_device",
+        "get_default_dtype", "iinfo", "is_complex", "is_floating_point", "is_nonzero",
+        "is_same_size", "is_signed", "is_tensor", "numel", "set_default_dtype",
+        "use_deterministic_algorithms",
     ),
     "tgrad.signal.periodic": (
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",
@@ -176,6 +177,7 @@ _ABSENT = {
 
 e, inf, nan, newaxis, pi = _math.e, _math.inf, _math.nan, None, _math.pi
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
@@ -219,5 +221,6 @@ __all__ = [
     "zeros_like",
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
-    "contiguous_format", "e", "inf", "nan", "newaxis", "pi", "preserve_format", "seed",
+    "channels_last", "channels_last_3d", "contiguous_format", "e", "inf", "nan", "newaxis", "pi",
+    "preserve_format", "seed",
 ]  # fmt: skip

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from tgrad import dtype as dt
+from tgrad.arguments import CHANNELS_LAST
 from tgrad.autodiff.backward import register_vjp
-from tgrad.errors import GradientError, UnsupportedError
+from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import mark_pending
-from tgrad.strides import Shape, Strides, contiguous, in_order_of, reshaped, runs
+from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -144,6 +145,29 @@ def _lie(t: Tensor, strides: Strides) -> None:
     """Give a tensor that has no memory one with these strides."""
     t._memory = Memory(None, strides)
     t._memory.members[id(t)] = t
+
+
+def laid_out(t: Tensor, memory_format: str) -> Tensor:
+    """The same values with the strides of a format that lays channels last, as PyTorch has it;
+    itself if it has them. How tgrad stores anything is its own choice.
+
+    Raises:
+        ShapeError: the format is one of tensors with more or fewer axes.
+    """
+    rank = CHANNELS_LAST[memory_format]
+    if len(t._node.shape) != rank:
+        raise ShapeError(
+            f"{memory_format} of a tensor with {len(t._node.shape)} axes.",
+            f"Only tensors with {rank} axes have it.",
+        )
+    strides = channels_last(t._node.shape)
+    if strides_of(t) == strides:
+        return t
+    copy: Tensor = t.clone(memory_format="contiguous_format")
+    leave(copy)
+    if strides != contiguous(t._node.shape):
+        _lie(copy, strides)
+    return copy
 
 
 def own_memory(result: Tensor, operand: Tensor) -> Tensor:

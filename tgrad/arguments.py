@@ -24,12 +24,17 @@ def refuse(function: str, hint: str = "Leave it out.", **arguments: Any) -> None
             raise UnsupportedError(f"{function}: {name}={value!r} is not supported.", hint)
 
 
-def check_memory_format(function: str, memory_format: Any) -> None:
-    """Refuse a layout that tensors of tgrad, which are row-major, cannot have.
+CHANNELS_LAST = {"channels_last": 4, "channels_last_3d": 5}
+"""Memory formats that lay channels last, and how many axes their tensors have."""
+
+
+def check_memory_format(function: str, memory_format: Any) -> str:
+    """The name of a memory format.
 
     Raises:
-        UnsupportedError: it is neither None nor "contiguous_format" nor "preserve_format".
+        UnsupportedError: PyTorch has none of that name.
     """
     name = str(memory_format).removeprefix("torch.")
-    if name not in ("None", "contiguous_format", "preserve_format"):
+    if name not in ("None", "contiguous_format", "preserve_format", *CHANNELS_LAST):
         refuse(function, memory_format=memory_format)
+    return name

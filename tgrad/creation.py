@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import in_rows, keep_order
-from tgrad.arguments import check_memory_format, refuse
+from tgrad.aliases import in_rows, keep_order, laid_out
+from tgrad.arguments import CHANNELS_LAST, check_memory_format, refuse
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
@@ -161,7 +161,7 @@ def full_like(
     [5.0, 5.0]
     """
     memory_format = options.pop("memory_format", None)
-    check_memory_format("full_like", memory_format)
+    name = check_memory_format("full_like", memory_format)
     made = full(
         input.shape,
         fill_value,
@@ -169,7 +169,9 @@ def full_like(
         device=input.device if device is None else device,
         **options,
     )
-    return made if "contiguous" in str(memory_format) else keep_order(made, input)
+    if name in CHANNELS_LAST:
+        return laid_out(made, name)
+    return made if name == "contiguous_format" else keep_order(made, input)
 
 
 def zeros_like(input: Tensor, **options: Any) -> Tensor:

@@ -5,7 +5,10 @@ In: tensors, dtypes. Out: numbers and bools. Invariant: nothing is computed, but
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.creation import default_device
@@ -21,6 +24,79 @@ is_nonzero = from_method(Tensor.is_nonzero)
 is_same_size = from_method(Tensor.is_same_size)
 is_signed = from_method(Tensor.is_signed)
 numel = from_method(Tensor.numel)
+
+
+@dataclass(frozen=True)
+class FloatInfo:
+    """What a dtype of floats can hold; see `finfo`."""
+
+    bits: int
+    eps: float
+    max: float
+    min: float
+    tiny: float
+    smallest_normal: float
+    resolution: float
+    dtype: str
+
+
+@dataclass(frozen=True)
+class IntInfo:
+    """What a dtype of integers can hold; see `iinfo`."""
+
+    bits: int
+    max: int
+    min: int
+    dtype: str
+
+
+def finfo(type: DType = dt.float32) -> FloatInfo:
+    """Limits of a dtype of floats.
+
+    Source: https://docs.pytorch.org/docs/stable/type_info.html
+
+    Raises:
+        TypeError: it is one of integers or bool.
+
+    >>> import tgrad
+    >>> tgrad.finfo(tgrad.float16).max
+    65504.0
+    """
+    if not type.is_float:
+        raise TypeError(f"finfo of {type.name}; use tgrad.iinfo for integers.")
+    info: Any
+    if type in (dt.float16, dt.float32, dt.float64):
+        info = np.finfo(type.numpy)
+    else:
+        import ml_dtypes
+
+        info = ml_dtypes.finfo(type.numpy)
+    smallest = float(info.smallest_normal)
+    return FloatInfo(
+        bits=type.itemsize * 8,
+        eps=float(info.eps),
+        max=float(info.max),
+        min=float(info.min),
+        tiny=smallest,
+        smallest_normal=smallest,
+        resolution=float(info.resolution),
+        dtype=type.name,
+    )
+
+
+def iinfo(type: DType) -> IntInfo:
+    """Limits of a dtype of integers.
+
+    Raises:
+        TypeError: it is one of floats or bool.
+
+    >>> import tgrad
+    >>> tgrad.iinfo(tgrad.int8).min
+    -128
+    """
+    if not type.is_int:
+        raise TypeError(f"iinfo of {type.name}; use tgrad.finfo for floats.")
+    return IntInfo(type.itemsize * 8, int(type.max), int(type.min), type.name)
 
 
 def is_tensor(obj: Any) -> bool:

@@ -31,6 +31,17 @@ def contiguous(shape: Shape) -> tuple[int, ...]:
     return tuple(prod(shape[a + 1 :]) for a in range(len(shape)))
 
 
+def channels_last(shape: Shape) -> tuple[int, ...]:
+    """Strides of images [N, C, *sizes] whose channels are neighbours.
+
+    >>> channels_last((2, 3, 4, 5))
+    (60, 1, 15, 3)
+    """
+    n, channels, *sizes = shape
+    first, *others = contiguous((n, *sizes, channels))
+    return (first, 1, *others[:-1])
+
+
 def runs(shape: Shape, strides: tuple[int, ...]) -> list[Run]:
     """The axes merged as far as memory allows; those of size 1 do not count."""
     found: list[Run] = []

@@ -19,7 +19,7 @@ from tgrad.errors import (
 WEIGHT = zeros(2, requires_grad=True)
 
 ALL_DTYPES = (
-    "Use one of bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, "
+    "Use one of bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float8_e4m3fn, float8_e5m2, float16, "
     "bfloat16, float32, float64."
 )
 
@@ -168,7 +168,8 @@ DTYPES = {
     ),
     "no common dtype": (
         lambda: zeros(3, dtype=tgrad.uint64) + zeros(3, dtype=tgrad.int64),
-        "tgrad.uint64 and tgrad.int64 have no common dtype.\nCast one of them first.",
+        "tgrad.uint64 and tgrad.int64 have no common dtype: wide unsigned integers are not "
+        "promoted.\nCast one of them first, such as x.to(tgrad.int64).",
     ),
     "bits of floats": (
         lambda: zeros(3) & zeros(3),
@@ -303,8 +304,8 @@ def test_devices(name):
 
 UNSUPPORTED = {
     "memory_format": (
-        lambda: zeros(1, 2, 3, 3).contiguous(memory_format="channels_last"),
-        "contiguous: memory_format='channels_last' is not supported.\nLeave it out.",
+        lambda: zeros(1, 2, 3, 3).contiguous(memory_format="channels_first"),
+        "contiguous: memory_format='channels_first' is not supported.\nLeave it out.",
     ),
     "scatter_reduce": (
         lambda: zeros(3).scatter_reduce(0, integers(0), zeros(1), "max"),

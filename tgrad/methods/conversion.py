@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
-from tgrad.arguments import check_memory_format
+from tgrad.aliases import laid_out
+from tgrad.arguments import CHANNELS_LAST, check_memory_format
 from tgrad.device import as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import UnsupportedError
@@ -50,7 +51,7 @@ class ConversionMethods:
         """
         from tgrad.tensor import Tensor
 
-        check_memory_format("to", memory_format)
+        name = check_memory_format("to", memory_format)
         flags = [a for a in args if a is True or a is False]
         copy = copy or flags[1:] == [True]
         for a in args[: len(args) - len(flags)]:
@@ -63,6 +64,8 @@ class ConversionMethods:
         result = self
         if dtype is not None and as_dtype(dtype) is not self.dtype:
             result = result._apply(Op.CAST, dtype=as_dtype(dtype))
+        if name in CHANNELS_LAST:
+            result = laid_out(result, name)
         if device is None or as_device(device) == self.device:
             return result.clone() if copy and result is self else result
         if result.requires_grad and is_grad_enabled():

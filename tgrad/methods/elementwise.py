@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import Step, When, is_contiguous_base, join, keep_order, leave
-from tgrad.arguments import check_memory_format
+from tgrad.aliases import Step, When, is_contiguous_base, join, keep_order, laid_out, leave
+from tgrad.arguments import CHANNELS_LAST, check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
@@ -453,13 +453,17 @@ class ElementwiseMethods:
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """The same values as a tensor of its own."""
-        check_memory_format("clone", memory_format)
+        name = check_memory_format("clone", memory_format)
         copy = self._apply(Op.RESHAPE, shape=self.shape)
-        return copy if "contiguous" in str(memory_format) else keep_order(copy, self)  # type: ignore
+        if name in CHANNELS_LAST:
+            return laid_out(copy, name)
+        return copy if name == "contiguous_format" else keep_order(copy, self)  # type: ignore
 
     def contiguous(self: Any, memory_format: Any = None) -> Tensor:
         """The same values; itself if it is no view, since what is stored is contiguous."""
-        check_memory_format("contiguous", memory_format)
+        name = check_memory_format("contiguous", memory_format)
+        if name in CHANNELS_LAST:
+            return laid_out(self, name)
         if is_contiguous_base(self):
             return self
         if self.requires_grad and not is_grad_enabled():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tgrad.arguments import check_memory_format
 from tgrad.creation import as_tensor
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, by_name
@@ -319,14 +320,25 @@ class Module:
                 with no_grad():
                     p.grad.zero_()
 
-    def to(self: T, *args: Any, device: Any = None, dtype: DType | None = None) -> T:
+    def to(
+        self: T,
+        *args: Any,
+        device: Any = None,
+        dtype: DType | None = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> T:
         """Move all parameters and buffers, in place.
 
         Args:
             args: a device, a dtype, both, or a tensor to be like.
             device: where to.
             dtype: of the floating-point ones.
+            non_blocking: accepted; when a copy runs makes no difference to its result.
+            memory_format: a name of PyTorch's, accepted: plans choose layouts by themselves, and
+                values and shapes stay what they are.
         """
+        check_memory_format("Module.to", memory_format)
         for a in args:
             if isinstance(a, Tensor):
                 device, dtype = a.device, a.dtype
