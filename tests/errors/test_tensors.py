@@ -19,8 +19,8 @@ from tgrad.errors import (
 WEIGHT = zeros(2, requires_grad=True)
 
 ALL_DTYPES = (
-    "Use one of bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float8_e4m3fn, float8_e5m2, float16, "
-    "bfloat16, float32, float64."
+    "Use one of bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float8_e4m3fn, "
+    "float8_e5m2, float16, bfloat16, float32, float64."
 )
 
 SHAPES = {
