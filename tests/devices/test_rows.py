@@ -9,7 +9,7 @@ import tgrad
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
 from tgrad.graph.node import make
-from tgrad.graph.op import OPS, ROWWISE, SCAN, Op
+from tgrad.graph.op import OPS, ROWWISE, SCAN, Op, takes
 from tgrad.tensor import Tensor, realize_tensors
 
 KEYS = (dt.uint8, dt.uint16, dt.uint32, dt.uint64)
@@ -32,7 +32,7 @@ def scans() -> list:
         pytest.param(op, dtype, id=f"{op}-{dtype.short}")
         for op in sorted(SCAN)
         for dtype in DTYPES.values()
-        if dtype.kind in OPS[op].domain
+        if takes(op, dtype)
     ]
 
 

@@ -163,8 +163,8 @@ def test_scaled_mm_is_pytorchs() -> None:
 
 
 def test_products_of_casts_are_one_dot_of_bytes() -> None:
-    x = tgrad.zeros(64, 32).to(tgrad.float8_e4m3fn).realize()
-    plan = tgrad.explain(x.float() @ x.float().t())
+    x, w = (tgrad.full((64, 32), n).to(tgrad.float8_e4m3fn).realize() for n in (1.0, 2.0))
+    plan = tgrad.explain(x.float() @ w.float().t())
     assert [k.bytes for k in plan.kernels] == [2 * 64 * 32 + 4 * 64 * 64]
 
 
