@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,6 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compile every kernel of bench/results/static, not two of each step",
     )
+
+
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, here and in the processes started. A shell without job
+    control has what runs in its background ignore SIGINT, and Python leaves it at that."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -271,6 +271,7 @@ def test_the_cache_is_deleted_between_steps(compiled: bool, cold: Path) -> None:
     shutil.rmtree(cold)
     training.attempt()
     pipeline._plans.clear()
+    realizing._seen.clear()
     shutil.rmtree(cold, ignore_errors=True)
     training.call._latest = None
     training.call._by_key.clear()
@@ -324,6 +325,7 @@ def is_before_or_after(training: Training) -> int:
 
 @MODES
 @pytest.mark.parametrize("done", [0, 2], ids=["first", "later"])
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_anywhere_in_a_step(compiled: bool, done: int) -> None:
     """Before the first launch it takes effect at once, later after the step; Python drops one that
@@ -348,6 +350,7 @@ def test_ctrl_c_anywhere_in_a_step(compiled: bool, done: int) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "during", "after"])
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_around_the_launch(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     training = begin(True, 2)
     launch = replaying.replay

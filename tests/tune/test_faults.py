@@ -184,6 +184,7 @@ def test_killed_at_random_moments(tmp_path, program):
     assert tgrad_command(cache, "autotune", "verify").returncode == 0
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_what_was_found(tmp_path, program):
     cache = tmp_path / "cache"
     process = start(cache, program, "60s")
