@@ -622,15 +622,17 @@ def _is_dear_to_repeat(
     operand: Node, view: Node, dot: Node, histories: dict[Node, _History]
 ) -> bool:
     """Whether a dot that computes its operand does so too often: once for each tile of the other
-    side, and for each window that an element is in."""
-    if operand.size <= TINY:
+    side, and for each window that an element is in. What is made of half its bytes or less, such
+    as packed weights, is never stored: that memory is what packing saves."""
+    history = histories[operand]
+    if operand.size <= TINY or 2 * sum(x.nbytes for x in history.leaves) <= operand.nbytes:
         return False
     other = next((x for x in dot.inputs if x is not view), view)
     k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])
     batch = prod(other.shape[a] for a in dot.attr("batch")[dot.inputs.index(other)])
     tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
     times = view.size * tiles / operand.size
-    return histories[operand].cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
+    return history.cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
 
 
 def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:

@@ -14,6 +14,10 @@ from tgrad.kernel.ir import Config, Role
 from tgrad.triton_gen.target import Target
 
 LEAST_COLUMNS = 16
+MOST_PARTS, LEAST_TILE = 8, 128
+"""An epilogue that would need more parts beside a wide accumulator gets a tile of half the columns:
+in 16 parts, gradients of GELU and SiLU with two and three results spilled beside 128 x 256 on sm_90;
+with 128 x 128 they take 149 and 222 registers (Triton 3.7.1, 2026-11)."""
 REGISTERS = {32: 176, 64: 320}
 """Registers of a thread that tiles may take, by lanes of a warp; the rest hold addresses and
 indices. Found by compiling for sm_90 and gfx942: with 192, epilogues beside 128 x 256 accumulators
@@ -34,7 +38,17 @@ def with_epilogue_parts(region: Region, config: Config, target: Target) -> Confi
         if tile[-1] <= LEAST_COLUMNS * parts:
             break
         parts *= 2
+    if parts > MOST_PARTS and tile[-1] > LEAST_TILE:
+        return with_epilogue_parts(region, _half_the_columns(config), target)
     return replace(config, epilogue_parts=parts)
+
+
+def _half_the_columns(config: Config) -> Config:
+    """The config with half the columns a tile."""
+    last = max(i for i, axis in enumerate(config.axes) if axis.role is Role.GRID)
+    axes = list(config.axes)
+    axes[last] = replace(axes[last], block=axes[last].block // 2)
+    return replace(config, axes=tuple(axes))
 
 
 def accumulators(region: Region) -> list[int]:
