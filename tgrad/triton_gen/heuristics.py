@@ -408,7 +408,8 @@ def _is_by_tiles(atom: Div | Mod) -> bool:
 def _dot_warps(blocks: tuple[int, int, int], sums: int, windowed: bool, target: Target) -> int:
     block_m, block_n, block_k = blocks[0], blocks[1] * sums, blocks[2]
     if windowed and (block_m + block_n) * block_k > 128 * 32:
-        return 8 if block_m >= 128 and (target.is_nvidia or block_n >= 128) else 4
+        is_narrow = target.warp_size == 64 and block_n < 128
+        return 8 if block_m >= 128 and not is_narrow else 4
     if block_m * block_n >= 16384:
         return 8
     if block_m * block_n <= 1024 and not (target.has_wgmma and max(block_m, block_n) >= 64):
