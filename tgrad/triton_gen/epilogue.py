@@ -16,8 +16,8 @@ from tgrad.triton_gen.target import Target
 LEAST_COLUMNS = 16
 MOST_PARTS, LEAST_TILE = 8, 128
 """An epilogue that would need more parts beside a wide accumulator gets a tile of half the columns:
-in 16 parts, gradients of GELU and SiLU with two and three results spilled beside 128 x 256 on sm_90;
-with 128 x 128 they take 149 and 222 registers (Triton 3.7.1, 2026-11)."""
+in 16 parts, gradients of GELU and SiLU with several results spilled beside 128 x 256 on sm_90; with
+128 x 128 they take 149 and 222 registers (Triton 3.7.1, 2026-11)."""
 REGISTERS = {32: 176, 64: 320}
 """Registers of a thread that tiles may take, by lanes of a warp; the rest hold addresses and
 indices. Found by compiling for sm_90 and gfx942: with 192, epilogues beside 128 x 256 accumulators
