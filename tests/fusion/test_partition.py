@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+import tgrad
 import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad import nn, optim
 from tgrad.autograd import grad
-from tgrad.dtype import bfloat16
+from tgrad.dtype import bfloat16, float32
 from tgrad.fusion.legality import GPU_LIMITS, Limits
-from tgrad.fusion.region import indices_of
+from tgrad.fusion.region import Const, indices_of, region_from_json
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, tensor
@@ -232,3 +235,22 @@ def test_a_dot_does_not_compute_a_long_operand_for_each_tile(
 
 def test_a_short_operand_is_computed_in_the_dot(rng: np.random.Generator) -> None:
     assert len(cut([F.relu(draw(rng, 256, 96) * 2) @ draw(rng, 96, 512)])) == 1
+
+
+def test_an_index_that_nothing_depends_on_leaves_no_axis() -> None:
+    """Every element of a filled tensor is the same: a sum of its rows walks no index of theirs."""
+    rows = tensor(np.array([1, 0, 2]), device="numpy")
+    filled = tgrad.full((3, 4), 0.5, device="numpy").index_select(0, rows)
+    (kernel,) = cut([filled.sum(0)])
+    assert [a.extent for a in kernel.region.axes] == [4]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.0, 0.0])
+def test_a_region_with_any_constant_reads_back_as_itself(number: float) -> None:
+    (kernel,) = cut([tgrad.full((3,), number, device="numpy")])
+    assert region_from_json(json.loads(json.dumps(kernel.region.to_json()))) == kernel.region
+
+
+def test_constants_are_equal_if_they_are_written_alike() -> None:
+    numbers = [Const(x, float32) for x in (float("nan"), 0.0, -0.0, 1.0, 1, True)]
+    assert len({*numbers, Const(float("nan"), float32)}) == len(numbers)

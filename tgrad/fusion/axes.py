@@ -31,7 +31,8 @@ class DotAxes:
 
 
 def drop_dead(region: Region) -> Region:
-    """Remove values that no store needs."""
+    """Remove values that no store needs, and axes that only those walked: a gather from a constant
+    needs no index."""
     live: set[int] = set()
     stack = [v for s in region.stores for v in rg.operands_of(s)]
     while stack:
@@ -52,7 +53,20 @@ def drop_dead(region: Region) -> Region:
         )
         for s in region.stores
     )
-    return replace(region, values=values, stores=stores)
+    kept = replace(region, values=values, stores=stores)
+    walked = _walked(kept)
+    return replace(kept, axes=tuple(a for a in region.axes if a.name in walked))
+
+
+def _walked(region: Region) -> set[str]:
+    """Names of the axes that a value or a store depends on, or that a value is taken along."""
+    names: set[str] = set()
+    for item in (*region.values, *region.stores):
+        for e in rg.indices_of(item):
+            names |= e.variables()
+        if isinstance(item, rg.AlongAxes):
+            names.update(item.axes)
+    return names
 
 
 def with_numbers(value: rg.Value, number: dict[int, int]) -> rg.Value:

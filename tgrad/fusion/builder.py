@@ -114,7 +114,7 @@ class _Builder:
         self.inside, self.leaves, self.factors = set(group), leaves, factors
         self.logical: list[_LogicalAxis] = []
         self.values: list[rg.Value] = []
-        self.numbers: dict[object, int] = {}
+        self.numbers: dict[rg.Value, int] = {}
         self.dims: list[frozenset[str]] = []
         self.memo: dict[tuple[Node, Indices, Mask], int] = {}
         self.visited: dict[Node, list[tuple[Indices, Mask, int]]] = {}
@@ -348,12 +348,8 @@ class _Builder:
         )
 
     def _emit(self, value: rg.Value) -> int:
-        # repr keeps constants 1, 1.0, True and 0.0, -0.0 apart
-        key: object = (
-            (rg.Const, repr(value.value), value.dtype) if isinstance(value, rg.Const) else value
-        )
-        if key in self.numbers:
-            return self.numbers[key]
+        if value in self.numbers:
+            return self.numbers[value]
         names: frozenset[str] = frozenset()
         for e in rg.indices_of(value):
             names |= e.variables()
@@ -365,7 +361,7 @@ class _Builder:
             names |= set(value.axes)
         self.values.append(value)
         self.dims.append(names)
-        self.numbers[key] = len(self.values) - 1
+        self.numbers[value] = len(self.values) - 1
         return len(self.values) - 1
 
     def _value(self, node: Node, index: Indices, mask: Mask) -> int:
