@@ -426,7 +426,7 @@ def functional_call(module: Any, parameters: Any, args: Any = None, kwargs: Any 
 
     >>> import tgrad
     >>> layer = tgrad.nn.Linear(1, 1)
-    >>> zeros = {name: p * 0 for name, p in layer.named_parameters()}
+    >>> zeros = {name: tgrad.zeros_like(p) for name, p in layer.named_parameters()}
     >>> tgrad.func.functional_call(layer, zeros, tgrad.ones(1, 1)).tolist()
     [[0.0]]
     """
