@@ -92,6 +92,19 @@ def compiling(cache_dir: Path) -> Iterator[None]:
         yield
 
 
+_RETRIES = 4
+"""How often a source is compiled again where others were parsed meanwhile."""
+
+
+def _is_of_parsing_together(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, is CPython's: before 3.13 it counts the depth
+    of ast.parse for all threads together and gives up when two parse at once
+    (python/cpython#106905)."""
+    while error is not None and not isinstance(error, SystemError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def compile_source(
     name: str,
     source: str,
@@ -126,13 +139,14 @@ def compile_source(
         )
 
     try:
-        try:
-            return compile_once()
-        except SystemError:
-            # CPython < 3.13 counts the depth of ast.parse for all threads together and gives up
-            # when two parse at once (python/cpython#106905): once more, with nobody else.
-            with _PARSE_ALONE:
+        for _ in range(_RETRIES):
+            try:
                 return compile_once()
+            except Exception as error:
+                if not _is_of_parsing_together(error):
+                    raise
+        with _PARSE_ALONE:
+            return compile_once()
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CompileError(
