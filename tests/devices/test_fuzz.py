@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tgrad
 from tests.fuzzing import check_nodes, graphs, with_gradients
 
 needs_triton = pytest.mark.skipif(
@@ -49,3 +50,17 @@ def test_gradients_of_random_graphs(device: str) -> None:
         check_nodes([n for outputs in drawn for n in with_gradients(outputs)], device)
 
     check()
+
+
+@pytest.mark.parametrize("device", [CPU, INTERPRET])
+@pytest.mark.parametrize("how", ["amax", "amin"])
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "int8", "uint8", "int16", "float32"])
+def test_extrema_are_scattered_in_every_width(name: str, how: str, device: str) -> None:
+    """GPUs have no atomic extremum of less than four bytes."""
+    dtype = getattr(tgrad, name)
+    x = tgrad.tensor([3, 0, 2], device=device, dtype=dtype)
+    index = tgrad.tensor([0, 0, 1, 1], device=device)
+    source = tgrad.tensor([1, 5, 4, 1], device=device, dtype=dtype)
+    made = x.scatter_reduce(0, index, source, how)
+    assert made.dtype is dtype
+    check_nodes([made._node], device)

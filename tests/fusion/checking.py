@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tests.fuzzing import assert_near
 from tgrad import cpu_fallback, triton_gen
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.legality import CPU_LIMITS, Limits
@@ -48,6 +49,9 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
     expected = interpret(nodes, lambda storage: storage.numpy())
     for base, node, want in zip(bases, nodes, expected):
         got = flat(base).reshape(node.shape)
+        if node.dtype.is_float and node.dtype.itemsize == 2:
+            assert_near(got, want)  # of many roundings to 11 bits, in another order
+            continue
         np.testing.assert_allclose(
             got.astype(np.float64), want.astype(np.float64), rtol=2e-4, atol=2e-4
         )

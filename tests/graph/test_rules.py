@@ -105,6 +105,7 @@ TABLE: list[tuple[str, Node, str, str]] = [
     ("empty_reduction", op(Op.REDUCE_PROD, e, axes=(1,)), "reduce_prod(e, axes=(1,))", "1.0"),
     ("empty_dot", dot(e, e, ((1,), (1,))),
      "dot(e, e, batch=((), ()), contract=((1,), (1,)), dtype=f32)", "0.0"),
+    ("empty_pad", pad(e, (0, 1), (0, 2)), "pad(e, high=(0, 2), low=(0, 1))", "0.0"),
     ("empty_scatter", op(Op.SCATTER, x, n, e, axis=1, combine="add"),
      "scatter(x, n, e, axis=1, combine=add)", "x"),
     ("fold_constants", b.add(like(x, 1), like(x, 2)), "add(1.0, 2.0)", "3.0"),

@@ -42,4 +42,13 @@ def _empty_scatter(node: Node) -> Node | None:
     return None if node.inputs[1].size else node.inputs[0]
 
 
-EMPTY_RULES: tuple[Rule, ...] = (_empty_result, _empty_reduction, _empty_dot, _empty_scatter)
+@rule("pad(x) = 0, if x has no elements", Op.PAD)
+def _empty_pad(node: Node) -> Node | None:
+    if node.inputs[0].size or not node.size:
+        return None
+    return build.const_like(node, False if node.dtype.is_bool else 0)
+
+
+EMPTY_RULES: tuple[Rule, ...] = (
+    _empty_result, _empty_reduction, _empty_dot, _empty_scatter, _empty_pad,
+)  # fmt: skip
