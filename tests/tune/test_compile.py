@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
@@ -13,10 +14,12 @@ import tgrad
 from tests.tune.records import ELSEWHERE, record_of, with_choice
 from tests.tune.regions import program_of, region_of
 from tests.tune.test_end_to_end import environment, run
-from tgrad import cpu_fallback, pipeline
+from tgrad import cpu_fallback, pipeline, realizing
+from tgrad.runtime.plan import record_plans
 from tgrad.settings import settings
 from tgrad.tune import stored
 from tgrad.tune.lookup import Choices
+from tgrad.tune.record import make_record
 from tgrad.tune.store import Store
 
 PROGRAM = """
@@ -160,3 +163,23 @@ def test_an_export_beside_the_program_is_found(tmp_path, name):
         [sys.executable, str(program)], env=environment(cache), capture_output=True, text=True
     )
     assert broken.stdout == "heuristic\n" and "is cut off or no JSON" in broken.stderr
+
+
+def test_a_number_that_became_an_input_takes_what_is_stored_for_one_written(monkeypatch):
+    """As in the second step of a loop whose first step alone was tuned."""
+    x = tgrad.ones(64, 64)
+    x.numpy()
+    monkeypatch.setattr(pipeline, "_plans", OrderedDict())
+    monkeypatch.setattr(realizing, "_seen", OrderedDict())
+    with record_plans() as plans:
+        for number in (2.0, 3.0):
+            (x @ x * number + 1).numpy()
+    written, shared = (plan.kernels[0].region for plan in plans)
+    space, place = cpu_fallback.search_space(written), cpu_fallback.place(settings)
+    record = make_record(written, place, "out = a", space.named(space.start), 2e-3, 1e-3, 7)
+    choices = Choices(place, [[record]])
+    for region, origin in ((written, "stored"), (shared, "nearest")):
+        config = choices.config(region, cpu_fallback.search_space)
+        assert config is not None and config.origin == origin
+    standing = Choices(place, [[replace(record, tuned=record.heuristic)]])
+    assert standing.config(shared, cpu_fallback.search_space) is None

@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import Load, Region
 
 
 def region_key(region: Region) -> str:
@@ -24,13 +24,41 @@ def region_key(region: Region) -> str:
 def class_key(region: Region) -> str:
     """Digest of the form of the work: what is computed in which order and in which types, and what
     becomes of each axis; no sizes, no addresses."""
-    space = region.to_json()["space"]
+    return _class_key(region, ())
+
+
+def class_key_with_numbers(region: Region) -> str | None:
+    """That of the same work with numbers written in it where this reads inputs of one element, as a
+    plan that numbers share does; None if it reads none."""
+    inputs = _numbers(region)
+    return _class_key(region, inputs) if inputs else None
+
+
+def _numbers(region: Region) -> tuple[int, ...]:
+    """The inputs of one element that serve as numbers alone."""
+    if region.table is not None or region.limits:
+        return ()
+    loads = [v for v in region.values if isinstance(v, Load)]
+    read, stored = {v.slot for v in loads}, {s.slot for s in region.stores}
+    return tuple(i for i in sorted(read - stored) if region.slots[i].size == 1)
+
+
+def _class_key(region: Region, numbers: tuple[int, ...]) -> str:
+    """The class with some inputs taken for numbers."""
+    data = region.to_json()
+    space = data["space"]
+    slots = [i for i in range(len(region.slots)) if i not in numbers]
+    values = [
+        ["const", v[1]] if v[0] == "load" and v[2] in numbers else _form(v) for v in data["values"]
+    ]
     return _digest(
         {
             "axes": [a.name for a in region.axes],
-            "slots": [[s.dtype.name, s.role] for s in region.slots],
-            "values": [_form(v) for v in region.to_json()["values"]],
-            "stores": [[s.slot, s.value, s.combine, bool(s.mask)] for s in region.stores],
+            "slots": [[region.slots[i].dtype.name, region.slots[i].role] for i in slots],
+            "values": values,
+            "stores": [
+                [slots.index(s.slot), s.value, s.combine, bool(s.mask)] for s in region.stores
+            ],
             "space": {**space, "live": bool(space["live"])},
             "limits": len(region.limits),
             "table": None if region.table is None else bool(region.table.lengths),

@@ -8,7 +8,8 @@ The rule: the record of the very region, looked for in the order of the origins;
 records of its class, the one whose sizes are nearest, if no size is off by more than a factor of
 two. Distance is the sum of |log2(size / size)|; of equal ones, the record with the smaller key. The
 values of a nearest record are moved to the nearest legal ones; where its heuristic stood, it stands
-here too.
+here too. Where there is none, a region that reads numbers as inputs, since they vary, takes that of
+the class in which they are written.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from math import log2
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Config
 from tgrad.kernel.space import Place, SearchSpace, Value
-from tgrad.tune.key import class_key, extents_of, region_key
+from tgrad.tune.key import class_key, class_key_with_numbers, extents_of, region_key
 from tgrad.tune.record import Record
 
 FARTHEST = 1.0
@@ -84,13 +85,21 @@ class Choices:
         found = self._by_key.get(region_key(region))
         if found is not None:
             return Match(found, True)
+        nearest = self._nearest(region, class_key(region))
+        if nearest is None:
+            form = class_key_with_numbers(region)
+            nearest = None if form is None else self._nearest(region, form)
+        return None if nearest is None else Match(nearest, False)
+
+    def _nearest(self, region: Region, form: str) -> Record | None:
+        """The record of a class whose sizes are nearest to a region's."""
         wanted = extents_of(region)
         near = [
             (distance, record.key, record)
-            for record in self._by_form.get(class_key(region), ())
+            for record in self._by_form.get(form, ())
             if (distance := distance_of(wanted, record.extents)) is not None
         ]
-        return Match(min(near, key=lambda n: n[:2])[2], False) if near else None
+        return min(near, key=lambda n: n[:2])[2] if near else None
 
     def config(self, region: Region, space: Callable[[Region], SearchSpace]) -> Config | None:
         """The configuration that the rule gives a region; None for the heuristic's."""
