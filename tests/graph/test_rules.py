@@ -38,8 +38,9 @@ LEAVES = {
     "n": leaf(np.zeros((2, 0)), dt.int64),
     "f": leaf(rng.normal(size=(5, 3)), dt.float8_e4m3fn),
     "k": leaf([[2**40, 2**63 + 1, 7], [2**40 - 1, 7, 2**40]], dt.uint64),
+    "q": leaf([[1, 0, 1]], dt.int64),
 }
-x, y, h, i, s, c, d, t, w, m, r, u, v, e, n, f, k = LEAVES.values()
+x, y, h, i, s, c, d, t, w, m, r, u, v, e, n, f, k, q = LEAVES.values()
 NAMES = {node: name for name, node in LEAVES.items()}
 
 
@@ -108,6 +109,11 @@ TABLE: list[tuple[str, Node, str, str]] = [
     ("empty_pad", pad(e, (0, 1), (0, 2)), "pad(e, high=(0, 2), low=(0, 1))", "0.0"),
     ("empty_scatter", op(Op.SCATTER, x, n, e, axis=1, combine="add"),
      "scatter(x, n, e, axis=1, combine=add)", "x"),
+    ("narrow_scatter", op(Op.SCATTER, h, q, r, axis=0, combine="add"),
+     "scatter(h, q, r, axis=0, combine=add)",
+     "cast(scatter(cast(h, dtype=f32), q, cast(r, dtype=f32), axis=0, combine=add), dtype=f16)"),
+    ("narrow_scatter", op(Op.SCATTER, h, q, r, axis=0, combine="set"),
+     "scatter(h, q, r, axis=0, combine=set)", "scatter(h, q, r, axis=0, combine=set)"),
     ("fold_constants", b.add(like(x, 1), like(x, 2)), "add(1.0, 2.0)", "3.0"),
     ("fold_constants", b.div(like(h, 1), like(h, 3)), "div(1.0, 3.0)", "0.333251953125"),
     ("fold_constants", b.add(like(s, 100), like(s, 100)), "add(100, 100)", "-56"),

@@ -32,7 +32,7 @@ class DotAxes:
 
 def drop_dead(region: Region) -> Region:
     """Remove values that no store needs, and axes that only those walked: a gather from a constant
-    needs no index."""
+    needs no index. A store that counts happens at each point of all axes."""
     live: set[int] = set()
     stack = [v for s in region.stores for v in rg.operands_of(s)]
     while stack:
@@ -54,6 +54,8 @@ def drop_dead(region: Region) -> Region:
         for s in region.stores
     )
     kept = replace(region, values=values, stores=stores)
+    if any(s.counts for s in stores):
+        return kept
     walked = _walked(kept)
     return replace(kept, axes=tuple(a for a in region.axes if a.name in walked))
 

@@ -572,7 +572,9 @@ class _Builder:
 
     def finish(self, limits: Limits) -> Built | Refused:
         """Number the slots, join axes, name them, classify."""
-        axes = tuple(p for axis in self.logical for p in axis.parts if self._is_used(p.name))
+        parts = [p for axis in self.logical for p in axis.parts]
+        is_counted = any(s.counts for s in self.stores)
+        axes = tuple(p for p in parts if is_counted or self._is_used(p.name))
         slots = [Slot(f"in{i}", n.dtype, max(n.size, 1), "in") for n, i in self.inputs.items()]
         stores: list[Store] = []
         for number, (node, store) in enumerate(zip(self.stored, self.stores)):

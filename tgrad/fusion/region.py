@@ -168,6 +168,11 @@ class Store:
     combine: str = "set"
     mask: Mask = ()
 
+    @property
+    def counts(self) -> bool:
+        """Whether writing the same again changes what is there."""
+        return self.combine in ("add", "mul")
+
 
 @dataclass(frozen=True, slots=True)
 class AxisLimit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from tgrad.dtype import DType, float32
+from tgrad.dtype import DType, float32, int32
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
@@ -116,4 +116,24 @@ def dot_of_casts(node: Node) -> Node | None:
     return make(Op.DOT, a, b, **dict(node.attrs))
 
 
-REDUCE_RULES = (reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts)
+@rule("scatter(x, i, y) = cast(scatter(wide(x), i, wide(y))), of less than four bytes", Op.SCATTER)
+def narrow_scatter(node: Node) -> Node | None:
+    """Sums of 16-bit floats are rounded once, and GPUs join numbers of four bytes in memory.
+
+    %3 = scatter %0, %1, %2 axis=0 combine=add : bf16[8]
+    ->
+    %3 = cast %0 dtype=f32, %4 = cast %2 dtype=f32
+    %5 = scatter %3, %1, %4 axis=0 combine=add : f32[8]
+    %6 = cast %5 dtype=bf16
+    """
+    if node.attr("combine") == "set" or node.dtype.itemsize >= 4:
+        return None
+    wide = float32 if node.dtype.is_float else int32
+    base, index, src = node.inputs
+    made = make(Op.SCATTER, b.cast_to(base, wide), index, b.cast_to(src, wide), **dict(node.attrs))
+    return b.cast_to(made, node.dtype)
+
+
+REDUCE_RULES = (
+    reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts, narrow_scatter,
+)  # fmt: skip

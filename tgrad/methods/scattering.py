@@ -100,12 +100,6 @@ class ScatteringMethods:
                 src = self._constant(src, self.dtype).expand(index.shape)
             if not are_same(src.shape, index.shape):
                 src = src._narrowed(index, -1)
-            wide = _with_atomics(self.dtype, combine)
-            if wide is not self.dtype and src.dtype is self.dtype:
-                made = self.to(wide)._apply(
-                    Op.SCATTER, index, src.to(wide), axis=axis, combine=combine
-                )
-                return made.to(self.dtype)
             return self._apply(Op.SCATTER, index, src, axis=axis, combine=combine)
 
     # -- slice by slice -------------------------------------------------------------------------
@@ -320,14 +314,6 @@ def _without_leading_ones(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
     while len(shape) > rank and shape[0] == 1:
         shape = shape[1:]
     return shape
-
-
-def _with_atomics(dtype: dt.DType, combine: str) -> dt.DType:
-    """A dtype that holds all numbers of another, and whose extrema GPUs take in memory: they have
-    no such instruction for less than four bytes."""
-    if combine not in ("max", "min") or dtype.itemsize >= 4 or dtype.is_float8:
-        return dtype
-    return dt.float32 if dtype.is_float else dt.int32
 
 
 def _identity(reduce: str, dtype: dt.DType) -> Any:
