@@ -48,9 +48,10 @@ from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
+from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import graph_key
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
@@ -189,7 +190,7 @@ class _Work:
             frozenset(replace(c, size=table.get(c.size, c.size)) for c in conditions)
             for conditions in self.needed
         ]
-        outputs, leaves = tuple(_replace_leaves(self.outputs, table)), tuple(table.values())
+        outputs, leaves = tuple(with_inputs(self.outputs, table)), tuple(table.values())
         return replace(self, outputs=outputs, leaves=leaves, needed=needed)
 
 
@@ -376,7 +377,7 @@ def _host_plan(stored: list[Node], used: list[Node], device: Device) -> Plan:
     """The device "numpy": the graph interpreter, with no kernels."""
     abstract = {n: placeholder(n, device) for n in used}
     slots = {abstract[n].attr("storage"): i for i, n in enumerate(used)}
-    nodes = _replace_leaves(stored, abstract)
+    nodes = with_inputs(stored, abstract)
 
     def run(arrays: list[np.ndarray]) -> list[np.ndarray]:
         return interpret(nodes, lambda storage: arrays[slots[storage]])
@@ -388,16 +389,6 @@ def _host_plan(stored: list[Node], used: list[Node], device: Device) -> Plan:
 def placeholder(leaf: Node, device: Device) -> Node:
     """A BUFFER with no memory."""
     return make(Op.BUFFER, storage=Storage(device, leaf.dtype, leaf.shape, None))
-
-
-def _replace_leaves(outputs: Sequence[Node], table: dict[Node, Node]) -> list[Node]:
-    made = dict(table)
-    for node in toposort(outputs):
-        if node not in made:
-            inputs = tuple(made[x] for x in node.inputs)
-            with source_scope(node.source):
-                made[node] = make(node.op, *inputs, **dict(node.attrs)) if inputs else node
-    return [made[n] for n in outputs]
 
 
 def _spec(node: Node, offset: int = 0) -> BufferSpec:

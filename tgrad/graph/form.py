@@ -119,9 +119,12 @@ def form_of(outputs: Sequence[Node]) -> Form:
 
 
 def _inputs(node: Node) -> tuple[Node, ...]:
-    """What must be computed before: nothing for a leaf or number; a mark is its first input."""
-    if node.op is Op.SLICE and part_of(node) is not None:
-        return ()
+    """What must be computed before; a contiguous part of a buffer is there."""
+    return () if part_of(node) is not None else _operands(node)
+
+
+def _operands(node: Node) -> tuple[Node, ...]:
+    """What a node is computed from, numbers aside."""
     if node.op is Op.CUSTOM_VJP:
         return node.inputs[:1]
     return tuple(x for x in node.inputs if constant_of(x) is None)
@@ -201,20 +204,20 @@ def _begin(node: Node) -> int | None:
 
 
 def with_inputs(
-    outputs: Sequence[Node], leaves: Mapping[Node, Node], varying: Mapping[Site, Node]
+    outputs: Sequence[Node], leaves: Mapping[Node, Node], varying: Mapping[Site, Node] | None = None
 ) -> list[Node]:
     """The graph with other leaves, and with inputs in place of values.
 
     Args:
         outputs: of the graph.
-        leaves: what stands for each of its form's leaves.
-        varying: 0-d inputs that give the values of sites.
+        leaves: what stands for each of its buffers, or of its form's leaves.
+        varying: 0-d inputs that give the values of sites; none if left out.
     """
     made = dict(leaves)
     places: dict[Node, dict[int, Node]] = {}
-    for site, value in varying.items():
+    for site, value in (varying or {}).items():
         places.setdefault(site.node, {})[site.place] = value
-    for node in computed(outputs, _inputs):
+    for node in computed(outputs, lambda n: () if n in leaves else _operands(n)):
         if node not in made:
             with source_scope(node.source):
                 made[node] = _made(node, made, places.get(node, {}))
