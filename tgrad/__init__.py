@@ -27,6 +27,11 @@ from tgrad.creation import (
     zeros,
     zeros_like,
 )
+from tgrad.determinism import (
+    are_deterministic_algorithms_enabled,
+    is_deterministic_algorithms_warn_only_enabled,
+    use_deterministic_algorithms,
+)
 from tgrad.device import Device as device
 from tgrad.dtype import (
     bfloat16,
@@ -137,10 +142,9 @@ _ELSEWHERE = {
         "vander",
     ),
     "tgrad.queries": (
-        "are_deterministic_algorithms_enabled", "finfo", "get_default_device",
+        "finfo", "get_default_device",
         "get_default_dtype", "iinfo", "is_complex", "is_floating_point", "is_nonzero",
         "is_same_size", "is_signed", "is_tensor", "numel", "set_default_dtype",
-        "use_deterministic_algorithms",
     ),
     "tgrad.signal.periodic": (
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",
@@ -215,7 +219,8 @@ __all__ = [
     "logspace", "long", "manual_seed", "masked", "meshgrid", "nn", "no_grad", "normal", "ones",
     "ones_like", "optim", "promote_types", "rand", "rand_like", "randint", "randint_like", "randn",
     "randn_like", "random", "randperm", "row_stack", "save", "scalar_tensor", "set_grad_enabled",
-    "get_float32_matmul_precision", "set_float32_matmul_precision",
+    "are_deterministic_algorithms_enabled", "is_deterministic_algorithms_warn_only_enabled",
+    "use_deterministic_algorithms", "get_float32_matmul_precision", "set_float32_matmul_precision",
     "set_num_threads", "set_rng_state", "short", "signal", "special", "stack", "tensor",
     "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
     "zeros_like",

@@ -10,6 +10,7 @@ iteration of the same loop compiles nothing.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +20,12 @@ from typing import Any
 import numpy as np
 
 from tgrad.backend import Backend, backend_by_name, backend_of, capture_of
+from tgrad.determinism import (
+    are_deterministic_algorithms_enabled,
+    is_deterministic_algorithms_warn_only_enabled,
+)
 from tgrad.device import Device
-from tgrad.errors import MemoryLimitError, Source, VerifyError
+from tgrad.errors import MemoryLimitError, Source, UnsupportedError, VerifyError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
 from tgrad.fusion.choices import (
     LAUNCHES,
@@ -47,6 +52,7 @@ from tgrad.fusion.row_chunks import chunk_rows
 from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
+from tgrad.fusion.unordered import unordered
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
@@ -252,6 +258,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
     bases = canonical_bases(work.outputs)
     if backend is not None:
         limits = backend.limits
+        _check_order(unordered(bases, limits))
         bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
         if _keeps_order_of_dots(limits, choices):
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
@@ -289,6 +296,25 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
     return Compiled(plan, tuple(number[n] for n in used), results)
 
 
+def _check_order(nodes: Sequence[Node]) -> None:
+    """Refuse, or warn of, what `use_deterministic_algorithms` does not allow.
+
+    Raises:
+        UnsupportedError: it is on, and results would depend on the order of a race.
+    """
+    if not nodes or not are_deterministic_algorithms_enabled():
+        return
+    error = UnsupportedError(
+        f"{nodes[0].source.label} writes numbers to one place in the order in which programs of a "
+        "GPU come to it, and use_deterministic_algorithms is on.",
+        "Pass warn_only=True, or run it on the device cpu.",
+        nodes[0].source,
+    )
+    if not is_deterministic_algorithms_warn_only_enabled():
+        raise error
+    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+
+
 def _without_unneeded(
     place: _Placed,
     bases: Sequence[Node],
@@ -307,9 +333,11 @@ def _without_unneeded(
     return replace(place, fused=_unique_names([with_limits(f, elements) for f in place.fused]))
 
 
-def conditions() -> tuple[str, int, str]:
+def conditions() -> tuple[object, ...]:
     """What plans depend on besides their graph, device and limit."""
-    return _planned_target(), stored_revision(), input_precision()
+    is_ordered = are_deterministic_algorithms_enabled()
+    warns = is_deterministic_algorithms_warn_only_enabled()
+    return _planned_target(), stored_revision(), input_precision(), is_ordered, warns
 
 
 def _planned_target() -> str:

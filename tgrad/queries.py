@@ -127,12 +127,3 @@ def set_default_dtype(d: DType) -> None:
 def get_default_device() -> Device:
     """Where tensors live that are made with no device: TGRAD_DEVICE."""
     return default_device(None)
-
-
-def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Accepted: equal plans give equal bits on one device, always."""
-
-
-def are_deterministic_algorithms_enabled() -> bool:
-    """True."""
-    return True

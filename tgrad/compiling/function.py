@@ -16,6 +16,7 @@ from tgrad.compiling.dynamic import Dynamic
 from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
+from tgrad.determinism import are_deterministic_algorithms_enabled
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.nn.module import Module
@@ -77,6 +78,7 @@ class CompiledFunction:
         key: Hashable = (
             with_gradients,
             get_float32_matmul_precision(),
+            are_deterministic_algorithms_enabled(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
         )

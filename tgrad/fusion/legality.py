@@ -58,6 +58,7 @@ class Limits:
         programs: programs that keep the device busy; sums that would make far fewer are split in
             two. 0 where that does not matter.
         dots: most dots of one kernel.
+        orders_scatters: whether scatters take numbers in the order of their indices.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
     """
 
@@ -73,6 +74,7 @@ class Limits:
     pair_bytes: int = 256
     programs: int = 128
     dots: int = 4
+    orders_scatters: bool = False
     keeps_order_of_dots: bool = True
 
 
@@ -86,6 +88,7 @@ CPU_LIMITS = Limits(
     pair_bytes=1024,
     programs=0,
     dots=1,
+    orders_scatters=True,
     keeps_order_of_dots=False,
 )
 GPU_LIMITS = Limits()
