@@ -107,3 +107,12 @@ def test_casts(source: DType, device: str) -> None:
             np.testing.assert_array_equal(
                 np.signbit(ours)[ours == ours], np.signbit(torch_s)[ours == ours]
             )
+
+
+@pytest.mark.parametrize("number", [-2, -1, 255, 254])
+def test_numbers_beyond_an_unsigned_dtype_wrap(number: int, device: str) -> None:
+    values = [0, 1, 2, 200, 255]
+    ours, theirs = tgrad.tensor(values, dtype=tgrad.uint8, device=device), torch.tensor(values)
+    theirs = theirs.to(torch.uint8)
+    for function in (lambda x: x * number, lambda x: x + number, lambda x: number - x):
+        assert function(ours).tolist() == function(theirs).tolist()

@@ -61,6 +61,15 @@ def float_constant(node: Node) -> Node | None:
     return b.const(value, node.dtype) if node.dtype.is_float and type(value) is not float else None
 
 
+@rule("c = c modulo 2^bits, in a dtype of integers", Op.CONST)
+def integer_constant(node: Node) -> Node | None:
+    value, dtype = node.attr("value"), node.dtype
+    if not dtype.is_int or dtype.min <= value <= dtype.max:
+        return None
+    least = int(dtype.min)
+    return b.const((int(value) - least) % (1 << 8 * dtype.itemsize) + least, dtype)
+
+
 @rule("c + x = x + c, and so for every commutative op", *_COMMUTATIVE)
 def constant_second(node: Node) -> Node | None:
     left, right = node.inputs
@@ -202,8 +211,8 @@ def is_lossless(have: DType, want: DType) -> bool:
 
 
 ELEMENTWISE_RULES = (
-    fold_constants, float_constant, constant_second, add_zero, multiply_one, multiply_zero,
-    join_constants, divide_by_power_of_two, undo_twice, add_negative, multiply_negatives,
-    small_power, idempotent, known_logic, known_condition, same_branches, negated_condition,
-    same_dtype, cast_chain,
+    fold_constants, float_constant, integer_constant, constant_second, add_zero, multiply_one,
+    multiply_zero, join_constants, divide_by_power_of_two, undo_twice, add_negative,
+    multiply_negatives, small_power, idempotent, known_logic, known_condition, same_branches,
+    negated_condition, same_dtype, cast_chain,
 )  # fmt: skip
