@@ -202,7 +202,7 @@ class Case:
         theirs = torch.autograd.grad(
             [want for _, want in pairs], [x for x, _ in wanted], cotangents, allow_unused=True
         )
-        weights = [tgrad.tensor(c.numpy(), device=self.device) for c in cotangents]
+        weights = [tgrad.tensor(from_torch(c), device=self.device) for c in cotangents]
         with NothingInTorch():
             total: Any = 0.0
             for (have, _), weight in zip(pairs, weights):
