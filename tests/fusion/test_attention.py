@@ -13,6 +13,7 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from tests.fusion.checking import cut
+from tgrad.fusion import region as rg
 from tgrad.fusion.partition import Fused
 from tgrad.tensor import Tensor
 
@@ -114,10 +115,46 @@ def documents(f: Any, q: Any, k: Any, v: Any) -> Any:
     return f.scaled_dot_product_attention(q, k, v, attn_mask=same & (columns <= rows))
 
 
+def packed(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """Documents of each sequence in an order of their own, ids that are no numbers of keys, and
+    queries of a document without keys."""
+    rng = np.random.default_rng(1)
+    lengths = (q.shape[-2], k.shape[-2])
+    of_queries, of_keys = (np.sort(rng.integers(-3, 4, (BATCH, n))) for n in lengths)
+    of_queries[1], of_keys[1] = rng.permutation(of_queries[1]), of_keys[1, ::-1]
+    of_queries[:, -3:] = 1 << 40
+    rows = _lib(q).tensor(of_queries, **_place(q))
+    columns = _lib(q).tensor(of_keys.copy(), **_place(q))
+    same = rows[:, None, :, None] == columns[:, None, None, :]
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=same)
+
+
+def padded(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """A mask of keys for each sequence, of which one has none."""
+    seen = np.arange(k.shape[-2]) < np.array([[k.shape[-2] // 3], [0]])
+    mask = _lib(q).tensor(seen, **_place(q))[:, None, None, :]
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def filled(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """As many keys as a loaded length says, of which one is 0."""
+    lengths = _lib(q).tensor(np.array([k.shape[-2] // 3, 0]), **_place(q))
+    seen = _indices(q, k)[1] < lengths[:, None]
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None, :])
+
+
+def retrieved(f: Any, q: Any, k: Any, v: Any) -> Any:
+    """Each query sees keys below a loaded place, some none."""
+    ends = np.random.default_rng(2).integers(-9, k.shape[-2] // 2, (q.shape[-2], 1))
+    seen = ~(_indices(q, k)[1] >= _lib(q).tensor(ends, **_place(q)))
+    return f.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
 CASES: dict[str, Attend] = {
     f.__name__: f for f in (by_hand, plain, causal, biased, masked, window, rotary)
 }
 MASKS: dict[str, Attend] = {f.__name__: f for f in (alibi, prefix, documents)}
+LOADED: dict[str, Attend] = {f.__name__: f for f in (packed, padded, filled, retrieved)}
 ALONE = [name for name in CASES if name != "rotary"]
 """Those with no kernel but attention's."""
 SIZES = [(33, 33, 16, 16), (100, 65, 40, 40), (7, 130, 32, 24), (64, 64, 64, 64)]
@@ -177,6 +214,54 @@ def test_masks_and_biases(name: str, device: str) -> None:
     kernels = cut(ours(MASKS[name], data((33, 33, 16, 16)), "numpy"))
     assert [len(k.outputs) for k in chains(kernels)] == [2, 1, 2]
     assert all(n.size <= BATCH * HEADS * 33 * 16 for k in kernels for n in k.outputs)
+
+
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.parametrize("name", LOADED)
+def test_masks_of_loaded_values(name: str, device: str) -> None:
+    """Of several tiles of rows and columns, with rows that see nothing."""
+    arrays = data((100, 130, 16, 32))
+    for got, want in zip(ours(LOADED[name], arrays, device), theirs(LOADED[name], arrays)):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+TESTS = {
+    "documents": ("le rows, columns", "le columns, rows"),
+    "packed": ("le rows, columns", "le columns, rows"),
+    "padded": ("cast columns",),
+    "retrieved": ("lt columns, rows",),
+}
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_loaded_values_bound_the_loop(name: str) -> None:
+    """Forward rows are queries; backward they are those of the first and the keys of the second."""
+    found = chains(cut(ours((MASKS | LOADED)[name], data((33, 33, 16, 16)), "numpy")))
+    for kernel in found:
+        region = kernel.region
+        looped = {a.name for a in region.space.k}
+        sides = ("rows", "columns") if kernel is found[2] else ("columns", "rows")
+        texts = [
+            f"{test.op} "
+            + ", ".join(sides[0] if looped & set(region.dims[x]) else sides[1] for x in test.args)
+            for test in region.space.tests
+            if isinstance(test, rg.Compute)
+        ]
+        assert sorted(texts) == sorted(TESTS[name])
+
+
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
+def test_tiles_of_other_documents_are_not_read(device: str) -> None:
+    """What a tile holds that no row of the program sees does not show, were it infinite."""
+    q, k, v, _ = data((128, 128, 16, 16))
+    plain_mean = v[:, :, :64].mean(2, keepdims=True)
+    k[:, :, 64:], v[:, :, 64:] = 0.0, np.inf
+    q[:, :, :64] = 0.0
+    ids = tgrad.tensor(np.repeat([7, -2], 64), device=device)
+    tensors = (tgrad.tensor(a, device=device) for a in (q, k, v))
+    y = F.scaled_dot_product_attention(*tensors, attn_mask=ids[:, None] == ids).numpy()
+    np.testing.assert_allclose(y[:, :, :64], np.broadcast_to(plain_mean, q[:, :, :64].shape),
+                               rtol=1e-5, atol=1e-6)  # fmt: skip
 
 
 def test_dropout_in_the_kernels() -> None:

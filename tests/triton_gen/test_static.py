@@ -125,6 +125,23 @@ def test_several_dots_share_a_kernel_without_spills(target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("size", [64, 128])
+def test_attention_that_skips_by_loaded_ids_stays_pipelined(size: int, target: str) -> None:
+    """The loop over the ids is one of its own, so that the main one keeps its asynchronous copies:
+    plain causal attention has from 8 to 20 of them."""
+    artifacts = compile_for(attention_regions(8, 1024, size, dt.bfloat16, documents=True), target)
+    assert_no_spills(artifacts)
+    for a in artifacts:
+        source = a.source[a.source.index("BLOCK_COLUMN") :]
+        assert re.search(
+            r"for column0 in .*\n(.*\n)*    k_start = .*\n(.*\n)*    for k0 in", source
+        )
+        if target == "sm_90":
+            assert (a.figures.matrix_instruction or "").startswith("wgmma"), a.name
+            assert (a.figures.async_copies or 0) >= 8, a.name
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("size", [64, 128])
 @pytest.mark.parametrize("dtype", [dt.bfloat16, dt.float32], ids=lambda d: d.short)
 def test_attention_does_not_spill_and_uses_matrix_units(
     dtype: DType, size: int, target: str

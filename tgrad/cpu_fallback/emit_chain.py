@@ -82,8 +82,8 @@ class ChainBody(Body):
         super().__init__(kernel, code, machine)
         self.direct: set[int] = set()
         """Tiles that are read straight from memory."""
-        (self.loop_axis,) = (a.name for a in kernel.axes if a.role is Role.LOOP)
         dots = [s for s in walk(kernel.body) if isinstance(s, ir.DotTile)]
+        (self.loop_axis,) = {s.k for s in dots if kernel.axis(s.k).role is Role.LOOP}
         self.dots = {id(s): self.sides(s) for s in dots}
         first = (self.dots[id(s)] for s in dots if s.k != self.loop_axis)
         self.turned = {d.b.id for d in first if d is not None}

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, with_numbers
 from tgrad.fusion.legality import Limits, Refused
-from tgrad.fusion.live import fold_comparisons, live_bounds, with_known_integers
+from tgrad.fusion.live import Condition, fold_comparisons, live_where, with_known_integers
 from tgrad.fusion.region import Axis, Region, Space, extent_of, whole_axes
 from tgrad.graph.op import Op
 
@@ -47,8 +47,7 @@ def settle_chain(region: Region, dots: tuple[DotAxes, ...], limits: Limits) -> R
     if isinstance(settled, Refused):
         return settled
     settled = drop_dead(settled)
-    settled, live = with_known_integers(settled, _live(settled, space))
-    settled = replace(settled, space=replace(space, live=live))
+    settled = _with_live(settled, space, _live(settled, space))
     groups = whole_axes(settled)
     contractions = [v for v in settled.values if isinstance(v, rg.Dot)]
     itemsize = max(settled.values[x].dtype.itemsize for v in contractions for x in (v.a, v.b))
@@ -255,9 +254,9 @@ class _Settling:
         return isinstance(shift, rg.Reduce) and shift.op is Op.REDUCE_MAX
 
 
-def _live(region: Region, space: Space) -> rg.Mask:
-    """Bounds between rows and columns outside of which nothing is added to any sum over k."""
-    k = {a.name for a in space.k}
+def _live(region: Region, space: Space) -> tuple[Condition, ...]:
+    """What holds wherever something is added to any sum over k."""
+    rows, k = (frozenset(a.name for a in g) for g in (space.m, space.k))
     summed: list[int] = []
     for v in region.values:
         if isinstance(v, rg.Dot) and set(v.axes) == k:
@@ -271,5 +270,16 @@ def _live(region: Region, space: Space) -> rg.Mask:
         for number, v in enumerate(region.values)
         if v.dtype.is_int and set(region.dims[number]) <= batch
     )
-    bounds = live_bounds(region, tuple(summed), uniform)
-    return tuple(b for b in bounds if b.index.variables() & k)
+    return live_where(region, tuple(summed), rows, k, uniform)
+
+
+def _with_live(region: Region, space: Space, conditions: tuple[Condition, ...]) -> Region:
+    """The region with what it may skip: bounds of columns, and tests; a bound of rows is one."""
+    rows, k = (frozenset(a.name for a in g) for g in (space.m, space.k))
+    bounds = tuple(c for c in conditions if not isinstance(c, rg.Compute))
+    tests = tuple(c for c in conditions if isinstance(c, rg.Compute))
+    mask = tuple(b for b in bounds if b.index.variables() & (rows | k))
+    region, mask = with_known_integers(region, mask)
+    live = tuple(b for b in mask if b.index.variables() & k)
+    of_rows = tuple(rg.Inside((b,)) for b in mask if not b.index.variables() & k)
+    return replace(region, space=replace(space, live=live, tests=(*of_rows, *tests)))

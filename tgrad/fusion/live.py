@@ -1,12 +1,17 @@
-"""Masks made of indices: where a chain's elements add nothing.
+"""Masks of indices and of loaded integers: where a chain's elements add nothing.
 
-In: a Region. Out: one whose comparisons of indices are index expressions, and the bounds outside of
-which every element of m x k adds nothing. Invariant: a bound is given only if exp(-inf) = 0 or a
-zero factor proves it, for whatever the loads hold.
+In: a Region. Out: one whose comparisons of indices are index expressions, and the conditions
+outside of which every element of m x k adds nothing. Invariant: a condition is given only if
+exp(-inf) = 0 or a zero factor proves it, for whatever the loads hold.
 
     %2 = le (index t), (index m)        becomes    %2 = inside 0 <= m - t
     %3 = where %2, %1, -inf
     %5 = exp (sub %3, %4)               live where 0 <= m - t
+
+A condition is a bound, or a test of values: a boolean of rows or of columns alone, or whether an
+integer of rows is at most (below) one of columns. Equal integers are two such tests.
+
+    %2 = eq (load ids[m]), (load ids[t])           live where ids[m] <= ids[t] and the reverse
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ from tgrad.graph.op import Op
 _INT32 = 2**31
 _FAR = 2**30
 """Beyond every index that a loop of a chain takes."""
+
+Condition = Bound | rg.Compute
 
 
 def fold_comparisons(region: Region) -> Region:
@@ -112,29 +119,47 @@ def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
     return replace(region, values=tuple(values)), found
 
 
-def live_bounds(
-    region: Region, results: tuple[int, ...], uniform: frozenset[int] = frozenset()
-) -> Mask:
-    """Bounds that hold wherever an element of any of the values, each summed over k, is not 0.
+def live_where(
+    region: Region,
+    results: tuple[int, ...],
+    rows: frozenset[str],
+    columns: frozenset[str],
+    uniform: frozenset[int] = frozenset(),
+) -> tuple[Condition, ...]:
+    """What holds wherever an element of any of the values, each summed over k, is not 0.
 
     Args:
         region: with its comparisons of indices folded.
         results: numbers of the values.
+        rows, columns: names of the axes m and k.
         uniform: numbers of integers that are known before the loop over k.
     """
-    search = _Search(region, uniform)
-    found: list[Bound] | None = None
+    search = _Search(region, rows, columns, uniform)
+    found: list[Condition] | None = None
     for v in results:
         mine = search.zero_unless(v)
-        found = mine if found is None else [b for b in found if b in mine]
+        found = mine if found is None else [c for c in found if c in mine]
     return tuple(found or ())
 
 
 class _Search:
-    def __init__(self, region: Region, uniform: frozenset[int]):
+    def __init__(
+        self,
+        region: Region,
+        rows: frozenset[str],
+        columns: frozenset[str],
+        uniform: frozenset[int],
+    ):
         self.values, self.uniform = region.values, uniform
+        self.sides = [(bool(rows & set(d)), bool(columns & set(d))) for d in region.dims]
+        """Of each value: whether it has rows, and whether it has columns."""
+        self.is_simple: list[bool] = []
+        """Of each value: whether no reduction, dot, scan or sort is behind it."""
         self.whole: dict[int, Index] = {}
         for number, v in enumerate(region.values):
+            operands = rg.operands_of(v)
+            alone = not isinstance(v, rg.AlongAxes) and all(self.is_simple[x] for x in operands)
+            self.is_simple.append(alone)
             e = _affine(v, self.whole)
             if e is not None:
                 self.whole[number] = e
@@ -143,8 +168,8 @@ class _Search:
         v = self.values[number]
         return isinstance(v, rg.Const) and any(v.value == w for w in wanted)
 
-    def zero_unless(self, number: int) -> list[Bound]:
-        """Bounds outside of which the value is 0."""
+    def zero_unless(self, number: int) -> list[Condition]:
+        """Conditions outside of which the value is 0."""
         v = self.values[number]
         if not isinstance(v, rg.Compute):
             return []
@@ -154,13 +179,13 @@ class _Search:
             return self.zero_unless(v.args[0])
         if v.op in (Op.ADD, Op.SUB):
             left, right = (self.zero_unless(a) for a in v.args)
-            return [b for b in left if b in right]
+            return [c for c in left if c in right]
         if v.op is Op.WHERE:
             return self.where(v, self.zero_unless, 0.0)
         return self.minus_infinity_unless(v.args[0]) if v.op is Op.EXP else []
 
-    def minus_infinity_unless(self, number: int) -> list[Bound]:
-        """Bounds outside of which the value is -inf."""
+    def minus_infinity_unless(self, number: int) -> list[Condition]:
+        """Conditions outside of which the value is -inf."""
         v = self.values[number]
         if not isinstance(v, rg.Compute):
             return []
@@ -171,34 +196,33 @@ class _Search:
         return []
 
     def where(
-        self, v: rg.Compute, inner: Callable[[int], list[Bound]], nothing: float
-    ) -> list[Bound]:
-        """Bounds of a choice between `inner`'s bounds and `nothing`."""
+        self, v: rg.Compute, inner: Callable[[int], list[Condition]], nothing: float
+    ) -> list[Condition]:
+        """Conditions of a choice between `inner`'s and `nothing`."""
         condition, x, y = v.args
         if self.is_constant(y, nothing):
-            return _union(self.bounds(condition, True), inner(x))
+            return _union(self.conditions(condition, True), inner(x))
         if self.is_constant(x, nothing):
-            return _union(self.bounds(condition, False), inner(y))
+            return _union(self.conditions(condition, False), inner(y))
         return []
 
-    def bounds(self, number: int, truth: bool) -> list[Bound]:
-        """Bounds that hold where the condition has the given truth."""
+    def conditions(self, number: int, truth: bool) -> list[Condition]:
+        """What holds where the condition has the given truth."""
         v = self.values[number]
         if isinstance(v, rg.Inside):
             if truth:
                 return list(v.mask)
             return _negated(v.mask[0]) if len(v.mask) == 1 else []
-        if not isinstance(v, rg.Compute):
-            return []
-        if v.op is Op.NOT:
-            return self.bounds(v.args[0], not truth)
-        if v.op in (Op.LT, Op.LE) and truth:
-            return self.comparison(v)
-        if v.op is (Op.AND if truth else Op.OR):
-            return _union(*(self.bounds(a, truth) for a in v.args))
-        return []
+        if isinstance(v, rg.Compute):
+            if v.op is Op.NOT:
+                return self.conditions(v.args[0], not truth)
+            if v.op is (Op.AND if truth else Op.OR):
+                return _union(*(self.conditions(a, truth) for a in v.args))
+            if v.op in (Op.LT, Op.LE) and truth and (bounds := self.comparison(v)):
+                return bounds
+        return self.tests(number, truth)
 
-    def comparison(self, v: rg.Compute) -> list[Bound]:
+    def comparison(self, v: rg.Compute) -> list[Condition]:
         """The bound that a comparison of an index with an integer known before the loop is."""
         sides = [self.whole.get(x) for x in v.args]
         for at in (0, 1):
@@ -209,12 +233,31 @@ class _Search:
             return []
         return [_at_least(high - low, int(v.op is Op.LT))]
 
+    def tests(self, number: int, truth: bool) -> list[Condition]:
+        """The condition as tests of values that have rows alone, or columns alone."""
+        v = self.values[number]
+        if not self.is_simple[number] or not any(self.sides[number]):
+            return []
+        if not all(self.sides[number]):
+            return [rg.Compute(Op.CAST if truth else Op.NOT, (number,), dt.bool_)]
+        if not isinstance(v, rg.Compute) or v.op not in (Op.LT, Op.LE, Op.EQ):
+            return []
+        if any(all(self.sides[a]) or not self.values[a].dtype.is_int for a in v.args):
+            return []
+        low, high = v.args
+        if v.op is Op.EQ:
+            pairs = ((low, high), (high, low)) if truth else ()
+            return [rg.Compute(Op.LE, pair, dt.bool_) for pair in pairs]
+        if truth:
+            return [rg.Compute(v.op, v.args, dt.bool_)]
+        return [rg.Compute(Op.LE if v.op is Op.LT else Op.LT, (high, low), dt.bool_)]
 
-def _union(*parts: list[Bound]) -> list[Bound]:
-    return list(dict.fromkeys(b for part in parts for b in part))
+
+def _union(*parts: list[Condition]) -> list[Condition]:
+    return list(dict.fromkeys(c for part in parts for c in part))
 
 
-def _negated(b: Bound) -> list[Bound]:
+def _negated(b: Bound) -> list[Condition]:
     """The complement, where it is one interval."""
     if b.hi > b.index.hi:
         return [Bound(b.index, min(b.index.lo, b.lo - 1), b.lo)]

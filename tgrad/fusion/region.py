@@ -201,6 +201,9 @@ class Space:
         inner: axes that the first dots of a chain contract; of a dot, those that dots contract
             before the ones over k.
         live: of a chain: where a bound does not hold, an element of m x k adds nothing.
+        tests: of a chain: where one does not hold, an element of m x k adds nothing. Each has no
+            rows or no columns, or is LE or LT of integers of which one has no rows, the other no
+            columns.
     """
 
     kind: str
@@ -213,6 +216,7 @@ class Space:
     k: tuple[Axis, ...] = ()
     inner: tuple[Axis, ...] = ()
     live: Mask = ()
+    tests: tuple[Inside | Compute, ...] = ()
 
 
 KNOWN_REGIONS = 4096
@@ -331,6 +335,7 @@ class Region:
             lines.append(f"  %{v} = {self._text(value)} : {value.dtype.short} [{' '.join(dims)}]")
         if self.space.live:
             lines.append(f"  live where {_mask_text(self.space.live)}")
+        lines += [f"  live where {self._text(test)}" for test in self.space.tests]
         for s in self.stores:
             sign = "=" if s.combine == "set" else f"{s.combine}="
             mask = f" if {_mask_text(s.mask)}" if s.mask else ""
@@ -380,6 +385,7 @@ class Region:
             "space": {
                 "kind": self.space.kind,
                 "live": _mask_to_json(self.space.live),
+                "tests": [_value_to_json(t) for t in self.space.tests],
                 **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
             },
             **({} if self.table is None else {"table": _table_to_json(self.table)}),
@@ -625,6 +631,7 @@ def region_from_json(data: dict[str, Any]) -> Region:
         space=Space(
             space["kind"],
             live=_mask_from_json(space["live"]),
+            tests=tuple(_value_from_json(t) for t in space["tests"]),
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
         table=_table_from_json(data["table"]) if "table" in data else None,

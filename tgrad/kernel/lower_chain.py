@@ -14,19 +14,35 @@ walked so far give.
       o = mul o, c;  o += dot e, v over k
       r = maximum r, (reduce_max x over k)
     out = o / l
+
+Tests of loaded values are made before, in a loop of wide steps over the columns alone: the main
+loop goes from the first column that passes for some row of the tile to the last. Which rows there
+are is told by their least and greatest integer; equal document ids, in rows m and columns k:
+
+    low = reduce_min ids[m]; high = reduce_max ids[m]
+    loop k2:                                     the columns again
+      here = low <= ids[k2] & ids[k2] <= high
+      first = minimum first, (reduce_min (where here, k2, extent))
+      last = maximum last, (reduce_max (where here, k2 + 1, 0))
+    loop k from first to last: ..
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tgrad import dtype as dt
+from tgrad.dtype import DType
 from tgrad.fusion import region as rg
-from tgrad.graph.index import Index, Loaded, Var, constant
+from tgrad.graph.index import Index, Loaded, Var, constant, loaded, var
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Tile
+from tgrad.kernel.ir import Tile, TileAxis
 from tgrad.kernel.lower import Lowering, Scope, identity_of
+
+_TESTED = 1024
+"""Columns that a step of the loop of tests looks at."""
 
 
 class ChainLowering(Lowering):
@@ -34,6 +50,7 @@ class ChainLowering(Lowering):
         super().__init__(region, config)
         self.k = frozenset(a.name for a in region.space.k)
         self.loop = self.axis_of[region.space.k[0].name]
+        self.tests = region.space.tests if self.loop.steps > 1 else ()
         self.carries: dict[int, Tile] = {}
         self.factors: dict[int, Tile] = {}
         """By maximum: what rescales sums that depend on it, in the present step."""
@@ -59,6 +76,7 @@ class ChainLowering(Lowering):
         scope = Scope(frozenset(), {})
         carried = [v for v in range(len(self.region.values)) if self._is_carried(v)]
         known = [v for b in self.region.space.live for v in b.index.loaded()]
+        known += [v for test in self.tests for v in rg.operands_of(test)]
         needed = self._behind([*carried, *known])
         for v in needed:
             if not self._loops(v) and not self.depends[v]:
@@ -70,6 +88,9 @@ class ChainLowering(Lowering):
             if v not in inner.tiles:
                 self._in_loop(inner, v)
         start, stop = self._bounds(scope)
+        if self.tests:
+            first, last = _Tests(self, scope).run()
+            start, stop = (*start, *first), (*stop, *last)
         scope.body.append(ir.Loop(self.loop.name, tuple(inner.body), start, stop))
         scope.tiles.update(self.carries)
         for v in self._behind([s.value for s in self.region.stores]):
@@ -78,7 +99,15 @@ class ChainLowering(Lowering):
         for s in self.region.stores:
             index, mask = self._index(scope, s.index), self._mask(scope, s.mask)
             scope.body.append(ir.StoreTile(s.slot, index, mask, scope.tiles[s.value]))
-        return self._kernel(scope)
+        kernel = self._kernel(scope)
+        if not any(isinstance(s, ir.Loop) and s.axis == "column" for s in scope.body):
+            return kernel
+        return replace(kernel, axes=(*kernel.axes, _tested_axis(self.loop)))
+
+    def next_number(self) -> int:
+        """Of a tile that the loop of tests makes."""
+        self.count += 1
+        return self.count - 1
 
     def _behind(self, numbers: list[int]) -> list[int]:
         """The values and all that they are computed from, in dependency order."""
@@ -212,3 +241,115 @@ class ChainLowering(Lowering):
             last = self._axis(atom.name).block - 1 if c > 0 else 0
             result = result + Index(((atom, c),), last * c)
         return result
+
+
+def _tested_axis(loop: TileAxis) -> TileAxis:
+    """The columns of a chain once more, for its tests."""
+    most = max(loop.block, _TESTED)
+    return replace(loop, name="column", block=min(most, 1 << (loop.extent - 1).bit_length()))
+
+
+class _Tests(Lowering):
+    """The loop of tests, over an axis of its own that covers the columns of the chain."""
+
+    def __init__(self, chain: ChainLowering, before: Scope):
+        self.axis = _tested_axis(chain.loop)
+        axes = tuple(self.axis if a is chain.loop else a for a in chain.config.axes)
+        super().__init__(chain.region, replace(chain.config, axes=axes))
+        self.chain, self.before = chain, before
+        self.inner = Scope(frozenset({self.axis.name}), dict(before.tiles))
+
+    def _tile(self, dtype: DType, axes: frozenset[str]) -> Tile:
+        return Tile(self.chain.next_number(), dtype, self._dims(axes))
+
+    def run(self) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
+        """Where the loop of the chain starts and stops, at most."""
+        extent = self.axis.extent
+        rows = [self._any_row(t) for t in self.chain.tests if not self._has_columns(t)]
+        columns = [self._columns(t) for t in self.chain.tests if self._has_columns(t)]
+        if not columns:
+            scope = self.before
+            here = self._every(scope, rows)
+            stop = self._choose(scope, here, self._number(scope, extent), 0)
+            return (), (loaded(stop.id, 0, extent),)
+        here = self._every(self.inner, [*rows, *columns])
+        place = var(self.axis.name, extent)
+        first = self._extremum(here, place, Op.REDUCE_MIN, extent)
+        last = self._extremum(here, place + 1, Op.REDUCE_MAX, 0)
+        self.before.body.append(ir.Loop(self.axis.name, tuple(self.inner.body)))
+        return (loaded(first.id, 0, extent),), (loaded(last.id, 0, extent),)
+
+    # -- tests ----------------------------------------------------------------------------------
+
+    def _has_columns(self, test: rg.Inside | rg.Compute) -> bool:
+        return any(self._loops(v) for v in rg.operands_of(test))
+
+    def _any_row(self, test: rg.Inside | rg.Compute) -> Tile:
+        """Whether a test without columns holds for some row of the tile."""
+        if isinstance(test, rg.Compute):
+            (number,) = test.args
+            tile = self._test(self.before, test, self.before.tiles[number])
+            return self._whole(self.before, tile, Op.REDUCE_MAX)
+        inside = (n for e in rg.indices_of(test) for n in e.variables())
+        axes = self._tile_axes(inside).union(*(self.free[v] for v in rg.operands_of(test)))
+        out = self._tile(dt.bool_, axes)
+        self.before.body.append(self._statement(self.before, test, out))
+        return self._whole(self.before, out, Op.REDUCE_MAX)
+
+    def _columns(self, test: rg.Inside | rg.Compute) -> Tile:
+        """For each column, whether the test may hold for some row of the tile."""
+        assert isinstance(test, rg.Compute)
+        args = []
+        for number, extremum in zip(test.args, (Op.REDUCE_MIN, Op.REDUCE_MAX)):
+            if not self._loops(number):  # a row is low enough if the lowest is
+                args.append(self._whole(self.before, self.before.tiles[number], extremum))
+                continue
+            for v in self._with_operands([number], self.inner.tiles):
+                self._value(self.inner, v)
+            args.append(self.inner.tiles[number])
+        return self._test(self.inner, test, *args)
+
+    def _test(self, scope: Scope, test: rg.Compute, *args: Tile) -> Tile:
+        if test.op is Op.CAST:
+            return args[0]
+        return self._compute(scope, test.op, dt.bool_, *args)
+
+    def _every(self, scope: Scope, tiles: list[Tile]) -> Tile:
+        result = tiles[0]
+        for tile in tiles[1:]:
+            result = self._compute(scope, Op.AND, dt.bool_, result, tile)
+        return result
+
+    # -- statements -----------------------------------------------------------------------------
+
+    def _compute(self, scope: Scope, op: Op, dtype: DType, *args: Tile) -> Tile:
+        out = self._tile(dtype, frozenset(d for a in args for d in a.dims))
+        scope.body.append(ir.ComputeTile(out, op, args))
+        return out
+
+    def _number(self, scope: Scope, value: int) -> Tile:
+        out = self._tile(dt.int32, frozenset())
+        scope.body.append(ir.ConstTile(out, value))
+        return out
+
+    def _choose(self, scope: Scope, here: Tile, number: Tile, other: int) -> Tile:
+        return self._compute(scope, Op.WHERE, dt.int32, here, number, self._number(scope, other))
+
+    def _whole(self, scope: Scope, tile: Tile, op: Op) -> Tile:
+        """One number for a tile of all rows, or of columns."""
+        if not tile.dims:
+            return tile
+        out = self._tile(tile.dtype, frozenset())
+        scope.body.append(ir.ReduceTile(out, op, tile, tile.dims))
+        return out
+
+    def _extremum(self, here: Tile, place: Index, op: Op, none: int) -> Tile:
+        """The least or greatest place of a column that passes."""
+        number = self._tile(dt.int32, frozenset({self.axis.name}))
+        self.inner.body.append(ir.IndexTile(number, place))
+        chosen = self._choose(self.inner, here, number, none)
+        carry = self._tile(dt.int32, frozenset())
+        self.before.body.append(ir.Init(carry, none))
+        part = self._whole(self.inner, chosen, op)
+        self.inner.body.append(ir.Accumulate(carry, REDUCE_COMBINE[op], part))
+        return carry
