@@ -612,6 +612,12 @@ def _value_from_json(data: list[Any]) -> Value:
     return Dot(rest[0], rest[1], tuple(rest[2]), dtype, *rest[3:])
 
 
+def _test_from_json(data: list[Any]) -> Inside | Compute:
+    test = _value_from_json(data)
+    assert isinstance(test, (Inside, Compute))
+    return test
+
+
 def region_from_json(data: dict[str, Any]) -> Region:
     """Inverse of `Region.to_json`."""
     axes = tuple(Axis(n, e) for n, e in data["axes"])
@@ -631,7 +637,7 @@ def region_from_json(data: dict[str, Any]) -> Region:
         space=Space(
             space["kind"],
             live=_mask_from_json(space["live"]),
-            tests=tuple(_value_from_json(t) for t in space["tests"]),
+            tests=tuple(_test_from_json(t) for t in space["tests"]),
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
         table=_table_from_json(data["table"]) if "table" in data else None,

@@ -89,7 +89,7 @@ class ChainLowering(Lowering):
                 self._in_loop(inner, v)
         start, stop = self._bounds(scope)
         if self.tests:
-            first, last = _Tests(self, scope).run()
+            first, last = _Tests(self, scope).bounds()
             start, stop = (*start, *first), (*stop, *last)
         scope.body.append(ir.Loop(self.loop.name, tuple(inner.body), start, stop))
         scope.tiles.update(self.carries)
@@ -262,7 +262,7 @@ class _Tests(Lowering):
     def _tile(self, dtype: DType, axes: frozenset[str]) -> Tile:
         return Tile(self.chain.next_number(), dtype, self._dims(axes))
 
-    def run(self) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
+    def bounds(self) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
         """Where the loop of the chain starts and stops, at most."""
         extent = self.axis.extent
         rows = [self._any_row(t) for t in self.chain.tests if not self._has_columns(t)]
