@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import random
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.common_utils import set_rng_seed
 from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -90,6 +92,7 @@ def name_of(op: OpInfo) -> str:
     return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
 
 
+@cache
 def operators() -> dict[str, OpInfo]:
     """All that support float32 on the CPU, less `LEFT_OUT`."""
     left_out = {name for names in LEFT_OUT.values() for name in names.split()}
@@ -102,10 +105,18 @@ def operators() -> dict[str, OpInfo]:
     }
 
 
+def made_samples(op: OpInfo, dtype: torch.dtype, requires_grad: bool) -> Iterator[SampleInput]:
+    """`op.sample_inputs`, the same values; that walks the whole stack of Python's frames to name a
+    unittest, which takes longer than most tests."""
+    set_rng_seed()
+    for sample in op.sample_inputs_func(op, "cpu", dtype, requires_grad):
+        yield sample
+        set_rng_seed()
+
+
 def samples_of(op: OpInfo, count: int | None) -> list[SampleInput]:
     """All samples, or so many of them spread evenly, the first and the last among them."""
-    seed()
-    samples = list(op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd))
+    samples = list(made_samples(op, torch.float32, op.supports_autograd))
     if count is None or len(samples) <= count:
         return samples
     return [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]

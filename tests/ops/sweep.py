@@ -25,7 +25,7 @@ import torch
 from torch.testing._internal.opinfo.core import OpInfo
 
 from tests.arrays import from_torch
-from tests.ops.opinfo import Case, explain, operators, seed
+from tests.ops.opinfo import Case, explain, made_samples, operators
 from tgrad.tensor import Tensor, realize_tensors
 
 PASSES = Path(__file__).with_name("dtype_passes.txt")
@@ -45,8 +45,7 @@ several places in half types; many float64 functions of either library are accur
 
 def samples_of(op: OpInfo, dtype: str, count: int | None) -> list[Any]:
     """So many samples, the first and the last among them; all for None."""
-    seed()
-    samples = list(op.sample_inputs("cpu", getattr(torch, dtype), requires_grad=False))
+    samples = list(made_samples(op, getattr(torch, dtype), requires_grad=False))
     if count is None or len(samples) <= count:
         return samples
     if count == 1:
