@@ -16,8 +16,9 @@ and every node that two kernels need is stored once; all else is inlined where i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from math import prod
 
@@ -27,6 +28,7 @@ from tgrad.fusion.calls import build_call, stored_operand
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.computed_once import compared_with_extrema
 from tgrad.fusion.find_chains import Chain, find_chains
+from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
@@ -346,6 +348,9 @@ class _Partition:
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
             group.built = built
         self.sums_alike = self._find_sums_alike()
+        groups = [self.group_of[root] for root in self._schedule()]
+        near = partial(self._near, self.producers), partial(self._near, self.consumers)
+        self.group_order = GroupOrder(groups, *near)
         self._join_rows()
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
@@ -396,7 +401,10 @@ class _Partition:
         if refused is None:
             roots = sorted({*a.roots, *b.roots}, key=self.position.__getitem__)
             built = self._build(roots)
+            if isinstance(built, Built) and self.group_order.has_path_around(a, b):
+                built = Refused("another kernel stands between them")
             if isinstance(built, Built):
+                self.group_order.join(a, b)
                 a.roots, a.built = roots, built
                 a.reasons += b.reasons
                 for r in roots:
@@ -427,29 +435,11 @@ class _Partition:
         buffers = _least_buffers(a.built, b.built)
         if buffers > self.limits.slots:
             return Refused(f"{buffers} buffers, more than {self.limits.slots} in one kernel")
-        if self._has_path_around(a, b) or self._has_path_around(b, a):
-            return Refused("another kernel stands between them")
         return None
 
-    def _has_path_around(self, a: _Group, b: _Group) -> bool:
-        """Whether some third group uses `a` and is used by `b`.
-
-        Positions cannot prune the search: a joined group may lead back before its latest root.
-        """
-        seen: set[int] = {id(a)}
-        stack = [a]
-        while stack:
-            group = stack.pop()
-            for r in group.roots:
-                for c in self.consumers[r]:
-                    other = self.group_of[c]
-                    if other is b:
-                        if group is not a:
-                            return True
-                    elif id(other) not in seen:
-                        seen.add(id(other))
-                        stack.append(other)
-        return False
+    def _near(self, roots: Mapping[Node, Sequence[Node]], group: _Group) -> Iterator[_Group]:
+        """The groups of the producers or consumers of a group's roots."""
+        return (self.group_of[n] for r in group.roots for n in roots[r])
 
     def _groups(self) -> list[_Group]:
         return list({id(self.group_of[r]): self.group_of[r] for r in self.roots}.values())
