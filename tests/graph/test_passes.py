@@ -119,7 +119,7 @@ def broken(**changes: object) -> Node:
     """A node as `make` would never build it."""
     good = make(Op.ADD, x, y)
     node = Node.__new__(Node)
-    for name in ("op", "inputs", "attrs", "shape", "dtype", "device"):
+    for name in ("op", "inputs", "attrs", "shape", "size", "dtype", "device"):
         setattr(node, name, changes.get(name, getattr(good, name)))
     node.source = Source("model.py", 3)
     return node

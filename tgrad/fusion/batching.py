@@ -17,12 +17,12 @@ memory (an update in place, a sum) first sink to where they are needed, to be ou
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import Region, Table, extent_of
@@ -40,6 +40,8 @@ MISSES = 8
 """Places in a row at which no launch could be shared, before the search for one form ends."""
 
 _GRAIN = 256
+_APART = 1 << 20
+"""Between the places of launches that follow each other."""
 
 
 def batch(
@@ -84,19 +86,19 @@ def _launches(
     fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], spare: int
 ) -> list[tuple[Fused, ...]]:
     forms = _by_form(fused)
-    given = _Order(tuple(_Launch.of(f, replaces) for f in fused), fixed)
     if not forms:
         return [(f,) for f in fused]
+    given = _Order([_Launch.of(f, replaces) for f in fused], fixed)
     budget = given.peak + spare
     order = _sink(given)
     if order.peak > budget:
         order = given
-    place = order.places()
+    place = order.place
     # Consumers first: once they are one launch, their producers may go down to it.
     for members in sorted(forms, key=lambda m: -min(place[id(f)] for f in m)):
         order = _share(order, members, budget)
-    first = given.places()
-    return [tuple(sorted(x.members, key=lambda f: first[id(f)])) for x in order.launches]
+    first = given.place
+    return [tuple(sorted(x.members, key=lambda f: first[id(f)])) for x in order.launches()]
 
 
 @dataclass(frozen=True)
@@ -131,53 +133,94 @@ class _Launch:
 
 
 class _Order:
-    """Launches in an order that may run, and when each piece of memory is read and written."""
+    """Launches in an order that may run, and when each piece of memory is read and written.
 
-    def __init__(self, launches: tuple[_Launch, ...], fixed: frozenset[Node]):
-        self.launches, self.fixed = launches, fixed
-        self.touched: dict[Node, list[int]] = defaultdict(list)
-        self.written: dict[Node, list[int]] = defaultdict(list)
-        for position, x in enumerate(launches):
+    A launch has a place: a number, larger than those before it. Numbers are left free between
+    places, so that what moves changes no other place.
+    """
+
+    def __init__(self, launches: Sequence[_Launch], fixed: frozenset[Node]):
+        self.fixed = fixed
+        self.launch_at = {number * _APART: x for number, x in enumerate(launches)}
+        self.place = {id(f): at for at, x in self.launch_at.items() for f in x.members}
+        self.touched: dict[Node, list[int]] = {}
+        self.written: dict[Node, list[int]] = {}
+        for at, x in self.launch_at.items():
             for n in x.reads | x.writes:
-                self.touched[n].append(position)
+                self.touched.setdefault(n, []).append(at)
             for n in x.writes:
-                self.written[n].append(position)
+                self.written.setdefault(n, []).append(at)
+        self.change = dict.fromkeys(self.launch_at, (0, 0))
+        for n in self.touched:
+            self._count(n, 1)
 
-    def with_launches(self, launches: Sequence[_Launch]) -> _Order:
-        return _Order(tuple(launches), self.fixed)
+    def launches(self) -> list[_Launch]:
+        return [self.launch_at[at] for at in sorted(self.launch_at)]
 
-    def places(self) -> dict[int, int]:
-        """The position of each kernel, by its identity."""
-        return {id(f): at for at, x in enumerate(self.launches) for f in x.members}
+    def _count(self, n: Node, times: int) -> None:
+        """Add to what is made at the first launch that touches memory, and freed after the last."""
+        if n not in self.fixed:
+            first, last = self.touched[n][0], self.touched[n][-1]
+            made, freed = self.change[first]
+            self.change[first] = made + times * _aligned(n), freed
+            made, freed = self.change[last]
+            self.change[last] = made, freed + times * _aligned(n)
 
-    def followers(self, position: int) -> Iterator[int]:
-        """The launches that must stay behind the one at `position`: they use what it writes, or
+    def with_launch(self, launch: _Launch, at: int) -> _Order:
+        """The order with a launch at a free place, or at that of one of its members, in place of
+        all launches of its members."""
+        new = copy(self)
+        new.__dict__.pop("peak", None)
+        new.launch_at, new.place, new.change = (
+            dict(self.launch_at),
+            dict(self.place),
+            dict(self.change),
+        )
+        new.touched, new.written = dict(self.touched), dict(self.written)
+        gone = {self.place[id(f)] for f in launch.members}
+        memory = launch.reads | launch.writes
+        for n in memory:
+            new._count(n, -1)
+        for old in gone:
+            del new.launch_at[old], new.change[old]
+        new.launch_at[at], new.change[at] = launch, (0, 0)
+        new.place.update((id(f), at) for f in launch.members)
+        for table, used in ((new.touched, memory), (new.written, launch.writes)):
+            for n in used:
+                table[n] = sorted({at, *table[n]} - (gone - {at}))
+        for n in memory:
+            new._count(n, 1)
+        return new
+
+    def followers(self, at: int) -> Iterator[int]:
+        """The launches that must stay behind the one at this place: they use what it writes, or
         write what it reads."""
-        for n in self.launches[position].writes:
-            yield from _after(self.touched[n], position)
-        for n in self.launches[position].reads:
-            yield from _after(self.written[n], position)
+        for n in self.launch_at[at].writes:
+            yield from _after(self.touched[n], at)
+        for n in self.launch_at[at].reads:
+            yield from _after(self.written.get(n, []), at)
 
     @cached_property
     def peak(self) -> int:
         """Most bytes of temporaries that are alive at once."""
-        change = [0] * (len(self.launches) + 1)
-        for n, positions in self.touched.items():
-            if n not in self.fixed:
-                change[positions[0]] += _aligned(n)
-                change[positions[-1] + 1] -= _aligned(n)
-        return max(accumulate(change), default=0)
+        held = most = 0
+        for at in sorted(self.launch_at):
+            made, freed = self.change[at]
+            most = max(most, held + made)
+            held += made - freed
+        return most
 
-    def may_pass(self, position: int, passed: set[int], slack: float) -> bool:
+    def may_pass(self, at: int, passed: set[int], slack: float) -> bool:
         """Whether a launch may run after those in `passed` for the memory's sake: whether it keeps
         alive no more than it saves, about."""
+        launch = self.launch_at[at]
         kept = sum(
             _aligned(n)
-            for n in self.launches[position].reads - self.launches[position].writes - self.fixed
-            if passed.issuperset(_after(self.touched[n], position))
+            for n in launch.reads - launch.writes - self.fixed
+            if passed.issuperset(_after(self.touched[n], at))
         )
-        made = self.launches[position].writes - self.fixed
-        saved = sum(_aligned(n) for n in made if self.touched[n][0] == position)
+        made = launch.writes - self.fixed
+        saved = sum(_aligned(n) for n in made if self.touched[n][0] == at)
         return kept <= saved + slack
 
 
@@ -192,13 +235,13 @@ def _after(positions: list[int], position: int) -> list[int]:
 def _sink(order: _Order) -> _Order:
     """Launches move down to the first that must stay behind them, where memory allows it."""
     sunk: list[int] = []  # from the last one upwards
-    for position in reversed(range(len(order.launches))):
-        goal = max((sunk.index(s) + 1 for s in order.followers(position)), default=0)
+    for position in sorted(order.launch_at, reverse=True):
+        goal = max((sunk.index(s) + 1 for s in set(order.followers(position))), default=0)
         if order.may_pass(position, set(sunk[goal:]), SLACK * order.peak):
             sunk.insert(goal, position)
         else:
             sunk.append(position)
-    return order.with_launches([order.launches[p] for p in reversed(sunk)])
+    return _Order([order.launch_at[p] for p in reversed(sunk)], order.fixed)
 
 
 def _by_form(fused: Sequence[Fused]) -> list[list[Fused]]:
@@ -217,7 +260,7 @@ def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
     """Steps of one form in as few launches as their order and the memory allow."""
     left, misses = list(members), 0
     while len(left) > 1 and misses < MISSES:
-        place = order.places()
+        place = order.place
         left.sort(key=lambda f: place[id(f)])
         goal = place[id(left[-1])]
         ready = [f for f in left if min(order.followers(place[id(f)]), default=goal + 1) > goal]
@@ -235,16 +278,19 @@ def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
 
 def _shared(order: _Order, members: Sequence[Fused]) -> _Order:
     """The members as one launch, at the place of the last one or where it sinks to."""
-    inside, last = set(map(id, members)), members[-1]
-    launches = [x for x in order.launches if id(x.members[0]) not in inside or x.members[0] is last]
-    at = next(i for i, x in enumerate(launches) if x.members[0] is last)
-    launches[at] = _Launch.joined([x for x in order.launches if id(x.members[0]) in inside])
-    shared = order.with_launches(launches)
-    goal = min(shared.followers(at), default=len(launches))
-    if goal == at + 1 or not shared.may_pass(at, set(range(at + 1, goal)), SLACK * order.peak):
+    at = max(order.place[id(f)] for f in members)
+    launch = _Launch.joined([order.launch_at[order.place[id(f)]] for f in members])
+    shared = order.with_launch(launch, at)
+    places = sorted(shared.launch_at)
+    here = bisect_left(places, at) + 1
+    goal = bisect_left(places, min(shared.followers(at), default=places[-1] + 1))
+    if goal == here or not shared.may_pass(at, set(places[here:goal]), SLACK * order.peak):
         return shared
-    moved = [*launches[:at], *launches[at + 1 : goal], launches[at], *launches[goal:]]
-    return order.with_launches(moved)
+    before, after = places[goal - 1], [*places, places[-1] + 2 * _APART][goal]
+    if after - before < 2:
+        moved = (*places[: here - 1], *places[here:goal], at, *places[goal:])
+        return _Order([shared.launch_at[p] for p in moved], order.fixed)
+    return shared.with_launch(launch, (before + after) // 2)
 
 
 def _merged(members: Sequence[Fused]) -> Fused:

@@ -44,10 +44,7 @@ class GroupOrder(Generic[_Group]):
         down = self._walk(first, self.consumers, last, lambda at: at < high)
         up = self._walk(last, self.producers, first, lambda at: low < at)
         # In turns: a value that everybody reads has many consumers, but none many producers.
-        for met in chain.from_iterable(zip(down, up)):
-            if met is last or met is first:
-                return True
-        return False
+        return any(met is last or met is first for met in chain.from_iterable(zip(down, up)))
 
     def join(self, a: _Group, b: _Group) -> None:
         """Make room for `a` to stand for both; call it before they are joined, with no path around.

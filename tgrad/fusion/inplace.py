@@ -75,7 +75,7 @@ def _share(f: Fused, n: Node, out: Node) -> Fused | None:
     shared = _with_shared_slot(f.region, read, written, len(f.inputs))
     if shared is None:
         return None
-    shared = replace(shared, source=f.region.source)
+    shared = shared.at_line(f.region.source)
     return replace(f, region=shared, inputs=tuple(x for x in f.inputs if x is not n))
 
 

@@ -20,7 +20,7 @@ and keeps them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -283,6 +283,14 @@ class Region:
     def __hash__(self) -> int:
         """Of all that equality compares, computed once: regions are keys all over planning."""
         return self._hash
+
+    def at_line(self, source: Source) -> Region:
+        """The same work for another line of the user's: an equal region, with the same hash."""
+        if source == self.source:
+            return self
+        moved = replace(self, source=source)
+        moved.__dict__["_hash"] = self._hash
+        return moved
 
     @cached_property
     def buffers(self) -> tuple[Slot, ...]:

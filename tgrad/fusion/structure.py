@@ -8,7 +8,7 @@ other; a model of many equal layers is planned in the time of a few.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tgrad.fusion.builder import Built, build_region, main_of
 from tgrad.fusion.legality import Limits, Refused
@@ -32,6 +32,8 @@ class RegionBuilder:
     def __init__(self, limits: Limits):
         self.limits = limits
         self._known: dict[Hashable, _Template | Refused] = {}
+        self._rows: dict[Hashable, int] = {}
+        self._row_of: dict[Node, int] = {}
 
     def build(
         self,
@@ -42,7 +44,7 @@ class RegionBuilder:
         chain: bool = False,
     ) -> Built | Refused:
         """What `build_region` gives for these arguments and the device's limits."""
-        nodes, structure = _structure(group, leaves)
+        nodes, structure = self._structure(group, leaves)
         number = {n: i for i, n in enumerate(nodes)}
 
         def numbers(of: Sequence[Node]) -> tuple[int, ...]:
@@ -61,34 +63,39 @@ class RegionBuilder:
         if isinstance(known, Refused):
             return known
         inputs, stored = (tuple(nodes[i] for i in s) for s in (known.inputs, known.outputs))
-        region, source = known.region, main_of(stored).source
-        if region.source != source:
-            region = replace(region, source=source)
+        region = known.region.at_line(main_of(stored).source)
         return Built(region, inputs, stored)
 
+    def _structure(
+        self, group: Sequence[Node], leaves: set[Node]
+    ) -> tuple[list[Node], tuple[Hashable, ...]]:
+        """The nodes that a region of the group depends on, down to its leaves, and for each what
+        the region may know of it; inputs are named by their place in the list."""
+        loaded = leaves.difference(group)
+        place: dict[Node, int] = {}
+        structure: list[Hashable] = []
+        stack = [(n, False) for n in reversed(group)]
+        while stack:
+            node, has_inputs = stack.pop()
+            if node in place:
+                continue
+            if node.op is Op.BUFFER or node in loaded:
+                structure.append(("loaded", node.shape, node.dtype, node.source.label))
+            elif not has_inputs:
+                stack.append((node, True))
+                stack += [(x, False) for x in reversed(node.inputs)]
+                continue
+            else:
+                structure.append((self._row(node), *[place[x] for x in node.inputs]))
+            place[node] = len(place)
+        return list(place), tuple(structure)
 
-def _structure(group: Sequence[Node], leaves: set[Node]) -> tuple[list[Node], tuple[Hashable, ...]]:
-    """The nodes that a region of the group depends on, down to its leaves, and for each what the
-    region may know of it; inputs are named by their place in the list."""
-    inside = set(group)
-    place: dict[Node, int] = {}
-    structure: list[Hashable] = []
-    stack = [(n, False) for n in reversed(group)]
-    while stack:
-        node, has_inputs = stack.pop()
-        if node in place:
-            continue
-        if node.op is Op.BUFFER or (node in leaves and node not in inside):
-            inputs: tuple[int, ...] = ()
-            kind: Hashable = "loaded"
-        elif not has_inputs:
-            stack.append((node, True))
-            stack.extend((x, False) for x in reversed(node.inputs))
-            continue
-        else:
-            inputs = tuple(place[x] for x in node.inputs)
+    def _row(self, node: Node) -> int:
+        """A number that two nodes share exactly if they differ in nothing but their inputs."""
+        number = self._row_of.get(node)
+        if number is None:
             # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
-            kind = (node.op, repr(node.attrs) if node.op is Op.CONST else node.attrs)
-        place[node] = len(structure)
-        structure.append((kind, inputs, node.shape, node.dtype, node.source.label))
-    return list(place), tuple(structure)
+            attrs = repr(node.attrs) if node.op is Op.CONST else node.attrs
+            row = (node.op, attrs, node.shape, node.dtype, node.source.label)
+            number = self._row_of[node] = self._rows.setdefault(row, len(self._rows))
+        return number

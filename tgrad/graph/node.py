@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterable
+from math import prod
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -29,16 +30,28 @@ class Node:
         inputs: operand nodes.
         attrs: sorted (name, value) pairs, see graph/op.py.
         shape: sizes of the axes.
+        size: number of elements.
         dtype: element type.
         device: where it must be computed; None if any device will do.
         source: the user's line that made it first.
     """
 
-    __slots__ = ("op", "inputs", "attrs", "shape", "dtype", "device", "source", "__weakref__")
+    __slots__ = (
+        "op",
+        "inputs",
+        "attrs",
+        "shape",
+        "size",
+        "dtype",
+        "device",
+        "source",
+        "__weakref__",
+    )
     op: Op
     inputs: tuple[Node, ...]
     attrs: Attrs
     shape: tuple[int, ...]
+    size: int
     dtype: DType
     device: Device | None
     source: Source
@@ -49,14 +62,6 @@ class Node:
             if key == name:
                 return value
         raise KeyError(f"{self.op} has no attribute {name!r}")
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        n = 1
-        for s in self.shape:
-            n *= s
-        return n
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +116,7 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         shape, dtype = infer(op, inputs, attrs)
         node = Node.__new__(Node)
         node.op, node.inputs, node.attrs = op, inputs, pairs
-        node.shape, node.dtype = shape, dtype
+        node.shape, node.size, node.dtype = shape, prod(shape), dtype
         node.device = _common_device(op, inputs, attrs)
         scoped = getattr(_scope, "source", None)
         node.source = scoped if scoped is not None else find_user_source(op.value)
@@ -130,7 +135,8 @@ def buffer_node(storage: Any) -> Node:
             return node
         node = Node.__new__(Node)
         node.op, node.inputs, node.attrs = Op.BUFFER, (), attrs
-        node.shape, node.dtype, node.device = storage.shape, storage.dtype, storage.device
+        node.shape, node.size, node.dtype = storage.shape, prod(storage.shape), storage.dtype
+        node.device = storage.device
         scoped = getattr(_scope, "source", None)
         node.source = find_user_source(Op.BUFFER.value) if scoped is None else scoped
         _nodes[key] = node

@@ -80,15 +80,15 @@ def _placed_in(order: Sequence[int], lifetimes: Sequence[Lifetime]) -> Layout:
     firsts, lasts, starts, ends = np.zeros((4, count), np.int64)
     offsets = [0] * count
     for place, i in enumerate(order):
-        lt, offset = lifetimes[i], 0
+        lt, size = lifetimes[i], lifetimes[i].aligned
         alive = np.flatnonzero((firsts[:place] <= lt.last) & (lasts[:place] >= lt.first))
-        for start, end in sorted(zip(starts[alive].tolist(), ends[alive].tolist())):
-            if offset + lt.aligned <= start:
-                break
-            offset = max(offset, end)
-        offsets[i] = offset
+        alive = alive[np.argsort(starts[alive])]
+        free = np.zeros(len(alive) + 1, np.int64)  # from where on all before are over
+        np.maximum.accumulate(ends[alive], out=free[1:])
+        gaps = np.flatnonzero(free[:-1] + size <= starts[alive])
+        offset = offsets[i] = int(free[gaps[0] if len(gaps) else -1])
         firsts[place], lasts[place] = lt.first, lt.last
-        starts[place], ends[place] = offset, offset + lt.aligned
+        starts[place], ends[place] = offset, offset + size
     return Layout(tuple(offsets), int(ends.max(initial=0)))
 
 
