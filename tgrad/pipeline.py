@@ -288,10 +288,12 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         replaces = place.replaces
         place = _without_unneeded(place, bases, needed, used, backend)
         plan = replace(_plan(place, stored, used, work.device, backend, options), choices=choices)
-    made = [n for n in stored if n not in replaces]
+    made = {n: i for i, n in enumerate(n for n in stored if n not in replaces)}
     results = tuple(
-        BufferRef("output", made.index(b)) if b in made else BufferRef("input", number[leaf])
-        for b, leaf in ((b, replaces.get(b, b)) for b in bases)
+        BufferRef("output", made[b])
+        if b in made
+        else BufferRef("input", number[replaces.get(b, b)])
+        for b in bases
     )
     return Compiled(plan, tuple(number[n] for n in used), results)
 

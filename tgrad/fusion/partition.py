@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import prod
@@ -28,6 +28,7 @@ from tgrad.fusion.calls import build_call, stored_operand
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.computed_once import compared_with_extrema
 from tgrad.fusion.find_chains import Chain, find_chains
+from tgrad.fusion.group import Bucket, Group, Kind
 from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import GROUPS, Region
@@ -71,45 +72,6 @@ class Fused:
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     reasons: tuple[str, ...]
-
-
-@dataclass
-class _Group:
-    """Roots that share a kernel, producers first, and the region built from them."""
-
-    roots: list[Node]
-    built: Built | None = None
-    is_chain: bool = False
-    reasons: list[str] = field(default_factory=list)
-
-
-class _Bucket:
-    """Groups over one domain, and which of them read a value."""
-
-    def __init__(self) -> None:
-        self.place: dict[int, int] = {}
-        self.readers: dict[Node, list[_Group]] = defaultdict(list)
-        self.alone: list[_Group] = []
-
-    def add(self, group: _Group, is_alone: bool) -> None:
-        self.place[id(group)] = len(self.place)
-        if is_alone:
-            self.alone.append(group)
-        self.note_inputs(group)
-
-    def note_inputs(self, group: _Group) -> None:
-        assert group.built is not None
-        for n in group.built.inputs:
-            if n.size > 1 and (not self.readers[n] or self.readers[n][-1] is not group):
-                self.readers[n].append(group)
-
-    def near(self, group: _Group, is_alone: bool) -> list[_Group]:
-        """Groups that share data with one, or are alone as it is, in the order they came."""
-        assert group.built is not None
-        found = [g for n in group.built.inputs for g in self.readers.get(n, ())]
-        found += self.alone if is_alone else []
-        unique = {id(g): g for g in found}
-        return sorted(unique.values(), key=lambda g: self.place[id(g)])
 
 
 def partition(
@@ -173,7 +135,7 @@ class _Partition:
         for r in self.roots:
             for p in self.producers[r]:
                 self.consumers[p].append(r)
-        self.group_of: dict[Node, _Group] = {r: _Group([r]) for r in self.roots}
+        self.group_of: dict[Node, Group] = {r: Group([r]) for r in self.roots}
         self.sums_alike: set[Node] = set()
 
     def _build_chains(self, chains: Sequence[Chain]) -> None:
@@ -184,7 +146,7 @@ class _Partition:
             if not any(isinstance(b, Refused) for b in built.values()):
                 for chain, b in built.items():
                     assert isinstance(b, Built)
-                    group = _Group(list(chain.roots), b, is_chain=True)
+                    group = Group(list(chain.roots), b, is_chain=True)
                     self.group_of.update(dict.fromkeys(chain.roots, group))
                 return
             refused = {c: b.reason for c, b in built.items() if isinstance(b, Refused)}
@@ -362,7 +324,7 @@ class _Partition:
     def _join_reader(self, root: Node, consumer: Node) -> None:
         a, b = self.group_of[root], self.group_of[consumer]
         if self.choices and self.choices.at(self.names.of("join", root, consumer)) == "apart":
-            _note(a, b, "measured to be quicker apart")
+            a.note(b, "measured to be quicker apart")
         elif a is not b and self._try_join(a, b):
             self.joined[root, consumer] = None
 
@@ -376,7 +338,7 @@ class _Partition:
                 alike[form].append(root)
         return {r for roots in alike.values() if len(roots) >= MANY for r in roots}
 
-    def _form(self, group: _Group) -> Region | None:
+    def _form(self, group: Group) -> Region | None:
         assert group.built is not None
         return form_of(group.built.region)
 
@@ -393,7 +355,7 @@ class _Partition:
             return build_call(_name([root], [root]), root)
         return self._build([root])
 
-    def _try_join(self, a: _Group, b: _Group) -> bool:
+    def _try_join(self, a: Group, b: Group) -> bool:
         """Join two groups if that is legal; note the reason in both if it is not."""
         if a is b:
             return True
@@ -405,43 +367,51 @@ class _Partition:
                 built = Refused("another kernel stands between them")
             if isinstance(built, Built):
                 self.group_order.join(a, b)
-                a.roots, a.built = roots, built
+                a.roots, a.built, a.kind = roots, built, None
                 a.reasons += b.reasons
                 for r in roots:
                     self.group_of[r] = a
                 return True
             refused = built
-        _note(a, b, refused.reason)
+        a.note(b, refused.reason)
         return False
 
-    def _refuse_early(self, a: _Group, b: _Group) -> Refused | None:
-        if a.is_chain or b.is_chain:
-            return Refused("a chain of dots and row reductions stands alone")
-        if len({self.turns[r] for r in (*a.roots, *b.roots) if r in self.turns}) > 1:
+    def _refuse_early(self, a: Group, b: Group) -> Refused | None:
+        roots = (*a.roots, *b.roots)
+        if len({self.turns[r] for r in roots if r in self.turns}) > 1:
             return Refused("chunks of rows are computed one after the other")
-        if any(r.op is Op.LIBRARY for r in (*a.roots, *b.roots)):
-            return Refused("a library call reads and writes whole buffers")
-        if any(r.op is Op.SCATTER for r in (*a.roots, *b.roots)):
-            return Refused("a scatter writes where its index says")
-        if not self.sums_alike.isdisjoint((*a.roots, *b.roots)):
-            return Refused("a sum of which there are many shares a launch with its like")
-        dots = sum(r.op is Op.DOT for r in (*a.roots, *b.roots))
-        if dots > max(self.limits.dots, 1):
-            return Refused("two dots in one kernel" if self.limits.dots == 1 else f"{dots} dots")
-        if dots and not self.repeated.isdisjoint(product((*a.roots, *b.roots), repeat=2)):
+        refused = self._kind(a).refuse(self._kind(b), self.limits.dots)
+        if refused is not None:
+            return refused
+        if self.repeated and not self.repeated.isdisjoint(product(roots, repeat=2)):
             return Refused("a dot would compute its operand again for each of its tiles")
-        if dots and any(r.op in REDUCE for r in (*a.roots, *b.roots)):
-            return Refused("a reduction beside a dot needs a whole row of its result")
         buffers = _least_buffers(a.built, b.built)
         if buffers > self.limits.slots:
             return Refused(f"{buffers} buffers, more than {self.limits.slots} in one kernel")
         return None
 
-    def _near(self, roots: Mapping[Node, Sequence[Node]], group: _Group) -> Iterator[_Group]:
+    def _kind(self, group: Group) -> Kind:
+        """Of the group as it is; kept until it takes in another."""
+        if group.kind is None:
+            ops = {r.op for r in group.roots}
+            closed = ""
+            if group.is_chain:
+                closed = "a chain of dots and row reductions stands alone"
+            elif Op.LIBRARY in ops:
+                closed = "a library call reads and writes whole buffers"
+            elif Op.SCATTER in ops:
+                closed = "a scatter writes where its index says"
+            elif not self.sums_alike.isdisjoint(group.roots):
+                closed = "a sum of which there are many shares a launch with its like"
+            dots = sum(r.op is Op.DOT for r in group.roots)
+            group.kind = Kind(closed, dots, not REDUCE.isdisjoint(ops))
+        return group.kind
+
+    def _near(self, roots: Mapping[Node, Sequence[Node]], group: Group) -> Iterator[Group]:
         """The groups of the producers or consumers of a group's roots."""
         return (self.group_of[n] for r in group.roots for n in roots[r])
 
-    def _groups(self) -> list[_Group]:
+    def _groups(self) -> list[Group]:
         return list({id(self.group_of[r]): self.group_of[r] for r in self.roots}.values())
 
     def _join_siblings(self) -> None:
@@ -451,7 +421,8 @@ class _Partition:
         form = {id(g): self._form(g) for g in groups}
         count = Counter(form.values())
         alone = {key for key, f in form.items() if count[f] < 2}
-        buckets: dict[object, _Bucket] = defaultdict(_Bucket)
+        empty = partial(Bucket, self._kind, self.limits.dots)
+        buckets: dict[object, Bucket] = defaultdict(empty)
         for group in groups:
             assert group.built is not None
             space = group.built.region.space
@@ -502,7 +473,7 @@ class _Partition:
                     break
             bucket.append(root)
 
-    def _is_sibling(self, a: _Group, b: _Group, alone: bool) -> bool:
+    def _is_sibling(self, a: Group, b: Group, alone: bool) -> bool:
         assert a.built is not None and b.built is not None
         shared = set(a.built.inputs) & set(b.built.inputs)
         largest = max(n.size for g in (a, b) for n in (*g.roots, *g.built.inputs))  # type: ignore
@@ -526,7 +497,7 @@ class _Partition:
             result.append(Fused(built.region, built.inputs, built.outputs, reasons))
         return result
 
-    def _current_reasons(self, group: _Group) -> list[str]:
+    def _current_reasons(self, group: Group) -> list[str]:
         assert group.built is not None
         own = f"not with {group.built.region.name}:"
         chain = (f"no chain: {self.refused[r]}" for r in group.roots if r in self.refused)
@@ -539,7 +510,7 @@ class _Partition:
         open_groups: set[int] = set()
 
         for start in self.roots:
-            stack: list[tuple[_Group, bool]] = [(self.group_of[start], False)]
+            stack: list[tuple[Group, bool]] = [(self.group_of[start], False)]
             while stack:
                 group, ready = stack.pop()
                 if ready:
@@ -579,13 +550,6 @@ class _History:
     nodes: int
     cost: int
     leaves: frozenset[Node]
-
-
-def _note(a: _Group, b: _Group, reason: str) -> None:
-    """Why two groups are not one, in both."""
-    for one, other in ((a, b), (b, a)):
-        assert other.built is not None
-        one.reasons.append(f"not with {other.built.region.name}: {reason}")
 
 
 def _least_buffers(a: Built | None, b: Built | None) -> int:
