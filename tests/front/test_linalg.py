@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,30 @@ def test_matrix_exp(size):
         (have**2).sum().backward()
         (want**2).sum().backward()
         np.testing.assert_allclose(x.grad.numpy(), v.grad, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("dtype, largest", [("float32", 2.0**19), ("float64", 2.0**48)])
+def test_matrix_exp_of_large_norms(dtype, largest):
+    """A stiff system: right up to the limit, NaN beyond it with its gradient, never a wrong number;
+    and what overflows is so in both libraries."""
+    kind = getattr(torch, dtype)
+    for size in (5e5, largest / 3, largest, largest * 1.01, 1e30, math.inf, math.nan):
+        values = torch.tensor([[-size, size / 2], [0.0, -1.0]], dtype=kind)
+        x = tgrad.tensor(values.numpy(), device="numpy", requires_grad=True)
+        have = tgrad.linalg.matrix_exp(x)
+        have.sum().backward()
+        if size <= largest:
+            want = np.array(
+                [[np.exp(-size), values[0, 1] / (size - 1) * np.exp(-1)], [0, 1 / np.e]]
+            )
+            tolerance = size * float(torch.finfo(kind).eps)
+            np.testing.assert_allclose(have.detach().numpy(), want, rtol=0, atol=tolerance)
+        else:
+            assert np.isnan(have.detach().numpy()).all() and np.isnan(x.grad.numpy()).all()
+    rotation = tgrad.tensor([[400.0, 1.0], [-1.0, 400.0]], dtype=x.dtype, device="numpy") * 2
+    want = torch.linalg.matrix_exp(torch.from_numpy(rotation.numpy()))
+    assert not torch.isfinite(want).any()
+    assert not np.isfinite(tgrad.linalg.matrix_exp(rotation).numpy()).any()
 
 
 def test_tensor_equations():
