@@ -1,7 +1,7 @@
 """Whether results must be equal bits on every run.
 
-In: PyTorch's switch. Out: its state. Invariant: on CPUs results are equal bits always; on GPUs what
-is not is refused, or warned of, when a plan is made. Source:
+In: PyTorch's switch. Out: its state. Invariant: on CPUs results are equal bits always; on GPUs it
+has plans made so (fusion/ordered.py), and what is not is refused, or warned of. Source:
 https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html
 """
 
@@ -11,14 +11,16 @@ _mode, _warn_only = False, False
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Refuse plans, from now on, whose results may differ from run to run.
+    """Make plans, from now on, whose results are equal bits from run to run.
 
-    Those are scatters on GPUs that add floats at one place, or write several numbers to it, in the
-    order in which they come: gradients of embeddings and of indexing too. All else is computed in
-    one order.
+    Scatters on GPUs are what is not: floats that are added at one place (gradients of embeddings
+    and of indexing too), or numbers that replace each other there, come in the order of a race.
+    They are sorted by their places, and added in order, which takes more kernels; the last of those
+    that replace stays. What has no such form is refused: scatters whose index is smaller than the
+    tensor along another axis. (No GPU multiplies floats at one place, with the switch or without.)
 
     Args:
-        mode: whether to refuse.
+        mode: whether to do so.
         warn_only: warn where it would be refused.
 
     >>> import tgrad

@@ -45,6 +45,7 @@ from tgrad.fusion.limits import with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
+from tgrad.fusion.ordered import order_scatters
 from tgrad.fusion.partition import Fused, partition, places_to_cut
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region, verify_region
@@ -258,7 +259,9 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
     bases = canonical_bases(work.outputs)
     if backend is not None:
         limits = backend.limits
-        _check_order(unordered(bases, limits))
+        if are_deterministic_algorithms_enabled():
+            bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
+            _check_order(unordered(bases, limits))
         bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
         if _keeps_order_of_dots(limits, choices):
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
@@ -302,9 +305,9 @@ def _check_order(nodes: Sequence[Node]) -> None:
     """Refuse, or warn of, what `use_deterministic_algorithms` does not allow.
 
     Raises:
-        UnsupportedError: it is on, and results would depend on the order of a race.
+        UnsupportedError: results would depend on the order of a race.
     """
-    if not nodes or not are_deterministic_algorithms_enabled():
+    if not nodes:
         return
     error = UnsupportedError(
         f"{nodes[0].source.label} writes numbers to one place in the order in which programs of a "

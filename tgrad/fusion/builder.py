@@ -21,6 +21,7 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_axes
 from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.legality import Limits, Refused, classify
+from tgrad.fusion.live import with_live_rows
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.fusion.packed import take_apart_packed
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
@@ -600,6 +601,8 @@ class _Builder:
         if isinstance(space, Refused):
             return space
         region = replace(draft, space=space)
+        if not limits.orders_scatters:  # the device's programs, not one thread, go through rows
+            region = with_live_rows(region)
         return Built(region, tuple(self.inputs), tuple(self.stored))
 
     def _is_used(self, name: str) -> bool:

@@ -14,6 +14,7 @@ are those that must move at least once: the elements of each slot that the regio
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import gcd, prod
 
@@ -135,13 +136,18 @@ def _cost_of_one(region: Region) -> Cost:
     def points(names: tuple[str, ...] | frozenset[str]) -> int:
         return prod(extent[n] for n in names)
 
+    walked = {**extent, **_live_part(region, extent)}
+
+    def computed(names: tuple[str, ...]) -> int:
+        return prod(walked[n] for n in names)
+
     flops = dot_flops = matrix_flops = 0
     dims = region.dims
     for number, value in enumerate(region.values):
         if isinstance(value, rg.Compute) and value.op not in _FREE_OPS:
-            flops += points(dims[number])
+            flops += computed(dims[number])
         elif isinstance(value, rg.Reduce):
-            flops += points(dims[value.arg])
+            flops += computed(dims[value.arg])
         elif isinstance(value, rg.Scan):
             flops += len(value.args) * points(dims[number])
         elif isinstance(value, rg.Dot):
@@ -163,6 +169,16 @@ def _cost_of_one(region: Region) -> Cost:
         for (_, slot), found in touched.items()
     )
     return Cost(flops, moved, dot_flops, matrix_flops)
+
+
+def _live_part(region: Region, extent: Mapping[str, int]) -> dict[str, int]:
+    """Elements of each row of a sum from its first to its last: the mean if rows share none."""
+    space = region.space
+    if space.kind != "reduce" or len(space.live) < 2:
+        return {}
+    bounds = {v for b in space.live for v in b.index.loaded()}
+    rows = prod(extent[n] for n in {n for v in bounds for n in region.dims[v]})
+    return {a.name: -(-a.extent // max(rows, 1)) for a in space.row}
 
 
 def _comb(index: Index) -> tuple[int, int]:

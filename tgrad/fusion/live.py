@@ -1,4 +1,4 @@
-"""Masks of indices and of loaded integers: where a chain's elements add nothing.
+"""Masks of indices and of loaded integers: where elements of a chain or of sums add nothing.
 
 In: a Region. Out: one whose comparisons of indices are index expressions, and the conditions
 outside of which every element of m x k adds nothing. Invariant: a condition is given only if
@@ -117,6 +117,35 @@ def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
 
     found = tuple(Bound(known(b.index), b.lo, b.hi) for b in mask)
     return replace(region, values=tuple(values)), found
+
+
+def with_live_rows(region: Region) -> Region:
+    """A region of sums of rows, with the bounds that integers of each row's own set, if any: what
+    lies outside of them adds nothing.
+
+        sum over r of (where lo[i] <= r < hi[i], x[r], 0)       live where 0 <= r - lo[i] and
+                                                                           1 <= hi[i] - r
+    """
+    space = region.space
+    sums = [v for v in region.values if isinstance(v, rg.AlongAxes)]
+    row, rows = (frozenset(a.name for a in g) for g in (space.row, space.parallel))
+    walked = {n for s in region.stores for e in rg.indices_of(s) for n in e.variables()}
+    is_sum = all(isinstance(v, rg.Reduce) and v.op is Op.REDUCE_SUM for v in sums)
+    if space.kind != "reduce" or space.outer or not is_sum or walked & row:
+        return region
+    uniform = frozenset(
+        number
+        for number, v in enumerate(region.values)
+        if v.dtype.is_int and isinstance(v, rg.Load) and set(region.dims[number]) <= rows
+    )
+    args = tuple(v.arg for v in sums if isinstance(v, rg.Reduce))
+    found = live_where(region, args, rows, row, uniform)
+    bounds = (c for c in found if not isinstance(c, rg.Compute))
+    mask = tuple(c for c in bounds if c.index.loaded() and c.index.variables() & row)
+    if not mask:
+        return region
+    region, live = with_known_integers(region, mask)
+    return replace(region, space=replace(space, live=live))
 
 
 def live_where(

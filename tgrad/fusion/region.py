@@ -200,7 +200,8 @@ class Space:
             statistics reduce k, too.
         inner: axes that the first dots of a chain contract; of a dot, those that dots contract
             before the ones over k.
-        live: of a chain: where a bound does not hold, an element of m x k adds nothing.
+        live: of a chain: where a bound does not hold, an element of m x k adds nothing. Of a
+            reduce of sums: the same of an element of its rows.
         tests: of a chain: where one does not hold, an element of m x k adds nothing. Each has no
             rows or no columns, or is LE or LT of integers of which one has no rows, the other no
             columns.
@@ -393,12 +394,16 @@ class Region:
             "space": {
                 "kind": self.space.kind,
                 "live": _mask_to_json(self.space.live),
-                "tests": [_value_to_json(t) for t in self.space.tests],
+                **self._tests_to_json(),
                 **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
             },
             **({} if self.table is None else {"table": _table_to_json(self.table)}),
             **({} if self.library is None else {"library": _library_to_json(self.library)}),
         }
+
+    def _tests_to_json(self) -> dict[str, Any]:
+        tests = [_value_to_json(t) for t in self.space.tests]
+        return {"tests": tests} if tests else {}
 
 
 def whole_axes(region: Region) -> tuple[tuple[Axis, ...], ...]:
@@ -645,7 +650,7 @@ def region_from_json(data: dict[str, Any]) -> Region:
         space=Space(
             space["kind"],
             live=_mask_from_json(space["live"]),
-            tests=tuple(_test_from_json(t) for t in space["tests"]),
+            tests=tuple(_test_from_json(t) for t in space.get("tests", ())),
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
         table=_table_from_json(data["table"]) if "table" in data else None,

@@ -23,7 +23,7 @@ from math import prod
 from tgrad.dtype import DType
 from tgrad.errors import VerifyError
 from tgrad.fusion import region as rg
-from tgrad.graph.index import Bound, Index, Loaded, unflatten, var
+from tgrad.graph.index import Bound, Index, Loaded, Var, constant, unflatten, var
 from tgrad.graph.index import loaded as loaded_index
 from tgrad.graph.op import REDUCE_COMBINE, Op, is_expensive
 from tgrad.kernel import ir
@@ -281,7 +281,62 @@ class Lowering:
                 self._stash(inner, later, stashed, axis)
             else:
                 self._block(inner, items)
-            scope.body += [*inner.carries, ir.Loop(axis, tuple(inner.body))]
+            start, stop = self._live_steps(scope, axis)
+            scope.body += [*inner.carries, ir.Loop(axis, tuple(inner.body), start, stop)]
+
+    # -- bounds of a loop -----------------------------------------------------------------------
+
+    def _live_steps(self, scope: Scope, loop: str) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
+        """Where a loop starts and stops: a bound  lo <= c*k + rest < hi  holds for some element
+        of the program's tile only if it does for the largest, or smallest, rest."""
+        start: list[Index] = []
+        stop: list[Index] = []
+        for bound in self.region.space.live:
+            for v in self._with_operands(sorted(bound.index.loaded()), scope.tiles):
+                self._value(scope, v)
+            e = self._index(scope, bound.index)
+            c = e.stride(loop)
+            if not c:
+                continue
+            conditions = []
+            if e.lo < bound.lo:
+                conditions.append((e - bound.lo, c))
+            if e.hi >= bound.hi:
+                conditions.append((e * -1 + (bound.hi - 1), -c))
+            for positive, step in conditions:  # step*k + rest >= 0
+                rest = self._largest(scope, positive, loop)
+                if step > 0:
+                    start.append((rest // step) * -1)
+                else:
+                    stop.append(rest // -step + 1)
+        return tuple(dict.fromkeys(start)), tuple(dict.fromkeys(stop))
+
+    def _largest(self, scope: Scope, e: Index, loop: str) -> Index:
+        """The expression without the loop's variable at its largest in the program's tile, over
+        the first elements of grid axes."""
+        result = constant(e.const)
+        for atom, c in e.terms:
+            if isinstance(atom, Var) and atom.name == loop:
+                continue
+            if isinstance(atom, Loaded):
+                result = result + self._extreme(scope, atom, c > 0) * c
+            elif not isinstance(atom, Var):
+                result = result + (atom.hi if c > 0 else atom.lo) * c
+            else:
+                last = self._axis(atom.name).block - 1 if c > 0 else 0
+                result = result + Index(((atom, c),), last * c)
+        return result
+
+    def _extreme(self, scope: Scope, atom: Loaded, is_most: bool) -> Index:
+        """The largest or the smallest of a tile of integers."""
+        (tile,) = {t for t in scope.tiles.values() if t.id == atom.value}
+        if tile.dims:
+            op, arg = Op.REDUCE_MAX if is_most else Op.REDUCE_MIN, tile
+            tile = self._tile(arg.dtype, frozenset())
+            scope.body.append(ir.ReduceTile(tile, op, arg, arg.dims))
+        return loaded_index(tile.id, atom.lo, atom.hi)
+
+    # -- what is kept between loops -------------------------------------------------------------
 
     def _unstash(
         self, inner: Scope, items: list[_Item], stashed: dict[int, Tile], axis: str

@@ -35,7 +35,7 @@ from dataclasses import replace
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
-from tgrad.graph.index import Index, Loaded, Var, constant, loaded, var
+from tgrad.graph.index import Index, loaded, var
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, TileAxis
@@ -87,7 +87,7 @@ class ChainLowering(Lowering):
         for v in needed:
             if v not in inner.tiles:
                 self._in_loop(inner, v)
-        start, stop = self._bounds(scope)
+        start, stop = self._live_steps(scope, self.loop.name)
         if self.tests:
             first, last = _Tests(self, scope).bounds()
             start, stop = (*start, *first), (*stop, *last)
@@ -199,48 +199,6 @@ class ChainLowering(Lowering):
             result = (result[1], result[0])
         a, b = scope.tiles[value.a], scope.tiles[value.b]
         scope.body.append(ir.DotTile(carry, a, b, *result, k))
-
-    # -- bounds of the loop ---------------------------------------------------------------------
-
-    def _bounds(self, scope: Scope) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
-        """Where the loop starts and stops: a bound  lo <= c*k + rest < hi  holds for some element
-        of the program's tile only if it does for the largest, or smallest, rest."""
-        start: list[Index] = []
-        stop: list[Index] = []
-        for bound in self.region.space.live:
-            e = self._index(scope, bound.index)
-            c = e.stride(self.loop.name)
-            if not c:
-                continue
-            conditions = []
-            if e.lo < bound.lo:
-                conditions.append((e - bound.lo, c))
-            if e.hi >= bound.hi:
-                conditions.append((e * -1 + (bound.hi - 1), -c))
-            for positive, step in conditions:  # step*k + rest >= 0
-                rest = self._largest(positive)
-                if step > 0:
-                    start.append((rest // step) * -1)
-                else:
-                    stop.append(rest // -step + 1)
-        return tuple(dict.fromkeys(start)), tuple(dict.fromkeys(stop))
-
-    def _largest(self, e: Index) -> Index:
-        """The expression without the loop's variable at its largest in the program's tile, over
-        the first elements of grid axes."""
-        result = constant(e.const)
-        for atom, c in e.terms:
-            if isinstance(atom, Var) and atom.name == self.loop.name:
-                continue
-            if isinstance(atom, Loaded):  # the same for the whole tile
-                result = result + Index(((atom, c),), 0)
-                continue
-            if not isinstance(atom, Var):
-                result = result + (atom.hi if c > 0 else atom.lo) * c
-                continue
-            last = self._axis(atom.name).block - 1 if c > 0 else 0
-            result = result + Index(((atom, c),), last * c)
-        return result
 
 
 def _tested_axis(loop: TileAxis) -> TileAxis:

@@ -36,6 +36,8 @@ SORTED_ROW = 4096
 LOOP_BLOCK = 4096
 TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
+LIVE_BLOCK, LIVE_ROWS = 8, 256
+"""Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
 TRANSPOSE_BLOCK = 32
 LEAST_WGMMA = 64
@@ -141,7 +143,11 @@ def _reduce(region: Region, target: Target) -> Config:
     rows, length = extent_of(parallel), extent_of(row)
     column = _is_column(region)
     live = _row_loads(region)
-    if target.is_interpreter:
+    if len(space.live) > 1:  # from a first to a last element of each row, which leave out most
+        tile = min(LIVE_BLOCK, power_of_two(length))
+        axis_r = TileAxis("r", row, tile, Role.LOOP)
+        per_program, warps = min(LIVE_ROWS, power_of_two(rows)), 4
+    elif target.is_interpreter:
         axis_r, tile = _row_axis(row, length, INTERPRETER_TILE // 2, INTERPRETER_TILE // 8)
         per_program = min(max(INTERPRETER_TILE // tile, 1), power_of_two(rows))
         warps = 4
