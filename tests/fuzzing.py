@@ -1,16 +1,13 @@
-"""Random graphs for property tests, and sweeps of them by hand.
+"""Random graphs for property tests.
 
 In: something that draws. Out: tensors whose graph holds movement, elementwise ops, reductions,
 scans, dots, gathers, scatters, sorts and their gradients, over odd, empty and broadcast shapes.
 Invariant: equal draws make equal graphs; what decides by a comparison, a rounding or an order
 compares exact values only, so that rounding never decides.
-
-    python -m tests.fuzzing --graphs 5000 --seed 7 --configs        see `main`
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -19,10 +16,10 @@ from hypothesis import strategies as st
 
 import tgrad
 import tgrad.nn.functional as F
+from tests.rounding import assert_within, bounded
 from tgrad import realizing
 from tgrad.autodiff.backward import gradients
 from tgrad.device import Device
-from tgrad.graph.interpret import interpret
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
 from tgrad.tensor import Tensor, is_leaf_mark, tensor
@@ -32,8 +29,6 @@ T = TypeVar("T")
 SIZES = (1, 2, 3, 4, 5, 6, 17, 1, 3, 0, 33)
 LARGEST = 600
 """Elements of a tensor that ops may make larger."""
-TOLERANCES = {2: 3e-2, 4: 3e-4, 8: 3e-4}
-"""By bytes of a float, of the largest finite element; float64 may have come through float32."""
 
 
 class Draw(Protocol):
@@ -54,19 +49,6 @@ class FromHypothesis:
 
     def between(self, low: int, high: int) -> int:
         return self._draw(st.integers(low, high))
-
-
-class FromSeed:
-    """Draws of a seed."""
-
-    def __init__(self, seed: int):
-        self._random = random.Random(seed)
-
-    def one_of(self, options: Sequence[T]) -> T:
-        return self._random.choice(options)
-
-    def between(self, low: int, high: int) -> int:
-        return self._random.randint(low, high)
 
 
 class RandomGraph:
@@ -497,25 +479,8 @@ def with_gradients(outputs: Sequence[Tensor]) -> list[Node]:
     return [*nodes, *(g for g in found if g is not None)]
 
 
-def oracle(nodes: Sequence[Node]) -> list[np.ndarray]:
-    with np.errstate(all="ignore"):
-        return interpret(nodes, lambda storage: storage.numpy())
-
-
-def assert_near(got: np.ndarray, want: np.ndarray) -> None:
-    """Equal integers and bools; floats within rounding of the largest."""
-    assert got.shape == want.shape and got.dtype == want.dtype
-    if want.dtype.kind not in "fV":
-        np.testing.assert_array_equal(got, want)
-        return
-    a, b = got.astype(np.float64), want.astype(np.float64)
-    scale = max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
-    tolerance = TOLERANCES[want.dtype.itemsize] * scale
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
-
-
 def check_nodes(nodes: Sequence[Node], device: str) -> None:
     """What a device computes, all as one plan, is what the graph interpreter computes."""
-    wanted = oracle(nodes)
+    wanted = bounded(nodes)
     for got, want in zip(realizing.realize(nodes, Device(device)), wanted, strict=True):
-        assert_near(got.numpy(), want)
+        assert_within(got.numpy(), want)
