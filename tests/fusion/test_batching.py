@@ -161,8 +161,22 @@ def test_one_element_is_a_member_like_others() -> None:
     assert region.table is not None and sorted(region.table.lengths) == [1, 1, 64, 128]
 
 
+def test_few_of_one_form_join_what_is_beside_them() -> None:
+    """Two counters would share a launch; with the scale beside them they are one kernel. Lengths
+    that differ are no kernel, and share."""
+    counters, scale = [tgrad.tensor(n) for n in (3, 4)], tgrad.tensor(0.5)
+    lengths = [tgrad.ones(n) for n in (16, 16, 32)]
+    with fresh():
+        step = tgrad.compile(lambda: [*(c + 1 for c in counters), scale * 0.5])
+        assert [x.item() for x in step()] == [4, 5, 0.25]
+        assert step.plans[-1].launches == 1
+        scaled = tgrad.compile(lambda: [x * 3 for x in lengths])
+        assert all((x == 3).all() for x in scaled())
+        assert scaled.plans[-1].launches == 1
+
+
 def test_dtypes_are_apart() -> None:
-    tensors = [((32,), d) for d in (tgrad.float32, tgrad.float64) for _ in range(3)]
+    tensors = [((32,), d) for d in (tgrad.float32, tgrad.float64) for _ in range(4)]
     with fresh():
         _, plans = updated(tensors, "momentum", "cpu", None)
     regions = batched(plans)

@@ -15,7 +15,7 @@ and every node that two kernels need is stored once; all else is inlined where i
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,7 @@ from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.legality import Limits, Refused
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
-from tgrad.fusion.table import form_of
+from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import MOVEMENT, OPS, REDUCE, ROWWISE, Op, is_elementwise
 
@@ -55,7 +55,7 @@ TINY = 4096
 """Kernels over at most this many elements join even if they share no data."""
 
 MANY = 4
-"""Sums alike that stay apart from their neighbours, to share a launch."""
+"""Groups alike that stay apart from their neighbours, to share a launch."""
 
 
 @dataclass(frozen=True)
@@ -415,12 +415,10 @@ class _Partition:
         return list({id(self.group_of[r]): self.group_of[r] for r in self.roots}.values())
 
     def _join_siblings(self) -> None:
-        """Join groups side by side: one domain, and common data, or next to none and no other
-        group of the same form to share a launch with."""
+        """Join groups side by side: one domain, and common data, or next to none and no group of
+        the same form and another length to share a launch with."""
         groups = self._groups()
-        form = {id(g): self._form(g) for g in groups}
-        count = Counter(form.values())
-        alone = {key for key, f in form.items() if count[f] < 2}
+        alone = self._find_alone(groups)
         empty = partial(Bucket, self._kind, self.limits.dots)
         buckets: dict[object, Bucket] = defaultdict(empty)
         for group in groups:
@@ -437,6 +435,22 @@ class _Partition:
                     break
             else:
                 bucket.add(group, id(group) in alone)
+
+    def _find_alone(self, groups: Sequence[Group]) -> set[int]:
+        """Groups, by identity, that share no launch with their like, or do so as well as one
+        kernel: they are few and over one domain."""
+        alike: dict[Region | None, list[Group]] = defaultdict(list)
+        for group in groups:
+            form = self._form(group)
+            if form is not None and walks_whole_buffers(form):
+                form = as_single(form)
+            alike[form].append(group)
+        alone: set[int] = set()
+        for form, members in alike.items():
+            domains = {tuple(a.extent for a in g.built.region.axes) for g in members if g.built}
+            if len(members) == 1 or (form and len(domains) == 1 and len(members) < MANY):
+                alone.update(map(id, members))
+        return alone
 
     def _join_columns(self) -> None:
         """Join sums of columns in parts (row_columns.py) with a kernel of rows that reads what they
