@@ -45,7 +45,6 @@ class Backend:
         generate: regions, settings and configurations in, sources and how to compile them out.
         space: what a search may choose for a region.
         place: where measured times hold, with a compiler of the settings.
-        takes_limits: whether its kernels skip what a region's limits say is not needed.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Backend:
     generate: Generate
     space: Callable[[Region], SearchSpace]
     place: Callable[[Settings], Place]
-    takes_limits: bool = False
 
 
 def backend_of(device: Device) -> Backend:
@@ -131,7 +129,6 @@ def _cpu() -> Backend:
     )
     return Backend(
         "cpu", CPU_LIMITS, figures, generate, cpu_fallback.search_space, cpu_fallback.place,
-        takes_limits=True,
     )  # fmt: skip
 
 

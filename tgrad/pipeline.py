@@ -289,7 +289,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         ordered = store_again(ordered, donated, fixed, backend.limits, seconds)
         place = _fit(ordered, given, work.memory_limit, seconds)
         replaces = place.replaces
-        place = _without_unneeded(place, bases, needed, used, backend)
+        place = _without_unneeded(place, bases, needed, used)
         plan = replace(_plan(place, stored, used, work.device, backend, options), choices=choices)
     made = {n: i for i, n in enumerate(n for n in stored if n not in replaces)}
     results = tuple(
@@ -325,11 +325,8 @@ def _without_unneeded(
     bases: Sequence[Node],
     needed: Sequence[Needed],
     used: Sequence[Node],
-    backend: Backend,
 ) -> _Placed:
-    """Kernels that skip what nobody reads, for generators that take limits."""
-    if not backend.takes_limits:
-        return place
+    """Kernels that skip what nobody reads."""
     read: dict[Node, Needed] = {}
     for base, conditions in zip(bases, needed):
         known = frozenset(c for c in conditions if c.size in used)

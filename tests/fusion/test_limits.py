@@ -53,12 +53,6 @@ def test_what_is_needed_has_no_limit() -> None:
     assert not whole.limits
 
 
-def test_generators_that_skip_nothing_get_no_limits() -> None:
-    pytest.importorskip("triton")
-    found = regions_of(lambda x: F.layer_norm(x, (8,)), (3, 8), 0, "interpret")
-    assert all(not r.limits for r in found)
-
-
 def test_part_of_a_tile_of_a_product() -> None:
     """Rows of a tile beyond the size are not computed, unless those of the next batch follow."""
     w = tgrad.tensor(np.random.default_rng(0).standard_normal((96, 80), dtype=np.float32))

@@ -106,6 +106,7 @@ class Emitter:
         self.matrices = matrices_of(kernel) if config.descriptors else {}
         read = {n for x in self.matrices.values() for n in (x.rows, x.columns)}
         starts |= {n for n in read if kernel.axis(n).role is not Role.LOOP}
+        starts |= {x.axis for x in kernel.limits if kernel.axis(x.axis).steps > 1}
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.in_parts = config.epilogue_parts > 1
@@ -133,6 +134,7 @@ class Emitter:
                 self.line(line)
         self._matrices()
         self._programs()
+        self._skip_unneeded()
         for axis in self.kernel.axes:
             if axis.role is Role.FULL and axis.block > 1:
                 self._axis(axis, "")
@@ -169,6 +171,24 @@ class Emitter:
                 step = f"{step} % {axis.steps}"
             inner *= axis.steps
             self._axis(axis, step)
+
+    def _skip_unneeded(self) -> None:
+        """End the program if no element of its tile is needed: all of its places are in one
+        stretch, at or beyond the size. The grid is that of the largest size, as the size is known
+        on the device alone and a captured graph repeats its grids; a walk goes on to the end."""
+        for limit in () if self.config.programs else self.kernel.limits:
+            axis = self.kernel.axis(limit.axis)
+            stretch = limit.inner * limit.capacity
+            if axis.role is not Role.GRID or axis.steps == 1:
+                continue
+            first = axis.name if axis.block == 1 else f"{axis.name}0"
+            size = f"tl.load({self.kernel.slots[limit.slot].name}_ptr)"
+            test = f"{first} // {limit.inner} % {limit.capacity} >= {size}"
+            if axis.block > 1 and stretch < axis.extent:
+                last = f"tl.minimum({first} + {axis.block}, {axis.extent}) - 1"
+                test = f"({test}) & ({first} // {stretch} == ({last}) // {stretch})"
+            self.line(f"if {test}:")
+            self.line("    return")
 
     def _walk(self) -> None:
         """Every program takes tiles in turn: those of one round are computed side by side. With
