@@ -90,6 +90,18 @@ def test_a_product_of_a_product_stays_apart() -> None:
     assert len(cut([x @ (x @ draw(12, 12))], GPU_LIMITS)) == 2
 
 
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_a_product_with_a_constant_is_no_accumulator_of_another(value: float) -> None:
+    """It has no columns."""
+    for device in ("numpy", "interpret"):
+        a, b, c = (draw(*s, device=device).detach() for s in ((3, 15), (3, 15), (15, 4)))
+        made = a @ tensor(value, device=device).expand(15, 4) + b @ c
+        want = a.numpy().sum(1, keepdims=True) * value + b.numpy() @ c.numpy()
+        if device == "numpy":
+            cut([made], GPU_LIMITS)
+        np.testing.assert_allclose(made.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
 def test_a_sum_whose_part_is_read_twice_keeps_it() -> None:
     """Two accumulators would share nothing, so the products are two kernels."""
     part = draw(9, 12) @ draw(12, 20)

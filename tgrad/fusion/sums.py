@@ -51,7 +51,10 @@ def _summed(region: Region, number: int) -> tuple[int, int] | None:
         return None
     first, last = (region.values[d] for d in dots)
     assert isinstance(first, rg.Dot) and isinstance(last, rg.Dot)
-    if first.dtype is not last.dtype or _starts_late(region, last, dots[0]):
+    dims = rg.value_dims(region.axes, region.values)
+    if first.dtype is not last.dtype or dims[dots[0]] != dims[dots[1]]:
+        return None  # a dot with a constant has fewer axes: not the accumulator's
+    if _starts_late(region, last, dots[0]):
         return None
     return dots[0], dots[1]
 
