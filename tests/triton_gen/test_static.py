@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+import tgrad
+import tgrad.nn.functional as F
 from tests.attention import attention_regions
 from tests.triton_gen.builder import Builder
 from tests.triton_gen.patterns import (
@@ -24,9 +27,11 @@ from tests.triton_gen.patterns import (
 )
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
+from tgrad.fusion.legality import GPU_LIMITS
 from tgrad.fusion.region import Region
 from tgrad.graph.op import ELEMENTWISE, OPS, Op, takes
 from tgrad.kernel.ir import Artifact
+from tgrad.pipeline import canonical_bases, cut_graph
 from tgrad.triton_gen import compile_for
 
 pytest.importorskip("triton")
@@ -155,6 +160,31 @@ def test_attention_does_not_spill_and_uses_matrix_units(
             assert found is None, a.name
         else:
             assert found is not None and found.startswith(want), a.name
+
+
+def long_rows(classes: int) -> list[Region]:
+    """Softmax, layer norm and cross entropy with its gradient, of rows that no program keeps."""
+    x = tgrad.zeros(64, classes, device="numpy", dtype=tgrad.bfloat16)
+    x = (x + x.realize()).realize().detach().requires_grad_()
+    loss = F.cross_entropy(x, tgrad.tensor(np.zeros(64, np.int64), device="numpy"))
+    loss.backward()
+    assert x.grad is not None
+    found = (F.softmax(x, -1), F.layer_norm(x, (classes,)), loss, x.grad)
+    kernels = [k for t in found for k in cut_graph(canonical_bases([t._node]), GPU_LIMITS)]
+    reductions = [k for k in kernels if k.region.space.kind == "reduce"]
+    rows = [k.region for k in reductions if any(n.size >= 64 * classes for n in k.inputs)]
+    assert len(rows) >= 3
+    return rows
+
+
+def test_long_rows_are_copied_ahead_where_they_are_aligned() -> None:
+    artifacts = compile_for(long_rows(65536), "sm_90")
+    assert_no_spills(artifacts)
+    for a in artifacts:
+        assert a.config.num_stages == 2 and (a.figures.async_copies or 0) > 0, a.name
+    artifacts = compile_for(long_rows(50257), "sm_90")
+    assert_no_spills(artifacts)
+    assert all(a.config.num_stages == 1 for a in artifacts)
 
 
 def test_large_dot_is_pipelined() -> None:

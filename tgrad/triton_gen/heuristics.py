@@ -36,6 +36,8 @@ SORTED_ROW = 4096
 LOOP_BLOCK = 4096
 TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
+COPIED = 1 << 15
+"""Elements of a step of a reduction's loop that are copied ahead, at most."""
 LIVE_BLOCK, LIVE_ROWS = 8, 256
 """Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
@@ -165,6 +167,7 @@ def _reduce(region: Region, target: Target) -> Config:
         while per_program > 1 and members * _steps(rows, per_program) < 2 * target.num_sms:
             per_program //= 2
         warps = _row_warps(per_program * tile, target)
+    stages = 1 if column or outer or target.is_interpreter else _row_stages(region, axis_r, target)
     axes = [axis_r] if row else []
     if outer:
         per_program = per_program if column else 1
@@ -176,7 +179,22 @@ def _reduce(region: Region, target: Target) -> Config:
             warps = max(warps, 8)
     if parallel:
         axes.append(TileAxis("i", parallel, per_program, Role.GRID))
-    return Config(_in_order(region, axes), num_warps=warps, num_stages=1)
+    return Config(_in_order(region, axes), num_warps=warps, num_stages=stages)
+
+
+def _row_stages(region: Region, axis: TileAxis, target: Target) -> int:
+    """Two where a row of half types is read in several steps: the next part is copied to shared
+    memory while this one is reduced. Not where rows begin at any address, which are copied element
+    by element: softmax's gradient of 50257 floats then spills; nor for floats, where a second stage
+    takes 35 registers (sm_90)."""
+    row = {a.name for a in region.space.row}
+    loads = [v for v in region.values if isinstance(v, Load) and v.index.variables() & row]
+    widths = {v.dtype.itemsize for v in loads}
+    is_long = axis.role is Role.LOOP and axis.steps > 2 and region.space.kind == "reduce"
+    if not target.is_nvidia or not is_long or not loads or max(widths) > 2:
+        return 1
+    is_aligned = all(axis.extent * width % 16 == 0 for width in widths)
+    return 2 if is_aligned and len(loads) * axis.block <= COPIED else 1
 
 
 def _row_axis(row: tuple[Axis, ...], length: int, longest: int, block: int) -> tuple[TileAxis, int]:
