@@ -175,6 +175,28 @@ def test_few_of_one_form_join_what_is_beside_them() -> None:
         assert scaled.plans[-1].launches == 1
 
 
+def test_zeros_of_two_sums_are_filled_at_once() -> None:
+    """The first sum runs before the second begins, as that frees what it adds."""
+    random = np.random.default_rng(0)
+    x, *weights = (random.random(s, np.float32) for s in ((4096, 32), (32, 8), (32, 8)))
+    rows = [random.integers(0, n, 4096) for n in (16, 48)]
+
+    def step(x: Tensor, *weights: Tensor) -> list[Tensor]:
+        given = zip((16, 48), rows, weights)
+        return [tgrad.zeros(n, 8).index_add(0, tgrad.tensor(i), x @ w) * 2 for n, i, w in given]
+
+    with fresh():
+        compiled = tgrad.compile(step)
+        results = compiled(*map(tgrad.tensor, (x, *weights)))
+        regions = [k.region for k in compiled.plans[-1].kernels if k.region is not None]
+    filled = [r.table for r in regions if r.name.startswith("base_of")]
+    assert [t and t.members for t in filled] == [2]
+    for n, i, w, found in zip((16, 48), rows, weights, results):
+        want = np.zeros((n, 8))
+        np.add.at(want, i, x.astype(np.float64) @ w)
+        np.testing.assert_allclose(found.numpy(), 2 * want, rtol=1e-4)
+
+
 def test_dtypes_are_apart() -> None:
     tensors = [((32,), d) for d in (tgrad.float32, tgrad.float64) for _ in range(4)]
     with fresh():

@@ -11,8 +11,10 @@ from before; temporaries alive at once grow by at most a given number of bytes.
     adamw(e)             adamw(w1)             one launch, its members' buffers in a table
 
 Members move to the place of the last one, so none of their results may be needed, and none of their
-inputs overwritten, before that; what only they read stays alive until then. Steps that free no
-memory (an update in place, a sum) first sink to where they are needed, to be out of the way.
+inputs overwritten, before that; what only they read stays alive until then. Those that cannot wait
+go to the place of the first, if what they read is there and what they write is free. Steps that
+free no memory (an update in place, a sum) first sink to where they are needed, to be out of the
+way.
 """
 
 from __future__ import annotations
@@ -200,6 +202,14 @@ class _Order:
         for n in self.launch_at[at].reads:
             yield from _after(self.written.get(n, []), at)
 
+    def leaders(self, at: int) -> Iterator[int]:
+        """The launches that must stay before the one at this place: they write what it reads, or
+        use what it writes."""
+        for n in self.launch_at[at].writes:
+            yield from _before(self.touched[n], at)
+        for n in self.launch_at[at].reads:
+            yield from _before(self.written.get(n, []), at)
+
     @cached_property
     def peak(self) -> int:
         """Most bytes of temporaries that are alive at once."""
@@ -230,6 +240,10 @@ def _aligned(value: Node) -> int:
 
 def _after(positions: list[int], position: int) -> list[int]:
     return positions[bisect_right(positions, position) :]
+
+
+def _before(positions: list[int], position: int) -> list[int]:
+    return positions[: bisect_left(positions, position)]
 
 
 def _sink(order: _Order) -> _Order:
@@ -273,6 +287,29 @@ def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
             ready = ready[len(ready) // 2 :]
         done = set(map(id, ready))
         left = [f for f in left if id(f) not in done]
+    return _hoist(order, members, budget)
+
+
+def _hoist(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
+    """Steps of one form that could not wait for the last run with the first, if all that they need
+    is there: two buffers filled with zeros, each added to before the other is filled."""
+    place = order.place
+    alone = [f for f in members if len(order.launch_at[place[id(f)]].members) == 1]
+    alone.sort(key=lambda f: place[id(f)])
+    for _ in range(MISSES):
+        if len(alone) < 2:
+            break
+        first = order.place[id(alone[0])]
+        ready = [f for f in alone if max(order.leaders(order.place[id(f)]), default=-1) < first]
+        while len(ready) > 1:
+            launch = _Launch.joined([order.launch_at[order.place[id(f)]] for f in ready])
+            shared = order.with_launch(launch, first)
+            if shared.peak <= budget:
+                order = shared
+                break
+            ready = ready[: len(ready) // 2]
+        done = set(map(id, ready))
+        alone = [f for f in alone if id(f) not in done]
     return order
 
 
