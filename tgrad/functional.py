@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError
@@ -625,13 +625,23 @@ unique_consecutive = from_method(Tensor.unique_consecutive)
 
 
 @labelled("where")
-def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Tensor:
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Tensor | float, other: Tensor | float) -> Tensor: ...
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor | tuple[Tensor, ...]:
     """Elements of `input` where the condition holds, else of `other`; all broadcast.
+
+    With the condition alone: where it holds, an index of each axis (`nonzero(as_tuple=True)`).
 
     >>> import tgrad
     >>> tgrad.where(tgrad.tensor([True, False]), 1.0, 2.0).tolist()
     [1.0, 2.0]
     """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    if input is None or other is None:
+        raise DTypeError("where: one of input and other.", "Give both, or the condition alone.")
     if isinstance(input, Tensor):
         return input.where(condition, other)
     if isinstance(other, Tensor):

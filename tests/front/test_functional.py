@@ -363,3 +363,11 @@ def test_dropout_is_the_same_on_every_device():
         tgrad.manual_seed(3)
         masks.append(F.dropout(tgrad.ones(37, 11, device=name), 0.3).numpy())
     np.testing.assert_array_equal(*masks)
+
+
+def test_where_of_a_condition_alone() -> None:
+    mask = np.random.default_rng(0).random((4, 5)) > 0.5
+    for ours, theirs in zip(tgrad.where(tgrad.tensor(mask)), np.where(mask), strict=True):
+        assert ours.dtype is tgrad.int64 and ours.tolist() == theirs.tolist()
+    with pytest.raises(TypeError, match="one of input and other"):
+        tgrad.where(tgrad.tensor(mask), 1.0)  # type: ignore[call-overload]

@@ -1,0 +1,162 @@
+"""tgrad.utils.data beside torch.utils.data: the same batches, of tgrad's tensors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import tgrad
+from tgrad.errors import ShapeError
+from tgrad.runtime.plan import record_plans
+
+torch = pytest.importorskip("torch")
+
+from tgrad.utils import data  # noqa: E402
+
+X = np.random.default_rng(0).standard_normal((11, 3)).astype(np.float32)
+Y = np.arange(11)
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+class Squares(data.Dataset):
+    """Samples of many kinds, as a user's own data set has them."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {
+            "array": X[i],
+            "number": i * i,
+            "share": i / 2,
+            "name": f"n{i}",
+            "torch": torch.tensor([i, -i], dtype=torch.int32),
+            "half": torch.full((2,), i / 3, dtype=torch.bfloat16),
+            "pair": Point(np.int64(i), (i, X[i] > 0)),
+        }
+
+
+def values(batch: Any) -> Any:
+    """The batch with lists for tensors of either library."""
+    if isinstance(batch, (tgrad.Tensor, torch.Tensor)):
+        return str(batch.dtype).split(".")[-1], batch.tolist()
+    if isinstance(batch, (list, tuple)):
+        return type(batch).__name__, [values(part) for part in batch]
+    if isinstance(batch, dict):
+        return {key: values(part) for key, part in batch.items()}
+    return batch
+
+
+def tensors(batch: Any) -> list[Any]:
+    parts = batch.values() if isinstance(batch, dict) else batch
+    if isinstance(batch, (tuple, list, dict)):
+        return [t for part in parts for t in tensors(part)]
+    return [] if isinstance(batch, str) else [batch]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_of_a_data_set(workers: int, drop_last: bool) -> None:
+    options = {"batch_size": 3, "num_workers": workers, "drop_last": drop_last}
+    ours, theirs = (
+        data.DataLoader(Squares(), **options),
+        torch.utils.data.DataLoader(Squares(), **options),
+    )
+    assert len(ours) == len(theirs)
+    for have, want in zip(ours, theirs, strict=True):
+        assert values(have) == values(want)
+        assert all(isinstance(t, tgrad.Tensor) for t in tensors(have))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_rows_of_tensors(workers: int) -> None:
+    ours = data.TensorDataset(tgrad.tensor(X), tgrad.tensor(Y))
+    theirs = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    assert [values(part) for part in ours[2]] == [values(part) for part in theirs[2]]
+    have = data.DataLoader(ours, 4, num_workers=workers)
+    want = torch.utils.data.DataLoader(theirs, 4, num_workers=workers)
+    for ours_batch, theirs_batch in zip(have, want, strict=True):
+        assert values(ours_batch) == values(theirs_batch)
+
+
+def test_rows_are_gathered_by_one_plan() -> None:
+    rows = data.TensorDataset(tgrad.tensor(X) * 1, tgrad.tensor(Y))
+    plans = []
+    for x, y in data.DataLoader(rows, 4, shuffle=True, drop_last=True):
+        with record_plans() as made:
+            (x.sum(1) * y).sum().item()
+        plans.append(len(made))
+    assert plans == [1, 0], "the gather is part of the step, and its indices are inputs"
+
+
+def test_the_seed_decides_the_order() -> None:
+    def orders(**options: Any) -> list[list[int]]:
+        loader = data.DataLoader(range(20), 20, shuffle=True, **options)
+        return [next(iter(loader)).tolist() for _ in range(2)]
+
+    tgrad.manual_seed(3)
+    first = orders()
+    tgrad.manual_seed(3)
+    assert orders() == first
+    assert first[0] != first[1] and sorted(first[0]) == list(range(20))
+    again = [orders(generator=tgrad.Generator().manual_seed(5)) for _ in range(2)]
+    assert again[0] == again[1] != first
+    theirs = [orders(generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert theirs[0] == theirs[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g: data.RandomSampler(range(9), generator=g),
+        lambda g: data.RandomSampler(range(9), replacement=True, num_samples=5, generator=g),
+        lambda g: data.SubsetRandomSampler([3, 4, 5, 6], generator=g),
+        lambda g: data.WeightedRandomSampler(tgrad.arange(9), 30, generator=g),
+    ],
+)
+def test_samplers_draw_from_generators(make: Any) -> None:
+    drawn = [list(make(tgrad.Generator().manual_seed(s))) for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert 0 not in list(data.WeightedRandomSampler(tgrad.arange(9), 50))
+    tgrad.manual_seed(8)
+    first = list(make(None))
+    tgrad.manual_seed(8)
+    assert list(make(None)) == first
+
+
+def test_random_split() -> None:
+    tgrad.manual_seed(0)
+    parts = [list(part) for part in data.random_split(range(10), [0.5, 0.3, 0.2])]
+    assert [len(part) for part in parts] == [5, 3, 2]
+    assert sorted(i for part in parts for i in part) == list(range(10))
+    tgrad.manual_seed(0)
+    assert [list(part) for part in data.random_split(range(10), [0.5, 0.3, 0.2])] == parts
+    subset = data.random_split(data.TensorDataset(tgrad.tensor(Y)), [6, 5])[0]
+    (batch,) = next(iter(data.DataLoader(subset, 6)))
+    assert set(batch.tolist()) < set(range(11))
+
+
+def test_a_collate_of_the_user_s() -> None:
+    def padded(samples: list[Any]) -> Any:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(s) for s in samples], True)
+
+    (batch,) = data.DataLoader([[1, 2], [3]], 2, collate_fn=padded)
+    assert isinstance(batch, tgrad.Tensor) and batch.tolist() == [[1, 2], [3, 0]]
+    singles = list(data.DataLoader([5, 6], batch_size=None))
+    assert singles == [5, 6]
+    rows = data.TensorDataset(tgrad.tensor(Y))
+    (first, *_) = data.DataLoader(rows, 4, collate_fn=lambda rows: [int(y) for (y,) in rows])
+    assert first == [0, 1, 2, 3]
+
+
+def test_tensors_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\(11, 3\), \(4,\)"):
+        data.TensorDataset(tgrad.tensor(X), tgrad.tensor(Y[:4]))
+    with pytest.raises(ShapeError, match="no tensors"):
+        data.TensorDataset()
