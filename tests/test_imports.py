@@ -36,6 +36,7 @@ FRONT = (
     "tgrad.methods",
     "tgrad.aliases",
     "tgrad.arguments",
+    "tgrad.autocasting",
     "tgrad.autograd",
     "tgrad.autograd_function",
     "tgrad.batching",
@@ -52,6 +53,7 @@ FRONT = (
     "tgrad.grad_mode",
     "tgrad.interrupts",
     "tgrad.joining",
+    "tgrad.labelling",
     "tgrad.linalg",
     "tgrad.masked",
     "tgrad.measures",
@@ -105,6 +107,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
+    "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
     "tgrad.compiling": (
         *LEAVES,
         *FRONT,

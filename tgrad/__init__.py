@@ -10,6 +10,7 @@ import typing as _typing
 from tgrad import autograd as autograd
 from tgrad import errors as errors
 from tgrad import random as random
+from tgrad.autocasting import autocast, get_autocast_dtype, is_autocast_enabled
 from tgrad.creation import (
     arange,
     as_tensor,
@@ -124,7 +125,7 @@ if _typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("fft", "func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
+_LAZY = ("amp", "fft", "func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
 
 _ELSEWHERE = {
     "tgrad.nn.functional": (
@@ -227,5 +228,5 @@ __all__ = [
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
     "channels_last", "channels_last_3d", "contiguous_format", "e", "inf", "nan", "newaxis", "pi",
-    "preserve_format", "seed",
+    "preserve_format", "seed", "autocast", "get_autocast_dtype", "is_autocast_enabled",
 ]  # fmt: skip

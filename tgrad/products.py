@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tgrad.autocasting import follow_autocast
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
@@ -112,7 +113,15 @@ def _pair(
     contract = tuple(of_a.index(n) for n in inner), tuple(of_b.index(n) for n in inner)
     together = tuple(of_a.index(n) for n in batch), tuple(of_b.index(n) for n in batch)
     names = [*batch, *(n for n in of_a if n not in both), *(n for n in of_b if n not in both)]
-    return a._dot(b, contract, together), names
+    multiply = _contracted if inner else _multiplied
+    return multiply(a, b, contract, together), names
+
+
+def _multiplied(a: Tensor, b: Tensor, contract: Any, batch: Any) -> Tensor:
+    return a._dot(b, contract, batch)
+
+
+_contracted = follow_autocast("bmm", _multiplied)
 
 
 def _fitted(a: Tensor, of_a: list[str], b: Tensor, of_b: list[str]) -> Tensor:

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from tgrad import aliases
+from tgrad import aliases, autocasting
 from tgrad import dtype as dt
 from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
 from tgrad.autodiff.backward import gradients, register_vjp
@@ -35,6 +34,7 @@ from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.hooks import run_after_accumulation
 from tgrad.interrupts import Uninterrupted
+from tgrad.labelling import labelled as labelled
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.algebra import AlgebraMethods
 from tgrad.methods.arithmetic import ArithmeticMethods
@@ -73,21 +73,6 @@ Number = bool | int | float
 
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
-
-
-def labelled(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: graph made inside belongs to the user's line and carries this name, so kernels
-    and errors are named after what the user called."""
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with source_scope(label=name):
-                return function(*args, **kwargs)
-
-        return call
-
-    return decorate
 
 
 # -- marks of the graph --------------------------------------------------------------------------
@@ -611,6 +596,9 @@ class Tensor(
         return self
 
 
+autocasting.install(Tensor)
+
+
 def _python_number(value: Any, dtype: DType) -> bool | int | float:
     if dtype.is_bool:
         return bool(value)
@@ -646,7 +634,8 @@ def gradients_of(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> li
             f"the gradient has shape {gradient.shape}, the tensor {output.shape}.",
             "They must be equal.",
         )
-    return gradients(output._node, gradient.to(output.dtype)._node, wrt)
+    with autocasting.no_autocast():
+        return gradients(output._node, gradient.to(output.dtype)._node, wrt)
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from tgrad.autocasting import autocast_state
 from tgrad.compiling.dynamic import Dynamic
 from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.structure import Flat
@@ -79,6 +80,7 @@ class CompiledFunction:
             with_gradients,
             get_float32_matmul_precision(),
             are_deterministic_algorithms_enabled(),
+            autocast_state(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
         )

@@ -99,6 +99,11 @@ class source_scope:
         _scope.source = self.previous
 
 
+def is_in_source_scope() -> bool:
+    """Whether nodes are being made for an operation that has begun."""
+    return getattr(_scope, "source", None) is not None
+
+
 def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
     """The node of this structure; the same object as before if it exists already.
 

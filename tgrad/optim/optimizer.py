@@ -57,6 +57,7 @@ class Update:
         setting: a number of its group by name: a 0-d tensor if it may move between steps.
         step: 0-d, the number of this step, the first is 1; where the optimizer counts.
         shared: results that depend on the settings and the step alone, to be made once.
+        found_inf: 0-d bool: nothing changes where it is true.
     """
 
     param: Tensor
@@ -66,6 +67,7 @@ class Update:
     setting: Callable[[str], Any]
     step: Tensor
     shared: dict[Any, Tensor]
+    found_inf: Tensor | None = None
 
     def start(self, name: str, first: float = 0.0, shape: Sequence[int] | None = None) -> Tensor:
         """The state of that name before this step, by default in the parameter's shape; `first`
@@ -77,7 +79,8 @@ class Update:
 
     def keep(self, name: str, new: Tensor) -> Tensor:
         """Make `new` the state of that name, stored with the plan of the step."""
-        self.state[name]._assign(new)
+        kept = self.state[name]
+        kept._assign(unless(self.found_inf, new, kept))
         return new
 
     def share(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
@@ -86,6 +89,13 @@ class Update:
         if key not in self.shared:
             self.shared[key] = make()
         return self.shared[key]
+
+
+def unless(found_inf: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+    """`new`; where a gradient was not finite, the old value."""
+    if found_inf is None:
+        return new
+    return old._without_history().where(found_inf.to(old.device), new.to(old.dtype))
 
 
 @dataclass
@@ -109,6 +119,7 @@ class Steps:
         self.counted: dict[int, Counted] = {}
         self.zeros: dict[Device, Tensor] = {}
         self.resting: set[int] = set()
+        self.found_inf = optimizer.found_inf
         for p, state in optimizer.state.items():
             if "step" in state and p.grad is None:
                 self.resting.add(id(state["step"]))
@@ -130,8 +141,9 @@ class Steps:
     def _next(self, before: Tensor) -> Tensor:
         """The counter after this step: the same tensor, unless others that make no step have it."""
         if id(before) not in self.resting:
-            return before._assign(before._without_history() + 1.0)
-        after = before + 1.0
+            after = before._without_history() + 1.0
+            return before._assign(unless(self.found_inf, after, before))
+        after = unless(self.found_inf, before + 1.0, before)
         mark_pending(after)
         trace = tracer()
         if trace is not None:
@@ -149,6 +161,7 @@ class Optimizer:
     Attributes:
         moving: names of the settings that may change between steps without a new plan; a
             schedule that moves others adds them.
+        found_inf: 0-d bool, set by `GradScaler`: a step changes nothing where it is true.
     """
 
     counts_steps = False
@@ -159,6 +172,7 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = WatchedState()
         self.moving = {"lr"}
+        self.found_inf: Tensor | None = None
         self._numbers: dict[tuple[int, str, Device, DType], tuple[float, Tensor]] = {}
         given = [params] if isinstance(params, dict) else list(params)
         if isinstance(params, Tensor):
@@ -254,8 +268,10 @@ class Optimizer:
         def setting(name: str) -> Any:
             return self._setting(number, name, p.device, wide)
 
-        update = Update(p, p._without_history().to(wide), grad, state, setting, step, shared)
-        p._assign(labelled(type(self).__name__.lower())(self.update)(update, group))
+        value = p._without_history().to(wide)
+        update = Update(p, value, grad, state, setting, step, shared, self.found_inf)
+        new = labelled(type(self).__name__.lower())(self.update)(update, group)
+        p._assign(unless(self.found_inf, new, p))
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
         """A number of a group; "beta1" and "beta2" are those of its "betas"."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tgrad.autocasting import is_autocast_enabled, under_autocast
 from tgrad.creation import DeviceLike, empty, zeros
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
@@ -53,7 +54,7 @@ class Recurrent(Module):
             raise ShapeError(
                 f"{name} of shape {input.shape}.", f"input_size={self.input_size} is the last size."
             )
-        if input.dtype is not dtype:
+        if input.dtype is not dtype and not is_autocast_enabled(input.device.type):
             raise DTypeError(
                 f"{name} of {input.dtype.name} with weights of {dtype.name}.",
                 f"Convert the input, or the module: .to(tgrad.{input.dtype.name}).",
@@ -107,6 +108,8 @@ class RNNCellBase(Recurrent):
     def _next(self, input: Tensor, hx: State | None) -> State:
         """The state after, with a batch where the input has one."""
         self.check_input(input, (1, 2), self.weight_ih.dtype)
+        rule = f"{self.mode.lower()}_cell"
+        input, hx = under_autocast(rule, input), under_autocast(rule, hx)
         is_batched = input.ndim == 2
         x = input if is_batched else input.unsqueeze(0)
         if hx is None:
@@ -116,7 +119,8 @@ class RNNCellBase(Recurrent):
             shape = (*input.shape[:-1], self.hidden_size)
             state = self.check_state(tuple(hx), [shape] * self.recurrence.states)
             state = state if is_batched else tuple(s.unsqueeze(0) for s in state)
-        weights = Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        parts = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        weights = Weights(*under_autocast(rule, parts))
         after = self.recurrence.step(self.recurrence.project(x, weights), state, weights)
         return after if is_batched else tuple(s.squeeze(0) for s in after)
 

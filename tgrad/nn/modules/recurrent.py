@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 
+from tgrad.autocasting import under_autocast
 from tgrad.creation import DeviceLike, empty, zeros
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
@@ -109,7 +110,8 @@ class RNNBase(Recurrent):
 
     def _weights(self, layer: int, direction: str) -> Weights:
         parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return Weights(*(self._parameters.get(f"{p}_l{layer}{direction}") for p in parts))
+        found = tuple(self._parameters.get(f"{p}_l{layer}{direction}") for p in parts)
+        return Weights(*under_autocast(self.mode.lower(), found))
 
     def forward(
         self, input: Tensor, hx: Tensor | State | None = None
@@ -129,6 +131,8 @@ class RNNBase(Recurrent):
             DTypeError: of input and weights differ.
         """
         self.check_input(input, (2, 3), self.weight_ih_l0.dtype)
+        rule = self.mode.lower()
+        input, hx = under_autocast(rule, input), under_autocast(rule, hx)
         is_batched = input.ndim == 3
         axis = 0 if self.batch_first else 1
         x = input if is_batched else input.unsqueeze(axis)

@@ -1,0 +1,243 @@
+"""Which operations compute in float16 or bfloat16 under `autocast`: PyTorch's rules as two tables.
+
+In: `with autocast(...)`, and calls by PyTorch's names. Out: the same calls with other dtypes.
+Invariant: float64 and integers stay; what an operation does inside follows no rule of its own; a
+gradient has the dtype that its forward pass had.
+Source: https://docs.pytorch.org/docs/stable/amp.html, the lists of operations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from tgrad import dtype as dt
+from tgrad.dtype import DType
+from tgrad.errors import DTypeError, UnsupportedError
+from tgrad.graph.node import is_in_source_scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+PRODUCTS = """convolution addbmm addmm baddbmm bmm conv1d conv2d conv3d
+    conv_transpose1d conv_transpose2d conv_transpose3d linear matmul __matmul__ __rmatmul__
+    mm multi_dot chain_matmul prelu scaled_dot_product_attention vecdot lstm"""
+LOSSES = """binary_cross_entropy_with_logits cosine_embedding_loss cross_entropy
+    hinge_embedding_loss kl_div l1_loss margin_ranking_loss mse_loss multilabel_margin_loss
+    nll_loss poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss"""
+
+GPU = {
+    "low": PRODUCTS
+    + " addmv addr mv gru rnn_tanh rnn_relu gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell",
+    "float32": LOSSES
+    + """ __pow__ __rpow__ __rtruediv__ acos asin cdist cosh cosine_similarity cumprod
+        cumsum dist erfinv exp expm1 group_norm layer_norm log log10 log1p log2 log_softmax
+        logsumexp multi_margin_loss norm normalize pdist pow prod reciprocal renorm rms_norm
+        rsqrt sinh softmax softmin softplus sum tan""",
+    "widest": """addcdiv addcmul atan2 bilinear cross dot grid_sample grid_sampler scatter_add
+        tensordot vdot""",
+    "refused": "binary_cross_entropy",
+}
+CPU = {
+    "low": PRODUCTS + " inner matrix_power tensordot",
+    "float32": LOSSES
+    + """ adaptive_avg_pool3d avg_pool3d binary_cross_entropy cdist ctc_loss grid_sample
+        grid_sampler huber_loss multi_margin_loss nanquantile prod quantile trace""",
+    "widest": "cat stack index_copy",
+    "refused": "",
+}
+"""What PyTorch does on GPUs, and on CPUs: the name of an operation by what it computes in."""
+
+MADE_OF_OTHERS = frozenset(["cov", "einsum", "multi_head_attention_forward"])
+"""Operations whose parts follow the tables."""
+
+_RULES = {
+    kind: {name: rule for rule, names in table.items() for name in names.split()}
+    for kind, table in (("cuda", GPU), ("cpu", CPU))
+}
+_NAMES = frozenset(name for rules in _RULES.values() for name in rules)
+_CAST = (dt.float32, dt.float16, dt.bfloat16)
+_LOW = (dt.float16, dt.bfloat16)
+
+
+class _State(threading.local):
+    """Of a thread: the dtype by type of device where autocast is on; whether the call that is
+    being made is part of one of `MADE_OF_OTHERS`."""
+
+    def __init__(self) -> None:
+        self.dtypes: dict[str, DType] = {}
+        self.is_part = False
+
+
+_state = _State()
+_defaults = {"cuda": dt.float16, "cpu": dt.bfloat16}
+
+
+class autocast:
+    """Context manager and decorator: products compute in a low precision, and what needs range in
+    float32, as `torch.autocast` has it. Use it around the forward pass and the loss.
+
+    Args:
+        device_type: "cuda", or "cpu", whose rules the devices `interpret` and `numpy` follow too.
+        dtype: float16 or bfloat16; by default float16 on "cuda" and bfloat16 on "cpu".
+        enabled: False computes in the dtypes that are there.
+        cache_enabled: accepted; one weight is cast once whatever it says.
+
+    Raises:
+        DTypeError: another dtype.
+        UnsupportedError: another type of device.
+
+    >>> import tgrad
+    >>> a = tgrad.ones(2, 2)
+    >>> with tgrad.autocast("cpu"):
+    ...     print((a @ a).dtype, (a + a).dtype)
+    tgrad.bfloat16 tgrad.float32
+    """
+
+    def __init__(
+        self,
+        device_type: str,
+        dtype: DType | None = None,
+        enabled: bool = True,
+        cache_enabled: bool | None = None,
+    ):
+        kind = _kind_of(str(device_type).partition(":")[0])
+        if kind not in _defaults:
+            raise UnsupportedError(f"autocast on {device_type!r}.", 'Use "cuda" or "cpu".')
+        if dtype is not None and dtype not in _LOW:
+            raise DTypeError(f"autocast to {dtype.name}.", "Use float16 or bfloat16.")
+        self.device_type, self.dtype, self.enabled = kind, dtype, bool(enabled)
+        self._previous: list[dict[str, DType]] = []
+
+    def __enter__(self) -> autocast:
+        self._previous.append(_state.dtypes)
+        others = {k: d for k, d in _state.dtypes.items() if k != self.device_type}
+        dtype = self.dtype or _defaults[self.device_type]
+        _state.dtypes = {**others, self.device_type: dtype} if self.enabled else others
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _state.dtypes = self._previous.pop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with autocast(self.device_type, self.dtype, self.enabled):
+                return function(*args, **kwargs)
+
+        return call
+
+
+def is_autocast_enabled(device_type: str = "cuda") -> bool:
+    """Whether `autocast` is on for a type of device, in this thread."""
+    return _kind_of(device_type) in _state.dtypes
+
+
+def get_autocast_dtype(device_type: str) -> DType:
+    """The dtype of `autocast` on a type of device; where it is off, what it would be."""
+    kind = _kind_of(device_type)
+    return _state.dtypes.get(kind, _defaults[kind])
+
+
+def autocast_state() -> tuple[tuple[str, DType], ...]:
+    """What plans depend on."""
+    return tuple(sorted(_state.dtypes.items(), key=lambda item: item[0]))
+
+
+@contextmanager
+def no_autocast() -> Iterator[None]:
+    """No rules inside: what derives gradients keeps the dtypes that it finds."""
+    previous, _state.dtypes = _state.dtypes, {}
+    try:
+        yield
+    finally:
+        _state.dtypes = previous
+
+
+# -- calls ---------------------------------------------------------------------------------------
+
+
+def follow_autocast(name: str, function: Callable[P, R]) -> Callable[P, R]:
+    """The function of PyTorch's `name`, under the tables."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not _state.dtypes:
+            return function(*args, **kwargs)
+        return _call_under_autocast(name, function, args, kwargs)
+
+    return call
+
+
+def _call_under_autocast(
+    name: str, function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    """Call it with operands of the dtypes that its name asks for."""
+    was_part = _state.is_part
+    if is_in_source_scope() and not was_part:
+        return function(*args, **kwargs)
+    _state.is_part = name in MADE_OF_OTHERS
+    try:
+        dtype = _dtype_for(name, [*_floats(args), *_floats(tuple(kwargs.values()))])
+        if dtype is None:
+            return function(*args, **kwargs)
+        return function(*_cast(args, dtype), **{k: _cast(v, dtype) for k, v in kwargs.items()})
+    finally:
+        _state.is_part = was_part
+
+
+def under_autocast(name: str, values: T) -> T:
+    """A tensor, or several, of the dtype in which an operation of this name computes."""
+    dtype = _dtype_for(name, _floats([values])) if _state.dtypes else None
+    return values if dtype is None else _cast(values, dtype)
+
+
+def install(tensor: type) -> None:
+    """Methods of `tensor` that stand in the tables follow them."""
+    for name in sorted(_NAMES):
+        if hasattr(tensor, name):
+            setattr(tensor, name, follow_autocast(name, getattr(tensor, name)))
+
+
+def _dtype_for(name: str, operands: list[Any]) -> DType | None:
+    """What an operation computes in; None leaves its operands as they are."""
+    kinds = {_kind_of(x.device.type) for x in operands} & _state.dtypes.keys()
+    if not kinds:
+        return None
+    kind = kinds.pop()
+    rule = _RULES[kind].get(name)
+    if rule == "refused":
+        raise UnsupportedError(
+            f"{name} under autocast.", "Its gradient overflows in float16: use the loss of logits."
+        )
+    if rule == "widest":
+        has_float32 = any(x.dtype is dt.float32 for x in operands)
+        return dt.float32 if has_float32 else None
+    return {"low": _state.dtypes[kind], "float32": dt.float32, None: None}[rule]
+
+
+def _floats(values: Any) -> list[Any]:
+    """The tensors that autocast casts, in lists too."""
+    if isinstance(values, (list, tuple)):
+        return [x for value in values for x in _floats(value)]
+    return [values] if _is_cast(values) else []
+
+
+def _is_cast(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None)
+    return isinstance(dtype, DType) and dtype in _CAST and hasattr(value, "device")
+
+
+def _cast(value: Any, dtype: DType) -> Any:
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(_cast(part, dtype) for part in value)
+    return value.to(dtype) if _is_cast(value) else value
+
+
+def _kind_of(device_type: str) -> str:
+    """Whose rules a type of device follows."""
+    return "cpu" if device_type in ("interpret", "numpy") else device_type
