@@ -171,7 +171,8 @@ def long_rows(classes: int) -> list[Region]:
     assert x.grad is not None
     found = (F.softmax(x, -1), F.layer_norm(x, (classes,)), loss, x.grad)
     kernels = [k for t in found for k in cut_graph(canonical_bases([t._node]), GPU_LIMITS)]
-    reductions = [k for k in kernels if k.region.space.kind == "reduce"]
+    spaces = [(k, k.region.space) for k in kernels]
+    reductions = [k for k, space in spaces if space.kind == "reduce" and not space.outer]
     rows = [k.region for k in reductions if any(n.size >= 64 * classes for n in k.inputs)]
     assert len(rows) >= 3
     return rows
