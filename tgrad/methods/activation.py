@@ -41,14 +41,8 @@ class ActivationMethods:
 
         with source_scope(label="sigmoid"):
             x = as_float(self)
-            if x.dtype.is_narrow:
-                y = 1.0 / (1.0 + (-x.to(x.dtype.accumulator)).exp())
-                return with_vjp("sigmoid", y.to(x.dtype), x)
-            small = (-x.abs()).exp()
-            total = 1.0 + small
-            y = small.where(x < 0, 1.0) / total
-            lost = small - (total - 1.0)  # by the rounding of the total
-            return with_vjp("sigmoid", y - y * lost, x)
+            y = 1.0 / (1.0 + (-x.to(x.dtype.accumulator)).exp())
+            return with_vjp("sigmoid", y.to(x.dtype), x)
 
     def softmax(self: Any, dim: int, dtype: DType | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) over `dim`, without overflow."""
