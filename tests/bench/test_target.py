@@ -10,6 +10,7 @@ import pytest
 
 from bench import target
 from bench.case import Arrays, Case
+from bench.process import PeerSpec
 from bench.tables import markdown
 from bench.target import TASKS, Task, run_task, table_of
 from tests.bench.running import OURS, spec
@@ -40,14 +41,14 @@ def cases(sizes: str) -> list[Case]:
     return [TASK.case]
 
 
-def trained(task: Task) -> list[target.Reached]:
-    torch = spec("torch", "", "bench.peers.torch")
-    peers = [OURS, torch, spec("right", "right")]
+def trained(task: Task, *others: PeerSpec) -> list[target.Reached]:
+    peers = [OURS, *others]
     return run_task(task, Path(), peers, 1, lambda line: None, "tests.bench.test_target")
 
 
 def test_the_goal_ends_it_and_both_walk_the_same_way() -> None:
-    ours, theirs, other = trained(replace(TASK, measure="loss", goal=100.0))
+    peers = spec("torch", "", "bench.peers.torch"), spec("right", "right")
+    ours, theirs, other = trained(replace(TASK, measure="loss", goal=100.0), *peers)
     assert (ours.steps, theirs.steps) == (3, 3)
     assert ours.seconds is not None and theirs.seconds is not None
     assert ours.value == pytest.approx(theirs.value, rel=1e-2)
@@ -56,7 +57,7 @@ def test_the_goal_ends_it_and_both_walk_the_same_way() -> None:
 
 def test_a_goal_that_is_not_reached_is_a_dash() -> None:
     found = trained(replace(TASK, goal=1.1))
-    assert [r.steps for r in found] == [STEPS, STEPS, 0]
+    assert [r.steps for r in found] == [STEPS]
     assert found[0].seconds is None
     assert found[0].reason == f"not reached in {STEPS} steps"
     assert f"not reached in {STEPS} steps" in markdown(table_of(found))
