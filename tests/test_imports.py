@@ -108,6 +108,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
+    "tgrad.backends": LEAVES,
+    "tgrad.cuda": (*LEAVES, *FRONT, "tgrad.amp"),
     "tgrad.compiling": (
         *LEAVES,
         *FRONT,

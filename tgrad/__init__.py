@@ -34,6 +34,7 @@ from tgrad.determinism import (
     use_deterministic_algorithms,
 )
 from tgrad.device import Device as device
+from tgrad.device import get_default_device, set_default_device
 from tgrad.dtype import (
     bfloat16,
     float8_e4m3fn,
@@ -110,6 +111,9 @@ from tgrad.tensor import Tensor, tensor
 from tgrad.threads import get_num_threads, set_num_threads
 
 if _typing.TYPE_CHECKING:
+    from tgrad import amp as amp
+    from tgrad import backends as backends
+    from tgrad import cuda as cuda
     from tgrad import fft as fft
     from tgrad import func as func
     from tgrad import linalg as linalg
@@ -125,7 +129,10 @@ if _typing.TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("amp", "fft", "func", "linalg", "masked", "nn", "optim", "signal", "special", "utils")
+_LAZY = (
+    "amp", "backends", "cuda", "fft", "func", "linalg", "masked", "nn", "optim", "signal",
+    "special", "utils",
+)  # fmt: skip
 
 _ELSEWHERE = {
     "tgrad.nn.functional": (
@@ -143,7 +150,7 @@ _ELSEWHERE = {
         "vander",
     ),
     "tgrad.queries": (
-        "finfo", "get_default_device",
+        "finfo",
         "get_default_dtype", "iinfo", "is_complex", "is_floating_point", "is_nonzero",
         "is_same_size", "is_signed", "is_tensor", "numel", "set_default_dtype",
     ),
@@ -228,5 +235,6 @@ __all__ = [
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
     "channels_last", "channels_last_3d", "contiguous_format", "e", "inf", "nan", "newaxis", "pi",
-    "preserve_format", "seed", "autocast", "get_autocast_dtype", "is_autocast_enabled",
+    "preserve_format", "seed", "get_default_device", "set_default_device", "autocast",
+    "get_autocast_dtype", "is_autocast_enabled",
 ]  # fmt: skip

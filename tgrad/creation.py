@@ -14,7 +14,7 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.aliases import in_rows, keep_order, laid_out
 from tgrad.arguments import CHANNELS_LAST, check_memory_format, refuse
-from tgrad.device import Device, as_device
+from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make, source_scope, toposort
@@ -22,7 +22,6 @@ from tgrad.graph.op import Op
 from tgrad.graph.size import Size
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.sizes import as_size, sized
-from tgrad.settings import settings
 from tgrad.tensor import Tensor, labelled, tensor
 
 Number = bool | int | float
@@ -42,8 +41,8 @@ def checked_sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def default_device(device: DeviceLike) -> Device:
-    """The device, or TGRAD_DEVICE for None."""
-    return as_device(settings.device if device is None else device)
+    """The device, or for None the one of `get_default_device`."""
+    return get_default_device() if device is None else as_device(device)
 
 
 def _leaf(value: Tensor, requires_grad: bool) -> Tensor:

@@ -1,14 +1,17 @@
-"""Names of devices. What a device can do is one file each in runtime/.
+"""Names of devices, and which one is meant where none is named. What a device can do is one file
+each in runtime/.
 
 In: "cpu", "cuda:1", ... Out: a `Device`. Invariant: equal names are equal devices.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cache
 
 from tgrad.errors import DeviceError
+from tgrad.settings import settings
 
 KINDS = ("cpu", "cuda", "interpret", "numpy")
 
@@ -20,17 +23,42 @@ class Device:
     Attributes:
         type: "cpu" (generated C), "cuda" (Triton), "interpret" (Triton's interpreter) or
             "numpy" (the graph interpreter, the oracle of the tests).
-        index: which of several, 0 for the first.
+        index: which of several, 0 for the first; "cuda:1" says it in the name.
+
+    Raises:
+        DeviceError: there is no such type.
+
+    In a `with` it is where tensors are made that name no device.
+
+    >>> import tgrad
+    >>> with tgrad.device("numpy"):
+    ...     tgrad.ones(2).device
+    device('numpy')
     """
 
     type: str
     index: int = 0
+
+    def __post_init__(self) -> None:
+        kind, _, index = self.type.partition(":")
+        if kind not in KINDS or (index and not index.isdecimal()):
+            raise DeviceError(f"{self.type!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
+        object.__setattr__(self, "type", kind)
+        if index:
+            object.__setattr__(self, "index", int(index))
 
     def __str__(self) -> str:
         return f"{self.type}:{self.index}" if self.type == "cuda" else self.type
 
     def __repr__(self) -> str:
         return f"device('{self}')"
+
+    def __enter__(self) -> Device:
+        _inside.devices = (*_inside.devices, self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _inside.devices = _inside.devices[:-1]
 
 
 def as_device(value: str | Device) -> Device:
@@ -42,15 +70,48 @@ def as_device(value: str | Device) -> Device:
     >>> as_device("cuda:1")
     device('cuda:1')
     """
-    if isinstance(value, Device):
-        return value
-    kind, _, index = str(value).partition(":")
-    if kind not in KINDS or (index and not index.isdecimal()):
-        raise DeviceError(f"{value!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
-    return _device(kind, int(index or 0))
+    return value if isinstance(value, Device) else _device(str(value))
 
 
 @cache
-def _device(kind: str, index: int) -> Device:
+def _device(name: str) -> Device:
     """One object a device, which the keys of plans then compare by identity."""
-    return Device(kind, index)
+    made = Device(name)
+    return made if str(made) == name else _device(str(made))
+
+
+class _Inside(threading.local):
+    """The devices whose `with` blocks a thread is in."""
+
+    devices: tuple[Device, ...] = ()
+
+
+_inside = _Inside()
+_default: Device | None = None
+
+
+def set_default_device(device: str | Device | None) -> None:
+    """Make tensors there, from now on, that name no device.
+
+    Args:
+        device: None for that of TGRAD_DEVICE, which is "cpu" where it is not set.
+
+    Raises:
+        DeviceError: the name is not that of a device.
+
+    >>> import tgrad
+    >>> tgrad.set_default_device("numpy")
+    >>> tgrad.zeros(1).device
+    device('numpy')
+    >>> tgrad.set_default_device(None)
+    """
+    global _default
+    _default = None if device is None else as_device(device)
+
+
+def get_default_device() -> Device:
+    """Where tensors are made that name no device: that of the innermost `with`, else what
+    `set_default_device` said, else TGRAD_DEVICE."""
+    if _inside.devices:
+        return _inside.devices[-1]
+    return as_device(settings.device) if _default is None else _default

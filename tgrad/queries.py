@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.creation import default_device
-from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.functional import from_method
@@ -122,8 +120,3 @@ def set_default_dtype(d: DType) -> None:
     """
     if d is not dt.float32:
         raise UnsupportedError(f"set_default_dtype({d}).", "Give dtype= where tensors are made.")
-
-
-def get_default_device() -> Device:
-    """Where tensors live that are made with no device: TGRAD_DEVICE."""
-    return default_device(None)

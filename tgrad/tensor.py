@@ -25,7 +25,7 @@ from tgrad import aliases, autocasting
 from tgrad import dtype as dt
 from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
 from tgrad.autodiff.backward import gradients, register_vjp
-from tgrad.device import Device, as_device
+from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
@@ -64,7 +64,6 @@ from tgrad.pending import mark_pending, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
 from tgrad.runtime.storage import Storage, upload
-from tgrad.settings import settings
 from tgrad.tracing import tracer, versions
 
 P = ParamSpec("P")
@@ -659,7 +658,7 @@ def tensor(
     Args:
         data: a number, nested sequences, a NumPy array or anything with `__array__`.
         dtype: by default that of the data; Python floats become float32.
-        device: by default TGRAD_DEVICE, else "cpu".
+        device: by default that of `get_default_device`.
         requires_grad: whether it is a leaf that gradients are collected for.
 
     Raises:
@@ -669,7 +668,7 @@ def tensor(
     >>> tgrad.tensor([[1, 2], [3, 4]]).sum().item()
     10
     """
-    target = as_device(settings.device if device is None else device)
+    target = get_default_device() if device is None else as_device(device)
     if isinstance(data, Tensor):
         copy = data._without_history().to(target)
         copy = copy if dtype is None else copy.to(dtype)

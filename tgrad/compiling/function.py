@@ -18,6 +18,7 @@ from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
 from tgrad.determinism import are_deterministic_algorithms_enabled
+from tgrad.device import get_default_device
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.nn.module import Module
@@ -81,6 +82,7 @@ class CompiledFunction:
             get_float32_matmul_precision(),
             are_deterministic_algorithms_enabled(),
             autocast_state(),
+            get_default_device(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
         )

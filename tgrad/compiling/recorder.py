@@ -15,7 +15,7 @@ from weakref import ReferenceType, ref
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.device import Device, as_device
+from tgrad.device import Device, get_default_device
 from tgrad.dtype import DType
 from tgrad.errors import Source, TraceError
 from tgrad.graph.node import Node, make
@@ -24,7 +24,6 @@ from tgrad.graph.size import Extent, Scope, Size, Symbol
 from tgrad.pipeline import Storage, upload
 from tgrad.random import Generator
 from tgrad.rollback import Before
-from tgrad.settings import settings
 from tgrad.tensor import Tensor
 from tgrad.tracing import tracing
 
@@ -212,7 +211,7 @@ class Recorder:
         assert scope is not None
         if device is None:
             first = self.arguments[0]._device if self.arguments else None
-            device = as_device(settings.device) if first is None else first
+            device = get_default_device() if first is None else first
         return self.number(
             ("size", size.terms, device), lambda: size.at(scope.values), device, dt.int64
         )

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
 from tgrad.autodiff.backward import register_vjp
-from tgrad.device import as_device
+from tgrad.device import get_default_device
 from tgrad.graph.node import Node, source_scope
-from tgrad.settings import settings
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -37,7 +36,7 @@ def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], 
 
             nodes = (g, result, *arguments)
             known = [n.device for n in nodes if n.device is not None]
-            device = known[0] if known else as_device(settings.device)
+            device = known[0] if known else get_default_device()
             tensors = [Tensor._of(n, device) for n in nodes]
             return [None if t is None else t._node for t in rule(*tensors, *params)]
 

@@ -1,0 +1,93 @@
+"""`set_default_device`, `tgrad.cuda`, `tgrad.backends`: what scripts say before they start."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+import tgrad
+from tgrad import nn
+from tgrad.errors import DeviceError, UnsupportedError
+
+
+def test_tensors_are_made_on_the_default_device() -> None:
+    assert tgrad.get_default_device() == tgrad.device("cpu")
+    tgrad.set_default_device("interpret")
+    try:
+        assert nn.Linear(2, 2).weight.device.type == "interpret"
+        with tgrad.device("numpy") as inner:
+            made = (tgrad.ones(1), tgrad.tensor([1]), tgrad.arange(2), tgrad.rand(1), tgrad.eye(2))
+            assert {t.device for t in made} == {inner} == {tgrad.get_default_device()}
+            assert tgrad.ones(1, device="cpu").device.type == "cpu"
+        assert tgrad.zeros(1).device.type == "interpret"
+    finally:
+        tgrad.set_default_device(None)
+    assert tgrad.zeros(1).device.type == "cpu"
+
+
+def test_compiled_functions_follow_the_default_device() -> None:
+    make = tgrad.compile(lambda: tgrad.ones(2) * 2)
+    assert make().device.type == "cpu"
+    with tgrad.device("numpy"):
+        assert make().device.type == "numpy"
+    assert make().tolist() == [2.0, 2.0]
+
+
+def test_names_of_devices() -> None:
+    one = tgrad.device("cuda:1")
+    assert (one.type, one.index, str(one)) == ("cuda", 1, "cuda:1")
+    assert tgrad.device("cuda", 1) == one and tgrad.device("cuda:0") == tgrad.device("cuda")
+    for name in ("gpu", "cuda:x"):
+        with pytest.raises(DeviceError, match=f"'{name}' is not a device"):
+            tgrad.device(name)
+        with pytest.raises(DeviceError, match=f"'{name}' is not a device"):
+            tgrad.set_default_device(name)
+
+
+def test_gpus_are_those_that_torch_sees() -> None:
+    torch = pytest.importorskip("torch")
+    assert tgrad.cuda.is_available() == torch.cuda.is_available()
+    assert tgrad.cuda.device_count() == torch.cuda.device_count()
+    assert tgrad.cuda.memory_allocated() == torch.cuda.memory_allocated()
+    assert tgrad.cuda.current_device() == 0
+    tgrad.cuda.set_device(0)
+    with pytest.raises(UnsupportedError, match=r'set_default_device\("cuda:1"\)'):
+        tgrad.cuda.set_device(1)
+    tgrad.cuda.manual_seed_all(3)
+    first = tgrad.rand(2).tolist()
+    tgrad.manual_seed(3)
+    assert tgrad.rand(2).tolist() == first
+    with pytest.raises(AttributeError, match="Stream"):
+        tgrad.cuda.Stream  # noqa: B018
+
+
+def test_amp_of_cuda() -> None:
+    from tgrad.cuda.amp import GradScaler, autocast
+
+    with autocast(dtype=tgrad.bfloat16):
+        assert tgrad.get_autocast_dtype("cuda") is tgrad.bfloat16
+        assert not tgrad.is_autocast_enabled("cpu")
+    assert not GradScaler(enabled=False).is_enabled()
+
+
+def test_tf32_is_one_choice() -> None:
+    import tgrad.backends.cudnn as cudnn
+
+    tgrad.backends.cuda.matmul.allow_tf32 = True
+    assert cudnn.allow_tf32 and tgrad.get_float32_matmul_precision() == "high"
+    cudnn.allow_tf32 = False
+    assert not tgrad.backends.cuda.matmul.allow_tf32
+    assert tgrad.get_float32_matmul_precision() == "highest"
+
+
+def test_what_cudnn_alone_would_follow_says_so() -> None:
+    import tgrad.backends.cudnn as cudnn
+
+    with pytest.warns(UserWarning, match="changes nothing"):
+        cudnn.benchmark = True
+    assert cudnn.benchmark is False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cudnn.deterministic = True
+    assert not cudnn.is_available() and not tgrad.backends.mps.is_available()
