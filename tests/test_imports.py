@@ -130,6 +130,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad": (
         *LEAVES,
         *FRONT,
+        "tgrad.amp",
+        "tgrad.backends",
+        "tgrad.cuda",
         "tgrad.nn",
         "tgrad.optim",
         "tgrad.data",
