@@ -43,7 +43,7 @@ GPU = {
     "refused": "binary_cross_entropy",
 }
 CPU = {
-    "low": PRODUCTS + " inner matrix_power tensordot",
+    "low": PRODUCTS,
     "float32": LOSSES
     + """ adaptive_avg_pool3d avg_pool3d binary_cross_entropy cdist ctc_loss grid_sample
         grid_sampler huber_loss multi_margin_loss nanquantile prod quantile trace""",
@@ -53,7 +53,7 @@ CPU = {
 """What PyTorch does on GPUs, and on CPUs: the name of an operation by what it computes in."""
 
 MADE_OF_OTHERS = frozenset(["cov", "einsum", "multi_head_attention_forward"])
-"""Operations whose parts follow the tables."""
+"""Operations whose parts follow the tables, where they are not in one themselves."""
 
 _RULES = {
     kind: {name: rule for rule, names in table.items() for name in names.split()}
@@ -180,9 +180,9 @@ def _call_under_autocast(
     was_part = _state.is_part
     if is_in_source_scope() and not was_part:
         return function(*args, **kwargs)
-    _state.is_part = name in MADE_OF_OTHERS
     try:
         dtype = _dtype_for(name, [*_floats(args), *_floats(tuple(kwargs.values()))])
+        _state.is_part = dtype is None and name in MADE_OF_OTHERS
         if dtype is None:
             return function(*args, **kwargs)
         return function(*_cast(args, dtype), **{k: _cast(v, dtype) for k, v in kwargs.items()})

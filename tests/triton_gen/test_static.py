@@ -70,7 +70,8 @@ def test_batches_do_not_spill_and_load_wide(dtype: DType, target: str) -> None:
     assert [a.pointers is not None for a in artifacts] == [True] * 3
     for a in artifacts[:2]:
         text = a.entry.asm["ptx" if target == "sm_90" else "amdgcn"]
-        assert re.search(r"ld\.global\.v4\.b32|global_load_dwordx4", text), a.source
+        wide = r"ld\.global\.v4\.b32|cp\.async\.cg.* 0x10|global_load_dwordx4"
+        assert re.search(wide, text), a.source
 
 
 @pytest.mark.parametrize("target", TARGETS)

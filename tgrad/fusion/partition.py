@@ -311,7 +311,7 @@ class _Partition:
             group.built = built
         self.sums_alike = self._find_sums_alike()
         groups = [self.group_of[root] for root in self._schedule()]
-        near = partial(self._near, self.producers), partial(self._near, self.consumers)
+        near = [partial(_near, self.group_of, of) for of in (self.producers, self.consumers)]
         self.group_order = GroupOrder(groups, *near)
         self._join_rows()
         for root in self.roots:
@@ -406,10 +406,6 @@ class _Partition:
             dots = sum(r.op is Op.DOT for r in group.roots)
             group.kind = Kind(closed, dots, not REDUCE.isdisjoint(ops))
         return group.kind
-
-    def _near(self, roots: Mapping[Node, Sequence[Node]], group: Group) -> Iterator[Group]:
-        """The groups of the producers or consumers of a group's roots."""
-        return (self.group_of[n] for r in group.roots for n in roots[r])
 
     def _groups(self) -> list[Group]:
         return list({id(self.group_of[r]): self.group_of[r] for r in self.roots}.values())
@@ -572,6 +568,14 @@ def _least_buffers(a: Built | None, b: Built | None) -> int:
     assert a is not None and b is not None
     loaded, stored = {*a.inputs, *b.inputs}, {*a.outputs, *b.outputs}
     return len(loaded - stored) + len(stored - loaded)
+
+
+def _near(
+    group_of: Mapping[Node, Group], roots: Mapping[Node, Sequence[Node]], group: Group
+) -> Iterator[Group]:
+    """The groups of the producers or consumers of a group's roots. No method: the order of groups
+    would hold the partition, and its nodes, until the next collection of cycles."""
+    return (group_of[n] for r in group.roots for n in roots[r])
 
 
 def _below_movement(node: Node) -> Node:

@@ -135,7 +135,7 @@ def multilabel_soft_margin_loss(
     x = widened(input)
     loss = -(target * logsigmoid(x) + (1 - target) * logsigmoid(-x))
     loss = loss if weight is None else loss * weight
-    return reduced(loss.mean(-1), reduction, "multilabel_soft_margin_loss")
+    return reduced(loss.mean(-1), reduction, "multilabel_soft_margin_loss").to(input.dtype)
 
 
 @labelled("multi_margin_loss")
