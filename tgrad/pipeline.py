@@ -279,8 +279,8 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         plan = _host_plan(stored, used, work.device)
     else:
         gifts = ((bases[i], work.leaves[n]) for i, n in work.gifts.items())
-        donated = {base: leaf for base, leaf in gifts if leaf not in bases}
         fixed = frozenset((*used, *stored))
+        donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
         cut = cut_graph(stored, backend.limits, choices, chunked.turns)
         cut = [_noted(f, chunked.notes) for f in cut]
         given = _Given(donated, fixed, used, stored, choices.at(LAUNCHES) != "apart")

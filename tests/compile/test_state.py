@@ -326,3 +326,19 @@ def test_a_detached_argument_may_become_a_leaf() -> None:
     x = tgrad.tensor([0.5, -1.5, 2.0])
     assert tgrad.compile(penalty)(x).item() == pytest.approx(penalty(x).item())
     assert not x.requires_grad
+
+
+def test_state_that_is_only_written() -> None:
+    """Its old values are read by nothing: no row is left of what would."""
+    for device in ("numpy", "cpu"):
+        bias = tgrad.ones(4, device=device) * 2
+
+        def step(x: Any, bias: tgrad.Tensor) -> Any:
+            y = x + bias
+            bias.copy_(y.sum(0).cos())
+            return y
+
+        run = tgrad.compile(step)
+        for _ in range(2):
+            assert run(tgrad.ones(0, 4, device=device), bias).shape == (0, 4)
+            assert bias.tolist() == [1.0] * 4

@@ -79,7 +79,8 @@ def test_argsort_of_rows_of_any_length(n: int, device: str) -> None:
 
 @pytest.mark.parametrize("op", [Op.SCAN_SUM, Op.SCAN_LINEAR])
 def test_scan_of_a_long_row(op: Op, device: str) -> None:
-    x = np.random.default_rng(0).uniform(-1, 1, 70_001).astype(np.float32)
+    length = 70_001 if device == "cpu" else 9_001  # the interpreter takes a minute for the long one
+    x = np.random.default_rng(0).uniform(-1, 1, length).astype(np.float32)
     ours, theirs = (
         row_op(op, *[tgrad.tensor(x, device=name)] * OPS[op].arity, axis=0)
         for name in (device, "numpy")

@@ -74,11 +74,12 @@ def train_theirs(model: Any, data: Any, make_optimizer: Any = adam) -> list[floa
 
 
 @pytest.mark.parametrize(
-    ("device", "size"), [("cpu", 32), pytest.param("interpret", 4, marks=needs_triton)]
+    ("device", "size", "steps"),
+    [("cpu", 32, 10), pytest.param("interpret", 4, 3, marks=needs_triton)],
 )
-def test_ten_steps_have_the_losses_of_pytorch(device: str, size: int) -> None:
+def test_steps_have_the_losses_of_pytorch(device: str, size: int, steps: int) -> None:
     ours, theirs = twins(device)
-    data = batches(10, size)
+    data = batches(steps, size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         got = train_ours(ours, data, device)
