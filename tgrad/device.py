@@ -16,7 +16,7 @@ from tgrad.settings import settings
 KINDS = ("cpu", "cuda", "interpret", "numpy")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Device:
     """Where a tensor lives and its kernels run.
 
@@ -37,15 +37,14 @@ class Device:
     """
 
     type: str
-    index: int = 0
+    index: int
 
-    def __post_init__(self) -> None:
-        kind, _, index = self.type.partition(":")
-        if kind not in KINDS or (index and not index.isdecimal()):
-            raise DeviceError(f"{self.type!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
+    def __init__(self, type: str, index: int = 0):
+        kind, _, number = type.partition(":")
+        if kind not in KINDS or (number and not number.isdecimal()):
+            raise DeviceError(f"{type!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
         object.__setattr__(self, "type", kind)
-        if index:
-            object.__setattr__(self, "index", int(index))
+        object.__setattr__(self, "index", int(number or index))
 
     def __str__(self) -> str:
         return f"{self.type}:{self.index}" if self.type == "cuda" else self.type
