@@ -392,3 +392,22 @@ def test_gradients_of_gradients() -> None:
     (one,) = torch.autograd.grad((z * z).sum(), [t], create_graph=True)
     (two,) = torch.autograd.grad((one * one).sum(), [t])
     np.testing.assert_allclose(second.numpy(), two.detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_chain_stores_is_inside_of_no_other() -> None:
+    """A softmax over the batch of an attention's result, and a product of it."""
+    rng = np.random.default_rng(0)
+    q, k = (
+        tensor(rng.standard_normal(s, np.float32), device="cpu") for s in [(3, 4, 17), (3, 2, 17)]
+    )
+    attended = ((q @ k.transpose(1, 2)) * 17**-0.5).softmax(-1) @ k
+    out = (attended.softmax(0) @ q.transpose(1, 2)) * 0.2
+    a, b = (t.numpy().astype(np.float64) for t in (q, k))
+
+    def softmax(x, axis):
+        e = np.exp(x - x.max(axis, keepdims=True))
+        return e / e.sum(axis, keepdims=True)
+
+    weights = softmax(a @ b.transpose(0, 2, 1) * 17**-0.5, -1)
+    want = softmax(weights @ b, 0) @ a.transpose(0, 2, 1) * 0.2
+    np.testing.assert_allclose(out.numpy(), want, rtol=1e-5, atol=1e-6)

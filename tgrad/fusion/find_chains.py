@@ -82,8 +82,9 @@ def find_chains(
     while True:
         chains = [_with_rows_needed(c, chains, uses, outputs, statistics) for c in chains]
         inside = {n for c in chains for n in c.inside}
+        kept = outputs.union(*(c.roots for c in chains))
         inner = inside | statistics | {n for c in chains for n in (*c.rows, c.roots[0])}
-        needed = [n for n in inside if n in outputs or not uses[n] <= inner]
+        needed = [n for n in inside if n in kept or not uses[n] <= inner]
         if not needed:
             break
         bad = set(needed)
