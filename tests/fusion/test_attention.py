@@ -398,7 +398,8 @@ def test_what_a_chain_stores_is_inside_of_no_other() -> None:
     """A softmax over the batch of an attention's result, and a product of it."""
     rng = np.random.default_rng(0)
     q, k = (
-        tensor(rng.standard_normal(s, np.float32), device="cpu") for s in [(3, 4, 17), (3, 2, 17)]
+        tgrad.tensor(rng.standard_normal(s, np.float32), device="cpu")
+        for s in [(3, 4, 17), (3, 2, 17)]
     )
     attended = ((q @ k.transpose(1, 2)) * 17**-0.5).softmax(-1) @ k
     out = (attended.softmax(0) @ q.transpose(1, 2)) * 0.2
