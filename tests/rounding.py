@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 SAMPLES = 6
 """Runs with moved values. Where a difference of large values is all that is left, one rounding is
 the whole error, and the runs must not all be near it by chance."""
-FACTOR, UNITS = 8.0, 2.0
+FACTOR, UNITS = 32.0, 2.0
 """A device may be so many times further away than they are, and so many units of the dtype of the
 largest element: of its own last rounding."""
 
