@@ -11,6 +11,7 @@ the first, and NumPy's own values in the dtype, is what rounding does to this gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,13 @@ Array = np.ndarray[Any, Any]
 SAMPLES = 6
 """Runs with moved values. Where a difference of large values is all that is left, one rounding is
 the whole error, and the runs must not all be near it by chance."""
-FACTOR, UNITS = 32.0, 2.0
+FACTOR, UNITS = 8.0, 2.0
 """A device may be so many times further away than they are, and so many units of the dtype of the
 largest element: of its own last rounding."""
 
 SUMS = frozenset({Op.REDUCE_SUM, Op.DOT, Op.SCAN_SUM, Op.SCATTER})
-"""Devices add in another order, and in the accumulator's dtype: their terms are moved."""
+"""Devices add in another order, and in the accumulator's dtype: their terms are moved, and what
+their partial sums may lose."""
 EXACT = frozenset(
     {
         Op.NEG, Op.ABS, Op.FLOOR, Op.ROUND, Op.TRUNC, Op.MAXIMUM, Op.MINIMUM, Op.WHERE, Op.BITCAST,
@@ -88,11 +90,36 @@ def wide_values(nodes: Sequence[Node], seed: int) -> list[Array]:
             values[node] = read.astype(np.float64) if node.dtype.is_float else read
             continue
         given = [values[x] for x in node.inputs]
-        if seed and node.op in SUMS:
+        if seed and is_sum(node):
             given = [moved(x, n.dtype.accumulator, seed) for x, n in zip(given, node.inputs)]
         result = bits_of(node, given) if node.op is Op.BITCAST else evaluate(wide[node], given)
+        if seed and is_sum(node) and node.dtype.is_float:
+            result = result + partial_sums(node, wide[node], given, seed)
         values[node] = moved(result, node.dtype, seed) if seed and is_rounded(node) else result
     return [values[node] for node in nodes]
+
+
+def is_sum(node: Node) -> bool:
+    """Whether it adds; a scatter may take the largest, which rounds nothing."""
+    return node.op in SUMS and dict(node.attrs).get("combine", "add") == "add"
+
+
+def partial_sums(node: Node, wide: Node, given: Sequence[Array], seed: int) -> Array:
+    """What n partial sums lose: the square root of n roundings of the sum of the terms' sizes. One
+    term that is added many times loses in one direction, so that it may be more."""
+    sizes = evaluate(wide, [np.abs(x) if x.dtype.kind == "f" else x for x in given])
+    return math.sqrt(terms(node)) * (moved(sizes, node.dtype.accumulator, seed) - sizes)
+
+
+def terms(node: Node) -> int:
+    """How many values are added to one, at most."""
+    first = node.inputs[0].shape
+    if node.op is Op.SCATTER:
+        return node.inputs[1].shape[node.attr("axis")] + 1
+    if node.op is Op.SCAN_SUM:
+        return first[node.attr("axis")]
+    axes = node.attr("contract")[0] if node.op is Op.DOT else node.attr("axes")
+    return math.prod(first[axis] for axis in axes)
 
 
 def widened(node: Node, inputs: Sequence[Node]) -> Node:
@@ -117,7 +144,7 @@ def is_rounded(node: Node) -> bool:
     if node.op is Op.CAST:
         source = node.inputs[0].dtype
         return source.is_float and unit(source) < unit(node.dtype)
-    return node.op in SUMS or OPS[node.op].kind in (Kind.ELEMENTWISE, Kind.REDUCE, Kind.SCAN)
+    return is_sum(node) or OPS[node.op].kind in (Kind.ELEMENTWISE, Kind.REDUCE, Kind.SCAN)
 
 
 def moved(x: Array, dtype: DType, seed: int) -> Array:
