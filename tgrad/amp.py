@@ -106,8 +106,8 @@ class GradScaler:
                     continue
                 grad = p.grad._without_history()
                 overflowed = overflowed | ~grad.isfinite().all()
-                wide = grad.float() * inverse.float().to(grad.device)
-                p.grad = wide.to(grad.dtype)
+                wide = grad.dtype.accumulator
+                p.grad = (grad.to(wide) * inverse.to(grad.device).to(wide)).to(grad.dtype)
         return overflowed
 
     def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:

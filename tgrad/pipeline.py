@@ -280,6 +280,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
     else:
         gifts = ((bases[i], work.leaves[n]) for i, n in work.gifts.items())
         fixed = frozenset((*used, *stored))
+        # A buffer that nothing reads is no argument of the plan: it cannot be written either.
         donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
         cut = cut_graph(stored, backend.limits, choices, chunked.turns)
         cut = [_noted(f, chunked.notes) for f in cut]

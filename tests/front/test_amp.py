@@ -259,3 +259,11 @@ def test_recurrent_modules(kind: str, rules: str, monkeypatch: pytest.MonkeyPatc
     if rules == "cuda":
         assert low.dtype is tgrad.float16
     np.testing.assert_allclose(low.float().tolist(), have.tolist(), atol=0.02)
+
+
+def test_gradients_of_float64_keep_their_digits() -> None:
+    w = tgrad.ones(2, dtype=tgrad.float64, requires_grad=True)
+    optimizer, scaler = optim.SGD([w], lr=1.0), tgrad.amp.GradScaler("cpu", init_scale=3.0)
+    scaler.scale((w * (1 / 3)).sum()).backward()
+    scaler.unscale_(optimizer)
+    assert w.grad is not None and abs(w.grad.numpy() - 1 / 3).max() < 1e-15

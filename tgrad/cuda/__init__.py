@@ -62,7 +62,8 @@ def set_device(device: Any) -> None:
     name = str(device)
     if name not in ("0", "cuda", "cuda:0"):
         raise UnsupportedError(
-            f"set_device({device!r}).", f'Use tgrad.set_default_device("cuda:{name[-1]}").'
+            f"set_device({device!r}).",
+            f'Use tgrad.set_default_device("cuda:{name.rpartition(":")[2]}").',
         )
 
 
