@@ -26,7 +26,9 @@ from tgrad.runtime.plan import record_plans
 a, b = (tgrad.tensor(np.ones(s, np.float32)) for s in [(96, 80), (80, 64)])
 with record_plans() as plans:
     last = [(a @ b * number).numpy()[3, 5] for number in (2.0, 3.0, 4.0)][-1]
-print(last, *[k.config.origin for plan in plans for k in plan.kernels])
+print(last)
+for plan in plans:
+    print(*[f"{k.name.split('_')[0]}:{k.config.origin}" for k in plan.kernels])
 """
 
 
@@ -109,11 +111,13 @@ def test_explain_says_which(tuned):
 
 def test_a_plan_that_numbers_share_uses_what_is_stored(tmp_path):
     """The first number has a plan of its own; the second and the third share one, of which they are
-    inputs."""
+    inputs. Either may be found quicker with its multiplication apart, which has little to tune."""
     cache, program = tmp_path / "cache", tmp_path / "program.py"
     program.write_text(NUMBERS)
-    answer = tgrad_command(cache, "autotune", str(program), "--budget", "8s", "--seed", "3")
+    answer = tgrad_command(cache, "autotune", str(program), "--budget", "15s", "--seed", "3")
     assert answer.returncode == 0, answer.stderr
     objects = set((cache / "c" / "objects").iterdir())
-    assert run(cache, program).split() == ["320.0", "stored", "stored"]
+    last, *plans = run(cache, program).splitlines()
+    assert float(last) == 320 and len(plans) == 2
+    assert all("matmul:stored" in plan.split() for plan in plans), plans
     assert set((cache / "c" / "objects").iterdir()) == objects, "nothing was compiled"
