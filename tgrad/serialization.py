@@ -1,17 +1,18 @@
 """Tensors in files, in the safetensors format.
 
 In: a dictionary of tensors, nested or not. Out: a file that any safetensors reader reads.
-Invariant: what is loaded has the dtypes, shapes and bits of what was saved; a killed save leaves no
-half file.
+Invariant: what is loaded has the dtypes, shapes and bits of what was saved; a killed save to a path
+leaves no half file.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -37,13 +38,13 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
+def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     """Write tensors to a file.
 
     Args:
         obj: a dictionary of tensors such as `model.state_dict()`; dictionaries, lists and plain
             values around tensors, such as `optimizer.state_dict()`, are written too.
-        path: where to.
+        f: a path, or a file opened for writing bytes, such as io.BytesIO().
 
     Raises:
         DataError: the file cannot be written.
@@ -62,7 +63,10 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     arrays = {name: t.numpy() for name, t in tensors.items()}
     flat = isinstance(obj, dict) and all(isinstance(v, Tensor) for v in obj.values())
     metadata = None if flat else {STRUCTURE: json.dumps(structure)}
-    target = Path(path)
+    if not isinstance(f, (str, os.PathLike)):
+        f.write(library.numpy.save(arrays, metadata))
+        return
+    target = Path(f)
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         library.numpy.save_file(arrays, partial, metadata)
@@ -73,17 +77,30 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str], map_location: str | Device | None = None) -> Any:
+def load(
+    f: str | os.PathLike[str] | IO[bytes], map_location: str | Device | None = None
+) -> Any:
     """What `save` wrote, or the tensors of any safetensors file.
 
     Args:
-        path: the file.
+        f: its path, or a file opened for reading bytes, which is read from where it stands to its
+            end.
         map_location: device of the tensors; by default TGRAD_DEVICE, else "cpu".
 
     Raises:
         DataError: the file is missing or is not a safetensors file.
         UnsupportedError: safetensors is not installed.
     """
+    if isinstance(f, (str, os.PathLike)):
+        return _read(Path(f), os.fspath(f), map_location)
+    with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:
+        copy = Path(folder, "read.safetensors")
+        copy.write_bytes(f.read())
+        return _read(copy, f"The file {getattr(f, 'name', 'object')}", map_location)
+
+
+def _read(path: Path, called: str, device: str | Device | None) -> Any:
+    """The objects of a file, which errors call so."""
     library = _safetensors()
     try:
         with library.safe_open(path, framework="numpy") as file:
@@ -92,12 +109,12 @@ def load(path: str | os.PathLike[str], map_location: str | Device | None = None)
             plain = [name for name, kind in kinds.items() if kind not in _FLOAT8]
             arrays = {name: file.get_tensor(name) for name in plain}
         if len(plain) < len(kinds):
-            arrays |= _float8_arrays(library.deserialize(Path(path).read_bytes()))
+            arrays |= _float8_arrays(library.deserialize(path.read_bytes()))
     except (OSError, library.SafetensorError) as error:
         raise DataError(
-            f"{os.fspath(path)} cannot be read: {error}.", "Give a file that tgrad.save wrote."
+            f"{called} cannot be read: {error}.", "Give a file that tgrad.save wrote."
         ) from None
-    tensors = {name: tensor(array, device=map_location) for name, array in arrays.items()}
+    tensors = {name: tensor(array, device=device) for name, array in arrays.items()}
     if STRUCTURE not in metadata:
         return tensors
     return _unflatten(json.loads(metadata[STRUCTURE]), tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -92,3 +93,20 @@ def test_structure_is_json(tmp_path):
     tgrad.save({"n": 1, "x": tgrad.ones(1)}, tmp_path / "file")
     with safetensors.safe_open(tmp_path / "file", "numpy") as file:
         assert "dict" in json.loads(file.metadata()["tgrad"])
+
+
+def test_file_objects(tmp_path):
+    """In memory and on disk; what follows the other in one file is not lost."""
+    memory = io.BytesIO()
+    tgrad.save({"n": 1, "x": tgrad.arange(3)}, memory)
+    memory.seek(0)
+    found = tgrad.load(memory)
+    assert found["n"] == 1 and found["x"].tolist() == [0, 1, 2]
+    with open(tmp_path / "file", "wb") as file:
+        file.write(b"before")
+        tgrad.save({"y": tgrad.ones(2, dtype=tgrad.float8_e5m2)}, file)
+    with open(tmp_path / "file", "rb") as file:
+        assert file.read(6) == b"before"
+        assert tgrad.load(file)["y"].float().tolist() == [1.0, 1.0]
+    with pytest.raises(DataError, match=r"The file object cannot be read"):
+        tgrad.load(io.BytesIO(b"no tensors"))
