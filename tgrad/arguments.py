@@ -34,7 +34,9 @@ def check_memory_format(function: str, memory_format: Any) -> str:
     Raises:
         UnsupportedError: PyTorch has none of that name.
     """
+    if memory_format is None:
+        return "None"
     name = str(memory_format).removeprefix("torch.")
-    if name not in ("None", "contiguous_format", "preserve_format", *CHANNELS_LAST):
+    if name not in ("contiguous_format", "preserve_format", *CHANNELS_LAST):
         refuse(function, memory_format=memory_format)
     return name

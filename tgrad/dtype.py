@@ -6,7 +6,7 @@ so dtypes compare by identity. Source: https://docs.pytorch.org/docs/stable/tens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,12 +24,35 @@ class DType:
         kind: "b" bool, "u" unsigned, "i" signed integer, "f" floating point.
         itemsize: bytes of one element in memory.
         short: the suffix used in kernel names, such as "f32".
+        is_narrow: whether it is a float of 16 or 8 bits: arithmetic is in float32 and rounds after
+            each op.
+        is_float8: whether it is a float of 8 bits, which is stored and multiplied and nothing else.
+
+    >>> [d.name for d in DTYPES.values() if d.is_narrow]
+    ['float8_e4m3fn', 'float8_e5m2', 'float16', 'bfloat16']
     """
 
     name: str
     kind: str
     itemsize: int
     short: str
+    is_float: bool = field(init=False)
+    is_int: bool = field(init=False)
+    is_bool: bool = field(init=False)
+    is_narrow: bool = field(init=False)
+    is_float8: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Asked for with each node that is made, hence kept."""
+        is_float = self.kind == "f"
+        for name, value in (
+            ("is_float", is_float),
+            ("is_int", self.kind in "iu"),
+            ("is_bool", self.kind == "b"),
+            ("is_narrow", is_float and self.itemsize < 4),
+            ("is_float8", is_float and self.itemsize == 1),
+        ):
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"tgrad.{self.name}"
@@ -38,35 +61,9 @@ class DType:
         return by_name, (self.name,)
 
     @property
-    def is_float(self) -> bool:
-        return self.kind == "f"
-
-    @property
-    def is_int(self) -> bool:
-        return self.kind in "iu"
-
-    @property
-    def is_bool(self) -> bool:
-        return self.kind == "b"
-
-    @property
     def is_floating_point(self) -> bool:
         """PyTorch's spelling of `is_float`."""
         return self.kind == "f"
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether it is a float of 16 or 8 bits: arithmetic is in float32 and rounds after each op.
-
-        >>> [d.name for d in DTYPES.values() if d.is_narrow]
-        ['float8_e4m3fn', 'float8_e5m2', 'float16', 'bfloat16']
-        """
-        return self.is_float and self.itemsize < 4
-
-    @property
-    def is_float8(self) -> bool:
-        """Whether it is a float of 8 bits, which is stored and multiplied and nothing else."""
-        return self.is_float and self.itemsize == 1
 
     @property
     def in_numpy(self) -> bool:

@@ -77,9 +77,7 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(
-    f: str | os.PathLike[str] | IO[bytes], map_location: str | Device | None = None
-) -> Any:
+def load(f: str | os.PathLike[str] | IO[bytes], map_location: str | Device | None = None) -> Any:
     """What `save` wrote, or the tensors of any safetensors file.
 
     Args:

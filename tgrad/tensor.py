@@ -204,7 +204,10 @@ class Tensor(
     @staticmethod
     def _result(node: Node, device: Device, operands: Sequence[Tensor]) -> Tensor:
         """A computed tensor: requires a gradient if an operand does."""
-        wanted = node.dtype.is_float and any(t._requires_grad for t in operands)
+        wanted = False
+        if node.dtype.is_float:
+            for t in operands:
+                wanted = wanted or t._requires_grad
         if wanted and not is_grad_enabled():
             node, wanted = _detached(node), False
         t = Tensor._of(node, device)
@@ -214,12 +217,14 @@ class Tensor(
     def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor:
         """The op on this tensor and others, dtypes and shapes already fitting."""
         for t in others:
-            if t._device != self._device:
+            if t._device is not self._device and t._device != self._device:
                 raise DeviceError(
                     f"{op} of tensors on different devices: {self._device} and {t._device}.",
                     "Move one of them with .to(device).",
                 )
-        node = sized(op, self._node, *(t._node for t in others), **attrs)
+        inputs = [t._node for t in others]
+        build = sized if "shape" in attrs else make
+        node = build(op, self._node, *inputs, **attrs)
         result = Tensor._result(node, self._device, (self, *others))
         return aliases.keep_order(result, self, *others) if op in KEEPS_ORDER else result
 

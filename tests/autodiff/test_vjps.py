@@ -59,7 +59,8 @@ with_zeros = np.array([[0.7, 0.0, -1.2, 0.4], [0.0, 0.0, 1.5, 0.9], [0.6, 1.1, 0
 
 CASES: list[tuple[str, Callable[..., Node], list[np.ndarray]]] = [
     *((str(op), unary(op), [signed(1, *SHAPE)]) for op in (
-        Op.NEG, Op.ABS, Op.EXP, Op.SIN, Op.COS, Op.TANH, Op.ERF, Op.FLOOR, Op.ROUND, Op.TRUNC)),
+        Op.NEG, Op.ABS, Op.EXP, Op.SIN, Op.COS, Op.TANH, Op.ERF, Op.SIGMOID, Op.FLOOR, Op.ROUND,
+        Op.TRUNC)),
     *((str(op), unary(op), [positive(2, *SHAPE)]) for op in (Op.LOG, Op.SQRT, Op.RSQRT)),
     *((str(op), partial(make, op), [signed(3, *SHAPE), signed(4, *SHAPE) + 0.01]) for op in (
         Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MAXIMUM, Op.MINIMUM, Op.FLOORDIV, Op.MOD)),

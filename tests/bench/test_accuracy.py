@@ -19,7 +19,7 @@ from bench.tables import markdown
 ROUNDING = {
     GraphOp.ADD, GraphOp.SUB, GraphOp.MUL, GraphOp.DIV, GraphOp.POW, GraphOp.SQRT, GraphOp.RSQRT,
     GraphOp.EXP, GraphOp.LOG, GraphOp.SIN, GraphOp.COS, GraphOp.TANH, GraphOp.ERF, GraphOp.DOT,
-    GraphOp.REDUCE_SUM, GraphOp.REDUCE_PROD,
+    GraphOp.SIGMOID, GraphOp.REDUCE_SUM, GraphOp.REDUCE_PROD,
 }  # fmt: skip
 
 

@@ -108,5 +108,5 @@ def test_file_objects(tmp_path):
     with open(tmp_path / "file", "rb") as file:
         assert file.read(6) == b"before"
         assert tgrad.load(file)["y"].float().tolist() == [1.0, 1.0]
-    with pytest.raises(DataError, match=r"The file object cannot be read"):
+    with pytest.raises(tgrad.errors.DataError, match=r"The file object cannot be read"):
         tgrad.load(io.BytesIO(b"no tensors"))

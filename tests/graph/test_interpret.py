@@ -65,8 +65,8 @@ def pairs(dtype: DType) -> tuple[np.ndarray, np.ndarray]:
 UNARY: dict[Op, Callable[[torch.Tensor], torch.Tensor]] = {
     Op.NEG: torch.neg, Op.ABS: torch.abs, Op.EXP: torch.exp, Op.LOG: torch.log, Op.SIN: torch.sin,
     Op.COS: torch.cos, Op.TANH: torch.tanh, Op.ERF: torch.erf, Op.SQRT: torch.sqrt,
-    Op.RSQRT: torch.rsqrt, Op.FLOOR: torch.floor, Op.ROUND: torch.round, Op.TRUNC: torch.trunc,
-    Op.NOT: torch.bitwise_not,
+    Op.SIGMOID: torch.sigmoid, Op.RSQRT: torch.rsqrt, Op.FLOOR: torch.floor,
+    Op.ROUND: torch.round, Op.TRUNC: torch.trunc, Op.NOT: torch.bitwise_not,
 }  # fmt: skip
 
 BINARY: dict[Op, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

@@ -60,6 +60,7 @@ def reference(op: Op, *x: Any) -> Any:
     table = {
         Op.NEG: torch.neg, Op.ABS: torch.abs, Op.EXP: torch.exp, Op.LOG: torch.log,
         Op.SIN: torch.sin, Op.COS: torch.cos, Op.TANH: torch.tanh, Op.ERF: torch.erf,
+        Op.SIGMOID: torch.sigmoid,
         Op.SQRT: torch.sqrt, Op.RSQRT: torch.rsqrt, Op.FLOOR: torch.floor,
         Op.ROUND: torch.round, Op.TRUNC: torch.trunc, Op.NOT: torch.bitwise_not,
         Op.ADD: torch.add, Op.SUB: torch.sub, Op.MUL: torch.mul, Op.DIV: torch.div,

@@ -46,6 +46,11 @@ def _erf(y: Node, g: Node) -> Node:
     return b.mul(b.mul(g, b.const_like(x, 2 / sqrt(pi))), b.exp(b.neg(b.mul(x, x))))
 
 
+def _sigmoid(y: Node, g: Node) -> Node:
+    """g * y * (1 - y)"""
+    return b.mul(g, b.mul(y, b.sub(b.const_like(y, 1), y)))
+
+
 def _rsqrt(y: Node, g: Node) -> Node:
     """-g/2 * y³"""
     return b.mul(b.mul(g, b.const_like(y, -0.5)), b.mul(y, b.mul(y, y)))
@@ -344,6 +349,7 @@ VJP: dict[Op, tuple[Rule | None, ...]] = {
     Op.COS: (lambda y, g: b.neg(b.mul(g, b.sin(y.inputs[0]))),),
     Op.TANH: (_tanh,),
     Op.ERF: (_erf,),
+    Op.SIGMOID: (_sigmoid,),
     Op.SQRT: (lambda y, g: b.div(g, b.mul(b.const_like(y, 2), y)),),
     Op.RSQRT: (_rsqrt,),
     Op.FLOOR: (_zero(0),),

@@ -3,9 +3,9 @@
 In: nothing. Out: C text by function name, for preamble.py. Invariant: each function is branch-free,
 so that loops that call it are vectorised; NaN, infinities, -0.0 and denormal numbers give what the
 C standard says. Errors in units of the last place (tests/cpu_fallback/test_accuracy.py; gcc 12 with
-and without fused multiply-add; exp, log, tanh and erf over all floats, the others sampled):
+and without fused multiply-add; exp, log, tanh, erf and sigmoid over all floats, others sampled):
 
-    exp 1.1   log 0.9   tanh 1.4   erf 1.3   sin 0.6   cos 0.6   pow 0.51
+    exp 1.1   log 0.9   tanh 1.4   erf 1.3   sigmoid 1.5   sin 0.6   cos 0.6   pow 0.51
 
 Polynomials are weighted minimax fits (Lawson's and Remez's iterations, 40 digits and more). sin,
 cos and pow reduce their argument in double, which holds a product of two floats exactly.
@@ -16,12 +16,12 @@ from __future__ import annotations
 FLOAT_FUNCTIONS: dict[str, str] = {}
 """Text of each function, by name."""
 
-FLOAT_FUNCTIONS["tg_exp"] = """\
-static inline float tg_exp(float x) { /* 2^n * e^r, |r| <= ln(2)/2 */
+FLOAT_FUNCTIONS["tg_exp_rest"] = """\
+static inline float tg_exp_rest(float x, int32_t *n) { /* e^x = 2^n * (1 + rest), |r| <= ln(2)/2 */
   x = x > 89.0f ? 89.0f : x;
   x = x < -104.0f ? -104.0f : x;
   float t = x * 1.44269504f + 12582912.0f;
-  int32_t n = (int32_t)(tg_bits(t) - 0x4b400000u);
+  *n = (int32_t)(tg_bits(t) - 0x4b400000u);
   float k = t - 12582912.0f;
   float r = (x - k * 0.693145752f) - k * 1.42860677e-6f;
   float p = 0.00139516697f;
@@ -29,10 +29,33 @@ static inline float tg_exp(float x) { /* 2^n * e^r, |r| <= ln(2)/2 */
   p = p * r + 0.0416661880f;
   p = p * r + 0.166665128f;
   p = p * r + 0.500000010f;
-  p = (p * r) * r + r + 1.0f;
+  return (p * r) * r + r;
+}
+"""
+
+FLOAT_FUNCTIONS["tg_exp"] = """\
+static inline float tg_exp(float x) {
+  int32_t n;
+  float p = tg_exp_rest(x, &n) + 1.0f;
   int32_t h = n >> 1;
   float s = tg_float((uint32_t)(h + 127) << 23);
   return p * s * tg_float((uint32_t)(n - h + 127) << 23);
+}
+"""
+
+FLOAT_FUNCTIONS["tg_sigmoid_f32"] = """\
+/* 1/(1 + e) of e = e^-|x|, for negative x e/(1 + e); what roundings before the division lost is
+   added to the quotient */
+static inline float tg_sigmoid_f32(float x) {
+  int32_t n;
+  float u = tg_exp_rest(-__builtin_fabsf(x), &n), p = u + 1.0f;
+  int32_t h = n >> 1;
+  float scale = tg_float((uint32_t)(h + 127) << 23) * tg_float((uint32_t)(n - h + 127) << 23);
+  float e = p * scale, below = (u - (p - 1.0f)) * scale;
+  float s = e + 1.0f, rest = (e - (s - 1.0f)) + below;
+  float top = x < 0.0f ? e : 1.0f, y = top / s;
+  float lost = (x < 0.0f ? below : 0.0f) - y * rest;
+  return y + lost * (x < 0.0f ? 1.0f - y : y);
 }
 """
 

@@ -63,6 +63,7 @@ SPELLINGS: dict[Op, Spelling] = {
     Op.COS: Spelling("{cos}({0})"),
     Op.TANH: Spelling("{tanh}({0})"),
     Op.ERF: Spelling("{erf}({0})"),
+    Op.SIGMOID: Spelling("tg_sigmoid_{t}({0})"),
     Op.SQRT: Spelling("__builtin_sqrt{f}({0})"),
     Op.RSQRT: Spelling("(1 / __builtin_sqrt{f}({0}))"),
     Op.FLOOR: Spelling("__builtin_floor{f}({0})"),

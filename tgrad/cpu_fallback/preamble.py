@@ -132,6 +132,13 @@ static inline float tg_round_e4m3(float x) { return tg_load_e4m3(tg_store_e4m3(x
 """,
 )
 
+_piece(
+    "tg_sigmoid_f64",
+    """
+static inline double tg_sigmoid_f64(double x) { return 1 / (1 + __builtin_exp(-x)); }
+""",
+)
+
 for _t, _c in (("f32", "float"), ("f64", "double")):
     _piece(
         f"tg_max_{_t}",

@@ -209,7 +209,7 @@ def _erf(x: Array) -> Array:
 _erf_each = np.frompyfunc(math.erf, 1, 1)
 
 _TRANSCENDENTAL = frozenset(
-    (Op.EXP, Op.LOG, Op.SIN, Op.COS, Op.TANH, Op.ERF, Op.RSQRT, Op.POW)
+    (Op.EXP, Op.LOG, Op.SIN, Op.COS, Op.TANH, Op.ERF, Op.SIGMOID, Op.RSQRT, Op.POW)
 )  # fmt: skip
 
 _ELEMENTWISE: dict[Op, Callable[..., Array]] = {
@@ -221,6 +221,7 @@ _ELEMENTWISE: dict[Op, Callable[..., Array]] = {
     Op.COS: np.cos,
     Op.TANH: np.tanh,
     Op.ERF: _erf,
+    Op.SIGMOID: lambda x: 1.0 / (1.0 + np.exp(-x)),
     Op.SQRT: np.sqrt,
     Op.RSQRT: lambda x: 1.0 / np.sqrt(x),
     Op.FLOOR: np.floor,

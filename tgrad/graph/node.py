@@ -110,7 +110,7 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
     Raises:
         ShapeError, DTypeError, DeviceError: the operands do not fit the op.
     """
-    pairs: Attrs = tuple(sorted(attrs.items()))
+    pairs: Attrs = tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())
     ids: tuple[int, ...] = tuple(map(id, inputs))
     # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
     key = (op, ids, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, ids, pairs)
@@ -153,7 +153,7 @@ def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> D
         return attrs["storage"].device
     device = None
     for x in inputs:
-        if x.device is None or x.device == device:
+        if x.device is device or x.device is None or x.device == device:
             continue
         if device is not None:
             raise DeviceError(

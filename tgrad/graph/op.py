@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from tgrad.dtype import DType
 
@@ -65,6 +66,7 @@ class Op(str, Enum):
     COS = "cos"
     TANH = "tanh"
     ERF = "erf"
+    SIGMOID = "sigmoid"
     SQRT = "sqrt"
     RSQRT = "rsqrt"
     FLOOR = "floor"
@@ -153,6 +155,7 @@ OPS: dict[Op, OpSpec] = {
     Op.COS: OpSpec(_E, 1, "f", cost=15),
     Op.TANH: OpSpec(_E, 1, "f", cost=15),
     Op.ERF: OpSpec(_E, 1, "f", cost=15),
+    Op.SIGMOID: OpSpec(_E, 1, "f", cost=15),
     Op.SQRT: OpSpec(_E, 1, "f", cost=4),
     Op.RSQRT: OpSpec(_E, 1, "f", cost=4),
     Op.FLOOR: OpSpec(_E, 1, "f"),
@@ -238,6 +241,7 @@ SCAN_COMBINE: dict[Op, Op] = {
 """The elementwise op that joins what came before with the next element; scan_linear has none."""
 
 
+@cache
 def takes(op: Op, dtype: DType) -> bool:
     """Whether the op takes operands of the dtype (the condition of a where aside)."""
     return dtype.kind in OPS[op].domain and (not dtype.is_float8 or op in STORED)

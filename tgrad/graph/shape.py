@@ -40,16 +40,21 @@ def infer(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> tuple[Sh
     if spec.arity >= 0 and len(inputs) != spec.arity:
         raise ShapeError(f"{op} takes {spec.arity} inputs, got {len(inputs)}.")
     for x in inputs:
-        is_computed = not takes(op, x.dtype) or attrs.get("combine", "set") != "set"
-        if x.dtype.is_float8 and is_computed:
-            raise UnsupportedError(
-                f"{op} of {x.dtype.name}: 8-bit floats are for storage and matrix products.",
-                "Cast it first, such as x.to(tgrad.float32).",
-            )
-        if not takes(op, x.dtype) and not (op is Op.WHERE and x is inputs[0]):
-            raise DTypeError(f"{op} does not take {x.dtype.name}.", "Cast the operand first.")
+        if not takes(op, x.dtype) or x.dtype.is_float8:
+            _check_dtype(op, x, inputs, attrs)
     shape = _SHAPE_RULES.get(op, _same_shape)(op, inputs, attrs)
     return shape, _result_dtype(op, inputs, attrs)
+
+
+def _check_dtype(op: Op, x: Typed, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> None:
+    is_computed = not takes(op, x.dtype) or attrs.get("combine", "set") != "set"
+    if x.dtype.is_float8 and is_computed:
+        raise UnsupportedError(
+            f"{op} of {x.dtype.name}: 8-bit floats are for storage and matrix products.",
+            "Cast it first, such as x.to(tgrad.float32).",
+        )
+    if not takes(op, x.dtype) and not (op is Op.WHERE and x is inputs[0]):
+        raise DTypeError(f"{op} does not take {x.dtype.name}.", "Cast the operand first.")
 
 
 def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:

@@ -37,12 +37,10 @@ class ActivationMethods:
 
     def sigmoid(self: Any) -> Tensor:
         """1 / (1 + exp(-x))."""
-        from tgrad.tensor import with_vjp
-
         with source_scope(label="sigmoid"):
             x = as_float(self)
-            y = 1.0 / (1.0 + (-x.to(x.dtype.accumulator)).exp())
-            return with_vjp("sigmoid", y.to(x.dtype), x)
+            y: Tensor = x.to(x.dtype.accumulator)._unary(Op.SIGMOID).to(x.dtype)
+            return y
 
     def softmax(self: Any, dim: int, dtype: DType | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) over `dim`, without overflow."""
@@ -105,12 +103,6 @@ def _relu(g: Node, y: Node) -> Node:
     """0 where y <= 0, else g (NaN passes it on, as in PyTorch)"""
     zero = b.const_like(y, 0)
     return b.where(make(Op.LE, y, zero), zero, g)
-
-
-@_rule("sigmoid")
-def _sigmoid(g: Node, y: Node) -> Node:
-    """g * y * (1 - y)"""
-    return b.mul(g, b.mul(y, b.sub(b.const_like(y, 1), y)))
 
 
 def _sum_like(x: Node, axis: int) -> Node:

@@ -58,6 +58,10 @@ def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
 
 def result_type(*operands: Tensor | Number) -> DType:
     """PyTorch's torch.result_type of tensors and Python numbers."""
+    if len(operands) == 2:
+        first, second = (getattr(x, "dtype", None) for x in operands)
+        if isinstance(first, DType) and (first is second or _fits(operands[1], first)):
+            return first
     ranks: dict[int, DType] = {}
     for x in operands:
         if isinstance(x, (bool, int, float, np.number, np.bool_)):
@@ -75,6 +79,11 @@ def result_type(*operands: Tensor | Number) -> DType:
         elif isinstance(x, (float, np.floating)):
             found = dt.promote_scalar(found, float(x))
     return found
+
+
+def _fits(number: Any, dtype: DType) -> bool:
+    """Whether a Python number leaves a tensor's dtype as it is, seen from its type alone."""
+    return dtype.is_float if type(number) is float else type(number) is int and not dtype.is_bool
 
 
 def rounded_once(function: Callable[..., Tensor], *operands: Any) -> Tensor:
@@ -97,9 +106,13 @@ def rounded_once(function: Callable[..., Tensor], *operands: Any) -> Tensor:
 
 def is_operand(x: Any) -> bool:
     """Whether a tensor can be combined with it."""
-    from tgrad.tensor import Tensor
+    others = (bool, int, float, Size, np.number, np.bool_, np.ndarray)
+    return is_tensor(x) or isinstance(x, others)
 
-    return isinstance(x, (Tensor, bool, int, float, Size, np.number, np.bool_, np.ndarray))
+
+def is_tensor(x: Any) -> bool:
+    """Whether it is a Tensor, which is made of these methods; asked with each operation."""
+    return isinstance(x, ElementwiseMethods)
 
 
 def _category(dtype: DType) -> int:
@@ -130,42 +143,47 @@ class ElementwiseMethods:
 
         As in PyTorch, a 0-d tensor on the CPU counts as a number on any device.
         """
-        from tgrad.tensor import Tensor, tensor
-
         device = self._device  # type: ignore[attr-defined]
-        if isinstance(x, np.ndarray):
+        if is_tensor(x):
+            is_apart = x._device is not device and x._device != device
+            if is_apart and not x.shape and x._device.type == "cpu":
+                x = x.to(device)
+        elif isinstance(x, np.ndarray):
+            from tgrad.tensor import tensor
+
             x = tensor(x, device=device)
-        elif not isinstance(x, Tensor):
+        else:
             x = self._constant(x.item() if isinstance(x, np.generic) else x, dtype)
-        elif x.device != device and not x.shape and x.device.type == "cpu":
-            x = x.to(device)
-        x = x.to(dtype)
+        if x.dtype is not dtype:
+            x = x.to(dtype)
         return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
 
     def _binary(self, op: Op, other: Any, *, swap: bool = False, floats: bool = False) -> Tensor:
-        from tgrad.tensor import Tensor
-
         with source_scope(label=op.value):
-            operand = other
-            if not is_operand(other):
-                raise DTypeError(
-                    f"{op} of a tensor and a {type(other).__name__}.",
-                    "Use a Tensor, a Python number or a NumPy array.",
-                )
-            if isinstance(other, Size):
-                operand = other.tensor(self._device)  # type: ignore[attr-defined]
-            elif isinstance(other, np.ndarray):
-                operand = self._operand(other, dt.from_numpy(other.dtype), other.shape)
+            operand = other if is_tensor(other) else self._other(op, other)
             dtype = result_type(self, operand)  # type: ignore[arg-type]
             if floats and not dtype.is_float:
                 dtype = dt.float32
             if dtype.is_bool and op in (Op.ADD, Op.MUL):
                 op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
             shape = self.shape
-            if isinstance(operand, Tensor):
-                shape = broadcast_shapes(self.shape, operand.shape)
+            if is_tensor(operand) and not are_same(shape, operand.shape):
+                shape = broadcast_shapes(shape, operand.shape)
             a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
             return b._apply(op, a) if swap else a._apply(op, b)
+
+    def _other(self, op: Op, other: Any) -> Any:
+        """A number as it is, what is more than a number as a tensor."""
+        if not is_operand(other):
+            raise DTypeError(
+                f"{op} of a tensor and a {type(other).__name__}.",
+                "Use a Tensor, a Python number or a NumPy array.",
+            )
+        if isinstance(other, Size):
+            return other.tensor(self._device)  # type: ignore[attr-defined]
+        if isinstance(other, np.ndarray):
+            return self._operand(other, dt.from_numpy(other.dtype), other.shape)
+        return other
 
     def _unary(self, op: Op) -> Tensor:
         """A function of floats; integers are converted to float32 first, as in PyTorch."""

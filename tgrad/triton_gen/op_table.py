@@ -52,6 +52,7 @@ FLOAT: dict[Op, str] = {
     Op.COS: "tl.cos({0})",
     Op.TANH: "_tanh_{t}({0})",
     Op.ERF: "tl.erf({0})",
+    Op.SIGMOID: "_sigmoid_{t}({0})",
     Op.SQRT: "tl.sqrt_rn({0})",
     Op.RSQRT: "tl.rsqrt({0})",
     Op.FLOOR: "tl.floor({0})",

@@ -39,6 +39,14 @@ def _tanh_f64(x):
     far = (1.0 - e) / (1.0 + e)
     return tl.where(tl.abs(x) < 0.6, x * p / q, tl.where(x < 0, far * -1.0, far))
 """,
+    "_sigmoid_f32": """
+def _sigmoid_f32(x):
+    return 1.0 / (1.0 + _exp_f32(x * -1.0))
+""",
+    "_sigmoid_f64": """
+def _sigmoid_f64(x):
+    return 1.0 / (1.0 + tl.exp(x * -1.0))
+""",
     "_whole_i32": """
 def _whole_i32(x):
     inside = (x >= -2147483648.0) & (x < 2147483648.0)
