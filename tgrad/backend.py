@@ -10,17 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 from tgrad.device import Device
 from tgrad.errors import DeviceError
 from tgrad.fusion.cost import DeviceFigures
-from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS, INTERPRETER_LIMITS, Limits
+from tgrad.fusion.legality import (
+    CPU_LIMITS,
+    GPU_LIMITS,
+    INTERPRETER_LIMITS,
+    OPENCL_LIMITS,
+    Limits,
+)
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.space import Place, SearchSpace
 from tgrad.precision import input_precision
+from tgrad.runtime.device import open_device
 from tgrad.runtime.plan import Plan, Program
 from tgrad.settings import Settings
+
+if TYPE_CHECKING:
+    from tgrad.runtime.opencl import OpenClRuntime
 
 Compile = Callable[[], tuple[Artifact, ...]]
 Configs = Sequence[Config | None]
@@ -39,7 +50,7 @@ class Backend:
     """How plans for one kind of device are made.
 
     Attributes:
-        name: "cpu", "interpret", or a GPU's such as "sm_90".
+        name: "cpu", "opencl", "interpret", or a GPU's such as "sm_90".
         limits: what fusion may put into one kernel.
         figures: what the device can do at most.
         generate: regions, settings and configurations in, sources and how to compile them out.
@@ -63,6 +74,8 @@ def backend_of(device: Device) -> Backend:
     """
     if device.type == "cpu":
         return _cpu()
+    if device.type == "opencl":
+        return _opencl(device)
     from tgrad import triton_gen
 
     if device.type == "cuda":
@@ -129,6 +142,29 @@ def _cpu() -> Backend:
     )
     return Backend(
         "cpu", CPU_LIMITS, figures, generate, cpu_fallback.search_space, cpu_fallback.place,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _opencl(device: Device) -> Backend:
+    """Sources need no driver; compiling them opens the device."""
+    from tgrad.cpu_fallback import opencl
+
+    def generate(
+        regions: Sequence[Region], options: Settings, configs: Configs
+    ) -> tuple[list[Draft], Compile]:
+        drafts = opencl.draft_opencl(regions, configs)
+
+        def compile_all() -> tuple[Artifact, ...]:
+            runtime = cast("OpenClRuntime", open_device(device))
+            return tuple(opencl.build_drafts(drafts, options, runtime.build))
+
+        return drafts, compile_all
+
+    place = Place("opencl", f"OpenCL {opencl.GENERATION}")
+    return Backend(
+        "opencl", OPENCL_LIMITS, replace(_cpu().figures, name="opencl"), generate,
+        opencl.opencl_space, lambda options: place,
     )  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from functools import cache
 from tgrad.errors import DeviceError
 from tgrad.settings import settings
 
-KINDS = ("cpu", "cuda", "interpret", "numpy")
+KINDS = ("cpu", "cuda", "opencl", "interpret", "numpy")
+INDEXED = ("cuda", "opencl")
+"""Of these a machine may have several."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -21,9 +23,10 @@ class Device:
     """Where a tensor lives and its kernels run.
 
     Attributes:
-        type: "cpu" (generated C), "cuda" (Triton), "interpret" (Triton's interpreter) or
-            "numpy" (the graph interpreter, the oracle of the tests).
-        index: which of several, 0 for the first; "cuda:1" says it in the name.
+        type: "cpu" (generated C), "cuda" (Triton), "opencl" (generated OpenCL C, through pyopencl),
+            "interpret" (Triton's interpreter) or "numpy" (the graph interpreter, the oracle of the
+            tests).
+        index: which of several, 0 for the first; "cuda:1" and "opencl:1" say it in the name.
 
     Raises:
         DeviceError: there is no such type.
@@ -47,7 +50,7 @@ class Device:
         object.__setattr__(self, "index", int(number or index))
 
     def __str__(self) -> str:
-        return f"{self.type}:{self.index}" if self.type == "cuda" else self.type
+        return f"{self.type}:{self.index}" if self.type in INDEXED else self.type
 
     def __repr__(self) -> str:
         return f"device('{self}')"

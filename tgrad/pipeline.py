@@ -237,7 +237,8 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     bases = [_below_reshapes(n) for n in chunked.outputs]
     bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
     found += places_to_cut(bases, limits, choices, chunked.turns)
-    found.append(Site(LAUNCHES, "shared", nbytes))
+    if limits.shares_launches:
+        found.append(Site(LAUNCHES, "shared", nbytes))
     return [s for s in distinct(found) if choices.at(s.name) is None]
 
 
@@ -284,7 +285,8 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
         cut = cut_graph(stored, backend.limits, choices, chunked.turns)
         cut = [_noted(f, chunked.notes) for f in cut]
-        given = _Given(donated, fixed, used, stored, choices.at(LAUNCHES) != "apart")
+        shares = limits.shares_launches and choices.at(LAUNCHES) != "apart"
+        given = _Given(donated, fixed, used, stored, shares)
         ordered = order_for_memory(cut, donated, fixed)
         seconds = _seconds(backend.figures)
         ordered = store_again(ordered, donated, fixed, backend.limits, seconds)

@@ -47,7 +47,7 @@ from tgrad.tracing import tracing
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
-IN_PLACE_DEVICES = ("cpu", "cuda")
+IN_PLACE_DEVICES = ("cpu", "cuda", "opencl")
 """Where a plan runs as a whole, so that memory may be overwritten by it."""
 
 

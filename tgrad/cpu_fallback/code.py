@@ -60,6 +60,26 @@ class Code:
         return "\n".join(self.lines) + "\n"
 
 
+def header(code: Code, kernel: ir.Kernel) -> None:
+    """The comment that begins a kernel's source: its name, the user's line, what it computes."""
+    place = f"    {kernel.source}" if kernel.source.line else ""
+    code.line(f"/* {kernel.name}{place}")
+    if kernel.source.line and kernel.source.text:
+        code.line(f" * {_comment(kernel.source.text)}")
+    for line in kernel.equation.splitlines():
+        code.line(f" * {_comment(line)}".rstrip())
+    for a in kernel.axes:
+        covers = " ".join(f"{c.name}={c.extent}" for c in a.covers)
+        code.line(f" * {a.role.value} {a.name} = {a.extent} by {a.block} ({covers})")
+    if kernel.table is not None:
+        code.line(f" * {kernel.table.members} members")
+    code.line(" */")
+
+
+def _comment(text: str) -> str:
+    return text.replace("*/", "* /").replace("/*", "/ *")
+
+
 def unique_names(wanted: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
     """C identifiers for names: themselves where that is possible."""
     used, result = set(taken) | _RESERVED, {}

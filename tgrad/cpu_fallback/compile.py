@@ -133,7 +133,7 @@ def _digest(*parts: str) -> str:
     return h.hexdigest()[:32]
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write so that the path is absent, old or complete at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)  # somebody may delete the cache at any time
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -344,12 +344,12 @@ def _enter(
     """Write a shared object, and its kernels' sources and entries, into the cache."""
     digest = hashlib.sha256(data).hexdigest()
     path = cache.objects / f"{_digest(*(keys[s.name] for s in missing), digest)}.so"
-    _write(path, data)
+    write_whole(path, data)
     for s in missing:
         text = preamble(s.text) + "\n" + s.text
-        _write(cache.sources / f"{s.name}-{keys[s.name][:8]}.c", text.encode())
+        write_whole(cache.sources / f"{s.name}-{keys[s.name][:8]}.c", text.encode())
         entry = {"object": path.name, "symbol": s.name, "size": len(data), "digest": digest}
-        _write(cache.kernels / f"{keys[s.name]}.json", json.dumps(entry).encode())
+        write_whole(cache.kernels / f"{keys[s.name]}.json", json.dumps(entry).encode())
     return path
 
 

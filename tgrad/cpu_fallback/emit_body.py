@@ -28,12 +28,10 @@ from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
-    compares_extrema,
     distinct_axes,
     indices_of,
     is_scatter,
     reads_of,
-    unique_names,
     walk,
     writes_of,
 )
@@ -47,12 +45,13 @@ from tgrad.cpu_fallback.emit_index import (
 )
 from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
 from tgrad.cpu_fallback.emit_sort import emit_sort
+from tgrad.cpu_fallback.emit_value import COMBINE, Values
 from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import ROWS, rows_together
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
-from tgrad.graph.op import OPS, REDUCE_COMBINE, Op
+from tgrad.graph.op import OPS, REDUCE_COMBINE
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
 
@@ -73,7 +72,7 @@ class Array:
     strides: tuple[tuple[str, int], ...]
 
 
-class Body:
+class Body(Values):
     """Emits statements of one kernel; `code` receives the lines.
 
     Attributes:
@@ -83,16 +82,8 @@ class Body:
     takes_part_of_tiles = True
 
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
-        self.kernel, self.code, self.machine = kernel, code, machine
-        self.axis_name = unique_names([a.name for a in kernel.axes])
-        taken = set(self.axis_name.values()) | {kernel.name}
-        names = unique_names([f"{n} {s.name}" for n, s in enumerate(kernel.slots)], taken)
-        plain = unique_names([s.name for s in kernel.slots], taken)
-        distinct = len({s.name for s in kernel.slots}) == len(kernel.slots)
-        self.slot_name = [
-            plain[s.name] if distinct else names[f"{n} {s.name}"]
-            for n, s in enumerate(kernel.slots)
-        ]
+        super().__init__(kernel)
+        self.code, self.machine = code, machine
         every = [e for stmt in walk(kernel.body) for e in indices_of(stmt)]
         extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
@@ -105,7 +96,6 @@ class Body:
             for s in walk(kernel.body)
             if isinstance(s, ir.ScanTile) and s.carry is not None
         }
-        self.is_exact = compares_extrema(kernel)
         self.bases: dict[tuple[Index, str], str] = {}
         self.count = 0
         self.heap_bytes = 0
@@ -217,51 +207,17 @@ class Body:
         a = self.kernel.axis(axis)
         return max(1, min(a.block, a.extent))
 
-    # -- expressions ----------------------------------------------------------------------------
-
-    def expression(self, stmt: ir.Stmt) -> str:
-        """C text of the value that a Load, Const, Index, Inside or Compute defines."""
-        match stmt:
-            case ir.LoadTile():
-                slot = self.kernel.slots[stmt.slot]
-                text = f"{self.slot_name[stmt.slot]}[{self.index(stmt.index)}]"
-                text = ops.from_memory(slot.dtype, text)
-                condition = self.mask(stmt.mask)
-                return text if condition == "1" else f"({condition}) ? {text} : 0"
-            case ir.ConstTile():
-                return ops.number(stmt.value, stmt.out.dtype)
-            case ir.IndexTile():
-                ctype = ops.register_type(stmt.out.dtype)
-                return ops.round_to(f"({ctype})({self.index(stmt.index)})", stmt.out.dtype)
-            case ir.InsideTile():
-                return self.mask(stmt.mask)
-            case ir.ComputeTile():
-                args = [self.element(a) for a in stmt.args]
-                dtypes = [a.dtype for a in stmt.args]
-                if (
-                    stmt.op is Op.MUL
-                    and self.is_exact
-                    and stmt.out.dtype in (dt.float32, dt.float64)
-                ):
-                    return f"tg_product_{stmt.out.dtype.short}({', '.join(args)})"
-                text = ops.spell(stmt.op, args, dtypes, stmt.out.dtype, stmt.word)
-                if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
-                    return text[1:-1]
-                return text
-            case _:
-                raise AssertionError(stmt)
+    # -- statements -----------------------------------------------------------------------------
 
     def store(self, stmt: ir.StoreTile) -> str:
         """C statement of a store to a slot."""
         slot = self.kernel.slots[stmt.slot]
         place = f"{self.slot_name[stmt.slot]}[{self.index(stmt.index)}]"
-        value = self.element(stmt.value)
-        if stmt.value.dtype is not slot.dtype:
-            value = ops.cast(value, stmt.value.dtype, slot.dtype)
+        value = self.stored(stmt)
         if stmt.combine != "set":
-            op = {"add": Op.ADD, "mul": Op.MUL, "max": Op.MAXIMUM, "min": Op.MINIMUM}[stmt.combine]
             old = ops.from_memory(slot.dtype, place)
-            value = ops.round_to(ops.combine(op, old, value, slot.dtype), slot.dtype)
+            value = ops.combine(COMBINE[stmt.combine], old, value, slot.dtype)
+            value = ops.round_to(value, slot.dtype)
         text = f"{place} = {ops.to_memory(slot.dtype, value)};"
         condition = self.mask(stmt.mask)
         return text if condition == "1" else f"if ({condition}) {text}"

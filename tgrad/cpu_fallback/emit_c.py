@@ -26,7 +26,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter, loop_work, walk, work_of
+from tgrad.cpu_fallback.code import (
+    Code,
+    distinct_axes,
+    header,
+    is_scatter,
+    loop_work,
+    walk,
+    work_of,
+)
 from tgrad.cpu_fallback.emit_batch import emit_lengths
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_chain import ChainBody, emit_chain, is_chain
@@ -61,7 +69,7 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     kernel = unroll_short_loops(kernel)
     code = Code()
     body = (ChainBody if is_chain(kernel) else Body)(kernel, code, machine)
-    _header(code, kernel)
+    header(code, kernel)
     with code.block(f"void {kernel.name}(char *const *slots)"):
         body.open_slots()
         window = match_window(kernel) if kernel.table is None else None
@@ -78,25 +86,6 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
         else:
             _grid(code, kernel, body)
     return code.text()
-
-
-def _header(code: Code, kernel: ir.Kernel) -> None:
-    place = f"    {kernel.source}" if kernel.source.line else ""
-    code.line(f"/* {kernel.name}{place}")
-    if kernel.source.line and kernel.source.text:
-        code.line(f" * {_comment(kernel.source.text)}")
-    for line in kernel.equation.splitlines():
-        code.line(f" * {_comment(line)}".rstrip())
-    for a in kernel.axes:
-        covers = " ".join(f"{c.name}={c.extent}" for c in a.covers)
-        code.line(f" * {a.role.value} {a.name} = {a.extent} by {a.block} ({covers})")
-    if kernel.table is not None:
-        code.line(f" * {kernel.table.members} members")
-    code.line(" */")
-
-
-def _comment(text: str) -> str:
-    return text.replace("*/", "* /").replace("/*", "/ *")
 
 
 def _unsafe_axes(kernel: ir.Kernel) -> frozenset[str]:

@@ -44,14 +44,14 @@ def choose_config(region: Region, machine: Machine) -> Config:
         window = window_config(region, machine)
         return window or dot_config(region, dot_tiles(region, machine))
     if region.space.kind == "sort":
-        return _sort_config(region)
+        return sort_config(region)
     if region.space.kind == "chain":
         return chain_config(region)
     axes = LoopAxes(region)
     return axes.config(loop_tiles(region, axes, machine))
 
 
-def _sort_config(region: Region) -> Config:
+def sort_config(region: Region) -> Config:
     """A row a program, all of it in memory of the program's own."""
     row = region.space.row
     axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in region.space.parallel]

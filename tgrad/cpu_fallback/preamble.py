@@ -10,6 +10,7 @@ The polynomials of float32 functions are in float_functions.py. Philox: Salmon e
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 
 from tgrad.cpu_fallback.emit_sort import sort_piece
@@ -561,12 +562,21 @@ def _find(name: str) -> str | None:
 
 def preamble(source: str) -> str:
     """The header and the functions that `source` uses, dependencies first."""
+    return HEADER + pieces_of(source)
+
+
+def pieces_of(source: str, instead: Callable[[str], str | None] = lambda name: None) -> str:
+    """The functions that `source` uses, dependencies first.
+
+    Args:
+        instead: a function's text by its name, where another language has one of its own.
+    """
     order: list[str] = []
     seen: set[str] = set()
 
     def visit(text: str) -> None:
         for name in sorted(set(re.findall(r"\btg_\w+", text))):
-            piece = _find(name)
+            piece = instead(name) or _find(name)
             if piece is None or piece in seen:
                 continue
             seen.add(piece)
@@ -574,4 +584,4 @@ def preamble(source: str) -> str:
             order.append(piece)
 
     visit(source)
-    return HEADER + "".join(order)
+    return "".join(order)

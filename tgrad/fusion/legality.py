@@ -36,10 +36,6 @@ SHORT_ROW = 64
 those are reduced beside them anyway (merging parts of a softmax)."""
 
 
-LONGEST_COLUMNS = 8192
-"""Most columns whose sums a GPU's program keeps while it walks rows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the device allows.
@@ -57,7 +53,9 @@ class Limits:
         pair_bytes: the same for a chain with four dots or more.
         programs: programs that keep the device busy; sums that would make far fewer are split in
             two. 0 where that does not matter.
+        columns: most columns whose sums a program keeps while it walks rows; 0 for none.
         dots: most dots of one kernel.
+        shares_launches: whether equal kernels on other buffers may be one launch.
         orders_scatters: whether scatters take numbers in the order of their indices.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
     """
@@ -73,7 +71,9 @@ class Limits:
     chain_bytes: int = 512
     pair_bytes: int = 256
     programs: int = 128
+    columns: int = 8192
     dots: int = 4
+    shares_launches: bool = True
     orders_scatters: bool = False
     keeps_order_of_dots: bool = True
 
@@ -87,10 +87,25 @@ CPU_LIMITS = Limits(
     chain_bytes=1024,
     pair_bytes=1024,
     programs=0,
+    columns=0,
     dots=1,
     orders_scatters=True,
     keeps_order_of_dots=False,
 )
+OPENCL_LIMITS = Limits(
+    nested_elements=1 << 14,
+    sort_row=1024,
+    scan_block=1024,
+    chain_bytes=0,
+    pair_bytes=0,
+    programs=1 << 12,
+    columns=0,
+    dots=1,
+    shares_launches=False,
+    keeps_order_of_dots=False,
+)
+"""A program is one work-item: it keeps few values, and many of them are needed."""
+
 GPU_LIMITS = Limits()
 INTERPRETER_LIMITS = Limits(sort_row=1024)
 
@@ -225,7 +240,7 @@ def _classify_reduce(
     row, outer = (sets[0], sets[1]) if len(sets) == 2 else (sets[0], frozenset[str]())
     if outer and scans:
         return Refused("a scan inside or around a reduction over other axes")
-    crossed = _rows_and_columns(region, row, outer) if outer and limits.programs else None
+    crossed = _rows_and_columns(region, row, outer, limits) if outer else None
     if crossed is not None:
         return crossed
     if outer:
@@ -275,7 +290,9 @@ def _classify_reduce(
     )
 
 
-def _rows_and_columns(region: Region, a: frozenset[str], b: frozenset[str]) -> Space | None:
+def _rows_and_columns(
+    region: Region, a: frozenset[str], b: frozenset[str], limits: Limits
+) -> Space | None:
     """The space of a kernel whose programs walk rows, reduce each and sum their columns; None if
     the region is no such kernel."""
     last = region.axes[-1].name
@@ -284,7 +301,7 @@ def _rows_and_columns(region: Region, a: frozenset[str], b: frozenset[str]) -> S
     row, rows = (a, b) if last in a else (b, a)
     everything = {x.name for x in region.axes}
     parallel = everything - row - rows
-    if not parallel or row & rows or extent_of(_pick(region, set(row))) > LONGEST_COLUMNS:
+    if not parallel or row & rows or extent_of(_pick(region, set(row))) > limits.columns:
         return None
     depends: list[bool] = []
     for number, v in enumerate(region.values):

@@ -1,7 +1,7 @@
 """What a device must do, and the devices of this process.
 
 In: a Device. Out: its Runtime. Invariant: one Runtime a device; loading one imports what it needs
-(torch for cuda) and nothing else does.
+(torch for cuda, pyopencl for opencl) and nothing else does.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ _CLASSES: dict[str, tuple[str, str]] = {
     "numpy": ("tgrad.runtime.cpu", "CpuRuntime"),
     "interpret": ("tgrad.runtime.interpret", "InterpretRuntime"),
     "cuda": ("tgrad.runtime.cuda", "CudaRuntime"),
+    "opencl": ("tgrad.runtime.opencl", "OpenClRuntime"),
 }
 
 _open: dict[Device, Runtime] = {}

@@ -1,0 +1,91 @@
+"""Values of a tile program as C expressions: what C and OpenCL C write alike.
+
+In: a statement that defines a value. Out: its C text at the present loop variables. Invariant:
+nothing here knows of loops, threads or memory: a subclass says where tiles and indices are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+
+from tgrad import dtype as dt
+from tgrad.cpu_fallback import op_table as ops
+from tgrad.cpu_fallback.code import compares_extrema, unique_names
+from tgrad.fusion.region import Mask
+from tgrad.graph.index import Index
+from tgrad.graph.op import Op
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Tile
+
+
+class Values(ABC):
+    """The names of a kernel's axes and slots, and the text of what it computes.
+
+    Args:
+        taken: names that the language has for itself.
+    """
+
+    def __init__(self, kernel: ir.Kernel, taken: Collection[str] = ()):
+        self.kernel = kernel
+        self.axis_name = unique_names([a.name for a in kernel.axes], taken)
+        used = {*self.axis_name.values(), *taken, kernel.name}
+        names = unique_names([f"{n} {s.name}" for n, s in enumerate(kernel.slots)], used)
+        plain = unique_names([s.name for s in kernel.slots], used)
+        distinct = len({s.name for s in kernel.slots}) == len(kernel.slots)
+        self.slot_name = [
+            plain[s.name] if distinct else names[f"{n} {s.name}"]
+            for n, s in enumerate(kernel.slots)
+        ]
+        self.is_exact = compares_extrema(kernel)
+
+    @abstractmethod
+    def element(self, tile: Tile) -> str:
+        """C text of the tile's element at the present loop variables."""
+
+    @abstractmethod
+    def index(self, e: Index) -> str:
+        """C text of an index."""
+
+    @abstractmethod
+    def mask(self, mask: Mask) -> str:
+        """C text of the conjunction of bounds; "1" where it always holds."""
+
+    def expression(self, stmt: ir.Stmt) -> str:
+        """C text of the value that a Load, Const, Index, Inside or Compute defines."""
+        match stmt:
+            case ir.LoadTile():
+                slot = self.kernel.slots[stmt.slot]
+                text = f"{self.slot_name[stmt.slot]}[{self.index(stmt.index)}]"
+                text = ops.from_memory(slot.dtype, text)
+                condition = self.mask(stmt.mask)
+                return text if condition == "1" else f"({condition}) ? {text} : 0"
+            case ir.ConstTile():
+                return ops.number(stmt.value, stmt.out.dtype)
+            case ir.IndexTile():
+                ctype = ops.register_type(stmt.out.dtype)
+                return ops.round_to(f"({ctype})({self.index(stmt.index)})", stmt.out.dtype)
+            case ir.InsideTile():
+                return self.mask(stmt.mask)
+            case ir.ComputeTile():
+                return self._computed(stmt)
+            case _:
+                raise AssertionError(stmt)
+
+    def _computed(self, stmt: ir.ComputeTile) -> str:
+        args = [self.element(a) for a in stmt.args]
+        if stmt.op is Op.MUL and self.is_exact and stmt.out.dtype in (dt.float32, dt.float64):
+            return f"tg_product_{stmt.out.dtype.short}({', '.join(args)})"
+        text = ops.spell(stmt.op, args, [a.dtype for a in stmt.args], stmt.out.dtype, stmt.word)
+        if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
+            return text[1:-1]
+        return text
+
+    def stored(self, stmt: ir.StoreTile) -> str:
+        """C text of the value that is stored, in the register type of its slot."""
+        dtype, value = self.kernel.slots[stmt.slot].dtype, self.element(stmt.value)
+        return value if stmt.value.dtype is dtype else ops.cast(value, stmt.value.dtype, dtype)
+
+
+COMBINE = {"add": Op.ADD, "mul": Op.MUL, "max": Op.MAXIMUM, "min": Op.MINIMUM}
+"""What a store does with what is there."""
