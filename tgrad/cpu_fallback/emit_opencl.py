@@ -323,6 +323,7 @@ class _WorkItem(Values):
             return
         n = self.kernel.axis(stmt.axis).extent
         self.declare_array(stmt.out)
-        self.code.line(f"uint64_t work[{2 * n}];")
         ctype = ops.array_type(stmt.arg.dtype)
-        self.code.line(f"tg_argsort_{ctype}_8({stmt.arg}, {n}, {stmt.out}, work);")
+        with self.code.block(""):
+            self.code.line(f"uint64_t work[{2 * n}];")
+            self.code.line(f"tg_argsort_{ctype}_8({stmt.arg}, {n}, {stmt.out}, work);")

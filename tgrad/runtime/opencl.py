@@ -1,8 +1,8 @@
 """The device `opencl`: generated OpenCL C on whatever has a driver, through pyopencl.
 
-In: sources of kernels. Out: results in buffers of the device. Invariant: everything runs in order on
-one queue a device; a memory is a buffer and an offset into it, and both are arguments of a kernel,
-so that temporaries lie anywhere in the arena whatever alignment the device asks of sub-buffers.
+In: sources of kernels. Out: results in buffers of the device. Invariant: everything runs in order,
+on one queue a device. A memory is a buffer and an offset into it, and both are arguments of a
+kernel: temporaries lie anywhere in the arena, whatever alignment the device asks of sub-buffers.
 
 PoCL (pip install pocl-binary-distribution) is such a driver for processors.
 """
@@ -217,9 +217,11 @@ class OpenClRuntime:
             if len(drafts) > 1:
                 for draft in drafts:
                     self._program([draft], text_of, cache)
-            first = "\n    ".join(str(error).strip().splitlines()[:8])
+            lines = str(error).strip().splitlines()
+            said = [line for line in lines if "error" in line] or lines
+            text = "\n    ".join(said[:4])
             raise CompileError(
-                f"The OpenCL driver refused kernel {drafts[0].kernel.name}:\n    {first}",
+                f"The OpenCL driver refused kernel {drafts[0].kernel.name}:\n    {text}",
                 "This is a defect of tgrad or of the driver: report it with the kernel's source.",
                 drafts[0].kernel.source,
             ) from error
