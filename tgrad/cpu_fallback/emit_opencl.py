@@ -15,7 +15,7 @@ alone; equal places of equal buffers are read and written whatever the work-grou
       for (int k = 0; k < 1000; k++) { ... }
     }
 
-A lane at or beyond its axis's extent is the last element once more, and neither stores nor counts.
+A lane at or beyond its grid axis's extent is the last element once more, which it does not store.
 Neighbouring work-items take neighbouring elements of the axis along which memory is contiguous, so
 that their accesses are one. Rows that are sorted lie in arrays of the work-item.
 """
@@ -83,6 +83,7 @@ class _WorkItem(Values):
             if isinstance(s, ir.ScanTile) and s.carry is not None
         }
         self.arrays: set[int] = set()
+        self.single: set[str] = set()
 
     def emit(self) -> None:
         """The whole function."""
@@ -139,28 +140,29 @@ class _WorkItem(Values):
         if axis.block == 1:
             return
         name, last = self.axis_name[axis.name], axis.extent - 1
-        places = [f"{name} + {n}" if n else name for n in range(axis.block)]
-        if axis.is_ragged:
+        places = [f"{name} + {n}" if n else name for n in range(self.width(axis.name))]
+        if axis.role is Role.GRID and axis.is_ragged:
             places[1:] = [f"tg_min({p}, {last})" for p in places[1:]]
         lanes = (f"{self.lane_name[axis.name, n]} = {p}" for n, p in enumerate(places))
         self.code.line(f"const {self.ctype} {', '.join(lanes)};")
 
-    def is_inside(self, dims: Sequence[str]) -> str:
+    def is_inside(self) -> str:
         """Condition under which the present lanes are elements; "" where they always are."""
-        axes = (self.kernel.axis(d) for d in dims if self.lanes.get(d))
+        axes = (self.kernel.axis(name) for name, lane in self.lanes.items() if lane)
         return " && ".join(
             f"{self.axis_name[a.name]} + {self.lanes[a.name]} < {a.extent}"
             for a in axes
-            if a.is_ragged
+            if a.role is Role.GRID and a.is_ragged
         )
 
-    def is_loop(self, axis: str) -> bool:
-        return self.kernel.axis(axis).role is Role.LOOP
+    def width(self, axis: str) -> int:
+        """Lanes of an axis here: one where a loop takes what its wide steps leave."""
+        return 1 if axis in self.single else self.kernel.axis(axis).block
 
     def each_lane(self, dims: Sequence[str]) -> Iterator[None]:
         """The lanes of a tile over these axes, one after the other."""
         wide = [d for d in dims if self.kernel.axis(d).role is not Role.FULL]
-        for chosen in product(*(range(self.kernel.axis(d).block) for d in wide)):
+        for chosen in product(*(range(self.width(d)) for d in wide)):
             self.lanes = dict(zip(wide, chosen))
             yield
         self.lanes = {}
@@ -241,8 +243,7 @@ class _WorkItem(Values):
                 for _ in self.each_lane(stmt.carry.dims):
                     carry, value = self.element(stmt.carry), self.element(stmt.value)
                     text = ops.combine(stmt.op, carry, value, stmt.carry.dtype)
-                    inside = self.is_inside([d for d in stmt.carry.dims if self.is_loop(d)])
-                    code.line(f"{f'if ({inside}) ' if inside else ''}{carry} = {text};")
+                    code.line(f"{carry} = {text};")
             case ir.ReduceTile():
                 self.reduce(stmt)
             case ir.DotTile():
@@ -271,21 +272,51 @@ class _WorkItem(Values):
         else:
             text = f"{atomic_name(stmt.combine, slot.dtype)}(&{place}, {value});"
         mask = self.mask(stmt.mask)
-        tests = [self.is_inside(tuple(self.lanes)), mask if mask != "1" else ""]
+        tests = [self.is_inside(), mask if mask != "1" else ""]
         condition = " && ".join(f"({t})" for t in tests if t)
         self.code.line(f"if ({condition}) {text}" if condition else text)
 
     def loop(self, loop: ir.Loop) -> None:
-        """Steps in order, over the part of the axis that the loop's bounds leave."""
+        """Steps in order, over the part of the axis that the loop's bounds leave:
+
+        for (int k = 0; k < 1000; k += 8) { ... }       the elements k to k + 7
+        for (int k = 1000; k < 1003; k++) { ... }       what is left, as first elements
+        """
         axis = self.kernel.axis(loop.axis)
         name, start, stop = self.axis_name[axis.name], "0", str(axis.extent)
+        if axis.block == 1:
+            self.steps(loop, *self.bounds(loop))
+            return
+        if not (loop.start or loop.stop):
+            whole = axis.extent // axis.block * axis.block
+            self.steps(loop, start, str(whole))
+            if whole < axis.extent:
+                self.single_steps(loop, str(whole), stop)
+            return
+        with self.code.block(""):
+            start, stop = self.bounds(loop)
+            self.code.line(f"const {self.ctype} {name}_start = {start}, {name}_stop = {stop};")
+            count = f"tg_max({name}_stop - {name}_start, 0) / {axis.block} * {axis.block}"
+            self.code.line(f"const {self.ctype} {name}_end = {name}_start + {count};")
+            self.steps(loop, f"{name}_start", f"{name}_end")
+            self.single_steps(loop, f"{name}_end", f"{name}_stop")
+
+    def bounds(self, loop: ir.Loop) -> tuple[str, str]:
+        start, stop = "0", str(self.kernel.axis(loop.axis).extent)
         for e in loop.start:
             start = f"tg_max({start}, {self.index(e)})"
         for e in loop.stop:
             stop = f"tg_min({stop}, {self.index(e)})"
-        if loop.start and axis.block > 1:
-            start = f"{start} / {axis.block} * {axis.block}"
-        step = "++" if axis.block == 1 else f" += {axis.block}"
+        return start, stop
+
+    def single_steps(self, loop: ir.Loop, start: str, stop: str) -> None:
+        self.single.add(loop.axis)
+        self.steps(loop, start, stop)
+        self.single.discard(loop.axis)
+
+    def steps(self, loop: ir.Loop, start: str, stop: str) -> None:
+        axis, name = self.kernel.axis(loop.axis), self.axis_name[loop.axis]
+        step = "++" if self.width(loop.axis) == 1 else f" += {axis.block}"
         with self.code.block(f"for ({self.ctype} {name} = {start}; {name} < {stop}; {name}{step})"):
             self.open_lanes(axis)
             self.scope(loop.body)
@@ -296,10 +327,8 @@ class _WorkItem(Values):
         rest = [d for d in stmt.arg.dims if d not in stmt.axes]
         parts: dict[tuple[int, ...], list[str]] = {}
         for _ in self.each_lane(stmt.arg.dims):
-            inside, text = self.is_inside(stmt.axes), self.element(stmt.arg)
-            if inside:
-                text = f"({inside} ? {text} : {ops.identity(op, out.dtype)})"
-            parts.setdefault(tuple(self.lanes[d] for d in rest), []).append(text)
+            place = tuple(self.lanes[d] for d in rest)
+            parts.setdefault(place, []).append(self.element(stmt.arg))
         for _ in self.each_lane(rest):
             terms = parts[tuple(self.lanes[d] for d in rest)]
             while len(terms) > 1:

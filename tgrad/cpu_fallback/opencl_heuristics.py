@@ -1,7 +1,13 @@
 """Configurations of OpenCL kernels.
 
 In: a Region. Out: a Config. Invariant: each axis of the region is covered once; reduced axes are
-loops of single steps, all others the grid; a tile's elements fit the registers of a work-item.
+loops, all others the grid; the elements of a work-item's tiles fit its registers, and its source,
+in which each is a variable, stays short. One configuration serves all devices.
+
+    map          one element a work-item; a square of four by four where rows become columns
+    row          steps of eight elements, each with a carry of its own, which do not wait
+    column       four columns a work-item: a load of 16 bytes
+    dot          up to eight rows by eight columns of the result
 """
 
 from __future__ import annotations
@@ -9,12 +15,22 @@ from __future__ import annotations
 from tgrad.cpu_fallback.dot_heuristics import joint_name
 from tgrad.cpu_fallback.heuristics import LoopAxes, LoopTiles, sort_config
 from tgrad.fusion import region as rg
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import Axis, Region
 from tgrad.kernel.ir import Config, Role, TileAxis
 
-DOT_BLOCK = 4
-"""Rows, and columns, of a dot's result that a work-item has: each operand is loaded once for four
-products."""
+DOT_SIDE = 8
+"""Rows, and columns, of a dot's result that a work-item has at most: each operand is loaded once
+for eight products (512x512 by 512x512 with PoCL, 2 cores of Zen 3: 32 GFLOP/s, 4x4 5; 2026-11)."""
+
+DOT_PROGRAMS = 256
+"""Work-items that a dot has at least, if its result is large enough."""
+
+ROW_STEP = 8
+COLUMNS = 4
+SQUARE = 4
+
+MOST_COPIES = 256
+"""Variables of a work-item's source, about: values of the region times lanes."""
 
 
 def choose_opencl_config(region: Region) -> Config:
@@ -23,17 +39,70 @@ def choose_opencl_config(region: Region) -> Config:
         return sort_config(region)
     if region.space.kind == "dot":
         return _dot_config(region)
-    return LoopAxes(region).config(LoopTiles(stash=0))
+    axes = LoopAxes(region)
+    return axes.config(_loop_tiles(region, axes))
+
+
+def _loop_tiles(region: Region, axes: LoopAxes) -> LoopTiles:
+    limited = {x.axis for x in region.limits}
+    walked = {n for v in region.values if isinstance(v, rg.Scan) for n in v.axes}
+    most = MOST_COPIES // max(1, len(region.values))
+    if not axes.lanes or most < 2:
+        return LoopTiles(stash=0)
+    vector = axes.lanes[0][1]
+    if {a.name for a in vector.covers} & (limited | walked):
+        return LoopTiles(stash=0)
+    if vector.role is Role.LOOP:
+        block = min(ROW_STEP, most) if vector.extent >= 2 * ROW_STEP else 1
+        return LoopTiles(vector.name, block, stash=0)
+    if axes.has_loops:
+        return LoopTiles(vector.name, _divisor(vector.extent, min(COLUMNS, most)), stash=0)
+    other = axes.other_axis(vector)
+    if other is None or most < SQUARE**2 or {a.name for a in other.covers} & limited:
+        return LoopTiles(stash=0)
+    sides = (_divisor(axis.extent, SQUARE) for axis in (vector, other))
+    return LoopTiles(vector.name, next(sides), other.name, next(sides), stash=0)
+
+
+def _divisor(extent: int, most: int) -> int:
+    """The largest block that leaves no lanes over."""
+    return next(b for b in range(max(1, min(most, extent)), 0, -1) if extent % b == 0)
 
 
 def _dot_config(region: Region) -> Config:
     space = region.space
-    limited = {x.axis for x in region.limits}
+    rows, columns = DOT_SIDE, DOT_SIDE
+    while rows * columns > 1 and not _is_good(region, rows, columns):
+        rows, columns = (rows // 2, columns) if rows >= columns else (rows, columns // 2)
     axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
-    for covers, name, role in ((space.m, "m", Role.GRID), (space.k, "k", Role.LOOP),
-                               (space.n, "n", Role.GRID)):  # fmt: skip
-        extent = rg.extent_of(covers)
-        is_whole = role is Role.LOOP or limited & {a.name for a in covers}
-        block = 1 if is_whole else max(1, min(DOT_BLOCK, extent))
+    for covers, name, role, block in (
+        (space.m, "m", Role.GRID, _side(region, space.m, rows)),
+        (space.k, "k", Role.LOOP, 1),
+        (space.n, "n", Role.GRID, _side(region, space.n, columns)),
+    ):
         axes.append(TileAxis(joint_name(region, covers, name), covers, block, role))
     return Config(tuple(axes))
+
+
+def _is_good(region: Region, rows: int, columns: int) -> bool:
+    """Whether tiles of so many rows and columns make enough programs of not too much source."""
+    space = region.space
+    m, n = _side(region, space.m, rows), _side(region, space.n, columns)
+    programs = rg.extent_of(space.batch)
+    programs *= -(-rg.extent_of(space.m) // m) * -(-rg.extent_of(space.n) // n)
+    in_rows, in_columns = ({a.name for a in covers} for covers in (space.m, space.n))
+    copies = sum(
+        (1 if in_rows.isdisjoint(dims) else m) * (1 if in_columns.isdisjoint(dims) else n)
+        for dims in region.dims
+    )
+    return programs >= DOT_PROGRAMS and copies <= MOST_COPIES
+
+
+def _side(region: Region, covers: tuple[Axis, ...], most: int) -> int:
+    """Elements of a tile along m or n: as many as divide it, if that is half of the most or more;
+    one where parts of the axis may not be needed."""
+    if {x.axis for x in region.limits} & {a.name for a in covers}:
+        return 1
+    extent = max(1, rg.extent_of(covers))
+    whole = _divisor(extent, most)
+    return whole if 2 * whole > most else min(most, extent)
