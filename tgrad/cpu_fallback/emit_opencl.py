@@ -250,10 +250,11 @@ class _WorkItem(Values):
                 self.dot(stmt)
             case ir.ScanTile():
                 assert stmt.carry is not None
-                carry, args = self.element(stmt.carry), [self.element(a) for a in stmt.args]
-                text = ops.scan_step(stmt.op, carry, args, self.carry_dtype[stmt.carry.id])
-                code.line(f"{carry} = {text};")
-                self.assign(stmt.out, carry)
+                dtype = self.carry_dtype[stmt.carry.id]
+                for _ in self.each_lane(stmt.carry.dims):
+                    carry, args = self.element(stmt.carry), [self.element(a) for a in stmt.args]
+                    code.line(f"{carry} = {ops.scan_step(stmt.op, carry, args, dtype)};")
+                    self.assign(stmt.out, carry)
             case _:
                 assert not isinstance(stmt, (ir.Stash, ir.Unstash)), "rows are read again"
                 for _ in self.each_lane(stmt.out.dims):
