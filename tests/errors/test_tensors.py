@@ -287,7 +287,7 @@ DEVICES = {
     ),
     "unknown": (
         lambda: tgrad.zeros(3, device="gpu"),
-        "'gpu' is not a device.\nUse one of cpu, cuda, interpret, numpy.",
+        "'gpu' is not a device.\nUse one of cpu, cuda, opencl, interpret, numpy.",
     ),
     "explain of nothing": (
         lambda: tgrad.explain(),

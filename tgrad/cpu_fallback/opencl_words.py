@@ -31,19 +31,19 @@ WORDS = {
 }  # fmt: skip
 """int8_t is char, which has a sign in OpenCL C."""
 
+FUNCTIONS = (
+    "fabs", "sqrt", "floor", "rint", "trunc", "exp", "log", "tanh", "erf", "sin", "cos", "pow",
+    "fmod", "copysign",
+)  # fmt: skip
+"""Of gcc's names that end in f for float, which OpenCL C overloads."""
+
 SPELLED = (
     (re.compile(r"#pragma [^\\\n]*(?:\\\n[^\\\n]*)*\n"), ""),
     (re.compile(r"__builtin_inff\(\)"), "INFINITY"),
     (re.compile(r"__builtin_inf\(\)"), "(double)INFINITY"),
     (re.compile(r'__builtin_nanf\(""\)'), "NAN"),
     (re.compile(r'__builtin_nan\(""\)'), "(double)NAN"),
-    (
-        re.compile(
-            r"__builtin_(fabs|sqrt|floor|rint|trunc|exp|log|tanh|erf|sin|cos|pow|fmod|copysign)"
-            r"f?\("
-        ),
-        r"\1(",
-    ),
+    (re.compile(rf"__builtin_({'|'.join(FUNCTIONS)})f?\("), r"\1("),
     (re.compile(r"\b(\d+)ull\b"), r"\1UL"),
     (re.compile(r"\b(\d+)ll\b"), r"\1L"),
     (re.compile(rf"\b({'|'.join(WORDS)})\b"), lambda found: WORDS[found[1]]),
@@ -67,9 +67,10 @@ static inline {ctype} tg_product_{short}({ctype} a, {ctype} b) {{ /* no FMA take
 
 _NAMES = """
 kernel global local constant private half bool uchar ushort uint ulong size_t image1d_t image2d_t
-image3d_t sampler_t event_t program work read_only write_only read_write pipe vec_step
+image3d_t sampler_t event_t program work read_only write_only read_write pipe vec_step fma
+as_uint as_ulong as_float as_double
 """
-RESERVED = frozenset(_NAMES.split())
+RESERVED = frozenset((*_NAMES.split(), *FUNCTIONS))
 """Names that no axis or slot may have beside those of C."""
 
 DOUBLE = "#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n"
