@@ -60,7 +60,9 @@ def test_doctor_finds_a_device(settings, capsys):
 
 
 def test_doctor_without_a_compiler(settings, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_check_gpu", lambda: doctor.Finding("GPU", False, "none", "-"))
+    for check, name in (("_check_gpu", "GPU"), ("_check_opencl", "OpenCL")):
+        missing = doctor.Finding(name, False, "none", "-")
+        monkeypatch.setattr(doctor, check, lambda found=missing: found)
     assert doctor.print_report(dataclasses.replace(settings, cc="no-such-cc")) == 1
     out = capsys.readouterr().out
     assert "--  C compiler  The device 'cpu' needs a C compiler; 'no-such-cc' was not found." in out

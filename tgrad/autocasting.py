@@ -82,7 +82,7 @@ class autocast:
     float32, as `torch.autocast` has it. Use it around the forward pass and the loss.
 
     Args:
-        device_type: "cuda", or "cpu", whose rules the devices `interpret` and `numpy` follow too.
+        device_type: "cuda", or "cpu", whose rules `opencl`, `interpret` and `numpy` follow too.
         dtype: float16 or bfloat16; by default float16 on "cuda" and bfloat16 on "cpu".
         enabled: False computes in the dtypes that are there.
         cache_enabled: accepted; one weight is cast once whatever it says.
@@ -240,4 +240,4 @@ def _cast(value: Any, dtype: DType) -> Any:
 
 def _kind_of(device_type: str) -> str:
     """Whose rules a type of device follows."""
-    return "cpu" if device_type in ("interpret", "numpy") else device_type
+    return "cpu" if device_type in ("opencl", "interpret", "numpy") else device_type

@@ -98,7 +98,8 @@ def capture_of(device: Device, options: Settings) -> Capture | None:
 
 
 def backend_by_name(name: str) -> Backend:
-    """The backend of a target: "cpu" (this machine's), or a GPU such as "sm_90" or "gfx942".
+    """The backend of a target: "cpu" (this machine's), "opencl", or a GPU such as "sm_90" or
+    "gfx942".
 
     Raises:
         DeviceError: the name is not known.
@@ -108,10 +109,12 @@ def backend_by_name(name: str) -> Backend:
     """
     if name == "cpu":
         return _cpu()
+    if name == "opencl":
+        return _opencl(Device("opencl"))
     from tgrad import triton_gen
 
     if name not in triton_gen.target_names():
-        known = ", ".join(("cpu", *triton_gen.target_names()))
+        known = ", ".join(("cpu", "opencl", *triton_gen.target_names()))
         raise DeviceError(f"{name!r} is not a target of tgrad.", f"Use one of {known}.")
     return _triton(triton_gen.target_by_name(name))
 

@@ -653,7 +653,7 @@ def _replay(device: Device, backend: Backend) -> str:
     """How a compiled step runs the plan again."""
     if backend.name == "cpu":
         return "one call"
-    if device.type == "cuda" or _planned_target():
+    if device.type == "cuda" or _planned_target() not in ("", "opencl"):
         return "one CUDA graph, from the second run on"
     return Plan.replay
 

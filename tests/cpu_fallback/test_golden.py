@@ -22,8 +22,8 @@ AVX512 = Machine("linux-x86_64-test", 64, 32, 2, 48 << 10, 1 << 20, 32 << 20)
 SSE2 = Machine("linux-x86_64-test", 16, 16, 4, 32 << 10, 256 << 10, 8 << 20)
 
 
-def biased() -> Region:
-    d = matmul(200, 96, 500)
+def biased(m: int = 200, n: int = 96) -> Region:
+    d = matmul(m, n, 500)
     d.op(Op.TANH, d.op(Op.ADD, 2, d.input("bias", "n")))
     return dot_region(d, "linear_tanh")
 

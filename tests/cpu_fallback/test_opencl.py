@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import tgrad
 from tests.cpu_fallback.cases import Draft, compare, convolution, dot_region, matmul, random_slots
 from tests.cpu_fallback.opencl import needs_opencl, run_regions
 from tests.cpu_fallback.test_golden import GOLDEN, biased, transpose
@@ -25,6 +27,7 @@ from tgrad.graph import index as ix
 from tgrad.graph.op import OPS, Op, takes
 from tgrad.kernel.ir import Draft as Source
 from tgrad.kernel.lower import lower
+from tgrad.runtime.planning import planning
 
 F32 = dt.float32
 
@@ -41,8 +44,9 @@ def embedding_gradient() -> Region:
 # -- sources ------------------------------------------------------------------------------------
 
 SOURCES = {
-    "softmax_17x100": lambda: softmax(17, 100),
-    "linear_tanh_200x96x500": biased,
+    "softmax_17x12": lambda: softmax(17, 12),
+    "sum_of_rows_17x100": lambda: reduction(Op.REDUCE_SUM, F32, "row", 17, 100),
+    "linear_tanh_40x30x500": lambda: biased(40, 30),
     "embedding_gradient": embedding_gradient,
 }
 
@@ -65,6 +69,13 @@ def test_words() -> None:
     assert to_opencl(text) == "(long)x * 5L + 7UL - sqrt(y) + erf(z) + INT_MIN"
     assert to_opencl("#pragma omp a \\\n  b\nint8_t c;") == "char c;"
     assert to_opencl("tg_argsort_uint32_t_8") == "tg_argsort_uint32_t_8"
+
+
+def test_sources_need_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyopencl", None)
+    with planning("opencl"):
+        (kernel,) = tgrad.explain(tgrad.ones(100, 100).cumsum(1)).kernels
+    assert f"__kernel void {kernel.name}(" in kernel.source
 
 
 # -- values -------------------------------------------------------------------------------------
@@ -142,7 +153,9 @@ def test_scatters_that_collide() -> None:
     rng = np.random.default_rng(0)
     regions, arrays = [], []
     for dtype in DTYPES.values():
-        for combine in ("max", "min") if dtype.is_bool or dtype.is_narrow else ("add", "max", "min"):
+        for combine in (
+            ("max", "min") if dtype.is_bool or dtype.is_narrow else ("add", "max", "min")
+        ):
             regions.append(joined(dtype, combine))
             at, low = rng.integers(0, 7, 1001, np.int32), -2 if dtype.kind in "if" else 0
             x = rng.integers(low, 2 if dtype.is_bool else 6, 1001).astype(dtype.numpy)
@@ -161,7 +174,9 @@ REGIONS = {
     "sort": lambda: argsort(3, 133),
     "dot of odd sizes": lambda: dot_region(matmul(17, 33, 9)),
     "large dot": lambda: dot_region(matmul(130, 136, 21)),
-    "batch of half dots": lambda: dot_region(matmul(7, 5, 12, "k m", "n k", dt.float16, 3), batch=True),
+    "batch of half dots": lambda: dot_region(
+        matmul(7, 5, 12, "k m", "n k", dt.float16, 3), batch=True
+    ),
     "convolution": lambda: convolution("forward", 2, 3, 5, 9, 3, pad=1),
     "gradient of weights": lambda: convolution("weight", 3, 4, 5, 8, 3, pad=1),
     "gradient of images": lambda: convolution("input", 2, 3, 4, 7, 3),

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tgrad
+from tests.cpu_fallback.opencl import needs_opencl
 from tests.fuzzing import check_nodes, graphs, with_gradients
 
 needs_triton = pytest.mark.skipif(
@@ -19,6 +20,7 @@ needs_triton = pytest.mark.skipif(
 )
 CPU = "cpu"
 INTERPRET = pytest.param("interpret", marks=needs_triton)
+OPENCL = pytest.param("opencl", marks=needs_opencl)
 
 
 def quickly(examples: int) -> Callable[[Any], Any]:
@@ -30,9 +32,13 @@ def quickly(examples: int) -> Callable[[Any], Any]:
     )
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET])
+FEWER = 8
+"""Times fewer graphs for drivers of OpenCL, whose compilers take a tenth of a second a kernel."""
+
+
+@pytest.mark.parametrize("device", [CPU, INTERPRET, OPENCL])
 def test_random_graphs(device: str) -> None:
-    @quickly(40)
+    @quickly(40 if device != "opencl" else 40 // FEWER)
     @given(st.lists(graphs(device), min_size=10, max_size=10))
     def check(drawn: list[Any]) -> None:
         check_nodes([t._node for outputs in drawn for t in outputs], device)
@@ -40,11 +46,11 @@ def test_random_graphs(device: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET])
+@pytest.mark.parametrize("device", [CPU, INTERPRET, OPENCL])
 def test_gradients_of_random_graphs(device: str) -> None:
     """Forward and backward as one plan."""
 
-    @quickly(20)
+    @quickly(20 if device != "opencl" else 20 // FEWER)
     @given(st.lists(graphs(device, requires_grad=True), min_size=5, max_size=5))
     def check(drawn: list[Any]) -> None:
         check_nodes([n for outputs in drawn for n in with_gradients(outputs)], device)
@@ -66,7 +72,7 @@ def test_numbers_of_every_width_are_joined(name: str, how: str, device: str) -> 
     check_nodes([made._node], device)
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET])
+@pytest.mark.parametrize("device", [CPU, INTERPRET, OPENCL])
 @pytest.mark.parametrize("are_stored", [False, True], ids=["computed", "stored"])
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_each_token_counts(name: str, are_stored: bool, device: str) -> None:

@@ -60,7 +60,7 @@ def print_report(settings: Settings | None = None) -> int:
     """Print all findings and the devices that they allow.
 
     Returns:
-        0 if there is a device to compute on ("cpu" or "cuda"), else 1.
+        0 if there is a device to compute on ("cpu", "cuda" or "opencl"), else 1.
     """
     findings = examine(settings or read_settings())
     width = max(len(finding.name) for finding in findings)
@@ -70,7 +70,7 @@ def print_report(settings: Settings | None = None) -> int:
             print(f"    {'':{width}}  {finding.advice}")
     devices = usable_devices(findings)
     print(f"\ndevices: {', '.join(devices)}")
-    return 0 if {"cpu", "cuda"} & set(devices) else 1
+    return 0 if {"cpu", "cuda", "opencl"} & set(devices) else 1
 
 
 def usable_devices(findings: list[Finding]) -> list[str]:
@@ -83,6 +83,7 @@ def usable_devices(findings: list[Finding]) -> list[str]:
     needs = {
         "cpu": {"C compiler", "OpenMP"},
         "cuda": {"torch", "Triton", "GPU"},
+        "opencl": {"OpenCL"},
         "interpret": {"torch", "Triton"},
         "numpy": set(),
     }

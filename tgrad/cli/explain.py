@@ -101,7 +101,7 @@ def _show(plans: Sequence[Plan], asked: Request) -> int:
 
 def _report(plan: Plan, asked: Request) -> PlanReport:
     """With the figures of compiled kernels where the target is a GPU and Triton is installed."""
-    if asked.compiled and plan.target not in ("", "cpu", "interpret"):
+    if asked.compiled and plan.target not in ("", "cpu", "interpret", "opencl"):
         try:
             return report_plan(plan, asked.limit, compiled=True)
         except DeviceError as error:

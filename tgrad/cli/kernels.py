@@ -85,7 +85,7 @@ def kernels_of_script(
         The exit status.
     """
     try:
-        if target in ("cpu", "interpret"):
+        if target in ("cpu", "interpret", "opencl"):
             raise GivesUp(f"{target} is no GPU.", "Name one, such as --target sm_90 or gfx942.")
         planned = plan_script(script, arguments, target)
         rows = kernel_rows(planned.plans if every else [planned.largest])

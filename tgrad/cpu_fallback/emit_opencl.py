@@ -342,9 +342,10 @@ class _WorkItem(Values):
         """carry[m n] += a[m] * b[n], for one k."""
         assert self.kernel.axis(stmt.k).block == 1, "a work-item takes one k after the other"
         kind = ops.register_type(stmt.carry.dtype)
+        a, b = ("" if ops.register_type(t.dtype) == kind else f"({kind})" for t in (stmt.a, stmt.b))
         for _ in self.each_lane(stmt.carry.dims):
-            a, b = (f"({kind}){self.element(t)}" for t in (stmt.a, stmt.b))
-            self.code.line(f"{self.element(stmt.carry)} += {a} * {b};")
+            product = f"{a}{self.element(stmt.a)} * {b}{self.element(stmt.b)}"
+            self.code.line(f"{self.element(stmt.carry)} += {product};")
 
     def sort(self, stmt: ir.SortTile) -> None:
         """A row's places in ascending order of its keys, by the function of emit_sort.py."""

@@ -98,22 +98,26 @@ def _atomic_piece(combine: str, dtype: DType) -> str:
     """Compare and swap of the word that holds the element, for floats and for what has less than
     four bytes too. A buffer begins at a word, and nothing else lies in its last one."""
     memory, register = ops.memory_type(dtype), ops.register_type(dtype)
-    bits, is_long = 8 * dtype.itemsize, dtype.itemsize == 8
+    bits = 8 * dtype.itemsize
     (unsigned,) = (d for d in DTYPES.values() if d.kind == "u" and 8 * d.itemsize == bits)
-    word, swap = ("uint64_t", "atom_cmpxchg") if is_long else ("uint32_t", "atomic_cmpxchg")
-    lanes = f"({word}){ops.number((1 << bits) - 1, unsigned)}"
-    old = ops.bitcast(f"({ops.memory_type(unsigned)})(seen >> shift)", unsigned, dtype)
+    word, swap = ("uint64_t", "atom_cmpxchg") if bits == 64 else ("uint32_t", "atomic_cmpxchg")
     made = ops.round_to(ops.combine(COMBINE[combine], "old", "value", dtype), dtype)
-    new = ops.bitcast("made", dtype, unsigned)
+    at, part, new = "place", "seen", ops.bitcast("made", dtype, unsigned)
+    shift = ""
+    if bits < 32:
+        lanes = ops.number((1 << bits) - 1, unsigned)
+        shift = "\n  const int shift = 8 * (int)((uintptr_t)place & 3);"
+        at, part = "((uintptr_t)place & ~(uintptr_t)3)", "(seen >> shift)"
+        new = f"(seen & ~({lanes} << shift)) | (uint32_t){new} << shift"
+        part = f"({ops.memory_type(unsigned)}){part}"
+    head = f"static inline void {atomic_name(combine, dtype)}"
     return f"""\
-static inline void {atomic_name(combine, dtype)}(__global {memory} *place, {register} value) {{
-  const int shift = 8 * (int)((uintptr_t)place & {7 if is_long else 3});
-  volatile __global {word} *word =
-      (volatile __global {word} *)((uintptr_t)place - shift / 8);
+{head}(__global {memory} *place, {register} value) {{{shift}
+  volatile __global {word} *word = (volatile __global {word} *){at};
   for ({word} seen = *word, found;; seen = found) {{
-    const {register} old = {old};
+    const {register} old = {ops.bitcast(part, unsigned, dtype)};
     const {register} made = {made};
-    found = {swap}(word, seen, (seen & ~({lanes} << shift)) | ({word}){new} << shift);
+    found = {swap}(word, seen, {new});
     if (found == seen) return;
   }}
 }}

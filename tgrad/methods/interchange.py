@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.device import Device, as_device
+from tgrad.device import INDEXED, Device, as_device
 from tgrad.errors import GradientError, UnsupportedError
 from tgrad.runtime.storage import borrowed, lent
 from tgrad.tracing import tracer
@@ -67,6 +67,7 @@ class InterchangeMethods:
             return self._lent().__dlpack__(
                 stream=stream, max_version=max_version, dl_device=dl_device, copy=copy
             )
+        self._check_lendable()
         if not self.dtype.in_numpy:
             name = self.dtype.name
             raise BufferError(f"NumPy, which makes the capsule, has no {name} in DLPack.")
@@ -81,12 +82,21 @@ class InterchangeMethods:
         """DLPack's kind and number of the device."""
         if self.device.type == "cuda":
             return tuple(self._lent().__dlpack_device__())
+        self._check_lendable()
         return CPU, 0
+
+    def _check_lendable(self: Any) -> None:
+        """
+        Raises:
+            BufferError: its memory is no pointer that another library could follow.
+        """
+        if self.device.type == "opencl":
+            raise BufferError(f"DLPack of a tensor on {self.device}. Use .cpu() first.")
 
     @property
     def __array_interface__(self: Any) -> dict[str, Any]:
         """NumPy's description of the memory, read-only."""
-        if self.device.type == "cuda" or not self.dtype.in_numpy:
+        if self.device.type in INDEXED or not self.dtype.in_numpy:
             raise AttributeError("__array_interface__")
         array = self._lent()
         return {

@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from tgrad.fusion.cost import Prediction
+from tgrad.runtime.device import open_device
 from tgrad.runtime.plan import Plan
 from tgrad.runtime.report.figures import PlanReport, report_plan
 from tgrad.runtime.report.text import duration
@@ -100,6 +101,7 @@ class Profile:
             return
         start = perf_counter()
         launch()
+        open_device(plan.device).synchronize()
         end = perf_counter()
         self.launches.append(Launch(plan, step, start - self._began, end - start, get_ident()))
 

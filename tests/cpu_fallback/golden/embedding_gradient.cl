@@ -1,13 +1,11 @@
 #define tg_bits(x) as_uint(x)
 #define tg_float(u) as_float(u)
 static inline void tg_atomic_add_f32(__global float *place, float value) {
-  const int shift = 8 * (int)((uintptr_t)place & 3);
-  volatile __global uint *word =
-      (volatile __global uint *)((uintptr_t)place - shift / 8);
+  volatile __global uint *word = (volatile __global uint *)place;
   for (uint seen = *word, found;; seen = found) {
-    const float old = tg_float((uint)(uint)(seen >> shift));
+    const float old = tg_float((uint)seen);
     const float made = (old + value);
-    found = atomic_cmpxchg(word, seen, (seen & ~((uint)4294967295u << shift)) | (uint)(uint)tg_bits(made) << shift);
+    found = atomic_cmpxchg(word, seen, (uint)tg_bits(made));
     if (found == seen) return;
   }
 }

@@ -215,14 +215,14 @@ def _kernel(plan: Plan, step: int, static: StaticFigures | None) -> KernelReport
 
 
 def tiles_of(config: Config, target: str) -> str:
-    """Such as "m 128, n 64, k 32 (loop), 4 warps, 3 stages"; a CPU has neither warps nor stages."""
+    """Such as "m 128, n 64, k 32 (loop), 4 warps, 3 stages"; C and OpenCL C have neither."""
     marks = {Role.GRID: "", Role.LOOP: " (loop)", Role.FULL: " (whole)"}
     parts = [
         f"{a.name} {min(a.block, extent_of(a.covers)) if a.role is Role.FULL else a.block}"
         f"{marks[a.role]}"
         for a in config.axes
     ]
-    if target != "cpu":
+    if target not in ("cpu", "opencl"):
         parts.append(f"{config.num_warps} warps" if config.num_warps > 1 else "1 warp")
         parts += [f"{config.num_stages} stages"] if config.num_stages > 1 else []
     return ", ".join(parts)
