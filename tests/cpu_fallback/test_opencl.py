@@ -12,7 +12,7 @@ import pytest
 import tgrad
 from tests.cpu_fallback.cases import Draft, compare, convolution, dot_region, matmul, random_slots
 from tests.cpu_fallback.opencl import needs_opencl, run_regions
-from tests.cpu_fallback.test_golden import GOLDEN, biased, transpose
+from tests.cpu_fallback.test_golden import GOLDEN, biased
 from tests.cpu_fallback.test_ops import PHILOX_VECTORS, PLAIN, tolerance_of, values_of
 from tests.cpu_fallback.test_patterns import argsort, cumulative, reduction, softmax
 from tgrad import dtype as dt
@@ -195,10 +195,13 @@ def test_loops_of_every_kind() -> None:
 
 @needs_opencl
 def test_a_transposition_in_squares() -> None:
-    region, x = transpose(), np.arange(3072 * 4096, dtype=np.float32)
-    assert [a.block for a in choose_opencl_config(region).axes] == [4, 4]
+    d = Draft(i=72, j=136)
+    d.store(d.input("x", "i j"), d.flat("j i"), size=72 * 136)
+    region = d.region("transpose", "map", parallel="i j")
+    assert [a.block for a in choose_opencl_config(region).axes] == [8, 8]
+    x = np.arange(72 * 136, dtype=np.float32)
     [[_, y]] = run_regions([region], [[x, np.zeros_like(x)]])
-    np.testing.assert_array_equal(y.reshape(4096, 3072), x.reshape(3072, 4096).T)
+    np.testing.assert_array_equal(y.reshape(136, 72), x.reshape(72, 136).T)
 
 
 @needs_opencl

@@ -7,7 +7,7 @@ alone; equal places of equal buffers are read and written whatever the work-grou
     __kernel void NAME(__global const float *restrict x, long x_at, ...) {
       x += x_at;                                  where in its memory the buffer begins
       const int program = (int)get_global_id(0);
-      if (program >= 4096) return;                work-groups are whole
+      if (program >= 4100) return;                where work-groups do not divide the grid
       const int i = program / 64;                 grid axes, the contiguous one last
       const int j = program % 64 * 4;
       const int j_0 = j, j_1 = tg_min(j + 1, 255);
@@ -108,7 +108,8 @@ class _WorkItem(Values):
         """The place of the work-item's program along each grid axis."""
         count = self.kernel.num_programs
         self.code.line(f"const {self.ctype} program = ({self.ctype})get_global_id(0);")
-        self.code.line(f"if (program >= {count}) return;")
+        if count % ir.WORK_GROUP:
+            self.code.line(f"if (program >= {count}) return;")
         order = sorted(self.kernel.grid, key=self.unit_steps)
         for number, axis in enumerate(order):
             inner = prod(a.steps for a in order[number + 1 :])

@@ -4,9 +4,9 @@ In: a Region. Out: a Config. Invariant: each axis of the region is covered once;
 loops, all others the grid; the elements of a work-item's tiles fit its registers, and its source,
 in which each is a variable, stays short. One configuration serves all devices.
 
-    map          one element a work-item; a square of four by four where rows become columns
+    map          one element a work-item; a square of eight by eight where rows become columns
     row          steps of eight elements, each with a carry of its own, which do not wait
-    column       four columns a work-item: a load of 16 bytes
+    column       eight columns a work-item: half a line of a cache
     dot          up to eight rows by eight columns of the result
 """
 
@@ -26,8 +26,8 @@ DOT_PROGRAMS = 256
 """Work-items that a dot has at least, if its result is large enough."""
 
 ROW_STEP = 8
-COLUMNS = 4
-SQUARE = 4
+COLUMNS = 8
+SQUARES = (8, 4)
 
 MOST_COPIES = 256
 """Variables of a work-item's source, about: values of the region times lanes."""
@@ -58,9 +58,10 @@ def _loop_tiles(region: Region, axes: LoopAxes) -> LoopTiles:
     if axes.has_loops:
         return LoopTiles(vector.name, _divisor(vector.extent, min(COLUMNS, most)), stash=0)
     other = axes.other_axis(vector)
-    if other is None or most < SQUARE**2 or {a.name for a in other.covers} & limited:
+    square = next((side for side in SQUARES if side**2 <= most), 1)
+    if other is None or square == 1 or {a.name for a in other.covers} & limited:
         return LoopTiles(stash=0)
-    sides = (_divisor(axis.extent, SQUARE) for axis in (vector, other))
+    sides = (_divisor(axis.extent, square) for axis in (vector, other))
     return LoopTiles(vector.name, next(sides), other.name, next(sides), stash=0)
 
 

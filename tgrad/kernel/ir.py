@@ -373,6 +373,11 @@ def count_launched(config: Config, table: Table | None) -> int:
     return min(tiles, config.programs) if config.programs else tiles
 
 
+WORK_GROUP = 64
+"""Programs that OpenCL starts together, or a half, a quarter .. of that: so a grid that it divides
+has no work-items to spare. Two or one of the units that GPUs schedule."""
+
+
 def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
     """All statements, those inside loops included."""
     for stmt in body:

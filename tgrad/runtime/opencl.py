@@ -22,11 +22,8 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import CompileError, DeviceError
-from tgrad.kernel.ir import Artifact, Draft
+from tgrad.kernel.ir import WORK_GROUP, Artifact, Draft
 from tgrad.runtime.box import Shape, copy_box
-
-WORK_GROUP = 64
-"""Work-items of a group: two or one of the units that GPUs schedule."""
 
 GROUPS_PER_UNIT = 4
 """Groups that a processor's core should have at least; a core runs a whole group."""
@@ -239,11 +236,10 @@ class OpenClRuntime:
 
     def _group(self, grid: int) -> int:
         """Work-items of a group: on a processor few programs are shared by all cores."""
-        group = min(WORK_GROUP, self.opencl_device.max_work_group_size)
-        if self.is_processor:
-            least = GROUPS_PER_UNIT * self.opencl_device.max_compute_units
-            while group > 1 and grid < group * least:
-                group //= 2
+        device, group = self.opencl_device, WORK_GROUP
+        least = GROUPS_PER_UNIT * device.max_compute_units if self.is_processor else 0
+        while group > 1 and (group > device.max_work_group_size or grid < group * least):
+            group //= 2
         return group
 
     def synchronize(self) -> None:
