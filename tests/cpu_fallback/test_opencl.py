@@ -81,6 +81,10 @@ def test_sources_need_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- values -------------------------------------------------------------------------------------
 
 
+KEEP_ZEROS = (Op.NEG, Op.ABS, Op.FLOOR, Op.ROUND, Op.TRUNC, Op.WHERE, Op.SQRT, Op.MUL)
+"""0.0 and -0.0 are told apart."""
+
+
 def table_of(dtype: DType) -> tuple[Region, list[np.ndarray], list[Op]]:
     """All elementwise ops that take a dtype, as one kernel over odd and special values."""
     spelled = [op for op in PLAIN if takes(op, dtype) and OPS[op].arity <= 2]
@@ -120,6 +124,9 @@ def test_every_op_of_every_dtype() -> None:
             if dtype.is_float and slot.dtype.is_float and op not in (Op.CAST, Op.WHERE):
                 rounding = max(tolerance_of(op, dtype), 1e-14 if dtype is dt.float64 else 1e-6)
             compare(have, want, rounding, f"{op} of {dtype}: {slot.name}")
+            if dtype.is_float and op in KEEP_ZEROS:
+                signs = (np.signbit(a[~np.isnan(a)]) for a in (have, want))
+                np.testing.assert_array_equal(*signs, err_msg=f"{op} of {dtype}")
 
 
 @needs_opencl

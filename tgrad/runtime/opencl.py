@@ -28,8 +28,9 @@ from tgrad.runtime.box import Shape, copy_box
 GROUPS_PER_UNIT = 4
 """Groups that a processor's core should have at least; a core runs a whole group."""
 
-OPTIONS = "-cl-fp32-correctly-rounded-divide-sqrt"
+ROUNDED = "-cl-fp32-correctly-rounded-divide-sqrt"
 """Without it a quotient of floats may be off by two units in the last place."""
+QUIET = "-w"
 
 REMEDY = "pip install 'tgrad[opencl]' (with PoCL, for processors), or install your GPU's driver."
 
@@ -204,7 +205,8 @@ class OpenClRuntime:
     def _program(self, drafts: Sequence[Draft], text_of: ProgramText, cache: Path) -> Any:
         """A built program; where the driver refuses it, kernels alone say which one it is."""
         precise = self.cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT
-        options = OPTIONS if self.opencl_device.single_fp_config & precise else ""
+        has_it = self.opencl_device.single_fp_config & precise
+        options = [QUIET, ROUNDED] if has_it else [QUIET]
         program = self.cl.Program(self.context, text_of(drafts))
         try:
             with warnings.catch_warnings():  # pyopencl's, of what a compiler says of sound programs
