@@ -32,7 +32,7 @@ def quickly(examples: int) -> Callable[[Any], Any]:
     )
 
 
-FEWER = 8
+FEWER = 10
 """Times fewer graphs for drivers of OpenCL, whose compilers take a tenth of a second a kernel."""
 
 
