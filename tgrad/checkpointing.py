@@ -14,7 +14,7 @@ from tgrad import dtype as dt
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node, make, on_inputs
 from tgrad.graph.op import Op
 from tgrad.tensor import Tensor
 
@@ -119,9 +119,7 @@ def _rebuilt(node: Node, table: dict[Node, Node]) -> Node:
             stack.append((n, True))
             stack.extend((x, False) for x in n.inputs if x not in made)
             continue
-        inputs = [made[x] for x in n.inputs]
-        same = all(a is b for a, b in zip(inputs, n.inputs))
-        made[n] = n if same else make(n.op, *inputs, **dict(n.attrs))
+        made[n] = on_inputs(n, tuple(made[x] for x in n.inputs))
     return made[node]
 
 

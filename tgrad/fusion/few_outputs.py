@@ -23,7 +23,7 @@ from tgrad.fusion.find_chains import softmax_weights
 from tgrad.fusion.legality import Limits
 from tgrad.fusion.statistics import dot_behind
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
@@ -57,8 +57,7 @@ def split_few_outputs(
     for node in order:
         inputs = tuple(made[x] for x in node.inputs)
         with source_scope(node.source):
-            same = node if inputs == node.inputs else make(node.op, *inputs, **dict(node.attrs))
-            made[node] = same
+            made[node] = same = on_inputs(node, inputs)
             if _may_split(node, weights):
                 chosen = choices.at_node("split", node, names)
                 made[node] = _chosen(same, limits, chosen) or same

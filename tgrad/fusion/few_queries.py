@@ -26,7 +26,7 @@ from tgrad.fusion.legality import Limits
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.graph import build as b
 from tgrad.graph import index as ix
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 
@@ -49,7 +49,8 @@ def split_few_queries(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     for n in order:
         for x in n.inputs:
             uses[x].add(n)
-    found = [m for n in order if (m := _match(n, uses, set(outputs))) is not None]
+    wanted = set(outputs)
+    found = [m for n in order if (m := _match(n, uses, wanted)) is not None]
     if not found:
         return list(outputs)
     return _Splitting(found, limits.programs).run(outputs, order)
@@ -335,7 +336,7 @@ class _Splitting:
         inputs = tuple(self.made[x] for x in node.inputs)
         if node.op is Op.CAST and inputs[0].op is Op.RESHAPE:  # stored in the shape it is made in
             return b.reshape_to(b.cast_to(inputs[0].inputs[0], node.dtype), node.shape)
-        return node if inputs == node.inputs else make(node.op, *inputs, **dict(node.attrs))
+        return on_inputs(node, inputs)
 
     def _operands(self, product: _Product, group: int) -> tuple[Node, Node]:
         """(batch, row, k) and (batch, column, k), where rows of a group are rows of one product."""

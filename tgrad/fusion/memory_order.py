@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import REDUCE, Op, is_elementwise
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
@@ -53,9 +53,7 @@ def keep_order_of_dots(outputs: Sequence[Node]) -> list[Node]:
         with source_scope(node.source):
             found = None if node in kept else _moved(node, plain, moved)
             if found is None:
-                inputs = tuple(plain[x] for x in node.inputs)
-                same = inputs == node.inputs
-                plain[node] = node if same else make(node.op, *inputs, **dict(node.attrs))
+                plain[node] = on_inputs(node, tuple(plain[x] for x in node.inputs))
                 continue
             moved[node] = found
             plain[node] = b.permute(found.core, found.axes)

@@ -236,13 +236,15 @@ class _Partition:
         limit = self.limits.slots - 4
         reads: dict[Node, frozenset[Node]] = {}
         for n in self.order:
-            widest = sorted(
-                (x for x in n.inputs if self._may_cut(x) and x not in roots),
-                key=lambda x: len(reads[x]),
-            )
             found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
-            while len(found) > limit and widest:
-                cut = widest.pop()
+            while len(found) > limit:
+                cut = max(
+                    (x for x in n.inputs if self._may_cut(x) and x not in roots),
+                    key=lambda x: len(reads[x]),
+                    default=None,
+                )
+                if cut is None:
+                    break
                 roots.add(cut)
                 reads[cut] = frozenset({cut})
                 found = frozenset[Node]().union(*(reads[x] for x in n.inputs))

@@ -449,13 +449,13 @@ def indices_of(value: Value | Store) -> tuple[Index, ...]:
 
 def operands_of(value: Value | Store) -> tuple[int, ...]:
     """Numbers of the values that a value or store reads, those inside its indices included."""
-    inner = tuple(sorted({v for e in indices_of(value) for v in e.loaded()}))
     if isinstance(value, (Compute, Scan)):
         return value.args
     if isinstance(value, (Reduce, Sort)):
         return (value.arg,)
     if isinstance(value, Dot):
         return (value.a, value.b) if value.start < 0 else (value.a, value.b, value.start)
+    inner = tuple(sorted({v for e in indices_of(value) for v in e.loaded()}))
     if isinstance(value, Store):
         return (value.value, *inner)
     return inner

@@ -29,7 +29,7 @@ from tgrad import dtype as dt
 from tgrad.errors import Source
 from tgrad.fusion.cost import DeviceFigures
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import REDUCE, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 
@@ -267,9 +267,7 @@ class _Chunking:
                 elif n in self.cone.sums:
                     self.made[n] = self._sum(n)
                 else:
-                    inputs = tuple(self.made[x] for x in n.inputs)
-                    same = inputs == n.inputs
-                    self.made[n] = n if same else make(n.op, *inputs, **dict(n.attrs))
+                    self.made[n] = on_inputs(n, tuple(self.made[x] for x in n.inputs))
         return [self.made[n] for n in outputs]
 
     def turns(self, outputs: Sequence[Node]) -> dict[Node, int]:

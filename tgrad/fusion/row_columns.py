@@ -18,7 +18,7 @@ from math import prod
 
 from tgrad.fusion.legality import LONGEST_COLUMNS, Limits
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, REDUCE, Op, is_elementwise
 
 ROWS_OF_PART = 4
@@ -38,9 +38,10 @@ def split_columns(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     made: dict[Node, Node] = {}
     for n in order:
         inputs = tuple(made[x] for x in n.inputs)
-        same = n if inputs == n.inputs else make(n.op, *inputs, **dict(n.attrs))
-        with source_scope(n.source):
-            made[n] = _in_parts(same, limits) if _is_shared(n, rows) else same
+        made[n] = on_inputs(n, inputs)
+        if _is_shared(n, rows):
+            with source_scope(n.source):
+                made[n] = _in_parts(made[n], limits)
     return [made[n] for n in outputs]
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 
 MAX_STEPS = 64
@@ -170,9 +170,7 @@ class _Saving:
         inputs = tuple(
             self.kept[x] if keeps and x in self.paths else self.plain[x] for x in node.inputs
         )
-        if inputs == node.inputs:
-            return node
-        return make(node.op, *inputs, **dict(node.attrs))
+        return on_inputs(node, inputs)
 
     def _replaced(self, node: Node) -> Node:
         if node in self.products:

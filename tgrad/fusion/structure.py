@@ -74,20 +74,20 @@ class RegionBuilder:
         loaded = leaves.difference(group)
         place: dict[Node, int] = {}
         structure: list[Hashable] = []
-        stack = [(n, False) for n in reversed(group)]
+        stack = [*group]
+        stack.reverse()
         while stack:
-            node, has_inputs = stack.pop()
-            if node in place:
-                continue
-            if node.op is Op.BUFFER or node in loaded:
-                structure.append(("loaded", node.shape, node.dtype, node.source.label))
-            elif not has_inputs:
-                stack.append((node, True))
-                stack += [(x, False) for x in reversed(node.inputs)]
-                continue
-            else:
-                structure.append((self._row(node), *[place[x] for x in node.inputs]))
-            place[node] = len(place)
+            node = stack[-1]
+            if node not in place:
+                if node.op is Op.BUFFER or node in loaded:
+                    structure.append(("loaded", node.shape, node.dtype, node.source.label))
+                elif missing := [x for x in reversed(node.inputs) if x not in place]:
+                    stack += missing
+                    continue
+                else:
+                    structure.append((self._row(node), *[place[x] for x in node.inputs]))
+                place[node] = len(place)
+            stack.pop()
         return list(place), tuple(structure)
 
     def _row(self, node: Node) -> int:

@@ -129,6 +129,14 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         return node
 
 
+def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """The node with other inputs, on the same line of the user's; itself if they are the same."""
+    if inputs == node.inputs:
+        return node
+    with source_scope(node.source):
+        return make(node.op, *inputs, **dict(node.attrs))
+
+
 def buffer_node(storage: Any) -> Node:
     """The node of a storage: `make(Op.BUFFER, storage=storage)` without its rules. A compiled call
     makes one for each result."""
@@ -167,18 +175,15 @@ def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> D
 def toposort(outputs: Iterable[Node]) -> list[Node]:
     """All nodes that the outputs depend on, inputs before users; order is deterministic."""
     order: list[Node] = []
-    seen: set[int] = set()
-    stack: list[tuple[Node, bool]] = [(n, False) for n in reversed(list(outputs))]
+    seen: set[Node] = set()
+    stack: list[Node | None] = [*outputs]
+    stack.reverse()
     while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-            continue
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        stack.append((node, True))
-        for x in reversed(node.inputs):
-            if id(x) not in seen:
-                stack.append((x, False))
+        node = stack.pop()
+        if node is None:  # all that the node below it needs is in order
+            order.append(stack.pop())  # type: ignore[arg-type]
+        elif node not in seen:
+            seen.add(node)
+            stack += (node, None)
+            stack += [x for x in reversed(node.inputs) if x not in seen]
     return order

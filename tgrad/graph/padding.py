@@ -22,7 +22,7 @@ from tgrad.errors import TraceError
 from tgrad.graph import build as b
 from tgrad.graph.key import computed
 from tgrad.graph.layout import FILL, Layout, contracted, factors_of, is_static, layout_of
-from tgrad.graph.node import Node, make, source_scope
+from tgrad.graph.node import Node, make, on_inputs, source_scope
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.size import Scope, Size
 
@@ -55,10 +55,8 @@ def without_padding(outputs: Sequence[Node], scope: Scope, size_node: SizeNode) 
                 inputs = _hidden(node, inputs, layouts, size_node)
             if node.op is Op.CUSTOM_VJP:
                 done[node] = inputs[0]
-            elif tuple(inputs) == node.inputs:
-                done[node] = node
             else:
-                done[node] = make(node.op, *inputs, **dict(node.attrs))
+                done[node] = on_inputs(node, tuple(inputs))
     return [done[node] for node in outputs]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tgrad.errors import VerifyError
-from tgrad.graph.node import Node, make, source_scope
+from tgrad.graph.node import Node, on_inputs, source_scope
 from tgrad.graph.op import Op
 
 Match = Callable[[Node], Node | None]
@@ -86,21 +86,13 @@ def _rewrite(root: Node, first: _Table, then: _Table, done: dict[Node, Node]) ->
             if todo:
                 stack.extend(reversed(todo))
                 continue
-            same = _on_inputs(node, tuple(done[x] for x in node.inputs))
+            same = on_inputs(node, tuple(done[x] for x in node.inputs))
             replaced = _apply(then, same)
         if replaced is None:
             done[node] = done[same] = same
             continue
         waiting[node] = replaced
         stack.append(replaced)
-
-
-def _on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
-    """The node with other inputs, on the same line of the user's."""
-    if inputs == node.inputs:
-        return node
-    with source_scope(node.source):
-        return make(node.op, *inputs, **dict(node.attrs))
 
 
 def _apply(table: _Table, node: Node) -> Node | None:
