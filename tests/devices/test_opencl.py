@@ -176,13 +176,17 @@ def test_a_kernel_that_the_driver_refuses(tmp_path: Path, capfd: Any) -> None:
 
 
 @needs_opencl
-def test_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = OpenClRuntime()
     monkeypatch.setattr(runtime, "opencl_device", Single(runtime.opencl_device))
-    plan = tgrad.explain(tgrad.ones(7, dtype=tgrad.float64, device="opencl").exp())
-    drafts = draft_opencl([k.region for k in plan.kernels])
-    with pytest.raises(DeviceError, match="computes in float64"):
-        build_drafts(drafts, read_settings(), runtime.build)
+    places = tgrad.zeros(4, dtype=tgrad.int64, device="opencl")
+    for made, what in (
+        (tgrad.ones(7, dtype=tgrad.float64, device="opencl").exp(), "computes in float64"),
+        (places.scatter_add(0, places, places), "joins numbers of 64 bits"),
+    ):
+        drafts = draft_opencl([k.region for k in tgrad.explain(made).kernels])
+        with pytest.raises(DeviceError, match=what):
+            build_drafts(drafts, read_settings(), runtime.build)
 
 
 class Single:

@@ -70,7 +70,7 @@ class _WorkItem(Values):
         self.code = code
         every = [e for stmt in walk(kernel.body) for e in indices_of(stmt)]
         every += [Index((), a.extent + 2 * a.block) for a in kernel.axes]
-        self.ctype = index_ctype([*every, Index((), kernel.num_programs)])
+        self.ctype = index_ctype([*every, Index((), kernel.num_programs + ir.WORK_GROUP)])
         taken = {*self.axis_name.values(), *self.slot_name, kernel.name, *RESERVED}
         wide = [a for a in kernel.axes if a.block > 1 and a.role is not Role.FULL]
         lanes = unique_names([f"{a.name}_{n}" for a in wide for n in range(a.block)], taken)

@@ -32,6 +32,18 @@ ROUNDED = "-cl-fp32-correctly-rounded-divide-sqrt"
 """Without it a quotient of floats may be off by two units in the last place."""
 QUIET = "-w"
 
+EXTENSIONS = {
+    "cl_khr_fp64": (
+        "computes in float64",
+        "Use float32 without sin, cos, pow and cumsum, or the device cpu.",
+    ),
+    "cl_khr_int64_base_atomics": (
+        "joins numbers of 64 bits with what is there",
+        "Use a dtype of 32 bits, or the device cpu.",
+    ),
+}
+"""What a program may ask for beyond OpenCL C 1.2: what for, and what to do without it."""
+
 REMEDY = "pip install 'tgrad[opencl]' (with PoCL, for processors), or install your GPU's driver."
 
 
@@ -178,12 +190,12 @@ class OpenClRuntime:
 
         Raises:
             CompileError: the driver refused a kernel.
-            DeviceError: one computes in float64, which the device has not.
+            DeviceError: one needs an extension that the device has not.
         """
         keys = [text_of([d]) for d in drafts]
         missing = {key: d for key, d in zip(keys, drafts) if key not in self.built}
         for key, draft in missing.items():
-            self._check_double(key, draft)
+            self._check_extensions(key, draft)
         if missing:
             program = self._program(list(missing.values()), text_of, cache)
             for key, draft in missing.items():
@@ -193,14 +205,16 @@ class OpenClRuntime:
                 self.built[key] = Kernel(function, itemsizes)
         return [self.built[key] for key in keys]
 
-    def _check_double(self, text: str, draft: Draft) -> None:
-        if "cl_khr_fp64" in text and "cl_khr_fp64" not in self.opencl_device.extensions:
-            raise DeviceError(
-                f"Kernel {draft.kernel.name} computes in float64, which "
-                f"{self.opencl_device.name.strip()} has not (cl_khr_fp64).",
-                "Use float32 without sin, cos, pow and cumsum, or the device cpu.",
-                draft.kernel.source,
-            )
+    def _check_extensions(self, text: str, draft: Draft) -> None:
+        present = self.opencl_device.extensions.split()
+        for extension, (what, hint) in EXTENSIONS.items():
+            if extension in text and extension not in present:
+                raise DeviceError(
+                    f"Kernel {draft.kernel.name} {what}, which {self.opencl_device.name.strip()} "
+                    f"has not ({extension}).",
+                    hint,
+                    draft.kernel.source,
+                )
 
     def _program(self, drafts: Sequence[Draft], text_of: ProgramText, cache: Path) -> Any:
         """A built program; where the driver refuses it, kernels alone say which one it is."""
