@@ -36,10 +36,6 @@ SHORT_ROW = 64
 those are reduced beside them anyway (merging parts of a softmax)."""
 
 
-LONGEST_COLUMNS = 8192
-"""Most columns whose sums a GPU's program keeps while it walks rows."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the device allows.
@@ -75,7 +71,7 @@ class Limits:
     chain_bytes: int = 512
     pair_bytes: int = 256
     programs: int = 128
-    columns: int = LONGEST_COLUMNS
+    columns: int = 8192
     dots: int = 4
     shares_launches: bool = True
     orders_scatters: bool = False

@@ -456,7 +456,7 @@ class _Partition:
         for root in self.roots:
             wide = root.inputs[0] if root.op is Op.REDUCE_SUM else root
             axes = root.attr("axes") if root.op is Op.REDUCE_SUM else ()
-            if not axes or 0 in axes or len(wide.shape) - 1 in axes or not self.limits.programs:
+            if not axes or 0 in axes or len(wide.shape) - 1 in axes or not self.limits.columns:
                 continue
             mine = self.group_of[root]
             assert mine.built is not None

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from tgrad.fusion.legality import LONGEST_COLUMNS, Limits
+from tgrad.fusion.legality import Limits
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, REDUCE, Op, is_elementwise
@@ -31,7 +31,7 @@ SPREAD = 2
 
 def split_columns(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     """The outputs with sums of columns in parts, where a kernel of rows reads the same."""
-    if not limits.programs:
+    if not limits.columns:
         return list(outputs)
     order = toposort(outputs)
     rows = _read_by_rows(order)
@@ -39,7 +39,7 @@ def split_columns(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     for n in order:
         inputs = tuple(made[x] for x in n.inputs)
         made[n] = on_inputs(n, inputs)
-        if _is_shared(n, rows):
+        if _is_shared(n, rows, limits):
             with source_scope(n.source):
                 made[n] = _in_parts(made[n], limits)
     return [made[n] for n in outputs]
@@ -71,12 +71,12 @@ def _leaves(x: Node) -> set[Node]:
     return found
 
 
-def _is_shared(n: Node, rows: set[tuple[Node, int]]) -> bool:
+def _is_shared(n: Node, rows: set[tuple[Node, int]], limits: Limits) -> bool:
     """Whether a sum of columns reads something that a reduction of rows of that length reads."""
     if n.op is not Op.REDUCE_SUM or not n.dtype.is_float:
         return False
     (x,) = n.inputs
-    if n.attr("axes") != tuple(range(len(x.shape) - 1)) or x.shape[-1] > LONGEST_COLUMNS:
+    if n.attr("axes") != tuple(range(len(x.shape) - 1)) or x.shape[-1] > limits.columns:
         return False
     return any((leaf, x.shape[-1]) in rows for leaf in _leaves(x))
 
