@@ -209,3 +209,12 @@ def test_statistics_that_others_need_are_stored_by_the_chain() -> None:
     assert kinds(plan_of(found[0])) == ["chain"]
     for got, want in zip(*found):
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_one_query_of_one_head(device: str) -> None:
+    """Its few keys are one part, and its products have one row and no batch: they are sums."""
+    rng = np.random.default_rng(2)
+    arrays = [rng.standard_normal((1, n, 16)).astype(np.float32) for n in (1, 37, 37)]
+    made = F.scaled_dot_product_attention(*(tgrad.tensor(a, device=device) for a in arrays))
+    want = torch.nn.functional.scaled_dot_product_attention(*map(torch.from_numpy, arrays))
+    np.testing.assert_allclose(made.numpy(), want.numpy(), rtol=1e-5, atol=1e-6)

@@ -42,7 +42,7 @@ _SAME_ORDER = (Op.RESHAPE, Op.CAST)
 
 def split_few_queries(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     """The outputs with attention of few queries in products of shared heads and parts of keys."""
-    if not limits.programs:
+    if not limits.programs or not limits.chain_bytes:
         return list(outputs)
     order = toposort(outputs)
     uses: dict[Node, set[Node]] = {n: set() for n in order}
@@ -408,13 +408,14 @@ class _Splitting:
 
 
 def _plan(a: _Attention, programs: int) -> _Split | None:
-    """As many parts as fill the device twice, if it is not full already."""
+    """As many parts as fill the device twice, if it is not full already. One query of one head in
+    one part stays a sum: a product would have neither rows nor a batch."""
     batch, rows, _ = a.values.sizes
     if rows > MOST_ROWS:
         return None
     group = _sharing([p.right for p in (*a.products, a.values)], rows)
     parts = min(2 * programs * group // batch, a.scores.shape[-1] // LEAST_KEYS)
-    if parts < 2 and group == 1 and rows > 1:
+    if parts < 2 and group == 1 and (rows > 1 or batch == 1):
         return None
     return _Split(a, group, parts)
 
