@@ -174,6 +174,7 @@ def test_scatters_that_collide() -> None:
 REGIONS = {
     "sum": lambda: reduction(Op.REDUCE_SUM, F32, "row", 33, 70),
     "product of columns": lambda: reduction(Op.REDUCE_PROD, F32, "column", 9, 33),
+    "sums of many columns": lambda: reduction(Op.REDUCE_SUM, F32, "column", 7, 4096),
     "maximum of bfloat16": lambda: reduction(Op.REDUCE_MAX, dt.bfloat16, "full", 13, 17),
     "softmax": lambda: softmax(5, 61),
     "scan along rows": lambda: cumulative(Op.SCAN_SUM, 3, 65),

@@ -6,11 +6,13 @@ in which each is a variable, stays short. One configuration serves all devices.
 
     map          one element a work-item; a square of eight by eight where rows become columns
     row          steps of eight elements, each with a carry of its own, which do not wait
-    column       eight columns a work-item: half a line of a cache
+    column       up to sixteen columns a work-item
     dot          up to eight rows by eight columns of the result
 """
 
 from __future__ import annotations
+
+from math import prod
 
 from tgrad.cpu_fallback.dot_heuristics import joint_name
 from tgrad.cpu_fallback.heuristics import LoopAxes, LoopTiles, sort_config
@@ -20,13 +22,16 @@ from tgrad.kernel.ir import Config, Role, TileAxis
 
 DOT_SIDE = 8
 """Rows, and columns, of a dot's result that a work-item has at most: each operand is loaded once
-for eight products (512x512 by 512x512 with PoCL, 2 cores of Zen 3: 32 GFLOP/s, 4x4 5; 2026-11)."""
+for eight products (512x512 by 512x512 with PoCL on 2 cores of Zen 3: 8x8 30 GFLOP/s, 8x16 24, 4x4
+14; 2026-11)."""
 
-DOT_PROGRAMS = 256
-"""Work-items that a dot has at least, if its result is large enough."""
+PROGRAMS = 256
+"""Work-items that are worth smaller tiles."""
 
 ROW_STEP = 8
-COLUMNS = 8
+COLUMNS = 16
+"""A line of a cache (sums of 4096 columns of 4096 with PoCL on 2 cores of Zen 3: 16 ms, with 8
+columns 28 ms, with 4 55 ms; 2026-11)."""
 SQUARES = (8, 4)
 
 MOST_COPIES = 256
@@ -56,7 +61,8 @@ def _loop_tiles(region: Region, axes: LoopAxes) -> LoopTiles:
         block = min(ROW_STEP, most) if vector.extent >= 2 * ROW_STEP else 1
         return LoopTiles(vector.name, block, stash=0)
     if axes.has_loops:
-        return LoopTiles(vector.name, _divisor(vector.extent, min(COLUMNS, most)), stash=0)
+        columns = min(COLUMNS, most, prod(a.extent for a in axes.grid) // PROGRAMS)
+        return LoopTiles(vector.name, _divisor(vector.extent, columns), stash=0)
     other = axes.other_axis(vector)
     square = next((side for side in SQUARES if side**2 <= most), 1)
     if other is None or square == 1 or {a.name for a in other.covers} & limited:
@@ -96,7 +102,7 @@ def _is_good(region: Region, rows: int, columns: int) -> bool:
         (1 if in_rows.isdisjoint(dims) else m) * (1 if in_columns.isdisjoint(dims) else n)
         for dims in region.dims
     )
-    return programs >= DOT_PROGRAMS and copies <= MOST_COPIES
+    return programs >= PROGRAMS and copies <= MOST_COPIES
 
 
 def _side(region: Region, covers: tuple[Axis, ...], most: int) -> int:

@@ -98,13 +98,14 @@ OPENCL_LIMITS = Limits(
     scan_block=1024,
     chain_bytes=0,
     pair_bytes=0,
-    programs=1 << 12,
+    programs=1 << 8,
     columns=0,
     dots=1,
     shares_launches=False,
     keeps_order_of_dots=False,
 )
-"""A program is one work-item: it keeps few values, and many of them are needed."""
+"""A program is one work-item: it keeps few values, and many of them are needed; a few hundred keep
+all cores busy and GPUs at work, and parts of more dots than that would take too much memory."""
 
 GPU_LIMITS = Limits()
 INTERPRETER_LIMITS = Limits(sort_row=1024)
