@@ -108,6 +108,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
+    "tgrad.distributions": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.backends": LEAVES,
     "tgrad.cuda": (*LEAVES, *FRONT, "tgrad.amp"),
     "tgrad.compiling": (

@@ -130,8 +130,8 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "amp", "backends", "cuda", "fft", "func", "linalg", "masked", "nn", "optim", "signal",
-    "special", "utils",
+    "amp", "backends", "cuda", "distributions", "fft", "func", "linalg", "masked", "nn", "optim",
+    "signal", "special", "utils",
 )  # fmt: skip
 
 _ELSEWHERE = {
