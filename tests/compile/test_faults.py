@@ -236,7 +236,7 @@ def test_a_cache_that_cannot_be_made(compiled: bool, cold: Path) -> None:
 def test_a_disk_that_is_full(compiled: bool, cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Fault(lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     training = begin(compiled, 0)
-    monkeypatch.setattr(c_compiler, "_write", fault.wrap(c_compiler._write))
+    monkeypatch.setattr(c_compiler, "write_whole", fault.wrap(c_compiler.write_whole))
     for at in (0, 1, 4):
         with fault.armed(at), pytest.raises(CacheError) as caught:
             training.attempt()
