@@ -14,6 +14,9 @@ from tgrad.graph.index import Index, Var
 from tgrad.graph.op import OPS, Op
 from tgrad.kernel import ir
 
+FEW_PROGRAMS = 8
+"""With fewer programs than this, threads share loops instead of the grid."""
+
 _KEYWORDS = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Mapping
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
+    FEW_PROGRAMS,
     Code,
     distinct_axes,
     header,
@@ -51,9 +52,6 @@ PARALLEL_WORK = 400_000
 """Elementary operations below which threads cost more than they save: one core does them in 7 to 10
 us (sums and tanh of 100,000 and 20,000 elements, Zen 5), a fork and join takes 5 us, and more where
 the threads have gone to sleep."""
-
-FEW_PROGRAMS = 8
-"""With fewer programs than this, threads share loops instead of the grid."""
 
 CHUNK_WORK = 60_000
 """Elementary operations of one chunk of a loop that threads share."""
