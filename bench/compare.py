@@ -1,8 +1,8 @@
 """Two runs of one table: what got slower, or faster, beyond the noise.
 
 In: two `Results`. Out: a `Change` a row. Invariant: a row is slower only if the lower quartile of
-the new times lies above the upper quartile of the old ones by more than `MARGIN`; a row that had a
-time and has none is worse.
+the new times lies above the upper quartile of the old ones by more than `MARGIN`, and would if the
+machine had not slowed the other peers; a row that had a time and has none is worse.
 """
 
 from __future__ import annotations
@@ -60,20 +60,22 @@ def compare(old: Results, new: Results, peer: str = OURS) -> list[Change]:
         assert row is not None
         old_cell = a.cells.get(peer, Cell()) if a else Cell()
         new_cell = b.cells.get(peer, Cell()) if b else Cell()
-        verdict = _verdict(old_cell, new_cell)
-        found.append(Change(key, row.title, old_cell, new_cell, verdict, _peers(a, b, peer)))
+        peers = _peers(a, b, peer)
+        verdict = _verdict(old_cell, new_cell, 1.0 if peers is None else peers)
+        found.append(Change(key, row.title, old_cell, new_cell, verdict, peers))
     return found
 
 
-def _verdict(old: Cell, new: Cell) -> str:
+def _verdict(old: Cell, new: Cell, peers: float) -> str:
+    """The peers' ratio explains a change in its own direction, and makes none."""
     if old.median is None or old.low is None or old.high is None:
         return "new"
     if new.median is None or new.low is None or new.high is None:
         return "lost"
     margin = MARGIN * old.median
-    if new.low > old.high + margin:
+    if new.low / max(peers, 1.0) > old.high + margin:
         return "slower"
-    return "faster" if new.high < old.low - margin else "same"
+    return "faster" if new.high / min(peers, 1.0) < old.low - margin else "same"
 
 
 def _peers(old: Row | None, new: Row | None, peer: str) -> float | None:

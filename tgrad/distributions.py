@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import tgrad.nn.functional as F
 from tgrad.arguments import refuse
@@ -77,7 +77,7 @@ class Distribution:
 
     def log_prob(self, value: Any) -> Tensor:
         """The logarithm of the density, or of the probability, at `value`."""
-        raise NotImplementedError
+        raise UnsupportedError(f"{type(self).__name__} has no log_prob here.")
 
     def entropy(self) -> Tensor:
         """In nats, of shape batch_shape."""
@@ -105,13 +105,8 @@ def _uniform(like: Tensor, shape: Shape) -> Tensor:
     return rand(*shape, dtype=like.dtype, device=like.device)
 
 
-class Normal(Distribution):
-    """The normal distribution of mean `loc` and standard deviation `scale`.
-
-    >>> import tgrad
-    >>> round(tgrad.distributions.Normal(0.0, 1.0).log_prob(tgrad.zeros(1)).item(), 4)
-    -0.9189
-    """
+class _Scaled(Distribution):
+    """A distribution that is moved by `loc` and stretched by `scale`."""
 
     has_rsample = True
 
@@ -122,6 +117,15 @@ class Normal(Distribution):
     @property
     def mean(self) -> Tensor:
         return self.loc
+
+
+class Normal(_Scaled):
+    """The normal distribution of mean `loc` and standard deviation `scale`.
+
+    >>> import tgrad
+    >>> round(tgrad.distributions.Normal(0.0, 1.0).log_prob(tgrad.zeros(1)).item(), 4)
+    -0.9189
+    """
 
     @property
     def variance(self) -> Tensor:
@@ -251,23 +255,13 @@ class Exponential(Distribution):
         return 1.0 - self.rate.log()
 
 
-class Laplace(Distribution):
+class Laplace(_Scaled):
     """The distribution of density exp(-|x - loc| / scale) / (2 * scale).
 
     >>> import tgrad
     >>> tgrad.distributions.Laplace(0.0, 1.0).variance.item()
     2.0
     """
-
-    has_rsample = True
-
-    def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
-        self.loc, self.scale = _together(loc, scale)
-        super().__init__(self.loc.shape, (), validate_args)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
 
     @property
     def variance(self) -> Tensor:
@@ -447,7 +441,6 @@ def _sum_last(x: Tensor, count: int) -> Tensor:
 
 # -- divergence ------------------------------------------------------------------------------------
 
-P = TypeVar("P", bound=Distribution)
 Divergence = Callable[[Any, Any], Tensor]
 _DIVERGENCES: dict[tuple[type, type], Divergence] = {}
 

@@ -42,6 +42,25 @@ def test_verdicts(before: Cell, after: Cell, verdict: str) -> None:
     assert change.verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [
+        (1.2, 1.2, "same"),  # the machine
+        (1.5, 1.2, "slower"),
+        (1.2, 0.8, "slower"),
+        (1.0, 0.8, "same"),  # a peer that got faster makes nobody slower
+        (0.8, 0.8, "same"),
+        (0.6, 0.8, "faster"),
+        (0.8, 1.2, "faster"),
+    ],
+)
+def test_what_peers_lost_too_is_the_machines(ours: float, theirs: float, verdict: str) -> None:
+    before, after = made(around(1.0)), made(around(ours))
+    before.rows[0].cells["torch"], after.rows[0].cells["torch"] = around(2.0), around(2.0 * theirs)
+    (change,) = compare(before, after)
+    assert change.verdict == verdict
+
+
 def test_a_row_that_is_gone_is_lost() -> None:
     before = made(around(1.0), around(1.0))
     assert [c.verdict for c in compare(before, made(around(1.0)))] == ["same", "lost"]

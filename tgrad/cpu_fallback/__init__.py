@@ -19,12 +19,11 @@ from tgrad.cpu_fallback.compile import (
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.target import Machine, detect_machine, processor_name
-from tgrad.errors import Source, VerifyError
+from tgrad.errors import VerifyError
 from tgrad.fusion.region import Region
+from tgrad.kernel.draft import draft_regions
 from tgrad.kernel.ir import Artifact, Config, Draft
-from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Place, SearchSpace
-from tgrad.kernel.verify import verify_kernel
 from tgrad.settings import Settings
 from tgrad.threads import get_num_threads
 
@@ -77,16 +76,11 @@ def draft(
     """
     machine = machine or detect_machine()
     chosen = list(configs) if configs is not None else [None] * len(regions)
-    drafts: dict[tuple[Region, Source, Config | None], Draft] = {}
-    keys = [(region, region.source, stored) for region, stored in zip(regions, chosen)]
-    for key in keys:
-        if key not in drafts:
-            region, _, stored = key
-            config = stored or choose_config(region, machine)
-            kernel = lower(region, config)
-            verify_kernel(kernel)
-            drafts[key] = Draft(kernel, config, emit(kernel, config, machine))
-    return [drafts[key] for key in keys]
+    return draft_regions(
+        list(zip(regions, chosen)),
+        lambda region, stored: stored or choose_config(region, machine),
+        lambda kernel, config: emit(kernel, config, machine),
+    )
 
 
 def compile_drafts(drafts: Sequence[Draft], settings: Settings) -> list[Artifact]:

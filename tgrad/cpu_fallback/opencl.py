@@ -14,12 +14,11 @@ from tgrad.cpu_fallback.compile import without_header, write_whole
 from tgrad.cpu_fallback.emit_opencl import emit_opencl
 from tgrad.cpu_fallback.opencl_heuristics import choose_opencl_config
 from tgrad.cpu_fallback.opencl_words import program_text
-from tgrad.errors import UNKNOWN, CacheError, Source, VerifyError
+from tgrad.errors import UNKNOWN, CacheError, VerifyError
 from tgrad.fusion.region import Region
+from tgrad.kernel.draft import draft_regions
 from tgrad.kernel.ir import Artifact, Config, Draft
-from tgrad.kernel.lower import lower
 from tgrad.kernel.space import SearchSpace
-from tgrad.kernel.verify import verify_kernel
 from tgrad.settings import Settings
 
 GENERATION = 1
@@ -40,16 +39,11 @@ def draft_opencl(
         configs: stored configurations; None where the heuristics shall choose.
     """
     chosen = list(configs) if configs is not None else [None] * len(regions)
-    drafts: dict[tuple[Region, Source, Config | None], Draft] = {}
-    keys = [(region, region.source, stored) for region, stored in zip(regions, chosen)]
-    for key in keys:
-        if key not in drafts:
-            region, _, stored = key
-            config = stored or choose_opencl_config(region)
-            kernel = lower(region, config)
-            verify_kernel(kernel)
-            drafts[key] = Draft(kernel, config, emit_opencl(kernel))
-    return [drafts[key] for key in keys]
+    return draft_regions(
+        list(zip(regions, chosen)),
+        lambda region, stored: stored or choose_opencl_config(region),
+        lambda kernel, config: emit_opencl(kernel),
+    )
 
 
 def text_of(drafts: Sequence[Draft]) -> str:

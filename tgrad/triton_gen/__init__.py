@@ -13,12 +13,11 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from tgrad.errors import DeviceError, Source
+from tgrad.errors import DeviceError
 from tgrad.fusion.region import Region
+from tgrad.kernel.draft import draft_regions
 from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures, count_launched
-from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Place
-from tgrad.kernel.verify import verify_kernel
 from tgrad.settings import Settings
 from tgrad.settings import settings as default_settings
 from tgrad.triton_gen import prelude
@@ -119,16 +118,11 @@ def draft(work: Sequence[tuple[Region, Config]], target: Target) -> list[Draft]:
     Equal work of one line of the user is generated once.
     """
     dialect = dialect_of(target)
-    drafts: dict[tuple[Region, Source, Config], Draft] = {}
-    keys = [(region, region.source, config) for region, config in work]
-    for key in keys:
-        if key not in drafts:
-            region, _, config = key
-            config = replace(config, input_precision=target.input_precision)
-            kernel = lower(region, config)
-            verify_kernel(kernel)
-            drafts[key] = Draft(kernel, config, emit(kernel, config, dialect))
-    return [drafts[key] for key in keys]
+    return draft_regions(
+        work,
+        lambda region, config: replace(config, input_precision=target.input_precision),
+        lambda kernel, config: emit(kernel, config, dialect),
+    )
 
 
 def dialect_of(target: Target) -> str:
