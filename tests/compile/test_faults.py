@@ -8,29 +8,30 @@ import os
 import re
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tgrad
+from tests.compile.interrupting import calls_in, interrupt_at
 from tests.compile.training import Training, assert_same, undisturbed
 from tgrad import nn, optim, pipeline, realizing
 from tgrad.compiling import replay as replaying
 from tgrad.cpu_fallback import compile as c_compiler
 from tgrad.errors import CacheError, CompileError, LaunchError, OutOfMemoryError, TraceError
+from tgrad.graph.node import is_in_source_scope
 from tgrad.runtime import capture
 from tgrad.runtime.cpu import CpuRuntime
 from tgrad.runtime.device import open_device
 from tgrad.runtime.profile import profiling
 from tgrad.runtime.watch import watching
+from tgrad.tracing import tracer
 
 MODES = pytest.mark.parametrize("compiled", [False, True], ids=["lazy", "compiled"])
 STEPS = 4
@@ -282,35 +283,6 @@ def test_the_cache_is_deleted_between_steps(compiled: bool, cold: Path) -> None:
 # -- interrupts ----------------------------------------------------------------------------------
 
 
-@contextmanager
-def interrupt_at(number: int) -> Iterator[list[int]]:
-    """Send SIGINT when a function of tgrad is entered, the calls counted inside the block; yields
-    the count."""
-    seen = [0]
-    package = os.path.dirname(tgrad.__file__) + os.sep
-
-    def trace(frame: FrameType, event: str, arg: Any) -> None:
-        if frame.f_code.co_filename.startswith(package):
-            seen[0] += 1
-            if seen[0] == number:
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
-
-    previous = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield seen
-    finally:
-        sys.settrace(previous)
-
-
-def calls_in(call: Callable[[], None]) -> int:
-    """How many functions of tgrad are called."""
-    with interrupt_at(-1) as seen:
-        call()
-    return seen[0]
-
-
 def is_before_or_after(training: Training) -> int:
     """How many steps the state has seen; it is that of an undisturbed run after as many."""
     found, (_, facts) = training.facts(), undisturbed(training.compiled)
@@ -339,6 +311,7 @@ def test_ctrl_c_anywhere_in_a_step(compiled: bool, done: int) -> None:
                 training.attempt()
         except KeyboardInterrupt:
             pass
+        assert not is_in_source_scope() and tracer() is None
         count = is_before_or_after(training)
         assert count in (done, done + 1)
         outcomes.add(count)
@@ -347,6 +320,21 @@ def test_ctrl_c_anywhere_in_a_step(compiled: bool, done: int) -> None:
             training.loss = None
         finish(training)
     assert done in outcomes
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_anywhere_in_an_operation() -> None:
+    """What comes next is named after its own line and call."""
+    x, number, was_cut = tgrad.ones(3), 0, True
+    while was_cut:
+        number, was_cut = number + 1, False
+        try:
+            with interrupt_at(number):
+                x.softmax(0)
+        except KeyboardInterrupt:
+            was_cut = True
+        assert (x + number)._node.source.label == "add"
+    assert number > 20
 
 
 @pytest.mark.parametrize("when", ["before", "during", "after"])

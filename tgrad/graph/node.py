@@ -74,34 +74,45 @@ class Node:
 
 _nodes: WeakValueDictionary[tuple[Hashable, ...], Node] = WeakValueDictionary()
 _lock = threading.RLock()
-_scope = threading.local()
+_entered = threading.local()
 
 
-class source_scope:
+class source_scope(type(threading.RLock())):  # type: ignore[misc]
     """Context manager: nodes made inside carry this source, or the user's line with this label.
 
-    The outermost label wins: the `exp` inside softmax belongs to softmax.
+    The outermost label wins: the `exp` inside softmax belongs to softmax. A scope is open while its
+    lock is held, which only C takes and gives back, in one step each: Ctrl-C leaves none open.
     """
 
-    __slots__ = ("source", "label", "previous")
+    __slots__ = ("source", "outer")
+    source: Source
+    outer: source_scope | None
 
     def __init__(self, source: Source | None = None, label: str = ""):
-        self.source, self.label = source, label
+        self.outer = outer = _innermost()
+        if source is None:
+            source = find_user_source(label) if outer is None else outer.source
+        self.source = source
+        _entered.last = self
 
-    def __enter__(self) -> None:
-        self.previous = getattr(_scope, "source", None)
-        if self.source is not None:
-            _scope.source = self.source
-        elif self.previous is None:
-            _scope.source = find_user_source(self.label)
 
-    def __exit__(self, *exc: object) -> None:
-        _scope.source = self.previous
+def _innermost() -> source_scope | None:
+    """The scope that is open in this thread."""
+    scope: source_scope | None = getattr(_entered, "last", None)
+    while scope is not None and not scope._is_owned():
+        scope = scope.outer
+    return scope
 
 
 def is_in_source_scope() -> bool:
     """Whether nodes are being made for an operation that has begun."""
-    return getattr(_scope, "source", None) is not None
+    return _innermost() is not None
+
+
+def _source_of(op: Op) -> Source:
+    """Where a node that is made now belongs."""
+    scope = _innermost()
+    return find_user_source(op.value) if scope is None else scope.source
 
 
 def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
@@ -123,8 +134,7 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         node.op, node.inputs, node.attrs = op, inputs, pairs
         node.shape, node.size, node.dtype = shape, prod(shape), dtype
         node.device = _common_device(op, inputs, attrs)
-        scoped = getattr(_scope, "source", None)
-        node.source = scoped if scoped is not None else find_user_source(op.value)
+        node.source = _source_of(op)
         _nodes[key] = node
         return node
 
@@ -150,8 +160,7 @@ def buffer_node(storage: Any) -> Node:
         node.op, node.inputs, node.attrs = Op.BUFFER, (), attrs
         node.shape, node.size, node.dtype = storage.shape, prod(storage.shape), storage.dtype
         node.device = storage.device
-        scoped = getattr(_scope, "source", None)
-        node.source = find_user_source(Op.BUFFER.value) if scoped is None else scoped
+        node.source = _source_of(Op.BUFFER)
         _nodes[key] = node
         return node
 
