@@ -31,7 +31,7 @@ from tgrad.optim.optimizer import Optimizer
 from tgrad.tensor import Tensor
 
 MISSING = object()
-MODULE_TABLES = ("_parameters", "_buffers", "_modules", "_transient")
+MODULE_TABLES = ("_parameters", "_buffers", "_modules", "_transient", "_derived")
 LARGEST_CONTAINER = 10_000
 """Containers with more items are not looked into."""
 

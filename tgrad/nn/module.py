@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,16 @@ class Keys(NamedTuple):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+class Derived(Protocol):
+    """How an attribute that no table holds is computed from those that they hold."""
+
+    def read(self, module: Module) -> Tensor:
+        """The attribute, each time that it is read."""
+
+    def write(self, module: Module, value: Any) -> None:
+        """What it means to set it."""
 
 
 class ModuleHook(RemovableHandle):
@@ -64,7 +74,10 @@ class Module:
     training: bool
 
     def __init__(self) -> None:
-        for name in ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks"):
+        for name in (
+            "_parameters", "_buffers", "_modules", "_derived", "_forward_pre_hooks",
+            "_forward_hooks", "_load_state_dict_pre_hooks",
+        ):  # fmt: skip
             object.__setattr__(self, name, {})
         object.__setattr__(self, "_transient", set())
         object.__setattr__(self, "training", True)
@@ -143,7 +156,9 @@ class Module:
                 f"{type(self).__name__}.{name} is set before Module.__init__.",
                 "Call super().__init__() first.",
             )
-        if isinstance(value, Parameter):
+        if name in tables["_derived"]:
+            tables["_derived"][name].write(self, value)
+        elif isinstance(value, Parameter):
             self._forget(name)
             tables["_parameters"][name] = value
         elif isinstance(value, Module):
@@ -166,6 +181,9 @@ class Module:
             found = self.__dict__.get(table, {})
             if name in found:
                 return found[name]
+        derived = self.__dict__.get("_derived", {}).get(name)
+        if derived is not None:
+            return derived.read(self)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
@@ -173,11 +191,19 @@ class Module:
             object.__delattr__(self, name)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
+        return [
+            *super().__dir__(),
+            *self._parameters,
+            *self._buffers,
+            *self._modules,
+            *self._derived,
+        ]
 
     def _forget(self, name: str) -> bool:
         versions.guards += 1
-        tables = (self._parameters, self._buffers, self._modules, self.__dict__)
+        tables = (
+            self._parameters, self._buffers, self._modules, self._derived, self.__dict__,
+        )  # fmt: skip
         found = [table.pop(name, self) is not self for table in tables]
         return any(found)
 
@@ -202,6 +228,11 @@ class Module:
         self._modules[name] = module
 
     register_module = add_module
+
+    def _register_derived(self, name: str, rule: Derived) -> None:
+        """Make what a rule computes an attribute, in place of what had its name."""
+        self._forget(name)
+        self._derived[name] = rule
 
     def _check_name(self, name: str) -> None:
         versions.guards += 1
@@ -425,6 +456,7 @@ class Module:
         """
         if assign:
             raise UnsupportedError("load_state_dict: assign=True.", "Leave it out.")
+        state_dict = self._prepared(state_dict)
         own = self.state_dict(keep_vars=True)
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
@@ -439,6 +471,31 @@ class Module:
                 _load(target, state_dict[name], name)
         return Keys(missing, unexpected)
 
+    def _prepared(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the hooks of the modules make of values to be loaded."""
+        hooked = [(path, m) for path, m in self.named_modules() if m._load_state_dict_pre_hooks]
+        if not hooked:
+            return state_dict
+        values = dict(state_dict)
+        for path, module in hooked:
+            prefix = f"{path}." if path else ""
+            for hook, _ in tuple(module._load_state_dict_pre_hooks.values()):
+                hook(module, values, prefix, {}, True, [], [], [])
+        return values
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> ModuleHook:
+        """Call a hook before `load_state_dict` of this module or one above it.
+
+        Args:
+            hook: `hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
+                unexpected_keys, error_msgs)` may change `state_dict`, a copy of what was given; of
+                the other values only the prefix says anything.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+        """
+        return ModuleHook(self._load_state_dict_pre_hooks, hook, False, False)
+
     # -- printing -------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
@@ -446,13 +503,19 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        lines = [
+        extra = self.extra_repr()
+        children = [
             f"({name}): " + repr(child).replace("\n", "\n  ")
             for name, child in self._modules.items()
         ]
-        if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n  ".join([f"{type(self).__name__}({self.extra_repr()}", *lines]) + "\n)"
+        if not children and "\n" not in extra:
+            return f"{self._get_name()}({extra})"
+        lines = [*([extra.replace("\n", "\n  ")] if extra else []), *children]
+        return "\n  ".join([f"{self._get_name()}(", *lines]) + "\n)"
+
+    def _get_name(self) -> str:
+        is_parametrized = self._derived and "parametrizations" in self._modules
+        return f"{'Parametrized' if is_parametrized else ''}{type(self).__name__}"
 
 
 def _converted(t: Tensor, device: Device | None, dtype: DType | None) -> Tensor:

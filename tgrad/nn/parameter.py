@@ -39,7 +39,7 @@ class Parameter(Tensor):
         self._set(value._node, value.device, value._storage)
         if data is not None:
             join(data, self, DETACH)
-        _mark_fresh(self)
+        mark_fresh(self)
         if requires_grad:
             self.requires_grad_()
 
@@ -47,7 +47,8 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
-def _mark_fresh(t: Tensor) -> None:
+def mark_fresh(t: Tensor) -> None:
+    """Have a parameter or buffer that has no values yet computed by `realize_parameters`."""
     if t._storage is None:
         _fresh[id(t)] = ref(t)
 
@@ -77,7 +78,7 @@ def replace(target: Tensor, value: Tensor) -> None:
     target._device = value.device
     leave(target)
     target._rebind(value._without_history()._node, value._storage)
-    _mark_fresh(target)
+    mark_fresh(target)
 
 
 def stored_full(shape: tuple[int, ...], value: float, like: Tensor) -> Tensor:

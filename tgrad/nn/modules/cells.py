@@ -38,9 +38,9 @@ class Recurrent(Module):
         for p in self.parameters():
             init.uniform_(p, -bound, bound)
 
-    def check_input(self, input: Tensor, ranks: tuple[int, int], dtype: DType) -> None:
+    def check_input(self, input: Tensor, ranks: tuple[int, int]) -> None:
         """Raise where the input has another rank, size or dtype."""
-        name = type(self).__name__
+        name, dtype = type(self).__name__, next(self.parameters()).dtype
         if not isinstance(input, Tensor):
             raise UnsupportedError(
                 f"{name} of a {type(input).__name__}.", "Give a tensor; pad what is shorter."
@@ -107,7 +107,7 @@ class RNNCellBase(Recurrent):
 
     def _next(self, input: Tensor, hx: State | None) -> State:
         """The state after, with a batch where the input has one."""
-        self.check_input(input, (1, 2), self.weight_ih.dtype)
+        self.check_input(input, (1, 2))
         rule = f"{self.mode.lower()}_cell"
         input, hx = under_autocast(rule, input), under_autocast(rule, hx)
         is_batched = input.ndim == 2

@@ -6,12 +6,15 @@ In: modules. Out: a module. Invariant: names are "0", "1", ... or the keys given
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tgrad.errors import OutOfRangeError
 from tgrad.nn.module import Module
 from tgrad.nn.parameter import Parameter
 from tgrad.tensor import Tensor
+from tgrad.tracing import versions
+
+T = TypeVar("T", bound="_Numbered")
 
 
 class _Numbered(Module):
@@ -37,11 +40,10 @@ class _Numbered(Module):
     def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, self._at(index), module)
 
-    def __delitem__(self, index: int) -> None:
+    def __delitem__(self, index: int | slice) -> None:
         kept = list(self)
         del kept[index]
-        self._modules.clear()
-        self._extend(kept)
+        self._replace(kept)
 
     def _like(self, modules: list[Module]) -> Module:
         raise NotImplementedError
@@ -49,6 +51,39 @@ class _Numbered(Module):
     def _extend(self, modules: Iterable[Module]) -> None:
         for module in modules:
             self.add_module(str(len(self)), module)
+
+    def _replace(self, modules: Iterable[Module]) -> None:
+        self._modules.clear()
+        self._extend(modules)
+
+    def insert(self: T, index: int, module: Module) -> T:
+        """Put a module before the one at that place."""
+        kept = list(self)
+        kept.insert(index, module)
+        self._replace(kept)
+        return self
+
+    def pop(self, key: int | slice) -> Any:
+        """Take modules out."""
+        found = self[key]
+        del self[key]
+        return found
+
+    def extend(self: T, modules: Iterable[Module]) -> T:
+        """Add modules at the end."""
+        self._extend(modules)
+        return self
+
+    def append(self: T, module: Module) -> T:
+        """Add a module at the end."""
+        self._extend([module])
+        return self
+
+    def __iadd__(self: T, modules: Iterable[Module]) -> T:
+        return self.extend(modules)
+
+    def __add__(self, modules: Iterable[Module]) -> Any:
+        return self._like([*self, *modules])
 
 
 class Sequential(_Numbered):
@@ -71,11 +106,6 @@ class Sequential(_Numbered):
         else:
             self._extend(args)
 
-    def append(self, module: Module) -> Sequential:
-        """Add a module at the end."""
-        self._extend([module])
-        return self
-
     def forward(self, input: Any) -> Any:
         for module in self:
             input = module(input)
@@ -91,16 +121,6 @@ class ModuleList(_Numbered):
     def __init__(self, modules: Iterable[Module] | None = None):
         super().__init__()
         self._extend(modules or ())
-
-    def append(self, module: Module) -> ModuleList:
-        """Add a module at the end."""
-        self._extend([module])
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> ModuleList:
-        """Add modules at the end."""
-        self._extend(modules)
-        return self
 
     def _like(self, modules: list[Module]) -> Module:
         return ModuleList(modules)
@@ -119,6 +139,26 @@ class ModuleDict(Module):
 
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        versions.guards += 1
+        del self._modules[key]
+
+    def pop(self, key: str) -> Module:
+        """Take a module out."""
+        found = self[key]
+        del self[key]
+        return found
+
+    def clear(self) -> None:
+        """Take all modules out."""
+        for key in list(self):
+            del self[key]
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add modules, in place of those of the same names."""
+        for name, module in dict(modules).items():
+            self[name] = module
 
     def __len__(self) -> int:
         return len(self._modules)

@@ -97,21 +97,21 @@ class RNNBase(Recurrent):
         return ("", "_reverse") if self.bidirectional else ("",)
 
     @property
-    def all_weights(self) -> list[list[Parameter]]:
+    def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction."""
         runs = [(k, d) for k in range(self.num_layers) for d in self._directions]
-        return [
-            [p for name, p in self.named_parameters() if name.endswith(f"_l{layer}{direction}")]
-            for layer, direction in runs
-        ]
+        return [[p for p in self._run(*run) if p is not None] for run in runs]
 
     def flatten_parameters(self) -> None:
         """Nothing to do: a plan reads each parameter where it lies."""
 
     def _weights(self, layer: int, direction: str) -> Weights:
+        return Weights(*under_autocast(self.mode.lower(), self._run(layer, direction)))
+
+    def _run(self, layer: int, direction: str) -> tuple[Tensor | None, ...]:
+        """The weights of a layer in one direction, in the order of `Weights`."""
         parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        found = tuple(self._parameters.get(f"{p}_l{layer}{direction}") for p in parts)
-        return Weights(*under_autocast(self.mode.lower(), found))
+        return tuple(getattr(self, f"{part}_l{layer}{direction}", None) for part in parts)
 
     def forward(
         self, input: Tensor, hx: Tensor | State | None = None
@@ -130,7 +130,7 @@ class RNNBase(Recurrent):
             ShapeError: sizes do not fit, or the sequence is empty.
             DTypeError: of input and weights differ.
         """
-        self.check_input(input, (2, 3), self.weight_ih_l0.dtype)
+        self.check_input(input, (2, 3))
         rule = self.mode.lower()
         input, hx = under_autocast(rule, input), under_autocast(rule, hx)
         is_batched = input.ndim == 3

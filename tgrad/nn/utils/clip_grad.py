@@ -1,7 +1,7 @@
-"""What PyTorch keeps in torch.nn.utils: limits on gradients, parameters as one vector.
+"""Limits on gradients.
 
-In: parameters. Out: norms and vectors, lazy. Invariant: nothing is read on the host, so clipping is
-part of the plan of the step. Source: https://docs.pytorch.org/docs/stable/nn.html#utilities
+In: parameters. Out: norms, lazy. Invariant: nothing is read on the host, so clipping is part of the
+plan of the step. Source: https://docs.pytorch.org/docs/stable/nn.html#utilities
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from functools import reduce
 
 from tgrad.arguments import refuse
 from tgrad.creation import zeros
-from tgrad.errors import ShapeError
 from tgrad.grad_mode import no_grad
-from tgrad.joining import cat
 from tgrad.tensor import Tensor, labelled
 
 FAN_IN = 28
@@ -105,27 +103,3 @@ def clip_grad_value_(
     with no_grad():
         for g in _gradients(parameters):
             g._assign(g.clamp(-clip_value, clip_value))
-
-
-def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
-    """All elements of all parameters, one after the other."""
-    return cat([p.reshape(-1) for p in parameters])
-
-
-def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Set parameters to the elements of a vector, one after the other.
-
-    Raises:
-        ShapeError: the vector has another number of elements.
-    """
-    given = list(parameters)
-    if vec.shape != (sum(p.numel() for p in given),):
-        raise ShapeError(
-            f"vector_to_parameters: a vector of shape {vec.shape}.",
-            f"The parameters have {sum(p.numel() for p in given)} elements.",
-        )
-    offset = 0
-    with no_grad():
-        for p in given:
-            p.copy_(vec[offset : offset + p.numel()].reshape(p.shape))
-            offset += p.numel()

@@ -1,0 +1,33 @@
+"""What PyTorch keeps in torch.nn.utils.
+
+In: modules, parameters, sequences. Out: lazy tensors. Invariant: nothing is defined here.
+"""
+
+from tgrad.nn.utils import parametrizations as parametrizations
+from tgrad.nn.utils import parametrize as parametrize
+from tgrad.nn.utils import rnn as rnn
+from tgrad.nn.utils.clip_grad import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
+from tgrad.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
+from tgrad.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm
+from tgrad.nn.utils.weight_norm import remove_weight_norm, weight_norm
+
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "get_total_norm",
+    "parameters_to_vector",
+    "parametrizations",
+    "parametrize",
+    "remove_spectral_norm",
+    "remove_weight_norm",
+    "rnn",
+    "spectral_norm",
+    "vector_to_parameters",
+    "weight_norm",
+]
