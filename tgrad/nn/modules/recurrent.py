@@ -9,6 +9,7 @@ https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from tgrad.autocasting import under_autocast
 from tgrad.creation import DeviceLike, empty, zeros
@@ -108,7 +109,7 @@ class RNNBase(Recurrent):
     def _weights(self, layer: int, direction: str) -> Weights:
         return Weights(*under_autocast(self.mode.lower(), self._run(layer, direction)))
 
-    def _run(self, layer: int, direction: str) -> tuple[Tensor | None, ...]:
+    def _run(self, layer: int, direction: str) -> tuple[Any, ...]:
         """The weights of a layer in one direction, in the order of `Weights`."""
         parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         return tuple(getattr(self, f"{part}_l{layer}{direction}", None) for part in parts)
