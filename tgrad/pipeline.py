@@ -37,6 +37,7 @@ from tgrad.fusion.choices import (
     distinct,
 )
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
+from tgrad.fusion.extrema import keep_nan
 from tgrad.fusion.few_outputs import split_few_outputs, sums_to_split
 from tgrad.fusion.few_queries import split_few_queries
 from tgrad.fusion.inplace import InPlace, reuse_inputs
@@ -222,7 +223,8 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     if backend is None:
         return []
     limits = backend.limits
-    bases = [_below_reshapes(n) for n in split_long_rows(canonical_bases(work.outputs), limits)]
+    bases = keep_nan(canonical_bases(work.outputs), limits)
+    bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
     ordered = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
     nbytes = sum(n.nbytes for n in toposort(bases) if n.op in REDUCE or n.op is Op.DOT)
     found = []
@@ -263,6 +265,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         if are_deterministic_algorithms_enabled():
             bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
             _check_order(unordered(bases, limits))
+        bases = keep_nan(bases, limits)
         bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
         if _keeps_order_of_dots(limits, choices):
             bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]

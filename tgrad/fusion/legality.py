@@ -57,6 +57,7 @@ class Limits:
         dots: most dots of one kernel.
         shares_launches: whether equal kernels on other buffers may be one launch.
         orders_scatters: whether scatters take numbers in the order of their indices.
+        compares_bits: whether extrema that programs join in memory are those of the floats' bits.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
     """
 
@@ -75,6 +76,7 @@ class Limits:
     dots: int = 4
     shares_launches: bool = True
     orders_scatters: bool = False
+    compares_bits: bool = True
     keeps_order_of_dots: bool = True
 
 
@@ -90,6 +92,7 @@ CPU_LIMITS = Limits(
     columns=0,
     dots=1,
     orders_scatters=True,
+    compares_bits=False,
     keeps_order_of_dots=False,
 )
 OPENCL_LIMITS = Limits(
@@ -101,6 +104,7 @@ OPENCL_LIMITS = Limits(
     programs=1 << 8,
     columns=0,
     dots=1,
+    compares_bits=False,
     shares_launches=False,
     keeps_order_of_dots=False,
 )
