@@ -21,6 +21,7 @@ from tgrad.nn import functional as F
 from tgrad.nn.modules.cells import Recurrent
 from tgrad.nn.parameter import Parameter
 from tgrad.nn.recurrence import State, Weights, mode_of
+from tgrad.nn.utils.rnn import PackedSequence, inside_of
 from tgrad.tensor import Tensor
 
 
@@ -115,22 +116,31 @@ class RNNBase(Recurrent):
         return tuple(getattr(self, f"{part}_l{layer}{direction}", None) for part in parts)
 
     def forward(
-        self, input: Tensor, hx: Tensor | State | None = None
-    ) -> tuple[Tensor, Tensor | State]:
+        self, input: Tensor | PackedSequence, hx: Tensor | State | None = None
+    ) -> tuple[Any, Tensor | State]:
         """Walk over a sequence.
 
         Args:
-            input: (L, N, input_size), with `batch_first` (N, L, input_size); or (L, input_size).
+            input: (L, N, input_size), with `batch_first` (N, L, input_size); or (L, input_size);
+                or a PackedSequence.
             hx: the state before: (layers * directions, N, size), of an LSTM two of them; without N
                 where the input has none. Zeros by default.
 
         Returns:
-            The outputs of the last layer, shaped as the input, and the state after, as `hx`.
+            The outputs of the last layer, shaped as the input, and the state after, as `hx`: of a
+            PackedSequence, the state at the end of each sequence.
 
         Raises:
             ShapeError: sizes do not fit, or the sequence is empty.
             DTypeError: of input and weights differ.
         """
+        if isinstance(input, PackedSequence):
+            self.check_input(input.padded, (3, 3))
+            rule = self.mode.lower()
+            x, hx = under_autocast(rule, input.padded), under_autocast(rule, hx)
+            inside = inside_of(input.lengths, x.shape[0], 3)
+            outputs, state = self._walk(x, self._state_before(hx, x, True), inside)
+            return input.like(outputs), (state if self.recurrence.states > 1 else state[0])
         self.check_input(input, (2, 3))
         rule = self.mode.lower()
         input, hx = under_autocast(rule, input), under_autocast(rule, hx)
@@ -161,8 +171,12 @@ class RNNBase(Recurrent):
         checked = self.check_state(given, [(count, *middle, n) for n in sizes])
         return checked if is_batched else tuple(s.unsqueeze(1) for s in checked)
 
-    def _walk(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """All layers: (L, N, inputs) to (L, N, outputs), and the state after."""
+    def _walk(self, x: Tensor, state: State, inside: Tensor | None = None) -> tuple[Tensor, State]:
+        """All layers: (L, N, inputs) to (L, N, outputs), and the state after.
+
+        Args:
+            inside: (L, N, 1), whether a step belongs to a sequence; all do by default.
+        """
         after: list[State] = []
         for layer in range(self.num_layers):
             if layer and self.dropout:
@@ -171,21 +185,24 @@ class RNNBase(Recurrent):
             for direction in self._directions:
                 weights = self._weights(layer, direction)
                 before = tuple(s[len(after)] for s in state)
-                sequence, last = self._walk_layer(x, before, weights, bool(direction))
+                sequence, last = self._walk_layer(x, before, weights, bool(direction), inside)
                 outputs.append(sequence)
                 after.append(last)
             x = cat(outputs, 2)
         return x, tuple(stack(parts) for parts in zip(*after, strict=True))
 
     def _walk_layer(
-        self, x: Tensor, state: State, weights: Weights, is_backward: bool
+        self, x: Tensor, state: State, weights: Weights, is_backward: bool, inside: Tensor | None
     ) -> tuple[Tensor, State]:
         """One layer in one direction: its outputs in the order of the input, the state at its
         end."""
         gates = self.recurrence.project(x, weights)
         outputs = []
         for t in range(x.shape[0])[:: -1 if is_backward else 1]:
-            state = self.recurrence.step(gates[t], state, weights)
+            after = self.recurrence.step(gates[t], state, weights)
+            if inside is not None:  # a sequence that has ended, or not begun, keeps its state
+                after = tuple(new.where(inside[t], old) for new, old in zip(after, state))
+            state = after
             outputs.append(state[0])
         return stack(outputs[::-1] if is_backward else outputs), state
 
