@@ -43,7 +43,7 @@ GPU = {
     "refused": "binary_cross_entropy",
 }
 CPU = {
-    "low": PRODUCTS,
+    "low": PRODUCTS + " tensordot",
     "float32": LOSSES
     + """ adaptive_avg_pool3d avg_pool3d binary_cross_entropy cdist ctc_loss grid_sample
         grid_sampler huber_loss multi_margin_loss nanquantile prod quantile trace""",
@@ -52,7 +52,7 @@ CPU = {
 }
 """What PyTorch does on GPUs, and on CPUs: the name of an operation by what it computes in."""
 
-MADE_OF_OTHERS = frozenset(["cov", "einsum", "multi_head_attention_forward"])
+MADE_OF_OTHERS = frozenset(["cov", "einsum", "matrix_power", "multi_head_attention_forward"])
 """Operations whose parts follow the tables, where they are not in one themselves."""
 
 _RULES = {

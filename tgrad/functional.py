@@ -119,6 +119,7 @@ __all__ = [
     "frac",
     "frexp",
     "gather",
+    "gcd",
     "ge",
     "ger",
     "greater",
@@ -145,6 +146,7 @@ __all__ = [
     "isreal",
     "kron",
     "kthvalue",
+    "lcm",
     "ldexp",
     "le",
     "lerp",
@@ -337,6 +339,7 @@ true_divide = from_method(Tensor.true_divide)
 negative = from_method(Tensor.negative)
 absolute = from_method(Tensor.absolute)
 fmod = from_method(Tensor.fmod)
+gcd, lcm = from_method(Tensor.gcd), from_method(Tensor.lcm)
 rsub = from_method(Tensor.rsub)
 ldexp = from_method(Tensor.ldexp)
 frexp = from_method(Tensor.frexp)

@@ -200,13 +200,15 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     """
     if n < 0:
         return matrix_power(inv(A), -n)
-    rank = A.ndim
-    square = A._places(rank - 2) == A._places(rank - 1)
-    result, power = square.to(A.dtype), A
-    while n:
+    if n == 0:
+        return (A._places(A.ndim - 2) == A._places(A.ndim - 1)).to(A.dtype)
+    power = A
+    while n % 2 == 0:
+        power, n = power.matmul(power), n // 2
+    result = power.clone()
+    while n > 1:
+        power, n = power.matmul(power), n // 2
         result = result.matmul(power) if n % 2 else result
-        n //= 2
-        power = power.matmul(power) if n else power
     return result
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from tgrad.autocasting import follow_autocast
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.graph.node import source_scope
+from tgrad.methods.contraction import of_tensordot
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.tensor import Tensor, labelled
@@ -133,7 +135,6 @@ def _fitted(a: Tensor, of_a: list[str], b: Tensor, of_b: list[str]) -> Tensor:
     return a.expand(shape)
 
 
-@labelled("tensordot")
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Products summed over pairs of axes.
 
@@ -144,6 +145,11 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     >>> tgrad.tensordot(tgrad.ones(2, 3), tgrad.ones(3, 4), 1).shape
     (2, 4)
     """
+    with source_scope(label="tensordot"):
+        return _tensordot(a, b, dims)
+
+
+def _tensordot(a: Tensor, b: Tensor, dims: Any) -> Tensor:
     if isinstance(dims, int):
         if not 0 <= dims <= min(a.ndim, b.ndim):
             raise ShapeError(f"tensordot over {dims} axes of shapes {a.shape} and {b.shape}.")
@@ -152,6 +158,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         pairs = dims
     first = tuple(normal_axis(d, a.ndim) for d in pairs[0])
     second = tuple(normal_axis(d, b.ndim) for d in pairs[1])
+    a, b = of_tensordot(a, b, first, second)
     for i, j in zip(first, second, strict=True):
         a, b = (
             (a.sum(i, keepdim=True, dtype=a.dtype) if b.shape[j] == 1 else a),

@@ -36,6 +36,27 @@ def test_results_have_pytorch_s_dtypes(name: str) -> None:
     assert ours == theirs
 
 
+@pytest.mark.parametrize(
+    ("call", "shapes"),
+    [
+        (lambda t, x, y: t.inner(x, y), [(3, 4), (2, 4)]),
+        (lambda t, x, y: t.inner(x, y), [(4,), (4,)]),
+        (lambda t, x, y: t.inner(x, y), [(), (4,)]),
+        (lambda t, x, y: t.inner(x, y), [(1, 4), (4,)]),
+        (lambda t, x, y: t.tensordot(x, y, 1), [(2, 3), (3, 2)]),
+        (lambda t, x, y: t.tensordot(x, y, ([0], [1])), [(2, 3), (3, 2)]),
+        *((lambda t, x, n=n: t.matrix_power(x, n), [(3, 3)]) for n in (0, 1, 2, 5, -1, -3)),
+    ],
+)
+def test_what_is_made_of_products_follows_their_rule(call: Any, shapes: Any) -> None:
+    arrays = [np.random.default_rng(0).normal(size=s).astype(np.float32) for s in shapes]
+    with torch.autocast("cpu", torch.bfloat16), tgrad.autocast("cpu"):
+        theirs = call(torch, *map(torch.tensor, arrays))
+        ours = call(tgrad, *(tgrad.tensor(a, device="numpy") for a in arrays))
+    assert ours.dtype.name == str(theirs.dtype)[6:]
+    np.testing.assert_allclose(ours.float().numpy(), theirs.float(), rtol=0.03, atol=0.03)
+
+
 def test_the_table_of_gpus_is_pytorch_s() -> None:
     """PyTorch's own lists of what to test on a GPU."""
     lists = pytest.importorskip("torch.testing._internal.autocast_test_lists")

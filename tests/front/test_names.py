@@ -28,6 +28,7 @@ def test_every_name_is_there_and_is_pytorch_s():
         (lambda t, x, w: t.layer_norm(x, (4,), w), [(3, 4), (4,)]),
         (lambda t, x: t.max_pool2d(x, 2), [(1, 2, 6, 4)]),
         (lambda t, x: t.pixel_shuffle(x, 2), [(1, 4, 2, 3)]),
+        (lambda t, x: t.gcd_((x * 9).to(t.int32), (x.flip(0) * 30).to(t.int32)), [(7,)]),
         (lambda t, x: t.threshold(x, 0.1, 5.0), [(7,)]),
         (lambda t, x: t.vander(x, 4), [(5,)]),
         (lambda t, x: t.vander(x, increasing=True), [(3,)]),

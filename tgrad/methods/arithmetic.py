@@ -14,6 +14,7 @@ from tgrad.errors import DTypeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.elementwise import result_type, rounded_once
+from tgrad.methods.euclid import gcd, lcm
 from tgrad.methods.slopes import (
     binary_function,
     define_partials,
@@ -48,6 +49,32 @@ class ArithmeticMethods:
             a, b = paired(self, other, floats=False)
             rest = a.abs() % b.abs()
             return (-rest).where(a < 0, rest)
+
+    def gcd(self: Any, other: Any) -> Tensor:
+        """The greatest common divisor of integers; of 0 and n it is n.
+
+        Raises:
+            DTypeError: the dtype is no integer's.
+
+        >>> import tgrad
+        >>> tgrad.tensor([4, -6, 0]).gcd(tgrad.tensor([6, 9, -5])).tolist()
+        [2, 3, 5]
+        """
+        with source_scope(label="gcd"):
+            return gcd(*paired(self, other, floats=False))
+
+    def lcm(self: Any, other: Any) -> Tensor:
+        """The least common multiple of integers; 0 where one is 0.
+
+        Raises:
+            DTypeError: the dtype is no integer's.
+
+        >>> import tgrad
+        >>> tgrad.tensor([4, -6, 0]).lcm(tgrad.tensor([6, 9, -5])).tolist()
+        [12, 18, 0]
+        """
+        with source_scope(label="lcm"):
+            return lcm(*paired(self, other, floats=False))
 
     def true_divide(self: Any, other: Any) -> Tensor:
         """self / other."""

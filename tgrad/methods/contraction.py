@@ -6,8 +6,10 @@ accumulate in float32.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from tgrad.autocasting import is_autocast_enabled, under_autocast
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import source_scope
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
 Axes = tuple[int, ...]
 Number = bool | int | float
+
+
+def of_tensordot(a: Tensor, b: Tensor, first: Axes, second: Axes) -> tuple[Tensor, Tensor]:
+    """Operands whose axes meet, as autocast has them: PyTorch calls what has one element `dot`."""
+    if not is_autocast_enabled(a.device.type):
+        return a, b
+    free = [n for t, axes in ((a, first), (b, second))
+            for axis, n in enumerate(t.shape) if axis not in axes]  # fmt: skip
+    is_number = math.prod(free) == 1
+    return under_autocast("dot" if is_number else "tensordot", (a, b))
 
 
 class ContractionMethods:
@@ -134,7 +146,9 @@ class ContractionMethods:
         """Products summed over the last axis of both."""
         if not self.shape or not other.shape:
             return self * other
-        return self._dot(other, ((len(self.shape) - 1,), (len(other.shape) - 1,)))
+        axes = (len(self.shape) - 1,), (len(other.shape) - 1,)
+        a, b = of_tensordot(self, other, *axes)
+        return a._dot(b, axes)
 
     def kron(self: Any, other: Tensor) -> Tensor:
         """Every element times the whole of other, as blocks."""
