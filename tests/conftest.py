@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 os.environ["TGRAD_STORED"] = "0"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Before PyTorch loads the OpenMP library that kernels then use too. With more threads than cores,
+as two workers of pytest-xdist have, a thread that turns at a barrier keeps the one it waits for
+from running: steps of a GPT take twice the processor time."""
 
 FRONT = Path(__file__).parent / "front"
 

@@ -195,7 +195,12 @@ def from_numpy(dtype: np.dtype | type) -> DType:
     >>> from_numpy(np.dtype("int32"))
     tgrad.int32
     """
-    return by_name(np.dtype(dtype).name)
+    return _of_numpy(np.dtype(dtype))
+
+
+@cache
+def _of_numpy(dtype: np.dtype) -> DType:
+    return by_name(dtype.name)  # NumPy puts the name together each time
 
 
 def as_dtype(value: Any) -> DType:
