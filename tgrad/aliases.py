@@ -20,6 +20,7 @@ from tgrad.autodiff.backward import register_vjp
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
+from tgrad.graph.layout import like
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import mark_pending
@@ -358,7 +359,8 @@ def check_open(t: Tensor) -> None:
             raise UnsupportedError(
                 "an in-place change of a tensor that shares memory by as_strided, state_dict or a "
                 "symbolic size is not supported.",
-                "Use the function without the underscore, or .clone() first.",
+                "Assign to an index (x[i] = v), use the function without the underscore, or "
+                ".clone() first.",
             )
 
 
@@ -388,7 +390,7 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
                 b.fit_axis(b.dilate_axis(n, axis, by), axis, start, x.shape[axis])
                 for n in (new, inside)
             )
-        return b.where(inside, new, x)
+        return b.where(like(inside, x), like(new, x), x)
     raise UnsupportedError(
         f"an in-place change through {step.op}: several elements of the view are one in memory.",
         "Use .clone() first.",

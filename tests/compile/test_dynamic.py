@@ -81,11 +81,31 @@ CASES: dict[str, tuple[Case, tuple[int, ...], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
+def _written(x: tgrad.Tensor) -> tgrad.Tensor:
+    y = x * 1
+    y[:, :1].copy_(x[:, -1:] * 3)
+    y[:, 0, 1:3].mul_(2)
+    return y
+
+
 def _assigned(x: tgrad.Tensor) -> tgrad.Tensor:
     y = x * 1
     y[:, -1] = 2.0
     y[:, 0:1, 1:3] = x[:, -1:, 1:3] * 3
     return y
+
+
+def test_an_argument_written_through_a_view() -> None:
+    def write(x: tgrad.Tensor) -> None:
+        x[:1].copy_(tgrad.full((1, 3), 7.0))
+
+    compiled = tgrad.compile(write, dynamic={"x": {0: (1, 8)}})
+    for n in (3, 1, 8):
+        x, wanted = numbers(n, n, 3, device="cpu"), numbers(n, n, 3, device="cpu")
+        compiled(x)
+        write(wanted)
+        np.testing.assert_array_equal(x.numpy(), wanted.numpy())
+    assert compiled.traces == 1
 
 
 @pytest.mark.parametrize("device", QUICK)
@@ -119,6 +139,7 @@ GRADIENTS: dict[str, Case] = {
     "repeated": lambda y: y.repeat_interleave(2, 1) ** 2,
     "layer norm": lambda y: F.layer_norm(y, (4,)) ** 2,
     "gathered": lambda y: y.gather(1, y.argmax(1, keepdim=True)) ** 2,
+    "written": lambda y: _written(y) ** 2,
     "ones": lambda y: y * tgrad.ones(2, y.shape[1], 4, device=y.device).sum(1, keepdim=True),
 }
 
