@@ -59,6 +59,7 @@ FRONT = (
     "tgrad.measures",
     "tgrad.pending",
     "tgrad.places",
+    "tgrad.printing",
     "tgrad.products",
     "tgrad.queries",
     "tgrad.random",

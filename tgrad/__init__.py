@@ -145,10 +145,14 @@ _ELSEWHERE = {
     ),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.func": ("vmap",),
+    "tgrad.amp": ("GradScaler",),
+    "tgrad.errors": ("OutOfMemoryError",),
     "tgrad.places": (
-        "asarray", "frombuffer", "tril_indices", "triu_indices", "unravel_index",
-        "vander",
+        "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
+        "HalfTensor", "IntTensor", "LongTensor", "ShortTensor", "asarray", "frombuffer",
+        "tril_indices", "triu_indices", "unravel_index", "vander",
     ),
+    "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
         "finfo",
         "get_default_dtype", "iinfo", "is_complex", "is_floating_point", "is_nonzero",
@@ -190,6 +194,7 @@ _ABSENT = {
 e, inf, nan, newaxis, pi = _math.e, _math.inf, _math.nan, None, _math.pi
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
+Size = tuple
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
@@ -213,8 +218,8 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "Dim", "Generator", "Tensor", "arange", "as_tensor", "atleast_1d", "atleast_2d", "atleast_3d",
-    "autograd", "bernoulli", "bfloat16", "block_diag", "bool", "broadcast_shapes",
+    "Dim", "Generator", "Size", "Tensor", "arange", "as_tensor", "atleast_1d", "atleast_2d",
+    "atleast_3d", "autograd", "bernoulli", "bfloat16", "block_diag", "bool", "broadcast_shapes",
     "broadcast_tensors", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack",
     "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
     "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tgrad.autograd_function import FunctionCtx as FunctionCtx
 
 __all__ = [
-    "backward", "enable_grad", "grad", "inference_mode", "no_grad", "set_grad_enabled",
+    "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode", "no_grad",
+    "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
 
 
@@ -33,6 +34,36 @@ def __getattr__(name: str) -> Any:
 
 
 Tensors = Sequence[Tensor] | Tensor
+
+
+class set_detect_anomaly:
+    """Only off: gradients are computed by one plan with all else, and not looked at on the way.
+
+    Args:
+        mode: False.
+        check_nan: accepted.
+
+    Raises:
+        UnsupportedError: `mode` is True.
+    """
+
+    def __init__(self, mode: bool, check_nan: bool = True):
+        if mode:
+            raise UnsupportedError(
+                "detect_anomaly: gradients are not looked at while they are computed.",
+                "Look at them by tensor.register_hook, or at loss.isfinite() after the step.",
+            )
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+def detect_anomaly(check_nan: bool = True) -> set_detect_anomaly:
+    """Not supported, see `set_detect_anomaly`."""
+    return set_detect_anomaly(True, check_nan)
 
 
 def grad(

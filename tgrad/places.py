@@ -6,14 +6,14 @@ In: sizes, indices, vectors. Out: lazy tensors. Invariant: PyTorch's order of el
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.arguments import refuse
-from tgrad.creation import DeviceLike, as_tensor
+from tgrad.creation import DeviceLike, as_tensor, empty
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.joining import stack
@@ -52,6 +52,33 @@ def triu_indices(
     [[0, 0, 1], [0, 1, 1]]
     """
     return _triangle(*np.triu_indices(row, offset, col), dtype, device, "triu_indices", others)
+
+
+def _constructor(name: str, dtype: DType) -> Callable[..., Tensor]:
+    """PyTorch's older way to make a tensor of one dtype."""
+
+    def make(*data: Any, device: DeviceLike = None) -> Tensor:
+        if len(data) == 1 and not isinstance(data[0], int):
+            return tensor(data[0], dtype=dtype, device=device)
+        return empty(*(data or (0,)), dtype=dtype, device=device)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = (
+        f"A tensor of {dtype.name}: of nested numbers, or of these sizes, with any values."
+    )
+    return make
+
+
+BoolTensor = _constructor("BoolTensor", dt.bool_)
+ByteTensor = _constructor("ByteTensor", dt.uint8)
+CharTensor = _constructor("CharTensor", dt.int8)
+ShortTensor = _constructor("ShortTensor", dt.int16)
+IntTensor = _constructor("IntTensor", dt.int32)
+LongTensor = _constructor("LongTensor", dt.int64)
+HalfTensor = _constructor("HalfTensor", dt.float16)
+BFloat16Tensor = _constructor("BFloat16Tensor", dt.bfloat16)
+FloatTensor = _constructor("FloatTensor", dt.float32)
+DoubleTensor = _constructor("DoubleTensor", dt.float64)
 
 
 @labelled("unravel_index")

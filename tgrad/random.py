@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,30 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Continue the default generator where `get_rng_state` was called."""
     default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True, **others: Any) -> Iterator[None]:
+    """Inside, the default generator may be seeded and drawn from; afterwards it goes on from where
+    it was.
+
+    Args:
+        devices: accepted; one generator serves all devices.
+        enabled: False changes nothing.
+
+    >>> import tgrad
+    >>> _ = tgrad.manual_seed(0)
+    >>> with tgrad.random.fork_rng():
+    ...     _ = tgrad.manual_seed(5), tgrad.rand(3)
+    >>> tgrad.initial_seed()
+    0
+    """
+    kept = get_rng_state() if enabled else None
+    try:
+        yield
+    finally:
+        if kept is not None:
+            set_rng_state(kept)
 
 
 # -- distributions ------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ from tgrad.pending import drop_pending as drop_pending
 from tgrad.pending import mark_pending, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
+from tgrad.printing import print_options
 from tgrad.runtime.storage import Storage, upload
 from tgrad.tracing import tracer, versions
 
@@ -325,7 +326,7 @@ class Tensor(
 
     def __repr__(self) -> str:
         array = self.numpy().astype(np.float32) if self.dtype.is_narrow else self.numpy()
-        body = np.array2string(array, separator=", ", prefix="tensor(")
+        body = np.array2string(array, separator=", ", prefix="tensor(", **print_options())
         parts = [body]
         if self.dtype not in (dt.float32, dt.int64, dt.bool_):
             parts.append(f"dtype={self.dtype}")

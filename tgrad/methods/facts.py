@@ -56,6 +56,29 @@ class FactMethods:
         """Whether it lives on a GPU."""
         return self.device.type == "cuda"
 
+    @property
+    def is_sparse(self) -> bool:
+        """False: tensors are dense."""
+        return False
+
+    @property
+    def is_quantized(self) -> bool:
+        """False: there are no quantized dtypes."""
+        return False
+
+    @property
+    def is_meta(self) -> bool:
+        """False: each tensor has values, though they may not be computed yet."""
+        return False
+
+    def is_pinned(self) -> bool:
+        """False: memory of the host is not pinned."""
+        return False
+
+    def pin_memory(self: Any) -> Any:
+        """The tensor itself: when a copy to a GPU runs makes no difference to its result."""
+        return self
+
     def get_device(self: Any) -> int:
         """Number of its GPU; -1 on the host."""
         return self.device.index if self.is_cuda else -1

@@ -315,6 +315,19 @@ class Module:
         path, _, name = target.rpartition(".")
         return getattr(self.get_submodule(path), name)
 
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer of that dotted name."""
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if name not in module._buffers:
+            raise AttributeError(f"{target!r} is not a buffer of {type(self).__name__}")
+        return module._buffers[name]
+
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Put a module in the place of that dotted name."""
+        path, _, name = target.rpartition(".")
+        setattr(self.get_submodule(path), name, module)
+
     def apply(self: T, fn: Callable[[Module], None]) -> T:
         """Call `fn` on every module below, then on this one."""
         for child in self.children():

@@ -33,6 +33,7 @@ BatchSampler = theirs.BatchSampler
 ChainDataset = theirs.ChainDataset
 ConcatDataset = theirs.ConcatDataset
 Dataset = theirs.Dataset
+DistributedSampler = theirs.DistributedSampler
 IterableDataset = theirs.IterableDataset
 Sampler = theirs.Sampler
 SequentialSampler = theirs.SequentialSampler

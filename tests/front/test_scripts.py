@@ -1,0 +1,144 @@
+"""What training scripts say beside the loop: older constructors, printing, folded norms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import tgrad
+from tests.front.checking import normal
+from tgrad import nn
+from tgrad.errors import ShapeError, UnsupportedError
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "affine"),
+    [
+        (lambda nn: nn.Conv2d(2, 3, 3), (2, 2, 5, 4), True),
+        (lambda nn: nn.ConvTranspose2d(2, 3, 3, bias=False), (2, 2, 3, 4), False),
+        (lambda nn: nn.Linear(5, 3), (4, 5), True),
+    ],
+    ids=["convolution", "transposed", "linear"],
+)
+def test_folded_norms(make, shape, affine, device):
+    fused = []
+    for library, tensor in ((nn, tgrad.tensor), (torch.nn, torch.tensor)):
+        layer = make(library)
+        kind = library.BatchNorm2d if len(shape) == 4 else library.BatchNorm1d
+        norm = kind(3, affine=affine)
+        pair = library.Sequential(layer, norm)
+        count = iter(range(99))
+        state = {
+            name: value if name.endswith("tracked") else tensor(
+                np.abs(normal(next(count), *value.shape))
+            )
+            for name, value in pair.state_dict().items()
+        }  # fmt: skip
+        pair.load_state_dict(state)
+        pair.eval()
+        if library is nn:
+            pair.to(device)
+        if isinstance(layer, library.Linear):
+            fused.append(library.utils.fuse_linear_bn_eval(layer, norm))
+        else:
+            transposed = isinstance(layer, library.ConvTranspose2d)
+            fused.append(library.utils.fuse_conv_bn_eval(layer, norm, transpose=transposed))
+        if library is nn:
+            x = tgrad.tensor(normal(50, *shape), device=device)
+            wanted = pair(x)
+            np.testing.assert_allclose(fused[0](x).numpy(), wanted.numpy(), rtol=1e-4, atol=1e-4)
+    for name, p in fused[1].state_dict().items():
+        np.testing.assert_allclose(fused[0].state_dict()[name].numpy(), p, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_in_training_is_not_folded():
+    with pytest.raises(ShapeError, match="in training") as caught:
+        nn.utils.fuse_conv_bn_eval(nn.Conv1d(1, 1, 1), nn.BatchNorm1d(1))
+    assert caught.value.hint == "Call .eval() first."
+
+
+@pytest.mark.parametrize("name", ["Float", "Double", "Half", "Long", "Int", "Byte", "Bool", "Char"])
+def test_older_constructors(name):
+    have, want = (getattr(t, f"{name}Tensor") for t in (tgrad, torch))
+    assert f"torch.{have([1, 0]).dtype.name}" == str(want([1, 0]).dtype)
+    assert have([[1, 0]]).tolist() == want([[1, 0]]).tolist()
+    assert have(2, 3).shape == tuple(want(2, 3).shape) and have().shape == tuple(want().shape)
+
+
+def test_how_tensors_print():
+    kept = np.get_printoptions()
+    try:
+        tgrad.set_printoptions(precision=3)
+        torch.set_printoptions(precision=3)
+        values = [1 / 3, -2.25]
+        assert repr(tgrad.tensor(values)) == "tensor([ 0.333, -2.25 ])"
+        tgrad.set_printoptions(precision=2, sci_mode=True)
+        torch.set_printoptions(precision=2, sci_mode=True)
+        ours, theirs = repr(tgrad.tensor(values)), repr(torch.tensor(values))
+        assert ours.replace(" ", "") == theirs.replace(" ", "")
+        tgrad.set_printoptions(sci_mode=False, profile="full")
+        assert "..." not in repr(tgrad.arange(2000))
+        with pytest.raises(UnsupportedError, match="profile='long'"):
+            tgrad.set_printoptions(profile="long")
+    finally:
+        tgrad.printing._options.clear()
+        torch.set_printoptions(profile="default", sci_mode=None)
+    assert np.get_printoptions() == kept
+
+
+def test_facts_and_places():
+    x = tgrad.ones(2)
+    assert x.pin_memory() is x and not x.is_pinned()
+    assert not (x.is_sparse or x.is_quantized or x.is_meta)
+    assert isinstance(x.shape, tgrad.Size) and tgrad.OutOfMemoryError is not None
+    assert tgrad.GradScaler is tgrad.amp.GradScaler
+
+
+def test_random_numbers_go_on_after_a_fork():
+    tgrad.manual_seed(3)
+    wanted = tgrad.rand(4).tolist()
+    tgrad.manual_seed(3)
+    with tgrad.random.fork_rng():
+        tgrad.manual_seed(9)
+        tgrad.rand(5).tolist()
+    assert tgrad.rand(4).tolist() == wanted
+    with tgrad.random.fork_rng(enabled=False):
+        tgrad.manual_seed(9)
+    assert tgrad.initial_seed() == 9
+
+
+def test_anomalies_are_looked_for_by_hooks():
+    tgrad.autograd.set_detect_anomaly(False)
+    with tgrad.autograd.set_detect_anomaly(False):
+        pass
+    for call in (tgrad.autograd.detect_anomaly, lambda: tgrad.autograd.set_detect_anomaly(True)):
+        with pytest.raises(UnsupportedError, match="detect_anomaly") as caught:
+            call()
+        assert "register_hook" in caught.value.hint
+
+
+def test_parts_of_modules_by_dotted_names():
+    model = nn.Sequential(nn.Sequential(nn.BatchNorm1d(2)))
+    assert model.get_buffer("0.0.running_mean") is model[0][0].running_mean
+    with pytest.raises(AttributeError, match=r"'0\.0\.weight' is not a buffer"):
+        model.get_buffer("0.0.weight")
+    model.set_submodule("0.0", nn.Identity())
+    assert isinstance(model[0][0], nn.Identity)
+
+
+def test_containers_change_like_pytorch_s():
+    for library in (nn, torch.nn):
+        layers = library.ModuleList([library.Identity()])
+        layers.insert(0, library.ReLU())
+        layers += [library.Tanh(), library.GELU()]
+        layers.pop(1)
+        assert [type(m).__name__ for m in layers] == ["ReLU", "Tanh", "GELU"]
+        both = library.Sequential(library.ReLU()) + library.Sequential(library.Tanh())
+        assert list(both._modules) == ["0", "1"]
+        named = library.ModuleDict({"a": library.ReLU(), "b": library.Tanh()})
+        named.update({"c": library.GELU()})
+        assert type(named.pop("a")).__name__ == "ReLU" and list(named) == ["b", "c"]
+        del named["b"]
+        named.clear()
+        assert not len(named)
