@@ -3,6 +3,7 @@ heuristics' configurations, whatever `tgrad autotune` has stored on this machine
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import signal
@@ -17,6 +18,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 """Before PyTorch loads the OpenMP library that kernels then use too. With more threads than cores,
 as two workers of pytest-xdist have, a thread that turns at a barrier keeps the one it waits for
 from running: steps of a GPT take twice the processor time."""
+
+gc.set_threshold(5000, 20, 10)
+"""With Python's 700 objects a tenth of the processor time of graphs and plans, which leave almost
+no cycles, goes into looking for some."""
 
 FRONT = Path(__file__).parent / "front"
 
@@ -73,6 +78,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if not _is_of_the_sample(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if _is_of_the_sample(item)]
+
+
+def pytest_collection_finish() -> None:
+    """What is collected, with PyTorch's modules, is not looked through again for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_of_the_sample(item: pytest.Item) -> bool:
