@@ -266,3 +266,72 @@ def test_checkpoint_sequential() -> None:
     same(y, torch.tensor(X).sin().exp().tanh().square())
     with pytest.raises(UnsupportedError, match="checkpoint with context_fn"):
         checkpoint(tgrad.sin, x, preserve_rng_state=False)
+
+
+def gradients_under_hooks(library: Any, needs_input: bool, replaces: bool) -> list[Any]:
+    """What hooks on a layer in the middle see, and the gradients that leave it."""
+    seen: list[Any] = []
+    first, layer = library.nn.Linear(4, 3), library.nn.Linear(3, 2)
+    for number, module in enumerate((first, layer)):
+        state = {k: normal(number, *v.shape) for k, v in module.state_dict().items()}
+        module.load_state_dict({k: library.tensor(v) for k, v in state.items()})
+
+    def before(module: Any, outputs: Any) -> Any:
+        seen.extend(outputs)
+        return (outputs[0] * 2,) if replaces else None
+
+    def hook(module: Any, inputs: Any, outputs: Any) -> Any:
+        assert module is layer and len(inputs) == len(outputs) == 1
+        seen.extend([*outputs, *(g for g in inputs if g is not None)])
+        return (inputs[0] * 3,) if replaces and needs_input else None
+
+    handles = [layer.register_full_backward_pre_hook(before)]
+    handles.append(layer.register_full_backward_hook(hook))
+    x = library.tensor(X.astype(np.float32))
+    y = layer(first(x) if needs_input else x[:, :3])
+    (y * y).sum().backward()
+    for handle in handles:
+        handle.remove()
+    count = len(seen)
+    layer(x[:, :3]).sum()
+    assert len(seen) == count > 1
+    return [*seen, *(p.grad for m in (first, layer) for p in m.parameters() if p.grad is not None)]
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("needs_input", [True, False])
+@pytest.mark.parametrize("replaces", [True, False])
+def test_hooks_of_modules_on_gradients(needs_input: bool, replaces: bool) -> None:
+    ours, theirs = (gradients_under_hooks(t, needs_input, replaces) for t in (tgrad, torch))
+    for g, h in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(g.numpy(), h.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_steps_call_hooks_of_modules() -> None:
+    layer = nn.ReLU()
+    x = tgrad.tensor([-1.0, 2.0], requires_grad=True)
+
+    @tgrad.compile
+    def step() -> Any:
+        return tgrad.autograd.grad(layer(x * 1).sum(), x)[0]
+
+    assert step().tolist() == [0.0, 1.0]
+    handle = layer.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 5,))
+    assert step().tolist() == step().tolist() == [0.0, 5.0]
+    handle.remove()
+    assert step().tolist() == [0.0, 1.0]
+
+
+def test_hooks_of_modules_that_are_not_supported() -> None:
+    x = tgrad.ones(1, 2, 2, requires_grad=True)
+    for layer, args, what in (
+        (nn.Bilinear(2, 2, 1), (x[0], x[0] * 1), "Bilinear with 2 inputs that require gradients"),
+        (nn.GRU(2, 2), (x,), "GRU, which returns a tuple"),
+    ):
+        layer.register_full_backward_hook(lambda *given: None)
+        with pytest.raises(UnsupportedError, match=f"backward hooks of {what}"):
+            layer(*args)
+    layer = nn.ReLU()
+    layer.register_full_backward_hook(lambda *given: (x, x))
+    with pytest.raises(GradientError, match="a backward hook returns 2 gradients"):
+        layer(x).sum().backward()

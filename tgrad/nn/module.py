@@ -20,6 +20,7 @@ from tgrad.dtype import DType, by_name
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.hooks import RemovableHandle
+from tgrad.nn.backward_hooks import BackwardHooks
 from tgrad.nn.parameter import Parameter, moved, realize_parameters, replace
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
@@ -76,7 +77,8 @@ class Module:
     def __init__(self) -> None:
         for name in (
             "_parameters", "_buffers", "_modules", "_derived", "_forward_pre_hooks",
-            "_forward_hooks", "_load_state_dict_pre_hooks",
+            "_forward_hooks", "_backward_pre_hooks", "_backward_hooks",
+            "_load_state_dict_pre_hooks",
         ):  # fmt: skip
             object.__setattr__(self, name, {})
         object.__setattr__(self, "_transient", set())
@@ -89,7 +91,12 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         realize_parameters()
-        if self._forward_pre_hooks or self._forward_hooks:
+        if (
+            self._forward_pre_hooks
+            or self._forward_hooks
+            or self._backward_hooks
+            or self._backward_pre_hooks
+        ):
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
@@ -102,12 +109,17 @@ class Module:
                 args, kwargs = found
             elif found is not None:
                 args = found if isinstance(found, tuple) else (found,)
+        backward = None
+        if self._backward_hooks or self._backward_pre_hooks:
+            tables = self._backward_hooks, self._backward_pre_hooks
+            backward = BackwardHooks(self, *([h for h, _ in t.values()] for t in tables))
+            args = backward.mark_inputs(args)
         result = self.forward(*args, **kwargs)
         for hook, takes_keywords in tuple(self._forward_hooks.values()):
             given = (args, kwargs, result) if takes_keywords else (args, result)
             found = hook(self, *given)
             result = result if found is None else found
-        return result
+        return result if backward is None else backward.mark_result(result)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -145,6 +157,38 @@ class Module:
         ([2.0, 2.0], None, [1.0, 1.0])
         """
         return ModuleHook(self._forward_hooks, hook, prepend, with_kwargs)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHook:
+        """Call `hook(module, grad_input, grad_output)` when the gradients of a call are computed.
+
+        The module must return a tensor, and have one positional argument that requires a gradient;
+        another call raises UnsupportedError.
+
+        Args:
+            hook: gets a tuple for the positional arguments, None for what has no gradient, and a
+                tuple for the result; may return others for the arguments.
+            prepend: whether it comes before the hooks that are there.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+
+        >>> import tgrad
+        >>> layer, x = tgrad.nn.ReLU(), tgrad.tensor([-1.0, 2.0], requires_grad=True)
+        >>> handle = layer.register_full_backward_hook(lambda m, inputs, outputs: (inputs[0] * 5,))
+        >>> layer(x).sum().backward()
+        >>> x.grad.tolist()
+        [0.0, 5.0]
+        """
+        return ModuleHook(self._backward_hooks, hook, prepend, False)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHook:
+        """Call `hook(module, grad_output)` before the gradients of a call are computed; it may
+        return another tuple. See `register_full_backward_hook`."""
+        return ModuleHook(self._backward_pre_hooks, hook, prepend, False)
 
     # -- attributes -----------------------------------------------------------------------------
 
