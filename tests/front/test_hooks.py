@@ -335,3 +335,47 @@ def test_hooks_of_modules_that_are_not_supported() -> None:
     layer.register_full_backward_hook(lambda *given: (x, x))
     with pytest.raises(GradientError, match="a backward hook returns 2 gradients"):
         layer(x).sum().backward()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_hooks_of_optimizers(compiled: bool) -> None:
+    """They come and go with their plans, and what they do is part of the step."""
+    kept = []
+    for library in (tgrad, torch):
+        w = library.ones(2, requires_grad=True)
+        optimizer = library.optim.SGD([w], lr=1.0)
+
+        def step(w: Any = w, optimizer: Any = optimizer) -> None:
+            optimizer.zero_grad()
+            (w * w * 3).sum().backward()
+            optimizer.step()
+
+        run = tgrad.compile(step) if compiled and library is tgrad else step
+
+        def limit(o: Any, args: Any, kwargs: Any, w: Any = w, library: Any = library) -> None:
+            assert args[0] is o and not kwargs
+            with library.no_grad():
+                w.clamp_(-2.0, 2.0)
+
+        def double(o: Any, args: Any, kwargs: Any, w: Any = w) -> None:
+            w.grad = w.grad * 2
+
+        values = []
+        for number in range(6):
+            if number == 1:
+                handle = optimizer.register_step_post_hook(limit)
+            if number == 3:
+                optimizer.register_step_pre_hook(double)
+            if number == 4:
+                handle.remove()
+            run()
+            values.append(w.tolist())
+        kept.append(values)
+    np.testing.assert_allclose(*kept, rtol=1e-6)
+
+
+def test_a_hook_before_a_step_changes_no_arguments() -> None:
+    optimizer = tgrad.optim.SGD([tgrad.ones(1, requires_grad=True)], lr=1.0)
+    optimizer.register_step_pre_hook(lambda o, args, kwargs: (args, kwargs))
+    with pytest.raises(UnsupportedError, match="returns other arguments"):
+        optimizer.step()

@@ -180,6 +180,7 @@ def _describe_optimizer(
     described: dict[str, Any], label: str, optimizer: Optimizer, with_inputs: bool
 ) -> None:
     moving = optimizer.moving
+    described[f"hooks of {label}"] = freeze([optimizer._step_pre_hooks, optimizer._step_post_hooks])
     for number, group in enumerate(optimizer.param_groups):
         for name, value in group.items():
             place = f"{label}.param_groups[{number}][{name!r}]"

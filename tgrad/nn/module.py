@@ -46,7 +46,8 @@ class Derived(Protocol):
 
 
 class ModuleHook(RemovableHandle):
-    """A hook of a module; plans that were traced before it came or went are not used."""
+    """A hook of a module or an optimizer; plans that were traced before it came or went are not
+    used."""
 
     def __init__(
         self, hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool, with_kwargs: bool

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.device import Device
 from tgrad.dtype import DType
-from tgrad.errors import GradientError, OutOfRangeError, ShapeError
+from tgrad.errors import GradientError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
+from tgrad.nn.module import ModuleHook
 from tgrad.nn.parameter import realize_parameters, stored_full
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
@@ -151,6 +153,24 @@ class Steps:
         return after
 
 
+def _calling_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step with the hooks of its optimizer around it."""
+
+    @wraps(step)
+    def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        for hook, _ in tuple(self._step_pre_hooks.values()):
+            if hook(self, (self, *args), kwargs) is not None:
+                raise UnsupportedError(
+                    "a hook before a step returns other arguments.", "Let it return None."
+                )
+        result = step(self, *args, **kwargs)
+        for hook, _ in tuple(self._step_post_hooks.values()):
+            hook(self, (self, *args), kwargs)
+        return result
+
+    return call
+
+
 class Optimizer:
     """Base of all optimizers: groups of parameters with their settings, and state.
 
@@ -167,8 +187,15 @@ class Optimizer:
     counts_steps = False
     """Whether the state has a "step"."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = _calling_hooks(cls.step)  # type: ignore[method-assign]
+
     def __init__(self, params: Iterable[Any], defaults: Group):
         self.defaults = defaults
+        self._step_pre_hooks: dict[int, Any] = {}
+        self._step_post_hooks: dict[int, Any] = {}
         self.param_groups: list[Group] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = WatchedState()
         self.moving = {"lr"}
@@ -226,6 +253,33 @@ class Optimizer:
                         with no_grad():
                             p.grad.zero_()
 
+    def register_step_pre_hook(self, hook: Callable[..., None]) -> ModuleHook:
+        """Call `hook(optimizer, args, kwargs)` before each step.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+        """
+        return ModuleHook(self._step_pre_hooks, hook, False, False)
+
+    def register_step_post_hook(self, hook: Callable[..., None]) -> ModuleHook:
+        """Call `hook(optimizer, args, kwargs)` after each step.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+
+        >>> import tgrad
+        >>> w = tgrad.ones(2, requires_grad=True)
+        >>> optimizer = tgrad.optim.SGD([w], lr=3.0)
+        >>> def limit(optimizer, args, kwargs):
+        ...     with tgrad.no_grad():
+        ...         w.clamp_(-1.0, 1.0)
+        >>> handle = optimizer.register_step_post_hook(limit)
+        >>> w.sum().backward(), optimizer.step(), w.tolist()
+        (None, None, [-1.0, -1.0])
+        """
+        return ModuleHook(self._step_post_hooks, hook, False, False)
+
+    @_calling_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change all parameters that have a gradient, and run what is pending as one plan.
 
