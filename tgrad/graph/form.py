@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from tgrad.dtype import DType, int64
 from tgrad.graph import build
-from tgrad.graph.key import computed, row_of
-from tgrad.graph.node import Node, make, source_scope
+from tgrad.graph.key import row_of
+from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rules_elementwise import constant_of
 
@@ -102,7 +102,7 @@ def form_of(outputs: Sequence[Node]) -> Form:
     rows: list[Hashable] = []
     sites: list[Site] = []
     leaves: list[Node] = []
-    for node in computed(outputs, _inputs):
+    for node in toposort(outputs, _inputs):
         if node.op is Op.CUSTOM_VJP:
             number[node] = number[node.inputs[0]]
             continue
@@ -217,7 +217,7 @@ def with_inputs(
     places: dict[Node, dict[int, Node]] = {}
     for site, value in (varying or {}).items():
         places.setdefault(site.node, {})[site.place] = value
-    for node in computed(outputs, lambda n: () if n in leaves else _operands(n)):
+    for node in toposort(outputs, lambda n: () if n in leaves else _operands(n)):
         if node not in made:
             with source_scope(node.source):
                 made[node] = _made(node, made, places.get(node, {}))

@@ -7,10 +7,10 @@ iterations of one training loop have equal keys, so the second one compiles noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
 
 
@@ -55,28 +55,9 @@ def row_of(node: Node, inputs: tuple[Hashable, ...]) -> Hashable:
     return (node.op, inputs, node.attrs)
 
 
-def computed(
-    outputs: Sequence[Node], inputs_of: Callable[[Node], tuple[Node, ...]] | None = None
-) -> list[Node]:
-    """What the outputs' values depend on, inputs before users, without the arguments of VJPs.
-
-    Args:
-        outputs: where to begin.
-        inputs_of: what a node's value depends on, where that is less.
-    """
-    follow = inputs_of or _without_arguments
-    order: list[Node] = []
-    seen: set[Node] = set()
-    stack = [(node, False) for node in reversed(outputs)]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend((x, False) for x in reversed(follow(node)) if x not in seen)
-    return order
+def computed(outputs: Sequence[Node]) -> list[Node]:
+    """What the outputs' values depend on, inputs before users, without the arguments of VJPs."""
+    return toposort(outputs, _without_arguments)
 
 
 def _without_arguments(node: Node) -> tuple[Node, ...]:

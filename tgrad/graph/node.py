@@ -8,8 +8,9 @@ and device are derived, never given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from math import prod
+from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -181,8 +182,16 @@ def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> D
     return device
 
 
-def toposort(outputs: Iterable[Node]) -> list[Node]:
-    """All nodes that the outputs depend on, inputs before users; order is deterministic."""
+def toposort(
+    outputs: Iterable[Node],
+    inputs_of: Callable[[Node], tuple[Node, ...]] = attrgetter("inputs"),
+) -> list[Node]:
+    """All nodes that the outputs depend on, inputs before users; order is deterministic.
+
+    Args:
+        outputs: where to begin.
+        inputs_of: what a node depends on, where that is less than all of its inputs.
+    """
     order: list[Node] = []
     seen: set[Node] = set()
     stack: list[Node | None] = [*outputs]
@@ -194,5 +203,5 @@ def toposort(outputs: Iterable[Node]) -> list[Node]:
         elif node not in seen:
             seen.add(node)
             stack += (node, None)
-            stack += [x for x in reversed(node.inputs) if x not in seen]
+            stack += [x for x in reversed(inputs_of(node)) if x not in seen]
     return order
