@@ -376,8 +376,8 @@ def cut_graph(
     """Verified kernels of canonical nodes, with unique names, in an order that may run."""
     made = [n for n in bases if n.size and n.op is not Op.BUFFER]
     fused = _unique_names(partition(made, limits, choices, turns))
-    for f in fused:
-        verify_region(f.region)
+    for region in {f.region for f in fused}:
+        verify_region(region)
     return fused
 
 
@@ -398,14 +398,14 @@ def _below_reshapes(node: Node) -> Node:
 
 def _unique_names(fused: Sequence[Fused]) -> list[Fused]:
     """Give kernels that differ different names; equal work keeps one name."""
-    keys: dict[str, str] = {}
+    named: dict[str, Region] = {}
     result: list[Fused] = []
     for f in fused:
         region, count = f.region, 1
-        while keys.setdefault(region.name, region.key) != region.key:
+        while named.setdefault(region.name, region) != region:
             count += 1
             region = replace(region, name=f"{f.region.name}_{count}")
-        result.append(replace(f, region=region))
+        result.append(f if region is f.region else replace(f, region=region))
     return result
 
 
@@ -516,12 +516,18 @@ def _share_launches(
     spare = round(GROWTH * (arena + results + sum(n.nbytes for n in given.used)))
     most = arena + spare if room is None else min(arena + spare, room)
     best, fewest = placed, fewest_launches(ordered)
+    as_given, grown = reuse_inputs(ordered, donated, fixed), spare + 1
     for growth in (spare, spare // 2, spare // 4):
-        for order in (gather(ordered, donated, fixed, growth), ordered):
-            made = reuse_inputs(order, donated, fixed)
-            fused = batch(made.fused, made.replaces, fixed, growth)
-            if len(fused) < len(best.fused):
-                tried = _place(InPlace(tuple(fused), made.replaces), given.used, given.stored)
+        if grown <= growth:  # what was tried took no more than this: it would come out the same
+            continue
+        gathered = gather(ordered, donated, fixed, growth)
+        grown = gathered.grown
+        for made in (reuse_inputs(gathered.fused, donated, fixed), as_given):
+            shared = batch(made.fused, made.replaces, fixed, growth)
+            grown = max(grown, shared.grown)
+            if len(shared.fused) < len(best.fused):
+                found = InPlace(tuple(shared.fused), made.replaces)
+                tried = _place(found, given.used, given.stored)
                 best = tried if tried.layout.nbytes <= most else best
             if len(best.fused) <= fewest:
                 return best

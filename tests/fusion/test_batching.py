@@ -16,11 +16,13 @@ import tgrad
 from tests.devices.test_fuzz import needs_triton
 from tgrad import cpu_fallback, nn, optim, pipeline, realizing, triton_gen
 from tgrad.errors import VerifyError
+from tgrad.fusion.batching import Shared
 from tgrad.fusion.cost import cost_of
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import Region, Table, region_from_json, verify_region
 from tgrad.fusion.table import form_of, members_of
+from tgrad.graph.node import Node
 from tgrad.kernel.lower import lower
 from tgrad.kernel.printer import print_kernel
 from tgrad.kernel.verify import verify_kernel
@@ -43,8 +45,8 @@ RULES = ["sgd", "momentum", "adam", "adamw", "amsgrad"]
 def apart() -> Iterator[None]:
     """Inside, every step has a launch of its own; plans of before are forgotten."""
 
-    def as_they_are(fused: Sequence[Fused], *_: object) -> list[Fused]:
-        return list(fused)
+    def as_they_are(fused: Sequence[Fused], *_: object) -> Shared:
+        return Shared(list(fused), 0)
 
     with pytest.MonkeyPatch.context() as patch, fresh():
         patch.setattr(pipeline, "batch", as_they_are)
@@ -251,19 +253,25 @@ def test_column_sums_share_a_launch() -> None:
         np.testing.assert_allclose(s.numpy(), 8 * np.tanh(np.float32(i)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_the_arena_hardly_grows(optimizer: str) -> None:
+def plan_gpt(optimizer: str) -> list[Plan]:
+    """The plans of a training step of two layers, with clipping."""
     from tests.training.gpt import batches, gpt
 
+    plans: list[Plan] = []
+    with planning(None, plans.append):
+        model = gpt(nn, tgrad.nn.functional, tgrad, layers=2)
+        rule = optimizer_of(optimizer, list(model.parameters()))
+        tokens, targets = (tgrad.tensor(a) for a in batches(1, 4)[0])
+        model(tokens, targets).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        rule.step()
+    return plans
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_arena_hardly_grows(optimizer: str) -> None:
     def peak() -> tuple[int, int]:
-        plans: list[Plan] = []
-        with planning(None, plans.append):
-            model = gpt(nn, tgrad.nn.functional, tgrad, layers=2)
-            rule = optimizer_of(optimizer, list(model.parameters()))
-            tokens, targets = (tgrad.tensor(a) for a in batches(1, 4)[0])
-            model(tokens, targets).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            rule.step()
+        plans = plan_gpt(optimizer)
         return max(p.peak_bytes for p in plans), max(p.launches for p in plans)
 
     with fresh():
@@ -272,6 +280,33 @@ def test_the_arena_hardly_grows(optimizer: str) -> None:
         before, more = peak()
     assert ours <= 1.02 * before
     assert launches < 0.75 * more
+
+
+@pytest.mark.parametrize("name", ["gather", "batch"])
+def test_what_an_order_takes_is_all_that_it_needs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no more to spare than was taken the kernels are the same; with less some are not."""
+    plain = getattr(pipeline, name)
+    grown: list[int] = []
+    differ: list[bool] = []
+
+    def checked(
+        fused: Sequence[Fused], donated: object, fixed: frozenset[Node], spare: int
+    ) -> Shared:
+        found: Shared = plain(fused, donated, fixed, spare)
+        assert 0 <= found.grown <= spare
+        assert plain(fused, donated, fixed, found.grown) == found
+        grown.append(found.grown)
+        if found.grown:
+            differ.append(plain(fused, donated, fixed, found.grown - 1).fused != found.fused)
+        return found
+
+    monkeypatch.setattr(pipeline, name, checked)
+    with fresh():
+        plan_gpt("adamw")
+    assert any(grown) == any(differ)
+    assert len(grown) > 1
 
 
 def ragged() -> Region:

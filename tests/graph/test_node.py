@@ -13,7 +13,7 @@ from tgrad import dtype as dt
 from tgrad.device import Device
 from tgrad.errors import DeviceError, DTypeError, ShapeError, Source
 from tgrad.graph import node as node_module
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import OPS, REDUCE_COMBINE, Op
 
 x = leaf(np.zeros((2, 3)), dt.float32)
@@ -41,6 +41,20 @@ def test_different_numbers_are_different_constants(a: float, b: float) -> None:
 def test_nan_is_one_constant() -> None:
     first = make(Op.CONST, value=float("nan"), dtype=dt.float32)
     assert first is make(Op.CONST, value=float("nan"), dtype=dt.float32)
+
+
+def test_a_node_on_other_inputs_is_what_make_gives() -> None:
+    with source_scope(Source("train.py", 7, "loss")):
+        total = make(Op.REDUCE_SUM, make(Op.ADD, x, y), axes=(1,))
+    wider = leaf(np.zeros((2, 5)), dt.float64)
+    for other in (make(Op.MUL, x, y), wider):
+        moved = on_inputs(total, (other,))
+        assert moved.source == total.source
+        assert moved is make(Op.REDUCE_SUM, other, axes=(1,))
+        assert (moved.shape, moved.dtype) == ((2,), other.dtype)
+    assert on_inputs(total, total.inputs) is total
+    with pytest.raises(ShapeError):
+        on_inputs(make(Op.ADD, x, y), (x, make(Op.RESHAPE, y, shape=(3, 2))))
 
 
 def test_nodes_live_as_long_as_they_are_used() -> None:

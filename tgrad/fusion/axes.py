@@ -8,6 +8,7 @@ what the region computes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
@@ -104,79 +105,92 @@ def _renumber_mask(mask: Mask, number: dict[int, int]) -> Mask:
     return tuple(Bound(_renumber_index(b.index, number), b.lo, b.hi) for b in mask)
 
 
-def _substitute(region: Region, table: dict[str, Index]) -> Region:
+def _different_indices(region: Region) -> dict[Index, None]:
+    """The indices of a region, each once: most values are loaded at the same few."""
+    items = (*region.values, *region.stores)
+    return dict.fromkeys(e for item in items for e in rg.indices_of(item))
+
+
+def _substitute(region: Region, table: Mapping[str, Index]) -> Region:
+    return _with_indices(region, {e: e.substitute(table) for e in _different_indices(region)})
+
+
+def _with_indices(region: Region, new: Mapping[Index, Index]) -> Region:
+    """The region with each of its indices replaced."""
+
     def mask(m: Mask) -> Mask:
-        return tuple(Bound(b.index.substitute(table), b.lo, b.hi) for b in m)
+        return tuple(Bound(new[b.index], b.lo, b.hi) for b in m)
 
     values: list[rg.Value] = []
     for v in region.values:
         match v:
             case rg.Load():
-                values.append(replace(v, index=v.index.substitute(table), mask=mask(v.mask)))
+                values.append(rg.Load(v.slot, new[v.index], mask(v.mask), v.dtype))
             case rg.IndexValue():
-                values.append(replace(v, index=v.index.substitute(table)))
+                values.append(rg.IndexValue(new[v.index], v.dtype))
             case rg.Inside():
                 values.append(replace(v, mask=mask(v.mask)))
             case _:
                 values.append(v)
-    stores = tuple(
-        replace(s, index=s.index.substitute(table), mask=mask(s.mask)) for s in region.stores
-    )
+    stores = tuple(replace(s, index=new[s.index], mask=mask(s.mask)) for s in region.stores)
     return replace(region, values=tuple(values), stores=stores)
 
 
 def flip_axes(region: Region, names: frozenset[str]) -> Region:
     """Walk axes from their ends: i becomes extent - 1 - i."""
+    if not names:
+        return region
     extents = {a.name: a.extent for a in region.axes if a.name in names}
     return _substitute(region, {n: ix.var(n, e) * -1 + (e - 1) for n, e in extents.items()})
 
 
 def join_axes(region: Region, dots: tuple[DotAxes, ...]) -> tuple[Region, tuple[DotAxes, ...]]:
     """Join neighbouring axes that every index walks as one: i*N + j becomes one axis."""
+    axes, new, gone = list(region.axes), {e: e for e in _different_indices(region)}, set[str]()
     position = 0
-    while position + 1 < len(region.axes):
-        outer, inner = region.axes[position], region.axes[position + 1]
-        if not _can_join(region, dots, outer, inner):
+    while position + 1 < len(axes):
+        outer, inner = axes[position : position + 2]
+        walked = _joined(new, outer, inner) if _are_alike(region, dots, outer, inner) else None
+        if walked is None:
             position += 1
             continue
-        joined = Axis(outer.name, outer.extent * inner.extent)
-        v = ix.var(joined.name, joined.extent)
-        table = {outer.name: v // inner.extent, inner.name: v % inner.extent}
-        region = _substitute(region, table)
-        axes = (*region.axes[:position], joined, *region.axes[position + 2 :])
-        values = tuple(
-            replace(x, axes=tuple(a for a in x.axes if a != inner.name))
-            if isinstance(x, rg.AlongAxes)
-            else x
-            for x in region.values
-        )
-        region = replace(region, axes=axes, values=values)
-        dots = tuple(
-            DotAxes(*(tuple(a for a in group if a != inner.name) for group in d.groups))
-            for d in dots
-        )
+        new = walked
+        gone.add(inner.name)
+        axes[position : position + 2] = [Axis(outer.name, outer.extent * inner.extent)]
         position = max(position - 1, 0)
-    return region, dots
+    if not gone:
+        return region, dots
+    joined = _with_indices(region, new)
+    values = tuple(
+        replace(x, axes=tuple(a for a in x.axes if a not in gone))
+        if isinstance(x, rg.AlongAxes)
+        else x
+        for x in joined.values
+    )
+    dots = tuple(
+        DotAxes(*(tuple(a for a in group if a not in gone) for group in d.groups)) for d in dots
+    )
+    return replace(joined, axes=tuple(axes), values=values), dots
 
 
-def _can_join(region: Region, dots: tuple[DotAxes, ...], outer: Axis, inner: Axis) -> bool:
-    for v in region.values:
-        if isinstance(v, rg.AlongAxes):
-            if (outer.name in v.axes) != (inner.name in v.axes):
-                return False
-    for group in (g for d in dots for g in d.groups):
-        if (outer.name in group) != (inner.name in group):
-            return False
-    both = ix.var("joined axis", outer.extent * inner.extent)
+def _are_alike(region: Region, dots: tuple[DotAxes, ...], outer: Axis, inner: Axis) -> bool:
+    """Whether whatever reduces or walks one of two axes does so with both."""
+    along = (v.axes for v in region.values if isinstance(v, rg.AlongAxes))
+    groups = (group for d in dots for group in d.groups)
+    return all((outer.name in names) == (inner.name in names) for names in (*along, *groups))
+
+
+def _joined(indices: Mapping[Index, Index], outer: Axis, inner: Axis) -> dict[Index, Index] | None:
+    """The indices over one axis in place of two, under the outer one's name; None if one of them
+    does not walk the two as one."""
+    both = ix.var(outer.name, outer.extent * inner.extent)
     table = {outer.name: both // inner.extent, inner.name: both % inner.extent}
-    for item in (*region.values, *region.stores):
-        for e in rg.indices_of(item):
-            names = e.variables()
-            if outer.name not in names and inner.name not in names:
-                continue
-            if e.substitute(table).stride("joined axis") is None:
-                return False
-    return True
+    result: dict[Index, Index] = {}
+    for old, index in indices.items():
+        result[old] = walked = index.substitute(table)
+        if walked is not index and walked.stride(outer.name) is None:
+            return None
+    return result
 
 
 def rename_axes(region: Region, dots: tuple[DotAxes, ...]) -> tuple[Region, tuple[DotAxes, ...]]:

@@ -46,9 +46,23 @@ _APART = 1 << 20
 """Between the places of launches that follow each other."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Kernels that share launches, or are next to each other so that they may.
+
+    Attributes:
+        fused: the kernels.
+        grown: the most bytes more that were alive at once in any order that was taken on the way:
+            had no more been to spare, the kernels would be the same.
+    """
+
+    fused: list[Fused]
+    grown: int
+
+
 def batch(
     fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], spare: int
-) -> list[Fused]:
+) -> Shared:
     """Let equal steps share launches.
 
     Args:
@@ -60,15 +74,16 @@ def batch(
     Returns:
         The kernels, fewer; or all as they were if no two can share.
     """
-    launches = _launches(fused, replaces, fixed, spare)
+    launches, grown = _launches(fused, replaces, fixed, spare)
     if len(launches) == len(fused):
-        return list(fused)
-    return [_merged(members) if len(members) > 1 else members[0] for members in launches]
+        return Shared(list(fused), grown)
+    merged = [_merged(members) if len(members) > 1 else members[0] for members in launches]
+    return Shared(merged, grown)
 
 
 def gather(
     fused: Sequence[Fused], donated: Mapping[Node, Node], fixed: frozenset[Node], spare: int
-) -> list[Fused]:
+) -> Shared:
     """The kernels in an order in which those that may share a launch are next to each other.
 
     Before results are written in place, more may share: what is in place afterwards heeds it.
@@ -76,7 +91,8 @@ def gather(
     Args:
         donated: for results of the plan, the buffer of the caller that they may overwrite.
     """
-    return [f for members in _launches(fused, donated, fixed, spare) for f in members]
+    launches, grown = _launches(fused, donated, fixed, spare)
+    return Shared([f for members in launches for f in members], grown)
 
 
 def fewest_launches(fused: Sequence[Fused]) -> int:
@@ -86,21 +102,43 @@ def fewest_launches(fused: Sequence[Fused]) -> int:
 
 def _launches(
     fused: Sequence[Fused], replaces: Mapping[Node, Node], fixed: frozenset[Node], spare: int
-) -> list[tuple[Fused, ...]]:
+) -> tuple[list[tuple[Fused, ...]], int]:
+    """The members of each launch, and what `Shared.grown` says."""
     forms = _by_form(fused)
     if not forms:
-        return [(f,) for f in fused]
+        return [(f,) for f in fused], 0
     given = _Order([_Launch.of(f, replaces) for f in fused], fixed)
-    budget = given.peak + spare
+    budget = _Budget(given.peak + spare, given.peak)
     order = _sink(given)
-    if order.peak > budget:
+    if not budget.allows(order):
         order = given
     place = order.place
     # Consumers first: once they are one launch, their producers may go down to it.
     for members in sorted(forms, key=lambda m: -min(place[id(f)] for f in m)):
         order = _share(order, members, budget)
     first = given.place
-    return [tuple(sorted(x.members, key=lambda f: first[id(f)])) for x in order.launches()]
+    launches = [tuple(sorted(x.members, key=lambda f: first[id(f)])) for x in order.launches()]
+    return launches, budget.taken - given.peak
+
+
+@dataclass
+class _Budget:
+    """How many bytes of temporaries may be alive at once.
+
+    Attributes:
+        most: of them.
+        taken: the most of any order that was allowed.
+    """
+
+    most: int
+    taken: int
+
+    def allows(self, order: _Order) -> bool:
+        """Whether an order is within it."""
+        if order.peak > self.most:
+            return False
+        self.taken = max(self.taken, order.peak)
+        return True
 
 
 @dataclass(frozen=True)
@@ -270,7 +308,7 @@ def _by_form(fused: Sequence[Fused]) -> list[list[Fused]]:
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
+def _share(order: _Order, members: Sequence[Fused], budget: _Budget) -> _Order:
     """Steps of one form in as few launches as their order and the memory allow."""
     left, misses = list(members), 0
     while len(left) > 1 and misses < MISSES:
@@ -281,7 +319,7 @@ def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
         misses += 1
         while len(ready) > 1:
             shared = _shared(order, ready)
-            if shared.peak <= budget:
+            if budget.allows(shared):
                 order, misses = shared, 0
                 break
             ready = ready[len(ready) // 2 :]
@@ -290,7 +328,7 @@ def _share(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
     return _hoist(order, members, budget)
 
 
-def _hoist(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
+def _hoist(order: _Order, members: Sequence[Fused], budget: _Budget) -> _Order:
     """Steps of one form that could not wait for the last run with the first, if all that they need
     is there: two buffers filled with zeros, each added to before the other is filled."""
     place = order.place
@@ -304,7 +342,7 @@ def _hoist(order: _Order, members: Sequence[Fused], budget: int) -> _Order:
         while len(ready) > 1:
             launch = _Launch.joined([order.launch_at[order.place[id(f)]] for f in ready])
             shared = order.with_launch(launch, first)
-            if shared.peak <= budget:
+            if budget.allows(shared):
                 order = shared
                 break
             ready = ready[: len(ready) // 2]

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd, prod
 
 from tgrad.fusion import region as rg
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import KNOWN_REGIONS, Region
 from tgrad.fusion.table import members_of
 from tgrad.graph.index import Index
 from tgrad.graph.op import Op
@@ -110,6 +111,7 @@ def predict(cost: Cost, programs: int, figures: DeviceFigures) -> Prediction:
     return Prediction(bound, bound / share + figures.launch, limit)
 
 
+@lru_cache(maxsize=KNOWN_REGIONS)
 def cost_of(region: Region) -> Cost:
     """FLOPs and least bytes moved of a region; of a batch, the sum over its members."""
     if region.library is not None:

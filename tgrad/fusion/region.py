@@ -20,7 +20,8 @@ and keeps them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
+from copy import copy
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -174,6 +175,10 @@ class Store:
         return self.combine in ("add", "mul")
 
 
+_INDEXED = (Load, IndexValue, Inside, Store)
+"""What evaluates index expressions."""
+
+
 @dataclass(frozen=True, slots=True)
 class AxisLimit:
     """Points that need not be computed: those where axis // inner % capacity is at or above the
@@ -286,11 +291,12 @@ class Region:
         return self._hash
 
     def at_line(self, source: Source) -> Region:
-        """The same work for another line of the user's: an equal region, with the same hash."""
+        """The same work for another line of the user's: an equal region. What is derived from a
+        region does not depend on its line, so what is known of one is known of the other."""
         if source == self.source:
             return self
-        moved = replace(self, source=source)
-        moved.__dict__["_hash"] = self._hash
+        moved = copy(self)
+        moved.__dict__["source"] = source
         return moved
 
     @cached_property
@@ -438,13 +444,13 @@ def value_dims(
 
 def indices_of(value: Value | Store) -> tuple[Index, ...]:
     """Index expressions that a value or store evaluates."""
+    if not isinstance(value, _INDEXED):
+        return ()
     if isinstance(value, (Load, Store)):
         return (value.index, *(b.index for b in value.mask))
     if isinstance(value, IndexValue):
         return (value.index,)
-    if isinstance(value, Inside):
-        return tuple(b.index for b in value.mask)
-    return ()
+    return tuple(b.index for b in value.mask)
 
 
 def operands_of(value: Value | Store) -> tuple[int, ...]:

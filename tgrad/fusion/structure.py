@@ -34,6 +34,7 @@ class RegionBuilder:
         self._known: dict[Hashable, _Template | Refused] = {}
         self._rows: dict[Hashable, int] = {}
         self._row_of: dict[Node, int] = {}
+        self._loaded_row_of: dict[Node, int] = {}
 
     def build(
         self,
@@ -68,34 +69,45 @@ class RegionBuilder:
 
     def _structure(
         self, group: Sequence[Node], leaves: set[Node]
-    ) -> tuple[list[Node], tuple[Hashable, ...]]:
-        """The nodes that a region of the group depends on, down to its leaves, and for each what
-        the region may know of it; inputs are named by their place in the list."""
+    ) -> tuple[list[Node], tuple[int, ...]]:
+        """The nodes that a region of the group depends on, down to its leaves, and for each the
+        number of its row and the places of its inputs in the list."""
         loaded = leaves.difference(group)
         place: dict[Node, int] = {}
-        structure: list[Hashable] = []
+        structure: list[int] = []
         stack = [*group]
         stack.reverse()
         while stack:
             node = stack[-1]
             if node not in place:
                 if node.op is Op.BUFFER or node in loaded:
-                    structure.append(("loaded", node.shape, node.dtype, node.source.label))
+                    structure.append(self._loaded_row(node))
                 elif missing := [x for x in reversed(node.inputs) if x not in place]:
                     stack += missing
                     continue
                 else:
-                    structure.append((self._row(node), *[place[x] for x in node.inputs]))
+                    structure.append(self._row(node))
+                    structure += [place[x] for x in node.inputs]
                 place[node] = len(place)
             stack.pop()
         return list(place), tuple(structure)
 
     def _row(self, node: Node) -> int:
-        """A number that two nodes share exactly if they differ in nothing but their inputs."""
+        """A number that two nodes share exactly if they differ in nothing but their inputs, of
+        which they have as many."""
         number = self._row_of.get(node)
         if number is None:
             # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
             attrs = repr(node.attrs) if node.op is Op.CONST else node.attrs
-            row = (node.op, attrs, node.shape, node.dtype, node.source.label)
+            label, count = node.source.label, len(node.inputs)
+            row = (node.op, attrs, node.shape, node.dtype, label, count)
             number = self._row_of[node] = self._rows.setdefault(row, len(self._rows))
+        return number
+
+    def _loaded_row(self, node: Node) -> int:
+        """A number for what a region may know of a node that it loads."""
+        number = self._loaded_row_of.get(node)
+        if number is None:
+            row = (node.shape, node.dtype, node.source.label)
+            number = self._loaded_row_of[node] = self._rows.setdefault(row, len(self._rows))
         return number

@@ -98,10 +98,13 @@ class Index:
     j
     """
 
-    __slots__ = ("terms", "const", "lo", "hi", "_hash")
+    __slots__ = ("terms", "const", "lo", "hi", "_hash", "_variables", "_loaded")
+    _variables: frozenset[str] | None
+    _loaded: frozenset[int] | None
 
     def __init__(self, terms: tuple[tuple[Atom, int], ...], const: int):
         self.terms, self.const = terms, const
+        self._variables = self._loaded = None
         lo = hi = const
         for atom, c in terms:
             lo += atom.lo * c if c > 0 else atom.hi * c
@@ -142,7 +145,9 @@ class Index:
     def __add__(self, other: Index | int) -> Index:
         if isinstance(other, int):
             return Index(self.terms, self.const + other) if other else self
-        return _add(self, other)
+        if not other.terms:
+            return self + other.const
+        return _add(self, other) if self.terms else other + self.const
 
     def __mul__(self, factor: int) -> Index:
         if factor == 1:
@@ -173,11 +178,19 @@ class Index:
 
     def variables(self) -> frozenset[str]:
         """Names of the loop variables that the expression depends on."""
-        return frozenset(a.name for a in self.atoms() if isinstance(a, Var))
+        names = self._variables
+        if names is None:
+            names = frozenset(a.name for a in self.atoms() if isinstance(a, Var))
+            self._variables = names
+        return names
 
     def loaded(self) -> frozenset[int]:
         """Value numbers of the loaded integers that the expression depends on."""
-        return frozenset(a.value for a in self.atoms() if isinstance(a, Loaded))
+        numbers = self._loaded
+        if numbers is None:
+            numbers = frozenset(a.value for a in self.atoms() if isinstance(a, Loaded))
+            self._loaded = numbers
+        return numbers
 
     def stride(self, name: str) -> int | None:
         """Change of the expression per step of a variable; None if it is not affine in it."""
@@ -199,6 +212,8 @@ class Index:
 
     def substitute(self, values: Mapping[str, Index]) -> Index:
         """The expression with variables replaced, simplified again."""
+        if values.keys().isdisjoint(self.variables()):
+            return self
         return self.rebuild(lambda a: values.get(a.name) if isinstance(a, Var) else None)
 
     def rebuild(self, leaf: Callable[[Atom], Index | None]) -> Index:
@@ -259,10 +274,6 @@ def _canonical(terms: dict[Atom, int], const: int) -> Index:
 
 @lru_cache(maxsize=65536)
 def _add(a: Index, b: Index) -> Index:
-    if not a.terms:
-        return b + a.const
-    if not b.terms:
-        return a + b.const
     terms = dict(a.terms)
     for atom, c in b.terms:
         terms[atom] = terms.get(atom, 0) + c
