@@ -7,6 +7,7 @@ included, to the end of the first step.
 
 from __future__ import annotations
 
+import compileall
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 from bench.case import Case
+from bench.machine import ROOT
 from bench.process import PeerFailure, PeerSpec, Process
 from bench.results import FirstStep
 from bench.worker import save_arrays
@@ -39,7 +41,8 @@ def measure_first_steps(
     cores: int,
     device: str = "cpu",
 ) -> list[FirstStep]:
-    """Cold and warm, for every case and peer."""
+    """Cold and warm, for every case and peer, with bytecode of tgrad as pip makes it."""
+    compileall.compile_dir(ROOT / "tgrad", quiet=1)
     found = []
     for case in cases:
         with tempfile.TemporaryDirectory(prefix="tgrad-bench-") as folder:

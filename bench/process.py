@@ -122,11 +122,13 @@ def worker_environment(cores: int) -> dict[str, str]:
     millisecond after their last work. OMP_WAIT_POLICY=active would burn the core that another peer
     is measured on, and is not passed on. On a machine that is shared, GOMP_SPINCOUNT=4000 keeps
     threads from spinning away the time of those that they wait for. Kernels of tgrad have the
-    heuristics' configurations unless TGRAD_STORED says otherwise.
+    heuristics' configurations unless TGRAD_STORED says otherwise. PYTHONDONTWRITEBYTECODE is not
+    passed on: installed packages have their bytecode, and a checkout is to be no slower to import.
     """
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     kept = dict(os.environ)
     kept.setdefault("TGRAD_STORED", "0")
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     if kept.get("OMP_WAIT_POLICY", "").lower() == "active":
         del kept["OMP_WAIT_POLICY"]
     return {**kept, **dict.fromkeys(threads, str(cores)), "PYTHONPATH": _python_path()}

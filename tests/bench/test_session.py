@@ -79,6 +79,11 @@ def test_what_a_search_found_is_left_out_unless_asked_for(
     assert worker_environment(1)["TGRAD_STORED"] == "1"
 
 
+def test_peers_keep_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in worker_environment(1)
+
+
 def test_what_others_took_is_told(found: Results) -> None:
     assert found.others is not None and found.others >= 0
     assert f"other processes took {found.others:.1f} cores meanwhile" in markdown(main_table(found))

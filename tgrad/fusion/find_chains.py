@@ -78,7 +78,8 @@ def find_chains(
                 chains.append(Chain(roots, *ways[0]))
     refused: dict[Node, str] = {}
     statistics = {n for s in stored for n in _row_history(s)}
-    chains = [_with_sums_beside(c, chains, order) for c in chains]
+    reductions = [n for n in order if n.op in REDUCE]
+    chains = [_with_sums_beside(c, chains, reductions) for c in chains]
     while True:
         chains = [_with_rows_needed(c, chains, uses, outputs, statistics) for c in chains]
         inside = {n for c in chains for n in c.inside}
@@ -208,17 +209,15 @@ def _leads_to(row: Node, size: int, dots: Sequence[Node], stored: set[Node]) -> 
     return False
 
 
-def _with_sums_beside(chain: Chain, chains: Sequence[Chain], order: Sequence[Node]) -> Chain:
+def _with_sums_beside(chain: Chain, chains: Sequence[Chain], reductions: Sequence[Node]) -> Chain:
     """The chain with the sums over its columns, for others, of what only it computes."""
-    others = {n for c in chains if c is not chain for n in c.inside}
+    if not chain.has_statistics:
+        return replace(chain, rows=())
+    mine = chain.inside.difference(*(c.inside for c in chains if c is not chain))
     rows = tuple(
         n
-        for n in order
-        if n.op in REDUCE
-        and chain.has_statistics
-        and n.attr("axes") == chain.columns
-        and n.inputs[0] in chain.inside - others
-        and n not in chain.inside
+        for n in reductions
+        if n.attr("axes") == chain.columns and n.inputs[0] in mine and n not in chain.inside
     )
     return replace(chain, rows=rows)
 

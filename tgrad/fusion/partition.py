@@ -15,6 +15,7 @@ and every node that two kernels need is stored once; all else is inlined where i
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -643,4 +644,4 @@ def _name(roots: list[Node], stored: list[Node]) -> str:
     shape = "x".join(map(str, main.shape)) or "scalar"
     words = "_".join(list(labels)[:3])
     text = f"{words}_{shape}_{main.dtype.short}"
-    return "".join(c if c.isalnum() else "_" for c in text)
+    return re.sub(r"\W", "_", text)

@@ -45,8 +45,7 @@ class RegionBuilder:
         chain: bool = False,
     ) -> Built | Refused:
         """What `build_region` gives for these arguments and the device's limits."""
-        nodes, structure = self._structure(group, leaves)
-        number = {n: i for i, n in enumerate(nodes)}
+        number, structure = self._structure(group, leaves)
 
         def numbers(of: Sequence[Node]) -> tuple[int, ...]:
             return tuple(number[n] for n in of)
@@ -63,34 +62,32 @@ class RegionBuilder:
             return built
         if isinstance(known, Refused):
             return known
+        nodes = list(number)
         inputs, stored = (tuple(nodes[i] for i in s) for s in (known.inputs, known.outputs))
         region = known.region.at_line(main_of(stored).source)
         return Built(region, inputs, stored)
 
     def _structure(
         self, group: Sequence[Node], leaves: set[Node]
-    ) -> tuple[list[Node], tuple[int, ...]]:
-        """The nodes that a region of the group depends on, down to its leaves, and for each the
-        number of its row and the places of its inputs in the list."""
+    ) -> tuple[dict[Node, int], tuple[int, ...]]:
+        """The nodes that a region of the group depends on, down to its leaves, numbered as they
+        are met; and for each in turn the number of its row and those of its inputs."""
         loaded = leaves.difference(group)
-        place: dict[Node, int] = {}
+        number = {n: i for i, n in enumerate(dict.fromkeys(group))}
         structure: list[int] = []
-        stack = [*group]
-        stack.reverse()
-        while stack:
-            node = stack[-1]
-            if node not in place:
-                if node.op is Op.BUFFER or node in loaded:
-                    structure.append(self._loaded_row(node))
-                elif missing := [x for x in reversed(node.inputs) if x not in place]:
-                    stack += missing
-                    continue
-                else:
-                    structure.append(self._row(node))
-                    structure += [place[x] for x in node.inputs]
-                place[node] = len(place)
-            stack.pop()
-        return list(place), tuple(structure)
+        waiting = list(number)
+        for node in waiting:  # grows as inputs are met
+            if node.op is Op.BUFFER or node in loaded:
+                structure.append(self._loaded_row(node))
+                continue
+            structure.append(self._row(node))
+            for x in node.inputs:
+                place = number.get(x)
+                if place is None:
+                    place = number[x] = len(waiting)
+                    waiting.append(x)
+                structure.append(place)
+        return number, tuple(structure)
 
     def _row(self, node: Node) -> int:
         """A number that two nodes share exactly if they differ in nothing but their inputs, of
