@@ -20,22 +20,22 @@ AVERAGES = {
 
 
 def make_net(nn):
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    """In float64: norms of five rows and a large rate make much of float32's rounding."""
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
 
 
 def pair():
-    torch.manual_seed(0)
     theirs = make_net(torch.nn)
     ours = make_net(nn)
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
 
 
-def assert_same_state(ours, theirs):
+def assert_same_state(ours, theirs, rtol=1e-9):
     have, want = ours.state_dict(), theirs.state_dict()
     assert list(have) == list(want)
     for name, value in want.items():
-        np.testing.assert_allclose(have[name].numpy(), value, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(have[name].numpy(), value, rtol, rtol / 100, err_msg=name)
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
@@ -58,20 +58,21 @@ def test_averaged_model(name, compiled):
 
     run = tgrad.compile(ours_step) if compiled else ours_step
     for number in range(4):
-        x = normal(number, 5, 3)
+        x = normal(number, 5, 3).astype(np.float64)
         run(tgrad.tensor(x))
         step(torch, theirs, optimizers[1], other, torch.tensor(x))
-        assert_same_state(mean, other)
+        # PyTorch divides by the count in float32 where it averages lists.
+        assert_same_state(mean, other, 1e-6 if name == "swa_lists" else 1e-9)
     assert mean.n_averaged.item() == 4
     twin = optim.swa_utils.AveragedModel(ours)
     twin.load_state_dict(mean.state_dict())
-    x = tgrad.tensor(normal(9, 5, 3))
+    x = tgrad.tensor(normal(9, 5, 3)).double()
     np.testing.assert_array_equal(twin.eval()(x).numpy(), mean.eval()(x).numpy())
 
 
 def test_update_bn():
     ours, theirs = pair()
-    batches = [normal(i, 6, 3) for i in range(3)]
+    batches = [normal(i, 6, 3).astype(np.float64) for i in range(3)]
     optim.swa_utils.update_bn([(tgrad.tensor(b), None) for b in batches], ours.eval())
     torch.optim.swa_utils.update_bn([(torch.tensor(b), None) for b in batches], theirs.eval())
     assert_same_state(ours, theirs)

@@ -89,7 +89,8 @@ class _BatchNorm(Module):
             with no_grad():
                 self.num_batches_tracked.add_(1)
                 if self.momentum is None:
-                    momentum = 1.0 / self.num_batches_tracked.to(dt.float32)
+                    wide = self.running_mean.dtype.accumulator
+                    momentum = 1.0 / self.num_batches_tracked.to(wide)
         moved = self.training and self.track_running_stats
         return F.batch_norm(
             input,
