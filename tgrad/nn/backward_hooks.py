@@ -51,7 +51,8 @@ class BackwardHooks:
                 "Use register_hook of the tensors.",
             )
         (self.place,) = wanted
-        return tuple(_AtInput.apply(a, self) if i == self.place else a for i, a in enumerate(args))
+        at = self.place
+        return *args[:at], _Marked.apply(args[at], self.at_input), *args[at + 1 :]
 
     def mark_result(self, result: Any) -> Any:
         """The result, marked."""
@@ -61,7 +62,7 @@ class BackwardHooks:
                 f"{type(result).__name__}.",
                 "Use register_hook of the tensors.",
             )
-        return _AtResult.apply(result, self) if result.requires_grad else result
+        return _Marked.apply(result, self.at_result) if result.requires_grad else result
 
     def at_result(self, g: Tensor) -> Tensor:
         """The gradient of the result, as the hooks before leave it."""
@@ -96,23 +97,14 @@ def _replaced(found: Gradients, made: Any) -> Gradients:
     return made
 
 
-class _AtInput(Function):
+class _Marked(Function):
+    """The tensor itself; its gradient is what `hook` makes of it."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, call: BackwardHooks) -> Tensor:
-        ctx.call = call
+    def forward(ctx: Any, x: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Tensor:
+        ctx.hook = hook
         return x
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        return ctx.call.at_input(g), None
-
-
-class _AtResult(Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, call: BackwardHooks) -> Tensor:
-        ctx.call = call
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
-        return ctx.call.at_result(g), None
+        return ctx.hook(g), None

@@ -12,7 +12,7 @@ from tgrad.errors import ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.nn.functional import normalize
 from tgrad.nn.module import Module
-from tgrad.nn.modules.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from tgrad.nn.utils.derived import axis_of_outputs
 from tgrad.nn.utils.parametrize import register_parametrization
 from tgrad.nn.utils.spectral_norm import (
     as_matrix,
@@ -145,7 +145,6 @@ def spectral_norm(
             f"spectral_norm: {type(module).__name__} has no parameter or buffer {name!r}.",
             f"It has {', '.join([*module._parameters, *module._buffers])}.",
         )
-    if dim is None:
-        dim = 1 if isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)) else 0
-    rule = _SpectralNorm(weight, n_power_iterations, dim, eps)
+    axis = axis_of_outputs(module) if dim is None else dim
+    rule = _SpectralNorm(weight, n_power_iterations, axis, eps)
     return register_parametrization(module, name, rule)

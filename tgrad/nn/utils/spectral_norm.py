@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.errors import ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.nn.functional import normalize
 from tgrad.nn.module import Module
-from tgrad.nn.modules.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from tgrad.nn.parameter import Parameter, mark_fresh
-from tgrad.nn.utils.weight_norm import taken_parameter
+from tgrad.nn.parameter import mark_fresh
+from tgrad.nn.utils.derived import DerivedWeight, axis_of_outputs
 from tgrad.random import randn
 from tgrad.tensor import Tensor, labelled
 from tgrad.tracing import tracer
@@ -56,7 +55,7 @@ def over_sigma(weight: Tensor, matrix: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return weight / u.dot(matrix.mv(v))
 
 
-class SpectralNorm:
+class SpectralNorm(DerivedWeight):
     """The rule of an attribute that is W / σ, and the hook that moves u and v before a forward.
 
     Args:
@@ -66,21 +65,19 @@ class SpectralNorm:
         eps: the least length that a vector is divided by.
     """
 
-    def __init__(self, name: str, n_power_iterations: int, dim: int, eps: float):
-        check_iterations(n_power_iterations)
-        self.name, self.n_power_iterations, self.dim, self.eps = name, n_power_iterations, dim, eps
-        self.has_run = False
+    function, parts = "spectral_norm", ("orig", "u", "v")
 
-    def parts(self, module: Module) -> tuple[Tensor, Tensor, Tensor]:
-        """W, u and v."""
-        orig, u, v = (getattr(module, f"{self.name}_{part}") for part in ("orig", "u", "v"))
-        return orig, u, v
+    def __init__(self, name: str, n_power_iterations: int, dim: int, eps: float):
+        super().__init__(name)
+        check_iterations(n_power_iterations)
+        self.n_power_iterations, self.dim, self.eps = n_power_iterations, dim, eps
+        self.has_run = False
 
     def __call__(self, module: Module, args: Any) -> None:
         self.has_run = True
         if not module.training:
             return
-        weight, u, v = self.parts(module)
+        weight, u, v = self.held(module)
         with no_grad():
             matrix = as_matrix(weight, self.dim)
             for _ in range(self.n_power_iterations):
@@ -94,19 +91,12 @@ class SpectralNorm:
         trace = tracer()
         if trace is not None:
             trace.refuse(f"{self.name!r}, of spectral_norm, is read before the first forward")
-        return self.parts(module)[0].detach()
+        return self.held(module)[0].detach()
 
     def value(self, module: Module) -> Tensor:
         """W / σ"""
-        weight, u, v = self.parts(module)
+        weight, u, v = self.held(module)
         return over_sigma(weight, as_matrix(weight, self.dim), u, v)
-
-    def write(self, module: Module, value: Any) -> None:
-        """Refused: it is a result."""
-        raise UnsupportedError(
-            f"{type(module).__name__}.{self.name} is set, which spectral_norm computes.",
-            f"Set {self.name}_orig, or call remove_spectral_norm first.",
-        )
 
 
 def spectral_norm(
@@ -140,11 +130,11 @@ def spectral_norm(
     >>> list(layer.state_dict())
     ['bias', 'weight_orig', 'weight_u', 'weight_v']
     """
-    if dim is None:
-        dim = 1 if isinstance(module, (ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)) else 0
-    rule = SpectralNorm(name, n_power_iterations, dim, eps)
-    weight = taken_parameter("spectral_norm", module, name)
-    rows, columns = as_matrix(weight, dim).shape
+    rule = SpectralNorm(
+        name, n_power_iterations, axis_of_outputs(module) if dim is None else dim, eps
+    )
+    weight = rule.take_over(module)
+    rows, columns = as_matrix(weight, rule.dim).shape
     module._register_derived(name, rule)
     module.register_parameter(f"{name}_orig", weight)
     module.register_buffer(f"{name}_u", random_unit(rows, weight, eps))
@@ -159,17 +149,7 @@ def remove_spectral_norm(module: T, name: str = "weight") -> T:
     Raises:
         ShapeError: `spectral_norm` was not called on it.
     """
-    rule = module._derived.get(name)
-    if not isinstance(rule, SpectralNorm):
-        raise ShapeError(
-            f"remove_spectral_norm: {name!r} of {type(module).__name__} has none.",
-            "Call spectral_norm first.",
-        )
-    with no_grad():
-        weight = rule.value(module)
-    for part in (name, f"{name}_u", f"{name}_v", f"{name}_orig"):
-        delattr(module, part)
+    rule = SpectralNorm.give_back(module, name)
     hooks = module._forward_pre_hooks
     hooks.pop(next(number for number, (hook, _) in hooks.items() if hook is rule))
-    module.register_parameter(name, Parameter(weight))
     return module

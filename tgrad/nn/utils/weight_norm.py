@@ -7,13 +7,14 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.weight_norm.html
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.errors import ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.linalg import vector_norm
 from tgrad.nn.module import Module
 from tgrad.nn.parameter import Parameter
+from tgrad.nn.utils.derived import DerivedWeight
 from tgrad.tensor import Tensor, labelled
 
 T = TypeVar("T", bound=Module)
@@ -36,7 +37,7 @@ def scaled_direction(v: Tensor, g: Tensor, dim: int) -> Tensor:
     return v * (g / norm_except_dim(v, dim))
 
 
-class WeightNorm:
+class WeightNorm(DerivedWeight):
     """The rule of an attribute that is g v / ‖v‖.
 
     Args:
@@ -44,41 +45,16 @@ class WeightNorm:
         dim: the axis of which each slice has a length of its own; -1 for one length.
     """
 
+    function, parts = "weight_norm", ("g", "v")
+
     def __init__(self, name: str, dim: int):
-        self.name, self.dim = name, dim
+        super().__init__(name)
+        self.dim = dim
 
-    def read(self, module: Module) -> Tensor:
-        """The weight."""
-        v, g = (getattr(module, f"{self.name}_{part}") for part in "vg")
+    def value(self, module: Module) -> Tensor:
+        """g v / ‖v‖"""
+        g, v = self.held(module)
         return scaled_direction(v, g, self.dim)
-
-    def write(self, module: Module, value: Any) -> None:
-        """Refused: it is a result."""
-        raise UnsupportedError(
-            f"{type(module).__name__}.{self.name} is set, which weight_norm computes.",
-            f"Set {self.name}_g and {self.name}_v, or call remove_weight_norm first.",
-        )
-
-
-def taken_parameter(function: str, module: Module, name: str) -> Parameter:
-    """The parameter whose place a rule takes.
-
-    Raises:
-        ShapeError: the module has no parameter of that name.
-        UnsupportedError: it is computed already.
-    """
-    if name in module._derived:
-        raise UnsupportedError(
-            f"{function} of {name!r} of {type(module).__name__}, which is computed already.",
-            "Remove the other rule first.",
-        )
-    found = module._parameters.get(name)
-    if found is None:
-        raise ShapeError(
-            f"{function}: {type(module).__name__} has no parameter {name!r}.",
-            f"It has {', '.join(n for n, p in module._parameters.items() if p is not None)}.",
-        )
-    return found
 
 
 def weight_norm(module: T, name: str = "weight", dim: int | None = 0) -> T:
@@ -104,8 +80,8 @@ def weight_norm(module: T, name: str = "weight", dim: int | None = 0) -> T:
     >>> [(name, p.shape) for name, p in layer.named_parameters()]
     [('bias', (2,)), ('weight_g', (2, 1)), ('weight_v', (2, 3))]
     """
-    weight = taken_parameter("weight_norm", module, name)
     rule = WeightNorm(name, -1 if dim is None else dim)
+    weight = rule.take_over(module)
     with no_grad():
         length = norm_except_dim(weight, rule.dim)
     module._register_derived(name, rule)
@@ -120,15 +96,5 @@ def remove_weight_norm(module: T, name: str = "weight") -> T:
     Raises:
         ShapeError: `weight_norm` was not called on it.
     """
-    rule = module._derived.get(name)
-    if not isinstance(rule, WeightNorm):
-        raise ShapeError(
-            f"remove_weight_norm: {name!r} of {type(module).__name__} has none.",
-            "Call weight_norm first.",
-        )
-    with no_grad():
-        weight = rule.read(module)
-    for part in (name, f"{name}_g", f"{name}_v"):
-        delattr(module, part)
-    module.register_parameter(name, Parameter(weight))
+    WeightNorm.give_back(module, name)
     return module
