@@ -379,3 +379,23 @@ def test_a_hook_before_a_step_changes_no_arguments() -> None:
     optimizer.register_step_pre_hook(lambda o, args, kwargs: (args, kwargs))
     with pytest.raises(UnsupportedError, match="returns other arguments"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "library"])
+def test_compiled_functions_see_what_hooks_read(own: bool) -> None:
+    """Of modules of every class; and hooks that come and go."""
+
+    class Line(tgrad.nn.Linear):
+        pass
+
+    factor = 2.0
+    layer = (Line if own else tgrad.nn.Linear)(3, 3, bias=False)
+    x = tgrad.ones(3)
+    plain = layer(x).numpy()
+    run = tgrad.compile(lambda x: layer(x))
+    np.testing.assert_allclose(run(x).numpy(), plain, rtol=1e-6)
+    handle = layer.register_forward_hook(lambda module, args, y: y * factor)
+    for factor in (2.0, 3.0, 3.0, 5.0):
+        np.testing.assert_allclose(run(x).numpy(), plain * factor, rtol=1e-6)
+    handle.remove()
+    np.testing.assert_allclose(run(x).numpy(), plain, rtol=1e-6)

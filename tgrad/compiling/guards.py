@@ -13,7 +13,7 @@ from weakref import ref
 
 import numpy as np
 
-from tgrad.compiling.reach import LARGEST_CONTAINER, MODULE_TABLES, Binding, Reach
+from tgrad.compiling.reach import LARGEST_CONTAINER, MODULE_TABLES, OPTIMIZER_HOOKS, Binding, Reach
 from tgrad.nn.module import Module
 from tgrad.nn.parameter import Parameter
 from tgrad.optim.optimizer import Optimizer
@@ -180,7 +180,7 @@ def _describe_optimizer(
     described: dict[str, Any], label: str, optimizer: Optimizer, with_inputs: bool
 ) -> None:
     moving = optimizer.moving
-    described[f"hooks of {label}"] = freeze([optimizer._step_pre_hooks, optimizer._step_post_hooks])
+    described[f"hooks of {label}"] = freeze([getattr(optimizer, t) for t in OPTIMIZER_HOOKS])
     for number, group in enumerate(optimizer.param_groups):
         for name, value in group.items():
             place = f"{label}.param_groups[{number}][{name!r}]"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import (
     BuiltinFunctionType,
@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from tgrad.nn.module import Module
+from tgrad.nn.module import HOOK_TABLES, Module
 from tgrad.optim.lr_scheduler import LRScheduler
 from tgrad.optim.optimizer import Optimizer
 from tgrad.tensor import Tensor
 
 MISSING = object()
 MODULE_TABLES = ("_parameters", "_buffers", "_modules", "_transient", "_derived")
+OPTIMIZER_HOOKS = ("_step_pre_hooks", "_step_post_hooks")
 LARGEST_CONTAINER = 10_000
 """Containers with more items are not looked into."""
 
@@ -140,15 +141,24 @@ class _Walk:
                 for t in table.values():
                     if t is not None:
                         self.visit(t, name)
+            self._hooks(each, HOOK_TABLES, name)
             if _is_library_type(type(each)):
                 continue
             for key, value in vars(each).items():
-                if key not in MODULE_TABLES:
+                if key not in (*MODULE_TABLES, *HOOK_TABLES):
                     self.visit(value, f"{name}.{key}")
             self._methods(type(each), name, {"forward", "__call__"})
 
+    def _hooks(self, owner: Any, tables: Sequence[str], label: str) -> None:
+        """What hooks read. That one comes or goes moves `versions.guards`, so the tables are not
+        compared at each call."""
+        for table in tables:
+            for hook in getattr(owner, table).values():
+                self.visit(hook, f"{label}.{table}")
+
     def _optimizer(self, optimizer: Optimizer, label: str) -> None:
         self.found.optimizers.append((label, optimizer))
+        self._hooks(optimizer, OPTIMIZER_HOOKS, label)
         for group in optimizer.param_groups:
             for t in (*group["params"], *(v for v in group.values() if isinstance(v, Tensor))):
                 self.visit(t, label)

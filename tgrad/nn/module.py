@@ -28,6 +28,12 @@ from tgrad.tracing import versions
 T = TypeVar("T", bound="Module")
 
 
+HOOK_TABLES = (
+    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks",
+    "_load_state_dict_pre_hooks",
+)  # fmt: skip
+
+
 class Keys(NamedTuple):
     """Keys that `load_state_dict` did not find, and keys that it did not know."""
 
@@ -76,11 +82,7 @@ class Module:
     training: bool
 
     def __init__(self) -> None:
-        for name in (
-            "_parameters", "_buffers", "_modules", "_derived", "_forward_pre_hooks",
-            "_forward_hooks", "_backward_pre_hooks", "_backward_hooks",
-            "_load_state_dict_pre_hooks",
-        ):  # fmt: skip
+        for name in ("_parameters", "_buffers", "_modules", "_derived", *HOOK_TABLES):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "_transient", set())
         object.__setattr__(self, "training", True)
