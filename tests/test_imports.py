@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 700
 
 LEAVES = (
+    "tgrad.cache_files",
     "tgrad.determinism",
     "tgrad.dtype",
     "tgrad.device",

@@ -108,5 +108,5 @@ def test_the_cache_is_deleted_while_a_process_runs(warm: tuple[Path, str], tmp_p
         shutil.rmtree(cache, ignore_errors=True)
         time.sleep(0.05)
     out, err = run.communicate()
-    assert out == warm[1] or "Call again: what is missing is compiled again." in err
+    assert out == warm[1] or "Call again: what is missing is compiled again." in err, err
     assert losses(start(cache)) == warm[1]

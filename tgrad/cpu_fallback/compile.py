@@ -29,6 +29,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tgrad.cache_files import make_folder, write_whole
 from tgrad.cpu_fallback.preamble import preamble
 from tgrad.cpu_fallback.target import Machine, detect_machine
 from tgrad.errors import UNKNOWN, CacheError, CompileError, Source
@@ -50,6 +51,9 @@ FLAGS = (
 """NaN and infinities hold: nothing here lets the compiler assume them away. gcc 12's pass over
 induction variables gives masked loads under a condition of the whole loop wrong addresses; without
 it kernels are at most 4% slower."""
+
+ATTEMPTS = 3
+"""How often kernels are looked for, and compiled, where others delete the cache meanwhile."""
 
 MIN_PART = 6
 """Kernels below which a translation unit is not worth a second process."""
@@ -133,20 +137,6 @@ def _digest(*parts: str) -> str:
     return h.hexdigest()[:32]
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write so that the path is absent, old or complete at every moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)  # somebody may delete the cache at any time
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-
-
 class _Cache:
     """The directory; see the module's docstring."""
 
@@ -175,9 +165,7 @@ class _Cache:
         """
         try:
             for folder in (self.objects, self.kernels, self.sources):
-                folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.objects, os.W_OK | os.X_OK):
-                raise PermissionError(13, "Permission denied")
+                make_folder(folder)
         except OSError as error:
             raise self.refused(error) from error
 
@@ -279,6 +267,31 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
         )
         for s in sources
     }
+    for attempts_left in reversed(range(ATTEMPTS)):
+        places = _places(sources, keys, compiler, machine, cache)
+        try:
+            return {
+                s.name: Compiled(
+                    s.name,
+                    _load(*places[s.name]),
+                    str(cache.sources / f"{s.name}-{keys[s.name][:8]}.c"),
+                )
+                for s in sources
+            }
+        except CacheError:
+            if not attempts_left or all(path.exists() for path, _ in places.values()):
+                raise
+    raise AssertionError
+
+
+def _places(
+    sources: Sequence[KernelSource],
+    keys: dict[str, str],
+    compiler: Compiler,
+    machine: Machine,
+    cache: _Cache,
+) -> dict[str, tuple[Path, str]]:
+    """By kernel, its object and symbol; what the cache lacks is compiled into one."""
     found = {s.name: cache.find(keys[s.name]) for s in sources}
     missing = [s for s in sources if found[s.name] is None]
     if missing:
@@ -288,15 +301,8 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
             path = _enter(missing, keys, data, cache)
         except OSError as error:
             raise cache.refused(error) from error
-        for s in missing:
-            found[s.name] = path, s.name
-    result: dict[str, Compiled] = {}
-    for s in sources:
-        place = found[s.name]
-        assert place is not None
-        readable = cache.sources / f"{s.name}-{keys[s.name][:8]}.c"
-        result[s.name] = Compiled(s.name, _load(*place), str(readable))
-    return result
+        found |= {s.name: (path, s.name) for s in missing}
+    return {name: place for name, place in found.items() if place is not None}
 
 
 def _build(missing: Sequence[KernelSource], compiler: Compiler, machine: Machine) -> bytes:

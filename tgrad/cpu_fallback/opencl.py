@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tgrad.cpu_fallback.compile import without_header, write_whole
+from tgrad.cache_files import write_whole
+from tgrad.cpu_fallback.compile import without_header
 from tgrad.cpu_fallback.emit_opencl import emit_opencl
 from tgrad.cpu_fallback.opencl_heuristics import choose_opencl_config
 from tgrad.cpu_fallback.opencl_words import program_text

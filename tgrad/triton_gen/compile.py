@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+from tgrad.cache_files import write_whole
 from tgrad.errors import CacheError, CompileError, DeviceError, Source
 from tgrad.fusion.region import Slot
 from tgrad.kernel.ir import Config
@@ -55,16 +55,11 @@ def write_source(source: str, name: str, cache_dir: Path) -> Path:
         CacheError: the directory cannot be written.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    folder = cache_dir / "triton"
-    path = folder / f"{name[:100]}_{digest}.py"
+    path = cache_dir / "triton" / f"{name[:100]}_{digest}.py"
     try:
         if path.exists() and path.read_text(encoding="utf-8") == source:
             return path
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".py")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(source)
-        os.replace(temporary, path)
+        write_whole(path, source.encode())
     except OSError as error:
         raise CacheError(
             f"The cache directory {cache_dir} cannot be written: {error.strerror or error}.",

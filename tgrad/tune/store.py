@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tgrad.cache_files import make_folder
 from tgrad.tune import STORE_FILE
 from tgrad.tune.record import Record, RecordError, record_from_json
 
@@ -63,7 +64,7 @@ class Store:
         if not rows:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         except OSError as error:
             raise self._refused(error) from error
         with self._open(create=True) as database:
