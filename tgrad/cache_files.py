@@ -7,6 +7,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+GONE = (FileNotFoundError, FileExistsError)
+"""What making a folder raises where it, or a parent, is deleted meanwhile: `Path.mkdir` finds that
+it exists, and then that it is no directory."""
+
 ATTEMPTS = 20
 """How often a folder is made anew under a writer before it gives up: deleting a cache takes longer
 than the few system calls of one attempt, but not longer than 20 of them."""
@@ -27,7 +31,7 @@ def make_folder(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder, prefix="."):
                 return
-        except FileNotFoundError:
+        except GONE:
             if attempt == ATTEMPTS - 1:
                 raise
 
@@ -46,7 +50,7 @@ def write_whole(path: Path, data: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return _write_beside(path, data)
-        except FileNotFoundError:
+        except GONE:
             if attempt == ATTEMPTS - 1:
                 raise
 

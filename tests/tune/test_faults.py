@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -18,10 +19,11 @@ from tests.tune.records import record_of
 from tests.tune.regions import program_of, region_of
 from tests.tune.test_end_to_end import environment, run, tgrad_command
 from tgrad import cpu_fallback
-from tgrad.autotuning.session import Measurement, Request, Session, Silent, Subject
+from tgrad.autotuning.session import Measurement, Request, Session, Silent, Subject, joined
 from tgrad.backend import backend_of
 from tgrad.device import Device
 from tgrad.settings import settings
+from tgrad.tune.search import Trial
 from tgrad.tune.store import Store
 from tgrad.tune.workers import Worker, WorkerLost, WorkerPool
 
@@ -113,6 +115,51 @@ def test_one_bad_configuration_costs_no_other():
         trials = {t.choice: t for t in measurement.measure([good, bad], 3)}
     assert trials[good].ratio is not None
     assert trials[bad].failure == "running: crashed with SIGSEGV"
+
+
+class Counting(Worker):
+    """A real worker that keeps what it was asked, and how often it was started."""
+
+    asked: ClassVar[list[tuple[int, dict]]] = []
+    starts = 0
+
+    def _start(self):
+        Counting.starts += 1
+        super()._start()
+
+    def ask(self, message, seconds):
+        reply = super().ask(message, seconds)
+        Counting.asked.append((Counting.starts, message))
+        return reply
+
+
+def test_finalists_are_measured_in_three_new_processes():
+    region = region_of("chain", 96)
+    backend = backend_of(Device("cpu"))
+    space = backend.space(region)
+    choices = [c for c in space.choices() if c != space.start and space.config(c)][:2]
+    with Session(backend, Request(), settings, Silent()) as session:
+        session.measurer.__class__ = Counting
+        measurement = Measurement(session, Subject(region, 1, 1e-5, 1.0), space)
+        found = [t.choice for t in measurement.measure(choices, 3)]
+        Counting.asked.clear()
+        trials = measurement.confirm(found, 9)
+    measured = [(start, m["rounds"]) for start, m in Counting.asked if m["do"] == "measure"]
+    assert measured == [(2, 3), (3, 3), (4, 3)]
+    assert [t.choice for t in trials] == found
+    assert all(t.ratio is not None and t.error > 0 for t in trials)
+
+
+def test_a_finalist_that_fails_in_one_process_has_failed():
+    choice = (1, 2)
+    trials = [Trial(choice, 0.9, 0.01, 1.0), Trial(choice, None, failure="hang")]
+    assert joined(trials) == trials[1]
+
+
+def test_the_error_of_a_finalist_is_that_between_processes():
+    trial = joined([Trial((1,), r, 0.001, s) for r, s in ((0.9, 1.0), (0.96, 2.0), (0.93, 3.0))])
+    assert (trial.ratio, trial.seconds) == pytest.approx((0.93, 2.0))
+    assert trial.error == pytest.approx(0.03 / 3**0.5)
 
 
 def test_a_wrong_result_is_no_candidate(monkeypatch):

@@ -44,6 +44,11 @@ COMPILE_SECONDS = {"cpu": 0.35, "cuda": 1.2}
 COMPILE_LIMIT = 60.0
 OPEN_SECONDS = 1.0
 """What a kernel costs beside its trials: inputs, the heuristic's result, the finalists."""
+CONFIRMATIONS = {"cpu": 3}
+"""New processes in which finalists are measured; 0 where not given (one for a GPU takes seconds to
+start, and its kernels hardly depend on where memory lies)."""
+CONFIRM_SECONDS = 0.5
+"""To start one, and for its inputs and the heuristic's result."""
 SLOWER = 2.0
 """Measured over predicted times, assumed."""
 LEAST_TRIALS = 3
@@ -211,6 +216,7 @@ def share_budget(
         measured = SLOWER * s.seconds if is_measured else 0.0
         each = compile_seconds + measured * 2 * ROUNDS
         fixed = OPEN_SECONDS * is_measured + measured * FINALISTS * FINAL_ROUNDS
+        fixed += CONFIRMATIONS.get(backend.name, 0) * CONFIRM_SECONDS * is_measured
         most = min(len(candidates_of(backend.space(s.region))) - 1, MOST_TRIALS)
         trials = min(most, int((seconds - fixed) / each))
         if trials < min(LEAST_TRIALS, most) or not most:
@@ -304,6 +310,7 @@ class Session:
             self.request.seed,
             _first(subject.region, space, known),
             lambda: time.monotonic() > deadline,
+            measurement.confirm,
         )
         self.listener.started(subject, len(search.candidates))
         outcome = search.run()
@@ -370,7 +377,21 @@ class Measurement:
         """A trial for each choice; none for one whose source is that of another."""
         failures = self._compile([c for c in choices if c not in self.seen])
         ready = [c for c in choices if c in self.sources.values()]
-        trials = [*failures, *self._run(ready, rounds)]
+        return self._tell([*failures, *self._run(ready, rounds)])
+
+    def confirm(self, choices: Sequence[Choice], rounds: int) -> list[Trial]:
+        """Measure choices again, their rounds split over several processes: where a process's
+        memory happens to lie makes a kernel up to 5% quicker or slower for as long as it lives."""
+        parts, count = [], CONFIRMATIONS.get(self.session.request.device, 0)
+        if not count:
+            return self.measure(choices, rounds)
+        for _ in range(count):
+            self.session.measurer.stop()
+            self.is_open = False
+            parts.append(self._run(choices, rounds // count))
+        return self._tell([joined(trials) for trials in zip(*parts)])
+
+    def _tell(self, trials: list[Trial]) -> list[Trial]:
         for trial in trials:
             self.session.listener.tried(self.subject, trial)
         return trials
@@ -425,6 +446,20 @@ def _trial(choice: Choice, reply: Message, base: list[float]) -> Trial:
     times = reply["seconds"]
     ratio = typical(times) / typical(base[: len(times)])
     return Trial(choice, ratio, deviation(times, base[: len(times)]), typical(times))
+
+
+def joined(trials: Sequence[Trial]) -> Trial:
+    """One of the trials of a choice in several processes, the error that of their mean."""
+    ratios = [t.ratio for t in trials if t.ratio is not None]
+    if len(ratios) < len(trials):
+        return next(t for t in trials if t.ratio is None)
+    error = max(np.std(ratios, ddof=1), *(t.error for t in trials)) / np.sqrt(len(trials))
+    return Trial(
+        trials[0].choice,
+        float(np.mean(ratios)),
+        float(error),
+        float(np.mean([t.seconds for t in trials])),
+    )
 
 
 def typical(times: Sequence[float]) -> float:

@@ -9,8 +9,9 @@ again beside it.
     first        what others found, the least estimates, and choices far from all these
     then         in batches: half of them neighbours of the best few (pattern search) that the
                  surrogate thinks quickest, half where it sees the best chance in the whole space
-    last         the best few are measured again, in turns; of those that are as good as the best,
-                 the one nearest to the heuristic's choice wins, so that noise decides little
+    last         the best few are confirmed: measured again, in turns, in other processes; of those
+                 that are as good as the best, the one nearest to the heuristic's choice wins, so
+                 that noise decides little
 """
 
 from __future__ import annotations
@@ -118,8 +119,18 @@ class Search:
         seed: int = 0,
         first: Iterable[Choice] = (),
         is_over: Callable[[], bool] = lambda: False,
+        confirm: Measure | None = None,
     ):
+        """
+        Args:
+            measure: beside the heuristic's choice.
+            trials: the most choices to measure.
+            first: choices to begin with.
+            is_over: whether the time is used up.
+            confirm: as `measure`, of the finalists; `measure` if it is not given.
+        """
         self.space, self.measure, self.most = space, measure, trials
+        self.confirm = confirm or measure
         self.is_over = is_over
         self.candidates = candidates_of(space)
         self.points = coordinates(space, self.candidates)
@@ -186,7 +197,7 @@ class Search:
         best = hopeful[0].ratio if hopeful else None
         close = [t for t in hopeful if best and t.ratio and t.ratio <= best * CLOSE][:FINALISTS]
         close.sort(key=lambda t: self._simplicity(t.choice))
-        again = self.measure([t.choice for t in close], FINAL_ROUNDS) if close else []
+        again = self.confirm([t.choice for t in close], FINAL_ROUNDS) if close else []
         choice, ratio, seconds = self.space.start, 1.0, 0.0
         winner = pick_winner(again, self._simplicity)
         if winner is not None and winner.ratio is not None:
