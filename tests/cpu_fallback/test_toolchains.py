@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from tests.cpu_fallback.test_ops import PLAIN, op_region
 from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import Machine, detect_machine
+from tgrad.cpu_fallback.compile import FLAGS
+from tgrad.cpu_fallback.preamble import preamble
 from tgrad.dtype import DTYPES
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.region import Region
@@ -197,3 +200,19 @@ def test_arm64(tmp_path: Path) -> None:
         pytest.skip("the cross compiler has no static OpenMP library")
     tools = Toolchain(compiler, ("-O2", "-fopenmp", "-static"), NEON, (emulator,))
     _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
+@pytest.mark.parametrize("rows", [2, 3, 4, 5, 6])
+def test_a_register_tile_loads_each_vector_once(rows: int) -> None:
+    """gcc would read the vector operand from memory again in each of few multiply-adds."""
+    name = f"tg_dot_float_{rows}x2x8_64_1"
+    call = f"void f(long n, float *a, float *b, float *c) {{ {name}(n, a, b, c, 16, 1); }}"
+    command = ["gcc", *FLAGS, "-march=haswell", "-S", "-x", "c", "-", "-o", "-"]
+    answer = subprocess.run(
+        command, input=preamble(call) + call, capture_output=True, text=True, check=True
+    )
+    added = [line for line in answer.stdout.splitlines() if "vfmadd" in line]
+    assert len(added) == 2 * rows
+    assert not [line for line in added if "(" in line]

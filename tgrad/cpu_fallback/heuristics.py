@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tgrad.cpu_fallback.chain_heuristics import chain_config, chain_side
 from tgrad.cpu_fallback.code import FEW_PROGRAMS, distinct_axes
-from tgrad.cpu_fallback.dot_heuristics import STASH_LIMIT, dot_config, dot_tiles, joint_name
+from tgrad.cpu_fallback.dot_heuristics import STASH_LIMIT, dot_config, dot_tiles
 from tgrad.cpu_fallback.emit_index import run_along
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_heuristics import window_config
@@ -23,9 +24,6 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.region import Axis, Region
 from tgrad.graph.index import Div, Index, Mod, var
 from tgrad.kernel.ir import Config, Role, TileAxis
-
-CHAIN_BLOCK = 64
-"""Rows, and columns, of a chain's tile: a few of them fit in the first-level cache."""
 
 MAP_BLOCK = 16384
 """Elements of the vector axis that a program of elementwise work owns."""
@@ -54,7 +52,8 @@ def choose_config(region: Region, machine: Machine) -> Config:
     if region.space.kind == "sort":
         return sort_config(region)
     if region.space.kind == "chain":
-        return chain_config(region)
+        side = chain_side(region, machine)
+        return chain_config(region, side, side)
     axes = LoopAxes(region)
     return axes.config(loop_tiles(region, axes, machine))
 
@@ -321,22 +320,3 @@ def _transposed_axis(
             if m is not vector and other is not None and other.step == 1 and m.extent >= 8:
                 return m
     return None
-
-
-# -- chains ------------------------------------------------------------------------------------
-
-
-def chain_config(region: Region, block_m: int = CHAIN_BLOCK, block_k: int = CHAIN_BLOCK) -> Config:
-    """Tiles [k, m] whose rows fill vector registers; what first dots contract, and n, whole."""
-    space = region.space
-    axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
-    for covers, name, role, most in (
-        (space.k, "k", Role.LOOP, block_k),
-        (space.m, "m", Role.GRID, block_m),
-    ):
-        block = min(most, rg.extent_of(covers))
-        axes.append(TileAxis(joint_name(region, covers, name), covers, block, role))
-    for number, covers in enumerate(rg.whole_axes(region)):
-        name = joint_name(region, covers, f"n{number}")
-        axes.append(TileAxis(name, covers, rg.extent_of(covers), Role.FULL))
-    return Config(tuple(axes))

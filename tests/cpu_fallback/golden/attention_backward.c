@@ -27,8 +27,8 @@
  *   out0[(i0*12800 + i1*64 + i2)] = %21
  *   out1[(i0*12800 + i1*64 + i2)] = %22
  * grid i0 = 8 by 1 (i0=8)
- * loop r0 = 200 by 64 (r0=200)
- * grid i1 = 200 by 64 (i1=200)
+ * loop r0 = 200 by 32 (r0=200)
+ * grid i1 = 200 by 32 (i1=200)
  * full i2 = 64 by 64 (i2=64)
  */
 void scaled_dot_product_attention_backward_2x4x200x64_f32_2(char *const *slots) {
@@ -42,73 +42,73 @@ void scaled_dot_product_attention_backward_2x4x200x64_f32_2(char *const *slots) 
   float *restrict out1 = (float *)slots[7];
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(tg_threads)
   for (int i0 = 0; i0 < 8; i0++)
-    for (int i1_lo = 0; i1_lo < 200; i1_lo += 64) {
-      const int i1_hi = tg_min(i1_lo + 64, 200);
+    for (int i1_lo = 0; i1_lo < 200; i1_lo += 32) {
+      const int i1_hi = tg_min(i1_lo + 32, 200);
       const int i2_lo = 0, i2_hi = 64;
       const float t2 = 0.125f;
       const float t3 = (-__builtin_inff());
       const float t4 = 0.0f;
-      float t0[4096] __attribute__((aligned(64)));
-      float t1[4096] __attribute__((aligned(64)));
-      float t5[4096] __attribute__((aligned(64)));
-      float t6[4096] __attribute__((aligned(64)));
+      float t0[2048] __attribute__((aligned(64)));
+      float t1[2048] __attribute__((aligned(64)));
+      float t5[2048] __attribute__((aligned(64)));
+      float t6[2048] __attribute__((aligned(64)));
       for (int i1 = i1_lo; i1 < i1_hi; i1++) {
 #pragma omp simd
         for (int i2 = i2_lo; i2 < i2_hi; i2++) {
-          t0[(i2 - i2_lo) * 64 + (i1 - i1_lo)] = in1[i0 * 12800 + i1 * 64 + i2];
-          t1[(i2 - i2_lo) * 64 + (i1 - i1_lo)] = in3[i0 * 12800 + i1 * 64 + i2];
+          t0[(i2 - i2_lo) * 32 + (i1 - i1_lo)] = in1[i0 * 12800 + i1 * 64 + i2];
+          t1[(i2 - i2_lo) * 32 + (i1 - i1_lo)] = in3[i0 * 12800 + i1 * 64 + i2];
           t5[(i1 - i1_lo) * 64 + (i2 - i2_lo)] = 0.0f;
           t6[(i1 - i1_lo) * 64 + (i2 - i2_lo)] = 0.0f;
         }
       }
-      const int r0_start = tg_max(0, i1_lo) / 64 * 64;
-      for (int r0_lo = r0_start; r0_lo < 200; r0_lo += 64) {
-        const int r0_hi = tg_min(r0_lo + 64, 200);
+      const int r0_start = tg_max(0, i1_lo) / 32 * 32;
+      for (int r0_lo = r0_start; r0_lo < 200; r0_lo += 32) {
+        const int r0_hi = tg_min(r0_lo + 32, 200);
         const float *const t8 = in0 + (i0 * 12800 + r0_lo * 64 + i2_lo);
         const float *const t10 = in2 + (i0 * 12800 + r0_lo * 64 + i2_lo);
-        float t9[4096] __attribute__((aligned(64)));
-        for (ptrdiff_t j = 0; j < 64; j += 64) {
+        float t9[1024] __attribute__((aligned(64)));
+        for (ptrdiff_t j = 0; j < 32; j += 32) {
           ptrdiff_t i = 0;
-          for (; i + 4 <= r0_hi - r0_lo; i += 4)
-            tg_dot_float_4x4x16_64_1_64(i2_hi - i2_lo, t8 + i * 64, t0 + j, t9 + i * 64 + j, 64, 1);
+          for (; i + 8 <= r0_hi - r0_lo; i += 8)
+            tg_dot_float_8x2x16_64_1_32(i2_hi - i2_lo, t8 + i * 64, t0 + j, t9 + i * 32 + j, 32, 1);
         }
-        float t11[4096] __attribute__((aligned(64)));
-        for (ptrdiff_t j = 0; j < 64; j += 64) {
+        float t11[1024] __attribute__((aligned(64)));
+        for (ptrdiff_t j = 0; j < 32; j += 32) {
           ptrdiff_t i = 0;
-          for (; i + 4 <= r0_hi - r0_lo; i += 4)
-            tg_dot_float_4x4x16_64_1_64(i2_hi - i2_lo, t10 + i * 64, t1 + j, t11 + i * 64 + j, 64, 1);
+          for (; i + 8 <= r0_hi - r0_lo; i += 8)
+            tg_dot_float_8x2x16_64_1_32(i2_hi - i2_lo, t10 + i * 64, t1 + j, t11 + i * 32 + j, 32, 1);
         }
-        float t14[64] __attribute__((aligned(64)));
-        float t18[64] __attribute__((aligned(64)));
+        float t14[32] __attribute__((aligned(64)));
+        float t18[32] __attribute__((aligned(64)));
 #pragma omp simd
         for (int r0 = r0_lo; r0 < r0_hi; r0++) {
           t14[(r0 - r0_lo)] = in4[i0 * 200 + r0];
           t18[(r0 - r0_lo)] = in5[i0 * 200 + r0];
         }
-        float t16[4096] __attribute__((aligned(64)));
-        float t22[4096] __attribute__((aligned(64)));
+        float t16[1024] __attribute__((aligned(64)));
+        float t22[1024] __attribute__((aligned(64)));
         for (int r0 = r0_lo; r0 < r0_hi; r0++) {
 #pragma omp simd
           for (int i1 = i1_lo; i1 < i1_hi; i1++) {
             const _Bool t7 = (-i1 + r0 >= 0);
-            const float t12 = (t11[(r0 - r0_lo) * 64 + (i1 - i1_lo)] * t2);
+            const float t12 = (t11[(r0 - r0_lo) * 32 + (i1 - i1_lo)] * t2);
             const float t13 = t7 ? t12 : t3;
             const float t15 = (t13 - t14[(r0 - r0_lo)]);
-            t16[(r0 - r0_lo) * 64 + (i1 - i1_lo)] = tg_exp(t15);
-            const float t17 = (t9[(r0 - r0_lo) * 64 + (i1 - i1_lo)] * t16[(r0 - r0_lo) * 64 + (i1 - i1_lo)]);
-            const float t19 = (t16[(r0 - r0_lo) * 64 + (i1 - i1_lo)] * t18[(r0 - r0_lo)]);
+            t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = tg_exp(t15);
+            const float t17 = (t9[(r0 - r0_lo) * 32 + (i1 - i1_lo)] * t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)]);
+            const float t19 = (t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)] * t18[(r0 - r0_lo)]);
             const float t20 = t17 - t19;
             const float t21 = t7 ? t20 : t4;
-            t22[(r0 - r0_lo) * 64 + (i1 - i1_lo)] = t21 * t2;
+            t22[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = t21 * t2;
           }
         }
         for (ptrdiff_t j = 0; j < 64; j += 64)
           for (ptrdiff_t i = 0; i < i1_hi - i1_lo; i += 4) {
-            tg_dot_float_4x4x16_1_64_64(r0_hi - r0_lo, t22 + i * 1, t10 + j, t5 + i * 64 + j, 64, 0);
+            tg_dot_float_4x4x16_1_32_64(r0_hi - r0_lo, t22 + i * 1, t10 + j, t5 + i * 64 + j, 64, 0);
           }
         for (ptrdiff_t j = 0; j < 64; j += 64)
           for (ptrdiff_t i = 0; i < i1_hi - i1_lo; i += 4) {
-            tg_dot_float_4x4x16_1_64_64(r0_hi - r0_lo, t16 + i * 1, t8 + j, t6 + i * 64 + j, 64, 0);
+            tg_dot_float_4x4x16_1_32_64(r0_hi - r0_lo, t16 + i * 1, t8 + j, t6 + i * 64 + j, 64, 0);
           }
       }
       for (int i1 = i1_lo; i1 < i1_hi; i1++) {
