@@ -209,7 +209,7 @@ def test_a_register_tile_loads_each_vector_once(rows: int) -> None:
     """gcc would read the vector operand from memory again in each of few multiply-adds."""
     name = f"tg_dot_float_{rows}x2x8_64_1"
     call = f"void f(long n, float *a, float *b, float *c) {{ {name}(n, a, b, c, 16, 1); }}"
-    command = ["gcc", *FLAGS, "-march=haswell", "-S", "-x", "c", "-", "-o", "-"]
+    command = ["gcc", *FLAGS, "-march=haswell", "-mtune=znver3", "-S", "-x", "c", "-", "-o", "-"]
     answer = subprocess.run(
         command, input=preamble(call) + call, capture_output=True, text=True, check=True
     )
