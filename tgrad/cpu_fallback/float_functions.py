@@ -16,13 +16,11 @@ from __future__ import annotations
 FLOAT_FUNCTIONS: dict[str, str] = {}
 """Text of each function, by name."""
 
-FLOAT_FUNCTIONS["tg_exp_rest"] = """\
-static inline float tg_exp_rest(float x, int32_t *n) { /* e^x = 2^n * (1 + rest), |r| <= ln(2)/2 */
-  x = x > 89.0f ? 89.0f : x;
-  x = x < -104.0f ? -104.0f : x;
-  float t = x * 1.44269504f + 12582912.0f;
-  *n = (int32_t)(tg_bits(t) - 0x4b400000u);
-  float k = t - 12582912.0f;
+FLOAT_FUNCTIONS["tg_exp_reduced"] = """\
+static inline float tg_exp_reduced(float x, float *t) { /* e^x = 2^n * (1 + result), |x| <= 104;
+  n are the lowest bits of t */
+  *t = x * 1.44269504f + 12582912.0f;
+  float k = *t - 12582912.0f;
   float r = (x - k * 0.693145752f) - k * 1.42860677e-6f;
   float p = 0.00139516697f;
   p = p * r + 0.00836960299f;
@@ -33,11 +31,19 @@ static inline float tg_exp_rest(float x, int32_t *n) { /* e^x = 2^n * (1 + rest)
 }
 """
 
+FLOAT_FUNCTIONS["tg_exp_near"] = """\
+static inline float tg_exp_near(float x) { /* |x| <= 87: nothing overflows or is denormal */
+  float t, p = tg_exp_reduced(x, &t) + 1.0f;
+  return p * tg_float((tg_bits(t) << 23) + 0x3f800000u);
+}
+"""
+
 FLOAT_FUNCTIONS["tg_exp"] = """\
 static inline float tg_exp(float x) {
-  int32_t n;
-  float p = tg_exp_rest(x, &n) + 1.0f;
-  int32_t h = n >> 1;
+  x = x > 89.0f ? 89.0f : x;
+  x = x < -104.0f ? -104.0f : x;
+  float t, p = tg_exp_reduced(x, &t) + 1.0f;
+  int32_t n = (int32_t)(tg_bits(t) - 0x4b400000u), h = n >> 1;
   float s = tg_float((uint32_t)(h + 127) << 23);
   return p * s * tg_float((uint32_t)(n - h + 127) << 23);
 }
@@ -47,10 +53,10 @@ FLOAT_FUNCTIONS["tg_sigmoid_f32"] = """\
 /* 1/(1 + e) of e = e^-|x|, for negative x e/(1 + e); what roundings before the division lost is
    added to the quotient */
 static inline float tg_sigmoid_f32(float x) {
-  int32_t n;
-  float u = tg_exp_rest(-__builtin_fabsf(x), &n), p = u + 1.0f;
-  int32_t h = n >> 1;
-  float scale = tg_float((uint32_t)(h + 127) << 23) * tg_float((uint32_t)(n - h + 127) << 23);
+  float a = -__builtin_fabsf(x), t;
+  a = a < -104.0f ? -104.0f : a;
+  float u = tg_exp_reduced(a, &t), p = u + 1.0f;
+  float scale = tg_float((tg_bits(t) << 23) + 0x4b800000u) * 0x1p-24f; /* 2^n, n in [-150, 0] */
   float e = p * scale, below = (u - (p - 1.0f)) * scale;
   float s = e + 1.0f, rest = (e - (s - 1.0f)) + below;
   float top = x < 0.0f ? e : 1.0f, y = top / s;
@@ -91,7 +97,8 @@ static inline float tg_tanh(float x) { /* a polynomial to 0.6, then 1 - 2/(e^2x 
   p = p * s + 0.133319576f;
   p = p * s - 0.333332992f;
   float small = x + x * s * p;
-  float large = 1.0f - 2.0f / (tg_exp(2.0f * a) + 1.0f);
+  float b = a > 20.0f ? 20.0f : a;
+  float large = 1.0f - 2.0f / (tg_exp_near(2.0f * b) + 1.0f);
   return __builtin_copysignf(a < 0.6f ? small : large, x); /* x + x * s * p is 0.0 at -0.0 */
 }
 """
@@ -114,7 +121,7 @@ static inline float tg_erf(float x) { /* a polynomial to 0.925, then 1 - e^log(e
   q = q * t - 0.633334329f;
   q = q * t - 1.12952098f;
   q = q * t + 1.75904518e-4f;
-  float large = __builtin_copysignf(1.0f - tg_exp(q), x);
+  float large = __builtin_copysignf(1.0f - tg_exp_near(q), x);
   return a > 0.925f ? large : p * x + x;
 }
 """

@@ -205,6 +205,7 @@ class Lowering:
             level[v] = max(level[v], level.get(start, 0))
         pending = [(max((level.get(r, 0) for r in self._roots(i)), default=0), i) for i in items]
         last = max([p for p, _ in pending], default=0)
+        pending = [(self._when(scope, p, i, level, loop_reductions, last), i) for p, i in pending]
         stashed: dict[int, Tile] = {}
         for now in range(last + 1):
             work = [i for p, i in pending if p == now]
@@ -222,6 +223,25 @@ class Lowering:
             self._passes(scope, work, later, stashed)
             for item in opened:
                 self._close_carry(scope, item)
+
+    def _when(
+        self,
+        scope: Scope,
+        earliest: int,
+        item: _Item,
+        level: dict[int, int],
+        loop_reductions: set[int],
+        last: int,
+    ) -> int:
+        """The level of an item: a store that needs no loop of its own, of values that no later
+        loop needs, comes last, so that neither they nor what they share with other results are
+        kept in registers, or in memory, during the loops."""
+        if item.store is None or item.loops - scope.open:
+            return earliest
+        loops = [v for v in loop_reductions if level[v] > earliest]
+        roots = [o for v in loops for o in rg.operands_of(self.region.values[v])]
+        early = {*self._with_operands(roots, scope.tiles), *scope.tiles}
+        return earliest if early & set(self._roots(item)) else last
 
     def _overwritten(self, work: list[_Item], here: list[int]) -> list[int]:
         """The loads, for whatever comes later, of slots that the stores among `work` write."""
