@@ -157,6 +157,45 @@ def test_a_looped_dot_carries_its_accumulator() -> None:
     assert "    t0 += dot t1, t2 over k\n  out0[(m*80 + n)] = t0" in text
 
 
+def test_what_a_loop_does_not_need_comes_after_it() -> None:
+    """Of GELU's backward, x * erf(x) is stored beside the product with erf(x): both at the end."""
+    m, n, k = Axis("i0", 96), Axis("i1", 80), Axis("r0", 70)
+    at = var("i0", 96) * 80 + var("i1", 80)
+    region = Region(
+        "gelu_backward",
+        (m, n, k),
+        (
+            Slot("in0", F32, 96 * 70, "in"),
+            Slot("in1", F32, 5600, "in"),
+            Slot("io0", F32, 96 * 80, "inout"),
+            Slot("out0", F32, 96 * 80, "out"),
+        ),
+        (
+            Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
+            Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),
+            Load(2, at, (), F32),
+            Compute(Op.ERF, (2,), F32),
+            Compute(Op.MUL, (2, 3), F32),
+            Dot(0, 1, ("r0",), F32),
+            Compute(Op.MUL, (5, 3), F32),
+        ),
+        (Store(2, at, 4), Store(3, at, 6)),
+        UNKNOWN,
+        Space("dot", (m, n), m=(m,), n=(n,), k=(k,)),
+    )
+    axes = (
+        TileAxis("m", (m,), 32, Role.GRID),
+        TileAxis("k", (k,), 16, Role.LOOP),
+        TileAxis("n", (n,), 32, Role.GRID),
+    )
+    kernel = lower(region, Config(axes))
+    verify_kernel(kernel)
+    body = [type(stmt).__name__ for stmt in kernel.body]
+    after = ["LoadTile", "ComputeTile", "ComputeTile", "StoreTile", "ComputeTile", "StoreTile"]
+    assert body[:2] == ["Init", "Loop"]
+    assert sorted(body[2:]) == sorted(after)
+
+
 def test_a_config_that_forgets_an_axis_is_refused() -> None:
     axes = (TileAxis("i0", (ROWS,), 1, Role.GRID),)
     with pytest.raises(VerifyError, match="an axis without a tile axis"):
