@@ -195,8 +195,7 @@ def rate_plans(
     ):
         ext_v, ext_r = (n, m) if v == dot.n else (m, n)
         if registers is None:
-            nv = vectors_of(ext_v, lanes, machine)
-            mr = _rows(ext_r, nv, machine)
+            nv, mr = _register_tile(ext_v, ext_r, lanes, machine)
         elif registers.axis == v:
             nv, mr = registers.vectors, registers.rows
         else:
@@ -249,16 +248,22 @@ def tile_cycles(mr: int, nv: int) -> float:
     return max(mr * nv, SUMS_IN_FLIGHT) * (1 + 0.3 / mr)
 
 
-def _rows(extent: int, nv: int, machine: Machine) -> int:
-    """Rows of a register tile: all registers but those of the operands, little padding."""
-    if machine.vector_registers >= 32:
-        most = {3: 8, 2: 12, 1: 16}[nv]
-    else:
-        most = {2: 6, 1: 10}[nv]
-    if extent <= most:
-        return extent
-    rows = range(max(1, most // 2), most + 1)
-    return min(rows, key=lambda mr: (-(-extent // mr) * tile_cycles(mr, nv), -mr))
+def _register_tile(ext_v: int, ext_r: int, lanes: int, machine: Machine) -> tuple[int, int]:
+    """Vectors and rows of the register tile: all registers but those of the operands, as little
+    padding as can be (with 16 registers, 4x3 instead of 5x2 for the 32 channels of a first 5x5
+    convolution: 0.91 of the time on two cores of Zen 3; 2026-11)."""
+    most = {3: 8, 2: 12, 1: 16} if machine.vector_registers >= 32 else {2: 6, 3: 4, 1: 10}
+    penalty = {3: 0.0, 2: 0.03, 1: 0.15} if machine.vector_registers >= 32 else {1: 0.2}
+    rated = []
+    for nv, rows in most.items():
+        if nv > max(1, -(-ext_v // lanes)):
+            continue
+        heights = [ext_r] if ext_r <= rows else range(max(1, rows // 2), rows + 1)
+        for mr in heights:
+            tiles = -(-ext_v // (nv * lanes)) * -(-ext_r // mr)
+            cycles = tiles * tile_cycles(mr, nv) * (1 + penalty.get(nv, 0.0))
+            rated.append((cycles, -mr * nv, nv, mr))
+    return min(rated)[2:]
 
 
 def row_stride(kc: int) -> int:
