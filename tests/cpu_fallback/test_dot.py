@@ -9,6 +9,7 @@ import pytest
 from tests.cpu_fallback.cases import F32, Draft, check, convolution, dot_region, matmul
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import choose_config, detect_machine
+from tgrad.cpu_fallback.dot_plan import register_tile
 from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.fusion.region import Const
 from tgrad.graph.index import Bound, loaded
@@ -155,3 +156,17 @@ def test_any_block_sizes(settings: Settings, m: int, k: int, n: int) -> None:
         )
     )
     check(region, settings, tolerance=1e-4, config=config)
+
+
+@pytest.mark.parametrize("width, count", [(32, 16), (64, 32), (16, 32), (16, 16)])
+def test_register_tiles_fit_and_waste_little(width: int, count: int) -> None:
+    """Of all tiles, the one for 32 rows wastes no row, and none needs more registers than exist."""
+    machine = dataclasses.replace(detect_machine(), vector_bytes=width, vector_registers=count)
+    lanes = machine.lanes(4)
+    for m in (1, 5, 32, 97, 1000):
+        for n in (1, 10, 65, 1000):
+            nv, mr = register_tile(n, m, lanes, machine)
+            assert 1 <= mr <= m and 1 <= nv <= -(-n // lanes)
+            assert nv * mr + nv + 1 <= count
+    nv, mr = register_tile(4096, 32, lanes, machine)
+    assert 32 % mr == 0

@@ -195,7 +195,7 @@ def rate_plans(
     ):
         ext_v, ext_r = (n, m) if v == dot.n else (m, n)
         if registers is None:
-            nv, mr = _register_tile(ext_v, ext_r, lanes, machine)
+            nv, mr = register_tile(ext_v, ext_r, lanes, machine)
         elif registers.axis == v:
             nv, mr = registers.vectors, registers.rows
         else:
@@ -248,7 +248,7 @@ def tile_cycles(mr: int, nv: int) -> float:
     return max(mr * nv, SUMS_IN_FLIGHT) * (1 + 0.3 / mr)
 
 
-def _register_tile(ext_v: int, ext_r: int, lanes: int, machine: Machine) -> tuple[int, int]:
+def register_tile(ext_v: int, ext_r: int, lanes: int, machine: Machine) -> tuple[int, int]:
     """Vectors and rows of the register tile: all registers but those of the operands, as little
     padding as can be (with 16 registers, 4x3 instead of 5x2 for the 32 channels of a first 5x5
     convolution: 0.91 of the time on two cores of Zen 3; 2026-11)."""
