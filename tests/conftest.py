@@ -11,7 +11,17 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "tgrad",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tgrad")
+"""No test has a limit of time: the machine may be busy with others."""
 
 os.environ["TGRAD_STORED"] = "0"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

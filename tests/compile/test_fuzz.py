@@ -190,8 +190,6 @@ def check(program: Program, calls: list[tuple[int, float]], dynamic: bool, devic
 def quickly(examples: int) -> Any:
     return settings(
         max_examples=examples,
-        deadline=None,
-        print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
 

@@ -26,8 +26,6 @@ OPENCL = pytest.param("opencl", marks=needs_opencl)
 def quickly(examples: int) -> Callable[[Any], Any]:
     return settings(
         max_examples=examples,
-        deadline=None,
-        print_blob=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 

@@ -9,7 +9,7 @@ from tests.fuzzing import graphs
 from tgrad.tensor import Tensor
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(graphs("numpy"))
 def test_partition_of_random_graphs(outputs: list[Tensor]) -> None:
     cut(outputs)

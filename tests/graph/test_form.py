@@ -119,7 +119,7 @@ def test_strided_slices_from_a_place() -> None:
 
 
 def test_random_graphs_compute_the_same() -> None:
-    @settings(max_examples=60, deadline=None, print_blob=True)
+    @settings(max_examples=60)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         nodes = [t._node for t in data.draw(graphs("numpy"))]

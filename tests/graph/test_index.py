@@ -143,7 +143,7 @@ def grow(children: st.SearchStrategy[Pair]) -> st.SearchStrategy[Pair]:
 EXPRESSIONS = st.recursive(leaf_pairs(), grow, max_leaves=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(EXPRESSIONS)
 def test_equals_brute_force_and_keeps_its_bounds(pair: Pair) -> None:
     expression, meaning = pair
@@ -155,7 +155,7 @@ def test_equals_brute_force_and_keeps_its_bounds(pair: Pair) -> None:
         assert (want % divisor == 0) if divisor else (want == 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EXPRESSIONS)
 def test_stride_is_the_change_per_step(pair: Pair) -> None:
     expression, _ = pair
@@ -169,7 +169,7 @@ def test_stride_is_the_change_per_step(pair: Pair) -> None:
                 assert step - evaluate(expression, env) == stride
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_substitution(pair: Pair, replacement: Pair) -> None:
     expression, new = pair[0], replacement[0] % EXTENTS["i"]
@@ -178,7 +178,7 @@ def test_substitution(pair: Pair, replacement: Pair) -> None:
         assert evaluate(result, env) == evaluate(expression, {**env, "i": evaluate(new, env)})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 7), max_size=4))
 def test_unflatten_inverts_flatten(sizes: list[int]) -> None:
     shape = tuple(sizes)
