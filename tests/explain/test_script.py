@@ -113,18 +113,22 @@ optimizer.step()
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_a_model_larger_than_the_memory_that_it_takes_to_plan_it(tmp_path):
-    """Parameters, gradients and state of 600 MB each."""
+    """Parameters, gradients and state of 600 MB each. The peak is VmHWM: that of getrusage counts
+    the process that started this one too."""
     script = write(tmp_path, LARGE)
     program = (
-        "import resource, sys\n"
+        "import re, sys\n"
         "from pathlib import Path\n"
         "from tgrad.cli.explain import Request, explain_script\n"
+        "def peak():\n"
+        "    status = Path('/proc/self/status').read_text()\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+) kB', status)[1]) // 1024\n"
         "request = Request(target='sm_90', limit=1 << 31, compiled=False)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
         "assert explain_script(Path(sys.argv[1]), request=request) == 0\n"
-        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print('grown', (after - before) // 1024)\n"
+        "print('grown', peak() - before)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", program, str(script)],
@@ -132,7 +136,7 @@ def test_a_model_larger_than_the_memory_that_it_takes_to_plan_it(tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "fits in 2 GiB: no" in run.stdout
-    assert int(run.stdout.split()[-1]) < 300
+    assert int(run.stdout.split()[-1]) < 100
 
 
 def test_without_an_optimizer_it_runs_to_its_end_on_zeros(tmp_path, capsys):

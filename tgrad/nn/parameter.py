@@ -83,5 +83,7 @@ def replace(target: Tensor, value: Tensor) -> None:
 
 def stored_full(shape: tuple[int, ...], value: float, like: Tensor) -> Tensor:
     """One number in memory, for state that a graph reads and writes: a graph that reads the first
-    state has the key of the graphs that read later ones."""
-    return tensor(np.full(shape, value, like.dtype.numpy), dtype=like.dtype, device=like.device)
+    state has the key of the graphs that read later ones. Zeros take no pages while planning."""
+    dtype = like.dtype.numpy
+    array = np.full(shape, value, dtype) if value else np.zeros(shape, dtype)
+    return tensor(array, dtype=like.dtype, device=like.device)
