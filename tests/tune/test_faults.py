@@ -133,7 +133,7 @@ class Counting(Worker):
         return reply
 
 
-def test_finalists_are_measured_in_three_new_processes():
+def test_finalists_are_measured_in_two_new_processes():
     region = region_of("chain", 96)
     backend = backend_of(Device("cpu"))
     space = backend.space(region)
@@ -143,9 +143,9 @@ def test_finalists_are_measured_in_three_new_processes():
         measurement = Measurement(session, Subject(region, 1, 1e-5, 1.0), space)
         found = [t.choice for t in measurement.measure(choices, 3)]
         Counting.asked.clear()
-        trials = measurement.confirm(found, 9)
+        trials = measurement.confirm(found, 8)
     measured = [(start, m["rounds"]) for start, m in Counting.asked if m["do"] == "measure"]
-    assert measured == [(2, 3), (3, 3), (4, 3)]
+    assert measured == [(2, 4), (3, 4)]
     assert [t.choice for t in trials] == found
     assert all(t.ratio is not None and t.error > 0 for t in trials)
 

@@ -44,11 +44,12 @@ COMPILE_SECONDS = {"cpu": 0.35, "cuda": 1.2}
 COMPILE_LIMIT = 60.0
 OPEN_SECONDS = 1.0
 """What a kernel costs beside its trials: inputs, the heuristic's result, the finalists."""
-CONFIRMATIONS = {"cpu": 3}
+CONFIRMATIONS = {"cpu": 2}
 """New processes in which finalists are measured; 0 where not given (one for a GPU takes seconds to
 start, and its kernels hardly depend on where memory lies)."""
-CONFIRM_SECONDS = 0.5
-"""To start one, and for its inputs and the heuristic's result."""
+CONFIRM_SECONDS = 0.25
+"""To start one, for its inputs and the heuristic's result: half a second, for the half of the
+kernels that have finalists."""
 SLOWER = 2.0
 """Measured over predicted times, assumed."""
 LEAST_TRIALS = 3
