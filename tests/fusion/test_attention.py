@@ -205,6 +205,17 @@ def test_values_and_gradients(name: str, device: str, sizes: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize("device", ["cpu", "interpret"])
+def test_tiles_of_queries_without_keys_are_not_left_out(device: str) -> None:
+    """Queries 89 to 229 see no key: their softmax is NaN, and so is what it adds to all values."""
+    arrays = data((230, 65, 16, 16))
+    found = ours(CASES["window"], arrays, device)
+    wanted = theirs(CASES["window"], arrays)
+    assert np.isnan(wanted[-1]).any()
+    for got, want in zip(found, wanted):
+        np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_and_biases(name: str, device: str) -> None:
     arrays = data((33, 65, 16, 16) if name != "alibi" else (70, 70, 16, 16))

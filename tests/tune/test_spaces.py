@@ -10,9 +10,9 @@ import pytest
 from tests.tune.regions import KINDS, region_of
 from tgrad import cpu_fallback, triton_gen
 from tgrad.autotuning.inputs import disagreement, make_inputs
-from tgrad.cpu_fallback.chain_heuristics import chain_side, live_points, tiles_between
+from tgrad.cpu_fallback.chain_heuristics import chain_side, live_points
 from tgrad.fusion.evaluate import evaluate_region
-from tgrad.graph.index import constant
+from tgrad.graph.index import constant, multiples_between
 from tgrad.kernel.lower import lower
 from tgrad.kernel.space import parameter
 from tgrad.kernel.verify import verify_kernel
@@ -131,7 +131,7 @@ def test_live_points_are_those_of_tiles_with_a_live_element(size, blocks):
     "count, low, high, step", [(5, 3, 11, 4), (5, -11, -3, -4), (3, 0, 1, 0), (3, 1, 9, 0)]
 )
 def test_the_tiles_between_two_bounds(count, low, high, step):
-    first, end = tiles_between(np.array([low]), np.array([high]), step, count)
+    first, end = multiples_between(np.array([low]), np.array([high]), step, count)
     inside = [n for n in range(count) if low <= step * n < high]
     assert list(range(max(first[0], 0), min(end[0], count))) == inside
 

@@ -15,7 +15,7 @@ from tgrad.cpu_fallback.dot_heuristics import joint_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
-from tgrad.graph.index import constant
+from tgrad.graph.index import constant, multiples_between
 from tgrad.kernel.ir import Config, Role, TileAxis
 
 SIDES = {64: 1.0, 32: 1.0, 16: 1.08}
@@ -72,18 +72,6 @@ def live_points(region: Region, block_m: int, block_k: int) -> float:
         corner = by_m * block_m * np.arange(tiles_m)
         least = rest.lo + corner + sum(min(r, 0) for r in reach)
         most = rest.hi + corner + sum(max(r, 0) for r in reach)
-        low, high = tiles_between(bound.lo - most, bound.hi - least, by_k * block_k, tiles_k)
+        low, high = multiples_between(bound.lo - most, bound.hi - least, by_k * block_k, tiles_k)
         first, end = np.maximum(first, low), np.minimum(end, high)
     return float(np.maximum(end - first, 0).sum()) * block_m * block_k
-
-
-def tiles_between(
-    low: np.ndarray, high: np.ndarray, step: int, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first, and the one after the last, of the numbers n below count with
-    low <= step * n < high."""
-    if step > 0:
-        return -(-low // step), -(-high // step)
-    if step < 0:
-        return high // step + 1, low // step + 1
-    return np.zeros_like(low), np.where((low <= 0) & (high > 0), count, 0)

@@ -2,7 +2,8 @@
 
 In: a Region. Out: one whose comparisons of indices are index expressions, and the conditions
 outside of which every element of m x k adds nothing. Invariant: a condition is given only if
-exp(-inf) = 0 or a zero factor proves it, for whatever the loads hold.
+exp(-inf) = 0 or a zero factor proves it, for whatever the loads hold, and by no mask of indices
+that leaves a row of a softmax without any key, which is NaN.
 
     %2 = le (index t), (index m)        becomes    %2 = inside 0 <= m - t
     %3 = where %2, %1, -inf
@@ -19,6 +20,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+
+import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
@@ -180,6 +183,7 @@ class _Search:
         uniform: frozenset[int],
     ):
         self.values, self.uniform = region.values, uniform
+        self.axes = [tuple(a for a in region.axes if a.name in names) for names in (rows, columns)]
         self.sides = [(bool(rows & set(d)), bool(columns & set(d))) for d in region.dims]
         """Of each value: whether it has rows, and whether it has columns."""
         self.is_simple: list[bool] = []
@@ -218,11 +222,41 @@ class _Search:
         v = self.values[number]
         if not isinstance(v, rg.Compute):
             return []
-        if v.op in (Op.SUB, Op.CAST):
+        if v.op is Op.CAST:
             return self.minus_infinity_unless(v.args[0])
+        if v.op is Op.SUB:
+            found = self.minus_infinity_unless(v.args[0])
+            return [] if self.leaves_none(found, v.args[1]) else found
         if v.op is Op.WHERE:
             return self.where(v, self.minus_infinity_unless, -math.inf)
         return []
+
+    def leaves_none(self, conditions: list[Condition], shift: int) -> bool:
+        """Whether some row, of those that the shift has, lies outside of the conditions as a whole,
+        by their indices alone. Its maximum is -inf then, and -inf less that NaN and not -inf: the
+        softmax of a row without keys, in PyTorch too."""
+        one, other = self.axes if self.sides[shift][0] else self.axes[::-1]
+        if self.is_safe(shift) or len(one) != 1 or len(other) != 1:
+            return False
+        names = {one[0].name, other[0].name}
+        first = np.zeros(one[0].extent, np.int64)
+        end = np.full(one[0].extent, other[0].extent)
+        for bound in (c for c in conditions if isinstance(c, Bound)):
+            steps = [bound.index.stride(a.name) for a in (one[0], other[0])]
+            if bound.index.variables() - names or bound.index.loaded() or None in steps:
+                continue
+            rest = bound.index.substitute({n: ix.constant(0) for n in names}).lo
+            start = rest + (steps[0] or 0) * np.arange(one[0].extent)
+            low, high = ix.multiples_between(
+                bound.lo - start, bound.hi - start, steps[1] or 0, other[0].extent
+            )
+            first, end = np.maximum(first, low), np.minimum(end, high)
+        return bool((first >= end).any())
+
+    def is_safe(self, shift: int) -> bool:
+        """Whether a maximum of -inf is replaced before it is subtracted."""
+        v = self.values[shift]
+        return isinstance(v, rg.Compute) and v.op is Op.WHERE
 
     def where(
         self, v: rg.Compute, inner: Callable[[int], list[Condition]], nothing: float

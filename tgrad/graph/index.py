@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from math import gcd
 
+import numpy as np
+
 
 class Atom:
     """What a coefficient multiplies: bounds [lo, hi], a name to order by, and a cached hash."""
@@ -265,6 +267,22 @@ def unflatten(flat: Index, shape: tuple[int, ...]) -> tuple[Index, ...]:
         indices.append(ZERO if n == 1 else (flat if axis == 0 else flat % n))
         flat = flat // n if n > 0 else flat
     return tuple(reversed(indices))
+
+
+def multiples_between(
+    low: np.ndarray, high: np.ndarray, step: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first, and the one after the last, of the numbers n with low <= step * n < high, by
+    element; they are below 0, or from `count` on, where such n are.
+
+    >>> [int(n[0]) for n in multiples_between(np.array([3]), np.array([11]), 4, 9)]
+    [1, 3]
+    """
+    if step > 0:
+        return -(-low // step), -(-high // step)
+    if step < 0:
+        return high // step + 1, low // step + 1
+    return np.zeros_like(low), np.where((low <= 0) & (high > 0), count, 0)
 
 
 def _canonical(terms: dict[Atom, int], const: int) -> Index:
