@@ -102,7 +102,7 @@ class _Evaluation:
             return interpret.elementwise(value.op, args, value.dtype, value.word)
         if isinstance(value, rg.Reduce):
             axes = tuple(self.position[n] for n in value.axes)
-            arg = self.values[value.arg].astype(dtype)
+            arg = self.along_all(self.values[value.arg].astype(dtype), axes)
             return np.expand_dims(interpret.reduce(value.op, arg, axes), axes).astype(dtype)
         if isinstance(value, rg.Scan):
             args = np.broadcast_arrays(*(self.values[a].astype(dtype) for a in value.args))
@@ -113,10 +113,17 @@ class _Evaluation:
         a, b = (self.values[v].astype(np.float64 if value.dtype.is_float else dtype)
                 for v in (value.a, value.b))  # fmt: skip
         axes = tuple(self.position[n] for n in value.axes)
-        total = (a * b).sum(axis=axes, keepdims=True)
+        total = self.along_all(a * b, axes).sum(axis=axes, keepdims=True)
         if value.start >= 0:
             total = total + self.values[value.start]
         return total.astype(dtype)
+
+    def along_all(self, x: Array, axes: Sequence[int]) -> Array:
+        """The array with all elements along the axes, of which it may have one for all."""
+        wide = list(x.shape)
+        for axis in axes:
+            wide[axis] = self.region.axes[axis].extent
+        return np.broadcast_to(x, wide)
 
     def along(
         self, names: tuple[str, ...], args: Sequence[Array], f: Callable[[list[Array]], Array]
@@ -126,10 +133,7 @@ class _Evaluation:
         extents = [self.region.axes[a].extent for a in axes]
         rows = []
         for x in args:
-            wide = list(x.shape)
-            for a, n in zip(axes, extents):
-                wide[a] = n
-            moved = np.moveaxis(np.broadcast_to(x, wide), axes, range(-len(axes), 0))
+            moved = np.moveaxis(self.along_all(x, axes), axes, range(-len(axes), 0))
             rows.append(moved.reshape(*moved.shape[: -len(axes)], -1))
         out = f(rows)
         return np.moveaxis(out.reshape(*out.shape[:-1], *extents), range(-len(axes), 0), axes)
