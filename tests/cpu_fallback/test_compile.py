@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,28 @@ def test_damaged_entries_are_rebuilt(tmp_path: Path, damage: str) -> None:
     [artifact] = cpu_fallback.generate([first], settings)
     arrays = random_slots(first)
     np.testing.assert_allclose(call(artifact.entry, arrays)[1], (4 * arrays[0]) ** 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("times", [1, cc.ATTEMPTS])
+def test_an_object_that_vanishes_before_it_is_loaded(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vanished, enter = [], cc._enter
+
+    def enter_and_delete(*args: Any) -> Path:
+        path = enter(*args)
+        if len(vanished) < times:
+            vanished.append(path)
+            path.unlink()
+        return path
+
+    monkeypatch.setattr(cc, "_enter", enter_and_delete)
+    if times < cc.ATTEMPTS:
+        cpu_fallback.generate([region(0)], settings_in(tmp_path))
+    else:
+        with pytest.raises(CacheError, match="Call again"):
+            cpu_fallback.generate([region(0)], settings_in(tmp_path))
+    assert len(vanished) == times
 
 
 def test_unwritable_cache_directory(tmp_path: Path) -> None:

@@ -28,6 +28,19 @@ F32 = dt.float32
 ROWS, COLUMNS = Axis("i0", 64), Axis("i1", 100)
 IJ = var("i0", 64) * 100 + var("i1", 100)
 
+M, N, K = Axis("i0", 96), Axis("i1", 80), Axis("r0", 70)
+OPERANDS = (
+    Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
+    Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),
+)
+MN = var("i0", 96) * 80 + var("i1", 80)
+TILES = (
+    TileAxis("m", (M,), 32, Role.GRID),
+    TileAxis("k", (K,), 16, Role.LOOP),
+    TileAxis("n", (N,), 32, Role.GRID),
+)
+"""Of a product of 96x70 and 70x80."""
+
 SOFTMAX = Region(
     "softmax_64x100_f32",
     (ROWS, COLUMNS),
@@ -126,30 +139,23 @@ def test_what_a_store_writes_over_is_loaded_before() -> None:
 
 
 def test_a_looped_dot_carries_its_accumulator() -> None:
-    m, n, k = Axis("i0", 96), Axis("i1", 80), Axis("r0", 70)
     region = Region(
         "matmul",
-        (m, n, k),
+        (M, N, K),
         (
             Slot("in0", F32, 96 * 70, "in"),
             Slot("in1", F32, 5600, "in"),
             Slot("out0", F32, 96 * 80, "out"),
         ),
         (
-            Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
-            Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),
+            *OPERANDS,
             Dot(0, 1, ("r0",), F32),
         ),
-        (Store(2, var("i0", 96) * 80 + var("i1", 80), 2),),
+        (Store(2, MN, 2),),
         UNKNOWN,
-        Space("dot", (m, n), m=(m,), n=(n,), k=(k,)),
+        Space("dot", (M, N), m=(M,), n=(N,), k=(K,)),
     )
-    axes = (
-        TileAxis("m", (m,), 32, Role.GRID),
-        TileAxis("k", (k,), 16, Role.LOOP),
-        TileAxis("n", (n,), 32, Role.GRID),
-    )
-    kernel = lower(region, Config(axes))
+    kernel = lower(region, Config(TILES))
     verify_kernel(kernel)
     text = print_kernel(kernel)
     assert "init t0 : f32[m n] = 0.0" in text
@@ -159,11 +165,9 @@ def test_a_looped_dot_carries_its_accumulator() -> None:
 
 def test_what_a_loop_does_not_need_comes_after_it() -> None:
     """Of GELU's backward, x * erf(x) is stored beside the product with erf(x): both at the end."""
-    m, n, k = Axis("i0", 96), Axis("i1", 80), Axis("r0", 70)
-    at = var("i0", 96) * 80 + var("i1", 80)
     region = Region(
         "gelu_backward",
-        (m, n, k),
+        (M, N, K),
         (
             Slot("in0", F32, 96 * 70, "in"),
             Slot("in1", F32, 5600, "in"),
@@ -171,24 +175,18 @@ def test_what_a_loop_does_not_need_comes_after_it() -> None:
             Slot("out0", F32, 96 * 80, "out"),
         ),
         (
-            Load(0, var("i0", 96) * 70 + var("r0", 70), (), F32),
-            Load(1, var("r0", 70) * 80 + var("i1", 80), (), F32),
-            Load(2, at, (), F32),
+            *OPERANDS,
+            Load(2, MN, (), F32),
             Compute(Op.ERF, (2,), F32),
             Compute(Op.MUL, (2, 3), F32),
             Dot(0, 1, ("r0",), F32),
             Compute(Op.MUL, (5, 3), F32),
         ),
-        (Store(2, at, 4), Store(3, at, 6)),
+        (Store(2, MN, 4), Store(3, MN, 6)),
         UNKNOWN,
-        Space("dot", (m, n), m=(m,), n=(n,), k=(k,)),
+        Space("dot", (M, N), m=(M,), n=(N,), k=(K,)),
     )
-    axes = (
-        TileAxis("m", (m,), 32, Role.GRID),
-        TileAxis("k", (k,), 16, Role.LOOP),
-        TileAxis("n", (n,), 32, Role.GRID),
-    )
-    kernel = lower(region, Config(axes))
+    kernel = lower(region, Config(TILES))
     verify_kernel(kernel)
     body = [type(stmt).__name__ for stmt in kernel.body]
     after = ["LoadTile", "ComputeTile", "ComputeTile", "StoreTile", "ComputeTile", "StoreTile"]

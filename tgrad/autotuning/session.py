@@ -383,7 +383,7 @@ class Measurement:
     def confirm(self, choices: Sequence[Choice], rounds: int) -> list[Trial]:
         """Measure choices again, their rounds split over several processes: where a process's
         memory happens to lie makes a kernel up to 5% quicker or slower for as long as it lives."""
-        parts, count = [], CONFIRMATIONS.get(self.session.request.device, 0)
+        parts, count = [], CONFIRMATIONS.get(self.session.backend.name, 0)
         if not count:
             return self.measure(choices, rounds)
         for _ in range(count):

@@ -9,13 +9,11 @@ Large tiles cost less for each point; small ones leave out more of a mask. With 
 
 from __future__ import annotations
 
-import numpy as np
-
 from tgrad.cpu_fallback.dot_heuristics import joint_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
-from tgrad.graph.index import constant, multiples_between
+from tgrad.graph.index import live_tiles
 from tgrad.kernel.ir import Config, Role, TileAxis
 
 SIDES = {64: 1.0, 32: 1.0, 16: 1.08}
@@ -60,18 +58,9 @@ def chain_points(region: Region, block_m: int, block_k: int) -> float:
 def live_points(region: Region, block_m: int, block_k: int) -> float:
     """Points of a chain's m x k in tiles that its masks do not empty: what its loops go through."""
     m, k = region.space.m, region.space.k
-    block_m, block_k = min(block_m, rg.extent_of(m)), min(block_k, rg.extent_of(k))
-    tiles_m, tiles_k = (-(-rg.extent_of(a) // max(b, 1)) for a, b in ((m, block_m), (k, block_k)))
-    first, end = np.zeros(tiles_m, int), np.full(tiles_m, tiles_k)
-    for bound in region.space.live if len(m) == len(k) == 1 else ():
-        by_m, by_k = (bound.index.stride(axes[0].name) for axes in (m, k))
-        if by_m is None or by_k is None:
-            continue
-        rest = bound.index.substitute({axes[0].name: constant(0) for axes in (m, k)})
-        reach = [by_m * (block_m - 1), by_k * (block_k - 1)]
-        corner = by_m * block_m * np.arange(tiles_m)
-        least = rest.lo + corner + sum(min(r, 0) for r in reach)
-        most = rest.hi + corner + sum(max(r, 0) for r in reach)
-        low, high = multiples_between(bound.lo - most, bound.hi - least, by_k * block_k, tiles_k)
-        first, end = np.maximum(first, low), np.minimum(end, high)
-    return float(np.maximum(end - first, 0).sum()) * block_m * block_k
+    extents = rg.extent_of(m), rg.extent_of(k)
+    blocks = max(1, min(block_m, extents[0])), max(1, min(block_k, extents[1]))
+    is_plane = len(m) == len(k) == 1
+    names = (m[0].name, k[0].name) if is_plane else ("", "")
+    first, end = live_tiles(region.space.live if is_plane else (), names, extents, blocks)
+    return float((end - first).sum()) * blocks[0] * blocks[1]

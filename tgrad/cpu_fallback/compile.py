@@ -267,7 +267,8 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
         )
         for s in sources
     }
-    for attempts_left in reversed(range(ATTEMPTS)):
+    attempt = 0
+    while True:
         places = _places(sources, keys, compiler, machine, cache)
         try:
             return {
@@ -279,9 +280,9 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
                 for s in sources
             }
         except CacheError:
-            if not attempts_left or all(path.exists() for path, _ in places.values()):
+            attempt += 1
+            if attempt == ATTEMPTS or all(path.exists() for path, _ in places.values()):
                 raise
-    raise AssertionError
 
 
 def _places(

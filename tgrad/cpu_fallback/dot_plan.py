@@ -235,10 +235,15 @@ def _packing(operand: Operand, mode: str, transposes: bool) -> str:
     return "gather"
 
 
+def _penalty(machine: Machine) -> dict[int, float]:
+    """By the vectors of a register tile, the part of its time that fewer than most cost."""
+    return {3: 0.0, 2: 0.03, 1: 0.15} if machine.vector_registers >= 32 else {2: 0.0, 1: 0.2}
+
+
 def vectors_of(extent: int, lanes: int, machine: Machine) -> int:
     """Vectors of a register tile: as many as waste little on the last panel."""
     vectors = -(-extent // lanes)
-    penalty = {3: 0.0, 2: 0.03, 1: 0.15} if machine.vector_registers >= 32 else {2: 0.0, 1: 0.2}
+    penalty = _penalty(machine)
     return min(penalty, key=lambda nv: (-(-vectors // nv) * nv * (1 + penalty[nv]), -nv))
 
 
@@ -253,7 +258,7 @@ def register_tile(ext_v: int, ext_r: int, lanes: int, machine: Machine) -> tuple
     padding as can be (with 16 registers, 4x3 instead of 5x2 for the 32 channels of a first 5x5
     convolution: 0.91 of the time on two cores of Zen 3; 2026-11)."""
     most = {3: 8, 2: 12, 1: 16} if machine.vector_registers >= 32 else {2: 6, 3: 4, 1: 10}
-    penalty = {3: 0.0, 2: 0.03, 1: 0.15} if machine.vector_registers >= 32 else {1: 0.2}
+    penalty = _penalty(machine)
     rated = []
     for nv, rows in most.items():
         if nv > max(1, -(-ext_v // lanes)):

@@ -16,13 +16,18 @@ A gradient's kernel has no statistics: it loads them. With its rows m it owns ei
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, with_numbers
 from tgrad.fusion.legality import Limits, Refused
-from tgrad.fusion.live import Condition, fold_comparisons, live_where, with_known_integers
+from tgrad.fusion.live import (
+    Condition,
+    finite_maximum,
+    fold_comparisons,
+    live_where,
+    with_known_integers,
+)
 from tgrad.fusion.region import Axis, Region, Space, extent_of, whole_axes
 from tgrad.graph.op import Op
 
@@ -241,16 +246,8 @@ class _Settling:
         v = self.values[number]
         if not isinstance(v, rg.Compute) or v.op is not Op.SUB or self.statistics[v.args[0]]:
             return False
-        shift = self.values[v.args[1]]
-        if isinstance(shift, rg.Compute) and shift.op is Op.WHERE:
-            condition, zero, maximum = shift.args
-            test = self.values[condition]
-            if not self.is_zero(zero) or not isinstance(test, rg.Compute) or test.op is not Op.EQ:
-                return False
-            low = self.values[test.args[1]]
-            if test.args[0] != maximum or not isinstance(low, rg.Const) or low.value != -math.inf:
-                return False
-            shift = self.values[maximum]
+        finite = finite_maximum(self.values, v.args[1])
+        shift = self.values[v.args[1] if finite is None else finite]
         return isinstance(shift, rg.Reduce) and shift.op is Op.REDUCE_MAX
 
 

@@ -18,10 +18,8 @@ integer of rows is at most (below) one of columns. Equal integers are two such t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
@@ -95,6 +93,22 @@ def _comparison(v: rg.Value, whole: dict[int, Index]) -> Mask | None:
 
 def _at_least(e: Index, least: int) -> Bound:
     return Bound(e, least, max(e.hi, least) + 1)
+
+
+def finite_maximum(values: Sequence[rg.Value], number: int) -> int | None:
+    """The maximum of which the value is where(maximum == -inf, 0, maximum), if it is that."""
+    v = values[number]
+    if not isinstance(v, rg.Compute) or v.op is not Op.WHERE:
+        return None
+    condition, zero = (values[a] for a in v.args[:2])
+    if not isinstance(zero, rg.Const) or zero.value != 0:
+        return None
+    if not isinstance(condition, rg.Compute) or condition.op is not Op.EQ:
+        return None
+    low = values[condition.args[1]]
+    if condition.args[0] != v.args[2] or not isinstance(low, rg.Const) or low.value != -math.inf:
+        return None
+    return v.args[2]
 
 
 def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
@@ -236,27 +250,13 @@ class _Search:
         by their indices alone. Its maximum is -inf then, and -inf less that NaN and not -inf: the
         softmax of a row without keys, in PyTorch too."""
         one, other = self.axes if self.sides[shift][0] else self.axes[::-1]
-        if self.is_safe(shift) or len(one) != 1 or len(other) != 1:
+        is_known = finite_maximum(self.values, shift) is not None or not any(self.sides[shift])
+        if is_known or len(one) != 1 or len(other) != 1:
             return False
-        names = {one[0].name, other[0].name}
-        first = np.zeros(one[0].extent, np.int64)
-        end = np.full(one[0].extent, other[0].extent)
-        for bound in (c for c in conditions if isinstance(c, Bound)):
-            steps = [bound.index.stride(a.name) for a in (one[0], other[0])]
-            if bound.index.variables() - names or bound.index.loaded() or None in steps:
-                continue
-            rest = bound.index.substitute({n: ix.constant(0) for n in names}).lo
-            start = rest + (steps[0] or 0) * np.arange(one[0].extent)
-            low, high = ix.multiples_between(
-                bound.lo - start, bound.hi - start, steps[1] or 0, other[0].extent
-            )
-            first, end = np.maximum(first, low), np.minimum(end, high)
-        return bool((first >= end).any())
-
-    def is_safe(self, shift: int) -> bool:
-        """Whether a maximum of -inf is replaced before it is subtracted."""
-        v = self.values[shift]
-        return isinstance(v, rg.Compute) and v.op is Op.WHERE
+        bounds = [c for c in conditions if isinstance(c, Bound)]
+        names, extents = (one[0].name, other[0].name), (one[0].extent, other[0].extent)
+        first, end = ix.live_tiles(bounds, names, extents)
+        return bool((first == end).any())
 
     def where(
         self, v: rg.Compute, inner: Callable[[int], list[Condition]], nothing: float

@@ -14,7 +14,7 @@ Equations (floor semantics):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from math import gcd
 
@@ -269,22 +269,6 @@ def unflatten(flat: Index, shape: tuple[int, ...]) -> tuple[Index, ...]:
     return tuple(reversed(indices))
 
 
-def multiples_between(
-    low: np.ndarray, high: np.ndarray, step: int, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first, and the one after the last, of the numbers n with low <= step * n < high, by
-    element; they are below 0, or from `count` on, where such n are.
-
-    >>> [int(n[0]) for n in multiples_between(np.array([3]), np.array([11]), 4, 9)]
-    [1, 3]
-    """
-    if step > 0:
-        return -(-low // step), -(-high // step)
-    if step < 0:
-        return high // step + 1, low // step + 1
-    return np.zeros_like(low), np.where((low <= 0) & (high > 0), count, 0)
-
-
 def _canonical(terms: dict[Atom, int], const: int) -> Index:
     ordered = sorted(((a, c) for a, c in terms.items() if c), key=lambda t: t[0].key)
     return Index(tuple(ordered), const)
@@ -395,3 +379,55 @@ class Bound:
     @property
     def is_never(self) -> bool:
         return self.index.hi < self.lo or self.index.lo >= self.hi
+
+
+def live_tiles(
+    bounds: Iterable[Bound],
+    names: tuple[str, str],
+    extents: tuple[int, int],
+    blocks: tuple[int, int] = (1, 1),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of a plane cut into tiles: for each row of tiles the first, and the one after the last, in
+    which bounds may hold. A bound that is not linear in both variables is left out; other variables
+    and loaded integers may be anything.
+
+    Args:
+        names, extents: of the variables down and across.
+        blocks: elements of a tile along each.
+
+    >>> row, column = var("i", 4), var("j", 6)
+    >>> first, end = live_tiles([Bound(row - column, 0, 4)], ("i", "j"), (4, 6), (1, 2))
+    >>> first.tolist(), end.tolist()
+    ([0, 0, 0, 0], [1, 1, 2, 2])
+    """
+    down, across = (-(-extent // block) for extent, block in zip(extents, blocks))
+    first, end = np.zeros(down, np.int64), np.full(down, across)
+    for bound in bounds:
+        steps = [bound.index.stride(name) for name in names]
+        if steps[0] is None or steps[1] is None:
+            continue
+        rest = bound.index.substitute(dict.fromkeys(names, ZERO))
+        reach = [step * (block - 1) for step, block in zip((steps[0], steps[1]), blocks)]
+        corner = steps[0] * blocks[0] * np.arange(down)
+        least = rest.lo + corner + sum(min(r, 0) for r in reach)
+        most = rest.hi + corner + sum(max(r, 0) for r in reach)
+        step = steps[1] * blocks[1]
+        low, high = multiples_between(bound.lo - most, bound.hi - least, step, across)
+        first, end = np.maximum(first, low), np.minimum(end, high)
+    return first, np.maximum(end, first)
+
+
+def multiples_between(
+    low: np.ndarray, high: np.ndarray, step: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first, and the one after the last, of the numbers n with low <= step * n < high, by
+    element; they are below 0, or from `count` on, where such n are.
+
+    >>> [int(n[0]) for n in multiples_between(np.array([3]), np.array([11]), 4, 9)]
+    [1, 3]
+    """
+    if step > 0:
+        return -(-low // step), -(-high // step)
+    if step < 0:
+        return high // step + 1, low // step + 1
+    return np.zeros_like(low), np.where((low <= 0) & (high > 0), count, 0)
