@@ -72,13 +72,16 @@ def heeds_ctrl_c() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test with the argument `device` runs on every device asked for."""
+    """Each test with the argument `device` runs on every device asked for; without `--device` on
+    those of its mark `devices`, where it has one."""
     given: set[str] = set()
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0]
         given |= set(names.replace(" ", "").split(",") if isinstance(names, str) else names)
     if "device" in metafunc.fixturenames and "device" not in given:
-        metafunc.parametrize("device", metafunc.config.getoption("device") or DEFAULT_DEVICES)
+        mark = metafunc.definition.get_closest_marker("devices")
+        usual = DEFAULT_DEVICES if mark is None else mark.args
+        metafunc.parametrize("device", metafunc.config.getoption("device") or usual)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

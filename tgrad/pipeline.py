@@ -663,7 +663,7 @@ def _replay(device: Device, backend: Backend) -> str:
     if backend.name == "cpu":
         return "one call"
     if device.type == "cuda" or _planned_target() not in ("", "opencl"):
-        return "one CUDA graph, from the second run on"
+        return "one CUDA graph from the second run on, or launches where copies would take longer"
     return Plan.replay
 
 

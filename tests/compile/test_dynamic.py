@@ -108,7 +108,7 @@ def test_an_argument_written_through_a_view() -> None:
     assert compiled.traces == 1
 
 
-@pytest.mark.parametrize("device", QUICK)
+@pytest.mark.devices(*QUICK)
 @pytest.mark.parametrize("name", CASES)
 def test_a_range_of_sizes(name: str, device: str) -> None:
     function, shape, axes = CASES[name]
@@ -144,7 +144,7 @@ GRADIENTS: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("device", QUICK)
+@pytest.mark.devices(*QUICK)
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_do_not_see_the_padding(name: str, device: str) -> None:
     w = numbers(5, 4, 4, device=device).requires_grad_()
@@ -155,7 +155,7 @@ def test_gradients_do_not_see_the_padding(name: str, device: str) -> None:
     check_range(gradient, (2, 0, 4), (1,), device, (2, 5, 32), 2e-4)
 
 
-@pytest.mark.parametrize("device", QUICK)
+@pytest.mark.devices(*QUICK)
 def test_a_gpt_of_any_length(device: str) -> None:
     tgrad.manual_seed(0)
     model = gpt(nn, F, tgrad, layers=2).to(device)
@@ -170,7 +170,7 @@ def test_a_gpt_of_any_length(device: str) -> None:
     assert (compiled.traces, len(compiled.plans)) == (1, 1)
 
 
-@pytest.mark.parametrize("device", QUICK)
+@pytest.mark.devices(*QUICK)
 def test_training_a_gpt_on_batches_of_many_sizes(device: str) -> None:
     rows, length = tgrad.Dim("rows", 1, 4), tgrad.Dim("length", 1, 32)
     axes = {0: rows, 1: length}
@@ -204,7 +204,7 @@ def _step(model: nn.Module, optimizer: Any) -> Callable[..., tgrad.Tensor]:
     return step
 
 
-@pytest.mark.parametrize("device", QUICK)
+@pytest.mark.devices(*QUICK)
 def test_decoding_with_a_cache_of_keys_and_values(device: str) -> None:
     heads, width, length = 2, 8, 8
     query, key, value = (numbers(i, heads * width, heads * width, device=device) for i in range(3))

@@ -34,7 +34,7 @@ FEWER = 10
 """Times fewer graphs for drivers of OpenCL, whose compilers take a tenth of a second a kernel."""
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET, OPENCL])
+@pytest.mark.devices(CPU, INTERPRET, OPENCL)
 def test_random_graphs(device: str) -> None:
     @quickly(40 if device != "opencl" else 40 // FEWER)
     @given(st.lists(graphs(device), min_size=10, max_size=10))
@@ -44,7 +44,7 @@ def test_random_graphs(device: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET, OPENCL])
+@pytest.mark.devices(CPU, INTERPRET, OPENCL)
 def test_gradients_of_random_graphs(device: str) -> None:
     """Forward and backward as one plan."""
 
@@ -56,7 +56,7 @@ def test_gradients_of_random_graphs(device: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET])
+@pytest.mark.devices(CPU, INTERPRET)
 @pytest.mark.parametrize("how", ["amax", "amin", "sum"])
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "int8", "uint8", "int16", "float32"])
 def test_numbers_of_every_width_are_joined(name: str, how: str, device: str) -> None:
@@ -70,7 +70,7 @@ def test_numbers_of_every_width_are_joined(name: str, how: str, device: str) -> 
     check_nodes([made._node], device)
 
 
-@pytest.mark.parametrize("device", [CPU, INTERPRET, OPENCL])
+@pytest.mark.devices(CPU, INTERPRET, OPENCL)
 @pytest.mark.parametrize("are_stored", [False, True], ids=["computed", "stored"])
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_each_token_counts(name: str, are_stored: bool, device: str) -> None:

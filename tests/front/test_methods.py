@@ -208,7 +208,7 @@ def test_lerp_is_exact_at_both_ends(tensor_weight, device):
         assert start.lerp(end, by).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 def test_variance_far_from_zero(device: str) -> None:
     """Of numbers around 10,000 it is exact to the last bits; of equal ones 0."""
     x = (1e4 + np.random.default_rng(0).standard_normal((4, 5000))).astype(np.float32)

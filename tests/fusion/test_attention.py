@@ -193,7 +193,7 @@ def chains(kernels: list[Fused]) -> list[Fused]:
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda s: "x".join(map(str, s)))
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients(name: str, device: str, sizes: tuple[int, ...]) -> None:
     if name == "causal" and sizes[0] > sizes[1]:
@@ -204,7 +204,7 @@ def test_values_and_gradients(name: str, device: str, sizes: tuple[int, ...]) ->
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 def test_tiles_of_queries_without_keys_are_not_left_out(device: str) -> None:
     """Queries 89 to 229 see no key: their softmax is NaN, and so is what it adds to all values."""
     arrays = data((230, 65, 16, 16))
@@ -215,7 +215,7 @@ def test_tiles_of_queries_without_keys_are_not_left_out(device: str) -> None:
         np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_and_biases(name: str, device: str) -> None:
     arrays = data((33, 65, 16, 16) if name != "alibi" else (70, 70, 16, 16))
@@ -227,7 +227,7 @@ def test_masks_and_biases(name: str, device: str) -> None:
     assert all(n.size <= BATCH * HEADS * 33 * 16 for k in kernels for n in k.outputs)
 
 
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 @pytest.mark.parametrize("name", LOADED)
 def test_masks_of_loaded_values(name: str, device: str) -> None:
     """Of several tiles of rows and columns, with rows that see nothing."""
@@ -261,7 +261,7 @@ def test_loaded_values_bound_the_loop(name: str) -> None:
         assert sorted(texts) == sorted(TESTS[name])
 
 
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 def test_tiles_of_other_documents_are_not_read(device: str) -> None:
     """What a tile holds that no row of the program sees does not show, were it infinite."""
     q, k, v, _ = data((128, 128, 16, 16))

@@ -99,7 +99,7 @@ def batched(plans: Sequence[Plan]) -> list[Region]:
     return [k.region for p in plans for k in p.kernels if k.region.table is not None]
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("interpret", marks=needs_triton)])
+@pytest.mark.devices("cpu", pytest.param("interpret", marks=needs_triton))
 @pytest.mark.parametrize("rule", RULES)
 def test_optimizers_over_random_shapes(device: str, rule: str) -> None:
     @settings(max_examples=6)

@@ -119,7 +119,7 @@ def bytes_of(*shape: int) -> np.ndarray:
     return rng.integers(-128, 128, shape).astype(np.int8)
 
 
-@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.devices("cpu", "interpret")
 @pytest.mark.parametrize(("m", "k", "n"), [(33, 70, 50), (4, 40, 64), (1, 100, 30)])
 def test_products_of_bytes(m: int, k: int, n: int, device: str) -> None:
     """Widened they are exact; as they are they wrap, as PyTorch's do."""

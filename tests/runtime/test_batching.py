@@ -15,7 +15,7 @@ from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, realize_tensors
 
 SHAPES = [(64, 48), (48,), (5,), (7, 3)]
-BOTH = pytest.mark.parametrize("device", ["cpu", pytest.param("interpret", marks=needs_triton)])
+BOTH = pytest.mark.devices("cpu", pytest.param("interpret", marks=needs_triton))
 
 
 def sums(device: str, seed: int) -> list[Tensor]:
@@ -109,14 +109,15 @@ def test_cuda_writes_a_table_only_when_a_buffer_moves() -> None:
     runtime.torch, runtime.torch_device = torch, torch.device("cpu")
     pointers = PointerTable(shared=(1,), own=(0, 2), numbers=(7, 8))
     artifact = Artifact("batch", "", "", None, 2, Config(()), pointers=pointers)
-    a, b, c, d = (torch.zeros(4, dtype=torch.uint8) for _ in range(4))
+    held = [torch.zeros(4, dtype=torch.uint8) for _ in range(4)]
+    a, b, c, d = (m.data_ptr() for m in held)
     shared, table = runtime.arguments(artifact, [a, b, c])
-    assert shared == b.data_ptr()
+    assert shared == b
     kept = artifact.kept["table"]
     assert table == kept.data_ptr()
-    assert kept.tolist() == [a.data_ptr(), c.data_ptr(), 7, 8]
+    assert kept.tolist() == [a, c, 7, 8]
     kept[2] = -1  # a mark that writing again would remove
     assert runtime.arguments(artifact, [a, b, c]) == [shared, table]
     assert kept[2] == -1
     assert runtime.arguments(artifact, [a, b, d]) == [shared, table]
-    assert kept.tolist() == [a.data_ptr(), d.data_ptr(), 7, 8]
+    assert kept.tolist() == [a, d, 7, 8]

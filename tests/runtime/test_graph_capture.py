@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from tgrad.device import Device
 from tgrad.kernel.ir import Artifact, Config
 from tgrad.runtime.cuda import CudaRuntime
 from tgrad.runtime.graph_capture import CudaCapture, capture_graph
+from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
 from tgrad.runtime.plan import BufferRef, BufferSpec, Plan, Step
 from tgrad.runtime.planning import planning
 
@@ -38,7 +40,7 @@ class StandIn:
         self.refuses = False
         self.cuda = SimpleNamespace(
             device=lambda index: nullcontext(),
-            current_stream=lambda: SimpleNamespace(cuda_stream=7),
+            current_stream=lambda index: SimpleNamespace(cuda_stream=7),
             CUDAGraph=lambda: Graph(self),
             graph=self.graph,
         )
@@ -100,11 +102,16 @@ def value(memory: Any) -> float:
     return memory.view(torch.float32).item()
 
 
-def make() -> tuple[StandIn, CudaCapture]:
-    """temp = x + state; state = temp + x in place; out = state + temp. x moves."""
+def stand_in() -> tuple[StandIn, CudaRuntime]:
     fake = StandIn()
     runtime = CudaRuntime.__new__(CudaRuntime)
     runtime.torch, runtime.device, runtime.torch_device = fake, Device("cuda"), None
+    return fake, runtime
+
+
+def make() -> tuple[StandIn, CudaCapture]:
+    """temp = x + state; state = temp + x in place; out = state + temp. x moves."""
+    fake, runtime = stand_in()
     spec = BufferSpec(dt.float32, (1,), BYTES)
     x, state = BufferRef("input", 0), BufferRef("input", 1)
     temp, out = BufferRef("temp", 0), BufferRef("output", 0)
@@ -214,9 +221,52 @@ def test_plans_say_how_they_are_replayed() -> None:
     x = tgrad.ones(4)
     assert "replay: one call\n" in f"{tgrad.explain(x * 2)}\n"
     with planning("sm_90"):
-        assert tgrad.explain(x * 3).replay == "one CUDA graph, from the second run on"
+        assert tgrad.explain(x * 3).replay.startswith("one CUDA graph from the second run on")
     y = tgrad.ones(4, device="interpret") * 2
     assert tgrad.explain(y).to_json()["replay"] == "each kernel is launched by itself"
+
+
+def test_prepared_launches_take_what_moves_where_it_is() -> None:
+    _, captured = make()
+    fake, runtime = stand_in()
+    artifacts = tuple(replace(a, entry=Kernel(fake, a.name)) for a in captured.artifacts)
+    program = CudaLaunches(replace(captured.plan, compile=lambda: artifacts), runtime, [0])
+    state, arena = memory(10.0), memory(0.0)
+    program.bind([memory(0.0), state])
+    first, second = memory(0.0), memory(0.0)
+    assert program.run([memory(1.0)], [first], arena) == 3
+    assert program.run([memory(2.0)], [second], memory(0.0)) == 3
+    assert fake.calls == 2 * LAUNCHES
+    assert (value(state), value(first), value(second)) == (16.0, 23.0, 30.0)
+    assert not program.is_whole
+
+
+@pytest.mark.parametrize(
+    ("write", "is_quick"),
+    [
+        (lambda x, state: x * 2, True),  # a kernel over arguments that would be copied
+        (lambda x, state: chained(state).sum(), False),  # many, and little to copy
+        (lambda x, state: state.add_(x), False),  # what it overwrites would have to be kept
+    ],
+)
+def test_plans_with_little_to_launch_and_much_to_copy_have_no_graph(
+    write: Any, is_quick: bool
+) -> None:
+    with planning("sm_90"):
+        x, state = tgrad.zeros(1 << 20, device="cuda"), tgrad.zeros(1 << 20, device="cuda")
+        call = tgrad.compile(lambda x: write(x, state))
+        call(x.realize())
+        (plan,) = call.plans
+        moving = [n for n, b in enumerate(plan.inputs) if n == 0 and len(plan.inputs) > 1]
+        assert is_quicker_launched(plan, moving) == is_quick
+
+
+def chained(x: tgrad.Tensor) -> tgrad.Tensor:
+    side = x[:4096].reshape(64, 64)
+    made = side
+    for _ in range(12):
+        made = made @ side
+    return made
 
 
 # -- on a GPU ------------------------------------------------------------------------------------

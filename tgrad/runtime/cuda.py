@@ -118,26 +118,34 @@ class CudaRuntime:
 
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel on torch's current stream; does not wait."""
+        with self.torch.cuda.device(self.device.index):
+            self.start(artifact, [m.data_ptr() for m in memories], self.stream())
+
+    def stream(self) -> int:
+        """torch's current stream of the device, as the driver's number."""
+        number: int = self.torch.cuda.current_stream(self.device.index).cuda_stream
+        return number
+
+    def start(self, artifact: Artifact, addresses: Sequence[int], stream: int) -> None:
+        """Enqueue a kernel whose buffers lie at these addresses; the device is the current one."""
         if artifact.grid == 0:
             return
         kernel: Any = artifact.entry
         if artifact.config.descriptors:
             self._lend_scratch()
-        with self.torch.cuda.device(self.device.index):
-            stream = self.torch.cuda.current_stream().cuda_stream
-            run = kernel.run  # loads the binary into the current device the first time
-            run(
-                artifact.grid,
-                1,
-                1,
-                stream,
-                kernel.function,
-                kernel.packed_metadata,
-                None,  # launch metadata and hooks: profilers that want them use Triton's own path
-                None,
-                None,
-                *self.arguments(artifact, memories),
-            )
+        run = kernel.run  # loads the binary into the current device the first time
+        run(
+            artifact.grid,
+            1,
+            1,
+            stream,
+            kernel.function,
+            kernel.packed_metadata,
+            None,  # launch metadata and hooks: profilers that want them use Triton's own path
+            None,
+            None,
+            *self.arguments(artifact, addresses),
+        )
 
     def _lend_scratch(self) -> None:
         """Let a launch of this thread have global memory for its tensor descriptors; torch's
@@ -149,10 +157,9 @@ class CudaRuntime:
 
         triton.set_allocator(scratch)
 
-    def arguments(self, artifact: Artifact, memories: Sequence[Memory]) -> list[int]:
+    def arguments(self, artifact: Artifact, addresses: Sequence[int]) -> Sequence[int]:
         """Addresses that a launch passes: of its buffers, or of a batch's shared ones and of its
         table, which is kept with the kernel and written again only when a buffer has moved."""
-        addresses = [m.data_ptr() for m in memories]
         if artifact.pointers is None:
             return addresses
         contents = artifact.pointers.contents(addresses)

@@ -23,15 +23,17 @@ from weakref import ReferenceType, ref
 
 from tgrad.runtime.cuda import CudaRuntime, Memory
 from tgrad.runtime.device import open_device
-from tgrad.runtime.plan import Plan
+from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
+from tgrad.runtime.plan import Plan, Program
 
 
-def capture_graph(plan: Plan, moving: Sequence[int] | None) -> CudaCapture | None:
-    """The program of a plan whose other inputs stay where they are; None where all move, as for
-    plans that are not replayed."""
+def capture_graph(plan: Plan, moving: Sequence[int] | None) -> Program | None:
+    """The program of a plan whose other inputs stay where they are: a graph, or launches where
+    they are quicker; None where all move, as for plans that are not replayed."""
     if moving is None:
         return None
-    return CudaCapture(plan, cast(CudaRuntime, open_device(plan.device)), moving)
+    make = CudaLaunches if is_quicker_launched(plan, moving) else CudaCapture
+    return make(plan, cast(CudaRuntime, open_device(plan.device)), moving)
 
 
 class CudaCapture:

@@ -118,7 +118,7 @@ def target_by_name(name: str) -> Target:
 
 
 def present_target(index: int = 0) -> Target:
-    """The target of the GPU that torch sees, with its own number of multiprocessors.
+    """The target of the GPU that torch sees, with its own multiprocessors and memory.
 
     Raises:
         DeviceError: torch is not installed, or sees no GPU.
@@ -145,10 +145,12 @@ def present_target(index: int = 0) -> Target:
         raise DeviceError(f"{found.name} is older than sm_80.", "Use the device cpu.")
     base = max(known, key=lambda t: int(t.arch))
     shared = getattr(found, "shared_memory_per_block_optin", base.shared_memory)
+    clock, width = (getattr(found, n, 0) for n in ("memory_clock_rate", "memory_bus_width"))
     return replace(
         base,
         name=f"sm_{arch}",
         arch=arch,
         num_sms=found.multi_processor_count,
         shared_memory=shared,
+        bandwidth=2 * clock * 1e3 * width / 8 or base.bandwidth,  # kHz of two transfers, bits
     )
