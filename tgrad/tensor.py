@@ -48,7 +48,7 @@ from tgrad.methods.facts import FactMethods
 from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
-from tgrad.methods.interchange import InterchangeMethods
+from tgrad.methods.interchange import InterchangeMethods, host_array, taken_from_gpu
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
@@ -662,9 +662,9 @@ def tensor(
     """A tensor with a copy of `data`, as torch.tensor.
 
     Args:
-        data: a number, nested sequences, a NumPy array or anything with `__array__`.
+        data: a number, nested sequences, a NumPy array, torch's tensor, anything with `__array__`.
         dtype: by default that of the data; Python floats become float32.
-        device: by default that of `get_default_device`.
+        device: by default that of `get_default_device`, or the GPU that torch's tensor is on.
         requires_grad: whether it is a leaf that gradients are collected for.
 
     Raises:
@@ -674,13 +674,15 @@ def tensor(
     >>> tgrad.tensor([[1, 2], [3, 4]]).sum().item()
     10
     """
-    target = get_default_device() if device is None else as_device(device)
+    given, data = data, taken_from_gpu(data)
+    usual = get_default_device() if given is data else data.device
+    target = usual if device is None else as_device(device)
     if isinstance(data, Tensor):
         copy = data._without_history().to(target)
         copy = copy if dtype is None else copy.to(dtype)
         return copy.requires_grad_(requires_grad)
     try:
-        array = np.asarray(data)
+        array = host_array(data)
     except ValueError as error:
         raise ShapeError(f"data that is no array: {error}", "Give rows of one length.") from None
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):

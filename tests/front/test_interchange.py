@@ -97,6 +97,22 @@ def test_in_with_no_copy(library: str) -> None:
     assert tgrad.from_dlpack(given, device="numpy").device.type == "numpy"
 
 
+@pytest.mark.parametrize("take", [tgrad.tensor, tgrad.as_tensor, tgrad.from_dlpack])
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2", "int16"])
+def test_tensors_of_torch_keep_their_dtype(name: str, take: Any) -> None:
+    """NumPy has no bfloat16 and no float8."""
+    values = torch.tensor([[1.5, -2.0, 0.25], [3.0, 0.0, 8.0]])
+    given = values.to(getattr(torch, name))
+    for array in (given, given.t(), given[:, 1], given[0, 0]):
+        x = take(array)
+        assert x.dtype is getattr(tgrad, name) and x.shape == tuple(array.shape)
+        np.testing.assert_array_equal(x.to(tgrad.float32).numpy(), array.float().numpy())
+    if take is tgrad.from_dlpack and not name.startswith("float8"):
+        assert address(tgrad.from_dlpack(given)) == given.data_ptr()
+    if take is tgrad.tensor:
+        assert tgrad.tensor(values.requires_grad_(), dtype=tgrad.bfloat16).dtype is tgrad.bfloat16
+
+
 def test_steps_do_not_write_to_borrowed_memory() -> None:
     array = np.zeros(4, np.float32)
     array.flags.writeable = False

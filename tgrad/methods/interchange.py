@@ -8,6 +8,7 @@ Source: https://dmlc.github.io/dlpack/latest/python_spec.html
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -167,9 +168,37 @@ def _unpickled(kind: type, array: np.ndarray, device: str, requires_grad: bool) 
     return made.requires_grad_(requires_grad)
 
 
+def host_array(data: Any) -> np.ndarray:
+    """NumPy's view of data, or NumPy's copy where there is none. torch's narrow floats, which NumPy
+    does not know, are seen through their bits."""
+    if not _is_of_torch(data):
+        return np.asarray(data)
+    values = data.detach().cpu()
+    found = dt.DTYPES.get(str(values.dtype)[6:])
+    if found is None or found.in_numpy:
+        return np.asarray(values)
+    import torch
+
+    bits = torch.uint8 if found.itemsize == 1 else torch.int16
+    array: np.ndarray = values.view(bits).numpy().view(found.numpy)
+    return array
+
+
+def taken_from_gpu(data: Any) -> Any:
+    """A tensor of torch's on a GPU copied to a tensor there; anything else as it is."""
+    if _is_of_torch(data) and data.is_cuda:
+        return from_dlpack(data.detach(), copy=True)
+    return data
+
+
+def _is_of_torch(data: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(data, torch.Tensor)
+
+
 def _host_array(ext_tensor: Any) -> np.ndarray:
     """NumPy's view of it. An array that may not be written to and cannot say so in DLPack is taken
     as it is."""
     if isinstance(ext_tensor, np.ndarray):
         return ext_tensor
-    return np.from_dlpack(ext_tensor)
+    return host_array(ext_tensor) if _is_of_torch(ext_tensor) else np.from_dlpack(ext_tensor)
