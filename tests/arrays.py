@@ -29,3 +29,11 @@ def from_torch(tensor: torch.Tensor) -> np.ndarray:
         return tensor.numpy()
     bits = getattr(torch, f"int{8 * found.itemsize}")
     return tensor.contiguous().view(bits).numpy().view(found.numpy)
+
+
+def cast_by_torch(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`tensor.to(dtype)` as PyTorch has done it since 2.12: beyond the range of float8_e4m3fn lies
+    its end; before that it was NaN."""
+    if dtype is torch.float8_e4m3fn:
+        tensor = tensor.float().clamp(-448, 448)
+    return tensor.to(dtype)

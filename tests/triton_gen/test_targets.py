@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.attention import attention_regions
@@ -18,7 +20,8 @@ from tests.triton_gen.patterns import (
 )
 from tgrad import dtype as dt
 from tgrad.fusion.region import Region
-from tgrad.triton_gen import compile_for
+from tgrad.settings import settings
+from tgrad.triton_gen import build, choose_config, compile_for, target_by_name
 
 pytest.importorskip("triton")
 
@@ -42,6 +45,17 @@ def test_dots_use_matrix_units_and_do_not_spill(target: str) -> None:
     for a in compile_for(dots(), target):
         assert a.figures.spills == 0, a.name
         assert str(a.figures.matrix_instruction).startswith(MATRIX[target]), a.name
+
+
+def test_kernels_take_no_more_shared_memory_than_there_is() -> None:
+    """A configuration whose stages do not fit gets fewer."""
+    region = linear(4096, 1024, 4096, HALF)
+    target = replace(target_by_name("sm_90"), shared_memory=100 * 1024)
+    config = choose_config(region, target_by_name("sm_90"))
+    (made,) = build([(region, config)], settings, target)
+    assert config.num_stages == 4 and made.config.num_stages == 2
+    assert made.figures.shared is not None and made.figures.shared <= target.shared_memory
+    assert "num_stages=2" in made.source
 
 
 @pytest.mark.parametrize("target", MATRIX)

@@ -153,13 +153,19 @@ def compile_drafts(drafts: Sequence[Draft], settings: Settings, target: Target) 
 
 
 def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
+    """The kernel; with fewer stages than its draft where those take more shared memory than there
+    is, which shows only now."""
     kernel = d.kernel
-    path = write_source(d.source, kernel.name, settings.cache_dir)
-    entry = compile_source(
-        kernel.name, d.source, arguments_of(kernel), d.config, target, path, kernel.source
-    )
-    figures = read_figures(entry, target, import_triton().knobs.nvidia)
-    return _artifact(d, path, entry, figures)
+    while True:
+        path = write_source(d.source, kernel.name, settings.cache_dir)
+        entry = compile_source(
+            kernel.name, d.source, arguments_of(kernel), d.config, target, path, kernel.source
+        )
+        figures = read_figures(entry, target, import_triton().knobs.nvidia)
+        if (figures.shared or 0) <= target.shared_memory or d.config.num_stages <= 1:
+            return _artifact(d, path, entry, figures)
+        config = replace(d.config, num_stages=d.config.num_stages - 1)
+        d = replace(d, config=config, source=emit(kernel, config, dialect_of(target)))
 
 
 def _interpreted(d: Draft, settings: Settings) -> Artifact:

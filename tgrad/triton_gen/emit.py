@@ -33,6 +33,7 @@ from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is
 from tgrad.triton_gen.op_table import (
     TRITON_TYPES,
     Operand,
+    constant,
     literal,
     narrow,
     spell,
@@ -296,8 +297,7 @@ class Emitter:
     def full(self, dims: tuple[str, ...], value: bool | int | float, dtype: DType) -> str:
         """A tile with one number in every lane."""
         if dtype.is_narrow:
-            wide = f"tl.full({self.shape(dims)}, {literal(value, dtype)}, tl.float32)"
-            return narrow(wide, dtype)
+            return constant(self.shape(dims), value, dtype)
         kind = TRITON_TYPES[dtype.name]
         return f"tl.full({self.shape(dims)}, {literal(value, dtype)}, {kind})"
 
@@ -444,9 +444,20 @@ class Emitter:
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
             return
         args = [self.operand(a, out.dims) for a in stmt.args]
-        self.assign(out, spell(stmt.op, args, out.dtype, stmt.word))
+        if self._is_taken_from_tile(stmt):
+            flipped = grouped(spell(Op.NOT, args[-1:], out.dtype))
+            first = f"{grouped(typed(args[0]))} + " if stmt.op is Op.SUB else ""
+            self.assign(out, f"{first}{flipped} + 1")
+        else:
+            self.assign(out, spell(stmt.op, args, out.dtype, stmt.word))
         if stmt.op is Op.CAST:
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
+
+    def _is_taken_from_tile(self, stmt: ir.ComputeTile) -> bool:
+        """Whether integers along one of several axes are subtracted; see emit_index.py."""
+        is_minus = stmt.op in (Op.SUB, Op.NEG) and stmt.out.dtype.is_int
+        is_tile = self.tiles[stmt.args[-1].id].literal is None and len(stmt.out.dims) == 1
+        return is_minus and is_tile and len(self.index.wide_blocks) > 1
 
     def _reduce(self, stmt: ir.ReduceTile) -> None:
         out, arg = stmt.out, stmt.arg

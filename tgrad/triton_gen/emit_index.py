@@ -4,6 +4,10 @@ In: an Index over tile axes, the dims where it is used. Out: an expression of th
 each part is computed at its own rank and broadcast where parts meet; arithmetic is 32 bit wherever
 the bounds allow and 64 bit elsewhere; `//` and `%` see no negative numbers, so Triton's truncation
 equals floor. What is the same in a whole tile is a scalar: with steps of 32, k // 64 is k0 // 64.
+
+A difference is taken where parts meet, m[:, None] - k[None, :], and -k is ~k + 1: Triton 3.6 takes
+all elements of 0 - k for multiples of 32 where k begins at one, then (-k)[None, :] + m[:, None] >= 0
+for one truth a column, and computes it once a column.
 """
 
 from __future__ import annotations
@@ -104,22 +108,28 @@ class IndexPrinter:
         return self.sort(d for atom, _ in e.terms for d in self.atom_dims(atom))
 
     def at(self, e: Index, to: tuple[str, ...], wide: bool | None = None) -> str:
-        """The expression as a sum of parts of shape `to` (a scalar stays one)."""
+        """The expression as a sum of parts of shape `to` (a scalar stays one); see above."""
         wide = is_wide(e) if wide is None else wide
-        groups: dict[tuple[str, ...], list[str]] = {}
-        if e.const or not e.terms:
-            groups[()] = []
+        const = e.const
+        added: dict[tuple[str, ...], list[str]] = {}
+        taken: dict[tuple[str, ...], list[str]] = {}
         for atom, c in e.terms:
-            groups.setdefault(self.atom_dims(atom), []).append(self._term(atom, c, wide))
-        if e.const or not e.terms:
-            groups[()].append(str(e.const))
-        return _sum(expand(_sum(parts), dims, to) for dims, parts in groups.items())
-
-    def _term(self, atom: Atom, c: int, wide: bool) -> str:
-        text = self._atom(atom, wide)
-        if c == 1:
-            return text
-        return f"-{text}" if c == -1 else f"{text} * {c}"
+            dims = self.atom_dims(atom)
+            text = self._atom(atom, wide)
+            if c == -1 and len(dims) == 1 and dims == to and len(self.wide_blocks) > 1:
+                added.setdefault(dims, []).append(f"~{text}")
+                const += 1
+            else:
+                text = text if abs(c) == 1 else f"{text} * {abs(c)}"
+                (taken if c < 0 else added).setdefault(dims, []).append(text)
+        if const or not added:
+            added.setdefault((), []).append(str(const))
+        parts = [expand(_sum(texts), dims, to) for dims, texts in added.items()]
+        text = _sum(parts)
+        for dims, texts in taken.items():
+            whole = [expand(_sum(texts), dims, to)] if dims and dims != to else texts
+            text = " - ".join([text, *whole])
+        return text
 
     def _atom(self, atom: Atom, wide: bool) -> str:
         if isinstance(atom, Var):
@@ -183,12 +193,4 @@ class IndexPrinter:
 
 def _sum(parts: Iterable[str]) -> str:
     """Terms joined by + and -."""
-    text = ""
-    for part in parts:
-        if not text:
-            text = part
-        elif part.startswith("-") and "(" not in part.split(" ")[0]:
-            text += f" - {part[1:]}"
-        else:
-            text += f" + {part}"
-    return text
+    return " + ".join(parts).replace(" + -", " - ")

@@ -19,7 +19,7 @@ from math import inf, prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of
+from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of, operands_of
 from tgrad.graph.index import Div, Index, Mod, Var, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
@@ -451,12 +451,28 @@ def _stages(region: Region, blocks: tuple[int, int, int], target: Target) -> int
 
 
 def _stage_bytes(region: Region, contracted: tuple[Axis, ...], blocks: tuple[int, int, int]) -> int:
-    """Shared memory for one step of the loop over what dots contract: an operand that several
-    dots read lies there once."""
+    """Shared memory for one step of the loop over what dots contract: all tiles that are loaded for
+    operands, each once."""
     names, rows = {a.name for a in contracted}, {a.name for a in region.space.m}
+    columns = {a.name for a in region.space.n}
     dots = (v for v in region.values if isinstance(v, Dot) and set(v.axes) == names)
     total = 0
-    for number in {x for v in dots for x in (v.a, v.b)}:
-        wide = blocks[0] if rows.intersection(region.dims[number]) else blocks[1]
-        total += wide * blocks[2] * region.values[number].dtype.itemsize
-    return total
+    for number in _loaded_for({x for v in dots for x in (v.a, v.b)}, region):
+        dims = set(region.dims[number])
+        if dims & names and dims & (rows | columns):
+            wide = blocks[0] if dims & rows else blocks[1]
+            total += wide * blocks[2] * region.values[number].dtype.itemsize
+    return max(total, 1)
+
+
+def _loaded_for(numbers: set[int], region: Region) -> set[int]:
+    """The loads that values are computed from."""
+    found, seen, stack = set(), set(numbers), list(numbers)
+    while stack:
+        number = stack.pop()
+        if isinstance(region.values[number], Load):
+            found.add(number)
+        new = set(operands_of(region.values[number])) - seen
+        seen |= new
+        stack += new
+    return found

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.graph.op import Op
@@ -183,10 +185,18 @@ def typed(operand: Operand) -> str:
     if operand.literal is None:
         return operand.text
     if operand.dtype.is_narrow:
-        wide = f"tl.full([], {literal(operand.literal, operand.dtype)}, tl.float32)"
-        return narrow(wide, operand.dtype)
+        return constant("[]", operand.literal, operand.dtype)
     text = literal(operand.literal, operand.dtype)
     return f"tl.full([], {text}, {TRITON_TYPES[operand.dtype.name]})"
+
+
+def constant(shape: str, value: bool | int | float, dtype: DType) -> str:
+    """A tile of a narrow float with one number in every lane. Of 8-bit floats its bits: Triton 3.6
+    converts the first of four equal numbers and leaves the others zero."""
+    if dtype.is_float8:
+        bits = dt.saturated(np.array(value, np.float32), dtype).astype(dtype.numpy).view(np.uint8)
+        return f"tl.full({shape}, {int(bits)}, tl.uint8)"
+    return narrow(f"tl.full({shape}, {literal(value, dtype)}, tl.float32)", dtype)
 
 
 def widen(text: str, dtype: DType) -> str:
