@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -55,6 +55,7 @@ from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.fusion.unordered import unordered
+from tgrad.fusion.weight_order import order_weights
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
@@ -235,10 +236,11 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     found += sums_to_split(chosen, limits)
     bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
     bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
-    chunked = chunk_rows(split_columns(bases, limits), backend.figures)
+    bases, copies = order_weights(split_columns(bases, limits), limits)
+    chunked = chunk_rows(bases, backend.figures)
     bases = [_below_reshapes(n) for n in chunked.outputs]
     bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    found += places_to_cut(bases, limits, choices, chunked.turns)
+    found += places_to_cut(bases, limits, choices, chunked.turns, copies)
     if limits.shares_launches:
         found.append(Site(LAUNCHES, "shared", nbytes))
     return [s for s in distinct(found) if choices.at(s.name) is None]
@@ -272,6 +274,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         bases = [_below_reshapes(n) for n in split_few_outputs(bases, limits, choices)]
         bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
         bases = [_below_reshapes(n) for n in split_columns(bases, limits)]
+        bases, copies = order_weights(bases, limits)
         chunked = chunk_rows(bases, backend.figures)
         bases = [_below_reshapes(n) for n in chunked.outputs]
     number = {leaf: i for i, leaf in enumerate(work.leaves)}
@@ -286,7 +289,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         fixed = frozenset((*used, *stored))
         # A buffer that nothing reads is no argument of the plan: it cannot be written either.
         donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
-        cut = cut_graph(stored, backend.limits, choices, chunked.turns)
+        cut = cut_graph(stored, backend.limits, choices, chunked.turns, copies)
         cut = [_noted(f, chunked.notes) for f in cut]
         shares = limits.shares_launches and choices.at(LAUNCHES) != "apart"
         given = _Given(donated, fixed, used, stored, shares)
@@ -372,10 +375,11 @@ def cut_graph(
     limits: Limits,
     choices: PlanChoices = NO_CHOICES,
     turns: Mapping[Node, int] | None = None,
+    copies: Collection[Node] = (),
 ) -> list[Fused]:
     """Verified kernels of canonical nodes, with unique names, in an order that may run."""
     made = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    fused = _unique_names(partition(made, limits, choices, turns))
+    fused = _unique_names(partition(made, limits, choices, turns, copies))
     for region in {f.region for f in fused}:
         verify_region(region)
     return fused

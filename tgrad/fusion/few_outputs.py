@@ -20,7 +20,8 @@ from math import prod
 
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.find_chains import softmax_weights
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.legality import COLUMNS, LAUNCH, PROGRAM_BANDWIDTH, Limits
+from tgrad.fusion.row_columns import is_shared, read_by_rows
 from tgrad.fusion.statistics import dot_behind
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
@@ -30,14 +31,15 @@ from tgrad.graph.rules import CANONICAL
 
 TILE = 128
 """Rows and columns of a dot's result that a program computes."""
-COLUMNS = 32
-"""Sums of columns that a program computes."""
 LEAST_K, LEAST_TERMS = 512, 128
 """Terms that a part adds at least, of a dot and of a sum."""
 FEW_K = 8192
 """A dot of fewer terms is not worth a second kernel; nor is a sum that one program may nest."""
 SHARE = 8
-"""A sum is split where fewer than one in so many of the device's programs would work."""
+"""A sum is split where fewer than one in so many of the device's programs would work, or where the
+parts save more than a launch takes."""
+SPREAD = 2
+"""Programs for each of the device's that such parts make at most."""
 FEW_PROGRAMS, LEAST_SPLIT = 16, 1 << 16
 """Programs, and terms above which a sum may be split, where the device asks for no splits and a
 search tries one: with the first processors of few cores are busy, below the second a launch costs
@@ -52,6 +54,7 @@ def split_few_outputs(
         return list(outputs)
     order = toposort(outputs)
     weights = softmax_weights(order)  # a chain of dots walks their columns by itself
+    rows = read_by_rows(order) if limits.columns else set()
     names = Names()
     made: dict[Node, Node] = {}
     for node in order:
@@ -60,7 +63,8 @@ def split_few_outputs(
             made[node] = same = on_inputs(node, inputs)
             if _may_split(node, weights):
                 chosen = choices.at_node("split", node, names)
-                made[node] = _chosen(same, limits, chosen) or same
+                with_rows = is_shared(node, rows, limits)
+                made[node] = _chosen(same, limits, chosen, with_rows) or same
     results = [made[n] for n in outputs]
     return list(outputs) if results == list(outputs) else rewrite(results, CANONICAL)
 
@@ -69,10 +73,12 @@ def sums_to_split(outputs: Sequence[Node], limits: Limits) -> list[Site]:
     """Sums of few results, whether in parts as a rule or not."""
     order = toposort(outputs)
     weights, names = softmax_weights(order), Names()
+    rows = read_by_rows(order) if limits.columns else set()
     found: list[Site] = []
     for node in order:
-        if _may_split(node, weights) and _chosen(node, limits, "parts") is not None:
-            planned = "whole" if _split(node, limits) is None else "parts"
+        with_rows = is_shared(node, rows, limits)
+        if _may_split(node, weights) and _chosen(node, limits, "parts", with_rows) is not None:
+            planned = "whole" if _split(node, limits, with_rows) is None else "parts"
             nbytes = sum(x.nbytes for x in node.inputs)
             found.append(Site(names.of("split", node), planned, nbytes))
     return found
@@ -84,19 +90,25 @@ def _may_split(node: Node, weights: frozenset[Node] | set[Node]) -> bool:
     return node.op in REDUCE
 
 
-def _chosen(node: Node, limits: Limits, chosen: str | None) -> Node | None:
-    """The sum in parts; None for one that stays whole."""
+def _chosen(node: Node, limits: Limits, chosen: str | None, with_rows: bool) -> Node | None:
+    """The sum in parts; None for one that stays whole.
+
+    Args:
+        with_rows: whether row_columns.py has a better place for it.
+    """
     if chosen == "whole":
         return None
     if chosen == "parts" and not limits.programs:
         limits = replace(limits, programs=FEW_PROGRAMS, nested_elements=LEAST_SPLIT)
-    return _split(node, limits)
+    return _split(node, limits, with_rows)
 
 
-def _split(node: Node, limits: Limits) -> Node | None:
+def _split(node: Node, limits: Limits, with_rows: bool) -> Node | None:
     if not limits.programs:
         return None
-    return _split_dot(node, limits.programs) if node.op is Op.DOT else _split_sum(node, limits)
+    if node.op is Op.DOT:
+        return _split_dot(node, limits.programs)
+    return _split_sum(node, limits, with_rows)
 
 
 def _parts(extent: int, most: int) -> int:
@@ -140,17 +152,19 @@ def _shifted(axes: tuple[int, ...], at: int) -> tuple[int, ...]:
     return tuple(a + (a >= axes[at]) for a in axes)
 
 
-def _split_sum(node: Node, limits: Limits) -> Node | None:
+def _split_sum(node: Node, limits: Limits, with_rows: bool) -> Node | None:
     (x,) = node.inputs
     axes = node.attr("axes")
     terms = x.size // max(node.size, 1)
     is_row = axes[-1] == len(x.shape) - 1
-    busy = node.size if is_row else -(-node.size // COLUMNS)
+    busy = max(node.size if is_row else -(-node.size // COLUMNS), 1)
+    most = min(limits.programs // busy, terms // LEAST_TERMS)
     if x.size <= limits.nested_elements or SHARE * busy > limits.programs:
-        return None
+        most = min(SPREAD * limits.programs // busy, terms // LEAST_TERMS)
+        if with_rows or most < 2 or _reading(x, busy) * (1 - 1 / most) < LAUNCH:
+            return None
     if is_row and dot_behind(x) is not None:  # a statistic of a chain
         return None
-    most = min(limits.programs // busy, terms // LEAST_TERMS)
     axis, parts = max(((a, _parts(x.shape[a], most)) for a in axes), key=lambda found: found[1])
     if parts < 2:
         return None
@@ -159,3 +173,10 @@ def _split_sum(node: Node, limits: Limits) -> Node | None:
     part = make(node.op, _split_axis(b.cast_to(x, acc), axis, parts), axes=inner)
     place = axis - sum(a < axis for a in axes)
     return b.cast_to(make(node.op, part, axes=(place,)), node.dtype)
+
+
+def _reading(x: Node, programs: int) -> float:
+    """Seconds in which so many programs read a value."""
+    while x.op is Op.CAST:
+        (x,) = x.inputs
+    return x.nbytes / (PROGRAM_BANDWIDTH * programs)

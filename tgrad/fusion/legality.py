@@ -31,6 +31,13 @@ class Refused:
     reason: str
 
 
+COLUMNS = 32
+"""Sums of columns that a program computes."""
+PROGRAM_BANDWIDTH, LAUNCH = 25e9, 6e-6
+"""Bytes/s that a program of a GPU reads, and seconds that one kernel more takes (H100, 2026-11:
+8 programs that sum columns 0.22 TB/s, 72 programs 1.4)."""
+ELEMENTS_OF_A_LAUNCH = round(PROGRAM_BANDWIDTH * LAUNCH / 2)
+"""Of half types: what a program reads in the time of one kernel more."""
 SHORT_ROW = 64
 """A GPU's program reduces rows of so few elements again for each element of another axis, where
 those are reduced beside them anyway (merging parts of a softmax)."""
@@ -43,8 +50,8 @@ class Limits:
     Attributes:
         row_elements: longest row that is kept on chip between passes.
         busy_rows: with at least this many rows, longer ones may be read again by each pass.
-        nested_elements: largest domain of a reduction over row reductions, which has no
-            parallel axis to spread over programs.
+        nested_elements: largest domain of a reduction over row reductions, which has few
+            results to spread over programs.
         sort_row: longest row that one program sorts; a power of two.
         scan_block, scan_rows: with fewer than `scan_rows` rows, long ones are scanned in blocks.
         slots: most buffers of one kernel.
@@ -59,6 +66,7 @@ class Limits:
         orders_scatters: whether scatters take numbers in the order of their indices.
         compares_bits: whether extrema that programs join in memory are those of the floats' bits.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
+        orders_weights: whether weights of convolutions are copied so; see fusion/weight_order.py.
     """
 
     row_elements: int = 32768
@@ -78,6 +86,7 @@ class Limits:
     orders_scatters: bool = False
     compares_bits: bool = True
     keeps_order_of_dots: bool = True
+    orders_weights: bool = True
 
 
 CPU_LIMITS = Limits(
@@ -94,6 +103,7 @@ CPU_LIMITS = Limits(
     orders_scatters=True,
     compares_bits=False,
     keeps_order_of_dots=False,
+    orders_weights=False,
 )
 OPENCL_LIMITS = Limits(
     nested_elements=1 << 14,
@@ -107,6 +117,7 @@ OPENCL_LIMITS = Limits(
     compares_bits=False,
     shares_launches=False,
     keeps_order_of_dots=False,
+    orders_weights=False,
 )
 """A program is one work-item: it keeps few values, and many of them are needed; a few hundred keep
 all cores busy and GPUs at work, and parts of more dots than that would take too much memory."""
@@ -285,7 +296,8 @@ def _classify_reduce(
         if stores_row:
             return Refused("a result along the row beside a reduction over the rows")
         total = length * extent_of(_pick(region, set(outer))) * rows
-        if total > limits.nested_elements:
+        busy = max(-(-rows // COLUMNS), 1) if limits.programs else total
+        if total > min(limits.nested_elements, ELEMENTS_OF_A_LAUNCH * busy):
             return Refused(f"a reduction over {total:,} elements of rows needs several programs")
     return Space(
         "scan" if scans else "reduce",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -80,21 +80,28 @@ def partition(
     limits: Limits,
     choices: PlanChoices = NO_CHOICES,
     turns: Mapping[Node, int] | None = None,
+    copies: Collection[Node] = (),
 ) -> list[Fused]:
     """Cut the graph of `outputs` (none of them a buffer) into kernels.
 
     Args:
         choices: of what is stored, and of what stays apart, where somebody knows better.
         turns: nodes of different numbers are computed one after the other; see row_chunks.py.
+        copies: nodes that are stored, by kernels that their readers do not join; see
+            weight_order.py.
     """
-    return _Partition(list(dict.fromkeys(outputs)), limits, choices, turns or {}).run()
+    return _Partition(list(dict.fromkeys(outputs)), limits, choices, turns or {}, copies).run()
 
 
 def places_to_cut(
-    outputs: Sequence[Node], limits: Limits, choices: PlanChoices, turns: Mapping[Node, int]
+    outputs: Sequence[Node],
+    limits: Limits,
+    choices: PlanChoices,
+    turns: Mapping[Node, int],
+    copies: Collection[Node] = (),
 ) -> list[Site]:
     """Values that may be stored or not, and kernels that are joined and need not be."""
-    cut = _Partition(list(dict.fromkeys(outputs)), limits, choices, turns)
+    cut = _Partition(list(dict.fromkeys(outputs)), limits, choices, turns, copies)
     cut.run()
     return cut.sites()
 
@@ -106,8 +113,9 @@ class _Partition:
         limits: Limits,
         choices: PlanChoices,
         turns: Mapping[Node, int],
+        copies: Collection[Node],
     ):
-        self.turns = turns
+        self.turns, self.copies = turns, frozenset(copies)
         self.choices, self.names = choices, Names()
         self.asked: dict[Node, bool] = {}
         self.repeated: set[tuple[Node, Node]] = set()
@@ -136,6 +144,8 @@ class _Partition:
         for r in self.roots:
             for p in self.producers[r]:
                 self.consumers[p].append(r)
+                if p in self.copies:
+                    self.repeated.add((p, r))
         self.group_of: dict[Node, Group] = {r: Group([r]) for r in self.roots}
         self.sums_alike: set[Node] = set()
 
@@ -172,6 +182,7 @@ class _Partition:
         of_chains = {n for c in self.chains for n in c.roots}
         plain = (n for n in self.order if n.op is Op.DOT and n not in of_chains)
         roots |= {self._end_of_epilogue(n) for n in plain} | of_chains
+        roots |= self.copies.intersection(self.order)
         roots -= self.inside
         self._cut_wide_histories(roots)
         histories = self._histories(roots)

@@ -34,18 +34,18 @@ def split_columns(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     if not limits.columns:
         return list(outputs)
     order = toposort(outputs)
-    rows = _read_by_rows(order)
+    rows = read_by_rows(order)
     made: dict[Node, Node] = {}
     for n in order:
         inputs = tuple(made[x] for x in n.inputs)
         made[n] = on_inputs(n, inputs)
-        if _is_shared(n, rows, limits):
+        if is_shared(n, rows, limits):
             with source_scope(n.source):
                 made[n] = _in_parts(made[n], limits)
     return [made[n] for n in outputs]
 
 
-def _read_by_rows(order: Sequence[Node]) -> set[tuple[Node, int]]:
+def read_by_rows(order: Sequence[Node]) -> set[tuple[Node, int]]:
     """What is read by reductions along the last axis, and the length of that axis."""
     found: set[tuple[Node, int]] = set()
     for n in order:
@@ -71,7 +71,7 @@ def _leaves(x: Node) -> set[Node]:
     return found
 
 
-def _is_shared(n: Node, rows: set[tuple[Node, int]], limits: Limits) -> bool:
+def is_shared(n: Node, rows: set[tuple[Node, int]], limits: Limits) -> bool:
     """Whether a sum of columns reads something that a reduction of rows of that length reads."""
     if n.op is not Op.REDUCE_SUM or not n.dtype.is_float:
         return False

@@ -41,9 +41,11 @@ from tgrad.triton_gen.op_table import (
     typed,
     widen,
 )
-from tgrad.triton_gen.prelude import GPU, imports, print_prelude
+from tgrad.triton_gen.prelude import GPU, INTERPRET, imports, print_prelude
+from tgrad.triton_gen.rounded import rounded_tiles
 
 WIDTH = 96
+LOG2_E = 1.4426950408889634
 REDUCE_OF = {Op.ADD: Op.REDUCE_SUM, Op.MUL: Op.REDUCE_PROD, Op.MAXIMUM: Op.REDUCE_MAX,
              Op.MINIMUM: Op.REDUCE_MIN}  # fmt: skip
 
@@ -110,6 +112,8 @@ class Emitter:
         starts |= {x.axis for x in kernel.limits if kernel.axis(x.axis).steps > 1}
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
+        self.rounded = rounded_tiles(kernel)
+        self.computed: dict[int, ir.ComputeTile] = {}
         self.in_parts = config.epilogue_parts > 1
         self.starts = starts | ({emit_parts.columns_of(kernel)} if self.in_parts else set())
 
@@ -449,9 +453,24 @@ class Emitter:
             first = f"{grouped(typed(args[0]))} + " if stmt.op is Op.SUB else ""
             self.assign(out, f"{first}{flipped} + 1")
         else:
-            self.assign(out, spell(stmt.op, args, out.dtype, stmt.word))
+            is_short = self.dialect != INTERPRET and out.id in self.rounded
+            text = self._exp_of_difference(stmt) if is_short and stmt.op is Op.EXP else ""
+            self.assign(out, text or spell(stmt.op, args, out.dtype, stmt.word, is_short))
+        self.computed[out.id] = stmt
         if stmt.op is Op.CAST:
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
+
+    def _exp_of_difference(self, stmt: ir.ComputeTile) -> str:
+        """exp(x - y) of rows x and a number y of each as one multiply-add an element; "" where the
+        argument is something else."""
+        made = self.computed.get(stmt.args[0].id)
+        if made is None or made.op is not Op.SUB or made.out.dtype is not dt.float32:
+            return ""
+        x, y = made.args
+        if x.dims != stmt.out.dims or len(y.dims) >= len(x.dims) or self.tiles[y.id].literal:
+            return ""
+        scaled = expand(f"({self.text(y, y.dims)} * {LOG2_E})", y.dims, x.dims)
+        return f"tl.exp2({self.text(x, x.dims)} * {LOG2_E} - {scaled})"
 
     def _is_taken_from_tile(self, stmt: ir.ComputeTile) -> bool:
         """Whether integers along one of several axes are subtracted; see emit_index.py."""

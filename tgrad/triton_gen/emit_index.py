@@ -5,9 +5,9 @@ each part is computed at its own rank and broadcast where parts meet; arithmetic
 the bounds allow and 64 bit elsewhere; `//` and `%` see no negative numbers, so Triton's truncation
 equals floor. What is the same in a whole tile is a scalar: with steps of 32, k // 64 is k0 // 64.
 
-A difference is taken where parts meet, m[:, None] - k[None, :], and -k is ~k + 1: Triton 3.6 takes
-all elements of 0 - k for multiples of 32 where k begins at one, then (-k)[None, :] + m[:, None] >= 0
-for one truth a column, and computes it once a column.
+A difference is taken where parts meet, m[:, None] - k[None, :], and -k is ~k + 1. Triton 3.6 takes
+all elements of 0 - k for multiples of 32 where k begins at one; then it takes the truth of
+(-k)[None, :] + m[:, None] >= 0 to be one a column, and computes it once a column.
 """
 
 from __future__ import annotations

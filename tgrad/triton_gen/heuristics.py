@@ -38,6 +38,9 @@ TILE = 4096
 """Elements of a tile that 4 to 8 warps handle with wide loads and no spills."""
 COPIED = 1 << 15
 """Elements of a step of a reduction's loop that are copied ahead, at most."""
+WINDOW, WINDOWS = 32, 1024
+"""Longest column that is walked element by element, and columns of a program: windows of pooling,
+whose elements are as wide apart as rows of an image."""
 LIVE_BLOCK, LIVE_ROWS = 8, 256
 """Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
@@ -153,6 +156,9 @@ def _reduce(region: Region, target: Target) -> Config:
         axis_r, tile = _row_axis(row, length, INTERPRETER_TILE // 2, INTERPRETER_TILE // 8)
         per_program = min(max(INTERPRETER_TILE // tile, 1), power_of_two(rows))
         warps = 4
+    elif column and 1 < length <= WINDOW and rows >= 2 * target.num_sms * WINDOWS:
+        axis_r, tile = TileAxis("r", row, 1, Role.LOOP), 1
+        per_program, warps = WINDOWS, 4
     elif column:
         per_program, block = _column_blocks(rows, length, target, _members(region))
         role = Role.FULL if 0 < length <= block else Role.LOOP

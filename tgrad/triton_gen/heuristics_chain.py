@@ -74,7 +74,9 @@ def _blocks(dtype: DType, wide: int, dots: int, target: Target) -> tuple[int, in
     if not backward:
         return 128, 64, 8, stages
     if wide > 64:
-        return 64, 32 if target.is_nvidia else 16, 8, stages
+        if target.is_nvidia:
+            return 64, 32, 4, 3
+        return 64, 16, 8, stages
     if target.is_nvidia:
-        return 64, 64, 4, stages
+        return 64, 64, 4, 3
     return 64, 32 if dots > 3 else 64, 8, stages

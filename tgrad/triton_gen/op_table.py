@@ -77,6 +77,16 @@ FLOAT: dict[Op, str] = {
 }
 """Spellings for float32 and float64; {t} is the dtype's short name."""
 
+SHORT: dict[Op, str] = {
+    Op.EXP: "_exp_short({0})",
+    Op.TANH: "_tanh_short({0})",
+    Op.ERF: "_erf_short({0})",
+    Op.SIGMOID: "_sigmoid_short({0})",
+    Op.DIV: "{0} / {1}",
+    Op.SQRT: "tl.sqrt({0})",
+}
+"""Where float32 results are rounded to 16 bits afterwards; see rounded.py."""
+
 FLOAT64: dict[Op, str] = {
     Op.EXP: "tl.exp({0})",
     Op.DIV: "{0} / {1}",
@@ -242,8 +252,13 @@ def spell_bitcast(text: str, source: DType, target: DType) -> str:
     return f"{_atom(text)}.to({TRITON_TYPES[target.name]}, bitcast=True)"
 
 
-def spell(op: Op, args: Sequence[Operand], out: DType, word: int = 0) -> str:
+def spell(
+    op: Op, args: Sequence[Operand], out: DType, word: int = 0, is_short: bool = False
+) -> str:
     """The Triton expression for `op(args)`, of dtype `out`.
+
+    Args:
+        is_short: whether the short form of a float32 function is exact enough.
 
     >>> from tgrad import dtype as dt
     >>> x = Operand("x", dt.float32)
@@ -256,6 +271,8 @@ def spell(op: Op, args: Sequence[Operand], out: DType, word: int = 0) -> str:
         return spell_bitcast(typed(args[0]), args[0].dtype, out)
     dtype = args[-1].dtype
     template = templates(dtype)[op]
+    if is_short and op in SHORT and (dtype is dt.float32 or dtype.is_narrow):
+        template = SHORT[op]
     in_place = op is Op.WHERE and all(a.literal is None for a in args[1:])
     compute = dt.float32 if dtype.is_narrow and not in_place else dtype
     texts = _operands(op, args, compute)

@@ -7,7 +7,10 @@ what only GPUs with float8_e4m3fn can, differs here and nowhere else.
 Where numbers come from: tanh near 0 is Lambert's continued fraction
 x/(1 + x^2/(3 + x^2/(5 + ...))), cut after 9 (relative error 6e-10 at 0.6) for float32 and after 15
 (4e-18) for float64. exp adds back what rounding x*log2(e) loses, about |x| units in the last place
-otherwise. Philox is Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
+otherwise. The short forms, for results that are rounded to 16 bits (rounded.py), are quotients of
+polynomials that were fitted in relative error: 5e-7 of tanh and of erf; the square of a reciprocal
+root is quicker than a division. Philox is Salmon et al., "Parallel random numbers: as easy as 1, 2,
+3" (2011).
 """
 
 from __future__ import annotations
@@ -261,6 +264,33 @@ def _reduce_prod(x, AXIS: tl.constexpr):
 }
 
 _GPU: dict[str, str] = {
+    "_exp_short": """
+def _exp_short(x):
+    return tl.exp2(x * 1.4426950408889634)
+""",
+    "_sigmoid_short": """
+def _sigmoid_short(x):
+    return 1.0 / (1.0 + tl.exp2(x * -1.4426950408889634))
+""",
+    "_tanh_short": """
+def _tanh_short(x):
+    x = _smaller(_larger(x, -8.0), 8.0)
+    s = x * x
+    p = 2.69641926e-3 + s * (7.16256216e-6 + s * -6.14238661e-9)
+    p = 0.999999785 + s * (0.127123212 + s * p)
+    q = tl.rsqrt(1.0 + s * (0.460454827 + s * (0.0228502437 + s * 1.96746346e-4)))
+    return (x * p) * (q * q)
+""",
+    "_erf_short": """
+def _erf_short(x):
+    x = _smaller(_larger(x, -3.6), 3.6)
+    s = x * x
+    p = 7.36851261e-3 + s * (1.94687546e-4 + s * -1.23573484e-6)
+    p = 1.1283790 + s * (2.95639290e-1 + s * (6.26236159e-2 + s * p))
+    q = 1.53968400e-1 + s * (2.20766099e-2 + s * 1.73612960e-3)
+    q = tl.rsqrt(1.0 + s * (5.95331967e-1 + s * q))
+    return (x * p) * (q * q)
+""",
     "_exp_f32": """
 def _exp_f32(x):
     t = x * 1.4426950216293335

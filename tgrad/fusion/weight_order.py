@@ -1,0 +1,83 @@
+"""Weights of convolutions copied once with their channels last, as matrix units read them.
+
+In: canonical nodes, at the end of all passes that rewrite them, and the device's limits. Out: nodes
+that compute the same, and the copies, which are to be stored. Invariant: pure; the weight that the
+optimizer writes keeps its order of axes.
+
+A weight [O, C, kh, kw] lies with its window innermost. A tile of a product takes channels of one
+place of the window: C elements kh * kw apart, each of which costs an access of its own, again in
+every program and every step of its loop. So, where many programs read it,
+
+    %y = dot %x, permute(%w)              ->      %p = permute %w, 0 2 3 1        stored
+                                                  %y = dot %x, permute(permute %p, 0 3 1 2)
+
+The gradient of the input contracts over O and reads rows of C as well: both passes share the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from tgrad.fusion.legality import Limits
+from tgrad.graph import build as b
+from tgrad.graph.node import Node, on_inputs, source_scope, toposort
+from tgrad.graph.op import MOVEMENT, Op
+
+LEAST_CHANNELS = 16
+"""Channels that make a row worth reading."""
+LEAST_ROWS = 512
+"""Rows of the other operand, which are a few tiles, each of which reads the weight."""
+
+
+def order_weights(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], frozenset[Node]]:
+    """The outputs, and the copies that are to be stored."""
+    if not limits.orders_weights:
+        return list(outputs), frozenset()
+    copies: dict[Node, Node] = {}
+    made: dict[Node, Node] = {}
+    for node in toposort(outputs):
+        inputs = tuple(made[x] for x in node.inputs)
+        with source_scope(node.source):
+            if node.op is Op.DOT:
+                left, right = node.inputs
+                sides = ((left, right), (right, left))
+                inputs = tuple(
+                    _reordered(x, copies) if _is_weight_of(x, other, node) else made[x]
+                    for x, other in sides
+                )
+            made[node] = on_inputs(node, inputs)
+    return [made[n] for n in outputs], frozenset(copies.values())
+
+
+def _is_weight_of(view: Node, other: Node, dot: Node) -> bool:
+    """Whether a dot reads a stored weight with a window through its view, and often."""
+    weight = _stored_below(view)
+    if weight is None or len(weight.shape) < 3 or dot.attr("batch")[0]:
+        return False
+    window = prod(weight.shape[2:])
+    rows = dot.size // max(view.size // _contracted(view, dot), 1)
+    return window > 1 and weight.shape[1] >= LEAST_CHANNELS and rows >= LEAST_ROWS
+
+
+def _contracted(view: Node, dot: Node) -> int:
+    axes = dot.attr("contract")[dot.inputs.index(view)]
+    return max(prod(view.shape[a] for a in axes), 1)
+
+
+def _stored_below(view: Node) -> Node | None:
+    """The buffer, or the cast of one, that a view shows; None if it is something else."""
+    while view.op in MOVEMENT:
+        view = view.inputs[0]
+    source = view.inputs[0] if view.op is Op.CAST else view
+    return view if source.op is Op.BUFFER else None
+
+
+def _reordered(view: Node, copies: dict[Node, Node]) -> Node:
+    """The same view of the copy."""
+    if view.op in MOVEMENT:
+        return on_inputs(view, (_reordered(view.inputs[0], copies),))
+    rank = len(view.shape)
+    if view not in copies:
+        copies[view] = b.permute(view, (0, *range(2, rank), 1))
+    return b.permute(copies[view], (0, rank - 1, *range(1, rank - 1)))
