@@ -46,6 +46,9 @@ FLOPS_PER_BYTE = 5
 two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
 costs more than writing and reading it."""
 
+TILES_OF_PACKED = 8
+"""Tiles of a dot from which weights of four bits are unpacked once for all of them."""
+
 DOT_TILE = 128
 """Rows or columns of a dot's result whose tile computes an operand once."""
 
@@ -198,7 +201,7 @@ class _Partition:
                         continue
                     if self._is_stored(operand, _is_costly_prologue(operand, histories)):
                         roots.add(operand)
-                    if _is_dear_to_repeat(operand, x, n, histories):
+                    if _is_dear_to_repeat(operand, x, n, histories, self.limits):
                         self.repeated.add((operand, n))
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
@@ -605,19 +608,25 @@ def _is_costly_prologue(operand: Node, histories: dict[Node, _History]) -> bool:
 
 
 def _is_dear_to_repeat(
-    operand: Node, view: Node, dot: Node, histories: dict[Node, _History]
+    operand: Node, view: Node, dot: Node, histories: dict[Node, _History], limits: Limits
 ) -> bool:
     """Whether a dot that computes its operand does so too often: once for each tile of the other
     side, and for each window that an element is in. What is made of half its bytes or less, such
-    as packed weights, is never stored: that memory is what packing saves."""
+    as packed weights, is not stored: that memory is what packing saves. But a program of a GPU
+    unpacks parts of bytes so slowly that weights of four bits are, one layer at a time, where many
+    tiles read them."""
     history = histories[operand]
-    if operand.size <= TINY or 2 * sum(x.nbytes for x in history.leaves) <= operand.nbytes:
+    packed = sum(x.nbytes for x in history.leaves)
+    if operand.size <= TINY:
         return False
     other = next((x for x in dot.inputs if x is not view), view)
     k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])
     batch = prod(other.shape[a] for a in dot.attr("batch")[dot.inputs.index(other)])
     tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
     times = view.size * tiles / operand.size
+    if 2 * packed <= operand.nbytes:
+        parts_of_bytes = limits.programs > 0 and 3 * packed <= operand.nbytes
+        return parts_of_bytes and tiles >= TILES_OF_PACKED
     return history.cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
 
 

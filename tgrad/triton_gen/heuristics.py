@@ -15,13 +15,14 @@ What becomes of each kind of region:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of, operands_of
 from tgrad.graph.index import Div, Index, Mod, Var, unflatten, var
-from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
 from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
 from tgrad.triton_gen.heuristics_chain import choose_chain, power_of_two
@@ -47,6 +48,17 @@ INTERPRETER_TILE = 1 << 17
 TRANSPOSE_BLOCK = 32
 LEAST_WGMMA = 64
 """Rows of the smallest product of a group of 4 warps."""
+SIDE = 90
+"""Elements of a tile's product that take as long as an element of its sides. A grid of 64 x 128
+reaches 0.66 of the rate of 128 x 256, one of 128 x 128 0.86 (H100, bfloat16, 2026-11)."""
+SHORT_K = 512
+"""Bytes of k up to which a product moves more than it computes, as one with few rows or columns
+does: small tiles, many at a time."""
+SHARED_TILE = 128 * 128
+"""Tile of which two programs of 3 stages fit a multiprocessor: one computes while the other writes
+its results or waits for a window of an image."""
+WALKED_K, WALKS = 2048, 4
+"""Bytes of k up to which, and tiles a multiprocessor from which programs walk over tiles."""
 DEEPEST = 64
 """Block of k of products of half types."""
 
@@ -180,7 +192,12 @@ def _reduce(region: Region, target: Target) -> Config:
         budget = (INTERPRETER_TILE if target.is_interpreter else TILE) // (tile * per_program)
         block_o = min(max(budget, 1), power_of_two(extent_of(outer)))
         axes.insert(0, TileAxis("o", outer, block_o, Role.LOOP))
-        warps = max(warps, _row_warps(block_o * tile * per_program, target))
+        points = block_o * tile * per_program
+        warps = (
+            _row_warps(points // 2, target)
+            if not column
+            else max(warps, _row_warps(points, target))
+        )
         if not parallel:
             warps = max(warps, 8)
     if parallel:
@@ -299,7 +316,11 @@ def _dot(region: Region, target: Target) -> Config:
         else:
             blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target, sums)
         warps = _dot_warps(blocks, sums, windowed, target)
+        if dtype.is_float8 and blocks[0] * blocks[1] >= SHARED_TILE // 2:
+            warps = 8  # partial sums take as many registers as the sums
         stages = _stages(region, blocks, target)
+        if target.has_wgmma and _is_masked(region) and blocks[0] * blocks[1] <= SHARED_TILE:
+            warps, stages = 4, min(stages, 3)
     block_m, block_n, block_k = blocks
     inner = (g for g in walks if g != space.k)
     groups = (
@@ -315,7 +336,20 @@ def _dot(region: Region, target: Target) -> Config:
     config = Config(
         tuple(a for a in groups if a.covers), warps, stages, group_m=_group(first.steps, last.steps)
     )
-    return with_epilogue_parts(region, config, target)
+    config = with_epilogue_parts(region, config, target)
+    return _shared(config, k * dtype.itemsize, target) if target.has_wgmma else config
+
+
+def _shared(config: Config, k_bytes: int, target: Target) -> Config:
+    """The config, what others do while a program is in its epilogue considered: two programs share
+    a multiprocessor, or, of the largest tiles, one has the next tile's operands on their way."""
+    tile = prod(a.block for a in config.axes if a.role is Role.GRID)
+    programs = count_programs(config.axes, None)
+    if tile == SHARED_TILE and config.epilogue_parts > 1 and programs > target.num_sms:
+        return replace(config, num_stages=min(config.num_stages, 3))
+    if tile > SHARED_TILE and k_bytes <= WALKED_K and programs >= WALKS * target.num_sms:
+        return replace(config, num_stages=min(config.num_stages, 3), programs=target.num_sms)
+    return config
 
 
 def _contracted(region: Region) -> list[tuple[Axis, ...]]:
@@ -375,9 +409,10 @@ def _product_blocks(m: int, n: int, k: int, target: Target) -> tuple[int, int, i
 def _matrix_blocks(
     m: int, n: int, k: int, batch: int, dtype: DType, windowed: bool, target: Target, sums: int
 ) -> tuple[int, int, int]:
-    """128 x 256 for half types (128 x 128 for 8-bit floats, whose partial sums or conversions take
-    registers too; 64 x 64 where float32 has no matrix unit), shrunk until the grid fills the
-    machine; columns for each of several sums are fewer."""
+    """Of the tiles that fit, up to 128 x 256 for half types, that with which the grid takes least
+    time: a large tile reads less, and many tiles leave less of the machine idle in the last wave.
+    128 x 128 for 8-bit floats, whose partial sums or conversions take registers too; 64 x 64 where
+    float32 has no matrix unit; columns for each of several sums are fewer."""
     no_unit = dtype is dt.float32 and target.is_nvidia and target.input_precision == "ieee"
     block_m = _matrix_block(m, 64 if no_unit else 128)
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
@@ -386,23 +421,28 @@ def _matrix_blocks(
     most = min(target.columns, 128) if dtype.is_float8 else target.columns
     while sums > 1 and sums * block_n > most and block_n > 16:
         block_n //= 2
+    if target.has_wgmma and (k * dtype.itemsize <= SHORT_K or min(m, n) <= LEAST_WGMMA):
+        block_m, block_n = min(block_m, 64), min(block_n, 128)
     least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)
+    rows, columns = _halves(block_m, least_m), _halves(block_n, min(block_n, 16))
+    tiles = [(x, y) for x in rows for y in columns]
 
-    def programs() -> int:
-        return batch * _steps(m, block_m) * _steps(n, block_n)
+    def rate(tile: tuple[int, int]) -> float:
+        programs = max(batch * _steps(m, tile[0]) * _steps(n, tile[1]), 1)
+        useful = m * n * batch / (programs * prod(tile))
+        busy = programs / (_steps(programs, target.num_sms) * target.num_sms)
+        return useful * busy * prod(tile) / (prod(tile) + SIDE * sum(tile))
 
-    while programs() < target.num_sms and block_n > 32 and block_n >= block_m:
-        block_n //= 2
-    while programs() < target.num_sms and block_m > least_m:
-        block_m //= 2
-    while programs() < target.num_sms and block_n > 32:
-        block_n //= 2
-    while programs() * 2 < target.num_sms and block_n > 16:
-        block_n //= 2
+    block_m, block_n = max(tiles, key=rate)
     # 8-bit floats that are multiplied as float16 are as deep as that
     itemsize = 2 if dtype.is_float8 and not target.has_float8 else dtype.itemsize
     deepest = 32 if itemsize == 4 or windowed else DEEPEST * 2 // itemsize
     return block_m, block_n, _matrix_block(k, deepest, dtype)
+
+
+def _halves(block: int, least: int) -> list[int]:
+    """The block and its halves, down to the least."""
+    return [block >> i for i in range(block.bit_length()) if block >> i >= least]
 
 
 def _is_windowed(region: Region) -> bool:

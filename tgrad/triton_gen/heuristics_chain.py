@@ -38,7 +38,7 @@ def choose_chain(region: Region, target: Target) -> Config:
     most_m, most_k, warps, stages = _blocks(dtype, power_of_two(wide), len(last), target)
     if extent_of(space.m) <= LEAST and len(last) < 3 and not target.is_interpreter:
         most_m, most_k, warps, stages = _few_rows(dtype, wide, target)
-    if space.tests and len(last) == 2 and not (target.is_nvidia or target.is_interpreter):
+    if space.tests and not (target.is_nvidia or target.is_interpreter):
         most_k = min(most_k, 32)  # beside 64, bounds of the loop that are loaded spill on gfx942
     axes = [
         TileAxis("b", space.batch, 1, Role.GRID),
@@ -71,12 +71,16 @@ def _blocks(dtype: DType, wide: int, dots: int, target: Target) -> tuple[int, in
         return (16, 16, 8, 1) if backward else (64, 32, 8, stages)
     if wide > 64 and target.is_rdna:
         return (32 if dots > 3 else 64, 16, 8, 1) if backward else (64, 32, 8, 1)
+    if target.has_wgmma:  # by time on an H100
+        if not backward:
+            return (64, 64, 4, 3) if wide > 64 else (64, 128, 4, 2)
+        if dots > 3:
+            return 64, 64, 4, 2
+        return 64, 32, 4, 3
     if not backward:
         return 128, 64, 8, stages
     if wide > 64:
-        if target.is_nvidia:
-            return 64, 32, 4, 3
-        return 64, 16, 8, stages
+        return 64, 32 if target.is_nvidia else 16, 8, stages
     if target.is_nvidia:
-        return 64, 64, 4, 3
+        return 64, 64, 4, stages
     return 64, 32 if dots > 3 else 64, 8, stages
