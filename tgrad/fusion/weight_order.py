@@ -1,8 +1,8 @@
-"""Weights of convolutions copied once with their channels last, as matrix units read them.
+"""What convolutions read, copied once with its channels last, as matrix units read them.
 
 In: canonical nodes, at the end of all passes that rewrite them, and the device's limits. Out: nodes
-that compute the same, and the copies, which are to be stored. Invariant: pure; the weight that the
-optimizer writes keeps its order of axes.
+that compute the same, and the copies, which are to be stored. Invariant: pure; buffers of the user,
+such as the weight that the optimizer writes, keep their order of axes.
 
 A weight [O, C, kh, kw] lies with its window innermost. A tile of a product takes channels of one
 place of the window: C elements kh * kw apart, each of which costs an access of its own, again in
@@ -12,6 +12,8 @@ every program and every step of its loop. So, where many programs read it,
                                                   %y = dot %x, permute(permute %p, 0 3 1 2)
 
 The gradient of the input contracts over O and reads rows of C as well: both passes share the copy.
+An image of the user, [N, C, H, W], is copied likewise where windows of it are multiplied: each of
+its elements is in several. Images inside a graph lie so anyway; see memory_order.py.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ LEAST_CHANNELS = 16
 """Channels that make a row worth reading."""
 LEAST_ROWS = 512
 """Rows of the other operand, which are a few tiles, each of which reads the weight."""
+LEAST_RESULTS = 1 << 16
+"""Results of a product that reads windows: fewer are not worth a launch."""
 
 
 def order_weights(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], frozenset[Node]]:
@@ -51,13 +55,22 @@ def order_weights(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], 
 
 
 def _is_weight_of(view: Node, other: Node, dot: Node) -> bool:
-    """Whether a dot reads a stored weight with a window through its view, and often."""
+    """Whether a dot reads a stored weight with a window, or windows of a stored image, often."""
     weight = _stored_below(view)
     if weight is None or len(weight.shape) < 3 or dot.attr("batch")[0]:
         return False
-    window = prod(weight.shape[2:])
+    if prod(weight.shape[2:]) == 1 or weight.shape[1] < LEAST_CHANNELS:
+        return False
     rows = dot.size // max(view.size // _contracted(view, dot), 1)
-    return window > 1 and weight.shape[1] >= LEAST_CHANNELS and rows >= LEAST_ROWS
+    return rows >= LEAST_ROWS or (_has_windows(view) and dot.size >= LEAST_RESULTS)
+
+
+def _has_windows(view: Node) -> bool:
+    while view.op in MOVEMENT:
+        if view.op is Op.WINDOW and view.shape[-1] > 1:
+            return True
+        view = view.inputs[0]
+    return False
 
 
 def _contracted(view: Node, dot: Node) -> int:

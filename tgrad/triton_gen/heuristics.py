@@ -421,7 +421,7 @@ def _matrix_blocks(
     most = min(target.columns, 128) if dtype.is_float8 else target.columns
     while sums > 1 and sums * block_n > most and block_n > 16:
         block_n //= 2
-    if target.has_wgmma and (k * dtype.itemsize <= SHORT_K or min(m, n) <= LEAST_WGMMA):
+    if target.has_wgmma and (k * dtype.itemsize <= SHORT_K or min(m, n) < LEAST_WGMMA):
         block_m, block_n = min(block_m, 64), min(block_n, 128)
     least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)
     rows, columns = _halves(block_m, least_m), _halves(block_n, min(block_n, 16))
