@@ -86,7 +86,7 @@ class FunctionCase:
         arrays: inputs, in the order of the arguments.
         program: the function in PyTorch's names: (library, functional, *inputs).
         reference: the function in NumPy, on float64 inputs; None where the reference is PyTorch's.
-        tolerance: largest error, in parts of the largest magnitude of the right result.
+        tolerance: largest error, see `error_of`.
         sizes: name of the sizes, "full" or "small".
         has_gradient: whether the gradients of all floating inputs belong to the result; the last
             input is then the gradient of the output, so that nothing of it is known in advance.
@@ -126,7 +126,7 @@ class StepCase:
         model: the module in PyTorch's names: (nn, functional, library) in, module out.
         optimizer: (optim, parameters, peer's own options) in, optimizer out.
         loss: (functional, model, inputs, targets) in, scalar out.
-        tolerance: largest error of the first losses, in parts of the largest.
+        tolerance: largest error of the first losses.
         sizes: name of the sizes, "full" or "small".
         dtype: of the model's parameters.
         channels_last: as of a function.
@@ -215,8 +215,11 @@ def stride_of(size: int) -> int:
 
 
 def error_of(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
-    """The largest difference in parts of the largest magnitude, of the part of a result where that
-    is largest; infinite where shapes differ or anything is not finite.
+    """The error of the part of a result where it is largest: the largest difference in parts of the
+    largest magnitude, or the root mean square of the differences in parts of that of the values,
+    whichever is more. The latter sees what is wrong in all of many small values beside a few large
+    ones, as the late rows of causal attention are. Infinite where shapes differ or anything is not
+    finite.
 
     >>> error_of([np.array([1.0, 2.0])], [np.array([1.0, 4.0])])
     0.5
@@ -229,5 +232,10 @@ def error_of(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
 def _error_of_part(got: np.ndarray, want: np.ndarray) -> float:
     if got.shape != want.shape or not (np.isfinite(got).all() and np.isfinite(want).all()):
         return float("inf")
-    difference = float(np.abs(got.astype(np.float64) - want).max(initial=0.0))
-    return difference / max(float(np.abs(want).max(initial=0.0)), 1e-30)
+    exact = want.astype(np.float64).reshape(-1)
+    difference = got.astype(np.float64).reshape(-1) - exact
+    pairs = [
+        (np.abs(difference).max(initial=0.0), np.abs(exact).max(initial=0.0)),
+        (np.linalg.norm(difference), np.linalg.norm(exact)),
+    ]
+    return max(float(error / max(size, 1e-30)) for error, size in pairs)

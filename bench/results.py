@@ -24,7 +24,7 @@ class Cell:
         median, low, high: seconds: the median and the quartiles; None where there is no time. On a
             GPU the device's, of steps in a loop.
         calls: how many were measured.
-        error: largest error against the reference, in parts of the largest value.
+        error: against the reference, relative, see `bench.case.error_of`.
         first: seconds of the first call, which compiles; with whatever caches there were, and on a
             GPU beside the other peers'.
         host: median of the seconds until a call returned, the GPU still at work; None on a CPU.

@@ -254,7 +254,7 @@ class Session:
                     first = self._loaded(process, start)
                     error = error_of(read_parts(self._result_of(process)), want)
                     if error > case.tolerance:
-                        raise PeerFailure(f"wrong result: error {error:.1e} of the largest value")
+                        raise PeerFailure(f"wrong result: relative error {error:.1e}")
                     ready[name] = Ready(process, error, first)
                 except PeerFailure as failure:
                     cells[name] = Cell(reason=str(failure))

@@ -153,6 +153,13 @@ def test_each_part_of_a_result_is_compared_by_its_own_size() -> None:
     assert error_of([large], [large, small]) == float("inf")
 
 
+def test_many_small_values_count_beside_a_few_large_ones() -> None:
+    want = np.concatenate([np.full(8, 4.0), np.full(4000, 0.03)])
+    lost = np.where(want < 1, 0.0, want)
+    assert np.abs(lost - want).max() / want.max() < 0.01
+    assert error_of([lost], [want]) > 0.1
+
+
 def test_what_was_compiled_for_a_case_is_not_kept_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -24,7 +24,7 @@ def found() -> Results:
 def test_a_wrong_result_has_no_time(found: Results, row: int) -> None:
     cell = found.rows[row].cells["wrong"]
     assert cell.median is None
-    assert cell.reason == "wrong result: error 1.0e-02 of the largest value"
+    assert cell.reason == "wrong result: relative error 1.0e-02"
 
 
 @pytest.mark.parametrize("row", [0, 1])
@@ -59,7 +59,7 @@ def test_the_fastest_counts_peers_with_a_right_result_only(found: Results) -> No
 
 def test_tables_name_the_reasons(found: Results) -> None:
     text = markdown(main_table(found))
-    assert "- wrong: wrong result: error 1.0e-02 of the largest value\n" in text
+    assert "- wrong: wrong result: relative error 1.0e-02\n" in text
     assert "- absent: ImportError: No module named 'absent'\n" in text
     assert "PRELIMINARY" in text
 
