@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,8 +45,36 @@ CPU_PEERS = "torch,compile,jax,tinygrad"
 GPU_PEERS = "torch,compile,max-autotune"
 COMPILING = ("tgrad", "compile", "max-autotune", "jax", "tinygrad")
 """Peers whose first step compiles."""
+SEARCHING = ("max-autotune",)
+"""Peers whose search for kernels takes too long for every row."""
 ROTATED = 1 << 28
 """Bytes of inputs that calls on a GPU take turns with: past any L2."""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What `cpu` or `gpu` does where the command line does not say otherwise.
+
+    Attributes:
+        peers: names, with commas between.
+        rounds: turns of each peer.
+        seconds, least: of measuring in a turn, about; calls in it, at least.
+        minutes: of the run.
+        patience: seconds that a peer may take to load a case.
+    """
+
+    peers: str
+    rounds: int
+    seconds: float
+    least: int
+    minutes: float
+    patience: float
+
+
+USUAL = {
+    "cpu": Usual(CPU_PEERS, 9, 0.15, 1, float("inf"), 600.0),
+    "gpu": Usual(GPU_PEERS, 3, 0.02, 3, 8.0, 120.0),
+}
 
 
 def specs_of(names: Sequence[str], interpreters: dict[str, str]) -> list[PeerSpec]:
@@ -81,21 +109,31 @@ def _add_peers(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _add_run(commands: Commands) -> None:
-    for kind, peers in (("cpu", CPU_PEERS), ("gpu", GPU_PEERS)):
+    for kind, usual in USUAL.items():
         parser = commands.add_parser(kind, help=f"the table of the {kind.upper()}, peers beside")
-        _add_peers(parser, peers)
-        parser.add_argument("--only", default="", help="keys of cases, with commas between")
-        parser.add_argument("--rounds", type=int, default=9, help="turns of each peer")
+        _add_peers(parser, usual.peers)
+        parser.add_argument("--only", default="", help="keys of cases or shell patterns of them, "
+                            "such as 'softmax_*', with commas between")  # fmt: skip
+        parser.add_argument("--rounds", type=int, default=usual.rounds, help="turns of each peer")
+        parser.add_argument("--minutes", type=float, default=usual.minutes,
+                            help="of the run; cases that come later are named")  # fmt: skip
+        parser.add_argument("--patience", type=float, default=usual.patience,
+                            help="seconds that a peer may take to load a case")  # fmt: skip
         parser.add_argument("--small", action="store_true", help="tiny sizes, to try it")
-        parser.add_argument("--json", type=Path, help="write the results")
+        parser.add_argument("--json", type=Path, help="write the results, after each case again")
+        parser.add_argument("--logs", type=Path, help="folder for what the peers print")
         parser.add_argument("--plot", type=Path, help="write a picture (needs matplotlib)")
         parser.add_argument("--markdown", action="store_true", help="print Markdown")
         parser.add_argument(
             "--preliminary", action="store_true", help="mark the results as of no weight"
         )
         parser.add_argument(
-            "--no-first-steps", action="store_true", help="leave the first steps out"
-        )
+            "--first-steps", action=argparse.BooleanOptionalAction, default=kind == "cpu",
+            help="first steps from an empty and a warm cache too",
+        )  # fmt: skip
+        if kind == "gpu":
+            parser.add_argument("--search-all", action="store_true",
+                                help="max-autotune takes part in all cases")  # fmt: skip
 
 
 def _add_compare(commands: Commands) -> None:
@@ -195,23 +233,28 @@ def names_of(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def plan_of(arguments: argparse.Namespace, device: str) -> Plan:
-    """The run that `cpu` and `gpu` ask for."""
+def plan_of(arguments: argparse.Namespace, device: str, reference: str) -> Plan:
+    """The run that `cpu` and `gpu` ask for; the reference is PyTorch's of that dtype."""
     from bench.session import Plan
 
     interpreters = parse_interpreters(arguments.python)
     torch = interpreters.get("torch", sys.executable)
+    usual = USUAL[arguments.command]
     return Plan(
         kind=arguments.command,
         table=f"bench.cases_{arguments.command}",
         sizes="small" if arguments.small else "full",
         device=device,
         peers=specs_of(names_of(arguments.peers), interpreters),
-        reference=PeerSpec("reference", "bench.peers.torch", "float64", torch),
-        only=names_of(arguments.only),
+        reference=PeerSpec("reference", "bench.peers.torch", reference, torch),
         rounds=arguments.rounds,
+        seconds=usual.seconds,
+        least=usual.least,
         cores=arguments.cores,
         preliminary=arguments.preliminary or arguments.small,
+        patience=arguments.patience,
+        budget=60 * arguments.minutes,
+        logs=arguments.logs,
     )
 
 
@@ -219,49 +262,72 @@ def run_cpu(arguments: argparse.Namespace) -> int:
     """The table of the CPU, and the first steps of its training steps."""
     from bench import cases_cpu
 
-    plan = plan_of(arguments, "cpu")
+    plan = plan_of(arguments, "cpu", "float64")
     return run_table(plan, cases_cpu.cases(plan.sizes), arguments)
 
 
 def run_gpu(arguments: argparse.Namespace) -> int:
-    """The table of the GPU, and the first steps of its training steps."""
+    """The table of the GPU, in Markdown, and on request the first steps of its training steps."""
     from bench import cases_gpu
 
-    plan = replace(plan_of(arguments, "cuda"), rotate=ROTATED)
+    arguments.markdown = True
+    plan = replace(
+        plan_of(arguments, "cuda", "float32"),
+        rotate=ROTATED,
+        is_side_by_side=True,
+        searching=() if arguments.search_all else SEARCHING,
+    )
     return run_table(plan, cases_gpu.cases(plan.sizes), arguments)
 
 
 def run_table(plan: Plan, cases: Sequence[Case], arguments: argparse.Namespace) -> int:
     """Measure what was chosen of a table."""
+    from bench import results
     from bench.first_step import measure_first_steps
     from bench.session import chosen_cases, run
 
-    chosen = chosen_cases(cases, plan.only)
-    found = run(plan, chosen, report)
-    if not arguments.no_first_steps:
+    def keep(found: Results) -> None:
+        if path := path_of(found, arguments):
+            results.write(found, path)
+
+    chosen = chosen_cases(cases, names_of(arguments.only))
+    found = run(plan, chosen, report, keep)
+    if arguments.first_steps:
         steps = [c for c in chosen if isinstance(c, StepCase)]
         peers = [s for s in plan.peers if s.name in COMPILING]
         cores = found.machine.cores
         measured = measure_first_steps(plan.table, plan.sizes, steps, peers, cores, plan.device)
         found = replace(found, first_steps=measured)
+        keep(found)
     return finish(found, arguments)
 
 
+def path_of(found: Results, arguments: argparse.Namespace) -> Path | None:
+    """The file of the results: that of `--json`, else of a GPU's full table one that is named after
+    the GPU and the date."""
+    from bench.pages import dated_path
+
+    if arguments.json is not None or found.kind != "gpu" or arguments.small:
+        path: Path | None = arguments.json
+        return path
+    return dated_path(found.machine.accelerator, found.date)
+
+
 def finish(found: Results, arguments: argparse.Namespace) -> int:
-    """Print the tables, and write what was asked for."""
-    from bench import results, tables
+    """Print the tables, and draw what was asked for."""
+    from bench import tables
 
-    if arguments.json:
-        results.write(found, arguments.json)
-    if arguments.plot:
-        from bench.plot import plot
-
-        plot(found, arguments.plot)
     wanted = [tables.main_table(found)]
     if found.first_steps:
         wanted.append(tables.first_step_table(found.first_steps))
     for table in wanted:
         print_table(table, arguments.markdown)
+    if path := path_of(found, arguments):
+        report(f"results are in {path}")
+    if arguments.plot:
+        from bench.plot import plot
+
+        plot(found, arguments.plot)
     return 0
 
 

@@ -18,7 +18,7 @@ from bench.case import Case
 from bench.machine import ROOT
 from bench.process import PeerFailure, PeerSpec, Process
 from bench.results import FirstStep
-from bench.worker import save_arrays
+from bench.worker import save_inputs
 
 CACHES = {
     "TGRAD_CACHE_DIR": "tgrad",
@@ -47,7 +47,7 @@ def measure_first_steps(
     for case in cases:
         with tempfile.TemporaryDirectory(prefix="tgrad-bench-") as folder:
             path = Path(folder) / "arrays.npz"
-            save_arrays(path, case.arrays())
+            save_inputs(path, case.arrays())
             request = {"table": table, "sizes": sizes, "key": case.key, "arrays": str(path)}
             for spec in peers:
                 found.append(_measure(request, case, spec, Launch(cores, device), Path(folder)))

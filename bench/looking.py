@@ -17,7 +17,7 @@ from bench.peers import StepCounts, StepMemory
 from bench.planned import planned_step
 from bench.process import PeerFailure, PeerSpec, Process
 from bench.tables import DASH, Table
-from bench.worker import save_arrays
+from bench.worker import save_inputs
 from tgrad.runtime.plan import Plan
 
 KEYS = ("step_convnet", "step_gpt", "step_gpt2")
@@ -77,7 +77,7 @@ def look(
         found: dict[str, StepCounts | StepMemory | str] = {OURS: of_plan(planned_step(case))}
         with tempfile.TemporaryDirectory(prefix="tgrad-bench-") as folder:
             path = Path(folder) / "arrays.npz"
-            save_arrays(path, case.arrays())
+            save_inputs(path, case.arrays())
             for spec in peers:
                 try:
                     found[spec.name] = kind(**_ask(spec, what, sizes, case, path, cores))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.case import Arrays
+from bench.case import Repeated
 
 BRANCH = 0.2
 """Scale of a residual branch of ResNet-50 at first."""
@@ -207,21 +207,30 @@ def lstm(of: Any, functional: Any, library: Any, width: int = 128, vocabulary: i
     return LSTM()
 
 
-def initial_state(model: Any, seed: int) -> Arrays:
+def initial_state(model: Any, seed: int, block: int | None = None) -> dict[str, Any]:
     """Values for the state of a module of tgrad, from a seed: matrices normal with a deviation of
     1/sqrt(fan in), scales 1, the rest 0.
 
     The last norm of a bottleneck, norm3, begins at `BRANCH`: with 1 the gradients of ResNet-50 are
     thousands, and three steps in float32 have nothing to do with those in float64.
+
+    Args:
+        model: the module.
+        seed: of the random numbers.
+        block: matrices with more elements are `Repeated` blocks of so many; None for none.
     """
     random = np.random.default_rng(seed)
-    state: Arrays = {}
+    state: dict[str, Any] = {}
     for name, tensor in model.state_dict().items():
         shape = tuple(tensor.shape)
         dtype = tensor.dtype.numpy
         if len(shape) > 1:
             scale = np.prod(shape[1:]) ** -0.5
-            state[name] = (scale * random.standard_normal(shape)).astype(dtype)
+            if block is None or tensor.numel() <= block:
+                state[name] = (scale * random.standard_normal(shape)).astype(dtype)
+            else:
+                values = (scale * random.standard_normal(block)).astype(dtype)
+                state[name] = Repeated(values, shape)
         else:
             is_scale = name.endswith(("weight", "running_var"))
             scale = BRANCH if name.endswith("norm3.weight") else float(is_scale)

@@ -14,7 +14,7 @@ import numpy as np
 
 import tgrad
 import tgrad.nn.functional as F
-from bench.case import Case, FunctionCase, StepCase
+from bench.case import Case, FunctionCase, StepCase, expanded
 from tgrad import nn
 from tgrad.graph.node import Node
 from tgrad.runtime.plan import Plan
@@ -61,7 +61,7 @@ def _stored(array: np.ndarray, dtype: str) -> tgrad.Tensor:
 
 def _planned_function(case: FunctionCase, target: str | None) -> Plan:
     with planning(target):
-        inputs = [_stored(a, case.dtype) for a in case.arrays().values()]
+        inputs = [_stored(a, case.dtype) for a in expanded(case.arrays()).values()]
 
         @tgrad.compile
         def function(*inputs: tgrad.Tensor) -> Any:
@@ -77,7 +77,7 @@ def graph_of(case: Case) -> list[Node]:
     the gradients of a step."""
     with planning():
         if isinstance(case, FunctionCase):
-            inputs = [_stored(a, case.dtype) for a in case.arrays().values()]
+            inputs = [_stored(a, case.dtype) for a in expanded(case.arrays()).values()]
             result: tgrad.Tensor = case.program(tgrad, F, *inputs)
             return [result._node]
         model = case.model(tgrad.nn, F, tgrad).to(getattr(tgrad, case.dtype))

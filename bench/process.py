@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.machine import ROOT
@@ -40,6 +42,10 @@ class PeerFailure(Exception):
     """A peer that could not do what it was asked; the text says why, in one line."""
 
 
+class PeerTimeout(PeerFailure):
+    """A peer that did not answer in time, and was stopped."""
+
+
 class Process:
     """A running worker.
 
@@ -48,13 +54,21 @@ class Process:
         device: what it computes on.
         cores: threads that it may use.
         extra: environment variables on top of the usual ones, such as cache directories.
+        log: file that gets what it prints, tracebacks of failures among it; None for none.
     """
 
     def __init__(
-        self, spec: PeerSpec, device: str, cores: int, extra: Mapping[str, str] | None = None
+        self,
+        spec: PeerSpec,
+        device: str,
+        cores: int,
+        extra: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ):
         self.spec = spec
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by stop)
+        self._asked = ""
+        path = tempfile.TemporaryFile if log is None else log.open
+        self._errors = path("a+")  # closed by stop
         command = [spec.interpreter, "-m", "bench.worker", spec.module, spec.option, device]
         environment = {**worker_environment(cores), **(extra or {})}
         chosen = _chosen_cores(cores)
@@ -68,6 +82,7 @@ class Process:
                 stderr=self._errors,
                 text=True,
                 bufsize=1,
+                start_new_session=True,  # a group of its own, to be ended with what it starts
                 preexec_fn=None if chosen is None else lambda: os.sched_setaffinity(0, chosen),
             )
         except OSError as error:
@@ -79,14 +94,35 @@ class Process:
         Raises:
             PeerFailure: the worker failed, died, or did not answer within `timeout` seconds.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        self.send(do, **request)
+        return self.receive(timeout)
+
+    def send(self, do: str, **request: Any) -> None:
+        """Send a request; `receive` waits for its answer.
+
+        Raises:
+            PeerFailure: the worker died.
+        """
+        assert self._process.stdin is not None
+        if self._errors.closed:
+            raise PeerFailure("it was stopped")
+        self._asked = do
         try:
             print(json.dumps({"do": do, **request}), file=self._process.stdin, flush=True)
         except OSError:
             raise PeerFailure(self._last_words()) from None
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
-            self.stop()
-            raise PeerFailure(f"no answer to {do!r} within {timeout:.0f} s")
+
+    def receive(self, timeout: float = 600.0) -> dict[str, Any]:
+        """The answer to the last request.
+
+        Raises:
+            PeerTimeout: there is none after `timeout` seconds; the worker is stopped.
+            PeerFailure: the worker failed or died.
+        """
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], max(timeout, 0.0))[0]:
+            self.stop(patience=0)
+            raise PeerTimeout(f"no answer to {self._asked!r} within {timeout:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise PeerFailure(self._last_words())
@@ -101,16 +137,17 @@ class Process:
         lines = [line for line in self._errors.read().splitlines() if line.strip()]
         return _one_line(f"exit status {status}: {lines[-1] if lines else 'no message'}")
 
-    def stop(self) -> None:
-        """End the process."""
+    def stop(self, patience: float = 5.0) -> None:
+        """End the process, and after so many seconds those that it started to compile, too."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                with suppress(BrokenPipeError):  # what a dead worker had not read
+                with suppress(OSError):  # what a dead worker had not read
                     stream.close()
         try:
-            self._process.wait(5)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._errors.close()
 

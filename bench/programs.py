@@ -64,16 +64,19 @@ def linear_float8(library: Any, functional: Any, x: Any, weight: Any, scale: Any
 
 
 def scaled_float8(library: Any, functional: Any, a: Any, b: Any, rows: Any, columns: Any) -> Any:
-    """a [m, k] and b [n, k] of float8_e4m3fn as bytes, a scale a row of each. In float64, which is
-    the reference, as products of numbers."""
+    """a [m, k] and b [n, k] of float8_e4m3fn as bytes, a scale a row of each."""
     left, right = (x.view(library.float8_e4m3fn) for x in (a, b))
-    if rows.dtype == library.float64:
-        return (left.to(rows.dtype) @ right.to(rows.dtype).t()) * rows[:, None] * columns
     by_row, wide = functional.ScalingType.RowWise, library.float32
     scales = rows.to(wide)[:, None], columns.to(wide)[None, :]
     return functional.scaled_mm(
         left, right.t(), scales[0], by_row, scales[1], by_row, output_dtype=rows.dtype
     )
+
+
+def exact_float8(library: Any, functional: Any, a: Any, b: Any, rows: Any, columns: Any) -> Any:
+    """The same as a product of numbers, in the scales' dtype."""
+    left, right = (x.view(library.float8_e4m3fn).to(rows.dtype) for x in (a, b))
+    return (left @ right.t()) * rows[:, None] * columns
 
 
 def linear_int4(library: Any, functional: Any, x: Any, packed: Any, scale: Any) -> Any:

@@ -7,6 +7,7 @@ itself on which machine, with which versions and at which commit it was made.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ class Cell:
     """A peer's time for a case.
 
     Attributes:
-        median, low, high: seconds: the median and the quartiles; None where there is no time.
+        median, low, high: seconds: the median and the quartiles; None where there is no time. On a
+            GPU the device's, of steps in a loop.
         calls: how many were measured.
-        error: largest error against float64, in parts of the largest value.
-        first: seconds of the first call, which compiles; with whatever caches there were.
+        error: against the reference, relative, see `bench.case.error_of`.
+        first: seconds of the first call, which compiles; with whatever caches there were, and on a
+            GPU beside the other peers'.
         host: median of the seconds until a call returned, the GPU still at work; None on a CPU.
         peak: bytes of the GPU that a training step holds at most; None where that is not known.
         reason: why there is no time.
@@ -127,6 +130,7 @@ class Results:
         peers: in the order of the columns.
         rows, first_steps: what was measured.
         others: cores that other processes kept busy meanwhile; None where that is not known.
+        not_reached: keys of the cases that the time of the run did not suffice for.
     """
 
     kind: str
@@ -140,6 +144,7 @@ class Results:
     rows: Sequence[Row]
     first_steps: Sequence[FirstStep] = ()
     others: float | None = None
+    not_reached: Sequence[str] = ()
 
 
 OURS = "tgrad"
@@ -178,9 +183,12 @@ def geometric_mean(ratios: Sequence[float]) -> float | None:
 
 
 def write(results: Results, path: Path) -> None:
-    """As JSON, stable: one key a line, floats to five digits."""
+    """As JSON, stable: one key a line, floats to five digits. A reader, or a run that is killed,
+    finds the file of before or this one, and nothing in between."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(asdict(results)), indent=1) + "\n")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(_rounded(asdict(results)), indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def read(path: Path) -> Results:
@@ -199,6 +207,7 @@ def read(path: Path) -> Results:
             "peers": tuple(data["peers"]),
             "rows": rows,
             "first_steps": tuple(FirstStep(**f) for f in data["first_steps"]),
+            "not_reached": tuple(data.get("not_reached", ())),
         }
     )
 

@@ -1,23 +1,34 @@
 """A run: every case, every peer side by side.
 
 In: cases and peers. Out: `Results`. Invariant: a peer's time counts only if its result agrees with
-float64; peers take turns round by round, so that a drift of the machine hits all of them; one
-process works at a time.
+the reference; peers take turns round by round, so that a drift of the machine hits all of them; one
+process works at a time while any is measured; a row that the time did not suffice for is named.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 import numpy as np
 
-from bench.case import Arrays, Case, FunctionCase, StepCase, error_of
+from bench.case import (
+    Case,
+    FunctionCase,
+    Inputs,
+    StepCase,
+    error_of,
+    expanded,
+    sampled,
+    stored_bytes,
+)
 from bench.clock import Times
 from bench.machine import (
     Others,
@@ -27,14 +38,20 @@ from bench.machine import (
     is_shared,
     measure_limits,
 )
-from bench.process import PeerFailure, PeerSpec, Process
+from bench.process import PeerFailure, PeerSpec, PeerTimeout, Process
 from bench.results import OURS, Cell, Limits, Results, Row, cell_of
-from bench.worker import sampled, save_arrays
+from bench.worker import read_parts, save_inputs
 
 Report = Callable[[str], None]
+Keep = Callable[[Results], None]
 
 PAUSE = 0.005
 """Seconds before a turn: the threads of the peer before have gone to sleep."""
+
+MOST_COPIES = 16
+"""Sets of inputs at most."""
+
+NOT_SEARCHED = "searches for kernels of products, convolutions and training steps only"
 
 MATMUL = "matmul"
 """The case whose best rate, by whichever peer, is the matmul limit."""
@@ -50,14 +67,20 @@ class Plan:
         sizes: "full" or "small".
         device: of the peers.
         peers: what to start, in the order of the columns.
-        reference: the peer in float64 for cases without a reference in NumPy; None without it.
-        only: keys of the cases to run; all where empty.
+        reference: the peer that computes right results, for cases without a reference in NumPy;
+            None without it.
         rounds: turns that each peer gets.
         seconds: of measuring in one turn, about.
+        least: calls in one turn, at least.
         rotate: bytes of inputs that calls of functions take turns with, to get past a cache; 0 for
             one set of inputs.
         cores: threads of each worker.
         preliminary: mark the results so.
+        is_side_by_side: whether all peers load a case at once; then `Cell.first` is of no weight.
+        searching: names of peers that take part in cases that are worth a search only.
+        patience: seconds that loading a case may take a peer, compilation included.
+        budget: seconds of the run; cases that were not reached by then are left out.
+        logs: folder for what the peers print; None for nowhere.
     """
 
     kind: str
@@ -66,12 +89,36 @@ class Plan:
     device: str
     peers: Sequence[PeerSpec]
     reference: PeerSpec | None
-    only: Sequence[str] = ()
     rounds: int = 9
     seconds: float = 0.15
+    least: int = 1
     rotate: int = 0
     cores: int = 0
     preliminary: bool = False
+    is_side_by_side: bool = False
+    searching: Sequence[str] = ()
+    patience: float = 600.0
+    budget: float = float("inf")
+    logs: Path | None = None
+
+
+class OutOfTime(Exception):
+    """The budget of the run was used up in the middle of a case."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A peer that holds a case and computes it right.
+
+    Attributes:
+        process: its own.
+        error: of its result.
+        first: seconds of its first call.
+    """
+
+    process: Process
+    error: float
+    first: float
 
 
 class Session:
@@ -84,31 +131,58 @@ class Session:
         self.processes: dict[str, Process] = {}
         self.absent: dict[str, str] = {}
         self.versions: dict[str, str] = {}
-        self.limits = Limits(1.0, 1.0)
+        self.reference: Process | None = None
+        self.deadline = monotonic() + plan.budget
 
     def __enter__(self) -> Session:
-        for spec in self.plan.peers:
-            try:
-                self._start(spec)
-            except PeerFailure as failure:
-                self.absent[spec.name] = str(failure)
-                self.report(f"{spec.name}: {failure}")
+        self._start(self.plan.peers)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for process in self.processes.values():
+        for process in self._running():
             process.stop()
         self.folder.cleanup()
 
-    def _start(self, spec: PeerSpec) -> Process:
-        process = Process(spec, self.plan.device, self.cores)
+    def _start(self, specs: Sequence[PeerSpec]) -> None:
+        """Start peers side by side: each imports its framework. One that fails is absent."""
+        started: dict[str, Process] = {}
+        for spec in specs:
+            with self._absent_where_it_fails(spec.name):
+                process = self._process_of(spec)
+                started[spec.name] = process
+                process.send("open")
+        for name, process in started.items():
+            with self._absent_where_it_fails(name):
+                try:
+                    self.versions |= process.receive()["versions"]
+                except PeerFailure:
+                    process.stop()
+                    raise
+                self.processes[name] = process
+
+    def _process_of(self, spec: PeerSpec) -> Process:
+        logs = self.plan.logs
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+        log = None if logs is None else logs / f"{spec.name}.log"
+        return Process(spec, self.plan.device, self.cores, log=log)
+
+    def abandon(self) -> None:
+        """End all workers, whatever they are doing."""
+        for process in self._running():
+            process.stop(patience=0)
+        self.processes, self.reference = {}, None
+
+    def _running(self) -> list[Process]:
+        return [*self.processes.values(), *([self.reference] if self.reference else [])]
+
+    @contextmanager
+    def _absent_where_it_fails(self, name: str) -> Iterator[None]:
         try:
-            self.versions |= process.ask("open")["versions"]
-        except PeerFailure:
-            process.stop()
-            raise
-        self.processes[spec.name] = process
-        return process
+            yield
+        except PeerFailure as failure:
+            self.absent[name] = str(failure)
+            self.report(f"{name}: {failure}")
 
     def path(self, name: str) -> Path:
         """A file in the folder."""
@@ -127,84 +201,130 @@ class Session:
     # -- one case -------------------------------------------------------------------------------
 
     def measure(self, case: Case) -> Row:
-        """All peers on one case."""
-        arrays = case.arrays()
-        save_arrays(self.path("arrays.npz"), arrays)
-        cells: dict[str, Cell] = {name: Cell(reason=reason) for name, reason in self.absent.items()}
-        figures = {}
+        """All peers on one case.
+
+        Raises:
+            OutOfTime: before all were measured.
+        """
+        inputs = case.arrays()
+        save_inputs(self.path("inputs.npz"), inputs)
+        cells = {name: Cell(reason=reason) for name, reason in self.absent.items()}
+        figures: dict[str, int] = {}
         try:
-            want = self._reference(case, arrays)
+            want = self._reference(case, inputs)
         except PeerFailure as failure:
             cells |= {name: Cell(reason=f"no reference: {failure}") for name in self.processes}
             return self._row(case, {}, cells)
-        ready: dict[str, tuple[Process, float, float]] = {}
-        for name, process in list(self.processes.items()):
-            try:
-                first = self._load(process, case)
-                error = error_of(np.load(self.path("result.npy")), want)
-                if error > case.tolerance:
-                    raise PeerFailure(f"wrong result: error {error:.1e} of the largest value")
-                if name == OURS:
-                    figures = process.ask("figures")["figures"]
-                ready[name] = process, error, first
-            except PeerFailure as failure:
-                cells[name] = Cell(reason=str(failure))
-                self._drop(name, process)
-        for name, times in self._take_turns(ready, cells).items():
-            _, error, first = ready[name]
-            host = [] if self.plan.device == "cpu" else times.host
-            cell = cell_of(times.seconds, error, first, host)
-            cells[name] = replace(cell, peak=self._peak(case, name))
-        for name, process in list(self.processes.items()):
-            if name in ready:
-                self._drop(name, process)
+        taking = [name for name in self.processes if self._takes_part(name, case)]
+        cells |= {n: Cell(reason=NOT_SEARCHED) for n in self.processes if n not in taking}
+        copies = self._copies(case, inputs)
+        for names in [[n] for n in taking] if _is_apart(case) else [taking]:
+            ready = self._load_all(names, case, copies, want, cells)
+            if OURS in ready:
+                with suppress(PeerFailure):
+                    figures = ready[OURS].process.ask("figures")["figures"] or {}
+            for name, times in self._take_turns(ready, copies, cells).items():
+                host = [] if self.plan.device == "cpu" else times.host
+                cell = cell_of(times.seconds, ready[name].error, ready[name].first, host)
+                cells[name] = replace(cell, peak=self._peak(case, name))
+            self._drop(ready)
         return self._row(case, figures, cells)
 
-    def _load(self, process: Process, case: Case) -> float:
-        """Give the case to a peer; seconds of its first call."""
-        answer = process.ask(
-            "load",
-            table=self.plan.table,
-            sizes=self.plan.sizes,
-            key=case.key,
-            arrays=str(self.path("arrays.npz")),
-            result=str(self.path("result.npy")),
-            copies=self._copies(case),
-        )
-        return float(answer["first"])
+    def _takes_part(self, name: str, case: Case) -> bool:
+        return case.is_searched or name not in self.plan.searching
 
-    def _copies(self, case: Case) -> int:
-        """Sets of inputs that make up the bytes to rotate, 16 at most."""
+    def _load_all(
+        self,
+        names: Sequence[str],
+        case: Case,
+        copies: int,
+        want: Sequence[np.ndarray],
+        cells: dict[str, Cell],
+    ) -> dict[str, Ready]:
+        """Those of the peers that hold the case and computed it right; cells of the others."""
+        ready: dict[str, Ready] = {}
+        for batch in [names] if self.plan.is_side_by_side else [[n] for n in names]:
+            start = monotonic()
+            failures = {name: self._send_load(self.processes[name], case, copies) for name in batch}
+            for name in batch:
+                process = self.processes[name]
+                try:
+                    if failure := failures[name]:
+                        raise failure
+                    first = self._loaded(process, start)
+                    error = error_of(read_parts(self._result_of(process)), want)
+                    if error > case.tolerance:
+                        raise PeerFailure(f"wrong result: relative error {error:.1e}")
+                    ready[name] = Ready(process, error, first)
+                except PeerFailure as failure:
+                    cells[name] = Cell(reason=str(failure))
+        self._drop([name for name in names if name not in ready])
+        return ready
+
+    def _send_load(self, process: Process, case: Case, copies: int = 1) -> PeerFailure | None:
+        """Tell a peer to load the case; why it cannot be told."""
+        try:
+            process.send(
+                "load",
+                table=self.plan.table,
+                sizes=self.plan.sizes,
+                key=case.key,
+                arrays=str(self.path("inputs.npz")),
+                result=str(self._result_of(process)),
+                copies=copies,
+            )
+        except PeerFailure as failure:
+            return failure
+        return None
+
+    def _loaded(self, process: Process, start: float) -> float:
+        """Wait for a peer that has been told to load at `start`; seconds of its first call."""
+        end = start + self.plan.patience
+        try:
+            return float(process.receive(min(end, self.deadline) - monotonic())["first"])
+        except PeerTimeout:
+            if self.deadline < end:
+                raise OutOfTime from None
+            reason = f"took longer than {self.plan.patience:.0f} s to compile"
+            raise PeerFailure(reason) from None
+
+    def _result_of(self, process: Process) -> Path:
+        return self.path(f"result-{process.spec.name}.npz")
+
+    def _copies(self, case: Case, inputs: Inputs) -> int:
+        """Sets of inputs that make up the bytes to rotate."""
         if not self.plan.rotate or not isinstance(case, FunctionCase):
             return 1
-        nbytes = self.path("arrays.npz").stat().st_size
-        return int(np.clip(-(-self.plan.rotate // nbytes), 1, 16))
+        return int(np.clip(-(-self.plan.rotate // stored_bytes(case, inputs)), 1, MOST_COPIES))
 
-    def _drop(self, name: str, process: Process) -> None:
-        """Let a peer forget its case; start a dead one again for the next."""
-        try:
-            process.ask("drop", timeout=60)
-        except PeerFailure:
-            process.stop()
-            del self.processes[name]
-            spec = next(s for s in self.plan.peers if s.name == name)
+    def _drop(self, names: Iterable[str]) -> None:
+        """Let peers forget their case; start dead ones again for the next."""
+        dead = []
+        for name in names:
             try:
-                self._start(spec)
-            except PeerFailure as failure:
-                self.absent[name] = str(failure)
+                self.processes[name].ask("drop", timeout=60)
+            except PeerFailure:
+                self.processes.pop(name).stop(patience=0)
+                dead.append(name)
+        self._start([s for s in self.plan.peers if s.name in dead])
 
     def _take_turns(
-        self, ready: dict[str, tuple[Process, float, float]], cells: dict[str, Cell]
+        self, ready: dict[str, Ready], copies: int, cells: dict[str, Cell]
     ) -> dict[str, Times]:
         """Times of single calls: every peer once a round, and not always in the same order."""
         calls: dict[str, int] = {}
+        patience = self.plan.patience
         times: dict[str, Times] = {}
-        for name, (process, _, _) in ready.items():
-            with suppress(PeerFailure):
-                once = min(process.ask("round", calls=2)["seconds"])
-                calls[name] = int(np.clip(self.plan.seconds / max(once, 1e-7), 1, 1000))
-                process.ask("round", calls=calls[name])  # warm-up
+        for name, peer in ready.items():
+            try:
+                once = min(peer.process.ask("round", patience, calls=2)["seconds"])
+                count = np.clip(self.plan.seconds / max(once, 1e-7), self.plan.least, 1000)
+                calls[name] = int(count)
+                warm_up = max(calls[name], copies)  # all sets of inputs
+                peer.process.ask("round", patience, calls=warm_up)
                 times[name] = Times([], [])
+            except PeerFailure as failure:
+                cells[name] = Cell(reason=str(failure))
         names = list(times)
         for turn in range(self.plan.rounds):
             shift = turn % max(len(names), 1)
@@ -213,7 +333,7 @@ class Session:
                     continue
                 sleep(PAUSE)
                 try:
-                    answer = ready[name][0].ask("round", calls=calls[name])
+                    answer = ready[name].process.ask("round", patience, calls=calls[name])
                     times[name].seconds.extend(answer["seconds"])
                     times[name].host.extend(answer["host"])
                 except PeerFailure as failure:
@@ -230,20 +350,28 @@ class Session:
             return peak
         return None
 
-    def _reference(self, case: Case, arrays: Arrays) -> np.ndarray:
-        """The right result, in float64."""
+    def _reference(self, case: Case, inputs: Inputs) -> list[np.ndarray]:
+        """The right result, by NumPy in float64 or by the reference's process, which lives as long
+        as the run and holds a case only here, while no peer holds one."""
         if isinstance(case, FunctionCase) and case.reference is not None:
-            wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays.values()]
-            return sampled(np.asarray(case.reference(*wide)))
+            wide = [a.astype(np.float64) if a.dtype.kind == "f" else a
+                    for a in expanded(inputs).values()]  # fmt: skip
+            return [sampled(np.asarray(case.reference(*wide)))]
         if self.plan.reference is None:
             raise PeerFailure("a step needs PyTorch's float64")
-        process = Process(self.plan.reference, self.plan.device, self.cores)
+        if self.reference is None:
+            self.reference = self._process_of(self.plan.reference)
+        process, start = self.reference, monotonic()
         try:
-            self._load(process, case)
-        finally:
-            process.stop()
-        result: np.ndarray = np.load(self.path("result.npy"))
-        return result
+            if failure := self._send_load(process, case):
+                raise failure
+            self._loaded(process, start)
+            process.ask("drop", timeout=60)
+        except (PeerFailure, OutOfTime):
+            process.stop(patience=0)  # with the memory that it holds
+            self.reference = None
+            raise
+        return read_parts(self._result_of(process))
 
     def _row(self, case: Case, figures: dict[str, int], cells: dict[str, Cell]) -> Row:
         ordered = {s.name: cells.get(s.name, Cell(reason="failed")) for s in self.plan.peers}
@@ -258,46 +386,100 @@ class Session:
         )
 
 
+def _is_apart(case: Case) -> bool:
+    return isinstance(case, StepCase) and case.is_apart
+
+
 def chosen_cases(cases: Sequence[Case], only: Sequence[str]) -> list[Case]:
-    """The cases of these keys; all where there are none.
+    """The cases of these keys or shell patterns of keys, such as "softmax_*"; all where there are
+    none.
 
     Raises:
-        ValueError: a key is not known.
+        ValueError: no case has the key or fits the pattern.
     """
     known = [c.key for c in cases]
-    for key in only:
-        if key not in known:
-            raise ValueError(f"no case {key!r}; the cases are {', '.join(known)}")
-    return [c for c in cases if not only or c.key in only]
+    for pattern in only:
+        if not any(fnmatchcase(key, pattern) for key in known):
+            raise ValueError(f"no case {pattern!r}; the cases are {', '.join(known)}")
+    return [c for c in cases if not only or any(fnmatchcase(c.key, p) for p in only)]
 
 
-def run(plan: Plan, cases: Sequence[Case], report: Report) -> Results:
-    """Measure cases; `report` gets a line about each.
+def in_turn(cases: Sequence[Case]) -> list[Case]:
+    """The order to measure in: by rank, and of a rank one case of each kind, which keys begin with,
+    before the next of any."""
+    seen: Counter[tuple[int, str]] = Counter()
+    places = []
+    for number, case in enumerate(cases):
+        kind = case.rank, case.key.partition("_")[0]
+        places.append((case.rank, seen[kind], number))
+        seen[kind] += 1
+    return [cases[number] for *_, number in sorted(places)]
+
+
+def run(plan: Plan, cases: Sequence[Case], report: Report, keep: Keep | None = None) -> Results:
+    """Measure cases `in_turn`; rows are in the order of the cases.
+
+    Args:
+        plan: how.
+        cases: what.
+        report: gets a line about each case.
+        keep: gets what there is so far after each case, so that a run that is killed loses nothing.
 
     Raises:
         PeerFailure: on a GPU, PyTorch does not start, so that there are no limits.
     """
     others = Others()
+    rows: dict[str, Row] = {}
+    start = monotonic()
     with Session(plan, report) as session:
         limits, accelerator = session.measure_limits()
-        rows = []
-        for case in cases:
-            report(case.title)
-            rows.append(session.measure(case))
-        again, _ = session.measure_limits()
+        again = limits
+        for case in in_turn(cases):
+            if monotonic() > session.deadline:
+                break
+            report(f"{monotonic() - start:.0f} s: {case.title}")
+            try:
+                rows[case.key] = session.measure(case)
+            except OutOfTime:
+                session.abandon()
+                break
+            if keep is not None:
+                keep(_results(session, accelerator, limits, cases, rows))
+        with suppress(PeerFailure):  # the first measurement stands
+            again, _ = session.measure_limits()
     taken = others.cores()
-    best = max((limits.matmul, again.matmul, *_matmul_rates(rows)))
+    best = Limits(max(limits.copy, again.copy), max(limits.matmul, again.matmul))
+    found = replace(
+        _results(session, accelerator, best, cases, rows),
+        preliminary=plan.preliminary or (plan.device == "cpu" and is_shared(taken)),
+        others=taken,
+    )
+    if keep is not None:
+        keep(found)
+    return found
+
+
+def _results(
+    session: Session,
+    accelerator: str,
+    limits: Limits,
+    cases: Sequence[Case],
+    rows: Mapping[str, Row],
+) -> Results:
+    """What is known after these rows."""
+    plan = session.plan
+    ordered = [rows[c.key] for c in cases if c.key in rows]
     return Results(
         kind=plan.kind,
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         commit=current_commit(),
-        preliminary=plan.preliminary or is_shared(taken),
+        preliminary=plan.preliminary,
         machine=describe_machine(session.cores, accelerator),
         versions=session.versions,
-        limits=replace(limits, copy=max(limits.copy, again.copy), matmul=best),
+        limits=replace(limits, matmul=max((limits.matmul, *_matmul_rates(ordered)))),
         peers=[s.name for s in plan.peers],
-        rows=rows,
-        others=taken,
+        rows=ordered,
+        not_reached=[c.key for c in cases if c.key not in rows],
     )
 
 

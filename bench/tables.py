@@ -25,6 +25,16 @@ from bench.results import (
 )
 
 DASH = "–"
+GPU_HEADER = ("tgrad's rate", "host, µs")
+NAMED = 8
+"""Rows that are named where a peer has no time for one reason; of more, how many they are."""
+
+GPU_NOTE = (
+    "times are of the device: of functions its work alone, launched behind a kernel that spins "
+    "until the host is done; of training steps what one takes in a loop; host: until a call "
+    "returns, peers in the order of the columns; products of 8-bit floats may pass the limit of "
+    "bfloat16"
+)
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,11 @@ def main_table(results: Results) -> Table:
     rows = [_main_row(results, row) for row in results.rows]
     ratios = [r for r in map(ratio_of, results.rows) if r is not None]
     mean = geometric_mean(ratios)
-    rows.append(("geometric mean", *("" for _ in results.peers), "", "", ratio_text(mean), ""))
-    header = ("ms, median ± half of the quartiles' range", *results.peers, "limit",
-              "of the limit", "fastest peer ÷ tgrad", "fastest")  # fmt: skip
+    has_device = results.kind == "gpu"
+    header = ("ms, median ± half of the quartiles' range", *results.peers, "limit", "of the limit",
+              *(GPU_HEADER if has_device else ()), "fastest peer ÷ tgrad", "fastest")  # fmt: skip
+    blank = [""] * (len(header) - 3)
+    rows.append(("geometric mean", *blank, ratio_text(mean), ""))
     title = f"{results.kind}: {results.machine.processor}, {results.machine.cores} cores"
     notes = (*_step_notes(results), *_reasons(results), *notes_of(results))
     return Table(title, header, tuple(rows), notes)
@@ -125,20 +137,32 @@ def _main_row(results: Results, row: Row) -> tuple[str, ...]:
         *(_spread(row.cells[name]) for name in results.peers),
         milliseconds(limit),
         share,
+        *(_gpu_cells(results, row) if results.kind == "gpu" else ()),
         ratio_text(ratio_of(row)),
         best[0] if best else DASH,
     )
 
 
+def _gpu_cells(results: Results, row: Row) -> tuple[str, str]:
+    """What tgrad does in a second of what limits the row, and the host's time of each peer."""
+    limits, ours = results.limits, row.cells.get(OURS, Cell()).median
+    rate = DASH
+    if ours is not None and row.bytes:
+        is_memory_bound = row.bytes / limits.copy >= row.flops / limits.matmul
+        rate = (
+            f"{row.bytes / ours / 1e12:.2f} TB/s"
+            if is_memory_bound
+            else f"{row.flops / ours / 1e12:.0f} TFLOP/s"
+        )
+    hosts = (row.cells[name].host for name in results.peers)
+    return rate, " / ".join(DASH if host is None else f"{1e6 * host:.0f}" for host in hosts)
+
+
 def _step_notes(results: Results) -> list[str]:
-    """Of training steps on a GPU: what a call costs the host, and the memory it takes."""
+    """Of training steps on a GPU: the memory that they take."""
     notes = []
     for row in results.rows:
-        hosts = [(name, c.host) for name, c in row.cells.items() if c.host is not None]
         peaks = [(name, c.peak) for name, c in row.cells.items() if c.peak is not None]
-        if hosts and row.key.startswith("step_"):
-            times = ", ".join(f"{name} {1e6 * host:.0f} µs" for name, host in hosts)
-            notes.append(f"host time of {row.title}: {times}")
         if peaks:
             sizes = ", ".join(f"{name} {peak / 1e9:.2f} GB" for name, peak in peaks)
             notes.append(f"memory of {row.title}: {sizes}")
@@ -154,7 +178,8 @@ def _reasons(results: Results) -> list[str]:
             if row.cells[name].reason:
                 reasons.setdefault(row.cells[name].reason, []).append(row.key)
         for reason, keys in reasons.items():
-            where = "" if len(keys) == len(results.rows) else f" ({', '.join(keys)})"
+            named = ", ".join(keys) if len(keys) <= NAMED else f"{len(keys)} rows"
+            where = "" if len(keys) == len(results.rows) else f" ({named})"
             notes.append(f"{name}{where}: {reason}")
     return notes
 
@@ -171,6 +196,11 @@ def notes_of(results: Results) -> list[str]:
         ", ".join(f"{k} {v}" for k, v in results.versions.items())
         + f"; commit {results.commit}, {results.date}{others_text(results.others)}",
     ]
+    if results.kind == "gpu":
+        notes.insert(0, GPU_NOTE)
+    if results.not_reached:
+        rows = f"{len(results.not_reached)} rows: {', '.join(results.not_reached)}"
+        notes.insert(0, f"not reached in the time of this run, {rows}")
     if results.preliminary:
         notes.insert(0, "PRELIMINARY: the machine was shared or the run shortened")
     return notes

@@ -22,7 +22,7 @@ from bench.models import GPTSizes
 from bench.process import PeerFailure, PeerSpec, Process
 from bench.steps import classification_loss
 from bench.tables import DASH, Table, seconds_text
-from bench.worker import save_arrays
+from bench.worker import save_inputs
 
 Report = Callable[[str], None]
 
@@ -172,8 +172,8 @@ def run_task(
     with tempfile.TemporaryDirectory(prefix="tgrad-bench-") as place:
         state, data = Path(place) / "state.npz", Path(place) / "data.npz"
         arrays = task.data(folder)
-        save_arrays(state, task.case.arrays())
-        save_arrays(data, arrays)
+        save_inputs(state, task.case.arrays())
+        save_inputs(data, arrays)
         total = len(arrays["order"])
         runs = [_Run(task, spec, cores) for spec in peers]
         try:

@@ -14,6 +14,8 @@ import gc
 import json
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -21,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.case import Arrays, Case
+from bench.case import Case, FunctionCase, Inputs, Repeated, expanded
 from bench.clock import clock_of, measure_gpu
 from bench.peers import Loaded, Peer, Unsupported
 
-SAMPLE = 1 << 24
-"""Elements of a result that travel at most; of a larger one, every n-th."""
+SHAPE = ":shape"
+"""Suffix of the arrays that are the shapes of `Repeated` ones."""
 
 
 class Worker:
@@ -35,11 +37,13 @@ class Worker:
     Attributes:
         peer: the framework.
         loaded: the case that it holds.
+        is_step: whether that is a training step.
     """
 
     def __init__(self, peer: Peer, device: str):
         self.peer = peer
         self.loaded: Loaded | None = None
+        self.is_step = False
         self.clock = clock_of(device)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -62,20 +66,23 @@ class Worker:
         """
         self.on_drop()
         case = case_of(table, sizes, key)
-        loaded = self.loaded = self.peer.load(case, read_arrays(arrays), copies)
+        self.is_step = not isinstance(case, FunctionCase)
+        loaded = self.loaded = self.peer.load(case, read_inputs(arrays), copies)
         call = loaded.calls[0]
         start = perf_counter()
         values = [call()]
         self.clock.wait()
         first = perf_counter() - start
-        values = [loaded.read(values[0])]
-        values += [loaded.read(call()) for _ in range(1, case.checked_calls)]
-        np.save(result, sampled(np.stack(values) if len(values) > 1 else values[0]))
+        parts = loaded.read(values.pop())
+        if case.checked_calls > 1:
+            more = [loaded.read(call()) for _ in range(1, case.checked_calls)]
+            parts = [np.stack(calls) for calls in zip(parts, *more)]
+        save_parts(result, parts)
         return {"first": first}
 
     def on_first(self, table: str, sizes: str, key: str, arrays: str) -> dict[str, Any]:
         """Take a case and do the first call, nothing else; its seconds."""
-        loaded = self.peer.load(case_of(table, sizes, key), read_arrays(arrays))
+        loaded = self.peer.load(case_of(table, sizes, key), read_inputs(arrays))
         start = perf_counter()
         loaded.calls[0]()
         self.clock.wait()
@@ -88,11 +95,11 @@ class Worker:
 
     def on_train_open(self, table: str, sizes: str, key: str, state: str, data: str) -> Any:
         """Take a task of training: the model's state, and the data with its order."""
-        case, arrays = case_of(table, sizes, key), read_arrays(state)
+        case, arrays = case_of(table, sizes, key), read_inputs(state)
         trainer = getattr(self.peer, "trainer", None)
         if trainer is None:
             raise Unsupported("no training is written for this peer")
-        self.trainer, self.data = trainer(case, arrays), read_arrays(data)
+        self.trainer, self.data = trainer(case, arrays), expanded(read_inputs(data))
         return {}
 
     def on_train(self, first: int, count: int) -> dict[str, Any]:
@@ -115,16 +122,17 @@ class Worker:
         look = getattr(self.peer, what, None)
         if look is None:
             raise Unsupported(f"{what} is not there for this peer")
-        return dataclasses.asdict(look(case_of(table, sizes, key), read_arrays(arrays)))
+        return dataclasses.asdict(look(case_of(table, sizes, key), read_inputs(arrays)))
 
     def on_round(self, calls: int) -> dict[str, Any]:
-        """Times of so many calls, each by itself, inputs in turn."""
+        """Times of so many calls, each by itself, inputs in turn: of a function what the device
+        works, of a training step what it takes in a loop."""
         sets = self._held().calls
         turn = [sets[i % len(sets)] for i in range(calls)]
         gc.collect()
         gc.disable()
         try:
-            return dataclasses.asdict(self.clock.measure(turn))
+            return dataclasses.asdict(self.clock.measure(turn, self.is_step))
         finally:
             gc.enable()
 
@@ -133,14 +141,20 @@ class Worker:
         return {"peak": self.clock.peak(self._held().calls[0])}
 
     def on_drop(self) -> dict[str, Any]:
-        """Let go of the case."""
+        """Let go of the case, and of the device's memory."""
         self.loaded = None
+        release = getattr(self.peer, "release", None)
+        if release is not None:
+            release()
         gc.collect()
+        self.clock.release()
         return {}
 
     def on_limits(self) -> dict[str, Any]:
         """What the GPU does at most, and its name."""
-        return measure_gpu(self.clock)
+        found = measure_gpu(self.clock)
+        self.clock.release()
+        return found
 
     def _held(self) -> Loaded:
         if self.loaded is None:
@@ -168,27 +182,39 @@ def case_of(table: str, sizes: str, key: str) -> Case:
     return found
 
 
-def read_arrays(path: str | Path) -> Arrays:
-    """The arrays of a file, in their order."""
+def read_inputs(path: str | Path) -> Inputs:
+    """The inputs of a file, in their order."""
     with np.load(path) as data:
-        return {name: data[name] for name in data.files}
+        shapes = {n.removesuffix(SHAPE): data[n] for n in data.files if n.endswith(SHAPE)}
+        return {
+            name: Repeated(data[name], tuple(map(int, shapes[name])))
+            if name in shapes
+            else data[name]
+            for name in data.files
+            if not name.endswith(SHAPE)
+        }
 
 
-def save_arrays(path: str | Path, arrays: Arrays) -> None:
-    """To a file, for `read_arrays`."""
-    named: dict[str, Any] = dict(arrays)
+def save_inputs(path: str | Path, inputs: Inputs) -> None:
+    """To a file, for `read_inputs`; of a `Repeated` array its block and its shape."""
+    named: dict[str, Any] = {}
+    for name, value in inputs.items():
+        if isinstance(value, Repeated):
+            named |= {name: value.block, name + SHAPE: np.array(value.shape, np.int64)}
+        else:
+            named[name] = value
     np.savez(path, **named)
 
 
-def sampled(array: np.ndarray) -> np.ndarray:
-    """The array, or every n-th element of a large one.
+def read_parts(path: str | Path) -> list[np.ndarray]:
+    """The parts of a result, as `save_parts` wrote them."""
+    with np.load(path) as data:
+        return [data[name] for name in data.files]
 
-    >>> sampled(np.ones((2, 3))).shape
-    (2, 3)
-    """
-    if array.size <= SAMPLE:
-        return array
-    return array.reshape(-1)[:: -(-array.size // SAMPLE)].copy()
+
+def save_parts(path: str | Path, parts: Sequence[np.ndarray]) -> None:
+    """To a file."""
+    np.savez(path, *parts)
 
 
 def main(argv: list[str]) -> None:
@@ -203,6 +229,7 @@ def main(argv: list[str]) -> None:
                 worker = Worker(import_module(module).make(option, device), device)
             answer = worker.answer(json.loads(line))
         except Exception as error:
+            traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
 

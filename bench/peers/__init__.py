@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bench.case import Arrays, Case, StepCase
+from bench.case import Case, Inputs, StepCase
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class Loaded:
     Attributes:
         calls: each does it once and is done when it returns; on a GPU it may return before. As many
             as sets of inputs, equal ones in different memory.
-        read: a result of a call as an array.
+        read: a result of a call: what is compared of each of its parts, as `bench.case.sampled`
+            takes it.
         figures: of its plan; None for peers that have none.
     """
 
     calls: Sequence[Callable[[], Any]]
-    read: Callable[[Any], np.ndarray]
+    read: Callable[[Any], Sequence[np.ndarray]]
     figures: Callable[[], PlanFigures] | None = None
 
 
@@ -92,7 +93,7 @@ class Peer(Protocol):
     def versions(self) -> dict[str, str]:
         """Names and versions of what takes part."""
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
         """The case with these inputs, those of a function in so many places.
 
         Raises:
@@ -100,14 +101,21 @@ class Peer(Protocol):
         """
 
 
+class KeepingPeer(Peer, Protocol):
+    """A framework that keeps what it compiled in places of its own."""
+
+    def release(self) -> None:
+        """Let go of all that was compiled."""
+
+
 class StepPeer(Peer, Protocol):
     """A framework whose training steps can be looked into."""
 
-    def count_launches(self, case: StepCase, arrays: Arrays) -> StepCounts:
+    def count_launches(self, case: StepCase, arrays: Inputs) -> StepCounts:
         """Launches and bytes of a step that runs for at least the second time."""
 
-    def peak_memory(self, case: StepCase, arrays: Arrays) -> StepMemory:
+    def peak_memory(self, case: StepCase, arrays: Inputs) -> StepMemory:
         """Memory of such a step."""
 
-    def trainer(self, case: StepCase, arrays: Arrays) -> Trainer:
+    def trainer(self, case: StepCase, arrays: Inputs) -> Trainer:
         """The model with its initial state, to be trained on other batches."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.case import Arrays, Case, StepCase
+from bench.case import Case, Inputs, StepCase, expanded, sampled
 from bench.peers import Loaded, Unsupported
 from bench.peers.jax_steps import narrow, training_step
 
@@ -64,12 +64,17 @@ class JaxPeer:
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__}
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
+        arrays = expanded(arrays)
         if isinstance(case, StepCase):
-            return Loaded([training_step(case, arrays)], np.asarray)
+            return Loaded([training_step(case, arrays)], _read)
         if copies > 1 or case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
             raise Unsupported(f"no program for {case.key} is written for JAX")
         function = jax.jit(PROGRAMS[case.key])
         inputs = [jax.device_put(narrow(a)) for a in arrays.values()]
         jax.block_until_ready(inputs)
-        return Loaded([lambda: function(*inputs).block_until_ready()], np.asarray)
+        return Loaded([lambda: function(*inputs).block_until_ready()], _read)
+
+
+def _read(result: Any) -> list[np.ndarray]:
+    return [sampled(np.asarray(result))]

@@ -14,7 +14,16 @@ import numpy as np
 
 import tgrad
 import tgrad.nn.functional as F
-from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
+from bench.case import (
+    Case,
+    FunctionCase,
+    Inputs,
+    Repeated,
+    StepCase,
+    batch_of,
+    sampled,
+    state_of,
+)
 from bench.peers import Loaded, PlanFigures, Trainer
 from tgrad.settings import settings
 
@@ -41,18 +50,15 @@ class TgradPeer:
             "python": platform.python_version(),
         }
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
         if isinstance(case, FunctionCase):
             return self._function(case, arrays, copies)
         return self._step(case, arrays)
 
-    def _stored(self, array: np.ndarray, dtype: str) -> tgrad.Tensor:
-        is_float = array.dtype.kind == "f"
-        kind = getattr(tgrad, dtype) if is_float else None
-        return tgrad.tensor(array, dtype=kind, device=self.device).realize()
-
-    def _function(self, case: FunctionCase, arrays: Arrays, copies: int) -> Loaded:
-        sets = [[self._stored(a, case.dtype) for a in arrays.values()] for _ in range(copies)]
+    def _function(self, case: FunctionCase, arrays: Inputs, copies: int) -> Loaded:
+        sets = [
+            [stored(a, case.dtype, self.device) for a in arrays.values()] for _ in range(copies)
+        ]
         if case.has_gradient:
             function, calls = differentiated(case.program, sets)
         else:
@@ -60,27 +66,39 @@ class TgradPeer:
             calls = [partial(function, *inputs) for inputs in sets]
         return Loaded(calls, _read, lambda: figures_of(function.plans))
 
-    def _step(self, case: StepCase, arrays: Arrays) -> Loaded:
+    def _step(self, case: StepCase, arrays: Inputs) -> Loaded:
         _, step = compiled_step(case, arrays, self.device)
-        inputs, targets = (self._stored(a, case.dtype) for a in batch_of(arrays))
+        inputs, targets = (stored(a, case.dtype, self.device) for a in batch_of(arrays))
         return Loaded([lambda: step(inputs, targets)], _read, lambda: figures_of(step.plans))
 
-    def trainer(self, case: StepCase, arrays: Arrays) -> Trainer:
+    def trainer(self, case: StepCase, arrays: Inputs) -> Trainer:
         """Step and evaluation, both compiled."""
         model, step = compiled_step(case, arrays, self.device)
         evaluate = tgrad.compile(model)
 
         def train(inputs: np.ndarray, targets: np.ndarray) -> None:
-            step(self._stored(inputs, case.dtype), self._stored(targets, case.dtype))
+            step(stored(inputs, case.dtype, self.device), stored(targets, case.dtype, self.device))
 
         def logits(inputs: np.ndarray) -> np.ndarray:
             model.eval()
             with tgrad.no_grad():
-                result = _read(evaluate(self._stored(inputs, case.dtype)))
+                result = evaluate(stored(inputs, case.dtype, self.device))
             model.train()
-            return result
+            found: np.ndarray = result.to(tgrad.float32).numpy()
+            return found
 
         return Trainer(train, logits)
+
+
+def stored(array: np.ndarray | Repeated, dtype: str, device: str) -> tgrad.Tensor:
+    """A copy of an array on the device, in the dtype if it is of floats."""
+    if device.startswith("cuda"):
+        from bench.peers import torch_arrays
+
+        return tgrad.from_dlpack(torch_arrays.stored(array, device, dtype))
+    host = array.expanded() if isinstance(array, Repeated) else array
+    kind = getattr(tgrad, dtype) if host.dtype.kind == "f" else None
+    return tgrad.tensor(host, dtype=kind, device=device).realize()
 
 
 def differentiated(
@@ -111,13 +129,14 @@ def differentiated(
     return function, calls
 
 
-def compiled_step(case: StepCase, arrays: Arrays, device: str) -> tuple[Any, Any]:
+def compiled_step(case: StepCase, arrays: Inputs, device: str) -> tuple[Any, Any]:
     """The model with its initial state, and its training step, compiled."""
-    model = case.model(tgrad.nn, F, tgrad)
-    model.load_state_dict({k: tgrad.tensor(a) for k, a in state_of(arrays).items()})
-    model = model.to(device)
+    with tgrad.device(device):
+        model = case.model(tgrad.nn, F, tgrad)
     if case.dtype != "float32":
         model = model.to(getattr(tgrad, case.dtype))
+    values = state_of(arrays)
+    model.load_state_dict({k: stored(a, case.dtype, device) for k, a in values.items()})
     optimizer = case.optimizer(tgrad.optim, model.parameters())
 
     @tgrad.compile
@@ -131,10 +150,18 @@ def compiled_step(case: StepCase, arrays: Arrays, device: str) -> tuple[Any, Any
     return model, step
 
 
-def _read(result: Any) -> np.ndarray:
-    parts = result if isinstance(result, tuple) else (result,)
-    flat = [np.asarray(p.to(tgrad.float32).numpy()) for p in parts]
-    return flat[0] if len(flat) == 1 else np.concatenate([a.reshape(-1) for a in flat])
+def _read(result: Any) -> list[np.ndarray]:
+    return [_sampled(p.detach()) for p in (result if isinstance(result, tuple) else (result,))]
+
+
+def _sampled(part: tgrad.Tensor) -> np.ndarray:
+    if part.device.type != "cuda":
+        return sampled(part.to(tgrad.float32).numpy())
+    import torch
+
+    from bench.peers import torch_arrays
+
+    return torch_arrays.sampled(torch.from_dlpack(part))
 
 
 def figures_of(plans: Any) -> PlanFigures:

@@ -12,7 +12,19 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
+import numpy as np
+
+from bench.case import (
+    Arrays,
+    Case,
+    FunctionCase,
+    Inputs,
+    StepCase,
+    batch_of,
+    expanded,
+    sampled,
+    state_of,
+)
 from bench.peers import Loaded, StepCounts, Unsupported
 
 CLANGS = ("clang", *(f"clang-{version}" for version in range(25, 13, -1)))
@@ -62,7 +74,8 @@ class TinygradPeer:
         Tensor([1.0]).numpy()  # fails here where clang is missing
         return {"tinygrad": importlib.metadata.version("tinygrad"), "compiler": os.environ["CC"]}
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
+        arrays = expanded(arrays)
         if isinstance(case, StepCase):
             return _load_step(case, arrays)
         if copies > 1 or case.key not in PROGRAMS or case.has_gradient or case.dtype != "float32":
@@ -82,13 +95,17 @@ class TinygradPeer:
 def _load_function(case: FunctionCase, arrays: Arrays) -> Loaded:
     function = TinyJit(lambda *inputs: PROGRAMS[case.key](*inputs).realize())
     inputs = [Tensor(a).realize() for a in arrays.values()]
-    return Loaded([lambda: _waited(function(*inputs))], lambda result: result.numpy())
+    return Loaded([lambda: _waited(function(*inputs))], _read)
 
 
 def _load_step(case: StepCase, arrays: Arrays) -> Loaded:
     _, step = training_step(case, arrays)
     inputs, targets = (Tensor(a).realize() for a in batch_of(arrays))
-    return Loaded([lambda: _waited(step(inputs, targets))], lambda result: result.numpy())
+    return Loaded([lambda: _waited(step(inputs, targets))], _read)
+
+
+def _read(result: Any) -> list[np.ndarray]:
+    return [sampled(result.numpy())]
 
 
 def _waited(result: Any) -> Any:

@@ -19,16 +19,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.case import Arrays, Case, FunctionCase, StepCase, batch_of, state_of
+from bench.case import Case, FunctionCase, Inputs, Repeated, StepCase, batch_of, state_of
 from bench.peers import Loaded, StepCounts, StepMemory, Trainer, Unsupported
+from bench.peers.torch_arrays import sampled, stored
 
-OPTIONS = ("", "compile", "max-autotune", "float64")
+OPTIONS = ("", "compile", "max-autotune", "float64", "float32")
+REFERENCES = ("float64", "float32")
 
 
 def make(option: str, device: str) -> TorchPeer:
-    """The peer in one of `OPTIONS`; "float64" is eager on float64 inputs, the reference."""
+    """The peer in one of `OPTIONS`; `REFERENCES` are eager in that dtype, without TF32, on inputs
+    that are rounded to the case's."""
     if option not in OPTIONS:
         raise ValueError(f"torch has no option {option!r}; one of {OPTIONS}")
+    if option in REFERENCES:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     return TorchPeer(option, device)
 
@@ -42,33 +48,46 @@ class TorchPeer:
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
+        self.release()
         if isinstance(case, FunctionCase):
             return self._function(case, arrays, copies)
         return Loaded([self.training(case, arrays).step], _read)
 
+    def release(self) -> None:
+        """Dynamo keeps what it compiled by source, and all cases' functions have one source: after
+        eight of them it would compile no more, and shapes would be dynamic from the second on."""
+        if self.is_compiling:
+            torch.compiler.reset()
+
+    @property
+    def is_compiling(self) -> bool:
+        return self.option not in ("", *REFERENCES)
+
     def compiled(self, function: Any) -> Any:
         """The function under the option."""
-        if self.option in ("", "float64"):
+        if not self.is_compiling:
             return function
         return torch.compile(function, mode=None if self.option == "compile" else self.option)
 
-    def stored(self, array: np.ndarray, case: Case) -> torch.Tensor:
+    def stored(self, array: np.ndarray | Repeated, case: Case) -> torch.Tensor:
         """A copy of an array on the device, in the case's dtype if it is of floats, and in its
         layout; the reference rounds to that dtype too."""
-        tensor = torch.tensor(array, device=self.device)
+        tensor = stored(array, self.device, case.dtype)
         if case.channels_last and tensor.ndim == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         return self.typed(tensor, case.dtype) if tensor.is_floating_point() else tensor
 
     def typed(self, value: Any, dtype: str) -> Any:
-        """A tensor or module in a dtype; in float64 with values of it, for the reference."""
+        """A tensor or module in a dtype; of a reference in its own, with values of that dtype."""
         value = value.to(getattr(torch, dtype))
-        return value.double() if self.option == "float64" else value
+        return value.to(getattr(torch, self.option)) if self.option in REFERENCES else value
 
-    def _function(self, case: FunctionCase, arrays: Arrays, copies: int) -> Loaded:
-        sets = [[self.stored(a, case) for a in arrays.values()] for _ in range(copies)]
-        forward = self.compiled(lambda *inputs: case.program(torch, F, *inputs))
+    def _function(self, case: FunctionCase, arrays: Inputs, copies: int) -> Loaded:
+        first = [self.stored(a, case) for a in arrays.values()]
+        sets = [first, *([x.clone() for x in first] for _ in range(copies - 1))]
+        program = case.exact if case.exact and self.option in REFERENCES else case.program
+        forward = self.compiled(lambda *inputs: program(torch, F, *inputs))
 
         def call(inputs: Sequence[torch.Tensor]) -> Any:
             with torch.no_grad():
@@ -90,15 +109,16 @@ class TorchPeer:
                 x.requires_grad_(x.is_floating_point())
         return Loaded([partial(call_with_gradient, inputs) for inputs in sets], _read)
 
-    def training(self, case: StepCase, arrays: Arrays, **options: Any) -> Training:
+    def training(self, case: StepCase, arrays: Inputs, **options: Any) -> Training:
         """The model with its initial state, its batch, and its step under the option.
 
         Args:
             options: of the optimizer.
         """
-        model = case.model(torch.nn, F, torch)
-        model.load_state_dict({k: torch.from_numpy(a) for k, a in state_of(arrays).items()})
-        model = self.typed(model.to(self.device), case.dtype)
+        with torch.device(self.device):
+            model = self.typed(case.model(torch.nn, F, torch), case.dtype)
+        state = state_of(arrays)
+        model.load_state_dict({k: stored(a, self.device, case.dtype) for k, a in state.items()})
         if case.channels_last:
             model = model.to(memory_format=torch.channels_last)
         optimizer = case.optimizer(torch.optim, model.parameters(), **options or {"fused": True})
@@ -106,7 +126,7 @@ class TorchPeer:
         batch = tuple(self.stored(a, case) for a in batch_of(arrays))
         return Training(model, optimizer, forward, batch)
 
-    def count_launches(self, case: StepCase, arrays: Arrays) -> StepCounts:
+    def count_launches(self, case: StepCase, arrays: Inputs) -> StepCounts:
         """Of inductor's generated code, the optimizer's update compiled too.
 
         Counted are calls that do work: generated kernels (`cpp_fused_*`), library calls
@@ -129,7 +149,7 @@ class TorchPeer:
         counted = [sum(map(calls_of, codes)) for codes in (passes, update)]
         return StepCounts(sum(counted), counted[1], int(metrics.num_bytes_accessed))
 
-    def peak_memory(self, case: StepCase, arrays: Arrays) -> StepMemory:
+    def peak_memory(self, case: StepCase, arrays: Inputs) -> StepMemory:
         """Measured: what is held before the step, and on top of it every allocation and release
         of PyTorch's CPU allocator during the step, from its profiler."""
         training = self.training(case, arrays)
@@ -146,7 +166,7 @@ class TorchPeer:
         running = accumulate((e.nbytes() for e in events), initial=0)
         return StepMemory(held, held + max(running))
 
-    def trainer(self, case: StepCase, arrays: Arrays) -> Trainer:
+    def trainer(self, case: StepCase, arrays: Inputs) -> Trainer:
         """The step under the option; evaluation is eager."""
         training = self.training(case, arrays)
 
@@ -156,9 +176,10 @@ class TorchPeer:
         def logits(inputs: np.ndarray) -> np.ndarray:
             training.model.eval()
             with torch.no_grad():
-                result = _read(training.model(self.stored(inputs, case)))
+                result = training.model(self.stored(inputs, case))
             training.model.train()
-            return result
+            found: np.ndarray = result.to("cpu", torch.float64).numpy()
+            return found
 
         return Trainer(train, logits)
 
@@ -199,7 +220,5 @@ def calls_of(code: str) -> int:
                           r"|torch\.ops\.\w+\.\w+(?:\.\w+)?)\(", code, re.M))  # fmt: skip
 
 
-def _read(result: Any) -> np.ndarray:
-    parts = result if isinstance(result, tuple) else (result,)
-    flat = [p.detach().to("cpu", torch.float64).numpy() for p in parts]
-    return flat[0] if len(flat) == 1 else np.concatenate([a.reshape(-1) for a in flat])
+def _read(result: Any) -> list[np.ndarray]:
+    return [sampled(p) for p in (result if isinstance(result, tuple) else (result,))]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.case import Arrays, Case, FunctionCase
+from bench.case import Case, FunctionCase, Inputs, expanded, sampled
 from bench.peers import Loaded
 from bench.peers import tgrad as ours
 
@@ -24,11 +24,15 @@ class NumpyPeer:
     def changed(self, result: np.ndarray) -> np.ndarray:
         return result
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
         assert isinstance(case, FunctionCase) and case.reference is not None
         reference: Callable[..., np.ndarray] = case.reference
-        inputs = list(arrays.values())
-        return Loaded([lambda: self.changed(np.asarray(reference(*inputs)))], np.asarray)
+        inputs = list(expanded(arrays).values())
+
+        def call() -> np.ndarray:
+            return self.changed(np.asarray(reference(*inputs)))
+
+        return Loaded([call], lambda result: [sampled(result)])
 
 
 class WrongPeer(NumpyPeer):
@@ -47,10 +51,18 @@ class DyingPeer(NumpyPeer):
         os._exit(3)
 
 
+class SleepingPeer(NumpyPeer):
+    """Takes a minute to load."""
+
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
+        time.sleep(60)
+        return super().load(case, arrays, copies)
+
+
 class DelayedTgrad(ours.TgradPeer):
     """tgrad with a kernel that takes a twentieth of a second longer."""
 
-    def load(self, case: Case, arrays: Arrays, copies: int = 1) -> Loaded:
+    def load(self, case: Case, arrays: Inputs, copies: int = 1) -> Loaded:
         loaded = super().load(case, arrays, copies)
 
         def call() -> Any:
@@ -68,5 +80,6 @@ def make(option: str, device: str) -> Any:
         "right": NumpyPeer,
         "wrong": WrongPeer,
         "dying": DyingPeer,
+        "sleeping": SleepingPeer,
     }
     return DelayedTgrad(device) if option == "delayed" else kinds[option]()
