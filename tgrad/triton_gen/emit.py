@@ -16,7 +16,8 @@ The loop nest of a softmax over r, rows i, in blocks:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -26,7 +27,7 @@ from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis, count_launched
 from tgrad.kernel.lower import identity_of
-from tgrad.triton_gen import emit_dot, emit_parts, emit_rows
+from tgrad.triton_gen import emit_dot, emit_parts, emit_rows, emit_whole
 from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
@@ -110,10 +111,15 @@ class Emitter:
         read = {n for x in self.matrices.values() for n in (x.rows, x.columns)}
         starts |= {n for n in read if kernel.axis(n).role is not Role.LOOP}
         starts |= {x.axis for x in kernel.limits if kernel.axis(x.axis).steps > 1}
+        wholes = {x.axis: emit_whole.whole_tiles(kernel, x) for x in self.loops if dialect != GPU}
+        self.wholes = {name: whole for name, whole in wholes.items() if whole is not None}
+        ends = (e for w in self.wholes.values() for e in (*w.first, *w.last))
+        starts |= {n.removesuffix("0") for e in ends for n in e.variables()}
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.rounded = rounded_tiles(kernel)
         self.computed: dict[int, ir.ComputeTile] = {}
+        self.held: frozenset[int] = frozenset()
         self.in_parts = config.epilogue_parts > 1
         self.starts = starts | ({emit_parts.columns_of(kernel)} if self.in_parts else set())
 
@@ -268,6 +274,8 @@ class Emitter:
                 self.tiles[stmt.out.id] = Named(str(stmt.out), stmt.out.dtype, (), stmt.value)
             case ir.IndexTile():
                 self._index(stmt)
+            case ir.InsideTile() if stmt.out.id in self.held:
+                self.tiles[stmt.out.id] = Named(str(stmt.out), stmt.out.dtype, (), True)
             case ir.InsideTile():
                 text = self.index.mask(stmt.mask, (), stmt.out.dims)
                 self.assign(stmt.out, text or "tl.full([], True, tl.int1)")
@@ -332,6 +340,15 @@ class Emitter:
         return f"tl.where({condition}, {text}, {other})" if condition else text
 
     def _loop(self, stmt: ir.Loop) -> None:
+        start, stop = self._bounds(stmt, self.kernel.axis(stmt.axis))
+        whole = self.wholes.get(stmt.axis)
+        if whole is None:
+            self.steps(stmt, start, stop)
+        else:
+            emit_whole.emit_in_parts(self, stmt, whole, start, stop)
+
+    def steps(self, stmt: ir.Loop, start: str, stop: str) -> None:
+        """A loop over tiles of its axis, from the one at `start` to before `stop`."""
         axis = self.kernel.axis(stmt.axis)
         stages = self.config.num_stages
         dots = (s for s in stmt.body if isinstance(s, ir.DotTile))
@@ -339,7 +356,6 @@ class Emitter:
         extra = f", num_stages={stages}" if stages > 1 and not has_dot else ""
         name = stmt.axis if axis.block == 1 else f"{stmt.axis}0"
         step = "" if axis.block == 1 else f", BLOCK_{stmt.axis.upper()}"
-        start, stop = self._bounds(stmt, axis)
         self.line(f"for {name} in tl.range({start}, {stop}{step}{extra}):")
         self.depth += 1
         self.open.add(stmt.axis)
@@ -350,6 +366,13 @@ class Emitter:
         self.open.discard(stmt.axis)
         self.known.pop()
         self.depth -= 1
+
+    @contextmanager
+    def without(self, masks: frozenset[int]) -> Iterator[None]:
+        """Inside, these masks hold everywhere."""
+        self.held = masks
+        yield
+        self.held = frozenset()
 
     def _bounds(self, stmt: ir.Loop, axis: TileAxis) -> tuple[str, str]:
         """Where a loop starts and stops, as text; the start is a multiple of the block."""
@@ -446,6 +469,9 @@ class Emitter:
         if stmt.op is Op.CAST and stmt.args[0].dtype is out.dtype:
             self.tiles[out.id] = self.tiles[stmt.args[0].id]
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
+            return
+        if stmt.op in (Op.WHERE, Op.AND) and self.tiles[stmt.args[0].id].literal is True:
+            self.tiles[out.id] = self.tiles[stmt.args[1].id]
             return
         args = [self.operand(a, out.dims) for a in stmt.args]
         if self._is_taken_from_tile(stmt):

@@ -57,13 +57,11 @@ def _is_narrow(dot: ir.DotTile) -> bool:
 
 
 def _needed(stmt: ir.Stmt, exact: set[int]) -> list[int]:
-    """Tiles that must be exact because what is made of them must; a rounding ends that, and so does
-    whatever is no float."""
+    """Tiles that must be exact because what is made of them must; a rounding ends that."""
     match stmt:
         case ir.ComputeTile():
             ends = stmt.out.dtype.is_narrow or stmt.out.id not in exact
-            is_choice = not stmt.out.dtype.is_float
-            return [a.id for a in stmt.args] if is_choice or not ends else []
+            return [] if ends else [a.id for a in stmt.args]
         case ir.ReduceTile():
             return [stmt.arg.id] if stmt.out.id in exact else []
         case ir.Accumulate():
