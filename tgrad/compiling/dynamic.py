@@ -19,10 +19,10 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError, Source, UnsupportedError
 from tgrad.graph.layout import factors_of, is_static, layout_of
-from tgrad.graph.node import Node, buffer_node
+from tgrad.graph.node import Node
 from tgrad.graph.size import Extent, Scope, Size, Symbol
 from tgrad.nn.module import Module
-from tgrad.pipeline import Storage, upload
+from tgrad.pipeline import upload
 from tgrad.runtime.device import allocate, open_device
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor
@@ -260,7 +260,7 @@ class PaddedArgument:
         held = self.tensor
         if held is None:
             zeros = np.zeros(self.capacities, source.dtype.numpy)
-            held = stored(upload(zeros, source.dtype, source.device))
+            held = Tensor._of(None, source.device, upload(zeros, source.dtype, source.device))
             if current_planning() is None:
                 self.tensor = held
         assert held._storage is not None
@@ -269,11 +269,6 @@ class PaddedArgument:
             source.dtype.itemsize,
         )  # fmt: skip
         return held
-
-
-def stored(storage: Storage) -> Tensor:
-    """The tensor of a storage."""
-    return Tensor._of(buffer_node(storage), storage.device, storage)
 
 
 def value_at(n: Any, values: Sequence[int]) -> Any:

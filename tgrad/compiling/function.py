@@ -87,7 +87,7 @@ class CompiledFunction:
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
         )
         try:
-            if key not in self._open:
+            if not self._open or key not in self._open:
                 return self._run(key, (args, kwargs), flat, sizes)
         except OpenGraphError:
             if self._has_options:
