@@ -234,11 +234,14 @@ class Box:
         return Box(tuple(f.capacity for f in factors), tuple(f.size for f in factors))
 
     def taken(self, memory: Any, dtype: DType, device: Device, values: Sequence[int]) -> Any:
-        """Memory that begins with the elements that exist, in order."""
+        """Memory of the elements that exist, in order."""
         sizes = tuple(value_at(n, values) for n in self.sizes)
-        if sizes[1:] == self.capacities[1:]:
+        if sizes == self.capacities:
             return memory
-        target = allocate(device, prod(sizes) * dtype.itemsize)
+        nbytes = prod(sizes) * dtype.itemsize
+        if sizes[1:] == self.capacities[1:]:
+            return open_device(device).view(memory, 0, nbytes)
+        target = allocate(device, nbytes)
         open_device(device).copy_box(target, sizes, memory, self.capacities, dtype.itemsize)
         return target
 
