@@ -243,6 +243,18 @@ def test_state_is_not_kept_alive() -> None:
     assert program.bound[1]() is None
 
 
+def test_a_run_in_another_arena_starts_kernel_by_kernel() -> None:
+    """It may fail between two, so that who asks before must know."""
+    _, program = make()
+    state, arenas = memory(0.0), [memory(0.0)]
+    program.bind([memory(0.0), state])
+    for _ in range(2):
+        program.run([memory(1.0)], [memory(0.0)], arenas[0])
+    assert program.is_whole
+    arenas[0] = memory(0.0)  # as a larger plan has the arena grow
+    assert not program.is_whole
+
+
 def test_what_cannot_be_captured_is_launched_one_by_one() -> None:
     fake, program = make()
     fake.refuses = True

@@ -84,7 +84,9 @@ class CompiledFunction:
             autocast_state(),
             get_default_device(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
-            tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
+            tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)])
+            if kwargs
+            else (),
         )
         try:
             if not self._open or key not in self._open:

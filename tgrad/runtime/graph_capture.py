@@ -62,7 +62,7 @@ class CudaCapture:
         self.given = [m for n, m in enumerate(self.outputs) if n not in self.settled]
         self.bound: dict[int, ReferenceType[Memory]] = {}
         self.addresses: dict[int, int] = {}
-        self.arena = 0
+        self.arena: ReferenceType[Memory] | None = None
         self.graph: Any = None
         self.has_warmed_up = False
         self.refused = ""
@@ -70,8 +70,8 @@ class CudaCapture:
 
     @property
     def is_whole(self) -> bool:
-        """A graph starts as a whole; single launches need not."""
-        return self.graph is not None
+        """A graph starts as a whole, as long as its arena is there; single launches need not."""
+        return self.graph is not None and (self.arena is None or self.arena() is not None)
 
     def bind(self, inputs: Sequence[Memory]) -> None:
         """Say where all inputs are; they are not kept alive."""
@@ -88,9 +88,8 @@ class CudaCapture:
                 self.inputs[number].copy_(memory)
                 if number in self.constant:
                     self.constant[number] = memory
-        address = 0 if arena is None else arena.data_ptr()
-        if address != self.arena:
-            self.arena = address
+        if arena is not (None if self.arena is None else self.arena()):
+            self.arena = ref(arena)
             self._forget()
         if self.graph is None and self.has_warmed_up and not self.refused:
             self._capture(arena)
