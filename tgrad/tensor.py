@@ -170,8 +170,7 @@ class Tensor(
             self.requires_grad_()
 
     def _set(self, node: Node | None, device: Device, storage: Storage | None = None) -> None:
-        """None for the node of the storage: made when somebody looks, which for most results of
-        compiled steps is never."""
+        """None for the storage's node, made when somebody looks: mostly never, after replays."""
         if node is not None:
             self._node = node
         self._device, self._storage = device, storage

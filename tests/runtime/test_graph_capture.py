@@ -220,20 +220,6 @@ def test_next_values_of_state_are_put_there_by_the_run() -> None:
     assert program.captures == 1
 
 
-def test_numbers_of_the_host_are_copied_in_when_they_are_others() -> None:
-    _, first = make()
-    program = CudaCapture(first.plan, first.runtime, Moves((0,), constant=frozenset({0})))
-    state, arena, number = memory(0.0), memory(0.0), memory(1.0)
-    program.bind([memory(0.0), state])
-    for each in (number, number, memory(2.0), number):
-        out = memory(0.0)
-        program.run([each], [out], arena)
-        program.inputs[0].copy_ = lambda source: pytest.fail("copied")
-        program.run([each], [out], arena)
-        del program.inputs[0].copy_
-    assert value(state) == sum(2 * 2 * x for x in (1.0, 1.0, 2.0, 1.0))
-
-
 def test_state_is_not_kept_alive() -> None:
     _, program = make()
     state = memory(1.0)

@@ -122,15 +122,11 @@ class Part:
         number_of, written = self.number_of, {n for _, n in self.writes}
         self.moving_arguments = [pair for pair in self.arguments if pair[0] in number_of]
         self.moving_gradients = [pair for pair in self.gradients if pair[0] in number_of]
-        replaced_places = [*self.hosts, *(place for place, n in self.states if n in written)]
-        self.moving_places = [place for place in replaced_places if place in number_of]
+        places = [place for place, n in self.states if n in written]
+        self.moving_places = [place for place in places if place in number_of]
         pairs = (*self.moving_arguments, *self.moving_gradients)
         moving = [*(place for place, _ in pairs), *self.moving_places]
-        moves = Moves(
-            tuple(number_of[place] for place in moving),
-            frozenset(number_of[place] for place in self.hosts if place in number_of),
-            tuple(self._successors()),
-        )
+        moves = Moves(tuple(number_of[place] for place in moving), tuple(self._successors()))
         self.program = plan.prepare(plan, moves)
         if self.program is not None:
             self._settle(self.program)
@@ -280,11 +276,12 @@ class Entry:
         if not self.is_ready:
             self._prepare()
         inside = self._padded_arguments(arguments) if self.padded else arguments
+        for host in self.hosts:
+            if host.refresh():
+                self.lent = -1
         if versions.lent != self.lent:
             self._check_arguments(arguments)
             self._gather(inside)
-        for host in self.hosts:
-            host.refresh()
         runs = [_Run(self, part, inside) for part in self.parts]
         made: list[Any] = [None] * len(self.outputs)
         with Uninterrupted():

@@ -138,6 +138,9 @@ def allocate(device: Device, nbytes: int) -> Any:
 def arena(device: Device, nbytes: int) -> Any:
     """The device's arena, grown to at least `nbytes`. Plans run one after the other, so they
     share it, and its pages are touched once and kept."""
+    size, memory = _arenas.get(device, (0, None))
+    if size >= nbytes:
+        return memory
     with _lock:
         size, memory = _arenas.get(device, (0, None))
         if size < nbytes:

@@ -57,7 +57,6 @@ class CudaCapture:
         self.inputs: dict[int, Memory] = {
             number: runtime.allocate(plan.inputs[number].nbytes) for number in self.moving
         }
-        self.constant = {n: self.inputs[n] for n in self.moving if n in moves.constant}
         self.outputs = [runtime.allocate(b.nbytes) for b in plan.outputs]
         self.given = [m for n, m in enumerate(self.outputs) if n not in self.settled]
         self.bound: dict[int, ReferenceType[Memory]] = {}
@@ -84,10 +83,7 @@ class CudaCapture:
     def run(self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None) -> int:
         """Run all steps; see `Program`."""
         for number, memory in zip(self.moving, moved):
-            if self.constant.get(number) is not memory:
-                self.inputs[number].copy_(memory)
-                if number in self.constant:
-                    self.constant[number] = memory
+            self.inputs[number].copy_(memory)
         if arena is not (None if self.arena is None else self.arena()):
             self.arena = ref(arena)
             self._forget()

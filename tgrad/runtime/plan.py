@@ -84,14 +84,11 @@ class Moves:
 
     Attributes:
         inputs: numbers of the inputs whose memories each run is given.
-        constant: those among them whose memory is never written: the same memory has the same
-            values.
         successors: (output, input): the output is the input's value for the next run, nobody else
             gets it, and the input's memory may be overwritten.
     """
 
     inputs: tuple[int, ...]
-    constant: frozenset[int] = frozenset()
     successors: tuple[tuple[int, int], ...] = ()
 
 
