@@ -145,7 +145,8 @@ def get_autocast_dtype(device_type: str) -> DType:
 
 def autocast_state() -> tuple[tuple[str, DType], ...]:
     """What plans depend on."""
-    return tuple(sorted(_state.dtypes.items(), key=lambda item: item[0]))
+    dtypes = _state.dtypes
+    return tuple(sorted(dtypes.items(), key=lambda item: item[0])) if dtypes else ()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.space import Place, SearchSpace
 from tgrad.precision import input_precision
 from tgrad.runtime.device import open_device
-from tgrad.runtime.plan import Plan, Program
+from tgrad.runtime.plan import Moves, Plan, Program
 from tgrad.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Compile = Callable[[], tuple[Artifact, ...]]
 Configs = Sequence[Config | None]
 """One for each region; None where the heuristic chooses."""
-Capture = Callable[[Plan, "Sequence[int] | None"], "Program | None"]
+Capture = Callable[[Plan, "Moves | None"], "Program | None"]
 Generate = Callable[[Sequence[Region], Settings, Configs], tuple[list[Draft], Compile]]
 
 CPU_CLOCK = 2.5e9
@@ -94,7 +94,9 @@ def capture_of(device: Device, options: Settings) -> Capture | None:
     from tgrad.cpu_fallback.runner import compile_runner
     from tgrad.runtime.capture import CpuCapture
 
-    return lambda plan, moving: CpuCapture(plan, plan.compiled, compile_runner(options), moving)
+    return lambda plan, moves: CpuCapture(
+        plan, plan.compiled, compile_runner(options), None if moves is None else moves.inputs
+    )
 
 
 def backend_by_name(name: str) -> Backend:

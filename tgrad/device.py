@@ -1,7 +1,8 @@
 """Names of devices, and which one is meant where none is named. What a device can do is one file
 each in runtime/.
 
-In: "cpu", "cuda:1", ... Out: a `Device`. Invariant: equal names are equal devices.
+In: "cpu", "cuda:1", ... Out: a `Device`. Invariant: equal names are one object, so that tables of
+devices and keys of plans compare by identity.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from tgrad.errors import DeviceError
 from tgrad.settings import settings
@@ -18,7 +20,7 @@ INDEXED = ("cuda", "opencl")
 """Of these a machine may have several."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False)
 class Device:
     """Where a tensor lives and its kernels run.
 
@@ -42,12 +44,20 @@ class Device:
     type: str
     index: int
 
-    def __init__(self, type: str, index: int = 0):
+    def __new__(cls, type: str, index: int = 0) -> Device:
         kind, _, number = type.partition(":")
         if kind not in KINDS or (number and not number.isdecimal()):
             raise DeviceError(f"{type!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
-        object.__setattr__(self, "type", kind)
-        object.__setattr__(self, "index", int(number or index))
+        place = kind, int(number or index)
+        if place not in _devices:
+            made = object.__new__(cls)
+            object.__setattr__(made, "type", kind)
+            object.__setattr__(made, "index", place[1])
+            _devices.setdefault(place, made)
+        return _devices[place]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Device, (self.type, self.index)
 
     def __str__(self) -> str:
         return f"{self.type}:{self.index}" if self.type in INDEXED else self.type
@@ -61,6 +71,9 @@ class Device:
 
     def __exit__(self, *exc: object) -> None:
         _inside.devices = _inside.devices[:-1]
+
+
+_devices: dict[tuple[str, int], Device] = {}
 
 
 def as_device(value: str | Device) -> Device:
@@ -77,7 +90,7 @@ def as_device(value: str | Device) -> Device:
 
 @cache
 def _device(name: str) -> Device:
-    """One object a device, which the keys of plans then compare by identity."""
+    """The device of a name as it writes itself: "cpu" for "cpu:1"."""
     made = Device(name)
     return made if str(made) == name else _device(str(made))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 _set_signal: Any = importlib.import_module("_signal").signal
 """signal.signal without its enumerations, which cost more than the call."""
-_MAIN, _SIGINT = threading.main_thread(), int(signal.SIGINT)
+_MAIN, _SIGINT = threading.main_thread().ident, int(signal.SIGINT)
 
 
 class Uninterrupted:
@@ -29,7 +29,7 @@ class Uninterrupted:
 
     def __enter__(self) -> None:
         self.arrived: tuple[int, FrameType | None] | None = None
-        self.is_main = threading.current_thread() is _MAIN
+        self.is_main = threading.get_ident() == _MAIN
         if self.is_main:
             self.previous = _set_signal(_SIGINT, self._remember)
 

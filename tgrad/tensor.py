@@ -29,7 +29,7 @@ from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, buffer_node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.hooks import run_after_accumulation
@@ -169,8 +169,11 @@ class Tensor(
         if requires_grad:
             self.requires_grad_()
 
-    def _set(self, node: Node, device: Device, storage: Storage | None = None) -> None:
-        self._node, self._device, self._storage = node, device, storage
+    def _set(self, node: Node | None, device: Device, storage: Storage | None = None) -> None:
+        """None for the storage's node, made when somebody looks: mostly never, after replays."""
+        if node is not None:
+            self._node = node
+        self._device, self._storage = device, storage
         self._requires_grad, self._token = False, None
         self._memory = self._grad = self._borrowed = None
         self._path = ()
@@ -191,13 +194,16 @@ class Tensor(
             self._borrowed = None
 
     def __getattr__(self, name: str) -> Any:
-        """Called for what is not there: what was borrowed comes back to whoever looks."""
+        """Called for what is not there: it comes back, or is made, for whoever looks."""
         if name in ("_node", "_storage"):
-            self._take_back()
+            if self._borrowed is not None:
+                self._take_back()
+            elif name == "_node":
+                self._node = buffer_node(self._storage)
         return object.__getattribute__(self, name)
 
     @staticmethod
-    def _of(node: Node, device: Device, storage: Storage | None = None) -> Tensor:
+    def _of(node: Node | None, device: Device, storage: Storage | None = None) -> Tensor:
         t = Tensor.__new__(Tensor)
         t._set(node, device, storage)
         return t
@@ -205,10 +211,7 @@ class Tensor(
     @staticmethod
     def _result(node: Node, device: Device, operands: Sequence[Tensor]) -> Tensor:
         """A computed tensor: requires a gradient if an operand does."""
-        wanted = False
-        if node.dtype.is_float:
-            for t in operands:
-                wanted = wanted or t._requires_grad
+        wanted = node.dtype.is_float and True in [t._requires_grad for t in operands]
         if wanted and not is_grad_enabled():
             node, wanted = _detached(node), False
         t = Tensor._of(node, device)

@@ -265,3 +265,16 @@ def test_values_that_others_compute_are_no_looks() -> None:
     assert tgrad.tracing.versions.lent == before
     model[0].weight.numpy()
     assert tgrad.tracing.versions.lent > before
+
+
+def test_state_that_moved_is_found_by_other_functions() -> None:
+    """Somebody holds the memory, so that the first function gives the state another one, after the
+    second has looked where it is."""
+    state, x = tgrad.tensor([1.0, 2.0]), tgrad.ones(2).realize()
+    first = tgrad.compile(lambda x: state.add_(x).sum())
+    second = tgrad.compile(lambda x: (state * 2 + x).sum())
+    first(x), second(x)
+    held = state.realize()._storage.memory
+    second(x), first(x)
+    assert second(x).item() == 2 * (3 + 4) + 2
+    assert state._storage.memory is not held

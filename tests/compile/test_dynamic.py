@@ -14,6 +14,7 @@ from tests.compile.dynamic_checking import SIZES, check_range, numbers
 from tests.compile.dynamic_checking import poison as poison
 from tests.training.gpt import VOCABULARY, gpt
 from tgrad import nn, optim
+from tgrad.runtime.storage import Storage
 
 QUICK = ("numpy", "cpu")
 Case = Callable[[tgrad.Tensor], tgrad.Tensor]
@@ -306,3 +307,13 @@ def test_a_plan_is_for_the_largest_size_and_says_so() -> None:
     with record_plans() as plans:
         compiled(tgrad.ones(4, 3))
     assert [b.shape for b in plans[-1].inputs if b.shape] == [(4, 64)]
+
+
+def test_memory_of_a_result_is_of_its_size() -> None:
+    """Others copy it as a whole."""
+    twice = tgrad.compile(lambda x: x * 2, dynamic={"x": {0: (1, 64)}})
+    for count in (5, 64, 1):
+        y = twice(tgrad.ones(count, 3))
+        storage = y._storage
+        memory = Storage(storage.device, y.dtype, y.shape, storage.copied_memory())
+        np.testing.assert_array_equal(memory.numpy(), np.full((count, 3), 2.0))

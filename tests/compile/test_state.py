@@ -13,6 +13,7 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import nn, optim
+from tgrad.runtime.storage import Storage
 
 
 def make(lr: float = 0.1, **options: Any) -> tuple[nn.Module, optim.Optimizer, Any]:
@@ -342,3 +343,27 @@ def test_state_that_is_only_written() -> None:
         for _ in range(2):
             assert run(tgrad.ones(0, 4, device=device), bias).shape == (0, 4)
             assert bias.tolist() == [1.0] * 4
+
+
+def test_numbers_of_the_host_stay_where_they_are_unless_somebody_has_the_memory() -> None:
+    weight = tgrad.zeros(2).requires_grad_()
+    optimizer = optim.SGD([weight], lr=1.0)
+
+    @tgrad.compile
+    def step(x: tgrad.Tensor) -> None:
+        optimizer.zero_grad()
+        (weight * x).sum().backward()
+        optimizer.step()
+
+    x, places, held = tgrad.ones(2).realize(), [], []
+    for lr in (1.0, 0.5, 0.25, 0.125):
+        optimizer.param_groups[0]["lr"] = lr
+        step(x)
+        (entry,) = step._entries.values()
+        (host,) = entry.hosts
+        places.append(host.storage.memory.address)
+        if lr == 0.25:
+            held.append(Storage(host.storage.device, host.storage.dtype, (), host.storage.memory))
+    assert places[0] == places[1] == places[2] != places[3]
+    assert held[0].numpy() == 0.25
+    assert weight.tolist() == [-1.875] * 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 
 import pytest
@@ -32,6 +34,12 @@ def test_compiled_functions_follow_the_default_device() -> None:
     with tgrad.device("numpy"):
         assert make().device.type == "numpy"
     assert make().tolist() == [2.0, 2.0]
+
+
+def test_equal_names_are_one_device() -> None:
+    one = tgrad.device("cuda:1")
+    assert tgrad.device("cuda", 1) is one is not tgrad.device("cuda")
+    assert pickle.loads(pickle.dumps(one)) is copy.deepcopy(one) is one
 
 
 def test_names_of_devices() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ from tgrad.kernel.ir import Artifact, Config
 from tgrad.runtime.cuda import CudaRuntime
 from tgrad.runtime.graph_capture import CudaCapture, capture_graph
 from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
-from tgrad.runtime.plan import BufferRef, BufferSpec, Plan, Step
+from tgrad.runtime.plan import BufferRef, BufferSpec, Moves, Plan, Step
 from tgrad.runtime.planning import planning
 
 torch = pytest.importorskip("torch")
@@ -33,17 +34,27 @@ class StandIn:
     """torch, with host memory and CUDA calls that are noted. Captured launches run at replays."""
 
     uint8, OutOfMemoryError = torch.uint8, torch.OutOfMemoryError
+    int32, int64 = torch.int32, torch.int64
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.recording: list[Callable[[], None]] | None = None
         self.refuses = False
+        self.current = 0
+        self._C = SimpleNamespace(
+            _cuda_getDevice=lambda: self.current, _cuda_getCurrentRawStream=lambda index: 7 + index
+        )
         self.cuda = SimpleNamespace(
-            device=lambda index: nullcontext(),
-            current_stream=lambda index: SimpleNamespace(cuda_stream=7),
+            device=self.device,
             CUDAGraph=lambda: Graph(self),
             graph=self.graph,
         )
+
+    @contextmanager
+    def device(self, index: int) -> Iterator[None]:
+        before, self.current = self.current, index
+        yield
+        self.current = before
 
     def empty(self, nbytes: int, dtype: Any, device: Any) -> Any:
         return torch.zeros(nbytes, dtype=dtype)
@@ -80,7 +91,7 @@ class Kernel:
 
     def run(self, *arguments: Any) -> None:
         stream, addresses = arguments[3], arguments[9:]
-        assert stream == 7
+        assert stream == 7 and self.torch.current == 0
 
         def work() -> None:
             self.torch.calls.append(self.name)
@@ -102,9 +113,17 @@ def value(memory: Any) -> float:
     return memory.view(torch.float32).item()
 
 
+class RecordedRuntime(CudaRuntime):
+    """Copies are captured too, as launches are."""
+
+    def copy(self, target: Any, source: Any) -> None:
+        copying = partial(target.copy_, source)
+        copying() if self.torch.recording is None else self.torch.recording.append(copying)
+
+
 def stand_in() -> tuple[StandIn, CudaRuntime]:
     fake = StandIn()
-    runtime = CudaRuntime.__new__(CudaRuntime)
+    runtime = RecordedRuntime.__new__(RecordedRuntime)
     runtime.torch, runtime.device, runtime.torch_device = fake, Device("cuda"), None
     return fake, runtime
 
@@ -120,7 +139,7 @@ def make() -> tuple[StandIn, CudaCapture]:
         Artifact(f"k{i}", "", "", Kernel(fake, f"k{i}"), 1, Config(())) for i in range(3)
     )
     plan = Plan(Device("cuda"), (), steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts)
-    return fake, CudaCapture(plan, runtime, [0])
+    return fake, CudaCapture(plan, runtime, Moves((0,)))
 
 
 LAUNCHES = ["k0", "k1", "k2"]
@@ -178,6 +197,29 @@ def test_other_addresses_are_captured_again(what: str) -> None:
     assert fake.calls == ["replay", *LAUNCHES]
 
 
+def test_next_values_of_state_are_put_there_by_the_run() -> None:
+    """Each run: next = state + x, out = state + state, state = next."""
+    fake, runtime = stand_in()
+    spec = BufferSpec(dt.float32, (1,), BYTES)
+    refs = BufferRef("input", 1), BufferRef("input", 0), BufferRef("output", 1)
+    also = BufferRef("input", 1), BufferRef("input", 1), BufferRef("output", 0)
+    artifacts = tuple(
+        Artifact(f"k{i}", "", "", Kernel(fake, f"k{i}"), 1, Config(())) for i in range(2)
+    )
+    steps = Step(0, refs), Step(1, also)
+    plan = Plan(Device("cuda"), (), steps, (spec,) * 2, (spec,) * 2, (), 0, lambda: artifacts)
+    program = CudaCapture(plan, runtime, Moves((0, 1), successors=((1, 1),)))
+    assert program.settled == {1} and program.moving == (0,)
+    state, seen = memory(10.0), []
+    program.bind([memory(0.0), state])
+    for x in (1.0, 2.0, 3.0, 4.0):
+        out = memory(0.0)
+        program.run([memory(x)], [out], None)
+        seen.append((value(out), value(state)))
+    assert seen == [(20.0, 11.0), (22.0, 13.0), (26.0, 16.0), (32.0, 20.0)]
+    assert program.captures == 1
+
+
 def test_state_is_not_kept_alive() -> None:
     _, program = make()
     state = memory(1.0)
@@ -185,6 +227,18 @@ def test_state_is_not_kept_alive() -> None:
     assert program.bound[1]() is state
     del state
     assert program.bound[1]() is None
+
+
+def test_a_run_in_another_arena_starts_kernel_by_kernel() -> None:
+    """It may fail between two, so that who asks before must know."""
+    _, program = make()
+    state, arenas = memory(0.0), [memory(0.0)]
+    program.bind([memory(0.0), state])
+    for _ in range(2):
+        program.run([memory(1.0)], [memory(0.0)], arenas[0])
+    assert program.is_whole
+    arenas[0] = memory(0.0)  # as a larger plan has the arena grow
+    assert not program.is_whole
 
 
 def test_what_cannot_be_captured_is_launched_one_by_one() -> None:
@@ -212,6 +266,27 @@ def test_python_work_of_a_replay_does_not_grow_with_the_plan() -> None:
     assert fake.calls == ["replay", *LAUNCHES]
 
 
+@pytest.mark.parametrize("number", [np.float32(-1.5), np.int64(-7), np.float64(2.5), np.uint32(9)])
+def test_a_number_of_the_host_is_written_with_no_copy_of_host_memory(number: Any) -> None:
+    """The host would wait for that; the stand-in has no from_numpy."""
+    _, runtime = stand_in()
+    held = torch.zeros(8, dtype=torch.uint8)
+    runtime.write(held, np.array(number))
+    assert runtime.read(held, dt.from_numpy(number.dtype), ()) == number
+
+
+def test_launches_are_on_the_device_of_the_plan() -> None:
+    _, captured = make()
+    fake, runtime = stand_in()
+    artifacts = tuple(replace(a, entry=Kernel(fake, a.name)) for a in captured.artifacts)
+    program = CudaLaunches(replace(captured.plan, compile=lambda: artifacts), runtime, Moves((0,)))
+    state = memory(0.0)
+    program.bind([memory(0.0), state])
+    fake.current = 1  # of the caller's thread
+    program.run([memory(1.0)], [memory(0.0)], memory(0.0))  # kernels check where they are
+    assert fake.calls == LAUNCHES and fake.current == 1
+
+
 def test_plans_that_are_not_replayed_have_no_graph() -> None:
     _, program = make()
     assert capture_graph(program.plan, None) is None
@@ -230,7 +305,7 @@ def test_prepared_launches_take_what_moves_where_it_is() -> None:
     _, captured = make()
     fake, runtime = stand_in()
     artifacts = tuple(replace(a, entry=Kernel(fake, a.name)) for a in captured.artifacts)
-    program = CudaLaunches(replace(captured.plan, compile=lambda: artifacts), runtime, [0])
+    program = CudaLaunches(replace(captured.plan, compile=lambda: artifacts), runtime, Moves((0,)))
     state, arena = memory(10.0), memory(0.0)
     program.bind([memory(0.0), state])
     first, second = memory(0.0), memory(0.0)
@@ -257,8 +332,8 @@ def test_plans_with_little_to_launch_and_much_to_copy_have_no_graph(
         call = tgrad.compile(lambda x: write(x, state))
         call(x.realize())
         (plan,) = call.plans
-        moving = [n for n, b in enumerate(plan.inputs) if n == 0 and len(plan.inputs) > 1]
-        assert is_quicker_launched(plan, moving) == is_quick
+        moving = tuple(n for n, b in enumerate(plan.inputs) if n == 0 and len(plan.inputs) > 1)
+        assert is_quicker_launched(plan, Moves(moving)) == is_quick
 
 
 def chained(x: tgrad.Tensor) -> tgrad.Tensor:

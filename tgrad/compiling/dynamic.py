@@ -19,10 +19,10 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError, Source, UnsupportedError
 from tgrad.graph.layout import factors_of, is_static, layout_of
-from tgrad.graph.node import Node, buffer_node
+from tgrad.graph.node import Node
 from tgrad.graph.size import Extent, Scope, Size, Symbol
 from tgrad.nn.module import Module
-from tgrad.pipeline import Storage, upload
+from tgrad.pipeline import upload
 from tgrad.runtime.device import allocate, open_device
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor
@@ -234,11 +234,14 @@ class Box:
         return Box(tuple(f.capacity for f in factors), tuple(f.size for f in factors))
 
     def taken(self, memory: Any, dtype: DType, device: Device, values: Sequence[int]) -> Any:
-        """Memory that begins with the elements that exist, in order."""
+        """Memory of the elements that exist, in order."""
         sizes = tuple(value_at(n, values) for n in self.sizes)
-        if sizes[1:] == self.capacities[1:]:
+        if sizes == self.capacities:
             return memory
-        target = allocate(device, prod(sizes) * dtype.itemsize)
+        nbytes = prod(sizes) * dtype.itemsize
+        if sizes[1:] == self.capacities[1:]:
+            return open_device(device).view(memory, 0, nbytes)
+        target = allocate(device, nbytes)
         open_device(device).copy_box(target, sizes, memory, self.capacities, dtype.itemsize)
         return target
 
@@ -260,7 +263,7 @@ class PaddedArgument:
         held = self.tensor
         if held is None:
             zeros = np.zeros(self.capacities, source.dtype.numpy)
-            held = stored(upload(zeros, source.dtype, source.device))
+            held = Tensor._of(None, source.device, upload(zeros, source.dtype, source.device))
             if current_planning() is None:
                 self.tensor = held
         assert held._storage is not None
@@ -269,11 +272,6 @@ class PaddedArgument:
             source.dtype.itemsize,
         )  # fmt: skip
         return held
-
-
-def stored(storage: Storage) -> Tensor:
-    """The tensor of a storage."""
-    return Tensor._of(buffer_node(storage), storage.device, storage)
 
 
 def value_at(n: Any, values: Sequence[int]) -> Any:

@@ -84,10 +84,12 @@ class CompiledFunction:
             autocast_state(),
             get_default_device(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
-            tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)]),
+            tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)])
+            if kwargs
+            else (),
         )
         try:
-            if key not in self._open:
+            if not self._open or key not in self._open:
                 return self._run(key, (args, kwargs), flat, sizes)
         except OpenGraphError:
             if self._has_options:

@@ -7,6 +7,7 @@ so a trace changes nothing, whether it succeeds or not; gradients are kept aside
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -24,6 +25,8 @@ from tgrad.graph.size import Extent, Scope, Size, Symbol
 from tgrad.pipeline import Storage, upload
 from tgrad.random import Generator
 from tgrad.rollback import Before
+from tgrad.runtime.device import allocate, open_device
+from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor
 from tgrad.tracing import tracing
 
@@ -63,13 +66,19 @@ class HostNumber:
     storage: Storage
     last: int | float
 
-    def refresh(self) -> None:
+    def refresh(self) -> bool:
+        """Read the number again. It stays where it is, after all that is pending, unless a result
+        has its memory; whether it lies elsewhere now."""
         value = self.read()
-        if value == self.last:
-            return
-        made = upload(np.array(value, self.storage.dtype.numpy), self.storage.dtype,
-                      self.storage.device)  # fmt: skip
-        self.storage.memory, self.last = made.memory, value
+        if value == self.last or current_planning() is not None:
+            return False
+        storage, array = self.storage, np.array(value, self.storage.dtype.numpy)
+        is_shared = sys.getrefcount(storage.memory) > 2
+        if is_shared:
+            storage.memory = allocate(storage.device, array.nbytes)
+        open_device(storage.device).write(storage.memory, array)
+        self.last = value
+        return is_shared
 
 
 @dataclass(eq=False)

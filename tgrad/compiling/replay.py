@@ -18,12 +18,13 @@ no storage replaced, and the program runs as it is.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tgrad.aliases import check_open, is_shared, refresh
-from tgrad.compiling.dynamic import Box, PaddedArgument, stored, value_at
+from tgrad.compiling.dynamic import Box, PaddedArgument, value_at
 from tgrad.compiling.guards import Guards
 from tgrad.compiling.reach import Binding
 from tgrad.compiling.recorder import HostNumber
@@ -40,7 +41,7 @@ from tgrad.random import Generator
 from tgrad.rollback import StateBefore
 from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import allocate_outputs, execute, replay, runs_programs
-from tgrad.runtime.plan import Program
+from tgrad.runtime.plan import BufferRef, Moves, Program
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import versions
@@ -85,6 +86,7 @@ class Part:
         hosts: places of the numbers of the host.
         writes: (position among the results, number of the state).
         donated: numbers of the states whose memory the plan itself writes.
+        settled: (output, number of the state) of those that the program copies there at its end.
         made: (position among the results, number among the outputs).
         given: (position among the results, number of the argument that is changed in place).
         new_gradients: gradients among the results.
@@ -103,23 +105,68 @@ class Part:
     made: list[tuple[int, int]] = field(default_factory=list)
     given: list[tuple[int, int]] = field(default_factory=list)
     new_gradients: list[NewGradient] = field(default_factory=list)
+    settled: list[tuple[int, int]] = field(default_factory=list)
     program: Program | None = None
+
+    def __post_init__(self) -> None:
+        self.number_of = {place: n for n, place in enumerate(self.compiled.leaves)}
 
     def prepare(self) -> None:
         """Compile the kernels, and find which inputs move from call to call."""
-        plan, number = self.compiled.plan, {x: i for i, x in enumerate(self.compiled.leaves)}
-        written = {n for _, n in self.writes}
-        self.moving_arguments = [pair for pair in self.arguments if pair[0] in number]
-        self.moving_gradients = [pair for pair in self.gradients if pair[0] in number]
-        replaced_places = [*self.hosts, *(place for place, n in self.states if n in written)]
-        self.moving_places = [place for place in replaced_places if place in number]
+        plan = self.compiled.plan
         if plan.host is not None:
             return
         assert len(plan.artifacts) == plan.launches
+        if plan.prepare is None:
+            return
+        number_of, written = self.number_of, {n for _, n in self.writes}
+        self.moving_arguments = [pair for pair in self.arguments if pair[0] in number_of]
+        self.moving_gradients = [pair for pair in self.gradients if pair[0] in number_of]
+        places = [place for place, n in self.states if n in written]
+        self.moving_places = [place for place in places if place in number_of]
         pairs = (*self.moving_arguments, *self.moving_gradients)
         moving = [*(place for place, _ in pairs), *self.moving_places]
-        if plan.prepare is not None:
-            self.program = plan.prepare(plan, [number[place] for place in moving])
+        moves = Moves(tuple(number_of[place] for place in moving), tuple(self._successors()))
+        self.program = plan.prepare(plan, moves)
+        if self.program is not None:
+            self._settle(self.program)
+
+    def _successors(self) -> Iterator[tuple[int, int]]:
+        """(output, input) where the one is the next value of the other, and nobody gets either."""
+        plan, refs = self.compiled.plan, self.compiled.results
+        place_of = {n: place for place, n in self.states}
+        got = Counter(refs[position] for position in self.positions())
+        for position, n in self.writes:
+            ref, place = refs[position], place_of.get(n)
+            if place not in self.number_of or ref.kind != "output" or got[ref] > 1:
+                continue
+            number = self.number_of[place]
+            is_got = BufferRef("input", place) in got
+            if not is_got and plan.inputs[number].nbytes == plan.outputs[ref.number].nbytes:
+                yield ref.number, number
+
+    def _settle(self, program: Program) -> None:
+        """Leave to the program the states whose next values it puts into their memory."""
+        refs = self.compiled.results
+        at_home = {p for p, _ in self.writes
+                   if refs[p].kind == "output" and refs[p].number in program.settled}  # fmt: skip
+        self.settled = [(refs[p].number, n) for p, n in self.writes if p in at_home]
+        self.writes = [(p, n) for p, n in self.writes if p not in at_home]
+        numbers = {n for _, n in self.settled}
+        self.donated += numbers
+        places = {place for place, n in self.states if n in numbers}
+        self.moving_places = [place for place in self.moving_places if place not in places]
+        outputs = self.compiled.plan.outputs
+        given = [n for n in range(len(outputs)) if n not in program.settled]
+        self.sizes = [outputs[n].nbytes for n in given]
+        self.sources = self.find_sources(given)
+
+    def find_sources(self, given: Sequence[int]) -> list[tuple[int, BufferRef]]:
+        """For each result that somebody gets, which one it is of the outputs that a run is given,
+        or of the graph's buffers."""
+        rank = {BufferRef("output", n): BufferRef("output", at) for at, n in enumerate(given)}
+        refs = ((position, self.compiled.results[position]) for position in self.positions())
+        return [(position, rank.get(ref, ref)) for position, ref in refs]
 
     def positions(self) -> Iterator[int]:
         """The results that somebody gets."""
@@ -224,23 +271,27 @@ class Entry:
             check(arguments[number], *[value_at(a, sizes) for a in args])
         if self.given:
             self._check_aliases(arguments)
-        self._bind_names()
+        if self.named:
+            self._bind_names()
         if not self.is_ready:
             self._prepare()
         inside = self._padded_arguments(arguments) if self.padded else arguments
+        for host in self.hosts:
+            if host.refresh():
+                self.lent = -1
         if versions.lent != self.lent:
             self._check_arguments(arguments)
             self._gather(inside)
-        for host in self.hosts:
-            host.refresh()
         runs = [_Run(self, part, inside) for part in self.parts]
         made: list[Any] = [None] * len(self.outputs)
         with Uninterrupted():
             self._run_all(runs)
             for run in runs:
                 self._commit(run.part, run.results(), made, arguments)
-            for t in (*self.viewed, *(arguments[number] for number in self.given)):
+            for t in self.viewed:
                 refresh(t)
+            for number in self.given:
+                refresh(arguments[number])
             self._finish(arguments)
         return self._result(made, arguments)
 
@@ -345,8 +396,10 @@ class Entry:
         """The memories of the inputs that move, in the order that the program wants."""
         found = [arguments[number]._storage.memory  # type: ignore[union-attr]
                  for _, number in part.moving_arguments]  # fmt: skip
-        found += [self._gradient(number, arguments) for _, number in part.moving_gradients]
-        found += [part.storages[place].memory for place in part.moving_places]
+        for _, number in part.moving_gradients:
+            found.append(self._gradient(number, arguments))
+        for place in part.moving_places:
+            found.append(part.storages[place].memory)
         return found
 
     def _gradient(self, leaf: int, arguments: Sequence[Tensor]) -> Any:
@@ -400,7 +453,8 @@ class Entry:
             give_storage(t, Storage(part.device, t.dtype, t.shape, memory))
         for g in part.new_gradients:
             leaf = self._leaf(g.leaf, arguments)
-            leaf._grad = stored(Storage(part.device, g.dtype, g.shape, results[g.position]))
+            storage = Storage(part.device, g.dtype, g.shape, results[g.position])
+            leaf._grad = Tensor._of(None, part.device, storage)
             versions.gradients += 1
 
     def _existing(
@@ -432,10 +486,11 @@ class Entry:
             versions.lent += 1
 
     def _result(self, made: list[Any], arguments: Sequence[Tensor]) -> Any:
-        for t, number in self.late:
-            t._store(made[number])
-        self.late = []
-        tensors = [stored(storage) for storage in made]
+        if self.late:
+            for t, number in self.late:
+                t._store(made[number])
+            self.late = []
+        tensors = [Tensor._of(None, storage.device, storage) for storage in made]
         if type(self.result) is Out:
             return tensors[self.result.number]
 
@@ -455,9 +510,13 @@ class _Run:
 
     def __init__(self, entry: Entry, part: Part, arguments: Sequence[Tensor]):
         self.entry, self.part, self.arguments = entry, part, arguments
-        self.outputs = allocate_outputs(part.compiled.plan)
-        self.program = part.program if runs_programs() else None
-        self.moved = [] if self.program is None else entry.moved(part, arguments)
+        plan = part.compiled.plan
+        self.program = program = part.program if runs_programs() else None
+        if program is None:
+            self.outputs, self.moved = allocate_outputs(plan), []
+        else:
+            self.outputs = allocate_outputs(plan, part.sizes)
+            self.moved = entry.moved(part, arguments)
 
     @property
     def is_whole(self) -> bool:
@@ -472,16 +531,22 @@ class _Run:
             return
         memories = self.entry.memories(self.part, self.arguments)
         execute(plan, [memories[place] for place in self.part.compiled.leaves], self.outputs)
+        for output, number in self.part.settled:
+            memory = self.entry.state_storages[number].memory
+            open_device(plan.device).copy(memory, self.outputs[output])
 
     def results(self) -> dict[int, Any]:
         """The memory of each result that somebody gets, by position."""
-        refs, found = self.part.compiled.results, {}
-        for position in self.part.positions():
-            ref = refs[position]
+        part, found = self.part, {}
+        if self.program is None:
+            sources = part.find_sources(range(len(self.outputs)))
+        else:
+            sources = part.sources
+        for position, ref in sources:
             if ref.kind == "output":
                 found[position] = self.outputs[ref.number]
             else:
-                found[position] = self.entry.memories(self.part, self.arguments)[ref.number]
+                found[position] = self.entry.memories(part, self.arguments)[ref.number]
         return found
 
 
@@ -511,9 +576,10 @@ def _are_private(objects: list[Any]) -> bool:
 
 
 def _unshare(storage: Storage) -> None:
-    """Give the storage memory that no other has."""
+    """Give the storage memory that no other has; other entries must find it again."""
     if sys.getrefcount(storage.memory) > 2:
         storage.memory = storage.copied_memory()
+        versions.lent += 1
 
 
 class OpenGraphError(UnsupportedError):

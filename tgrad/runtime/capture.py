@@ -33,6 +33,8 @@ class CpuCapture:
 
     is_whole = True
     """C functions cannot fail to start."""
+    settled: frozenset[int] = frozenset()
+    """Host memory changes hands: nothing is copied."""
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ through Triton's slow path (kernel.run takes 3 to 5 us, a JITFunction call about
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from tgrad.dtype import DType
 from tgrad.errors import DeviceError
 from tgrad.kernel.ir import Artifact
 
+_WORDS = (4, 8)
+"""Bytes of the numbers of the host that a launch carries."""
 Memory = Any
 """A one-dimensional torch.uint8 tensor on the device."""
+Start = Callable[[Sequence[int], int], None]
+"""Enqueues a kernel: addresses of its buffers, number of the stream."""
 
 
 def _torch() -> Any:
@@ -72,8 +77,13 @@ class CudaRuntime:
         return memory[offset : offset + nbytes]
 
     def write(self, memory: Memory, array: np.ndarray) -> None:
-        """Copy an array's bytes to the start of a memory, after what is pending on the stream."""
+        """Copy an array's bytes to the start of a memory, after what is pending on the stream. A
+        number goes along with a launch; the host waits for the copy of anything else."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        if array.size == 1 and data.size in _WORDS:
+            word = memory[: data.size].view(getattr(self.torch, f"int{8 * data.size}"))
+            word.fill_(int.from_bytes(data.tobytes(), sys.byteorder, signed=True))
+            return
         if not data.flags.writeable:
             data = data.copy()
         memory[: data.size].copy_(self.torch.from_numpy(data))
@@ -119,33 +129,37 @@ class CudaRuntime:
     def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel on torch's current stream; does not wait."""
         with self.torch.cuda.device(self.device.index):
-            self.start(artifact, [m.data_ptr() for m in memories], self.stream())
+            self.starter(artifact)([m.data_ptr() for m in memories], self.stream())
 
     def stream(self) -> int:
         """torch's current stream of the device, as the driver's number."""
-        number: int = self.torch.cuda.current_stream(self.device.index).cuda_stream
+        number: int = self.torch._C._cuda_getCurrentRawStream(self.device.index)
         return number
 
-    def start(self, artifact: Artifact, addresses: Sequence[int], stream: int) -> None:
-        """Enqueue a kernel whose buffers lie at these addresses; the device is the current one."""
+    def is_current(self) -> bool:
+        """Whether the device is the current one of this thread."""
+        current: int = self.torch._C._cuda_getDevice()
+        return current == self.device.index
+
+    def starter(self, artifact: Artifact) -> Start:
+        """What enqueues a kernel on a stream, its buffers at given addresses, while the device is
+        the current one, as it must be now: the binary is loaded into it."""
         if artifact.grid == 0:
-            return
+            return lambda addresses, stream: None
         kernel: Any = artifact.entry
-        if artifact.config.descriptors:
-            self._lend_scratch()
-        run = kernel.run  # loads the binary into the current device the first time
-        run(
-            artifact.grid,
-            1,
-            1,
-            stream,
-            kernel.function,
-            kernel.packed_metadata,
-            None,  # launch metadata and hooks: profilers that want them use Triton's own path
-            None,
-            None,
-            *self.arguments(artifact, addresses),
-        )
+        run, grid = kernel.run, artifact.grid
+        function, metadata = kernel.function, kernel.packed_metadata
+        is_plain = artifact.pointers is None and not artifact.config.descriptors
+
+        def start(addresses: Sequence[int], stream: int) -> None:
+            if not is_plain:
+                if artifact.config.descriptors:
+                    self._lend_scratch()
+                addresses = self.arguments(artifact, addresses)
+            # No launch metadata and hooks: profilers that want them use Triton's own path.
+            run(grid, 1, 1, stream, function, metadata, None, None, None, *addresses)
+
+        return start
 
     def _lend_scratch(self) -> None:
         """Let a launch of this thread have global memory for its tensor descriptors; torch's

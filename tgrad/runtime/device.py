@@ -113,7 +113,8 @@ def open_device(device: Device) -> Runtime:
 
 def counters(device: Device) -> Counters:
     """The device's counters; tests compare them with what plans predict."""
-    return _counters.setdefault(device, Counters())
+    found = _counters.get(device)
+    return _counters.setdefault(device, Counters()) if found is None else found
 
 
 def allocate(device: Device, nbytes: int) -> Any:
@@ -137,6 +138,9 @@ def allocate(device: Device, nbytes: int) -> Any:
 def arena(device: Device, nbytes: int) -> Any:
     """The device's arena, grown to at least `nbytes`. Plans run one after the other, so they
     share it, and its pages are touched once and kept."""
+    size, memory = _arenas.get(device, (0, None))
+    if size >= nbytes:
+        return memory
     with _lock:
         size, memory = _arenas.get(device, (0, None))
         if size < nbytes:

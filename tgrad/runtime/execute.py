@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from tgrad.errors import LaunchError, TgradError
+from tgrad.errors import LaunchError, Source, TgradError
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
 from tgrad.runtime.library import call_library
 from tgrad.runtime.plan import Plan, Program
@@ -26,18 +26,24 @@ def runs_programs() -> bool:
     return current_planning() is None and current_watcher() is None
 
 
-def allocate_outputs(plan: Plan) -> list[Any]:
+def allocate_outputs(plan: Plan, sizes: Sequence[int] | None = None) -> list[Any]:
     """New memory for the outputs; after it a run needs no more, since the arena is there too.
+
+    Args:
+        sizes: bytes of each output that needs memory; all if left out.
 
     Raises:
         MemoryError: there is not enough; nothing has run.
     """
+    device = plan.device
+    if sizes is None:
+        sizes = [b.nbytes for b in plan.outputs]
     if current_planning() is not None:
-        runtime = open_device(plan.device)
-        return [runtime.allocate(b.nbytes) for b in plan.outputs]
+        runtime = open_device(device)
+        return [runtime.allocate(nbytes) for nbytes in sizes]
     if plan.arena_bytes:
-        arena(plan.device, plan.arena_bytes)
-    return [allocate(plan.device, b.nbytes) for b in plan.outputs]
+        arena(device, plan.arena_bytes)
+    return [allocate(device, nbytes) for nbytes in sizes]
 
 
 def execute(plan: Plan, inputs: Sequence[Any], outputs: Sequence[Any] | None = None) -> list[Any]:
@@ -67,8 +73,7 @@ def execute(plan: Plan, inputs: Sequence[Any], outputs: Sequence[Any] | None = N
             whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
             program = plan.program if current_watcher() is None else None
             if program is not None:
-                with _launching(plan):
-                    count.launches += program.run(inputs, made, whole)
+                count.launches += _run_program(plan, program, inputs, made, whole)
             else:
                 _launch_steps(plan, runtime, inputs, made, whole)
         count.plans += 1
@@ -86,9 +91,20 @@ def replay(plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence
     count = counters(plan.device)
     with _run_lock:
         whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
-        with _launching(plan):
-            count.launches += program.run(moved, outputs, whole)
+        count.launches += _run_program(plan, program, moved, outputs, whole)
         count.plans += 1
+
+
+def _run_program(
+    plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence[Any], whole: Any
+) -> int:
+    """All steps in one call; the number of launches."""
+    try:
+        return program.run(moved, outputs, whole)
+    except TgradError:
+        raise
+    except Exception as error:
+        raise _failed(plan, f"A plan of {plan.launches} kernels", error) from error
 
 
 def _launch_steps(
@@ -106,33 +122,21 @@ def _launch_steps(
         else:
             assert artifact is not None
             launch = partial(runtime.launch, artifact, memories)
-        with _launching(plan, number):
+        try:
             launch() if watcher is None else watcher.watch(plan, number, launch)
+        except TgradError:
+            raise
+        except Exception as error:
+            kernel = plan.kernels[number]
+            raise _failed(plan, f"Kernel {kernel.name}", error, kernel.region.source) from error
         count.launches += 1
 
 
-class _launching:
-    """Context manager: what goes wrong inside is a LaunchError that names the kernel, or the plan
-    where its kernels start together."""
-
-    __slots__ = ("plan", "step")
-
-    def __init__(self, plan: Plan, step: int | None = None):
-        self.plan, self.step = plan, step
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, TgradError):
-            return
-        what, source = f"A plan of {self.plan.launches} kernels", None
-        if self.step is not None:
-            kernel = self.plan.kernels[self.step]
-            what, source = f"Kernel {kernel.name}", kernel.region.source
-        raise LaunchError(
-            f"{what} did not start on {self.plan.device}: {error}",
-            "The step has not happened. Free memory of the device, or run `tgrad doctor`, and call "
-            "again.",
-            source,
-        ) from error
+def _failed(plan: Plan, what: str, error: Exception, source: Source | None = None) -> LaunchError:
+    """What to raise where a kernel, or a plan whose kernels start together, did not start."""
+    return LaunchError(
+        f"{what} did not start on {plan.device}: {error}",
+        "The step has not happened. Free memory of the device, or run `tgrad doctor`, and call "
+        "again.",
+        source,
+    )

@@ -1,9 +1,10 @@
 """A plan on `cuda` as one CUDA graph.
 
-In: a plan, and which of its inputs move from run to run. Out: a Program. Invariant: the graph reads
-and writes fixed addresses alone: inputs that stay, where they are; copies of inputs that move;
-outputs of its own, which each run copies out, so that results stay valid after later runs. When one
-of the addresses changes, the graph is captured again.
+In: a plan, and what moves from run to run. Out: a Program. Invariant: the graph reads and writes
+fixed addresses alone: inputs that stay, where they are; copies of inputs that move; outputs of its
+own, which each run copies out, so that results stay valid after later runs. When one of the
+addresses changes, the graph is captured again. Python's work does not grow with kernels or state:
+outputs that are the next values of inputs are copied there at the end of the graph itself.
 
     run 1          copy inputs in ─ launch each kernel ─ copy outputs out
     run 2          copy inputs in ─ capture, replay    ─ copy outputs out
@@ -24,16 +25,16 @@ from weakref import ReferenceType, ref
 from tgrad.runtime.cuda import CudaRuntime, Memory
 from tgrad.runtime.device import open_device
 from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
-from tgrad.runtime.plan import Plan, Program
+from tgrad.runtime.plan import Moves, Plan, Program
 
 
-def capture_graph(plan: Plan, moving: Sequence[int] | None) -> Program | None:
+def capture_graph(plan: Plan, moves: Moves | None) -> Program | None:
     """The program of a plan whose other inputs stay where they are: a graph, or launches where
     they are quicker; None where all move, as for plans that are not replayed."""
-    if moving is None:
+    if moves is None:
         return None
-    make = CudaLaunches if is_quicker_launched(plan, moving) else CudaCapture
-    return make(plan, cast(CudaRuntime, open_device(plan.device)), moving)
+    make = CudaLaunches if is_quicker_launched(plan, moves) else CudaCapture
+    return make(plan, cast(CudaRuntime, open_device(plan.device)), moves)
 
 
 class CudaCapture:
@@ -44,19 +45,23 @@ class CudaCapture:
         captures: how often a graph was captured.
     """
 
-    def __init__(self, plan: Plan, runtime: CudaRuntime, moving: Sequence[int]):
+    def __init__(self, plan: Plan, runtime: CudaRuntime, moves: Moves):
         self.plan, self.runtime = plan, runtime
+        self.successors = moves.successors
+        self.settled = frozenset(output for output, _ in moves.successors)
+        stay = {number for _, number in moves.successors}
+        self.moving = tuple(number for number in moves.inputs if number not in stay)
         self.artifacts = [
             a for a in plan.compile() if a is not None
         ]  # its own, since kernels may keep addresses of buffers
         self.inputs: dict[int, Memory] = {
-            number: runtime.allocate(plan.inputs[number].nbytes) for number in moving
+            number: runtime.allocate(plan.inputs[number].nbytes) for number in self.moving
         }
         self.outputs = [runtime.allocate(b.nbytes) for b in plan.outputs]
-        self.moving = tuple(moving)
+        self.given = [m for n, m in enumerate(self.outputs) if n not in self.settled]
         self.bound: dict[int, ReferenceType[Memory]] = {}
         self.addresses: dict[int, int] = {}
-        self.arena = 0
+        self.arena: ReferenceType[Memory] | None = None
         self.graph: Any = None
         self.has_warmed_up = False
         self.refused = ""
@@ -64,8 +69,8 @@ class CudaCapture:
 
     @property
     def is_whole(self) -> bool:
-        """A graph starts as a whole; single launches need not."""
-        return self.graph is not None
+        """A graph starts as a whole, as long as its arena is there; single launches need not."""
+        return self.graph is not None and (self.arena is None or self.arena() is not None)
 
     def bind(self, inputs: Sequence[Memory]) -> None:
         """Say where all inputs are; they are not kept alive."""
@@ -78,10 +83,9 @@ class CudaCapture:
     def run(self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None) -> int:
         """Run all steps; see `Program`."""
         for number, memory in zip(self.moving, moved):
-            self.runtime.copy(self.inputs[number], memory)
-        address = 0 if arena is None else arena.data_ptr()
-        if address != self.arena:
-            self.arena = address
+            self.inputs[number].copy_(memory)
+        if arena is not (None if self.arena is None else self.arena()):
+            self.arena = ref(arena)
             self._forget()
         if self.graph is None and self.has_warmed_up and not self.refused:
             self._capture(arena)
@@ -90,8 +94,8 @@ class CudaCapture:
             self.has_warmed_up = True
         else:
             self.graph.replay()
-        for memory, own in zip(outputs, self.outputs):
-            self.runtime.copy(memory, own)
+        for memory, own in zip(outputs, self.given):
+            memory.copy_(own)
         return self.plan.launches
 
     def _forget(self) -> None:
@@ -117,6 +121,8 @@ class CudaCapture:
         for step, artifact in zip(self.plan.steps, self.artifacts):
             self.runtime.launch(artifact, [self._memory(b.kind, b.number, arena)
                                            for b in step.buffers])  # fmt: skip
+        for output, number in self.successors:
+            self.runtime.copy(self._memory("input", number, arena), self.outputs[output])
 
     def _memory(self, kind: str, number: int, arena: Memory | None) -> Memory:
         if kind == "output":

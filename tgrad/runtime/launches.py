@@ -1,6 +1,6 @@
 """A plan on `cuda` as launches with prepared addresses.
 
-In: a plan, and which of its inputs move from run to run. Out: a Program. Invariant: kernels run in
+In: a plan, and what moves from run to run. Out: a Program. Invariant: kernels run in
 the order of the plan, on the caller's memory itself: nothing is copied.
 
 A CUDA graph reads and writes fixed addresses, so what moves is copied in and out. Where that takes
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgrad.runtime.cuda import CudaRuntime, Memory
-from tgrad.runtime.plan import Plan
+from tgrad.runtime.cuda import CudaRuntime, Memory, Start
+from tgrad.runtime.plan import BufferRef, Moves, Plan
 
 HOST_CALL = 5e-6
 """Seconds that Python takes to launch a kernel, or to copy a tensor; assumed."""
 
 
-def is_quicker_launched(plan: Plan, moving: Sequence[int]) -> bool:
+def is_quicker_launched(plan: Plan, moves: Moves) -> bool:
     """Whether launching a plan's kernels takes less time than a graph with its copies.
 
     Plans that write their inputs in place are never launched one by one: a graph starts as a
@@ -27,12 +27,14 @@ def is_quicker_launched(plan: Plan, moving: Sequence[int]) -> bool:
     """
     if plan.figures is None or _writes_inputs(plan):
         return False
+    settled = dict(moves.successors)
+    moving = set(moves.inputs) - set(settled.values())
     copied = [plan.inputs[number].nbytes for number in moving]
     copied += [b.nbytes for b in plan.outputs]
     working = plan.bytes / plan.figures.bandwidth
     copying = 2 * sum(copied) / plan.figures.bandwidth
     launched = max(working, plan.launches * HOST_CALL)
-    return launched <= max(working + copying, (len(copied) + 1) * HOST_CALL)
+    return launched <= max(working + copying, (len(copied) - len(settled) + 1) * HOST_CALL)
 
 
 def _writes_inputs(plan: Plan) -> bool:
@@ -43,50 +45,63 @@ def _writes_inputs(plan: Plan) -> bool:
     return False
 
 
+Places = list[tuple[list[int], int]]
+"""Where the address of a buffer is written: lists of addresses, and the place in each."""
+
+
 class CudaLaunches:
-    """One plan's launches; the addresses of each are filled in where they are known.
+    """One plan's launches; the addresses of each are filled in where they are known."""
 
-    Args:
-        moving: numbers of the inputs whose memories each run is given.
-    """
+    settled: frozenset[int] = frozenset()
+    """Memory changes hands: nothing is copied."""
 
-    def __init__(self, plan: Plan, runtime: CudaRuntime, moving: Sequence[int]):
-        self.plan, self.runtime, self.moving = plan, runtime, tuple(moving)
-        artifacts = [a for a in plan.compile() if a is not None]
-        self.launches = [(a, [0] * len(s.buffers)) for a, s in zip(artifacts, plan.steps)]
-        self.places: dict[tuple[str, int], list[tuple[list[int], int]]] = {}
-        for step, (_, addresses) in zip(plan.steps, self.launches):
+    def __init__(self, plan: Plan, runtime: CudaRuntime, moves: Moves):
+        self.plan, self.runtime = plan, runtime
+        self.artifacts = [a for a in plan.compile() if a is not None]
+        self.addresses = [[0] * len(s.buffers) for s in plan.steps]
+        self.starts: list[tuple[Start, list[int]]] = []
+        found: dict[BufferRef, Places] = {}
+        for step, addresses in zip(plan.steps, self.addresses):
             for at, buffer in enumerate(step.buffers):
-                self.places.setdefault((buffer.kind, buffer.number), []).append((addresses, at))
+                found.setdefault(buffer, []).append((addresses, at))
+        self.inputs = [found.get(BufferRef("input", n), []) for n in range(len(plan.inputs))]
+        self.outputs = [found.get(BufferRef("output", n), []) for n in range(len(plan.outputs))]
+        self.temps = [found.get(BufferRef("temp", n), []) for n in range(len(plan.temps))]
+        self.moving = [self.inputs[number] for number in moves.inputs]
+        self.is_whole = plan.launches == 1  # one launch starts or does not
         self.arena = 0
-
-    @property
-    def is_whole(self) -> bool:
-        """One launch starts or does not."""
-        return self.plan.launches == 1
 
     def bind(self, inputs: Sequence[Memory]) -> None:
         """Say where all inputs are; they are not kept alive."""
-        for number, memory in enumerate(inputs):
-            self._place("input", number, memory.data_ptr())
+        for places, memory in zip(self.inputs, inputs):
+            _fill(places, memory.data_ptr())
 
     def run(self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None) -> int:
         """Run all steps; see `Program`."""
-        for number, memory in zip(self.moving, moved):
-            self._place("input", number, memory.data_ptr())
-        for number, memory in enumerate(outputs):
-            self._place("output", number, memory.data_ptr())
+        for places, memory in zip(self.moving, moved):
+            _fill(places, memory.data_ptr())
+        for places, memory in zip(self.outputs, outputs):
+            _fill(places, memory.data_ptr())
         if arena is not None and arena.data_ptr() != self.arena:
             self.arena = arena.data_ptr()
-            for number, temp in enumerate(self.plan.temps):
-                self._place("temp", number, self.arena + temp.offset)
+            for places, temp in zip(self.temps, self.plan.temps):
+                _fill(places, self.arena + temp.offset)
         runtime = self.runtime
+        if runtime.is_current():
+            return self._start_all()
         with runtime.torch.cuda.device(runtime.device.index):
-            stream = runtime.stream()
-            for artifact, addresses in self.launches:
-                runtime.start(artifact, addresses, stream)
-        return self.plan.launches
+            return self._start_all()
 
-    def _place(self, kind: str, number: int, address: int) -> None:
-        for addresses, at in self.places.get((kind, number), ()):
-            addresses[at] = address
+    def _start_all(self) -> int:
+        if not self.starts:
+            starters = map(self.runtime.starter, self.artifacts)
+            self.starts = list(zip(starters, self.addresses))
+        stream = self.runtime.stream()
+        for start, addresses in self.starts:
+            start(addresses, stream)
+        return len(self.starts)
+
+
+def _fill(places: Places, address: int) -> None:
+    for addresses, at in places:
+        addresses[at] = address

@@ -78,16 +78,35 @@ class Step:
     buffers: tuple[BufferRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What lies elsewhere from run to run of a program.
+
+    Attributes:
+        inputs: numbers of the inputs whose memories each run is given.
+        successors: (output, input): the output is the input's value for the next run, nobody else
+            gets it, and the input's memory may be overwritten.
+    """
+
+    inputs: tuple[int, ...]
+    successors: tuple[tuple[int, int], ...] = ()
+
+
 class Program(Protocol):
     """A plan prepared to run all of its steps in one call, again and again.
 
     Attributes:
         is_whole: whether the next run starts all kernels or none. Where it does not, somebody must
             keep a copy of what the plan overwrites.
+        settled: outputs that each run itself puts where the inputs are that they follow. These
+            inputs do not move, and no memory is given for these outputs.
     """
 
     @property
     def is_whole(self) -> bool: ...
+
+    @property
+    def settled(self) -> frozenset[int]: ...
 
     def bind(self, inputs: Sequence[Any]) -> None:
         """Say where all inputs are; until the next `bind` only those that move are said again."""
@@ -97,7 +116,7 @@ class Program(Protocol):
 
         Args:
             moved: memories of the inputs that move, in the order given to `prepare`.
-            outputs: memories of all outputs.
+            outputs: memories of the outputs that are not settled.
             arena: the temporaries lie at their offsets in it; None if there are none.
         """
 
@@ -118,7 +137,7 @@ class Plan:
         compile: makes the compiled kernels, one a step, and None for a call of a library.
         host: for the device "numpy": the whole graph as one host function, instead of steps.
         prepare: makes the program that runs all steps in one call, where the device has one: of
-            the plan and the numbers of the inputs that move from run to run; None for all of them.
+            the plan and what moves from run to run; None for all inputs.
         replay: how a compiled step runs it again, in words.
         target: what the kernels are generated for, such as "cpu" or "sm_90".
         figures: what that can do at most; None for the device "numpy".
@@ -136,7 +155,7 @@ class Plan:
     arena_bytes: int
     compile: Callable[[], tuple[Artifact | None, ...]]
     host: HostFunction | None = None
-    prepare: Callable[[Plan, Sequence[int] | None], Program | None] | None = None
+    prepare: Callable[[Plan, Moves | None], Program | None] | None = None
     replay: str = "each kernel is launched by itself"
     target: str = ""
     figures: DeviceFigures | None = None
