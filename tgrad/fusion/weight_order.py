@@ -11,7 +11,8 @@ every program and every step of its loop. So, where many programs read it,
     %y = dot %x, permute(%w)              ->      %p = permute %w, 0 2 3 1        stored
                                                   %y = dot %x, permute(permute %p, 0 3 1 2)
 
-The gradient of the input contracts over O and reads rows of C as well: both passes share the copy.
+The gradient of the input contracts over O and reads rows of C as well: all products that read what
+is copied share the copy.
 An image of the user, [N, C, H, W], is copied likewise where windows of it are multiplied: each of
 its elements is in several. Images inside a graph lie so anyway; see memory_order.py.
 """
@@ -38,23 +39,24 @@ def order_weights(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], 
     """The outputs, and the copies that are to be stored."""
     if not limits.orders_weights:
         return list(outputs), frozenset()
+    order = toposort(outputs)
+    copied = {_stored_below(x) for n in order if n.op is Op.DOT for x in n.inputs
+              if _is_read_badly(x, n)}  # fmt: skip
     copies: dict[Node, Node] = {}
     made: dict[Node, Node] = {}
-    for node in toposort(outputs):
+    for node in order:
         inputs = tuple(made[x] for x in node.inputs)
         with source_scope(node.source):
-            if node.op is Op.DOT:
-                left, right = node.inputs
-                sides = ((left, right), (right, left))
+            if node.op is Op.DOT and copied:
                 inputs = tuple(
-                    _reordered(x, copies) if _is_weight_of(x, other, node) else made[x]
-                    for x, other in sides
+                    _reordered(x, copies) if _stored_below(x) in copied else made[x]
+                    for x in node.inputs
                 )
             made[node] = on_inputs(node, inputs)
     return [made[n] for n in outputs], frozenset(copies.values())
 
 
-def _is_weight_of(view: Node, other: Node, dot: Node) -> bool:
+def _is_read_badly(view: Node, dot: Node) -> bool:
     """Whether a dot reads a stored weight with a window, or windows of a stored image, often."""
     weight = _stored_below(view)
     if weight is None or len(weight.shape) < 3 or dot.attr("batch")[0]:

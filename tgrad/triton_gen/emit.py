@@ -159,14 +159,14 @@ class Emitter:
     def _programs(self) -> None:
         """The program's step along each GRID axis, from a 1-D grid in row-major order."""
         grid = [a for a in self.kernel.grid if a.steps > 1]
+        if grid and self.config.programs:
+            self._walk()  # first: what it repeats may be named again, in another shape
         for axis in self.kernel.grid:
             if axis.steps <= 1:
                 self._axis(axis, "0")
         if not grid:
             return
-        if self.config.programs:
-            self._walk()
-        elif self.kernel.table is None:
+        if not self.config.programs and self.kernel.table is None:
             self.line("pid = tl.program_id(0)")
         rest = "pid"
         last = len(grid) - 1

@@ -114,6 +114,10 @@ class IndexPrinter:
         added: dict[tuple[str, ...], list[str]] = {}
         taken: dict[tuple[str, ...], list[str]] = {}
         for atom, c in e.terms:
+            number = self.tiles[atom.value].literal if isinstance(atom, Loaded) else None
+            if number is not None:
+                const += c * int(number)
+                continue
             dims = self.atom_dims(atom)
             text = self._atom(atom, wide)
             if c == -1 and len(dims) == 1 and dims == to and len(self.wide_blocks) > 1:
@@ -154,8 +158,6 @@ class IndexPrinter:
 
     def _loaded(self, atom: Loaded, wide: bool) -> str:
         tile = self.tiles[atom.value]
-        if tile.literal is not None:
-            return str(int(tile.literal))
         name = "int64" if wide else "int32"
         return tile.text if tile.dtype.name == name else f"{tile.text}.to(tl.{name})"
 
@@ -179,6 +181,9 @@ class IndexPrinter:
         if bound.is_never:
             return ["tl.full([], False, tl.int1)"]
         text = self.at(bound.index, dims)
+        if text.lstrip("-").isdecimal():  # Python's comparison is no tile
+            holds = bound.lo <= int(text) < bound.hi
+            return [] if holds else ["tl.full([], False, tl.int1)"]
         found = []
         if bound.index.lo < bound.lo:
             found.append(f"({text} >= {bound.lo})")

@@ -73,10 +73,8 @@ def _blocks(dtype: DType, wide: int, dots: int, target: Target) -> tuple[int, in
         return (32 if dots > 3 else 64, 16, 8, 1) if backward else (64, 32, 8, 1)
     if target.has_wgmma:  # by time on an H100
         if not backward:
-            return (64, 64, 4, 3) if wide > 64 else (64, 128, 4, 2)
-        if dots > 3:
-            return 64, 64, 4, 2
-        return 64, 32, 4, 3
+            return 64, 64, 4, 3
+        return (64, 32, 4, 3) if dots == 3 and wide > 64 else (64, 64, 4, 2)
     if not backward:
         return 128, 64, 8, stages
     if wide > 64:

@@ -201,8 +201,8 @@ def typed(operand: Operand) -> str:
 
 
 def constant(shape: str, value: bool | int | float, dtype: DType) -> str:
-    """A tile of a narrow float with one number in every lane. Of 8-bit floats its bits: Triton 3.6
-    converts the first of four equal numbers and leaves the others zero."""
+    """A tile of a narrow float with one number in every lane. Of 8-bit floats its bits: where two
+    pairs of numbers to convert are equal, ptxas 12.8 leaves the second pair zero."""
     if dtype.is_float8:
         bits = dt.saturated(np.array(value, np.float32), dtype).astype(dtype.numpy).view(np.uint8)
         return f"tl.full({shape}, {int(bits)}, tl.uint8)"
@@ -273,7 +273,7 @@ def spell(
     template = templates(dtype)[op]
     if is_short and op in SHORT and (dtype is dt.float32 or dtype.is_narrow):
         template = SHORT[op]
-    in_place = op is Op.WHERE and all(a.literal is None for a in args[1:])
+    in_place = op is Op.WHERE and (dtype.is_float8 or all(a.literal is None for a in args[1:]))
     compute = dt.float32 if dtype.is_narrow and not in_place else dtype
     texts = _operands(op, args, compute)
     result = template.format(
@@ -290,7 +290,8 @@ def _operands(op: Op, args: Sequence[Operand], compute: DType) -> list[str]:
     """Operands in the compute dtype; literals bare where the other operand types them."""
     data = args[1:] if op is Op.WHERE else args
     bare = op in INFIX or (op in (Op.MAXIMUM, Op.MINIMUM) and compute in (dt.float32, dt.int32))
-    bare = bare and not compute.is_bool and any(a.literal is None for a in data)
+    bare = bare and not compute.is_bool and not compute.is_float8
+    bare = bare and any(a.literal is None for a in data)
     texts = [typed(args[0])] if op is Op.WHERE else []
     for a in data:
         if a.literal is None:
