@@ -319,7 +319,8 @@ def _dot(region: Region, target: Target) -> Config:
         if dtype.is_float8 and blocks[0] * blocks[1] >= SHARED_TILE // 2:
             warps = 8  # partial sums take as many registers as the sums
         stages = _stages(region, blocks, target)
-        if target.has_wgmma and _is_masked(region) and blocks[0] * blocks[1] <= SHARED_TILE:
+        is_image = target.has_wgmma and not windowed and _is_masked(region)
+        if is_image and blocks[0] * blocks[1] <= SHARED_TILE:
             warps, stages = 4, min(stages, 3)
     block_m, block_n, block_k = blocks
     inner = (g for g in walks if g != space.k)
