@@ -319,7 +319,7 @@ def _dot(region: Region, target: Target) -> Config:
         if dtype.is_float8 and blocks[0] * blocks[1] >= SHARED_TILE // 2:
             warps = 8  # partial sums take as many registers as the sums
         stages = _stages(region, blocks, target)
-        is_image = target.has_wgmma and not windowed and _is_masked(region)
+        is_image = target.has_wgmma and not windowed and _is_masked_by_rows(region)
         if is_image and blocks[0] * blocks[1] <= SHARED_TILE:
             warps, stages = 4, min(stages, 3)
     block_m, block_n, block_k = blocks
@@ -464,6 +464,13 @@ def _is_windowed(region: Region) -> bool:
 def _is_masked(region: Region) -> bool:
     """Whether some of what a product reads is not there: the masks cost AMD scalar registers."""
     return any(isinstance(v, Load) and v.mask for v in region.values)
+
+
+def _is_masked_by_rows(region: Region) -> bool:
+    """Whether what a product reads has masks, and none that differs along a tile of k."""
+    masks = [v.mask for v in region.values if isinstance(v, Load) and v.mask]
+    last = {_as_loaded(region, group)[-1].name for group in _contracted(region) if group}
+    return bool(masks) and all(last.isdisjoint(b.index.variables()) for m in masks for b in m)
 
 
 def _is_by_tiles(atom: Div | Mod) -> bool:
