@@ -12,8 +12,8 @@ outputs that are the next values of inputs are copied there at the end of the gr
 
 The first run launches one by one because a capture executes nothing and must load nothing: Triton
 loads a kernel's binary at its first launch. Written after
-https://docs.pytorch.org/docs/stable/generated/torch.cuda.CUDAGraph.html and not yet run on a GPU:
-its logic is tested with a stand-in for torch's calls.
+https://docs.pytorch.org/docs/stable/generated/torch.cuda.CUDAGraph.html; where there is no GPU, its
+logic is tested with a stand-in for torch's calls.
 """
 
 from __future__ import annotations

@@ -57,8 +57,6 @@ does: small tiles, many at a time."""
 SHARED_TILE = 128 * 128
 """Tile of which two programs of 3 stages fit a multiprocessor: one computes while the other writes
 its results or waits for a window of an image."""
-WALKED_K, WALKS = 2048, 4
-"""Bytes of k up to which, and tiles a multiprocessor from which programs walk over tiles."""
 DEEPEST = 64
 """Block of k of products of half types."""
 
@@ -193,11 +191,10 @@ def _reduce(region: Region, target: Target) -> Config:
         block_o = min(max(budget, 1), power_of_two(extent_of(outer)))
         axes.insert(0, TileAxis("o", outer, block_o, Role.LOOP))
         points = block_o * tile * per_program
-        warps = (
-            _row_warps(points // 2, target)
-            if not column
-            else max(warps, _row_warps(points, target))
-        )
+        if column or not target.is_nvidia:
+            warps = max(warps, _row_warps(points, target))
+        else:  # 32 elements a thread are in flight at once
+            warps = _row_warps(points // 2, target)
         if not parallel:
             warps = max(warps, 8)
     if parallel:
@@ -338,18 +335,16 @@ def _dot(region: Region, target: Target) -> Config:
         tuple(a for a in groups if a.covers), warps, stages, group_m=_group(first.steps, last.steps)
     )
     config = with_epilogue_parts(region, config, target)
-    return _shared(config, k * dtype.itemsize, target) if target.has_wgmma else config
+    return _shared(config, target) if target.has_wgmma else config
 
 
-def _shared(config: Config, k_bytes: int, target: Target) -> Config:
-    """The config, what others do while a program is in its epilogue considered: two programs share
-    a multiprocessor, or, of the largest tiles, one has the next tile's operands on their way."""
+def _shared(config: Config, target: Target) -> Config:
+    """The config with so few stages that two programs share a multiprocessor, where there are more
+    programs than multiprocessors: one computes while the other is in its epilogue."""
     tile = prod(a.block for a in config.axes if a.role is Role.GRID)
     programs = count_programs(config.axes, None)
     if tile == SHARED_TILE and config.epilogue_parts > 1 and programs > target.num_sms:
         return replace(config, num_stages=min(config.num_stages, 3))
-    if tile > SHARED_TILE and k_bytes <= WALKED_K and programs >= WALKS * target.num_sms:
-        return replace(config, num_stages=min(config.num_stages, 3), programs=target.num_sms)
     return config
 
 
