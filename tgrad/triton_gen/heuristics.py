@@ -166,7 +166,7 @@ def _reduce(region: Region, target: Target) -> Config:
         axis_r, tile = _row_axis(row, length, INTERPRETER_TILE // 2, INTERPRETER_TILE // 8)
         per_program = min(max(INTERPRETER_TILE // tile, 1), power_of_two(rows))
         warps = 4
-    elif column and 1 < length <= WINDOW and rows >= 2 * target.num_sms * WINDOWS:
+    elif column and not target.is_rdna and _is_window(rows, length, target):
         axis_r, tile = TileAxis("r", row, 1, Role.LOOP), 1
         per_program, warps = WINDOWS, 4
     elif column:
@@ -200,6 +200,11 @@ def _reduce(region: Region, target: Target) -> Config:
     if parallel:
         axes.append(TileAxis("i", parallel, per_program, Role.GRID))
     return Config(_in_order(region, axes), num_warps=warps, num_stages=stages)
+
+
+def _is_window(rows: int, length: int, target: Target) -> bool:
+    """Whether columns are so short and many as the windows of pooling."""
+    return 1 < length <= WINDOW and rows >= 2 * target.num_sms * WINDOWS
 
 
 def _row_stages(region: Region, axis: TileAxis, target: Target) -> int:
