@@ -173,7 +173,7 @@ def _reduce(region: Region, target: Target) -> Config:
         per_program, block = _column_blocks(rows, length, target, _members(region))
         role = Role.FULL if 0 < length <= block else Role.LOOP
         axis_r, tile = TileAxis("r", row, block, role), block
-        warps = min(max(per_program * tile // 1024, 4), 8)
+        warps = 8 if target.is_rdna else min(max(per_program * tile // 1024, 4), 8)
     else:
         longest = FULL_ROW if live <= 2 else FULL_ROW // 2
         longest = min(longest, SCANNED_ROW) if region.space.kind == "scan" else longest
