@@ -171,6 +171,8 @@ def _reduce(region: Region, target: Target) -> Config:
         per_program, warps = WINDOWS, 4
     elif column:
         per_program, block = _column_blocks(rows, length, target, _members(region))
+        if outer and target.is_nvidia and 16 < length <= block:
+            block //= 2  # Triton 3.7 fails on some sums of whole columns inside a loop
         role = Role.FULL if 0 < length <= block else Role.LOOP
         axis_r, tile = TileAxis("r", row, block, role), block
         warps = 8 if target.is_rdna else min(max(per_program * tile // 1024, 4), 8)
