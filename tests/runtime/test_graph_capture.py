@@ -220,6 +220,16 @@ def test_next_values_of_state_are_put_there_by_the_run() -> None:
     assert program.captures == 1
 
 
+def test_steps_of_equal_work_keep_addresses_apart() -> None:
+    """A table that two launches of a graph wrote in turn would hold the addresses of one."""
+    _, program = make()
+    shared = program.artifacts[0]
+    plan = replace(program.plan, compile=lambda: (shared, shared, shared))
+    for made in (CudaCapture, CudaLaunches):
+        kept = [a.kept for a in made(plan, program.runtime, Moves((0,))).artifacts]
+        assert len({id(k) for k in (*kept, shared.kept)}) == 4
+
+
 def test_state_is_not_kept_alive() -> None:
     _, program = make()
     state = memory(1.0)

@@ -24,7 +24,7 @@ from weakref import ReferenceType, ref
 
 from tgrad.runtime.cuda import CudaRuntime, Memory
 from tgrad.runtime.device import open_device
-from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
+from tgrad.runtime.launches import CudaLaunches, is_quicker_launched, own_artifacts
 from tgrad.runtime.plan import Moves, Plan, Program
 
 
@@ -51,9 +51,7 @@ class CudaCapture:
         self.settled = frozenset(output for output, _ in moves.successors)
         stay = {number for _, number in moves.successors}
         self.moving = tuple(number for number in moves.inputs if number not in stay)
-        self.artifacts = [
-            a for a in plan.compile() if a is not None
-        ]  # its own, since kernels may keep addresses of buffers
+        self.artifacts = own_artifacts(plan)
         self.inputs: dict[int, Memory] = {
             number: runtime.allocate(plan.inputs[number].nbytes) for number in self.moving
         }

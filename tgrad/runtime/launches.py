@@ -11,7 +11,9 @@ launched.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from tgrad.kernel.ir import Artifact
 from tgrad.runtime.cuda import CudaRuntime, Memory, Start
 from tgrad.runtime.plan import BufferRef, Moves, Plan
 
@@ -49,6 +51,12 @@ Places = list[tuple[list[int], int]]
 """Where the address of a buffer is written: lists of addresses, and the place in each."""
 
 
+def own_artifacts(plan: Plan) -> list[Artifact]:
+    """The kernel of each step, its own: a batch keeps the addresses of its buffers, and steps of
+    equal work share what was compiled."""
+    return [replace(a, kept={}) for a in plan.compile() if a is not None]
+
+
 class CudaLaunches:
     """One plan's launches; the addresses of each are filled in where they are known."""
 
@@ -57,7 +65,7 @@ class CudaLaunches:
 
     def __init__(self, plan: Plan, runtime: CudaRuntime, moves: Moves):
         self.plan, self.runtime = plan, runtime
-        self.artifacts = [a for a in plan.compile() if a is not None]
+        self.artifacts = own_artifacts(plan)
         self.addresses = [[0] * len(s.buffers) for s in plan.steps]
         self.starts: list[tuple[Start, list[int]]] = []
         found: dict[BufferRef, Places] = {}
