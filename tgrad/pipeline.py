@@ -27,6 +27,7 @@ from tgrad.determinism import (
 from tgrad.device import Device
 from tgrad.errors import MemoryLimitError, Source, UnsupportedError, VerifyError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
+from tgrad.fusion.channels_last import copy_channels_last
 from tgrad.fusion.choices import (
     LAUNCHES,
     LAYOUT,
@@ -55,7 +56,6 @@ from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.fusion.unordered import unordered
-from tgrad.fusion.weight_order import order_weights
 from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
@@ -236,7 +236,7 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     found += sums_to_split(chosen, limits)
     bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
     bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
-    bases, copies = order_weights(split_columns(bases, limits), limits)
+    bases, copies = copy_channels_last(split_columns(bases, limits), limits)
     chunked = chunk_rows(bases, backend.figures)
     bases = [_below_reshapes(n) for n in chunked.outputs]
     bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
@@ -274,7 +274,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         bases = [_below_reshapes(n) for n in split_few_outputs(bases, limits, choices)]
         bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
         bases = [_below_reshapes(n) for n in split_columns(bases, limits)]
-        bases, copies = order_weights(bases, limits)
+        bases, copies = copy_channels_last(bases, limits)
         chunked = chunk_rows(bases, backend.figures)
         bases = [_below_reshapes(n) for n in chunked.outputs]
     number = {leaf: i for i, leaf in enumerate(work.leaves)}

@@ -66,7 +66,8 @@ class Limits:
         orders_scatters: whether scatters take numbers in the order of their indices.
         compares_bits: whether extrema that programs join in memory are those of the floats' bits.
         keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
-        orders_weights: whether weights of convolutions are copied so; see fusion/weight_order.py.
+        copies_channels_last: whether what convolutions read is copied so; see
+            fusion/channels_last.py.
     """
 
     row_elements: int = 32768
@@ -86,7 +87,7 @@ class Limits:
     orders_scatters: bool = False
     compares_bits: bool = True
     keeps_order_of_dots: bool = True
-    orders_weights: bool = True
+    copies_channels_last: bool = True
 
 
 CPU_LIMITS = Limits(
@@ -103,7 +104,7 @@ CPU_LIMITS = Limits(
     orders_scatters=True,
     compares_bits=False,
     keeps_order_of_dots=False,
-    orders_weights=False,
+    copies_channels_last=False,
 )
 OPENCL_LIMITS = Limits(
     nested_elements=1 << 14,
@@ -117,7 +118,7 @@ OPENCL_LIMITS = Limits(
     compares_bits=False,
     shares_launches=False,
     keeps_order_of_dots=False,
-    orders_weights=False,
+    copies_channels_last=False,
 )
 """A program is one work-item: it keeps few values, and many of them are needed; a few hundred keep
 all cores busy and GPUs at work, and parts of more dots than that would take too much memory."""

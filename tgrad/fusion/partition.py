@@ -91,7 +91,7 @@ def partition(
         choices: of what is stored, and of what stays apart, where somebody knows better.
         turns: nodes of different numbers are computed one after the other; see row_chunks.py.
         copies: nodes that are stored, by kernels that their readers do not join; see
-            weight_order.py.
+            channels_last.py.
     """
     return _Partition(list(dict.fromkeys(outputs)), limits, choices, turns or {}, copies).run()
 

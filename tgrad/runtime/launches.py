@@ -1,7 +1,7 @@
 """A plan on `cuda` as launches with prepared addresses.
 
-In: a plan, and what moves from run to run. Out: a Program. Invariant: kernels run in
-the order of the plan, on the caller's memory itself: nothing is copied.
+In: a plan, and what moves from run to run. Out: a Program. Invariant: kernels run in the order of
+the plan, on the caller's memory itself: nothing is copied.
 
 A CUDA graph reads and writes fixed addresses, so what moves is copied in and out. Where that takes
 longer than Python takes to launch the kernels, as for one kernel over large tensors, they are

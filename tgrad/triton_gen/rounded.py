@@ -1,7 +1,8 @@
 """Which float32 tiles end in float16 or bfloat16, whatever they are computed with on the way.
 
-In: a Kernel. Out: numbers of tiles. Invariant: what a store of float32 or float64 receives is not
-among them, but for numbers of rows beside products of half types, such as the sums of a softmax.
+In: a Kernel. Out: numbers of tiles. Invariant: no tile is among them that a store of float32 or
+float64 receives. One exception: numbers of rows beside products of half types, such as the sums of
+a softmax, whose error is that of the products.
 
 exp, tanh, sigmoid and erf of such tiles are written with fewer instructions (prelude.py): their
 error of 1e-6 is far below the rounding that follows, 2e-4 for float16 and 2e-3 for bfloat16. Beside
@@ -36,11 +37,10 @@ def _stored_exactly(kernel: Kernel, flat: list[ir.Stmt]) -> set[int]:
     columns = {d.n for d in dots}
     found: set[int] = set()
     for stmt in flat:
-        if isinstance(stmt, ir.StoreTile) and not stmt.value.dtype.is_narrow:
+        if isinstance(stmt, ir.StoreTile):
+            is_wide = not (stmt.value.dtype.is_narrow or kernel.slots[stmt.slot].dtype.is_narrow)
             is_of_row = columns.isdisjoint(stmt.value.dims)
-            if not kernel.slots[stmt.slot].dtype.is_narrow and not (
-                multiplies_halves and is_of_row
-            ):
+            if is_wide and not (multiplies_halves and is_of_row):
                 found.add(stmt.value.id)
         if isinstance(stmt, (ir.ScanTile, ir.SortTile, ir.Stash)):
             args = stmt.args if isinstance(stmt, ir.ScanTile) else (_argument(stmt),)
@@ -67,7 +67,6 @@ def _needed(stmt: ir.Stmt, exact: set[int]) -> list[int]:
         case ir.Accumulate():
             return [stmt.value.id] if stmt.carry.id in exact else []
         case ir.DotTile():
-            is_exact = stmt.carry.id in exact or not _is_narrow(stmt)
-            return [] if _is_narrow(stmt) or not is_exact else [stmt.a.id, stmt.b.id]
+            return [] if _is_narrow(stmt) else [stmt.a.id, stmt.b.id]
         case _:
             return []

@@ -35,9 +35,11 @@ LEAST_RESULTS = 1 << 16
 """Results of a product that reads windows: fewer are not worth a launch."""
 
 
-def order_weights(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], frozenset[Node]]:
+def copy_channels_last(
+    outputs: Sequence[Node], limits: Limits
+) -> tuple[list[Node], frozenset[Node]]:
     """The outputs, and the copies that are to be stored."""
-    if not limits.orders_weights:
+    if not limits.copies_channels_last:
         return list(outputs), frozenset()
     order = toposort(outputs)
     copied = {_stored_below(x) for n in order if n.op is Op.DOT for x in n.inputs
@@ -58,10 +60,10 @@ def order_weights(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], 
 
 def _is_read_badly(view: Node, dot: Node) -> bool:
     """Whether a dot reads a stored weight with a window, or windows of a stored image, often."""
-    weight = _stored_below(view)
-    if weight is None or len(weight.shape) < 3 or dot.attr("batch")[0]:
+    stored = _stored_below(view)
+    if stored is None or len(stored.shape) < 3 or dot.attr("batch")[0]:
         return False
-    if prod(weight.shape[2:]) == 1 or weight.shape[1] < LEAST_CHANNELS:
+    if prod(stored.shape[2:]) == 1 or stored.shape[1] < LEAST_CHANNELS:
         return False
     rows = dot.size // max(view.size // _contracted(view, dot), 1)
     return rows >= LEAST_ROWS or (_has_windows(view) and dot.size >= LEAST_RESULTS)
