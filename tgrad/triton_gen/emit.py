@@ -2,7 +2,7 @@
 
 In: a Kernel, its Config. Out: the text of a Python module with one @triton.jit function. Invariant:
 equal kernels give equal bytes; every size, stride and block is a literal; no lane outside an axis
-or a mask touches memory or reaches a reduction.
+or a mask touches memory or reaches a reduction; no thread overwrites what another has yet to read.
 
 The loop nest of a softmax over r, rows i, in blocks:
 
@@ -42,6 +42,7 @@ from tgrad.triton_gen.op_table import (
     typed,
     widen,
 )
+from tgrad.triton_gen.overwritten import stores_that_wait
 from tgrad.triton_gen.prelude import GPU, INTERPRET, imports, print_prelude
 from tgrad.triton_gen.rounded import rounded_tiles
 
@@ -120,6 +121,7 @@ class Emitter:
         self.rounded = rounded_tiles(kernel)
         self.computed: dict[int, ir.ComputeTile] = {}
         self.held: frozenset[int] = frozenset()
+        self.waiting = stores_that_wait(kernel, config)
         self.in_parts = config.epilogue_parts > 1
         self.starts = starts | ({emit_parts.columns_of(kernel)} if self.in_parts else set())
 
@@ -554,6 +556,8 @@ class Emitter:
         name = f"{slot.name}_{len(self.lines)}"
         pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, name)
         mask = f", mask={condition}" if condition else ""
+        if id(stmt) in self.waiting:
+            self.line("tl.debug_barrier()")
         if stmt.combine == "set":
             self.line(f"tl.store({pointer}, {value}{mask})")
             return
