@@ -10,7 +10,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tgrad.dtype import DType
 from tgrad.errors import Source
-from tgrad.fusion.legality import GPU_LIMITS
+from tgrad.fusion.device_limits import GPU_LIMITS
 from tgrad.fusion.region import Region
 from tgrad.pipeline import canonical_bases, cut_graph
 

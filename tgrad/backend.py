@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from tgrad.device import Device
 from tgrad.errors import DeviceError
 from tgrad.fusion.cost import DeviceFigures
-from tgrad.fusion.legality import (
+from tgrad.fusion.device_limits import (
     CPU_LIMITS,
     GPU_LIMITS,
     INTERPRETER_LIMITS,

@@ -38,11 +38,11 @@ from tgrad.fusion.choices import (
     distinct,
 )
 from tgrad.fusion.cost import DeviceFigures, cost_of, predict
+from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.extrema import keep_nan
 from tgrad.fusion.few_outputs import split_few_outputs, sums_to_split
 from tgrad.fusion.few_queries import split_few_queries
 from tgrad.fusion.inplace import InPlace, reuse_inputs
-from tgrad.fusion.legality import Limits
 from tgrad.fusion.limits import with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.memory_order import keep_order_of_dots

@@ -8,8 +8,8 @@ import numpy as np
 
 from tests.rounding import assert_within, bounded
 from tgrad import cpu_fallback, triton_gen
+from tgrad.fusion.device_limits import CPU_LIMITS, Limits
 from tgrad.fusion.evaluate import evaluate_region
-from tgrad.fusion.legality import CPU_LIMITS, Limits
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import region_from_json
 from tgrad.graph.node import Node

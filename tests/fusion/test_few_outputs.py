@@ -7,8 +7,8 @@ import pytest
 
 import tgrad
 import tgrad.nn.functional as F
+from tgrad.fusion.device_limits import CPU_LIMITS, Limits
 from tgrad.fusion.few_outputs import split_few_outputs
-from tgrad.fusion.legality import CPU_LIMITS, Limits
 from tgrad.graph.interpret import interpret
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import REDUCE, Op

@@ -7,7 +7,7 @@ import pytest
 
 from tests.graph.oracle import leaf, value
 from tgrad import dtype as dt
-from tgrad.fusion.legality import CPU_LIMITS, Limits
+from tgrad.fusion.device_limits import CPU_LIMITS, Limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.graph.node import make, toposort
 from tgrad.graph.op import ROWWISE, SCAN, Op

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgrad import pipeline
-from tgrad.fusion.legality import CPU_LIMITS
+from tgrad.fusion.device_limits import CPU_LIMITS
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.partition import Fused
 from tgrad.graph.node import Node

@@ -12,7 +12,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad.fusion.cost import cost_of
-from tgrad.fusion.legality import GPU_LIMITS
+from tgrad.fusion.device_limits import GPU_LIMITS
 from tgrad.fusion.ordered import order_scatters
 from tgrad.pipeline import canonical_bases, cut_graph
 from tgrad.tensor import Tensor

@@ -13,7 +13,7 @@ from tests.fusion.checking import cut
 from tgrad import nn, optim
 from tgrad.autograd import grad
 from tgrad.dtype import bfloat16, float32
-from tgrad.fusion.legality import GPU_LIMITS, Limits
+from tgrad.fusion.device_limits import GPU_LIMITS, Limits
 from tgrad.fusion.region import Const, indices_of, region_from_json
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.runtime.plan import record_plans

@@ -9,7 +9,7 @@ import pytest
 
 import tgrad
 from tests.fusion.checking import cut
-from tgrad.fusion.legality import GPU_LIMITS
+from tgrad.fusion.device_limits import GPU_LIMITS
 from tgrad.fusion.region import Dot, Region
 from tgrad.runtime.plan import Plan, record_plans
 from tgrad.runtime.planning import planning

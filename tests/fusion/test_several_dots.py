@@ -10,7 +10,7 @@ import pytest
 import tgrad.nn.functional as F
 from tests.fusion.checking import cut
 from tgrad.autograd import grad
-from tgrad.fusion.legality import CPU_LIMITS, GPU_LIMITS
+from tgrad.fusion.device_limits import CPU_LIMITS, GPU_LIMITS
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import Dot
 from tgrad.runtime.plan import record_plans

@@ -9,7 +9,7 @@ from tests.fusion.checking import cut
 from tgrad import nn
 from tgrad.fusion import structure
 from tgrad.fusion.builder import Built
-from tgrad.fusion.legality import CPU_LIMITS
+from tgrad.fusion.device_limits import CPU_LIMITS
 from tgrad.fusion.partition import MANY
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.tensor import Tensor, tensor

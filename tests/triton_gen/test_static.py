@@ -27,7 +27,7 @@ from tests.triton_gen.patterns import (
 )
 from tgrad import dtype as dt
 from tgrad.dtype import DTYPES, DType
-from tgrad.fusion.legality import GPU_LIMITS
+from tgrad.fusion.device_limits import GPU_LIMITS
 from tgrad.fusion.region import Region
 from tgrad.graph.op import ELEMENTWISE, OPS, Op, takes
 from tgrad.kernel.ir import Artifact

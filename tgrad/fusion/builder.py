@@ -20,7 +20,8 @@ from tgrad import dtype as dt
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_axes
 from tgrad.fusion.chain import settle_chain
-from tgrad.fusion.legality import Limits, Refused, classify
+from tgrad.fusion.device_limits import Limits
+from tgrad.fusion.legality import Refused, classify
 from tgrad.fusion.live import with_live_rows
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.fusion.packed import take_apart_packed

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, with_numbers
-from tgrad.fusion.legality import Limits, Refused
+from tgrad.fusion.device_limits import Limits
+from tgrad.fusion.legality import Refused
 from tgrad.fusion.live import (
     Condition,
     finite_maximum,

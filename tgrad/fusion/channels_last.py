@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, Op

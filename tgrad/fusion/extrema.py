@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from tgrad.dtype import int32, int64
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import Op

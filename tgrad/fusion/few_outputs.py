@@ -19,9 +19,9 @@ from dataclasses import replace
 from math import prod
 
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
+from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.find_chains import softmax_weights
-from tgrad.fusion.legality import COLUMNS, LAUNCH, PROGRAM_BANDWIDTH, Limits
-from tgrad.fusion.row_columns import is_shared, read_by_rows
+from tgrad.fusion.row_columns import summed_beside_rows
 from tgrad.fusion.statistics import dot_behind
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
@@ -54,7 +54,7 @@ def split_few_outputs(
         return list(outputs)
     order = toposort(outputs)
     weights = softmax_weights(order)  # a chain of dots walks their columns by itself
-    rows = read_by_rows(order) if limits.columns else set()
+    beside_rows = summed_beside_rows(order, limits)
     names = Names()
     made: dict[Node, Node] = {}
     for node in order:
@@ -63,8 +63,7 @@ def split_few_outputs(
             made[node] = same = on_inputs(node, inputs)
             if _may_split(node, weights):
                 chosen = choices.at_node("split", node, names)
-                with_rows = is_shared(node, rows, limits)
-                made[node] = _chosen(same, limits, chosen, with_rows) or same
+                made[node] = _chosen(same, limits, chosen, node in beside_rows) or same
     results = [made[n] for n in outputs]
     return list(outputs) if results == list(outputs) else rewrite(results, CANONICAL)
 
@@ -73,10 +72,10 @@ def sums_to_split(outputs: Sequence[Node], limits: Limits) -> list[Site]:
     """Sums of few results, whether in parts as a rule or not."""
     order = toposort(outputs)
     weights, names = softmax_weights(order), Names()
-    rows = read_by_rows(order) if limits.columns else set()
+    beside_rows = summed_beside_rows(order, limits)
     found: list[Site] = []
     for node in order:
-        with_rows = is_shared(node, rows, limits)
+        with_rows = node in beside_rows
         if _may_split(node, weights) and _chosen(node, limits, "parts", with_rows) is not None:
             planned = "whole" if _split(node, limits, with_rows) is None else "parts"
             nbytes = sum(x.nbytes for x in node.inputs)
@@ -157,11 +156,12 @@ def _split_sum(node: Node, limits: Limits, with_rows: bool) -> Node | None:
     axes = node.attr("axes")
     terms = x.size // max(node.size, 1)
     is_row = axes[-1] == len(x.shape) - 1
-    busy = max(node.size if is_row else -(-node.size // COLUMNS), 1)
+    busy = max(node.size if is_row else -(-node.size // limits.sum_columns), 1)
     most = min(limits.programs // busy, terms // LEAST_TERMS)
     if x.size <= limits.nested_elements or SHARE * busy > limits.programs:
         most = min(SPREAD * limits.programs // busy, terms // LEAST_TERMS)
-        if with_rows or most < 2 or _reading(x, busy) * (1 - 1 / most) < LAUNCH:
+        saved = _reading(x, busy, limits) * (1 - 1 / most) if most > 1 else 0.0
+        if with_rows or saved < limits.launch:
             return None
     if is_row and dot_behind(x) is not None:  # a statistic of a chain
         return None
@@ -175,8 +175,8 @@ def _split_sum(node: Node, limits: Limits, with_rows: bool) -> Node | None:
     return b.cast_to(make(node.op, part, axes=(place,)), node.dtype)
 
 
-def _reading(x: Node, programs: int) -> float:
+def _reading(x: Node, programs: int, limits: Limits) -> float:
     """Seconds in which so many programs read a value."""
     while x.op is Op.CAST:
         (x,) = x.inputs
-    return x.nbytes / (PROGRAM_BANDWIDTH * programs)
+    return x.nbytes / (limits.program_bandwidth * programs)

@@ -22,7 +22,7 @@ from math import inf, prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.graph import build as b
 from tgrad.graph import index as ix

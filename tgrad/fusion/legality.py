@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes
+from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.region import Axis, Region, Space, extent_of
 
 
@@ -29,102 +30,6 @@ class Refused:
     """Why nodes cannot share a kernel."""
 
     reason: str
-
-
-COLUMNS = 32
-"""Sums of columns that a program computes."""
-PROGRAM_BANDWIDTH, LAUNCH = 25e9, 6e-6
-"""Bytes/s that a program of a GPU reads, and seconds that one kernel more takes (H100, 2026-11:
-8 programs that sum columns 0.22 TB/s, 72 programs 1.4)."""
-ELEMENTS_OF_A_LAUNCH = round(PROGRAM_BANDWIDTH * LAUNCH / 2)
-"""Of half types: what a program reads in the time of one kernel more."""
-SHORT_ROW = 64
-"""A GPU's program reduces rows of so few elements again for each element of another axis, where
-those are reduced beside them anyway (merging parts of a softmax)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the device allows.
-
-    Attributes:
-        row_elements: longest row that is kept on chip between passes.
-        busy_rows: with at least this many rows, longer ones may be read again by each pass.
-        nested_elements: largest domain of a reduction over row reductions, which has few
-            results to spread over programs.
-        sort_row: longest row that one program sorts; a power of two.
-        scan_block, scan_rows: with fewer than `scan_rows` rows, long ones are scanned in blocks.
-        slots: most buffers of one kernel.
-        values: most values of one kernel.
-        chain_bytes: longest inner or output axis of a chain, which one tile holds.
-        pair_bytes: the same for a chain with four dots or more.
-        programs: programs that keep the device busy; sums that would make far fewer are split in
-            two. 0 where that does not matter.
-        columns: most columns whose sums a program keeps while it walks rows; 0 for none.
-        dots: most dots of one kernel.
-        shares_launches: whether equal kernels on other buffers may be one launch.
-        orders_scatters: whether scatters take numbers in the order of their indices.
-        compares_bits: whether extrema that programs join in memory are those of the floats' bits.
-        keeps_order_of_dots: whether images lie with channels last; see fusion/memory_order.py.
-        copies_channels_last: whether what convolutions read is copied so; see
-            fusion/channels_last.py.
-    """
-
-    row_elements: int = 32768
-    busy_rows: int = 256
-    nested_elements: int = 1 << 22
-    sort_row: int = 4096
-    scan_block: int = 4096
-    scan_rows: int = 256
-    slots: int = 32
-    values: int = 512
-    chain_bytes: int = 512
-    pair_bytes: int = 256
-    programs: int = 128
-    columns: int = 8192
-    dots: int = 4
-    shares_launches: bool = True
-    orders_scatters: bool = False
-    compares_bits: bool = True
-    keeps_order_of_dots: bool = True
-    copies_channels_last: bool = True
-
-
-CPU_LIMITS = Limits(
-    busy_rows=64,
-    nested_elements=1 << 62,
-    sort_row=1 << 62,
-    scan_block=1 << 16,
-    scan_rows=2,
-    chain_bytes=1024,
-    pair_bytes=1024,
-    programs=0,
-    columns=0,
-    dots=1,
-    orders_scatters=True,
-    compares_bits=False,
-    keeps_order_of_dots=False,
-    copies_channels_last=False,
-)
-OPENCL_LIMITS = Limits(
-    nested_elements=1 << 14,
-    sort_row=1024,
-    scan_block=1024,
-    chain_bytes=0,
-    pair_bytes=0,
-    programs=1 << 8,
-    columns=0,
-    dots=1,
-    compares_bits=False,
-    shares_launches=False,
-    keeps_order_of_dots=False,
-    copies_channels_last=False,
-)
-"""A program is one work-item: it keeps few values, and many of them are needed; a few hundred keep
-all cores busy and GPUs at work, and parts of more dots than that would take too much memory."""
-
-GPU_LIMITS = Limits()
-INTERPRETER_LIMITS = Limits(sort_row=1024)
 
 
 def classify(
@@ -273,7 +178,7 @@ def _classify_reduce(
         isinstance(v, rg.Reduce) and parallel <= set(dims)
         for v, dims in zip(region.values, region.dims)
     )
-    again = single or (has_whole and limits.programs > 0 and not outer and length <= SHORT_ROW)
+    again = single or (has_whole and not outer and length <= limits.short_row)
     for number, v in enumerate(region.values):
         if not isinstance(v, (rg.Reduce, rg.Scan)):
             continue
@@ -297,8 +202,8 @@ def _classify_reduce(
         if stores_row:
             return Refused("a result along the row beside a reduction over the rows")
         total = length * extent_of(_pick(region, set(outer))) * rows
-        busy = max(-(-rows // COLUMNS), 1) if limits.programs else total
-        if total > min(limits.nested_elements, ELEMENTS_OF_A_LAUNCH * busy):
+        busy = max(-(-rows // limits.sum_columns), 1) if limits.programs else total
+        if total > min(limits.nested_elements, limits.elements_of_a_launch * busy):
             return Refused(f"a reduction over {total:,} elements of rows needs several programs")
     return Space(
         "scan" if scans else "reduce",

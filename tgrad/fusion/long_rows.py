@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tgrad.dtype import int64
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import ROWWISE, SCAN, SCAN_COMBINE, Op

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad.dtype import int64, uint32
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.unordered import unordered
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make

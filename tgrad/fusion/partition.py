@@ -28,10 +28,11 @@ from tgrad.fusion.builder import Built
 from tgrad.fusion.calls import build_call, stored_operand
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.computed_once import compared_with_extrema
+from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.group import Bucket, Group, Kind
 from tgrad.fusion.group_order import GroupOrder
-from tgrad.fusion.legality import Limits, Refused
+from tgrad.fusion.legality import Refused
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers

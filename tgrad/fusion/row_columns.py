@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from tgrad.fusion.legality import Limits
+from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, REDUCE, Op, is_elementwise
@@ -31,21 +31,31 @@ SPREAD = 2
 
 def split_columns(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     """The outputs with sums of columns in parts, where a kernel of rows reads the same."""
-    if not limits.columns:
-        return list(outputs)
     order = toposort(outputs)
-    rows = read_by_rows(order)
+    beside_rows = summed_beside_rows(order, limits)
+    if not beside_rows:
+        return list(outputs)
     made: dict[Node, Node] = {}
     for n in order:
         inputs = tuple(made[x] for x in n.inputs)
         made[n] = on_inputs(n, inputs)
-        if is_shared(n, rows, limits):
+        if n in beside_rows:
             with source_scope(n.source):
                 made[n] = _in_parts(made[n], limits)
     return [made[n] for n in outputs]
 
 
-def read_by_rows(order: Sequence[Node]) -> set[tuple[Node, int]]:
+def summed_beside_rows(order: Sequence[Node], limits: Limits) -> set[Node]:
+    """Sums of columns of something that a reduction of rows of that length reads too.
+
+    Args:
+        order: all nodes, in an order that may run.
+    """
+    rows = _read_by_rows(order) if limits.columns else set()
+    return {n for n in order if _is_shared(n, rows, limits)} if rows else set()
+
+
+def _read_by_rows(order: Sequence[Node]) -> set[tuple[Node, int]]:
     """What is read by reductions along the last axis, and the length of that axis."""
     found: set[tuple[Node, int]] = set()
     for n in order:
@@ -71,8 +81,8 @@ def _leaves(x: Node) -> set[Node]:
     return found
 
 
-def is_shared(n: Node, rows: set[tuple[Node, int]], limits: Limits) -> bool:
-    """Whether a sum of columns reads something that a reduction of rows of that length reads."""
+def _is_shared(n: Node, rows: set[tuple[Node, int]], limits: Limits) -> bool:
+    """Whether it is a sum of columns of something that is read by rows."""
     if n.op is not Op.REDUCE_SUM or not n.dtype.is_float:
         return False
     (x,) = n.inputs

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
-from tgrad.fusion.legality import Limits, Refused
+from tgrad.fusion.device_limits import Limits
+from tgrad.fusion.legality import Refused
 from tgrad.fusion.partition import INLINE_NODES, Fused, is_computed_once
 from tgrad.fusion.recompute import another
 from tgrad.fusion.region import verify_region

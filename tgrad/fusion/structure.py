@@ -11,7 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from tgrad.fusion.builder import Built, build_region, main_of
-from tgrad.fusion.legality import Limits, Refused
+from tgrad.fusion.device_limits import Limits
+from tgrad.fusion.legality import Refused
 from tgrad.fusion.region import Region
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
