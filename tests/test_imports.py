@@ -39,7 +39,6 @@ FRONT = (
     "tgrad.arguments",
     "tgrad.autocasting",
     "tgrad.autograd",
-    "tgrad.autograd_function",
     "tgrad.batching",
     "tgrad.checkpointing",
     "tgrad.func",

@@ -340,7 +340,8 @@ def _out_dims(dims: Any, result: Any) -> list[int]:
 
 def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Function:
     """A function that gives the Jacobian of `func`, of shape (*result, *argument), a row at a time
-    in one batch.
+    in one batch; for nests of results and arguments a nest of Jacobians, those of the results
+    outside.
 
     >>> import tgrad
     >>> tgrad.func.jacrev(lambda x: x * x)(tgrad.tensor([1.0, 2.0])).tolist()
@@ -350,12 +351,17 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Fu
     @wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        chosen = [args[n] for n in numbers]
         one = _of_some(func, args, kwargs, numbers, has_aux)
-        y, pull, aux = vjp(one, *chosen, has_aux=True)
-        rows = vmap(lambda v: pull(v))(_basis(y))
-        found = _mapped(rows, lambda g: g.reshape((*y.shape, *g.shape[1:])))
-        found = found[0] if isinstance(argnums, int) else found
+        y, pull, aux = vjp(one, *(args[n] for n in numbers), has_aux=True)
+        outputs = _tensors(y, "jacrev")
+
+        def rows(k: int) -> Any:
+            given = [_zeros(o) for o in outputs]
+            made = vmap(lambda v: pull(*given[:k], v, *given[k + 1 :]))(_basis(outputs[k]))
+            made = _mapped(made, lambda g: g.reshape((*outputs[k].shape, *g.shape[1:])))
+            return made[0] if isinstance(argnums, int) else made
+
+        found = _like(y, [rows(k) for k in range(len(outputs))])
         return (found, aux) if has_aux else found
 
     return call
@@ -364,8 +370,8 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Fu
 def jacfwd(
     func: Function, argnums: Argnums = 0, has_aux: bool = False, *, randomness: str = "error"
 ) -> Function:
-    """A function that gives the Jacobian of `func`, of shape (*result, *argument), a column at a
-    time in one batch.
+    """A function that gives the Jacobian of `func`, as `jacrev` does, a column at a time in one
+    batch.
 
     >>> import tgrad
     >>> tgrad.func.jacfwd(lambda x: x * x)(tgrad.tensor([1.0, 2.0])).tolist()
@@ -375,29 +381,41 @@ def jacfwd(
     @wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        found: list[Any] = []
+        given = tuple(args[n] for n in numbers)
+        inputs = _tensors(given, "jacfwd")
+        y: Any = None
         aux: Any = None
-        for n in numbers:
-            x = args[n]
 
-            def columns(v: Tensor, n: int = n, x: Tensor = x) -> Any:
-                nonlocal aux
-                one = _of_some(func, args, kwargs, (n,), has_aux)
-                _, derivative, aux = jvp(one, (x,), (v,), has_aux=True)
-                return derivative
+        def columns(v: Tensor, k: int) -> list[Tensor]:
+            nonlocal y, aux
+            tangents = [v if i == k else _zeros(x) for i, x in enumerate(inputs)]
+            one = _of_some(func, args, kwargs, numbers, has_aux)
+            _, y, aux = jvp(one, given, _like(given, tangents), has_aux=True)
+            return _tensors(y, "jacfwd")
 
-            made = vmap(columns, out_dims=-1, randomness=randomness)(_basis(x))
-            found.append(made.reshape((*made.shape[:-1], *x.shape)))
-        result = found[0] if isinstance(argnums, int) else tuple(found)
-        return (result, aux) if has_aux else result
+        parts: list[list[Tensor]] = []
+        for k, x in enumerate(inputs):
+            made = vmap(columns, (0, None), -1, randomness)(_basis(x), k)
+            parts.append([m.reshape((*m.shape[:-1], *x.shape)) for m in made])
+        nests = [_like(given, column) for column in zip(*parts)]
+        found = _like(y, [nest[0] for nest in nests] if isinstance(argnums, int) else nests)
+        return (found, aux) if has_aux else found
 
     return call
 
 
-def _basis(like: Any) -> Tensor:
+def _like(tree: Any, leaves: Sequence[Any]) -> Any:
+    """The same nest with these leaves, in order."""
+    left = iter(leaves)
+    return _mapped(tree, lambda _: next(left))
+
+
+def _zeros(like: Tensor) -> Tensor:
+    return like._constant(0, like.dtype).expand(like.shape)
+
+
+def _basis(like: Tensor) -> Tensor:
     """All tensors with a single 1, in a batch."""
-    if not isinstance(like, Tensor):
-        raise UnsupportedError("a Jacobian of a nest of tensors.", "Give and return tensors.")
     n = like.numel()
     square = like._constant(1, like.dtype).expand(n, n)
     return (square._places(0) == square._places(1)).to(like.dtype).reshape((n, *like.shape))

@@ -164,7 +164,7 @@ def _unpickled(kind: type, array: np.ndarray, device: str, requires_grad: bool) 
     from tgrad.tensor import Tensor, tensor
 
     values = tensor(array, device=device)
-    made = values if kind is Tensor else kind(values, requires_grad)
+    made = values if kind is Tensor else kind(values)
     return made.requires_grad_(requires_grad)
 
 

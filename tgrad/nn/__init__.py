@@ -37,6 +37,9 @@ from tgrad.nn.modules.activation import (
     Tanhshrink,
     Threshold,
 )
+from tgrad.nn.modules.adaptive import (
+    AdaptiveLogSoftmaxWithLoss,
+)
 from tgrad.nn.modules.attention import (
     MultiheadAttention,
 )
@@ -179,7 +182,7 @@ from tgrad.nn.modules.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
-from tgrad.nn.parameter import Parameter
+from tgrad.nn.parameter import Buffer, Parameter
 
 __all__ = [
     "CELU",
@@ -193,6 +196,7 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -206,6 +210,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "Buffer",
     "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",

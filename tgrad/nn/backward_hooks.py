@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from tgrad.autograd_function import Function
+from tgrad.autograd.function import Function
 from tgrad.errors import GradientError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.tensor import Tensor

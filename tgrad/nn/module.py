@@ -7,21 +7,19 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, TypeVar
-
-import numpy as np
+from typing import Any, Protocol, TypeVar
 
 from tgrad.arguments import check_memory_format
-from tgrad.creation import as_tensor
-from tgrad.device import Device, as_device
-from tgrad.dtype import DType, by_name
+from tgrad.creation import DeviceLike, empty
+from tgrad.device import Device, as_device, get_default_device
+from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
-from tgrad.hooks import RemovableHandle
 from tgrad.nn.backward_hooks import BackwardHooks
-from tgrad.nn.parameter import Parameter, moved, realize_parameters, replace
+from tgrad.nn.parameter import Buffer, Parameter, moved, realize_parameters, replace
+from tgrad.nn.state import STATE_HOOKS, ModuleHook, Stateful
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
 
@@ -29,16 +27,8 @@ T = TypeVar("T", bound="Module")
 
 
 HOOK_TABLES = (
-    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks",
-    "_load_state_dict_pre_hooks",
+    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", *STATE_HOOKS,
 )  # fmt: skip
-
-
-class Keys(NamedTuple):
-    """Keys that `load_state_dict` did not find, and keys that it did not know."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
 
 class Derived(Protocol):
@@ -51,27 +41,7 @@ class Derived(Protocol):
         """What it means to set it."""
 
 
-class ModuleHook(RemovableHandle):
-    """A hook of a module or an optimizer; plans that were traced before it came or went are not
-    used."""
-
-    def __init__(
-        self, hooks: dict[int, Any], hook: Callable[..., Any], prepend: bool, with_kwargs: bool
-    ):
-        later = dict(hooks) if prepend else {}
-        if prepend:
-            hooks.clear()
-        super().__init__(hooks, (hook, with_kwargs))
-        hooks.update(later)
-        versions.guards += 1
-
-    def remove(self) -> None:
-        """Take the hook away."""
-        super().remove()
-        versions.guards += 1
-
-
-class Module:
+class Module(Stateful):
     """Base of all layers and models. Define `forward`; call the module.
 
     >>> import tgrad
@@ -208,6 +178,9 @@ class Module:
         elif isinstance(value, Parameter):
             self._forget(name)
             tables["_parameters"][name] = value
+        elif isinstance(value, Buffer):
+            self._forget(name)
+            self.register_buffer(name, value, getattr(value, "persistent", True))
         elif isinstance(value, Module):
             self._forget(name)
             tables["_modules"][name] = value
@@ -452,6 +425,17 @@ class Module:
                 t.grad = change(t.grad)
         return self
 
+    def to_empty(self: T, *, device: DeviceLike, recurse: bool = True) -> T:
+        """Move all parameters and buffers, in place, without their values.
+
+        Args:
+            recurse: whether those of the modules below move too.
+        """
+        target = get_default_device() if device is None else as_device(device)
+        for t in chain(self.parameters(recurse), self.buffers(recurse)):
+            replace(t, empty(t.shape, dtype=t.dtype, device=target))
+        return self
+
     def cpu(self: T) -> T:
         return self.to("cpu")
 
@@ -478,84 +462,6 @@ class Module:
 
         return self.to(bfloat16)
 
-    def state_dict(
-        self, *, destination: dict[str, Any] | None = None, prefix: str = "",
-        keep_vars: bool = False,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Parameters and buffers by dotted names, as they are now.
-
-        PyTorch's tensors here share memory with the module; tgrad's keep the values of this moment,
-        and do not change in place while the module lives.
-
-        Args:
-            keep_vars: return the parameters themselves.
-        """
-        found: dict[str, Any] = {} if destination is None else destination
-        for path, module in self.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
-            for name, t in chain(module._parameters.items(), module._buffers.items()):
-                if t is not None and name not in module._transient:
-                    found[f"{path}.{name}" if path else name] = t if keep_vars else t._snapshot()
-        return found
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Keys:
-        """Copy values into the parameters and buffers of the same names.
-
-        Args:
-            state_dict: tensors, NumPy arrays, or anything that NumPy takes, such as the tensors of
-                a PyTorch `state_dict`.
-            strict: whether all names must agree.
-            assign: not supported.
-
-        Returns:
-            The names missing in `state_dict`, and its names that the module has not.
-
-        Raises:
-            ShapeError: names differ and strict is True, or a shape differs.
-        """
-        if assign:
-            raise UnsupportedError("load_state_dict: assign=True.", "Leave it out.")
-        state_dict = self._prepared(state_dict)
-        own = self.state_dict(keep_vars=True)
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        if strict and (missing or unexpected):
-            raise ShapeError(
-                f"load_state_dict of {type(self).__name__}: missing keys {missing}, unexpected "
-                f"keys {unexpected}.",
-                "Pass strict=False to load what agrees.",
-            )
-        for name, target in own.items():
-            if name in state_dict:
-                _load(target, state_dict[name], name)
-        return Keys(missing, unexpected)
-
-    def _prepared(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the hooks of the modules make of values to be loaded."""
-        hooked = [(path, m) for path, m in self.named_modules() if m._load_state_dict_pre_hooks]
-        if not hooked:
-            return state_dict
-        values = dict(state_dict)
-        for path, module in hooked:
-            prefix = f"{path}." if path else ""
-            for hook, _ in tuple(module._load_state_dict_pre_hooks.values()):
-                hook(module, values, prefix, {}, True, [], [], [])
-        return values
-
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> ModuleHook:
-        """Call a hook before `load_state_dict` of this module or one above it.
-
-        Args:
-            hook: `hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
-                unexpected_keys, error_msgs)` may change `state_dict`, a copy of what was given; of
-                the other values only the prefix says anything.
-
-        Returns:
-            A handle whose `remove()` takes it away.
-        """
-        return ModuleHook(self._load_state_dict_pre_hooks, hook, False, False)
-
     # -- printing -------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
@@ -581,25 +487,3 @@ class Module:
 def _converted(t: Tensor, device: Device | None, dtype: DType | None) -> Tensor:
     value = t._without_history() if device is None else moved(t, device)
     return value.to(dtype) if dtype is not None and value.dtype.is_float else value
-
-
-def _load(target: Tensor, value: Any, name: str) -> None:
-    if not isinstance(value, Tensor):
-        value = _as_array(value)
-    if tuple(value.shape) != target.shape:
-        raise ShapeError(
-            f"load_state_dict: {name!r} has shape {target.shape}, the value {tuple(value.shape)}.",
-            "Build the model with the sizes of the saved one.",
-        )
-    with no_grad():
-        target.copy_(as_tensor(value, device=target.device)._without_history())
-
-
-def _as_array(value: Any) -> np.ndarray:
-    """A NumPy array of a foreign tensor; what NumPy lacks goes through float32."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if not by_name(str(value.dtype).removeprefix("torch.")).in_numpy:
-            value = value.float()
-        value = value.numpy()
-    return np.asarray(value)

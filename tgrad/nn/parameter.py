@@ -47,6 +47,30 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
+class Buffer(Tensor):
+    """A tensor that a module registers as a buffer when it becomes an attribute.
+
+    Args:
+        data: the values; their history is left behind.
+        persistent: whether it is in the `state_dict`.
+
+    >>> import tgrad
+    >>> net = tgrad.nn.Module()
+    >>> net.mean = tgrad.nn.Buffer(tgrad.zeros(2))
+    >>> [name for name, _ in net.named_buffers()]
+    ['mean']
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Tensor | None = None, *, persistent: bool = True):
+        value = tensor([]) if data is None else data._without_history()
+        self._set(value._node, value.device, value._storage)
+        if data is not None:
+            join(data, self, DETACH)
+        self.persistent = persistent
+
+
 def mark_fresh(t: Tensor) -> None:
     """Have a parameter or buffer that has no values yet computed by `realize_parameters`."""
     if t._storage is None:

@@ -21,8 +21,8 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import GradientError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
-from tgrad.nn.module import ModuleHook
 from tgrad.nn.parameter import realize_parameters, stored_full
+from tgrad.nn.state import ModuleHook
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
     Tensor,
@@ -36,6 +36,10 @@ from tgrad.tensor import (
 from tgrad.tracing import WatchedDict, WatchedState, tracer, versions
 
 Group = dict[str, Any]
+
+STATE_HOOKS = (
+    "state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post",
+)  # fmt: skip
 
 
 class WatchedGroup(WatchedDict):
@@ -196,6 +200,7 @@ class Optimizer:
         self.defaults = defaults
         self._step_pre_hooks: dict[int, Any] = {}
         self._step_post_hooks: dict[int, Any] = {}
+        self._state_hooks: dict[str, dict[int, Any]] = {name: {} for name in STATE_HOOKS}
         self.param_groups: list[Group] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = WatchedState()
         self.moving = {"lr"}
@@ -259,7 +264,7 @@ class Optimizer:
         Returns:
             A handle whose `remove()` takes it away.
         """
-        return ModuleHook(self._step_pre_hooks, hook, False, False)
+        return ModuleHook(self._step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Callable[..., None]) -> ModuleHook:
         """Call `hook(optimizer, args, kwargs)` after each step.
@@ -277,7 +282,7 @@ class Optimizer:
         >>> w.sum().backward(), optimizer.step(), w.tolist()
         (None, None, [-1.0, -1.0])
         """
-        return ModuleHook(self._step_post_hooks, hook, False, False)
+        return ModuleHook(self._step_post_hooks, hook)
 
     @_calling_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -365,6 +370,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """State and settings, in PyTorch's layout: parameters are numbered in order."""
+        self._call_hooks("state_dict_pre")
         numbers = {p: i for i, p in enumerate(self._all_params())}
         groups, first = [], 0
         for group in self.param_groups:
@@ -377,7 +383,7 @@ class Optimizer:
             for p, kept in self.state.items()
             if kept
         }
-        return {"state": state, "param_groups": groups}
+        return self._call_hooks("state_dict_post", {"state": state, "param_groups": groups})
 
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -388,6 +394,7 @@ class Optimizer:
         Raises:
             ShapeError: the groups have other numbers of parameters.
         """
+        state_dict = self._call_hooks("load_state_dict_pre", dict(state_dict))
         have = [len(group["params"]) for group in self.param_groups]
         found = [len(group["params"]) for group in state_dict["param_groups"]]
         if have != found:
@@ -406,6 +413,60 @@ class Optimizer:
         for number, kept in state_dict["state"].items():
             p = params[number]
             self.state[p] = {k: _loaded(k, v, p, steps) for k, v in kept.items()}
+        self._call_hooks("load_state_dict_post")
+
+    def _call_hooks(self, name: str, *state: dict[str, Any]) -> Any:
+        """Call hooks with this optimizer and a state, in whose place comes what one returns."""
+        for hook, _ in tuple(self._state_hooks[name].values()):
+            found = hook(self, *state)
+            state = state if found is None or not state else (found,)
+        return state[0] if state else None
+
+    def register_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHook:
+        """Call `hook(optimizer)` before `state_dict`.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+        """
+        return ModuleHook(self._state_hooks["state_dict_pre"], hook, prepend)
+
+    def register_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHook:
+        """Call `hook(optimizer, state_dict)` after `state_dict`; it may return another.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+
+        >>> import tgrad
+        >>> optimizer = tgrad.optim.SGD([tgrad.ones(1, requires_grad=True)])
+        >>> handle = optimizer.register_state_dict_post_hook(lambda o, state: {**state, "seen": 5})
+        >>> optimizer.state_dict()["seen"]
+        5
+        """
+        return ModuleHook(self._state_hooks["state_dict_post"], hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHook:
+        """Call `hook(optimizer, state_dict)` before `load_state_dict`; it may return another.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+        """
+        return ModuleHook(self._state_hooks["load_state_dict_pre"], hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHook:
+        """Call `hook(optimizer)` after `load_state_dict`.
+
+        Returns:
+            A handle whose `remove()` takes it away.
+        """
+        return ModuleHook(self._state_hooks["load_state_dict_post"], hook, prepend)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

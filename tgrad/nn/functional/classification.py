@@ -11,6 +11,7 @@ from __future__ import annotations
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.nn.functional.activation import check_classes, class_mask
+from tgrad.nn.functional.linear import linear
 from tgrad.nn.functional.loss import reduced, widened
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
@@ -70,6 +71,39 @@ def cross_entropy(
     if reduction == "mean":
         return (loss.sum() / total).to(input.dtype)
     return reduced(loss, reduction, "cross_entropy").to(input.dtype)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: object = None,
+) -> Tensor:
+    """`cross_entropy` of `linear(input, linear_weight, linear_bias)`.
+
+    Args:
+        input: (in,) or (N, in).
+        linear_weight: (C, in), or (C, d1, ..., in) for a class in each of (d1, ...) places.
+        target: classes (), (N,) or (N, d1, ...), or probabilities (C,), (N, C) or (N, C, d1, ...).
+        linear_bias: (C,) or (C, d1, ...).
+        options: how PyTorch is to cut the rows, accepted: plans choose by themselves.
+
+    >>> import tgrad, tgrad.nn.functional as F
+    >>> F.linear_cross_entropy(tgrad.ones(1, 3), tgrad.zeros(2, 3), tgrad.tensor([1])).item()
+    0.6931471824645996
+    """
+    *places, size = linear_weight.shape
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    logits = linear(input, linear_weight.reshape(-1, size), bias)
+    logits = logits.reshape(*input.shape[:-1], *places)
+    ignored = -100 if ignore_index is None else ignore_index
+    return cross_entropy(logits, target, weight, None, ignored, None, reduction, label_smoothing)
 
 
 @define_vjp("cross_entropy")

@@ -19,6 +19,7 @@ from tgrad.nn.utils.fusion import (
     fuse_linear_bn_eval,
     fuse_linear_bn_weights,
 )
+from tgrad.nn.utils.skipping import skip_init
 from tgrad.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm
 from tgrad.nn.utils.weight_norm import remove_weight_norm, weight_norm
 
@@ -37,6 +38,7 @@ __all__ = [
     "remove_spectral_norm",
     "remove_weight_norm",
     "rnn",
+    "skip_init",
     "spectral_norm",
     "vector_to_parameters",
     "weight_norm",

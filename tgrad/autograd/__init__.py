@@ -17,8 +17,10 @@ from tgrad.hooks import history_of
 from tgrad.tensor import Tensor, gradient_tensor, gradients_of, is_leaf_mark
 
 if TYPE_CHECKING:
-    from tgrad.autograd_function import Function as Function
-    from tgrad.autograd_function import FunctionCtx as FunctionCtx
+    from tgrad.autograd.finite_differences import gradcheck as gradcheck
+    from tgrad.autograd.finite_differences import gradgradcheck as gradgradcheck
+    from tgrad.autograd.function import Function as Function
+    from tgrad.autograd.function import FunctionCtx as FunctionCtx
 
 __all__ = [
     "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode", "no_grad",
@@ -26,10 +28,18 @@ __all__ = [
 ]  # fmt: skip
 
 
+_LATER = {
+    "Function": "function", "FunctionCtx": "function", "GradcheckError": "finite_differences",
+    "gradcheck": "finite_differences", "gradgradcheck": "finite_differences",
+}  # fmt: skip
+"""Names that load when they are first named, and where they are."""
+
+
 def __getattr__(name: str) -> Any:
-    """Function, with its context, loads when it is first named."""
-    if name in ("Function", "FunctionCtx"):
-        return getattr(import_module("tgrad.autograd_function"), name)
+    if name in _LATER:
+        return getattr(import_module(f"tgrad.autograd.{_LATER[name]}"), name)
+    if name in ("function", "functional"):
+        return import_module(f"tgrad.autograd.{name}")
     raise AttributeError(f"module 'tgrad.autograd' has no attribute {name!r}")
 
 
