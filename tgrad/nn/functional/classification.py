@@ -240,4 +240,4 @@ def nll_loss(
     return reduced(loss, reduction, "nll_loss").to(input.dtype)
 
 
-__all__ = ["cross_entropy", "nll_loss"]
+__all__ = ["cross_entropy", "linear_cross_entropy", "nll_loss"]
