@@ -58,6 +58,7 @@ FRONT = (
     "tgrad.masked",
     "tgrad.measures",
     "tgrad.pending",
+    "tgrad.pivoting",
     "tgrad.places",
     "tgrad.printing",
     "tgrad.products",

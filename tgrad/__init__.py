@@ -152,6 +152,7 @@ _ELSEWHERE = {
         "HalfTensor", "IntTensor", "LongTensor", "ShortTensor", "asarray", "frombuffer",
         "tril_indices", "triu_indices", "unravel_index", "vander",
     ),
+    "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
         "finfo",

@@ -67,7 +67,7 @@ class Lstsq(NamedTuple):
 # -- calls ---------------------------------------------------------------------------------------
 
 
-def _check(name: str, *matrices: Tensor, square: bool = False) -> None:
+def check_matrices(name: str, *matrices: Tensor, square: bool = False) -> None:
     for a in matrices:
         if a.ndim < 2 or (square and a.shape[-2] != a.shape[-1]):
             raise ShapeError(
@@ -82,7 +82,7 @@ def _check(name: str, *matrices: Tensor, square: bool = False) -> None:
             )
 
 
-def _call(function: str, *operands: Tensor, params: tuple[Any, ...] = ()) -> Tensor:
+def call_library(function: str, *operands: Tensor, params: tuple[Any, ...] = ()) -> Tensor:
     """All results of a library function in one array; operands of one batch."""
     first, *others = operands
     return first._apply(Op.LIBRARY, *others, function=function, params=params)
@@ -98,11 +98,11 @@ def _parts(packed: Tensor, call: LibraryCall) -> list[Tensor]:
     return parts
 
 
-def _results(function: str, packed: Tensor, a: Tensor, *params: Any) -> list[Tensor]:
+def results_of(function: str, packed: Tensor, a: Tensor, *params: Any) -> list[Tensor]:
     return _parts(packed, LibraryCall(function, (a.shape,), params, a.dtype))
 
 
-def _with_batch(*operands: Tensor) -> list[Tensor]:
+def with_batch(*operands: Tensor) -> list[Tensor]:
     """The operands with their batch axes broadcast."""
     batch = broadcast_shapes(*(t.shape[:-2] for t in operands))
     return [t.expand(*batch, *t.shape[-2:]) for t in operands]
@@ -111,24 +111,24 @@ def _with_batch(*operands: Tensor) -> list[Tensor]:
 # -- what the rules are made of ------------------------------------------------------------------
 
 
-def _eye(like: Tensor, n: int) -> Tensor:
+def eye_like(like: Tensor, n: int) -> Tensor:
     square = like._constant(1, dt.bool_).expand(n, n)
     return (square._places(0) == square._places(1)).to(like.dtype)
 
 
 def _diagonal(values: Tensor) -> Tensor:
     """Vectors as the diagonals of matrices."""
-    return values.unsqueeze(-1) * _eye(values, values.shape[-1])
+    return values.unsqueeze(-1) * eye_like(values, values.shape[-1])
 
 
 def _half_triangle(a: Tensor) -> Tensor:
     """The lower triangle with half of the diagonal."""
-    return a.tril() - a * _eye(a, a.shape[-1]) * 0.5
+    return a.tril() - a * eye_like(a, a.shape[-1]) * 0.5
 
 
 def _differences(x: Tensor) -> Tensor:
     """x[j] - x[i], and 1 on the diagonal."""
-    return x.unsqueeze(-2) - x.unsqueeze(-1) + _eye(x, x.shape[-1])
+    return x.unsqueeze(-2) - x.unsqueeze(-1) + eye_like(x, x.shape[-1])
 
 
 # -- Cholesky ------------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     >>> tgrad.linalg.cholesky(tgrad.tensor([[4.0, 2.0], [2.0, 5.0]])).tolist()
     [[2.0, 0.0], [1.0, 2.0]]
     """
-    _check("cholesky", A, square=True)
-    factor = _call("cholesky", A).reshape(A.shape)
+    check_matrices("cholesky", A, square=True)
+    factor = call_library("cholesky", A).reshape(A.shape)
     factor = with_vjp("linalg_cholesky", factor, A)
     return factor.mT if upper else factor
 
@@ -182,7 +182,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     >>> tgrad.linalg.solve(A, tgrad.tensor([2.0, 8.0])).tolist()
     [1.0, 2.0]
     """
-    _check("solve", A, square=True)
+    check_matrices("solve", A, square=True)
     is_vector = B.ndim == 1 or (A.ndim - 1 == B.ndim and B.shape == A.shape[:-1])
     if is_vector:
         if not left:
@@ -190,13 +190,13 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
         return solve(A, B.unsqueeze(-1)).squeeze(-1)
     if not left:
         return solve(A.mT, B.mT).mT
-    _check("solve", A, B)
-    _check_rows("solve", A, B)
-    A, B = _with_batch(A, B)
-    return with_vjp("linalg_solve", _call("solve", A, B).reshape(B.shape), A, B)
+    check_matrices("solve", A, B)
+    check_rows("solve", A, B)
+    A, B = with_batch(A, B)
+    return with_vjp("linalg_solve", call_library("solve", A, B).reshape(B.shape), A, B)
 
 
-def _check_rows(name: str, A: Tensor, B: Tensor) -> None:
+def check_rows(name: str, A: Tensor, B: Tensor) -> None:
     if A.shape[-2] != B.shape[-2]:
         raise ShapeError(f"{name} of shapes {A.shape} and {B.shape}.", "Give as many rows.")
 
@@ -224,20 +224,20 @@ def solve_triangular(
     >>> tgrad.linalg.solve_triangular(A, tgrad.tensor([[2.0], [3.0]]), upper=False).tolist()
     [[1.0], [2.0]]
     """
-    _check("solve_triangular", A, B)
-    _check("solve_triangular", A, square=True)
+    check_matrices("solve_triangular", A, B)
+    check_matrices("solve_triangular", A, square=True)
     if not left:
         flipped = solve_triangular(A.mT, B.mT, upper=not upper, unitriangular=unitriangular)
         return flipped.mT
-    _check_rows("solve_triangular", A, B)
-    A, B = _with_batch(A, B)
+    check_rows("solve_triangular", A, B)
+    A, B = with_batch(A, B)
     if upper:
         return _lower_solve(A.flip(-2, -1), B.flip(-2), unitriangular).flip(-2)
     return _lower_solve(A, B, unitriangular)
 
 
 def _lower_solve(A: Tensor, B: Tensor, unit: bool) -> Tensor:
-    found = _call("triangular", A, B, params=(unit,)).reshape(B.shape)
+    found = call_library("triangular", A, B, params=(unit,)).reshape(B.shape)
     return with_vjp("linalg_triangular", found, A, B, params=(unit,))
 
 
@@ -261,8 +261,8 @@ def inv(A: Tensor) -> Tensor:
     >>> tgrad.linalg.inv(tgrad.tensor([[2.0, 0.0], [0.0, 4.0]])).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
-    _check("inv", A, square=True)
-    return solve(A, _eye(A, A.shape[-1]).expand(A.shape))
+    check_matrices("inv", A, square=True)
+    return solve(A, eye_like(A, A.shape[-1]).expand(A.shape))
 
 
 # -- determinants --------------------------------------------------------------------------------
@@ -276,10 +276,10 @@ def det(A: Tensor) -> Tensor:
     >>> tgrad.linalg.det(tgrad.tensor([[2.0, 1.0], [1.0, 3.0]])).item()
     5.0
     """
-    _check("det", A, square=True)
+    check_matrices("det", A, square=True)
     if not A.shape[-1]:
         return A._constant(1, A.dtype).expand(A.shape[:-2])
-    return with_vjp("linalg_det", _call("det", A).reshape(A.shape[:-2]), A)
+    return with_vjp("linalg_det", call_library("det", A).reshape(A.shape[:-2]), A)
 
 
 @define_vjp("linalg_det")
@@ -296,12 +296,12 @@ def slogdet(A: Tensor) -> Slogdet:
     >>> [t.item() for t in tgrad.linalg.slogdet(-tgrad.eye(3))]
     [-1.0, 0.0]
     """
-    _check("slogdet", A, square=True)
+    check_matrices("slogdet", A, square=True)
     if not A.shape[-1]:
         one = A._constant(1, A.dtype).expand(A.shape[:-2])
         return Slogdet(one, one - 1)
-    packed = with_vjp("linalg_slogdet", _call("slogdet", A), A)
-    return Slogdet(*_results("slogdet", packed, A))
+    packed = with_vjp("linalg_slogdet", call_library("slogdet", A), A)
+    return Slogdet(*results_of("slogdet", packed, A))
 
 
 @define_vjp("linalg_slogdet")
@@ -328,12 +328,12 @@ def qr(A: Tensor, mode: str = "reduced") -> QR:
     >>> tgrad.linalg.qr(tgrad.ones(3, 2)).R.shape
     (2, 2)
     """
-    _check("qr", A)
+    check_matrices("qr", A)
     if mode not in ("reduced", "complete", "r"):
         raise UnsupportedError(f"qr: mode={mode!r}.", 'Use "reduced", "complete" or "r".')
     how = "complete" if mode == "complete" else "reduced"
-    packed = with_vjp("linalg_qr", _call("qr", A, params=(how,)), A, params=(how,))
-    Q, R = _results("qr", packed, A, how)
+    packed = with_vjp("linalg_qr", call_library("qr", A, params=(how,)), A, params=(how,))
+    Q, R = results_of("qr", packed, A, how)
     return QR(A._constant(0, A.dtype).expand(0) if mode == "r" else Q, R)
 
 
@@ -343,7 +343,7 @@ def _qr_rule(g: Tensor, y: Tensor, A: Tensor, mode: str) -> tuple[Tensor]:
     (m, n), k = A.shape[-2:], min(A.shape[-2:])
     if mode == "complete" and m > n:
         raise UnsupportedError('the gradient of qr with mode="complete".', 'Use mode="reduced".')
-    (gq, gr), (Q, R) = _results("qr", g, A, mode), _results("qr", y, A, mode)
+    (gq, gr), (Q, R) = results_of("qr", g, A, mode), results_of("qr", y, A, mode)
     if m >= n:
         return (_square_qr(gq, gr, Q, R),)
     gv, rest = gr[..., k:], A[..., k:]
@@ -377,20 +377,20 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     >>> tgrad.linalg.eigh(tgrad.tensor([[2.0, 0.0], [0.0, 1.0]])).eigenvalues.tolist()
     [1.0, 2.0]
     """
-    _check("eigh", A, square=True)
+    check_matrices("eigh", A, square=True)
     if UPLO not in ("L", "U"):
         raise UnsupportedError(f"eigh: UPLO={UPLO!r}.", 'Use "L" or "U".')
     A = A if UPLO == "L" else A.mT
-    packed = with_vjp("linalg_eigh", _call("eigh", A), A)
-    return Eigh(*_results("eigh", packed, A))
+    packed = with_vjp("linalg_eigh", call_library("eigh", A), A)
+    return Eigh(*results_of("eigh", packed, A))
 
 
 @define_vjp("linalg_eigh")
 def _eigh_rule(g: Tensor, y: Tensor, A: Tensor) -> tuple[Tensor]:
     """V (diag gλ + skew(Vᵀ gV) / E) Vᵀ with E[i, j] = λ[j] - λ[i], off the diagonal"""
-    (gw, gv), (w, V) = _results("eigh", g, A), _results("eigh", y, A)
+    (gw, gv), (w, V) = results_of("eigh", g, A), results_of("eigh", y, A)
     M = V.mT @ gv
-    turned = (M - M.mT) * 0.5 * (1 - _eye(V, V.shape[-1])) / _differences(w)
+    turned = (M - M.mT) * 0.5 * (1 - eye_like(V, V.shape[-1])) / _differences(w)
     return (V @ (_diagonal(gw) + turned) @ V.mT,)
 
 
@@ -427,19 +427,19 @@ def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> 
     >>> tgrad.linalg.svd(tgrad.tensor([[3.0, 0.0], [0.0, 4.0]])).S.tolist()
     [4.0, 3.0]
     """
-    _check("svd", A)
+    check_matrices("svd", A)
     if driver is not None:
         raise UnsupportedError(f"svd: driver={driver!r}.", "Leave it out.")
     params = (full_matrices,)
-    packed = with_vjp("linalg_svd", _call("svd", A, params=params), A, params=params)
-    return SVD(*_results("svd", packed, A, full_matrices))
+    packed = with_vjp("linalg_svd", call_library("svd", A, params=params), A, params=params)
+    return SVD(*results_of("svd", packed, A, full_matrices))
 
 
 @define_vjp("linalg_svd")
 def _svd_rule(g: Tensor, y: Tensor, A: Tensor, full: bool) -> tuple[Tensor]:
     """U (skew(Uᵀ gU) / E S + S skew(Vᵀ gV) / E + diag gS) Vᵀ, and what leads out of both spaces"""
     k = min(A.shape[-2:])
-    (gu, gs, gvh), (U, S, Vh) = _results("svd", g, A, full), _results("svd", y, A, full)
+    (gu, gs, gvh), (U, S, Vh) = results_of("svd", g, A, full), results_of("svd", y, A, full)
     gu, gvh, U, Vh = gu[..., :k], gvh[..., :k, :], U[..., :k], Vh[..., :k, :]
     V, gv, E = Vh.mT, gvh.mT, _differences(S * S)
     of_u, of_v = U.mT @ gu, V.mT @ gv
@@ -489,17 +489,22 @@ def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fal
     Args:
         A: (.., m, n).
         atol, rtol: singular values up to max(atol, rtol * the largest) count as 0.
-        hermitian: whether A is symmetric; its result is the same.
+        hermitian: whether A is symmetric, and its lower triangle alone is read.
 
     >>> import tgrad
     >>> tgrad.linalg.pinv(tgrad.tensor([[2.0], [0.0]])).tolist()
     [[0.5, 0.0]]
     """
-    _check("pinv", A)
-    U, S, Vh = svd(A.detach(), False)
+    check_matrices("pinv", A)
+    U, S, Vh = svd(_mirrored(A.detach(), hermitian), False)
     keeps = _limit(S, A, atol, rtol).unsqueeze(-1) < S
     inverse = (1.0 / S.where(keeps, 1.0)).where(keeps, 0.0)
     return with_vjp("linalg_pinv", (Vh.mT * inverse.unsqueeze(-2)) @ U.mT, A)
+
+
+def _mirrored(A: Tensor, hermitian: bool) -> Tensor:
+    """A, or what its lower triangle says of a symmetric one."""
+    return A.tril() + A.tril(-1).mT if hermitian else A
 
 
 @define_vjp("linalg_pinv")
@@ -519,32 +524,38 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
         A: (.., m, n).
         B: (.., m, k), or (.., m).
         rcond: singular values up to rcond * the largest count as 0.
-        driver: None or "gelsd" or "gelss"; others ask for another algorithm.
+        driver: what else is returned; the algorithm is the same. None is "gelsy", as in PyTorch.
 
     Returns:
-        The solution; residuals where m > n and the rank is full (as PyTorch, per column); rank;
-        singular values.
+        The solution; squared residuals of each column, for m > n and all but "gelsy"; the rank, for
+        all but "gels"; singular values, for "gelsd" and "gelss". What is left out is empty.
 
     >>> import tgrad
     >>> tgrad.linalg.lstsq(tgrad.ones(2, 1), tgrad.tensor([[1.0], [3.0]])).solution.shape
     (1, 1)
     """
-    _check("lstsq", A)
+    check_matrices("lstsq", A)
     if driver not in (None, "gelsy", "gelsd", "gelss", "gels"):
         raise UnsupportedError(f"lstsq: driver={driver!r}.", 'Use "gelsd".')
+    driver = driver or "gelsy"
     is_vector = A.ndim - 1 == B.ndim and B.shape == A.shape[:-1]
     right = B.unsqueeze(-1) if is_vector else B
-    _check("lstsq", A, right)
-    _check_rows("lstsq", A, right)
+    check_matrices("lstsq", A, right)
+    check_rows("lstsq", A, right)
     solution = pinv(A, rtol=rcond) @ right
     empty = A._constant(0, A.dtype).expand(0)
     residuals = empty
-    if A.shape[-2] > A.shape[-1]:
+    if A.shape[-2] > A.shape[-1] and driver != "gelsy":
         residuals = ((A @ solution - right) ** 2).sum(-2)
     S = svdvals(A.detach())
     rank = (_limit(S, A, None, rcond).unsqueeze(-1) < S).sum(-1)
     solution = solution.squeeze(-1) if is_vector else solution
-    return Lstsq(solution, residuals, rank, S)
+    return Lstsq(
+        solution,
+        residuals,
+        empty.long() if driver == "gels" else rank,
+        S if driver in ("gelsd", "gelss") else empty,
+    )
 
 
 @labelled("matrix_rank")
@@ -557,8 +568,8 @@ def matrix_rank(
     >>> tgrad.linalg.matrix_rank(tgrad.ones(3, 3)).item()
     1
     """
-    _check("matrix_rank", A)
-    S = svdvals(A.detach())
+    check_matrices("matrix_rank", A)
+    S = svdvals(_mirrored(A.detach(), hermitian))
     return (_limit(S, A, atol, rtol).unsqueeze(-1) < S).sum(-1)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.errors import LinAlgError as LinAlgError
 from tgrad.factorizations import *  # noqa: F403
 from tgrad.factorizations import (
     QR,
@@ -29,6 +30,8 @@ from tgrad.factorizations import (
 from tgrad.joining import stack
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import Dim, normal_axes, normal_axis
+from tgrad.pivoting import *  # noqa: F403
+from tgrad.pivoting import lu_factor, lu_factor_ex, lu_solve
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Order = float | str
@@ -455,3 +458,39 @@ def positional_cholesky(input: Tensor, upper: bool = False) -> Tensor:
     [[2.0, 0.0], [0.0, 2.0]]
     """
     return cholesky(input, upper=upper)
+
+
+def packed_lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> tuple[Tensor, ...]:
+    """`tgrad.lu`: `lu_factor`, with get_infos `lu_factor_ex`.
+
+    >>> import tgrad
+    >>> tgrad.lu(tgrad.eye(2))[1].tolist()
+    [1, 2]
+    """
+    if get_infos:
+        return tuple(lu_factor_ex(A, pivot=pivot))
+    return tuple(lu_factor(A, pivot=pivot))
+
+
+def older_lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """`tgrad.lu_solve`: the right-hand side comes first.
+
+    >>> import tgrad
+    >>> tgrad.lu_solve(tgrad.ones(2, 1), *tgrad.lu(tgrad.eye(2) * 2)).tolist()
+    [[0.5], [0.5]]
+    """
+    return lu_solve(LU_data, LU_pivots, b)
+
+
+_ABSENT = {
+    **dict.fromkeys(("eig", "eigvals"), "eigenvalues may be complex; use eigh or eigvalsh."),
+    **dict.fromkeys(("ldl_factor", "ldl_factor_ex", "ldl_solve"), "use lu_factor or cholesky."),
+    "householder_product": "use qr.",
+}
+"""Names of PyTorch's that tgrad does not have, and what to do."""
+
+
+def __getattr__(name: str) -> object:
+    if name in _ABSENT:
+        raise AttributeError(f"tgrad.linalg has no {name}: {_ABSENT[name]}")
+    raise AttributeError(f"module 'tgrad.linalg' has no attribute {name!r}")

@@ -52,6 +52,27 @@ CASES: dict[str, Case] = {
     "pinv of tall": (lambda L, a: L.pinv(a), (TALL,)),
     "pinv of wide": (lambda L, a: L.pinv(a), (WIDE,)),
     "lstsq": (lambda L, a, b: L.lstsq(a, b)[0], (TALL, RNG.normal(size=(2, 4, 2)))),
+    "lstsq of others": (
+        lambda L, a, b: L.lstsq(a, b, driver="gelsd")[1],
+        (TALL, RNG.normal(size=(2, 4, 2))),
+    ),
+    "lu": (lambda L, a: L.lu(a)[1].sin() @ L.lu(a)[2], (SQUARE,)),
+    "lu of tall": (lambda L, a: L.lu(a)[1].sin() @ L.lu(a)[2], (TALL,)),
+    "lu of wide": (lambda L, a: L.lu(a)[1].sin() @ L.lu(a)[2].cos(), (WIDE,)),
+    "lu_factor": (lambda L, a: L.lu_factor(a)[0], (SQUARE,)),
+    "lu_solve": (lambda L, a, b: L.lu_solve(*L.lu_factor(a), b), (SQUARE, ROWS)),
+    "lu_solve adjoint": (
+        lambda L, a, b: L.lu_solve(*L.lu_factor(a), b, adjoint=True),
+        (SQUARE, ROWS),
+    ),
+    "lu_solve right": (
+        lambda L, a, b: L.lu_solve(*L.lu_factor(a), b.mT, left=False),
+        (SQUARE, ROWS),
+    ),
+    "cholesky_ex": (lambda L, a: L.cholesky_ex((a + a.mT) / 2, upper=True)[0], (POSITIVE,)),
+    "solve_ex": (lambda L, a, b: L.solve_ex(a, b)[0], (SQUARE, ROWS)),
+    "solve_ex vector": (lambda L, a, b: L.solve_ex(a, b)[0], (SQUARE[0], ROWS[0, :, 0])),
+    "inv_ex": (lambda L, a: L.inv_ex(a)[0], (SQUARE,)),
     "norms": (lambda L, a: L.matrix_norm(a, 2) + L.matrix_norm(a, "nuc"), (TALL,)),
     "smallest": (lambda L, a: L.matrix_norm(a, -2, keepdim=True), (TALL,)),
     "cond": (lambda L, a: L.cond(a), (SQUARE,)),
@@ -88,6 +109,11 @@ PLAIN: dict[str, Callable[[Any, Any], Any]] = {
     "r": lambda t, a: t.linalg.qr(a, "r")[1].abs(),
     "methods": lambda t, a: a.inverse() + a.det()[:, None, None] + a.pinverse(),
     "cond": lambda t, a: t.linalg.cond(a, 1) + t.linalg.cond(a, -2),
+    "pivots": lambda t, a: t.lu(a.flip(1))[1] + 10 * t.linalg.lu_factor_ex(a[:, :2])[1].sum(),
+    "P": lambda t, a: t.linalg.lu(a.flip(1))[0] + t.lu_unpack(*t.lu(a), unpack_data=False)[0],
+    "older lu_solve": lambda t, a: t.lu_solve(a[:, :, :2], *a.lu()) + a[..., :2].lu_solve(*t.lu(a)),
+    "info": lambda t, a: t.linalg.cholesky_ex(a - 6 * a[0]).info + t.linalg.inv_ex(a * 0).info,
+    "infos": lambda t, a: a.triu(1).lu(get_infos=True)[2] + t.linalg.lu_factor_ex(a).info,
     "sign": lambda t, a: a.slogdet()[0],
     "of 0 by 0": lambda t, a: t.linalg.det(a[:, :0, :0]),
     "empty batch": lambda t, a: t.linalg.inv(a[:0]),
@@ -107,6 +133,13 @@ def test_singular_matrices(device: str) -> None:
         tgrad.linalg.inv(a).numpy()
     with pytest.raises(LinAlgError, match=r"linalg\.cholesky: .* is not positive-definite"):
         tgrad.linalg.cholesky(-a).numpy()
+    with pytest.raises(LinAlgError, match=r"linalg\.lu: U has a 0 on its diagonal"):
+        tgrad.linalg.lu_factor(a)[0].numpy()
+    with pytest.raises(LinAlgError, match=r"linalg\.lu: U has a 0 on its diagonal"):
+        tgrad.linalg.inv_ex(a, check_errors=True)[0].numpy()
+    assert tgrad.linalg.inv_ex(a).info.item() == 2
+    assert not np.isfinite(tgrad.linalg.inv_ex(a).inverse.numpy()).all()
+    assert np.isnan(tgrad.linalg.cholesky_ex(-a).L.numpy()).all()
     b = tgrad.ones(3, 1, device=device)
     x = tgrad.linalg.solve_triangular(tgrad.zeros(3, 3, device=device), b, upper=False)
     assert np.isinf(x.numpy()).any()
@@ -122,6 +155,14 @@ def test_mistakes() -> None:
         tgrad.linalg.solve(a @ a.mT, a.double())
     with pytest.raises(ShapeError, match=r"solve of shapes \(2, 2\) and \(3, 2\)"):
         tgrad.linalg.solve(a @ a.mT, a.mT)
+    with pytest.raises(UnsupportedError, match="lu_factor: pivot=False"):
+        tgrad.linalg.lu_factor(a, pivot=False)
+    with pytest.raises(DTypeError, match="pivots of float32"):
+        tgrad.linalg.lu_solve(a @ a.mT, tgrad.ones(2), a)
+    with pytest.raises(ShapeError, match=r"pivots of shape \(3,\)"):
+        tgrad.lu_unpack(a, tgrad.ones(3, dtype=tgrad.int32))
+    with pytest.raises(AttributeError, match="no eig: eigenvalues may be complex; use eigh"):
+        tgrad.linalg.eig  # noqa: B018
     with pytest.raises(UnsupportedError, match="qr: mode='raw'"):
         tgrad.linalg.qr(a, "raw")
 
@@ -170,6 +211,8 @@ def test_torch_spells_every_function(function: str) -> None:
     operands, params = {
         "solve": ((SQUARE, ROWS), ()),
         "triangular": ((SQUARE, ROWS), (True,)),
+        "lu": ((TALL,), (True,)),
+        "permutation": ((np.array([[[3.0], [3.0], [4.0]], [[1.0], [4.0], [4.0]]]),), (5,)),
         "qr": ((TALL,), ("complete",)),
         "svd": ((WIDE,), (False,)),
         "eigh": ((SYMMETRIC,), ()),
@@ -182,6 +225,16 @@ def test_torch_spells_every_function(function: str) -> None:
     got = result.view(torch.float64).numpy().reshape(want.shape)
     np.testing.assert_allclose(np.abs(got), np.abs(want), rtol=1e-8, atol=1e-10)
     assert set(TORCH) == set(LIBRARY)
+
+
+@pytest.mark.parametrize("shape", [(70, 70), (2, 80, 45), (45, 80), (0, 3), (2, 3, 0)])
+def test_lu_in_panels(shape):
+    """Beside LAPACK's, for more columns than a panel has."""
+    a = np.random.default_rng(0).normal(size=shape)
+    P, L, U = tgrad.linalg.lu(tgrad.tensor(a, device="numpy"))
+    for have, want in zip((P, L, U), torch.linalg.lu(torch.tensor(a))):
+        assert have.shape == tuple(want.shape)
+        np.testing.assert_allclose(have.numpy(), want.numpy(), rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])

@@ -5,6 +5,11 @@ Invariant: a call reads whole operands of one floating dtype, whose leading axes
 and gives one array: for each member of the batch its results, one after the other.
 
     cholesky(A)          L, lower
+    cholesky_ex(A)       the same and 0; NaN and the number of the first leading minor that is not
+                         positive, where there is one
+    lu(A, check)         L below the diagonal and U of A = P L U, and the row (from 1) that each row
+                         was swapped with; `check` refuses a U with a 0 on its diagonal
+    permutation(s, m)    where each of m rows comes from, after swaps (.., k, 1)
     solve(A, B)          X of A X = B
     triangular(A, B)     the same for the (lower) triangle of A, with ones on its diagonal (unit)
     qr(A)                Q, R, reduced or complete
@@ -103,6 +108,7 @@ def packed(
 REASONS = {
     "cholesky": "The factorization could not be completed because the input is not "
     "positive-definite.",
+    "lu": "U has a 0 on its diagonal: the matrix is singular.",
     "solve": "The solver failed because the input matrix is singular.",
     "svd": "The algorithm failed to converge.",
     "eigh": "The algorithm failed to converge.",
@@ -132,6 +138,62 @@ def _triangular(a: Array, b: Array, unit: bool) -> tuple[Array]:
 
 def _cholesky(a: Array) -> tuple[Array]:
     return (np.linalg.cholesky(a),)
+
+
+def _cholesky_ex(a: Array) -> tuple[Array, Array]:
+    factors, infos = np.full_like(a, np.nan), np.zeros(a.shape[:-2], a.dtype)
+    for place in np.ndindex(a.shape[:-2]):
+        if not _is_positive(a[place]):
+            sizes = range(1, a.shape[-1] + 1)
+            infos[place] = next(n for n in sizes if not _is_positive(a[place][:n, :n]))
+        else:
+            factors[place] = np.linalg.cholesky(a[place])
+    return factors, infos
+
+
+def _is_positive(a: Array) -> bool:
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(a)).all())
+    except np.linalg.LinAlgError:
+        return False
+
+
+PANEL = 32
+"""Columns that are factored one by one; what is right of them is a product of matrices."""
+
+
+def _lu(a: Array, check: bool) -> tuple[Array, Array]:
+    """Partial pivoting, a panel of columns of all members of the batch at a time."""
+    shape = a.shape
+    x = np.array(a).reshape(prod(shape[:-2]), *shape[-2:])
+    steps = min(shape[-2:])
+    swaps = np.zeros((len(x), steps), a.dtype)
+    every = np.arange(len(x))
+    for start in range(0, steps, PANEL):
+        stop = min(start + PANEL, steps)
+        for k in range(start, stop):
+            largest = np.abs(np.nan_to_num(x[:, k:, k], nan=np.inf)).argmax(-1) + k
+            swaps[:, k] = largest + 1
+            x[every, k], x[every, largest] = x[every, largest].copy(), x[every, k].copy()
+            pivot = x[:, k, k, None]
+            x[:, k + 1 :, k] /= np.where(pivot == 0, 1, pivot)
+            x[:, k + 1 :, k + 1 : stop] -= x[:, k + 1 :, k, None] * x[:, k, None, k + 1 : stop]
+        (right,) = _triangular(x[:, start:stop, start:stop], x[:, start:stop, stop:], True)
+        x[:, start:stop, stop:] = right
+        x[:, stop:, stop:] -= x[:, stop:, start:stop] @ right
+    if check and (np.diagonal(x, axis1=-2, axis2=-1) == 0).any():
+        raise np.linalg.LinAlgError
+    return x.reshape(shape), swaps.reshape(*shape[:-2], steps)
+
+
+def _permutation(swaps: Array, rows: int) -> tuple[Array]:
+    flat = swaps.reshape(prod(swaps.shape[:-2]), swaps.shape[-2]).astype(np.int64) - 1
+    places = np.tile(np.arange(rows), (len(flat), 1))
+    every = np.arange(len(flat))
+    for k in range(flat.shape[1]):
+        other = flat[:, k]
+        places[every, k], places[every, other] = places[every, other], places[every, k].copy()
+    return (places.reshape(*swaps.shape[:-2], rows),)
 
 
 def _solve(a: Array, b: Array) -> tuple[Array]:
@@ -185,6 +247,13 @@ def _svd_results(a: Shape, full: bool) -> Shapes:
 
 LIBRARY: dict[str, Function] = {
     "cholesky": Function(_cholesky, lambda a: (a,), lambda a: a[0] ** 3 / 3),
+    "cholesky_ex": Function(_cholesky_ex, lambda a: (a, ()), lambda a: a[0] ** 3 / 3),
+    "lu": Function(
+        _lu,
+        lambda a, check: (a, (min(a),)),
+        lambda a, check: max(a) * min(a) ** 2 - min(a) ** 3 / 3,
+    ),
+    "permutation": Function(_permutation, lambda a, rows: ((rows,),), lambda a, rows: 0),
     "solve": Function(
         _solve, lambda a, b: (b,), lambda a, b: 2 * a[0] ** 3 / 3 + 2 * a[0] ** 2 * b[1]
     ),

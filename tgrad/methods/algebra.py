@@ -16,6 +16,8 @@ FUNCTIONS = {
     "det": "det",
     "inverse": "inv",
     "logdet": "logdet",
+    "lu": "packed_lu",
+    "lu_solve": "older_lu_solve",
     "matrix_exp": "matrix_exp",
     "matrix_power": "matrix_power",
     "pinverse": "pinverse",

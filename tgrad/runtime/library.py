@@ -44,13 +44,30 @@ def call_torch(call: LibraryCall, source: Source, memories: Sequence[Any]) -> No
         found = TORCH[call.function](torch.linalg, *operands, *call.params)
     except torch.linalg.LinAlgError as error:
         raise refused(call.function, str(error), source) from None
-    parts = found if isinstance(found, tuple) else (found,)
+    parts = [t.to(dtype) for t in (found if isinstance(found, tuple) else (found,))]
     result = packed(parts, call, lambda t, shape: t.reshape(shape), lambda t: torch.cat(t, -1))
     array(memories[-1], call.shape).copy_(result)
 
 
+def _cholesky_ex(linalg: Any, a: Any) -> tuple[Any, Any]:
+    """NaN where there is no factor; torch leaves what it had."""
+    factor, info = linalg.cholesky_ex(a)
+    return factor.masked_fill((info != 0)[..., None, None], float("nan")), info
+
+
+def _permutation(swaps: Any, rows: int) -> Any:
+    import torch
+
+    data = swaps.new_zeros((*swaps.shape[:-2], rows, swaps.shape[-2]))
+    matrix, _, _ = torch.lu_unpack(data, swaps.squeeze(-1).int(), unpack_data=False)
+    return matrix.argmax(-2)
+
+
 TORCH: dict[str, Callable[..., Any]] = {
     "cholesky": lambda linalg, a: linalg.cholesky(a),
+    "cholesky_ex": lambda linalg, a: _cholesky_ex(linalg, a),
+    "lu": lambda linalg, a, check: tuple(linalg.lu_factor_ex(a, check_errors=check))[:2],
+    "permutation": lambda linalg, swaps, rows: _permutation(swaps, rows),
     "solve": lambda linalg, a, b: linalg.solve(a, b),
     "triangular": lambda linalg, a, b, unit: linalg.solve_triangular(
         a, b, upper=False, unitriangular=unit
