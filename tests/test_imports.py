@@ -95,7 +95,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.runtime": (*LEAVES, "tgrad.kernel.ir", *IR, "tgrad.fusion.cost", "tgrad.fusion.choices"),
     "tgrad.backend": (*LEAVES, *PARTS),
     "tgrad.autotuning": (*LEAVES, *PARTS, "tgrad.backend"),
-    "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend"),
+    "tgrad.placement": (*LEAVES, "tgrad.graph", "tgrad.fusion", "tgrad.runtime"),
+    "tgrad.plan_store": (*LEAVES, "tgrad.graph", "tgrad.runtime", "tgrad.backend"),
+    "tgrad.pipeline": (*LEAVES, *PARTS, "tgrad.backend", "tgrad.placement", "tgrad.plan_store"),
     "tgrad.realizing": (*LEAVES, "tgrad.graph", "tgrad.runtime", "tgrad.pipeline"),
     **dict.fromkeys(FRONT, (*LEAVES, *FRONT, "tgrad.graph", "tgrad.autodiff", *RUNNING)),
     "tgrad.tensor": (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tgrad.device import Device
 from tgrad.errors import DeviceError
@@ -23,7 +23,7 @@ from tgrad.fusion.device_limits import (
     Limits,
 )
 from tgrad.fusion.region import Region
-from tgrad.kernel.ir import Artifact, Config, Draft
+from tgrad.kernel.ir import Config, Draft, Executable
 from tgrad.kernel.space import Place, SearchSpace
 from tgrad.precision import input_precision
 from tgrad.runtime.device import open_device
@@ -33,7 +33,7 @@ from tgrad.settings import Settings
 if TYPE_CHECKING:
     from tgrad.runtime.opencl import OpenClRuntime
 
-Compile = Callable[[], tuple[Artifact, ...]]
+Compile = Callable[[], tuple[Executable, ...]]
 Configs = Sequence[Config | None]
 """One for each region; None where the heuristic chooses."""
 Capture = Callable[[Plan, "Moves | None"], "Program | None"]
@@ -43,6 +43,21 @@ CPU_CLOCK = 2.5e9
 CPU_BANDWIDTH = 20e9
 CPU_LAUNCH = 2e-6
 GPU_LAUNCH = 4e-6
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """How another process finds the compiled kernels again.
+
+    Attributes:
+        key: what they depend on beside their sources: equal where they are exchangeable.
+        keep: plain data about them; None where they are no longer in the cache.
+        take: the kernels of that data, loaded; None where one is missing or broken.
+    """
+
+    key: Callable[[Settings], str]
+    keep: Callable[[Sequence[Executable], Settings], dict[str, Any] | None]
+    take: Callable[[dict[str, Any], Settings], list[Executable] | None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Backend:
         generate: regions, settings and configurations in, sources and how to compile them out.
         space: what a search may choose for a region.
         place: where measured times hold, with a compiler of the settings.
+        binaries: how its kernels are found again; None where they are compiled in each process.
     """
 
     name: str
@@ -64,6 +80,7 @@ class Backend:
     generate: Generate
     space: Callable[[Region], SearchSpace]
     place: Callable[[Settings], Place]
+    binaries: Binaries | None = None
 
 
 def backend_of(device: Device) -> Backend:
@@ -147,6 +164,7 @@ def _cpu() -> Backend:
     )
     return Backend(
         "cpu", CPU_LIMITS, figures, generate, cpu_fallback.search_space, cpu_fallback.place,
+        Binaries(cpu_fallback.toolchain, cpu_fallback.keep, cpu_fallback.take),
     )  # fmt: skip
 
 
@@ -160,7 +178,7 @@ def _opencl(device: Device) -> Backend:
     ) -> tuple[list[Draft], Compile]:
         drafts = opencl.draft_opencl(regions, configs)
 
-        def compile_all() -> tuple[Artifact, ...]:
+        def compile_all() -> tuple[Executable, ...]:
             runtime = cast("OpenClRuntime", open_device(device))
             return tuple(opencl.build_drafts(drafts, options, runtime.build))
 

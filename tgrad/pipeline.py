@@ -25,8 +25,8 @@ from tgrad.determinism import (
     is_deterministic_algorithms_warn_only_enabled,
 )
 from tgrad.device import Device
-from tgrad.errors import MemoryLimitError, Source, UnsupportedError, VerifyError
-from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
+from tgrad.dtype import DType
+from tgrad.errors import Source, UnsupportedError, VerifyError
 from tgrad.fusion.channels_last import copy_channels_last
 from tgrad.fusion.choices import (
     LAUNCHES,
@@ -42,32 +42,31 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.extrema import keep_nan
 from tgrad.fusion.few_outputs import split_few_outputs, sums_to_split
 from tgrad.fusion.few_queries import split_few_queries
-from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.limits import with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.ordered import order_scatters
 from tgrad.fusion.partition import Fused, partition, places_to_cut
-from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region, verify_region
 from tgrad.fusion.row_chunks import chunk_rows
 from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.fusion.unordered import unordered
-from tgrad.graph.demand import EVERYTHING, Needed, needed_elements
+from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
-from tgrad.graph.key import graph_key
+from tgrad.graph.key import GraphKey, graph_key, graph_of, sources_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
-from tgrad.kernel.ir import Artifact, Config, Draft
+from tgrad.kernel.ir import Config, Draft, Executable
+from tgrad.placement import Given, Placed, fit, unique_names
+from tgrad.plan_store import find, keep, place_of
 from tgrad.precision import input_precision
 from tgrad.runtime.execute import execute
-from tgrad.runtime.memory import Layout, Lifetime, peak_step, plan_memory
 from tgrad.runtime.plan import (
     BufferRef,
     BufferSpec,
@@ -77,6 +76,7 @@ from tgrad.runtime.plan import (
     PlannedGraph,
     Step,
     announce_plan,
+    are_graphs_recorded,
 )
 from tgrad.runtime.planning import current_planning, planning
 from tgrad.runtime.storage import Storage, upload
@@ -98,12 +98,11 @@ __all__ = [
 ]
 
 KEPT_PLANS = 256
-_PACKINGS = 4
-"""How often a memory limit is tightened because the arena has gaps."""
-_NAMED_BUFFERS = 5
 
 Gifts = tuple[tuple[int, int], ...]
 """(position of an output, number of the leaf that it may overwrite)"""
+Asked = tuple[frozenset[tuple[int, int, int]], ...]
+"""For each output the conditions of `Needed`, with the number of a leaf for the size."""
 
 
 _plans: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
@@ -147,9 +146,11 @@ def compile_graph(
         compiled = _plans.get(place)
         if compiled is None:
             read = [EVERYTHING] * len(outputs) if needed is None else needed
-            work = _Work(tuple(outputs), tuple(leaves), device, dict(gifts), memory_limit, read)
+            backend, is_ordered = _backend(device), are_deterministic_algorithms_enabled()
+            work = _Work(tuple(outputs), tuple(leaves), device, dict(gifts), memory_limit, read,
+                         backend, is_ordered)  # fmt: skip
             digest = partial(key.digest, gifts, memory_limit, tuple(map(sorted, asked)))
-            compiled = _compile(work, settings, _stored_choices(digest, device, settings))
+            compiled = _kept_or_compiled(work, key, asked, digest)
             _plans[place] = compiled
             if len(_plans) > KEPT_PLANS:
                 _plans.popitem(last=False)
@@ -183,6 +184,8 @@ class _Work:
     Attributes:
         leaves: BUFFER nodes, in order of first use.
         gifts: by position of an output, the number of the leaf that it may overwrite.
+        backend: who makes the kernels.
+        is_ordered: whether `use_deterministic_algorithms` is on.
     """
 
     outputs: tuple[Node, ...]
@@ -191,6 +194,19 @@ class _Work:
     gifts: Mapping[int, int]
     memory_limit: int | None
     needed: Sequence[Needed]
+    backend: Backend | None
+    is_ordered: bool
+
+    def on_graph(self, key: GraphKey, sources: Sequence[Source], asked: Asked) -> _Work:
+        """The same work on a graph made of its key, whose buffers hold nothing."""
+
+        def leaf(shape: tuple[int, ...], dtype: DType) -> Node:
+            return make(Op.BUFFER, storage=Storage(self.device, dtype, shape, None))
+
+        outputs, leaves = graph_of(key, sources, leaf)
+        needed = [frozenset(Condition(i, c, leaves[n]) for i, c, n in each) for each in asked]
+        needed += [EVERYTHING] * (len(outputs) - len(needed))
+        return replace(self, outputs=tuple(outputs), leaves=tuple(leaves), needed=needed)
 
     def without_memory(self) -> _Work:
         """The same on buffers that hold nothing."""
@@ -220,7 +236,7 @@ def _planned_graph(key: str, work: _Work, compiled: Compiled) -> PlannedGraph:
 
 def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     """Where the passes could go another way."""
-    backend = _backend(work.device)
+    backend = work.backend
     if backend is None:
         return []
     limits = backend.limits
@@ -251,20 +267,39 @@ def _keeps_order_of_dots(limits: Limits, choices: PlanChoices) -> bool:
     return limits.keeps_order_of_dots if chosen is None else chosen == "dots"
 
 
-def _stored_choices(digest: Callable[[], str], device: Device, options: Settings) -> PlanChoices:
-    """What `tgrad autotune` found for a graph as a whole."""
-    backend = _backend(device)
-    found = None if backend is None else stored_choices(options, lambda: backend.place(options))
-    return choices_of({} if found is None else found.plan(digest))
+def _kept_or_compiled(
+    work: _Work, key: GraphKey, asked: Asked, digest: Callable[[], str]
+) -> Compiled:
+    """The plan that an earlier process kept, or a new one."""
+    backend, options = work.backend, settings
+    if backend is None:
+        return _compile(work, options, NO_CHOICES)
+    found = stored_choices(options, lambda: backend.place(options))
+    choices = choices_of({} if found is None else found.plan(digest))
+    place = None
+    if current_planning() is None and not (are_graphs_recorded() or work.is_ordered):
+        tuned = "" if found is None else found.digest
+        more = sorted(work.gifts.items()), work.memory_limit, [sorted(a) for a in asked], tuned
+        sources = sources_of(work.outputs)
+        place = place_of(key, more, sources, work.device, backend, options)
+    if place is None:
+        return _compile(work, options, choices)
+    less = replace(work, outputs=(), leaves=(), needed=())
+
+    def again() -> Compiled:
+        return _compile(less.on_graph(key, place.sources, asked), options, choices)
+
+    kept = find(place, again, _replay(work.device, backend))
+    return keep(place, _compile(work, options, choices)) if kept is None else kept
 
 
 def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Compiled:
     """Plan a graph; without settings no source is generated, and the plan cannot run."""
-    backend, needed = _backend(work.device), work.needed
+    backend, needed = work.backend, work.needed
     bases = canonical_bases(work.outputs)
     if backend is not None:
         limits = backend.limits
-        if are_deterministic_algorithms_enabled():
+        if work.is_ordered:
             bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
             _check_order(unordered(bases, limits))
         bases = keep_nan(bases, limits)
@@ -292,11 +327,11 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         cut = cut_graph(stored, backend.limits, choices, chunked.turns, copies)
         cut = [_noted(f, chunked.notes) for f in cut]
         shares = limits.shares_launches and choices.at(LAUNCHES) != "apart"
-        given = _Given(donated, fixed, used, stored, shares)
+        given = Given(donated, fixed, used, stored, shares)
         ordered = order_for_memory(cut, donated, fixed)
         seconds = _seconds(backend.figures)
         ordered = store_again(ordered, donated, fixed, backend.limits, seconds)
-        place = _fit(ordered, given, work.memory_limit, seconds)
+        place = fit(ordered, given, work.memory_limit, seconds)
         replaces = place.replaces
         place = _without_unneeded(place, bases, needed, used)
         plan = replace(_plan(place, stored, used, work.device, backend, options), choices=choices)
@@ -330,18 +365,18 @@ def _check_order(nodes: Sequence[Node]) -> None:
 
 
 def _without_unneeded(
-    place: _Placed,
+    place: Placed,
     bases: Sequence[Node],
     needed: Sequence[Needed],
     used: Sequence[Node],
-) -> _Placed:
+) -> Placed:
     """Kernels that skip what nobody reads."""
     read: dict[Node, Needed] = {}
     for base, conditions in zip(bases, needed):
         known = frozenset(c for c in conditions if c.size in used)
         read[base] = read[base] & known if base in read else known
     elements = needed_elements(read)
-    return replace(place, fused=_unique_names([with_limits(f, elements) for f in place.fused]))
+    return replace(place, fused=unique_names([with_limits(f, elements) for f in place.fused]))
 
 
 def conditions() -> tuple[object, ...]:
@@ -379,7 +414,7 @@ def cut_graph(
 ) -> list[Fused]:
     """Verified kernels of canonical nodes, with unique names, in an order that may run."""
     made = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    fused = _unique_names(partition(made, limits, choices, turns, copies))
+    fused = unique_names(partition(made, limits, choices, turns, copies))
     for region in {f.region for f in fused}:
         verify_region(region)
     return fused
@@ -398,19 +433,6 @@ def _below_reshapes(node: Node) -> Node:
     while node.op is Op.RESHAPE:
         node = node.inputs[0]
     return node
-
-
-def _unique_names(fused: Sequence[Fused]) -> list[Fused]:
-    """Give kernels that differ different names; equal work keeps one name."""
-    named: dict[str, Region] = {}
-    result: list[Fused] = []
-    for f in fused:
-        region, count = f.region, 1
-        while named.setdefault(region.name, region) != region:
-            count += 1
-            region = replace(region, name=f"{f.region.name}_{count}")
-        result.append(f if region is f.region else replace(f, region=region))
-    return result
 
 
 def _host_plan(stored: list[Node], used: list[Node], device: Device) -> Plan:
@@ -440,150 +462,8 @@ def _seconds(figures: DeviceFigures) -> Callable[[Fused], float]:
     return lambda f: predict(cost_of(f.region), figures.units, figures).seconds
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """Kernels with a place for each of their buffers.
-
-    Attributes:
-        fused: the kernels, in order.
-        replaces: for results written in place, the node whose memory they take.
-        refs: the buffer of each node.
-        temps: nodes in the arena.
-        layout: where they are.
-    """
-
-    fused: list[Fused]
-    replaces: Mapping[Node, Node]
-    refs: Mapping[Node, BufferRef]
-    temps: list[Node]
-    lifetimes: list[Lifetime]
-    layout: Layout
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What the memory of a plan depends on beside its kernels.
-
-    Attributes:
-        donated: for results, the buffer that they may overwrite.
-        fixed: nodes that are no temporaries.
-        used, stored: buffers that are read, and results.
-        shares_launches: whether kernels of one form may be one launch.
-    """
-
-    donated: Mapping[Node, Node]
-    fixed: frozenset[Node]
-    used: list[Node]
-    stored: list[Node]
-    shares_launches: bool = True
-
-    def place(self, ordered: Sequence[Fused]) -> _Placed:
-        """In place where that is possible."""
-        return _place(reuse_inputs(ordered, self.donated, self.fixed), self.used, self.stored)
-
-
-def _fit(
-    ordered: list[Fused], given: _Given, limit: int | None, seconds: Callable[[Fused], float]
-) -> _Placed:
-    """Kernels with their memory; some run again, later, if all would not fit otherwise."""
-    placed = given.place(ordered)
-    if limit is None:
-        return _share_launches(ordered, placed, given, None)
-
-    made = sum(n.nbytes for n in given.stored if n not in placed.replaces)
-    room = allowed = limit - made - sum(n.nbytes for n in given.used)
-    again = ordered
-    for _ in range(_PACKINGS):
-        if placed.layout.nbytes <= room:
-            return _share_launches(again, placed, given, room)
-        budget = Budget(max(allowed, 0), seconds, given.fixed, given.donated)
-        again = recompute_to_fit(ordered, budget)
-        placed = given.place(again)
-        allowed -= max(placed.layout.nbytes - room, 0)
-    if placed.layout.nbytes <= room:
-        return _share_launches(again, placed, given, room)
-    raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
-
-
-def _share_launches(
-    ordered: list[Fused], placed: _Placed, given: _Given, room: int | None
-) -> _Placed:
-    """Kernels of one form in shared launches, as far as the plan's memory hardly grows and fits.
-
-    Of the orders tried, that with the fewest launches: with members brought together before results
-    are written in place, or after.
-    """
-    if not given.shares_launches:
-        return placed
-    donated, fixed, arena = given.donated, given.fixed, placed.layout.nbytes
-    results = sum(n.nbytes for n in given.stored if n not in placed.replaces)
-    spare = round(GROWTH * (arena + results + sum(n.nbytes for n in given.used)))
-    most = arena + spare if room is None else min(arena + spare, room)
-    best, fewest = placed, fewest_launches(ordered)
-    as_given, grown = reuse_inputs(ordered, donated, fixed), spare + 1
-    for growth in (spare, spare // 2, spare // 4):
-        if grown <= growth:  # what was tried took no more than this: it would come out the same
-            continue
-        gathered = gather(ordered, donated, fixed, growth)
-        grown = gathered.grown
-        for made in (reuse_inputs(gathered.fused, donated, fixed), as_given):
-            shared = batch(made.fused, made.replaces, fixed, growth)
-            grown = max(grown, shared.grown)
-            if len(shared.fused) < len(best.fused):
-                found = InPlace(tuple(shared.fused), made.replaces)
-                tried = _place(found, given.used, given.stored)
-                best = tried if tried.layout.nbytes <= most else best
-            if len(best.fused) <= fewest:
-                return best
-    return best
-
-
-def _does_not_fit(placed: _Placed, limit: int, excess: int) -> MemoryLimitError:
-    lifetimes = placed.lifetimes
-    top = peak_step(lifetimes)
-    alive = [n for n, t in zip(placed.temps, lifetimes) if t.first <= top <= t.last]
-    alive.sort(key=lambda n: -n.nbytes)
-    largest = "; ".join(
-        f"{n.dtype.short}{list(n.shape)} of {n.source.label} at {n.source}, {n.nbytes:,} bytes"
-        for n in alive[:_NAMED_BUFFERS]
-    )
-    return MemoryLimitError(
-        f"the plan takes {limit + excess:,} bytes, {excess:,} more than its memory_limit of "
-        f"{limit:,}; what can be computed again is not kept. Of its {len(placed.fused)} kernels, "
-        f"{placed.fused[top].region.name} runs at the peak. The largest buffers alive there: "
-        f"{largest or 'none'}.",
-        "Use a smaller batch or a larger limit; parameters and optimizer state count too.",
-    )
-
-
-def _place(placed: InPlace, used: list[Node], stored: list[Node]) -> _Placed:
-    """The buffer of each node, and a layout of the arena."""
-    fused, replaces = _unique_names(placed.fused), placed.replaces
-
-    def place(node: Node) -> Node:
-        """The node whose memory this one is written into; itself as a rule."""
-        while node in replaces:
-            node = replaces[node]
-        return node
-
-    made = [n for n in stored if n not in replaces]
-    refs: dict[Node, BufferRef] = {n: BufferRef("input", i) for i, n in enumerate(used)}
-    refs |= {n: BufferRef("output", i) for i, n in enumerate(made)}
-    written = [n for n in dict.fromkeys(n for f in fused for n in f.outputs) if n not in refs]
-    temps = [n for n in written if place(n) is n]
-    refs |= {n: BufferRef("temp", i) for i, n in enumerate(temps)}
-    refs |= {n: refs[place(n)] for n in written}
-    touched: dict[Node, list[int]] = {n: [] for n in temps}
-    for position, f in enumerate(fused):
-        for n in (*f.inputs, *f.outputs):
-            if place(n) in touched:
-                touched[place(n)].append(position)
-    lifetimes = [Lifetime(n.nbytes, touched[n][0], touched[n][-1]) for n in temps]
-    return _Placed(fused, replaces, refs, temps, lifetimes, plan_memory(lifetimes))
-
-
 def _plan(
-    placed: _Placed,
+    placed: Placed,
     stored: list[Node],
     used: list[Node],
     device: Device,
@@ -593,7 +473,7 @@ def _plan(
     fused, refs = placed.fused, placed.refs
     made = [n for n in stored if n not in placed.replaces]
     drafts: list[Draft | None] = [None] * len(fused)
-    compile_all: Callable[[], tuple[Artifact | None, ...]] = _no_artifacts
+    compile_all: Callable[[], tuple[Executable | None, ...]] = _no_artifacts
     if options is not None:
         drafts, compile_all = _drafts([f.region for f in fused], backend, options)
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
@@ -618,7 +498,7 @@ def _plan(
     )
 
 
-def _no_artifacts() -> tuple[Artifact | None, ...]:
+def _no_artifacts() -> tuple[Executable | None, ...]:
     raise VerifyError("A plan of a search has no sources.")
 
 
@@ -637,13 +517,13 @@ def with_stored(plan: Plan) -> Plan:
 
 def _drafts(
     regions: Sequence[Region], backend: Backend, options: Settings
-) -> tuple[list[Draft | None], Callable[[], tuple[Artifact | None, ...]]]:
+) -> tuple[list[Draft | None], Callable[[], tuple[Executable | None, ...]]]:
     """The source of each step, and how to compile all: calls of a library have and need none."""
     generated = [r for r in regions if r.library is None]
     drafts, compile_all = backend.generate(generated, options, _stored(generated, backend, options))
     each = iter(drafts)
 
-    def compile_kernels() -> tuple[Artifact | None, ...]:
+    def compile_kernels() -> tuple[Executable | None, ...]:
         made = iter(compile_all())
         return tuple(next(made) if r.library is None else None for r in regions)
 

@@ -40,6 +40,8 @@ class Settings:
         data_dir: where data sets are looked for first (TGRAD_DATA), or None.
         use_stored: whether kernels take configurations that `tgrad autotune` found (TGRAD_STORED=0
             for the heuristics alone).
+        keep_plans: whether plans are kept in the cache for later processes (TGRAD_KEEP_PLANS=0 for
+            planning everything anew).
     """
 
     cache_dir: Path
@@ -48,6 +50,7 @@ class Settings:
     num_threads: int
     data_dir: Path | None
     use_stored: bool = True
+    keep_plans: bool = True
 
 
 def read_settings() -> Settings:
@@ -61,6 +64,7 @@ def read_settings() -> Settings:
         num_threads=int(threads) if threads.isdecimal() else 0,
         data_dir=Path(env["TGRAD_DATA"]) if env.get("TGRAD_DATA") else None,
         use_stored=env.get("TGRAD_STORED", "1") != "0",
+        keep_plans=env.get("TGRAD_KEEP_PLANS", "1") != "0",
     )
 
 

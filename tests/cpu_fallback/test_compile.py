@@ -18,6 +18,7 @@ import pytest
 from tests.cpu_fallback.cases import Draft, call, random_slots, settings_in
 from tgrad import cpu_fallback
 from tgrad.cpu_fallback import compile as cc
+from tgrad.cpu_fallback import objects
 from tgrad.cpu_fallback.compile import KernelSource, compile_kernels
 from tgrad.errors import CacheError, CompileError, Source, TgradError, VerifyError
 from tgrad.fusion.region import Region
@@ -36,7 +37,7 @@ def region(number: int, name: str = "") -> Region:
 
 def forget() -> None:
     """As if this were a new process."""
-    cc._loaded.clear()
+    objects.loaded.clear()
 
 
 def count_compilations(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:

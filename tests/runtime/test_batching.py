@@ -9,7 +9,7 @@ import tgrad
 from tests.devices.test_fuzz import needs_triton
 from tgrad import optim, pipeline, realizing
 from tgrad.device import Device
-from tgrad.kernel.ir import Artifact, Config, PointerTable
+from tgrad.kernel.ir import Executable, PointerTable
 from tgrad.runtime.device import counters, release_arena
 from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, realize_tensors
@@ -108,7 +108,7 @@ def test_cuda_writes_a_table_only_when_a_buffer_moves() -> None:
     runtime = object.__new__(CudaRuntime)
     runtime.torch, runtime.torch_device = torch, torch.device("cpu")
     pointers = PointerTable(shared=(1,), own=(0, 2), numbers=(7, 8))
-    artifact = Artifact("batch", "", "", None, 2, Config(()), pointers=pointers)
+    artifact = Executable("batch", "", None, 2, pointers=pointers)
     held = [torch.zeros(4, dtype=torch.uint8) for _ in range(4)]
     a, b, c, d = (m.data_ptr() for m in held)
     shared, table = runtime.arguments(artifact, [a, b, c])

@@ -18,7 +18,7 @@ import tgrad
 from tgrad import dtype as dt
 from tgrad import nn, optim
 from tgrad.device import Device
-from tgrad.kernel.ir import Artifact, Config
+from tgrad.kernel.ir import Executable
 from tgrad.runtime.cuda import CudaRuntime
 from tgrad.runtime.graph_capture import CudaCapture, capture_graph
 from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
@@ -135,9 +135,7 @@ def make() -> tuple[StandIn, CudaCapture]:
     x, state = BufferRef("input", 0), BufferRef("input", 1)
     temp, out = BufferRef("temp", 0), BufferRef("output", 0)
     steps = (Step(0, (x, state, temp)), Step(1, (temp, x, state)), Step(2, (state, temp, out)))
-    artifacts = tuple(
-        Artifact(f"k{i}", "", "", Kernel(fake, f"k{i}"), 1, Config(())) for i in range(3)
-    )
+    artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(3))
     plan = Plan(Device("cuda"), (), steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts)
     return fake, CudaCapture(plan, runtime, Moves((0,)))
 
@@ -203,9 +201,7 @@ def test_next_values_of_state_are_put_there_by_the_run() -> None:
     spec = BufferSpec(dt.float32, (1,), BYTES)
     refs = BufferRef("input", 1), BufferRef("input", 0), BufferRef("output", 1)
     also = BufferRef("input", 1), BufferRef("input", 1), BufferRef("output", 0)
-    artifacts = tuple(
-        Artifact(f"k{i}", "", "", Kernel(fake, f"k{i}"), 1, Config(())) for i in range(2)
-    )
+    artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
     steps = Step(0, refs), Step(1, also)
     plan = Plan(Device("cuda"), (), steps, (spec,) * 2, (spec,) * 2, (), 0, lambda: artifacts)
     program = CudaCapture(plan, runtime, Moves((0, 1), successors=((1, 1),)))

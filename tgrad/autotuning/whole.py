@@ -29,7 +29,7 @@ from tgrad.backend import Backend, capture_of
 from tgrad.device import Device
 from tgrad.dtype import uint8
 from tgrad.fusion.region import Region, Slot, region_from_json
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import execute
 from tgrad.runtime.plan import (
@@ -95,7 +95,7 @@ class _Whole:
 
     data: Message
     regions: list[Region]
-    artifacts: list[Artifact | None]
+    artifacts: list[Executable | None]
     device: Device
     settings: Settings
     memories: list[Any]

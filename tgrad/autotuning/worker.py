@@ -33,7 +33,7 @@ from tgrad.backend import backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.errors import TgradError
 from tgrad.fusion.region import Region, region_from_json
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 from tgrad.kernel.space import Choice, SearchSpace
 from tgrad.runtime.device import open_device
 from tgrad.settings import read_settings
@@ -60,7 +60,7 @@ class _Subject:
 
     region: Region
     space: SearchSpace
-    heuristic: Artifact
+    heuristic: Executable
     memories: list[Any]
     initial: list[tuple[int, np.ndarray]]
     wanted: list[np.ndarray]
@@ -75,7 +75,7 @@ class Measurer:
         self.device, self.settings = Device(device), read_settings()
         self.subject: _Subject | None = None
 
-    def compile(self, region: Region, choice: Choice | None) -> Artifact:
+    def compile(self, region: Region, choice: Choice | None) -> Executable:
         """The kernel of a choice; of the heuristic for None."""
         config = None if choice is None else self.backend.space(region).config(choice)
         return self.backend.generate([region], self.settings, [config])[1]()[0]
@@ -104,7 +104,7 @@ class Measurer:
         for number, array in self.subject.initial:
             open_device(self.device).write(self.subject.memories[number], array)
 
-    def _results(self, artifact: Artifact) -> list[np.ndarray]:
+    def _results(self, artifact: Executable) -> list[np.ndarray]:
         """All buffers after one launch; those that are only read are empty here."""
         assert self.subject is not None
         runtime, subject = open_device(self.device), self.subject
@@ -118,7 +118,7 @@ class Measurer:
             for m, s in zip(subject.memories, subject.region.buffers)
         ]
 
-    def _seconds(self, artifact: Artifact) -> float:
+    def _seconds(self, artifact: Executable) -> float:
         """Of one launch, the mean of `runs`."""
         assert self.subject is not None
         runtime, subject = open_device(self.device), self.subject
@@ -134,7 +134,7 @@ class Measurer:
         """Times of the heuristic's kernel, and of each choice or why it has none."""
         assert self.subject is not None
         subject = self.subject
-        kernels: dict[int, Artifact] = {}
+        kernels: dict[int, Executable] = {}
         failures: dict[int, str] = {}
         for number, choice in enumerate(choices):
             try:

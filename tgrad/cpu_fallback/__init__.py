@@ -18,6 +18,7 @@ from tgrad.cpu_fallback.compile import (
 )
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
+from tgrad.cpu_fallback.objects import keep, take
 from tgrad.cpu_fallback.target import Machine, detect_machine, processor_name
 from tgrad.errors import VerifyError
 from tgrad.fusion.region import Region
@@ -35,8 +36,11 @@ __all__ = [
     "draft",
     "emit",
     "generate",
+    "keep",
     "place",
     "search_space",
+    "take",
+    "toolchain",
 ]
 
 
@@ -58,6 +62,16 @@ def place(settings: Settings) -> Place:
         f"{processor_name()}, {machine.isa}, {caches} KiB, {threads} threads",
         f"C {space.GENERATION}, {find_compiler(settings, machine).version}",
     )
+
+
+def toolchain(settings: Settings) -> str:
+    """What compiled kernels depend on beside their sources: the processor and the compiler.
+
+    Raises:
+        CompileError: there is no compiler.
+    """
+    machine = detect_machine()
+    return f"{machine} {find_compiler(settings, machine)}"
 
 
 def draft(
@@ -110,6 +124,7 @@ def compile_drafts(drafts: Sequence[Draft], settings: Settings) -> list[Artifact
             entry=compiled[d.kernel.name].entry,
             grid=d.kernel.num_programs,
             config=d.config,
+            binary=compiled[d.kernel.name].binary,
         )
         for d in drafts
     ]

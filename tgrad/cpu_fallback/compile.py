@@ -13,28 +13,25 @@ Layout below <cache>/c/:
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tgrad.cache_files import make_folder, write_whole
+from tgrad.cache_files import write_whole
+from tgrad.cpu_fallback.objects import Cache, digest_of, load
 from tgrad.cpu_fallback.preamble import preamble
 from tgrad.cpu_fallback.target import Machine, detect_machine
 from tgrad.errors import UNKNOWN, CacheError, CompileError, Source
 from tgrad.settings import Settings
-from tgrad.threads import get_num_threads, on_num_threads
 
 FLAGS = (
     "-std=gnu11",
@@ -70,11 +67,12 @@ class KernelSource:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A loaded kernel: `entry(slots)` takes a `void **`."""
+    """A loaded kernel: `entry(slots)` takes a `void **`; the name of its shared object."""
 
     name: str
     entry: Any
     path: str
+    binary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,128 +119,9 @@ def _find_compiler(wanted: str, machine: Machine) -> Compiler:
     )
 
 
-# -- cache --------------------------------------------------------------------------------------
-
-
 def without_header(text: str) -> str:
     """The source without its leading comment, which does not change the code."""
     return re.sub(r"\A/\*.*?\*/\n", "", text, flags=re.DOTALL)
-
-
-def _digest(*parts: str) -> str:
-    h = hashlib.sha256()
-    for part in parts:
-        h.update(part.encode())
-        h.update(b"\0")
-    return h.hexdigest()[:32]
-
-
-class _Cache:
-    """The directory; see the module's docstring."""
-
-    def __init__(self, settings: Settings):
-        self.root = settings.cache_dir / "c"
-        self.objects, self.kernels = self.root / "objects", self.root / "kernels"
-        self.sources = self.root / "source"
-
-    def find(self, key: str) -> tuple[Path, str] | None:
-        """The intact object that has the kernel, and its symbol."""
-        try:
-            entry = json.loads((self.kernels / f"{key}.json").read_text())
-            path = self.objects / entry["object"]
-            symbol, size, digest = entry["symbol"], entry["size"], entry["digest"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        if not _is_intact(str(path), size, digest):
-            return None
-        return path, symbol
-
-    def make(self) -> None:
-        """Create the directories.
-
-        Raises:
-            CacheError: they cannot be written.
-        """
-        try:
-            for folder in (self.objects, self.kernels, self.sources):
-                make_folder(folder)
-        except OSError as error:
-            raise self.refused(error) from error
-
-    def refused(self, error: OSError) -> CacheError:
-        return CacheError(
-            f"The cache directory {self.root} cannot be written: {error.strerror or error}.",
-            "Free some space there, or set TGRAD_CACHE_DIR to a directory that you can write to.",
-            source=UNKNOWN,
-        )
-
-
-_loaded: dict[str, ctypes.CDLL] = {}
-
-
-def _is_intact(path: str, size: int, digest: str) -> bool:
-    """Whether the file is what was written; a truncated object would kill the process."""
-    if path in _loaded:
-        return True
-    try:
-        data = Path(path).read_bytes()
-    except OSError:
-        return False
-    return len(data) == size and hashlib.sha256(data).hexdigest() == digest
-
-
-SPIN_COUNT = "4000"
-"""Turns a thread waits at a barrier before it sleeps. On an idle machine fewer than libgomp's own
-300,000 cost nothing (GPT step of 142 kernels, 2 cores, 2026-11: 12.4 ms against 15.2 ms). Where the
-cores are shared, a thread spins away the time that the thread it waits for needs: the same step
-took 0.1 s with 4,000 and 1.8 s with 300,000."""
-
-
-@contextmanager
-def _short_waits() -> Iterator[None]:
-    """libgomp reads its settings when it is loaded; what the user set stands."""
-    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
-        yield
-        return
-    os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
-    try:
-        yield
-    finally:
-        del os.environ["GOMP_SPINCOUNT"]
-
-
-def _load(path: Path, symbol: str) -> Any:
-    library = _loaded.get(str(path))
-    if library is None:
-        try:
-            with _short_waits():
-                library = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise CacheError(
-                f"The compiled kernels {path} cannot be loaded: {error}.",
-                "Call again: what is missing is compiled again.",
-                source=UNKNOWN,
-            ) from error
-        _loaded[str(path)] = library
-        _tell(library, get_num_threads())
-    function = library[symbol]
-    function.argtypes = [ctypes.c_void_p]
-    function.restype = None
-    return function
-
-
-def _tell(library: ctypes.CDLL, count: int) -> None:
-    """Set the number of threads; an object with no parallel kernel has no such variable."""
-    with suppress(ValueError):
-        ctypes.c_int.in_dll(library, "tg_threads").value = count
-
-
-def _tell_all(count: int) -> None:
-    for library in _loaded.values():
-        _tell(library, count)
-
-
-on_num_threads(_tell_all)
 
 
 # -- compilation --------------------------------------------------------------------------------
@@ -260,9 +139,9 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
     """
     machine = detect_machine()
     compiler = find_compiler(settings, machine)
-    cache = _Cache(settings)
+    cache = Cache(settings)
     keys = {
-        s.name: _digest(
+        s.name: digest_of(
             preamble(s.text), without_header(s.text), compiler.version, *compiler.flags, machine.isa
         )
         for s in sources
@@ -274,8 +153,9 @@ def compile_kernels(sources: Sequence[KernelSource], settings: Settings) -> dict
             return {
                 s.name: Compiled(
                     s.name,
-                    _load(*places[s.name]),
+                    load(*places[s.name]),
                     str(cache.sources / f"{s.name}-{keys[s.name][:8]}.c"),
+                    places[s.name][0].name,
                 )
                 for s in sources
             }
@@ -290,7 +170,7 @@ def _places(
     keys: dict[str, str],
     compiler: Compiler,
     machine: Machine,
-    cache: _Cache,
+    cache: Cache,
 ) -> dict[str, tuple[Path, str]]:
     """By kernel, its object and symbol; what the cache lacks is compiled into one."""
     found = {s.name: cache.find(keys[s.name]) for s in sources}
@@ -346,11 +226,11 @@ def _build_in(folder: Path, parts: list[list[KernelSource]], compiler: Compiler)
 
 
 def _enter(
-    missing: Sequence[KernelSource], keys: dict[str, str], data: bytes, cache: _Cache
+    missing: Sequence[KernelSource], keys: dict[str, str], data: bytes, cache: Cache
 ) -> Path:
     """Write a shared object, and its kernels' sources and entries, into the cache."""
     digest = hashlib.sha256(data).hexdigest()
-    path = cache.objects / f"{_digest(*(keys[s.name] for s in missing), digest)}.so"
+    path = cache.objects / f"{digest_of(*(keys[s.name] for s in missing), digest)}.so"
     write_whole(path, data)
     for s in missing:
         text = preamble(s.text) + "\n" + s.text

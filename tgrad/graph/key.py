@@ -1,16 +1,20 @@
 """The key of a graph: equal for two graphs that do the same work on different buffers.
 
 In: output nodes. Out: a hashable key and the leaf buffers in order of first use. Invariant: two
-iterations of one training loop have equal keys, so the second one compiles nothing.
+iterations of one training loop have equal keys, so the second one compiles nothing; a key says all
+of the work, so that `graph_of` makes an equal graph of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from tgrad.graph.node import Node, toposort
+from tgrad.dtype import DType
+from tgrad.errors import Source
+from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 
 
@@ -46,6 +50,47 @@ def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
             rows.append(row_of(node, tuple(number[x] for x in node.inputs)))
     rows.append(tuple(number[n] for n in outputs))
     return GraphKey(tuple(rows)), leaves
+
+
+def sources_of(outputs: Sequence[Node]) -> tuple[Source, ...]:
+    """The user's line of each row of the graph's key but the last."""
+    return tuple(n.source for n in computed(outputs) if n.op is not Op.CUSTOM_VJP)
+
+
+def graph_of(
+    key: GraphKey, sources: Sequence[Source], leaf: Callable[[tuple[int, ...], DType], Node]
+) -> tuple[list[Node], list[Node]]:
+    """A graph of this key: its outputs, and its BUFFER nodes in order of first use.
+
+    Args:
+        key: from `graph_key`.
+        sources: from `sources_of`.
+        leaf: a new BUFFER of a shape and dtype.
+    """
+    made: list[Node] = []
+    leaves: list[Node] = []
+    *rows, outputs = cast("list[tuple[Any, ...]]", key.rows)
+    for row, source in zip(rows, sources):
+        with source_scope(source):
+            if not isinstance(row[0], Op):
+                made.append(leaf(*row))
+                leaves.append(made[-1])
+            elif row[0] is Op.CONST:
+                made.append(make(Op.CONST, value=_number(row[1]), dtype=row[2]))
+            else:
+                op, inputs, attrs = row
+                made.append(make(op, *(made[n] for n in inputs), **dict(attrs)))
+    return [made[n] for n in outputs], leaves
+
+
+def _number(text: str) -> bool | int | float:
+    """The Python number of this repr."""
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def row_of(node: Node, inputs: tuple[Hashable, ...]) -> Hashable:

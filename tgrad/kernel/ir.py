@@ -444,27 +444,40 @@ class PointerTable:
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Executable:
     """A compiled kernel, ready to launch by the device's runtime.
 
     Attributes:
         name: the kernel's name.
-        source: generated source text.
-        path: where the source is kept in the cache, or "".
+        path: where its source is kept in the cache, or "".
         entry: what the runtime calls; its type is between a generator and its device.
         grid: number of programs.
-        config: as lowered.
         figures: static quality.
         pointers: how a launch's buffers become arguments; None if each is one.
+        needs_scratch: whether a launch needs memory of the device beside its buffers.
+        binary: by what its generator finds the compiled code in the cache, or "".
         kept: what the runtime keeps with the kernel between launches.
     """
 
     name: str
-    source: str
     path: str
     entry: object
     grid: int
-    config: Config
     figures: StaticFigures = StaticFigures()
     pointers: PointerTable | None = None
+    needs_scratch: bool = False
+    binary: str = ""
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Artifact(Executable):
+    """An executable with what it was made from.
+
+    Attributes:
+        source: generated source text.
+        config: as lowered.
+    """
+
+    source: str = field(kw_only=True)
+    config: Config = field(kw_only=True)

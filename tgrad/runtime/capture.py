@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 from tgrad.runtime.cpu import HostMemory
 from tgrad.runtime.plan import Plan
 
@@ -39,7 +39,7 @@ class CpuCapture:
     def __init__(
         self,
         plan: Plan,
-        artifacts: Sequence[Artifact],
+        artifacts: Sequence[Executable],
         runner: Runner,
         moving: Sequence[int] | None = None,
     ):

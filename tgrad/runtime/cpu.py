@@ -18,7 +18,7 @@ from tgrad.dtype import DType
 from tgrad.runtime.box import Shape, copy_box
 
 if TYPE_CHECKING:
-    from tgrad.kernel.ir import Artifact
+    from tgrad.kernel.ir import Executable
 
 ALIGNMENT = 256
 KEPT_BYTES = 1 << 30
@@ -131,7 +131,7 @@ class CpuRuntime:
     def borrow(self, array: np.ndarray) -> HostMemory:
         return BorrowedMemory(array.reshape(-1).view(np.uint8))
 
-    def launch(self, artifact: Artifact, memories: Sequence[HostMemory]) -> None:
+    def launch(self, artifact: Executable, memories: Sequence[HostMemory]) -> None:
         entry = cast(Callable[[object], None], artifact.entry)
         entry((ctypes.c_void_p * len(memories))(*[m.address for m in memories]))
 

@@ -17,7 +17,7 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import DeviceError
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 
 _WORDS = (4, 8)
 """Bytes of the numbers of the host that a launch carries."""
@@ -126,7 +126,7 @@ class CudaRuntime:
         memory.owner = memory
         return memory
 
-    def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
+    def launch(self, artifact: Executable, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel on torch's current stream; does not wait."""
         with self.torch.cuda.device(self.device.index):
             self.starter(artifact)([m.data_ptr() for m in memories], self.stream())
@@ -141,7 +141,7 @@ class CudaRuntime:
         current: int = self.torch._C._cuda_getDevice()
         return current == self.device.index
 
-    def starter(self, artifact: Artifact) -> Start:
+    def starter(self, artifact: Executable) -> Start:
         """What enqueues a kernel on a stream, its buffers at given addresses, while the device is
         the current one, as it must be now: the binary is loaded into it."""
         if artifact.grid == 0:
@@ -149,11 +149,11 @@ class CudaRuntime:
         kernel: Any = artifact.entry
         run, grid = kernel.run, artifact.grid
         function, metadata = kernel.function, kernel.packed_metadata
-        is_plain = artifact.pointers is None and not artifact.config.descriptors
+        is_plain = artifact.pointers is None and not artifact.needs_scratch
 
         def start(addresses: Sequence[int], stream: int) -> None:
             if not is_plain:
-                if artifact.config.descriptors:
+                if artifact.needs_scratch:
                     self._lend_scratch()
                 addresses = self.arguments(artifact, addresses)
             # No launch metadata and hooks: profilers that want them use Triton's own path.
@@ -171,7 +171,7 @@ class CudaRuntime:
 
         triton.set_allocator(scratch)
 
-    def arguments(self, artifact: Artifact, addresses: Sequence[int]) -> Sequence[int]:
+    def arguments(self, artifact: Executable, addresses: Sequence[int]) -> Sequence[int]:
         """Addresses that a launch passes: of its buffers, or of a batch's shared ones and of its
         table, which is kept with the kernel and written again only when a buffer has moved."""
         if artifact.pointers is None:

@@ -20,7 +20,7 @@ from tgrad.errors import OutOfMemoryError
 from tgrad.runtime.planning import PlanningRuntime, current_planning
 
 if TYPE_CHECKING:
-    from tgrad.kernel.ir import Artifact
+    from tgrad.kernel.ir import Executable
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Runtime(Protocol):
         """Memory over a contiguous array of the device, with no copy; nobody writes to it in
         place."""
 
-    def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
+    def launch(self, artifact: Executable, memories: Sequence[Any]) -> None:
         """Start a compiled kernel on memories in the order of its slots."""
 
     def synchronize(self) -> None:

@@ -116,11 +116,11 @@ def _launch_steps(
     table = {"input": inputs, "output": outputs, "temp": temps}
     for number, (step, artifact) in enumerate(zip(plan.steps, plan.artifacts)):
         memories = [table[b.kind][b.number] for b in step.buffers]
-        region = plan.kernels[step.kernel].region
-        if region.library is not None:
+        if artifact is None:
+            region = plan.kernels[step.kernel].region
+            assert region.library is not None
             launch = partial(call_library, region.library, region.source, runtime, memories)
         else:
-            assert artifact is not None
             launch = partial(runtime.launch, artifact, memories)
         try:
             launch() if watcher is None else watcher.watch(plan, number, launch)

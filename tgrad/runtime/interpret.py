@@ -13,7 +13,7 @@ import numpy as np
 
 from tgrad.device import Device
 from tgrad.dtype import DType
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 from tgrad.runtime.box import Shape, copy_box
 
 ALIGNMENT = 256
@@ -77,7 +77,7 @@ class InterpretRuntime:
         self.write(memory, array)
         return memory
 
-    def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
+    def launch(self, artifact: Executable, memories: Sequence[Memory]) -> None:
         """Run a kernel on one memory per slot."""
         run = cast(Callable[[list[int]], None], artifact.entry)
         addresses = [m.ctypes.data for m in memories]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 from tgrad.runtime.cuda import CudaRuntime, Memory, Start
 from tgrad.runtime.plan import BufferRef, Moves, Plan
 
@@ -51,7 +51,7 @@ Places = list[tuple[list[int], int]]
 """Where the address of a buffer is written: lists of addresses, and the place in each."""
 
 
-def own_artifacts(plan: Plan) -> list[Artifact]:
+def own_artifacts(plan: Plan) -> list[Executable]:
     """The kernel of each step, its own: a batch keeps the addresses of its buffers, and steps of
     equal work share what was compiled."""
     return [replace(a, kept={}) for a in plan.compile() if a is not None]

@@ -22,7 +22,7 @@ import numpy as np
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import CompileError, DeviceError
-from tgrad.kernel.ir import WORK_GROUP, Artifact, Draft
+from tgrad.kernel.ir import WORK_GROUP, Draft, Executable
 from tgrad.runtime.box import Shape, copy_box
 
 GROUPS_PER_UNIT = 4
@@ -239,7 +239,7 @@ class OpenClRuntime:
                 drafts[0].kernel.source,
             ) from error
 
-    def launch(self, artifact: Artifact, memories: Sequence[Memory]) -> None:
+    def launch(self, artifact: Executable, memories: Sequence[Memory]) -> None:
         """Enqueue a kernel; does not wait."""
         if artifact.grid == 0:
             return

@@ -21,7 +21,7 @@ from tgrad.errors import UNKNOWN, Source
 from tgrad.fusion.choices import NO_CHOICES, PlanChoices, Site
 from tgrad.fusion.cost import DeviceFigures
 from tgrad.fusion.region import Region
-from tgrad.kernel.ir import Artifact, Config
+from tgrad.kernel.ir import Config, Executable
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Plan:
 
     Attributes:
         device: where it runs.
-        kernels: one entry per step, in order.
+        kernels: one entry per step, in order; of a plan that was kept they are made when asked for.
         steps: launches, in order.
         inputs, outputs, temps: the buffers.
         arena_bytes: size of the arena that the temporaries share.
@@ -147,13 +147,13 @@ class Plan:
     """
 
     device: Device
-    kernels: tuple[KernelInfo, ...]
+    kernels: Sequence[KernelInfo]
     steps: tuple[Step, ...]
     inputs: tuple[BufferSpec, ...]
     outputs: tuple[BufferSpec, ...]
     temps: tuple[BufferSpec, ...]
     arena_bytes: int
-    compile: Callable[[], tuple[Artifact | None, ...]]
+    compile: Callable[[], tuple[Executable | None, ...]]
     host: HostFunction | None = None
     prepare: Callable[[Plan, Moves | None], Program | None] | None = None
     replay: str = "each kernel is launched by itself"
@@ -163,12 +163,12 @@ class Plan:
     choices: PlanChoices = NO_CHOICES
 
     @cached_property
-    def artifacts(self) -> tuple[Artifact | None, ...]:
+    def artifacts(self) -> tuple[Executable | None, ...]:
         """Compiled kernels, one a step, None for calls; compiled on first use."""
         return self.compile()
 
     @property
-    def compiled(self) -> tuple[Artifact, ...]:
+    def compiled(self) -> tuple[Executable, ...]:
         """The compiled kernels."""
         return tuple(a for a in self.artifacts if a is not None)
 
@@ -294,6 +294,11 @@ def record_graphs() -> Iterator[list[PlannedGraph]]:
     """Collect every graph that this thread plans inside the block."""
     with _record("graphs") as graphs:
         yield graphs
+
+
+def are_graphs_recorded() -> bool:
+    """Whether somebody will plan this thread's graphs again."""
+    return bool(_recorders.__dict__.get("graphs"))
 
 
 @contextmanager

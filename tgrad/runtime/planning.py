@@ -21,7 +21,7 @@ from tgrad.errors import VerifyError
 from tgrad.runtime.cpu import ALIGNMENT, HostMemory
 
 if TYPE_CHECKING:
-    from tgrad.kernel.ir import Artifact
+    from tgrad.kernel.ir import Executable
     from tgrad.runtime.plan import Plan
 
 Listener = Callable[["Plan"], None]
@@ -121,7 +121,7 @@ class PlanningRuntime:
     def borrow(self, array: Any) -> Any:
         return None
 
-    def launch(self, artifact: Artifact, memories: Sequence[Any]) -> None:
+    def launch(self, artifact: Executable, memories: Sequence[Any]) -> None:
         """Nothing is launched while planning.
 
         Raises:

@@ -189,5 +189,6 @@ def _artifact(d: Draft, path: Path, entry: object, figures: StaticFigures) -> Ar
         grid=_grid(d),
         config=d.config,
         figures=figures,
+        needs_scratch=d.config.descriptors,
         pointers=pointers_of(d.kernel),
     )

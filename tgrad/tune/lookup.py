@@ -14,9 +14,11 @@ the class in which they are written.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import log2
 
 from tgrad.fusion.region import Region
@@ -60,6 +62,13 @@ class Choices:
 
     def __bool__(self) -> bool:
         return bool(self._by_key or self._plans)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the records that runs use, and of their place."""
+        used = (*self._by_key.values(), *self._plans.values())
+        text = repr((self.place, [record.digest for record in used]))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def plan(self, key: Callable[[], str]) -> Mapping[str, Value]:
         """What was decided for a graph as a whole; `key` is asked only if there is anything."""
