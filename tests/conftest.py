@@ -1,5 +1,6 @@
 """Options of all tests: `--device`, and the fixture `device` that follows it. Kernels have the
-heuristics' configurations, whatever `tgrad autotune` has stored on this machine."""
+heuristics' configurations, whatever `tgrad autotune` has stored on this machine, and every plan is
+made by the passes, not taken from the cache of an earlier run."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ hypothesis.settings.load_profile("tgrad")
 """No test has a limit of time: the machine may be busy with others."""
 
 os.environ["TGRAD_STORED"] = "0"
+os.environ["TGRAD_KEEP_PLANS"] = "0"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 """Before PyTorch loads the OpenMP library that kernels then use too. With more threads than cores,
 as two workers of pytest-xdist have, a thread that turns at a barrier keeps the one it waits for

@@ -57,7 +57,7 @@ from tgrad.fusion.unordered import unordered
 from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
-from tgrad.graph.key import GraphKey, graph_key, graph_of, sources_of
+from tgrad.graph.key import GraphKey, Sources, graph_key, graph_of, sources_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import rewrite
@@ -197,7 +197,7 @@ class _Work:
     backend: Backend | None
     is_ordered: bool
 
-    def on_graph(self, key: GraphKey, sources: Sequence[Source], asked: Asked) -> _Work:
+    def on_graph(self, key: GraphKey, sources: Sources, asked: Asked) -> _Work:
         """The same work on a graph made of its key, whose buffers hold nothing."""
 
         def leaf(shape: tuple[int, ...], dtype: DType) -> Node:

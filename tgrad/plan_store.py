@@ -24,8 +24,8 @@ import numpy as np
 
 from tgrad.backend import Backend, Binaries, capture_of
 from tgrad.device import Device
-from tgrad.errors import Source, TgradError, VerifyError
-from tgrad.graph.key import GraphKey
+from tgrad.errors import TgradError, VerifyError
+from tgrad.graph.key import GraphKey, Sources
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.kept import KeptPlan, kept_plan, read_kept, write_kept
 from tgrad.runtime.plan import Compiled, KernelInfo, Plan
@@ -42,13 +42,13 @@ class Place:
     Attributes:
         key: of all that decides the plan.
         path: of its file.
-        sources: the user's line of each row of the graph's key.
+        sources: the user's lines.
         device, backend, options: what it is for; the backend has binaries.
     """
 
     key: str
     path: Path
-    sources: tuple[Source, ...]
+    sources: Sources
     device: Device
     backend: Backend
     options: Settings
@@ -62,7 +62,7 @@ class Place:
 def place_of(
     graph: GraphKey,
     more: Hashable,
-    sources: tuple[Source, ...],
+    sources: Sources,
     device: Device,
     backend: Backend,
     options: Settings,
@@ -72,14 +72,12 @@ def place_of(
     Args:
         graph: what is computed.
         more: what else the passes were given; equal things have equal texts.
-        sources: see `Place`. Names of kernels are made of their labels, and kernels of one line may
-            share what is generated; the lines themselves do not matter.
+        sources: see `Place`. Kernels are named after what was called there, and those of one line
+            may share what is generated; which line it is does not matter.
     """
     stamp = _stamp()
     if not options.keep_plans or backend.binaries is None or not stamp:
         return None
-    first: dict[Source, int] = {}
-    lines = [(first.setdefault(s, n), s.label) for n, s in enumerate(sources)]
     try:
         made_by = backend.binaries.key(options)
     except TgradError:  # no compiler: planning says so in its own words
@@ -87,7 +85,7 @@ def place_of(
     text = repr(
         (
             stamp, made_by, backend.name, backend.limits, backend.figures, device, graph.rows, more,
-            lines,
+            sources.pattern(),
         )
     )  # fmt: skip
     if " at 0x" in text:  # something that no other process can have
@@ -145,7 +143,7 @@ def find(place: Place, again: Callable[[], Compiled], replay: str) -> Compiled |
         again: plans the same graph with the passes; what it says of the kernels is shown.
         replay: of the plan.
     """
-    kept = read_kept(place.path, place.key, place.sources)
+    kept = read_kept(place.path, place.key, place.sources.lines)
     if kept is None:
         return None
     loaded = place.binaries.take(kept.binaries, place.options)
@@ -198,4 +196,4 @@ def _write(place: Place, compiled: Compiled, executables: Sequence[Executable]) 
         return
     kept = kept_plan(compiled, [number[e.name] for e in executables], binaries)
     with suppress(OSError, KeyError):
-        write_kept(place.path, place.key, kept, place.sources)
+        write_kept(place.path, place.key, kept, place.sources.rows())

@@ -33,7 +33,7 @@ class Settings:
     """Everything the environment decides.
 
     Attributes:
-        cache_dir: generated sources and compiled kernels (TGRAD_CACHE_DIR).
+        cache_dir: generated sources, compiled kernels and plans (TGRAD_CACHE_DIR).
         device: where new tensors live by default (TGRAD_DEVICE).
         cc: the C compiler (TGRAD_CC, then CC, then cc, gcc or clang on the path).
         num_threads: threads of the CPU kernels, 0 for all cores (OMP_NUM_THREADS).

@@ -36,7 +36,12 @@ print([step(tgrad.ones(4, 3)).item() for _ in range(3)])
 
 def start(cache: Path, **variables: str) -> subprocess.Popen[str]:
     """A training run on this cache, in a process group of its own."""
-    environment = {**os.environ, "TGRAD_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "TGRAD_CACHE_DIR": str(cache),
+        "TGRAD_KEEP_PLANS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         env={**environment, **variables},

@@ -52,13 +52,49 @@ def graph_key(outputs: Sequence[Node]) -> tuple[GraphKey, list[Node]]:
     return GraphKey(tuple(rows)), leaves
 
 
-def sources_of(outputs: Sequence[Node]) -> tuple[Source, ...]:
-    """The user's line of each row of the graph's key but the last."""
-    return tuple(n.source for n in computed(outputs) if n.op is not Op.CUSTOM_VJP)
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The user's lines of a graph.
+
+    Attributes:
+        lines: of each row of the graph's key but the last.
+        is_own: whether the row depends on a buffer. Others, such as numbers, are one node in all
+            graphs that are alive, of the line that made it first: whichever that is.
+    """
+
+    lines: tuple[Source, ...]
+    is_own: tuple[bool, ...]
+
+    def pattern(self) -> list[tuple[int, str] | None]:
+        """Which rows are of one line, and what was called there."""
+        first: dict[Source, int] = {}
+        return [
+            (first.setdefault(s, n), s.label) if own else None
+            for n, (s, own) in enumerate(zip(self.lines, self.is_own))
+        ]
+
+    def rows(self) -> dict[Source, int]:
+        """A row of each line, which is the same in all graphs of one key and pattern."""
+        found: dict[Source, int] = {}
+        for wanted in (True, False):
+            for n, (s, own) in enumerate(zip(self.lines, self.is_own)):
+                if own is wanted:
+                    found.setdefault(s, n)
+        return found
+
+
+def sources_of(outputs: Sequence[Node]) -> Sources:
+    """The user's line of each row of the graph's key."""
+    nodes = computed(outputs)
+    own: dict[Node, bool] = {}
+    for n in nodes:
+        own[n] = n.op is Op.BUFFER or any(own.get(x, False) for x in n.inputs)
+    rows = [n for n in nodes if n.op is not Op.CUSTOM_VJP]
+    return Sources(tuple(n.source for n in rows), tuple(own[n] for n in rows))
 
 
 def graph_of(
-    key: GraphKey, sources: Sequence[Source], leaf: Callable[[tuple[int, ...], DType], Node]
+    key: GraphKey, sources: Sources, leaf: Callable[[tuple[int, ...], DType], Node]
 ) -> tuple[list[Node], list[Node]]:
     """A graph of this key: its outputs, and its BUFFER nodes in order of first use.
 
@@ -70,7 +106,7 @@ def graph_of(
     made: list[Node] = []
     leaves: list[Node] = []
     *rows, outputs = cast("list[tuple[Any, ...]]", key.rows)
-    for row, source in zip(rows, sources):
+    for row, source in zip(rows, sources.lines):
         with source_scope(source):
             if not isinstance(row[0], Op):
                 made.append(leaf(*row))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,16 @@ def kept_plan(compiled: Compiled, executables: Sequence[int], binaries: Any) -> 
     )  # fmt: skip
 
 
-def write_kept(path: Path, key: str, kept: KeptPlan, sources: Sequence[Source]) -> None:
+def write_kept(path: Path, key: str, kept: KeptPlan, rows: Mapping[Source, int]) -> None:
     """Write a plan for `read_kept`.
+
+    Args:
+        rows: the number of each line of the user's.
 
     Raises:
         OSError: the system refuses it.
-        KeyError: a buffer is of a line that is none of the sources; nothing is written.
+        KeyError: a buffer is of a line that has no number; nothing is written.
     """
-    rows: dict[Source, int] = {}
-    for number, source in enumerate(sources):
-        rows.setdefault(source, number)
     data = {
         "executables": kept.executables,
         "steps": [_codes(s.buffers) for s in kept.steps],
@@ -84,8 +84,12 @@ def write_kept(path: Path, key: str, kept: KeptPlan, sources: Sequence[Source]) 
     write_whole(path, _digest(key, body) + b"\n" + body)
 
 
-def read_kept(path: Path, key: str, sources: Sequence[Source]) -> KeptPlan | None:
-    """The plan of a file; None where there is none, or another, or a part of one."""
+def read_kept(path: Path, key: str, lines: Sequence[Source]) -> KeptPlan | None:
+    """The plan of a file; None where there is none, or another, or a part of one.
+
+    Args:
+        lines: of the user's, by their numbers.
+    """
     try:
         digest, _, body = path.read_bytes().partition(b"\n")
     except OSError:
@@ -96,7 +100,7 @@ def read_kept(path: Path, key: str, sources: Sequence[Source]) -> KeptPlan | Non
 
     def specs(name: str) -> tuple[BufferSpec, ...]:
         return tuple(
-            BufferSpec(by_name(dtype), tuple(shape), nbytes, offset, sources[row])
+            BufferSpec(by_name(dtype), tuple(shape), nbytes, offset, lines[row])
             for dtype, shape, nbytes, offset, row in data[name]
         )
 
