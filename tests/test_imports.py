@@ -102,6 +102,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.backend": (*LEAVES, *PARTS),
     "tgrad.autotuning": (*LEAVES, *PARTS, "tgrad.backend"),
+    "tgrad.checking": (*LEAVES, *PARTS, "tgrad.backend"),
     "tgrad.placement": (*LEAVES, "tgrad.graph", "tgrad.fusion", "tgrad.runtime"),
     "tgrad.plan_store": (
         *LEAVES,

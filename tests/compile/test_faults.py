@@ -478,7 +478,7 @@ def test_threads_with_functions_of_their_own(cold: Path) -> None:
 
 def test_an_error_of_a_watcher_is_put_back() -> None:
     class Stops:
-        def watch(self, plan: Any, step: int, launch: Callable[[], None]) -> None:
+        def watch(self, plan: Any, step: int, memories: Any, launch: Callable[[], None]) -> None:
             launch()
             if step == plan.launches - 1:
                 raise KeyError("mine")

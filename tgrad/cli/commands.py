@@ -1,7 +1,7 @@
 """The commands and their arguments.
 
 In: the command line, as typer parses it. Out: an exit status. Invariant: the work is in explain.py,
-kernels.py, profile.py and doctor.py, each imported by the command that needs it.
+kernels.py, profile.py, check.py and doctor.py, each imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -101,6 +101,32 @@ def kernels(
     from tgrad.cli.kernels import kernels_of_script
 
     raise typer.Exit(kernels_of_script(script, arguments or [], target, every, json))
+
+
+@app.command(context_settings=PASS_ON)
+def check(
+    script: Path = typer.Argument(help="The Python program to run.", show_default=False),
+    arguments: list[str] = typer.Argument(None, help=OWN_ARGUMENTS, show_default=False),
+    steps: int = typer.Option(
+        2, min=0, help="Training steps after which it is stopped; 0: run it to its end."
+    ),
+    every: bool = typer.Option(
+        False, "--all", help="Check every launch, not each different kernel of a plan once."
+    ),
+    repeat: int = typer.Option(
+        2, min=1, help="Runs of each kernel on the same inputs, which must give the same bits."
+    ),
+    json: Path = typer.Option(None, metavar="FILE", help="Write the launches as data too."),
+) -> None:
+    """Run SCRIPT and compare each of its kernels with the CPU: which one is wrong, and where.
+
+    A kernel is judged by what it makes of the inputs that it gets, so what was wrong before it
+    does not count. Exit status 1 where one is wrong.
+    """
+    from tgrad.cli.check import CheckRequest, check_script
+
+    request = CheckRequest(steps, every, repeat, json)
+    raise typer.Exit(check_script(script, arguments or [], request))
 
 
 @app.command()

@@ -632,7 +632,8 @@ class Body(Values):
         kind = ops.register_type(stmt.carry.dtype)
         heads = []
         for axis in (stmt.m, stmt.k, stmt.n):
-            if self.kernel.axis(axis).block > 1:
+            is_walked = axis == stmt.k or axis in stmt.carry.dims
+            if is_walked and self.kernel.axis(axis).block > 1:
                 heads.append(self.lane_loop(axis))
         text = f"{carry} += ({kind}){self.element(stmt.a)} * ({kind}){self.element(stmt.b)};"
         if not heads:

@@ -123,7 +123,7 @@ def _launch_steps(
         else:
             launch = partial(runtime.launch, artifact, memories)
         try:
-            launch() if watcher is None else watcher.watch(plan, number, launch)
+            launch() if watcher is None else watcher.watch(plan, number, memories, launch)
         except TgradError:
             raise
         except Exception as error:

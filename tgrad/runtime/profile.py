@@ -9,7 +9,7 @@ The trace: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -92,7 +92,9 @@ class Profile:
         self._began = perf_counter()
         self._clocks: dict[int, _CudaClock] = {}
 
-    def watch(self, plan: Plan, step: int, launch: Callable[[], None]) -> None:
+    def watch(
+        self, plan: Plan, step: int, memories: Sequence[Any], launch: Callable[[], None]
+    ) -> None:
         """Launch and measure; see runtime/watch.py."""
         if plan.device.type == "cuda":
             if plan.device.index not in self._clocks:

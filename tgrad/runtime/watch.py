@@ -6,9 +6,9 @@ watcher, running a plan costs one comparison more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from tgrad.runtime.plan import Plan
 
@@ -16,8 +16,15 @@ from tgrad.runtime.plan import Plan
 class Watcher(Protocol):
     """Somebody who wants to see launches, such as a profile."""
 
-    def watch(self, plan: Plan, step: int, launch: Callable[[], None]) -> None:
-        """Call `launch`, which starts step number `step` of the plan, exactly once."""
+    def watch(
+        self, plan: Plan, step: int, memories: Sequence[Any], launch: Callable[[], None]
+    ) -> None:
+        """Call `launch`, which starts step number `step` of the plan; again only if what it writes
+        to is as before.
+
+        Args:
+            memories: of the step's buffers.
+        """
 
 
 _watchers: list[Watcher] = []
