@@ -19,7 +19,7 @@ from tgrad.device import Device
 from tgrad.errors import TgradError
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.region import Load, Region
-from tgrad.kernel.ir import Artifact
+from tgrad.kernel.ir import Executable
 from tgrad.runtime.cpu import CpuRuntime
 from tgrad.runtime.plan import Plan
 from tgrad.settings import settings
@@ -75,7 +75,7 @@ class Reference:
 
     def __init__(self, plan: Plan):
         self.runtime = CpuRuntime(Device("cpu"))
-        self.kernels: dict[Region, Artifact] = {}
+        self.kernels: dict[Region, Executable] = {}
         if plan.device.type != "cpu":
             regions = dict.fromkeys(k.region for k in plan.kernels if k.region.library is None)
             self.kernels = compiled([apart(r).region for r in regions])
@@ -99,7 +99,7 @@ class Reference:
             return "NumPy has not enough memory"
 
     def _run_c(
-        self, artifact: Artifact, given: Apart, before: Sequence[np.ndarray]
+        self, artifact: Executable, given: Apart, before: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         arrays = [*before, *(before[n] for n in given.copied)]
         memories = [self.runtime.allocate(a.nbytes) for a in arrays]
@@ -112,18 +112,18 @@ class Reference:
         ]
 
 
-def compiled(regions: Sequence[Region]) -> dict[Region, Artifact]:
+def compiled(regions: Sequence[Region]) -> dict[Region, Executable]:
     """C for all that the generator takes, compiled in one go where that is possible."""
     generate = backend_by_name("cpu").generate
 
-    def made(some: Sequence[Region]) -> dict[Region, Artifact]:
+    def made(some: Sequence[Region]) -> dict[Region, Executable]:
         _, compile_all = generate(some, settings, [None] * len(some))
         return dict(zip(some, compile_all()))
 
     try:
         return made(regions)
     except TgradError:
-        found: dict[Region, Artifact] = {}
+        found: dict[Region, Executable] = {}
         for region in regions:
             try:
                 found |= made([region])
