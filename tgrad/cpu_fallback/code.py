@@ -26,7 +26,7 @@ member first length
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 
-_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|s|t|w|q)|chunk|piece"
+_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|next|s|t|w|q)|chunk|piece"
 """Names that emitters make up."""
 
 
@@ -237,6 +237,27 @@ def _work(kernel: ir.Kernel, body: Iterable[ir.Stmt]) -> int:
 def loop_work(kernel: ir.Kernel, loop: ir.Loop) -> int:
     """Arithmetic of one loop statement of one program."""
     return _work(kernel, (loop,))
+
+
+def traffic_of(kernel: ir.Kernel) -> int:
+    """Bytes that the kernel's loads and stores move, of a slot no more than it has for each."""
+
+    def visits(body: Iterable[ir.Stmt], times: int) -> Iterator[tuple[ir.Stmt, int]]:
+        for stmt in body:
+            if isinstance(stmt, ir.Loop):
+                yield from visits(stmt.body, times * kernel.axis(stmt.axis).steps)
+            else:
+                yield stmt, times
+
+    total = 0
+    for stmt, times in visits(kernel.body, kernel.num_programs):
+        if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
+            dims = store_dims(kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
+            for d in dims:
+                times *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+            slot = kernel.slots[stmt.slot]
+            total += min(times, slot.size) * slot.dtype.itemsize
+    return total
 
 
 def is_scatter(stmt: ir.Stmt) -> bool:

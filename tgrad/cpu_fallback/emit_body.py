@@ -44,6 +44,7 @@ from tgrad.cpu_fallback.emit_index import (
     run_along,
 )
 from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
+from tgrad.cpu_fallback.emit_rows import copy_row, fetch_rows
 from tgrad.cpu_fallback.emit_sort import emit_sort
 from tgrad.cpu_fallback.emit_value import COMBINE, Values
 from tgrad.cpu_fallback.schedule import Group, schedule
@@ -399,6 +400,9 @@ class Body(Values):
             for s in stmts:
                 assert isinstance(s, ir.StoreTile)
                 self.stream(s, axis)
+            return
+        fetch_rows(self, stmts, axis)
+        if copy_row(self, stmts, axis):
             return
         if run is None or run.period < SHORT_RUN:
             self.lanes(stmts, self.lane_loop(axis), simd, outside)

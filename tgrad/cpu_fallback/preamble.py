@@ -336,6 +336,15 @@ static inline void tg_stream(float *to, const float *from, ptrdiff_t n) {
 )
 
 _piece(
+    "tg_fetch",
+    """
+static inline void tg_fetch(const void *from, ptrdiff_t bytes) { /* towards the caches */
+  for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)from + i);
+}
+""",
+)
+
+_piece(
     "tg_threads",
     """
 __attribute__((weak)) int tg_threads = 1; /* set by whoever loads the kernels */
