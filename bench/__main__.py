@@ -190,6 +190,34 @@ def _add_target(commands: Commands) -> None:
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
 
 
+def _add_confirm(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "confirm", help="whether training steps are right on a GPU, and else which kernel is not"
+    )
+    parser.add_argument("keys", nargs="*", help="of steps (default: step_gpt2, step_resnet50)")
+    parser.add_argument(
+        "--check", choices=("auto", "always", "never"), default="auto",
+        help="kernels one by one: where losses differ, always or never",
+    )  # fmt: skip
+    parser.add_argument("--all", action="store_true", help="every launch, not each kernel once")
+    parser.add_argument("--json", type=Path, help="write what was found, after each step again")
+    for_device(parser)
+
+
+def _add_variants(commands: Commands) -> None:
+    parser = commands.add_parser("variants", help="kernels of rows with one thing changed")
+    parser.add_argument("keys", nargs="*", help="of rows, or shell patterns of them (default: "
+                        "those that were short on an H100)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each variant")
+    for_device(parser)
+
+
+def for_device(parser: argparse.ArgumentParser) -> None:
+    """Where, and how large."""
+    parser.add_argument("--device", default="cuda", help="of tgrad and PyTorch")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try it")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=DESCRIPTION)
@@ -200,6 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_static(commands)
     _add_accuracy(commands)
     _add_target(commands)
+    _add_confirm(commands)
+    _add_variants(commands)
     commands.add_parser("docs", help="write docs/benchmarks.md from bench/results")
     _add_looks(commands)
     arguments = parser.parse_args(argv)
@@ -211,6 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "static": run_static,
         "accuracy": run_accuracy,
         "target": run_target,
+        "confirm": run_confirm,
+        "variants": run_variants,
         "docs": run_docs,
         "launches": run_look,
         "memory": run_look,
@@ -221,6 +253,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, PeerFailure) as error:
         print(f"python -m bench {arguments.command}: {error}", file=sys.stderr)
         return 2
+
+
+def run_confirm(arguments: argparse.Namespace) -> int:
+    """`confirm`; 1 where a step is wrong."""
+    from bench.confirm import DEFAULT, confirm
+
+    sizes = "small" if arguments.small else "full"
+    is_right = confirm(arguments.keys or DEFAULT, arguments.device, sizes, arguments.check,
+                       arguments.all, print_now, arguments.json)  # fmt: skip
+    return int(not is_right)
+
+
+def run_variants(arguments: argparse.Namespace) -> int:
+    """`variants`."""
+    from bench.variants import SHORT, chosen, measure
+
+    for case in chosen(arguments.keys or SHORT, "small" if arguments.small else "full"):
+        measure(case, arguments.device, arguments.rounds, print_now)
+    return 0
+
+
+def print_now(line: str) -> None:
+    """A line of what is found, at once: a run that is killed has said it."""
+    print(line, flush=True)
 
 
 def report(line: str) -> None:
