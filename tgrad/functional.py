@@ -130,6 +130,8 @@ __all__ = [
     "hsplit",
     "hypot",
     "i0",
+    "igamma",
+    "igammac",
     "index_add",
     "index_copy",
     "index_fill",
@@ -449,6 +451,8 @@ lgamma = from_method(Tensor.lgamma)
 digamma = from_method(Tensor.digamma)
 polygamma = Tensor.polygamma
 mvlgamma = from_method(Tensor.mvlgamma)
+igamma = from_method(Tensor.igamma)
+igammac = from_method(Tensor.igammac)
 erfc = from_method(Tensor.erfc)
 erfinv = from_method(Tensor.erfinv)
 logit = from_method(Tensor.logit)

@@ -27,6 +27,8 @@ digamma = psi = from_method(Tensor.digamma)
 gammaln = from_method(Tensor.lgamma)
 polygamma = Tensor.polygamma
 multigammaln = from_method(Tensor.mvlgamma)
+gammainc = from_method(Tensor.igamma)
+gammaincc = from_method(Tensor.igammac)
 erf = from_method(Tensor.erf)
 erfc = from_method(Tensor.erfc)
 erfcx = from_method(Tensor.erfcx)

@@ -11,9 +11,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from tgrad.errors import ShapeError
+from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
-from tgrad.methods.slopes import Function, define_slopes, double_function
+from tgrad.methods.gammas import density, lower_gamma, upper_gamma
+from tgrad.methods.slopes import (
+    Function,
+    binary_function,
+    define_slopes,
+    define_vjp,
+    double_function,
+)
 from tgrad.methods.trigonometry import polynomial
 
 if TYPE_CHECKING:
@@ -62,6 +69,19 @@ class SpecialMethods:
             total = sum(((x - j / 2).lgamma() for j in range(1, p)), x.lgamma())
             return total + p * (p - 1) / 4 * math.log(math.pi)
 
+    def igamma(self: Any, other: Any) -> Tensor:
+        """The regularised lower incomplete gamma function P(self, other); it has a derivative by
+        `other`.
+
+        Raises:
+            UnsupportedError: self requires a gradient, as in PyTorch.
+        """
+        return _incomplete("igamma", self, other, lower_gamma)
+
+    def igammac(self: Any, other: Any) -> Tensor:
+        """The regularised upper incomplete gamma function, 1 - igamma."""
+        return _incomplete("igammac", self, other, upper_gamma)
+
     def erfc(self: Any) -> Tensor:
         """1 - erf(x), with no loss of digits far out."""
         return double_function("erfc", self, _erfc)
@@ -98,6 +118,12 @@ class SpecialMethods:
     def i1e(self: Any) -> Tensor:
         """exp(-|x|) * i1(x)."""
         return double_function("i1e", self, lambda x: _bessel_i(1, x, scaled=True))
+
+
+def _incomplete(name: str, a: Any, x: Any, compute: Any) -> Tensor:
+    if a.requires_grad:
+        raise UnsupportedError(f"{name}: a gradient of the first argument.", "Detach it.")
+    return binary_function(name, a, x, lambda a, x: compute(a.double(), x.double()))
 
 
 def _lgamma(x: Any) -> Any:
@@ -263,3 +289,13 @@ SLOPES: dict[str, Function] = {
 """dy/dx of each function."""
 
 define_slopes(SLOPES)
+
+
+@define_vjp("igamma")
+def _igamma_rule(g: Any, y: Any, a: Any, x: Any) -> tuple[None, Any]:
+    return None, (g.double() * density(a.double(), x.double())).to(x.dtype)
+
+
+@define_vjp("igammac")
+def _igammac_rule(g: Any, y: Any, a: Any, x: Any) -> tuple[None, Any]:
+    return None, (-g.double() * density(a.double(), x.double())).to(x.dtype)
