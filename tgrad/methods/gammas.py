@@ -97,5 +97,5 @@ def _integral(a: Any, x: Any) -> tuple[Any, Any]:
 def _log_less(r: Any) -> Any:
     """log(1 + r) - r, by its series near 0"""
     small = r.clamp(-0.02, 0.02)
-    terms = [(-1.0) ** (k + 1) / k for k in range(11, 1, -1)]
+    terms = tuple((-1.0) ** (k + 1) / k for k in range(11, 1, -1))
     return (r.log1p() - r).where(r.abs() > 0.02, polynomial(small, terms) * small * small)
