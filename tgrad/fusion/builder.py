@@ -21,6 +21,7 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_axes
 from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.device_limits import Limits
+from tgrad.fusion.folding import fold
 from tgrad.fusion.legality import Refused, classify
 from tgrad.fusion.live import with_live_rows
 from tgrad.fusion.movement import Indices, push_index
@@ -384,11 +385,9 @@ class _Builder:
         if op is Op.CONST:
             return self._emit(rg.Const(node.attr("value"), node.dtype))
         if op is Op.IOTA:
-            return self._emit(rg.IndexValue(index[node.attr("axis")], node.dtype))
+            return self._place(index[node.attr("axis")], node.dtype)
         if is_elementwise(op):
-            args = tuple(self._value(x, index, mask) for x in node.inputs)
-            word = node.attr("word") if op is Op.PHILOX else 0
-            return self._emit(rg.Compute(op, args, node.dtype, word))
+            return self._elementwise(node, index, mask)
         if op is Op.PAD:
             return self._pad(node, index, mask)
         if op in MOVEMENT:
@@ -403,6 +402,23 @@ class _Builder:
         if op is Op.DOT:
             return self._dot(node, index, mask)
         raise AssertionError(f"{node} cannot be part of a region")
+
+    def _place(self, index: Index, dtype: dt.DType) -> int:
+        is_fixed = not index.terms and not dtype.is_float
+        return self._emit(rg.Const(index.const, dtype) if is_fixed else rg.IndexValue(index, dtype))
+
+    def _elementwise(self, node: Node, index: Indices, mask: Mask) -> int:
+        op, inputs = node.op, node.inputs
+        if op is Op.WHERE:  # only what is chosen is computed, if it is known
+            test = self.values[self._value(inputs[0], index, mask)]
+            if isinstance(test, rg.Const):
+                return self._value(inputs[1 if test.value else 2], index, mask)
+        args = tuple(self._value(x, index, mask) for x in inputs)
+        known = fold(op, args, self.values, node.dtype)
+        if isinstance(known, int):
+            return known
+        word = node.attr("word") if op is Op.PHILOX else 0
+        return self._emit(known or rg.Compute(op, args, node.dtype, word))
 
     def _load(self, node: Node, index: Indices, mask: Mask) -> int:
         slot = self.inputs.setdefault(node, len(self.inputs))

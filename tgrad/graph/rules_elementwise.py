@@ -6,6 +6,7 @@ exact, NaN and infinities included; only the sign of a zero may change (x + 0).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import frexp
 
 import numpy as np
@@ -28,7 +29,7 @@ _SMALLEST_EXPONENT = {
 _COMMUTATIVE = (
     Op.ADD, Op.MUL, Op.MAXIMUM, Op.MINIMUM, Op.EQ, Op.NE, Op.AND, Op.OR, Op.XOR,
 )  # fmt: skip
-_FOLDED = tuple(op for op in Op if op in ELEMENTWISE - {Op.PHILOX, Op.BITCAST})
+FOLDED = tuple(op for op in Op if op in ELEMENTWISE - {Op.PHILOX, Op.BITCAST})
 
 
 def constant_of(x: Node) -> Node | None:
@@ -44,15 +45,22 @@ def is_constant(x: Node, value: float) -> bool:
     return const is not None and const.attr("value") == value
 
 
-@rule("op(constants) = the constant it gives in its dtype", *_FOLDED)
+def constant_result(
+    op: Op, constants: Sequence[tuple[bool | int | float, DType]], dtype: DType
+) -> bool | int | float:
+    """What an elementwise op gives for constants of these dtypes, as a Python number."""
+    arrays = [elementwise(Op.CAST, [np.array(value)], own) for value, own in constants]
+    value = elementwise(op, arrays, dtype).reshape(())
+    return float(value) if dtype.is_float else value.item()
+
+
+@rule("op(constants) = the constant it gives in its dtype", *FOLDED)
 def fold_constants(node: Node) -> Node | None:
     constants = [constant_of(x) for x in node.inputs]
     if not all(constants):
         return None
-    arrays = [elementwise(Op.CAST, [np.array(c.attr("value"))], c.dtype) for c in constants if c]
-    value = elementwise(node.op, arrays, node.dtype).reshape(())
-    number = float(value) if node.dtype.is_float else value.item()
-    return b.const(number, node.dtype, node.shape)
+    numbers = [(c.attr("value"), c.dtype) for c in constants if c]
+    return b.const(constant_result(node.op, numbers, node.dtype), node.dtype, node.shape)
 
 
 @rule("1 = 1.0, in a dtype of floats", Op.CONST)
