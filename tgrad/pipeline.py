@@ -54,6 +54,7 @@ from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.fusion.unordered import unordered
+from tgrad.fusion.windows import first_bytes, with_windows
 from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
@@ -324,13 +325,14 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         fixed = frozenset((*used, *stored))
         # A buffer that nothing reads is no argument of the plan: it cannot be written either.
         donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
-        cut = cut_graph(stored, backend.limits, choices, chunked.turns, copies)
+        cut = _cut(stored, backend.limits, choices, chunked.turns, copies)
         cut = [_noted(f, chunked.notes) for f in cut]
         shares = limits.shares_launches and choices.at(LAUNCHES) != "apart"
         given = Given(donated, fixed, used, stored, shares)
         ordered = order_for_memory(cut, donated, fixed)
         seconds = _seconds(backend.figures)
         ordered = store_again(ordered, donated, fixed, backend.limits, seconds)
+        ordered = with_windows(ordered)
         place = fit(ordered, given, work.memory_limit, seconds)
         replaces = place.replaces
         place = _without_unneeded(place, bases, needed, used)
@@ -405,16 +407,20 @@ def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
     return [_below_reshapes(n) for n in save_statistics(rewrite(outputs, CANONICAL))]
 
 
-def cut_graph(
+def cut_graph(bases: Sequence[Node], limits: Limits) -> list[Fused]:
+    """Verified kernels of canonical nodes, with unique names, in an order that may run."""
+    return unique_names(_cut(bases, limits))
+
+
+def _cut(
     bases: Sequence[Node],
     limits: Limits,
     choices: PlanChoices = NO_CHOICES,
     turns: Mapping[Node, int] | None = None,
     copies: Collection[Node] = (),
 ) -> list[Fused]:
-    """Verified kernels of canonical nodes, with unique names, in an order that may run."""
     made = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    fused = unique_names(partition(made, limits, choices, turns, copies))
+    fused = partition(made, limits, choices, turns, copies)
     for region in {f.region for f in fused}:
         verify_region(region)
     return fused
@@ -479,7 +485,8 @@ def _plan(
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
     has_calls = any(f.region.library is not None for f in fused)
     steps = tuple(
-        Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs))) for i, f in enumerate(fused)
+        Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs)), first_bytes(f))
+        for i, f in enumerate(fused)
     )
     return Plan(
         device,

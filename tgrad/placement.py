@@ -100,7 +100,7 @@ def fit(
         allowed -= max(placed.layout.nbytes - room, 0)
     if placed.layout.nbytes <= room:
         return _share_launches(again, placed, given, room)
-    raise _does_notfit(placed, limit, placed.layout.nbytes - room)
+    raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
 
 
 def _share_launches(ordered: list[Fused], placed: Placed, given: Given, room: int | None) -> Placed:
@@ -134,7 +134,7 @@ def _share_launches(ordered: list[Fused], placed: Placed, given: Given, room: in
     return best
 
 
-def _does_notfit(placed: Placed, limit: int, excess: int) -> MemoryLimitError:
+def _does_not_fit(placed: Placed, limit: int, excess: int) -> MemoryLimitError:
     lifetimes = placed.lifetimes
     top = peak_step(lifetimes)
     alive = [n for n, t in zip(placed.temps, lifetimes) if t.first <= top <= t.last]

@@ -322,6 +322,26 @@ def test_prepared_launches_take_what_moves_where_it_is() -> None:
     assert not program.is_whole
 
 
+@pytest.mark.parametrize("program", [CudaCapture, CudaLaunches])
+def test_slots_begin_where_the_step_says(program: type[CudaCapture | CudaLaunches]) -> None:
+    """temp = x[1] + state; out = state + temp; captured, replayed, and launched one by one."""
+    fake, runtime = stand_in()
+    spec, two = BufferSpec(dt.float32, (1,), 4), BufferSpec(dt.float32, (2,), 8)
+    x, state = BufferRef("input", 0), BufferRef("input", 1)
+    temp, out = BufferRef("temp", 0), BufferRef("output", 0)
+    steps = (Step(0, (x, state, temp), (4, 0, 4)), Step(1, (state, temp, out), (0, 4, 0)))
+    artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
+    plan = Plan(Device("cuda"), (), steps, (two, spec), (spec,), (two,), 8, lambda: artifacts)
+    made = program(plan, runtime, Moves((0,)))
+    arena, result = torch.zeros(8, dtype=torch.uint8), memory(0.0)
+    made.bind([torch.zeros(8, dtype=torch.uint8), state_memory := memory(10.0)])
+    for number in range(4):
+        moved = torch.tensor([100.0, float(number)]).view(torch.uint8)
+        made.run([moved], [result], arena)
+        assert value(result) == 20.0 + number
+    assert value(state_memory) == 10.0
+
+
 @pytest.mark.parametrize(
     ("write", "is_quick"),
     [

@@ -17,7 +17,7 @@ The buffers of inputs come first, in the order of the graph's leaves: they are t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -75,9 +75,8 @@ def message_of(compiled: Compiled, leaves: int, changed: Sequence[int]) -> Messa
     steps = []
     for step in plan.steps:
         region = plan.kernels[step.kernel].region
-        steps.append(
-            [regions.setdefault(region, len(regions)), [number_of(b) for b in step.buffers]]
-        )
+        number = regions.setdefault(region, len(regions))
+        steps.append([number, [number_of(b) for b in step.buffers], list(step.starts)])
     results = [ref.number if ref.kind == "input" else number_of(ref) for ref in compiled.results]
     return {
         "regions": [r.to_json() for r in regions],
@@ -105,23 +104,23 @@ class _Whole:
         """Buffers with a use of each, in the order of the steps."""
         return [
             (buffer, slot)
-            for region, buffers in self.data["steps"]
+            for region, buffers, _ in self.data["steps"]
             for buffer, slot in zip(buffers, self.regions[region].buffers)
         ]
 
     def plan(self, steps: Sequence[int]) -> Plan:
         """Some of the steps, on buffers that are all inputs."""
         chosen = [self.data["steps"][n] for n in steps]
-        kernels = tuple(_info(self.regions[r]) for r, _ in chosen)
-        made = tuple(self.artifacts[r] for r, _ in chosen)
+        kernels = tuple(_info(self.regions[r]) for r, _, _ in chosen)
+        made = tuple(self.artifacts[r] for r, _, _ in chosen)
         specs = tuple(BufferSpec(uint8, (n,), n) for n in self.data["buffers"])
         has_calls = any(k.region.library is not None for k in kernels)
         return Plan(
             self.device,
             kernels,
             tuple(
-                Step(n, tuple(BufferRef("input", b) for b in buffers))
-                for n, (_, buffers) in enumerate(chosen)
+                Step(n, tuple(BufferRef("input", b) for b in buffers), tuple(starts))
+                for n, (_, buffers, starts) in enumerate(chosen)
             ),
             specs,
             (),
@@ -200,11 +199,12 @@ def _inputs(wholes: Sequence[_Whole], seed: int) -> list[np.ndarray]:
     ranges: dict[int, tuple[int, int]] = {}
     slots: dict[int, Slot] = {}
     for whole in wholes:
-        for region, buffers in whole.data["steps"]:
+        for region, buffers, _ in whole.data["steps"]:
             bounds = bounds_of(whole.regions[region])
             for n, (buffer, slot) in enumerate(zip(buffers, whole.regions[region].buffers)):
                 if slot.role != "out":
-                    slots.setdefault(buffer, slot)
+                    size = whole.data["buffers"][buffer] // slot.dtype.itemsize
+                    slots.setdefault(buffer, replace(slot, size=size))
                 if n in bounds:
                     low, high = ranges.get(buffer, bounds[n])
                     ranges[buffer] = max(low, bounds[n][0]), min(high, bounds[n][1])
@@ -245,7 +245,7 @@ class _Timed:
         self.plan = whole.plan(whole.data["changed"])
         updated = {
             buffer: slot
-            for region, buffers in changed
+            for region, buffers, _ in changed
             for buffer, slot in zip(buffers, whole.regions[region].buffers)
             if slot.role == "inout"
         }

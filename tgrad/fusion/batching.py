@@ -377,7 +377,7 @@ def _merged(members: Sequence[Fused]) -> Fused:
     count = len(members)
     largest = max(members, key=lambda f: extent_of(f.region.axes)).region
     lengths = tuple(extent_of(f.region.axes) for f in members)
-    nodes = list(zip(*((*f.inputs, *f.outputs) for f in members)))
+    nodes = list(zip(*((*f.windows, *((n, 0) for n in f.outputs)) for f in members)))
     written = {s.slot for s in largest.stores}
     own = tuple(s for s, found in enumerate(nodes) if s in written or len(set(found)) > 1)
     table = Table(count, own, lengths if len(set(lengths)) > 1 else ())
@@ -388,7 +388,8 @@ def _merged(members: Sequence[Fused]) -> Fused:
     buffers = [found if s in own else found[:1] for s, found in enumerate(nodes)]
     return Fused(
         region,
-        tuple(n for found in buffers[:inputs] for n in found),
-        tuple(n for found in buffers[inputs:] for n in found),
+        tuple(n for found in buffers[:inputs] for n, _ in found),
+        tuple(n for found in buffers[inputs:] for n, _ in found),
         (f"{count} steps of one form share this launch", *members[0].reasons),
+        tuple(start for found in buffers[:inputs] for _, start in found),
     )

@@ -72,11 +72,18 @@ def reuse_inputs(
 def _share(f: Fused, n: Node, out: Node) -> Fused | None:
     """The kernel with the slot of input `n` joined to that of output `out`, if that is legal."""
     read, written = f.inputs.index(n), len(f.inputs) + f.outputs.index(out)
+    if f.windows[read][1]:
+        return None
     shared = _with_shared_slot(f.region, read, written, len(f.inputs))
     if shared is None:
         return None
-    shared = shared.at_line(f.region.source)
-    return replace(f, region=shared, inputs=tuple(x for x in f.inputs if x is not n))
+    kept = [(x, start) for x, start in f.windows if x is not n]
+    return replace(
+        f,
+        region=shared.at_line(f.region.source),
+        inputs=tuple(x for x, _ in kept),
+        starts=tuple(start for _, start in kept),
+    )
 
 
 @lru_cache(maxsize=KNOWN_REGIONS)

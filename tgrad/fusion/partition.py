@@ -71,12 +71,19 @@ class Fused:
         region: what it computes.
         inputs, outputs: graph nodes of the slots, inputs first.
         reasons: one sentence for each neighbour that it could not join.
+        starts: the element of each input that is its slot's first; empty if all are 0.
     """
 
     region: Region
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     reasons: tuple[str, ...]
+    starts: tuple[int, ...] = ()
+
+    @property
+    def windows(self) -> list[tuple[Node, int]]:
+        """The inputs with the element at which each begins."""
+        return list(zip(self.inputs, self.starts or len(self.inputs) * (0,)))
 
 
 def partition(

@@ -45,6 +45,7 @@ class CpuCapture:
     ):
         self.runner = runner
         flat = [b for step in plan.steps for b in step.buffers]
+        self.starts = np.array([s for step in plan.steps for _, s in step.windows], np.uintp)
         self.table = np.zeros(max(len(flat), 1), np.uintp)
         self.positions: dict[str, np.ndarray] = {}
         self.numbers: dict[str, np.ndarray] = {}
@@ -88,7 +89,8 @@ class CpuCapture:
         self._fill("output", outputs)
         if arena is not None and arena.address != self.arena:
             where = self.positions["temp"]
-            self.table[where] = (self.offsets + np.uintp(arena.address))[self.numbers["temp"]]
+            addresses = (self.offsets + np.uintp(arena.address))[self.numbers["temp"]]
+            self.table[where] = addresses + self.starts[where]
             self.arena = arena.address
         self.launched[0] = 0
         self.runner(self.call)
@@ -98,4 +100,4 @@ class CpuCapture:
         where = self.positions[kind]
         if where.size:
             addresses = np.array([m.address for m in memories], np.uintp)
-            self.table[where] = addresses[self.numbers[kind]]
+            self.table[where] = addresses[self.numbers[kind]] + self.starts[where]

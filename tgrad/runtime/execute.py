@@ -114,8 +114,12 @@ def _launch_steps(
     count, watcher = counters(plan.device), current_watcher()
     temps = [runtime.view(whole, b.offset, b.nbytes) for b in plan.temps]
     table = {"input": inputs, "output": outputs, "temp": temps}
+    specs = {"input": plan.inputs, "output": plan.outputs, "temp": plan.temps}
     for number, (step, artifact) in enumerate(zip(plan.steps, plan.artifacts)):
-        memories = [table[b.kind][b.number] for b in step.buffers]
+        memories = [
+            _window(runtime, table[b.kind][b.number], start, specs[b.kind][b.number].nbytes)
+            for b, start in step.windows
+        ]
         if artifact is None:
             region = plan.kernels[step.kernel].region
             assert region.library is not None
@@ -130,6 +134,11 @@ def _launch_steps(
             kernel = plan.kernels[number]
             raise _failed(plan, f"Kernel {kernel.name}", error, kernel.region.source) from error
         count.launches += 1
+
+
+def _window(runtime: Runtime, memory: Any, start: int, nbytes: int) -> Any:
+    """A buffer's memory from the byte at which a slot begins."""
+    return runtime.view(memory, start, nbytes - start) if start else memory
 
 
 def _failed(plan: Plan, what: str, error: Exception, source: Source | None = None) -> LaunchError:

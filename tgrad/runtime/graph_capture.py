@@ -117,8 +117,8 @@ class CudaCapture:
 
     def _launch_all(self, arena: Memory | None) -> None:
         for step, artifact in zip(self.plan.steps, self.artifacts):
-            self.runtime.launch(artifact, [self._memory(b.kind, b.number, arena)
-                                           for b in step.buffers])  # fmt: skip
+            memories = [self._memory(b.kind, b.number, arena)[start:] for b, start in step.windows]
+            self.runtime.launch(artifact, memories)
         for output, number in self.successors:
             self.runtime.copy(self._memory("input", number, arena), self.outputs[output])
 

@@ -67,7 +67,7 @@ def write_kept(path: Path, key: str, kept: KeptPlan, rows: Mapping[Source, int])
     """
     data = {
         "executables": kept.executables,
-        "steps": [_codes(s.buffers) for s in kept.steps],
+        "steps": [[_codes(s.buffers), s.starts] for s in kept.steps],
         **{
             name: [[b.dtype.name, b.shape, b.nbytes, b.offset, rows[b.source]] for b in specs]
             for name, specs in (
@@ -106,7 +106,10 @@ def read_kept(path: Path, key: str, lines: Sequence[Source]) -> KeptPlan | None:
 
     return KeptPlan(
         executables=tuple(data["executables"]),
-        steps=tuple(Step(n, _buffers(codes)) for n, codes in enumerate(data["steps"])),
+        steps=tuple(
+            Step(n, _buffers(codes), tuple(starts))
+            for n, (codes, starts) in enumerate(data["steps"])
+        ),
         inputs=specs("inputs"),
         outputs=specs("outputs"),
         temps=specs("temps"),

@@ -47,8 +47,9 @@ def _writes_inputs(plan: Plan) -> bool:
     return False
 
 
-Places = list[tuple[list[int], int]]
-"""Where the address of a buffer is written: lists of addresses, and the place in each."""
+Places = list[tuple[list[int], int, int]]
+"""Where the address of a buffer is written: lists of addresses, the place in each, and the byte of
+the buffer that is meant there."""
 
 
 def own_artifacts(plan: Plan) -> list[Executable]:
@@ -70,8 +71,8 @@ class CudaLaunches:
         self.starts: list[tuple[Start, list[int]]] = []
         found: dict[BufferRef, Places] = {}
         for step, addresses in zip(plan.steps, self.addresses):
-            for at, buffer in enumerate(step.buffers):
-                found.setdefault(buffer, []).append((addresses, at))
+            for at, (buffer, start) in enumerate(step.windows):
+                found.setdefault(buffer, []).append((addresses, at, start))
         self.inputs = [found.get(BufferRef("input", n), []) for n in range(len(plan.inputs))]
         self.outputs = [found.get(BufferRef("output", n), []) for n in range(len(plan.outputs))]
         self.temps = [found.get(BufferRef("temp", n), []) for n in range(len(plan.temps))]
@@ -111,5 +112,5 @@ class CudaLaunches:
 
 
 def _fill(places: Places, address: int) -> None:
-    for addresses, at in places:
-        addresses[at] = address
+    for addresses, at, start in places:
+        addresses[at] = address + start

@@ -72,10 +72,17 @@ class KernelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One launch: the kernel's number and the buffers of its slots."""
+    """One launch: the kernel's number, the buffers of its slots, and the byte of each at which its
+    slot begins; empty if all begin at 0."""
 
     kernel: int
     buffers: tuple[BufferRef, ...]
+    starts: tuple[int, ...] = ()
+
+    @property
+    def windows(self) -> list[tuple[BufferRef, int]]:
+        """The buffers with the byte at which each begins."""
+        return list(zip(self.buffers, self.starts or len(self.buffers) * (0,)))
 
 
 @dataclass(frozen=True, slots=True)
