@@ -18,7 +18,7 @@ from tgrad.graph.size import is_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import are_same, is_sized, placed
-from tgrad.tensor import Tensor, labelled, tensor
+from tgrad.tensor import Tensor, define_vjp, labelled, tensor, with_vjp
 
 
 @labelled("cat")
@@ -70,7 +70,14 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         first = start - t.shape[axis]
         joined = wide if joined is None else joined.where(place < first, wide)
     assert joined is not None
-    return joined
+    return with_vjp("cat", joined, *parts, params=(axis,))
+
+
+@define_vjp("cat")
+def _cat_backward(g: Tensor, y: Tensor, *given: Any) -> list[Tensor]:
+    """The part of g that each tensor became."""
+    *parts, axis = given
+    return list(g.split([t.shape[axis] for t in parts], axis))
 
 
 def _joined_sizes(parts: list[Tensor], axis: int, total: Any) -> Tensor:
