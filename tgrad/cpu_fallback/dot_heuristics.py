@@ -57,10 +57,14 @@ def dot_config(region: Region, tiles: DotTiles) -> Config:
     """The configuration with these tiles."""
     space = region.space
     axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
-    for g, role in (("m", Role.GRID), ("k", Role.LOOP), ("n", Role.GRID)):
-        covers = getattr(space, g)
-        block = min(getattr(tiles, g), max(1, rg.extent_of(covers)))
-        axes.append(TileAxis(joint_name(region, covers, g), covers, block, role))
+    groups = [("m", Role.GRID, space.m), ("k", Role.LOOP, space.k), ("n", Role.GRID, space.n)]
+    walks = dict.fromkeys(v.axes for v in region.values if isinstance(v, rg.Dot))
+    others = [tuple(a for a in region.axes if a.name in names) for names in walks]
+    groups[1:1] = [(f"j{i}", Role.LOOP, g) for i, g in enumerate(others) if g != space.k]
+    for name, role, covers in groups:
+        most = getattr(tiles, "k" if role is Role.LOOP else name)
+        block = min(most, max(1, rg.extent_of(covers)))
+        axes.append(TileAxis(joint_name(region, covers, name), covers, block, role))
     return Config(tuple(axes), stash_limit=STASH_LIMIT, registers=tiles.registers)
 
 

@@ -528,12 +528,13 @@ class Body(Values):
                 f"const {self.ctype} {end} = {start} + ({stop} - {start}) / {ROWS} * {ROWS};"
             )
         self.note_consumers(rows)
-        saved = dict(self.scalars)
+        # copies of the next loop have the same numbers
+        saved, arrays = dict(self.scalars), dict(self.arrays)
         with self.code.block(
             f"for ({self.ctype} {name} = {start}; {name} < {end}; {name} += {ROWS})"
         ):
             self.scope(rows)
-        self.scalars = saved
+        self.scalars, self.arrays = saved, arrays
         return end
 
     def note_consumers(self, stmts: Iterable[ir.Stmt]) -> None:
