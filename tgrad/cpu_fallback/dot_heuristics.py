@@ -166,8 +166,9 @@ def dot_cycles(work: DotWork, plan: DotPlan, bv: int, br: int, kc: int, machine:
     rounds = -(-tiles // machine.cores)
     product = bv * br * work.k / (2 * plan.lanes)
     is_kept = r_tiles > 1 and bv * round_up(work.k, kc) * work.itemsize <= STATIONARY_BYTES
-    once = bv * work.k * v_pack / (r_tiles if is_kept else 1)
-    return rounds * (product + once + br * work.k * r_pack + 2000)
+    packs = -(-rounds // r_tiles) if is_kept else rounds  # each thread packs what it keeps
+    one_pack = bv * work.k * v_pack
+    return rounds * (product + br * work.k * r_pack + 2000) + packs * one_pack
 
 
 def round_up(n: int, to: int) -> int:

@@ -18,9 +18,8 @@ void linear_tanh(char *const *slots) {
   float *restrict out = (float *)slots[3];
 #pragma omp parallel num_threads(tg_threads)
   {
-    float *const restrict vp = tg_scratch(86272 * sizeof(float));
-    float *const restrict rp = vp + 48000;
-    float *const restrict acc = rp + 28288;
+    float *const restrict vp = tg_scratch(57984 * sizeof(float));
+    float *const restrict acc = vp + 48000;
     ptrdiff_t packed = -1;
 #pragma omp for collapse(2) schedule(static)
     for (int n_lo = 0; n_lo < 96; n_lo += 96)
@@ -45,17 +44,9 @@ void linear_tanh(char *const *slots) {
         }
         for (int k_lo = 0; k_lo < 500; k_lo += 250) {
           const int k_hi = tg_min(k_lo + 250, 500);
-          for (int m = m_lo; m < m_hi; m++) {
-            float *restrict to = rp + (m - m_lo) * 272;
-#pragma omp simd
-            for (int k = k_lo; k < k_hi; k++) {
-              const float t1 = a[m * 500 + k];
-              to[k - k_lo] = t1;
-            }
-          }
           for (ptrdiff_t j = 0; j < n_hi - n_lo; j += 48)
             for (ptrdiff_t i = 0; i < m_hi - m_lo; i += 8) {
-              tg_dot_float_8x3x16_272_1(k_hi - k_lo, rp + i * 272, vp + k_lo / 250 * 24000 + j * 250, acc + i * 96 + j, 96, k_lo == 0);
+              tg_dot_float_8x3x16_500_1(k_hi - k_lo, a + m_lo * 500 + k_lo + i * 500, vp + k_lo / 250 * 24000 + j * 250, acc + i * 96 + j, 96, k_lo == 0);
             }
         }
         float t3[96];
