@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from tests.devices.test_fuzz import needs_triton
 from tgrad import optim, pipeline, realizing
 from tgrad.device import Device
 from tgrad.kernel.ir import Executable, PointerTable
+from tgrad.runtime.cuda import KEPT_TABLES
 from tgrad.runtime.device import counters, release_arena
 from tgrad.runtime.plan import record_plans
 from tgrad.tensor import Tensor, realize_tensors
@@ -100,24 +103,53 @@ def test_a_report_names_each_buffer() -> None:
     assert "6 members x" in plan.explain()
 
 
-def test_cuda_writes_a_table_only_when_a_buffer_moves() -> None:
-    """The argument list of a launch, on torch's memory of the host."""
+def runtime_of_tables(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[tuple[int, ...]]]:
+    """The runtime on torch's memory of the host, and what it copied to the device."""
     torch = pytest.importorskip("torch")
     from tgrad.runtime.cuda import CudaRuntime
 
-    runtime = object.__new__(CudaRuntime)
+    runtime, copied = object.__new__(CudaRuntime), []
     runtime.torch, runtime.torch_device = torch, torch.device("cpu")
+
+    def pinned(self: CudaRuntime, contents: tuple[int, ...]) -> Any:
+        copied.append(tuple(contents))
+        return torch.tensor(contents, dtype=torch.int64)
+
+    monkeypatch.setattr(CudaRuntime, "pinned", pinned)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    return runtime, copied
+
+
+def test_cuda_copies_a_table_once_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument list of a launch: buffers that lie elsewhere in turn have a table each."""
+    runtime, copied = runtime_of_tables(monkeypatch)
     pointers = PointerTable(shared=(1,), own=(0, 2), numbers=(7, 8))
     artifact = Executable("batch", "", None, 2, pointers=pointers)
-    held = [torch.zeros(4, dtype=torch.uint8) for _ in range(4)]
-    a, b, c, d = (m.data_ptr() for m in held)
-    shared, table = runtime.arguments(artifact, [a, b, c])
-    assert shared == b
-    kept = artifact.kept["table"]
-    assert table == kept.data_ptr()
-    assert kept.tolist() == [a, c, 7, 8]
-    kept[2] = -1  # a mark that writing again would remove
-    assert runtime.arguments(artifact, [a, b, c]) == [shared, table]
-    assert kept[2] == -1
-    assert runtime.arguments(artifact, [a, b, d]) == [shared, table]
-    assert kept.tolist() == [a, d, 7, 8]
+    for c in (300, 400, 300, 400, 300):
+        shared, table = runtime.arguments(artifact, [100, 200, c])
+        found = artifact.kept[100, c, 7, 8]
+        assert (shared, table) == (200, found.data_ptr())
+        assert found.tolist() == [100, c, 7, 8]
+    assert copied == [(100, 300, 7, 8), (100, 400, 7, 8)]
+
+
+def test_cuda_keeps_the_tables_that_were_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, copied = runtime_of_tables(monkeypatch)
+    artifact = Executable("batch", "", None, 2, pointers=PointerTable((), (0,), ()))
+    for address in range(2 * KEPT_TABLES):
+        runtime.arguments(artifact, [0])
+        runtime.arguments(artifact, [address])
+    assert len(artifact.kept) == KEPT_TABLES and (0,) in artifact.kept
+    assert len(copied) == 2 * KEPT_TABLES
+
+
+def test_a_table_is_never_copied_into_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be copied again at each replay, from memory that others have by then."""
+    runtime, copied = runtime_of_tables(monkeypatch)
+    artifact = Executable("batch", "", None, 2, pointers=PointerTable((), (0,), ()))
+    runtime.arguments(artifact, [4])
+    monkeypatch.setattr(runtime.torch.cuda, "is_current_stream_capturing", lambda: True)
+    runtime.arguments(artifact, [4])
+    with pytest.raises(RuntimeError, match="did not have before"):
+        runtime.arguments(artifact, [8])
+    assert copied == [(4,)]

@@ -467,7 +467,7 @@ class Executable:
     pointers: PointerTable | None = None
     needs_scratch: bool = False
     binary: str = ""
-    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

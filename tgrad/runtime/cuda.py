@@ -19,6 +19,8 @@ from tgrad.dtype import DType
 from tgrad.errors import DeviceError
 from tgrad.kernel.ir import Executable
 
+KEPT_TABLES = 16
+"""Of one batch's launch, each for other addresses."""
 _WORDS = (4, 8)
 """Bytes of the numbers of the host that a launch carries."""
 Memory = Any
@@ -173,19 +175,37 @@ class CudaRuntime:
 
     def arguments(self, artifact: Executable, addresses: Sequence[int]) -> Sequence[int]:
         """Addresses that a launch passes: of its buffers, or of a batch's shared ones and of its
-        table, which is kept with the kernel and written again only when a buffer has moved."""
+        table. Tables are kept with the kernel by what they hold: results of a function lie at a few
+        addresses in turn, and then nothing is copied."""
         if artifact.pointers is None:
             return addresses
         contents = artifact.pointers.contents(addresses)
-        if artifact.kept.get("contents") != contents:
-            table = self.torch.tensor(contents, dtype=self.torch.int64)
-            if "table" in artifact.kept:
-                artifact.kept["table"].copy_(table)
-            else:
-                artifact.kept["table"] = table.to(self.torch_device)
-            artifact.kept["contents"] = contents
+        tables = artifact.kept
+        table = tables.pop(contents, None)
+        if table is None:
+            table = self._table(contents)
+            if len(tables) >= KEPT_TABLES:
+                del tables[next(iter(tables))]  # used the longest ago; torch frees in stream order
+        tables[contents] = table
         shared = [addresses[n] for n in artifact.pointers.shared]
-        return [*shared, artifact.kept["table"].data_ptr()]
+        return [*shared, table.data_ptr()]
+
+    def _table(self, contents: Sequence[int]) -> Memory:
+        """Numbers on the device, put there in the stream's order. Of pageable memory torch's copy
+        would make the host wait for all that is pending; of pinned memory a graph would keep a copy
+        from an address that others get.
+
+        Raises:
+            RuntimeError: the stream is captured.
+        """
+        if self.torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("a batch of a graph has buffers that it did not have before")
+        host = self.pinned(contents)
+        return host.to(self.torch_device, non_blocking=True)
+
+    def pinned(self, contents: Sequence[int]) -> Memory:
+        """Numbers in memory of the host that the device reads by itself."""
+        return self.torch.tensor(contents, dtype=self.torch.int64, pin_memory=True)
 
     def synchronize(self) -> None:
         """Wait for everything on the current stream."""
