@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tgrad.cpu_fallback import Machine, choose_config, emit
+from tgrad.cpu_fallback import Machine
+from tgrad.cpu_fallback.emit_c import emit
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.preamble import preamble
 from tgrad.fusion.region import Region
 from tgrad.kernel.lower import lower

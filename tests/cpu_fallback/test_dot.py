@@ -8,8 +8,9 @@ import pytest
 
 from tests.cpu_fallback.cases import F32, Draft, check, convolution, dot_region, matmul
 from tgrad import dtype as dt
-from tgrad.cpu_fallback import choose_config, detect_machine
+from tgrad.cpu_fallback import detect_machine
 from tgrad.cpu_fallback.dot_plan import register_tile
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.fusion.region import Const
 from tgrad.graph.index import Bound, loaded

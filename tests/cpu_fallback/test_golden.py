@@ -11,7 +11,9 @@ import pytest
 from tests.attention import attention_regions
 from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul
 from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
-from tgrad.cpu_fallback import Machine, choose_config, emit
+from tgrad.cpu_fallback import Machine
+from tgrad.cpu_fallback.emit_c import emit
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.fusion.region import Region, Table
 from tgrad.graph.op import Op
 from tgrad.kernel.lower import lower

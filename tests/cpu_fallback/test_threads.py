@@ -13,8 +13,10 @@ import tgrad
 from tests.cpu_fallback.cases import F32, call, convolution, dot_region, matmul, random_slots
 from tests.cpu_fallback.test_patterns import chain, reduction, softmax
 from tgrad import cpu_fallback
-from tgrad.cpu_fallback import choose_config, detect_machine, emit
+from tgrad.cpu_fallback import detect_machine
 from tgrad.cpu_fallback.compile import KernelSource, compile_kernels
+from tgrad.cpu_fallback.emit_c import emit
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.fusion.region import Region
 from tgrad.graph.op import Op
 from tgrad.kernel.lower import lower

@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.rounding import assert_within, bounded
 from tgrad import cpu_fallback, triton_gen
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.fusion.device_limits import CPU_LIMITS, Limits
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.partition import Fused
@@ -39,7 +40,7 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
     for f in fused:
         configs = [triton_gen.choose_config(f.region, target)]
         if limits.dots == 1:
-            configs.append(cpu_fallback.choose_config(f.region, machine))
+            configs.append(choose_config(f.region, machine))
         for config in configs:
             verify_kernel(lower(f.region, config))
         assert region_from_json(f.region.to_json()) == f.region

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import tgrad
 from tests.devices.test_fuzz import needs_triton
 from tgrad import cpu_fallback, nn, optim, pipeline, realizing, triton_gen
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.errors import VerifyError
 from tgrad.fusion.batching import Shared
 from tgrad.fusion.cost import cost_of
@@ -129,7 +130,7 @@ def check_region(region: Region) -> None:
     assert region_from_json(region.to_json()) == region
     machine, target = cpu_fallback.detect_machine(), triton_gen.target_by_name("sm_90")
     for config in (
-        cpu_fallback.choose_config(region, machine),
+        choose_config(region, machine),
         triton_gen.choose_config(region, target),
     ):
         verify_kernel(lower(region, config))
@@ -325,7 +326,7 @@ def test_text_of_a_batch() -> None:
     ]
     assert region.name.endswith("_x3")
     assert region.domain == "3 members, 224 elements"
-    config = cpu_fallback.choose_config(region, cpu_fallback.detect_machine())
+    config = choose_config(region, cpu_fallback.detect_machine())
     assert "members 3 own in0 in1 out0 lengths 48 16 160" in print_kernel(lower(region, config))
     assert form_of(region) is None
 

@@ -11,6 +11,8 @@ from tests.tune.regions import KINDS, region_of
 from tgrad import cpu_fallback, triton_gen
 from tgrad.autotuning.inputs import disagreement, make_inputs
 from tgrad.cpu_fallback.chain_heuristics import chain_side, live_points
+from tgrad.cpu_fallback.emit_c import emit
+from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.graph.index import constant, multiples_between
 from tgrad.kernel.lower import lower
@@ -23,9 +25,9 @@ from tgrad.tune.search import candidates_of
 def test_the_start_is_the_heuristic_in_c(kind):
     region, machine = region_of(kind), cpu_fallback.detect_machine()
     space = cpu_fallback.search_space(region)
-    config, heuristic = space.config(space.start), cpu_fallback.choose_config(region, machine)
+    config, heuristic = space.config(space.start), choose_config(region, machine)
     assert config is not None
-    sources = [cpu_fallback.emit(lower(region, c), c, machine) for c in (config, heuristic)]
+    sources = [emit(lower(region, c), c, machine) for c in (config, heuristic)]
     assert sources[0] == sources[1]
     assert space.find(space.named(space.start)) == space.start
     assert candidates_of(space)[0] == space.start

@@ -7,9 +7,11 @@ the function would do, with the same numbers, or raises; a plan is used only whi
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tgrad.autocasting import autocast_state
@@ -141,7 +143,8 @@ class CompiledFunction:
         self.traces += 1
         limit = self._memory_limit
         symbols = [] if self._dynamic is None else self._dynamic.symbols(sizes)
-        entry = trace(self._function, self._name, self._source, call, flat, limit, symbols)
+        with _no_collection():
+            entry = trace(self._function, self._name, self._source, call, flat, limit, symbols)
         try:
             if self._autotune is not None:
                 entry.tune(self._autotune)
@@ -190,6 +193,20 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}, {len(self._entries)} traces>"
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Look for no cycles of garbage meanwhile: graphs and plans are many objects and few cycles,
+    and a tenth of the time of making them went into looking."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _name_of(function: Any) -> tuple[str, Source]:

@@ -2,27 +2,24 @@
 
 In: Regions and Settings. Out: Artifacts whose entry is a ctypes function of one `void **`, the
 base addresses of the region's slots in order. Invariant: equal regions give equal sources, and all
-kernels that the cache lacks are compiled in one go.
+kernels that the cache lacks are compiled in one go. What emits kernels loads with the first of
+them: a process whose plans are kept needs none of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgrad.cpu_fallback import search_space as space
 from tgrad.cpu_fallback.compile import (
     KernelSource,
     compile_kernels,
     find_compiler,
     without_header,
 )
-from tgrad.cpu_fallback.emit_c import emit
-from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.objects import keep, take
 from tgrad.cpu_fallback.target import Machine, detect_machine, processor_name
 from tgrad.errors import VerifyError
 from tgrad.fusion.region import Region
-from tgrad.kernel.draft import draft_regions
 from tgrad.kernel.ir import Artifact, Config, Draft
 from tgrad.kernel.space import Place, SearchSpace
 from tgrad.settings import Settings
@@ -30,11 +27,9 @@ from tgrad.threads import get_num_threads
 
 __all__ = [
     "Machine",
-    "choose_config",
     "compile_drafts",
     "detect_machine",
     "draft",
-    "emit",
     "generate",
     "keep",
     "place",
@@ -46,6 +41,8 @@ __all__ = [
 
 def search_space(region: Region) -> SearchSpace:
     """What a search may choose for a region on this machine."""
+    from tgrad.cpu_fallback import space
+
     return space.search_space(region, detect_machine())
 
 
@@ -55,12 +52,14 @@ def place(settings: Settings) -> Place:
     Raises:
         CompileError: there is no compiler.
     """
+    from tgrad.cpu_fallback.space import GENERATION
+
     machine = detect_machine()
     caches = "/".join(f"{size >> 10}" for size in (machine.l1, machine.l2, machine.l3))
     threads = get_num_threads()
     return Place(
         f"{processor_name()}, {machine.isa}, {caches} KiB, {threads} threads",
-        f"C {space.GENERATION}, {find_compiler(settings, machine).version}",
+        f"C {GENERATION}, {find_compiler(settings, machine).version}",
     )
 
 
@@ -88,6 +87,10 @@ def draft(
         configs: stored configurations; None where the heuristics shall choose.
         machine: that they are for; this one by default.
     """
+    from tgrad.cpu_fallback.emit_c import emit
+    from tgrad.cpu_fallback.heuristics import choose_config
+    from tgrad.kernel.draft import draft_regions
+
     machine = machine or detect_machine()
     chosen = list(configs) if configs is not None else [None] * len(regions)
     return draft_regions(

@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -204,6 +203,8 @@ def _build(missing: Sequence[KernelSource], compiler: Compiler, machine: Machine
 
 def _build_in(folder: Path, parts: list[list[KernelSource]], compiler: Compiler) -> bytes:
     """Compile the parts side by side, and link them."""
+    from concurrent.futures import ThreadPoolExecutor
+
     output = folder / "kernels.so"
     if len(parts) == 1:
         _compile(compiler, _unit(parts[0]), output, ("-shared",), parts[0])
