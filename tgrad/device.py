@@ -127,6 +127,7 @@ def set_default_device(device: str | Device | None) -> None:
 def get_default_device() -> Device:
     """Where tensors are made that name no device: that of the innermost `with`, else what
     `set_default_device` said, else TGRAD_DEVICE."""
-    if _inside.devices:
-        return _inside.devices[-1]
-    return as_device(settings.device) if _default is None else _default
+    devices = _inside.devices
+    if devices:
+        return devices[-1]
+    return _device(settings.device) if _default is None else _default

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tgrad
 from tests.devices.test_fuzz import needs_triton
-from tgrad import cpu_fallback, nn, optim, pipeline, realizing, triton_gen
+from tgrad import cpu_fallback, nn, optim, pipeline, placement, realizing, triton_gen
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.errors import VerifyError
 from tgrad.fusion.batching import Shared
@@ -50,8 +50,8 @@ def apart() -> Iterator[None]:
         return Shared(list(fused), 0)
 
     with pytest.MonkeyPatch.context() as patch, fresh():
-        patch.setattr(pipeline, "batch", as_they_are)
-        patch.setattr(pipeline, "gather", as_they_are)
+        patch.setattr(placement, "batch", as_they_are)
+        patch.setattr(placement, "gather", as_they_are)
         yield
 
 
@@ -288,7 +288,7 @@ def test_what_an_order_takes_is_all_that_it_needs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no more to spare than was taken the kernels are the same; with less some are not."""
-    plain = getattr(pipeline, name)
+    plain = getattr(placement, name)
     grown: list[int] = []
     differ: list[bool] = []
 
@@ -303,7 +303,7 @@ def test_what_an_order_takes_is_all_that_it_needs(
             differ.append(plain(fused, donated, fixed, found.grown - 1).fused != found.fused)
         return found
 
-    monkeypatch.setattr(pipeline, name, checked)
+    monkeypatch.setattr(placement, name, checked)
     with fresh():
         plan_gpt("adamw")
     assert any(grown) == any(differ)

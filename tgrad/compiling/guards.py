@@ -7,7 +7,11 @@ mentions; what moved is compared by value, and a plan whose guards fail is not u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
+from operator import attrgetter, is_
+from types import CellType
 from typing import Any
 from weakref import ref
 
@@ -77,12 +81,45 @@ def shown(frozen: Any) -> str:
     return f"[{', '.join(shown(v) for v in value)}]"
 
 
+class Names:
+    """Names and what they are bound to, compared without Python's help: those in dictionaries, such
+    as globals, those in the cells of closures, and all others."""
+
+    def __init__(self, bindings: Sequence[Binding]):
+        in_tables = [b for b in bindings if type(b.owner) is dict]
+        in_cells = [b for b in bindings if type(b.owner) is CellType]
+        self.bindings = bindings
+        self.tables = [b.owner for b in in_tables]
+        self.names = [b.name for b in in_tables]
+        self.cells = [b.owner for b in in_cells]
+        self.values = [b.value for b in (*in_tables, *in_cells)]
+        self.others = [b for b in bindings if type(b.owner) not in (dict, CellType)]
+
+    def stand(self) -> bool:
+        """Whether each is bound to the same, or to an equal number."""
+        found = chain(map(dict.get, self.tables, self.names), map(_contents, self.cells))
+        try:
+            if all(map(is_, found, self.values)):
+                return all(map(_stands, self.others))
+        except ValueError:  # a cell is empty
+            pass
+        return all(map(_stands, self.bindings))
+
+
+_contents = attrgetter("cell_contents")
+
+
+def _stands(b: Binding) -> bool:
+    value = b.read()
+    return value is b.value or _equal(value, b.value)
+
+
 @dataclass(eq=False)
 class Guards:
     """Everything that a plan was traced for, beside its arguments."""
 
     found: Reach
-    bindings: list[Binding]
+    names: Names
     moving: list[Binding]
     containers: list[tuple[str, Any, Any]]
     described: dict[str, Any]
@@ -95,7 +132,7 @@ class Guards:
         fixed = set(map(id, moving))
         return Guards(
             found,
-            [b for b in found.bindings if id(b) not in fixed],
+            Names([b for b in found.bindings if id(b) not in fixed]),
             moving,
             [(label, value, freeze(value)) for label, value in found.containers],
             describe(found, with_inputs=False),
@@ -104,11 +141,8 @@ class Guards:
 
     def hold(self) -> bool:
         """Whether a plan traced under them serves a call now."""
-        for b in self.bindings:
-            owner = b.owner
-            value = owner.get(b.name) if type(owner) is dict else b.read()
-            if value is not b.value and not _equal(value, b.value):
-                return False
+        if not self.names.stand():
+            return False
         for _, value, frozen in self.containers:
             if freeze(value) != frozen:
                 return False

@@ -268,7 +268,8 @@ class Entry:
         if self.scope is not None:
             self.scope.values = list(sizes)
         for number, check, args in self.checks:
-            check(arguments[number], *[value_at(a, sizes) for a in args])
+            here = args if self.scope is None else [value_at(a, sizes) for a in args]
+            check(arguments[number], *here)
         if self.given:
             self._check_aliases(arguments)
         if self.named:

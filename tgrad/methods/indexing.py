@@ -24,7 +24,7 @@ from tgrad.graph.size import Size, is_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import Range, are_same, is_whole, length_of, range_of
-from tgrad.runtime.storage import lent
+from tgrad.runtime.storage import Storage, lent
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -324,6 +324,17 @@ def _range_of(item: slice, n: Any) -> Range:
     return range_of(item, n)
 
 
+def outside(storage: Storage, lowest: int, end: int) -> np.ndarray:
+    """The integers of a storage that are below `lowest`, or not below `end`. Compiled functions ask
+    at every call."""
+    values = lent(storage).reshape(-1)
+    if values.dtype == np.int64:
+        first = values - lowest if lowest else values
+        if not np.count_nonzero(first.view(np.uint64) >= end - lowest):  # negative ones are large
+            return values[:0]
+    return values[(values < lowest) | (values >= end)]
+
+
 def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:
     """Refuse an index that is known (stored on the host) to be out of range.
 
@@ -339,9 +350,9 @@ def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:
         return
     if index._storage is None or index.device.type == "cuda" or not index.numel():
         return
-    values = lent(index._storage)
-    if values.min() < lowest or values.max() >= size:
-        worst = values[(values < lowest) | (values >= size)][0]
+    values = outside(index._storage, lowest, size)
+    if values.size:
+        worst = values[0]
         raise OutOfRangeError(
             f"index {int(worst)} is out of range for an axis of size {size}.",
             f"Use {lowest} to {size - 1}.",

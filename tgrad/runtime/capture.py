@@ -18,6 +18,8 @@ from tgrad.runtime.cpu import HostMemory
 from tgrad.runtime.plan import Plan
 
 Runner = Callable[[object], None]
+Places = list[list[tuple[int, int]]]
+"""For each buffer, where addresses in it are written in the table, and of which of its bytes."""
 
 
 class CpuCapture:
@@ -44,21 +46,20 @@ class CpuCapture:
         moving: Sequence[int] | None = None,
     ):
         self.runner = runner
-        flat = [b for step in plan.steps for b in step.buffers]
-        self.starts = np.array([s for step in plan.steps for _, s in step.windows], np.uintp)
+        flat = [window for step in plan.steps for window in step.windows]
         self.table = np.zeros(max(len(flat), 1), np.uintp)
-        self.positions: dict[str, np.ndarray] = {}
-        self.numbers: dict[str, np.ndarray] = {}
-        for kind in ("input", "output", "temp"):
-            where = [i for i, b in enumerate(flat) if b.kind == kind]
-            self.positions[kind] = np.array(where, np.intp)
-            self.numbers[kind] = np.array([flat[i].number for i in where], np.intp)
-        places = range(len(plan.inputs)) if moving is None else moving
-        rank = {number: n for n, number in enumerate(places)}
-        where = [i for i, b in enumerate(flat) if b.kind == "input" and b.number in rank]
-        self.positions["moved"] = np.array(where, np.intp)
-        self.numbers["moved"] = np.array([rank[flat[i].number] for i in where], np.intp)
-        self.offsets = np.array([b.offset for b in plan.temps], np.uintp)
+        self.slot = memoryview(cast(Any, self.table))
+        self.inputs: Places = [[] for _ in plan.inputs]
+        self.outputs: Places = [[] for _ in plan.outputs]
+        temps: list[tuple[int, int]] = []
+        for at, (b, start) in enumerate(flat):
+            if b.kind == "temp":
+                temps.append((at, plan.temps[b.number].offset + start))
+            else:
+                (self.inputs if b.kind == "input" else self.outputs)[b.number].append((at, start))
+        self.temps = np.array([at for at, _ in temps], np.intp)
+        self.offsets = np.array([offset for _, offset in temps], np.uintp)
+        self.moved = self.inputs if moving is None else [self.inputs[n] for n in moving]
         self.arena = 0
         entries = [ctypes.cast(cast(Any, a.entry), ctypes.c_void_p).value
                    for a in artifacts]  # fmt: skip
@@ -67,16 +68,14 @@ class CpuCapture:
         base = self.table.ctypes.data
         self.slots = np.array([base + 8 * int(s) for s in starts], np.uintp)
         self.count = np.array([len(plan.steps)], np.int_)
-        self.launched = np.zeros(1, np.int_)
-        self.arguments = np.array(
-            [a.ctypes.data for a in (self.count, self.kernels, self.slots, self.launched)],
-            np.uintp,
-        )
+        self.launched = ctypes.c_long(0)
+        tables = [a.ctypes.data for a in (self.count, self.kernels, self.slots)]
+        self.arguments = np.array([*tables, ctypes.addressof(self.launched)], np.uintp)
         self.call = ctypes.c_void_p(self.arguments.ctypes.data)
 
     def bind(self, inputs: Sequence[HostMemory]) -> None:
         """Say where all inputs are."""
-        self._fill("input", inputs)
+        self._fill(self.inputs, inputs)
 
     def run(
         self,
@@ -85,19 +84,18 @@ class CpuCapture:
         arena: HostMemory | None,
     ) -> int:
         """Run all steps; see `Program`. The kernels that ran are counted by the runner."""
-        self._fill("moved", moved)
-        self._fill("output", outputs)
+        self._fill(self.moved, moved)
+        self._fill(self.outputs, outputs)
         if arena is not None and arena.address != self.arena:
-            where = self.positions["temp"]
-            addresses = (self.offsets + np.uintp(arena.address))[self.numbers["temp"]]
-            self.table[where] = addresses + self.starts[where]
+            self.table[self.temps] = self.offsets + np.uintp(arena.address)
             self.arena = arena.address
-        self.launched[0] = 0
+        self.launched.value = 0
         self.runner(self.call)
-        return int(self.launched[0])
+        return self.launched.value
 
-    def _fill(self, kind: str, memories: Sequence[HostMemory]) -> None:
-        where = self.positions[kind]
-        if where.size:
-            addresses = np.array([m.address for m in memories], np.uintp)
-            self.table[where] = addresses[self.numbers[kind]] + self.starts[where]
+    def _fill(self, places: Places, memories: Sequence[HostMemory]) -> None:
+        slot = self.slot
+        for where, memory in zip(places, memories):
+            address = memory.address
+            for at, start in where:
+                slot[at] = address + start

@@ -26,25 +26,27 @@ KEPT_BYTES = 1 << 30
 
 
 class _Pool:
-    """Freed blocks by size."""
+    """Freed blocks with their addresses, which NumPy takes long to say, by size."""
 
     def __init__(self) -> None:
-        self.blocks: dict[int, list[np.ndarray]] = defaultdict(list)
+        self.blocks: dict[int, list[tuple[np.ndarray, int]]] = defaultdict(list)
         self.kept = 0
 
-    def take(self, nbytes: int) -> np.ndarray:
+    def take(self, nbytes: int) -> tuple[np.ndarray, int]:
         blocks = self.blocks.get(nbytes)
         if blocks:
             self.kept -= nbytes
             return blocks.pop()
         raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-        shift = -raw.ctypes.data % ALIGNMENT
-        return raw[shift : shift + nbytes]
+        address: int = raw.ctypes.data
+        shift = -address % ALIGNMENT
+        return raw[shift : shift + nbytes], address + shift
 
-    def give(self, block: np.ndarray) -> None:
-        if self.kept + block.nbytes <= KEPT_BYTES:
-            self.kept += block.nbytes
-            self.blocks[block.nbytes].append(block)
+    def give(self, block: np.ndarray, address: int) -> None:
+        nbytes = block.nbytes
+        if self.kept + nbytes <= KEPT_BYTES:
+            self.kept += nbytes
+            self.blocks[nbytes].append((block, address))
 
 
 _pool = _Pool()
@@ -55,13 +57,12 @@ class HostMemory:
 
     __slots__ = ("block", "address", "owner")
 
-    def __init__(self, block: np.ndarray, owner: HostMemory | None):
-        self.block, self.owner = block, owner
-        self.address = block.ctypes.data
+    def __init__(self, block: np.ndarray, address: int, owner: HostMemory | None):
+        self.block, self.address, self.owner = block, address, owner
 
     def __del__(self) -> None:
         if self.owner is None and _pool is not None:
-            _pool.give(self.block)
+            _pool.give(self.block, self.address)
 
 
 class BorrowedMemory(HostMemory):
@@ -71,7 +72,7 @@ class BorrowedMemory(HostMemory):
     __slots__ = ()
 
     def __init__(self, block: np.ndarray):
-        super().__init__(block, self)
+        super().__init__(block, block.ctypes.data, self)
 
 
 class Lease:
@@ -96,10 +97,10 @@ class CpuRuntime:
         self.device = device
 
     def allocate(self, nbytes: int) -> HostMemory:
-        return HostMemory(_pool.take(max(nbytes, 1)), None)
+        return HostMemory(*_pool.take(nbytes or 1), None)
 
     def view(self, memory: HostMemory, offset: int, nbytes: int) -> HostMemory:
-        return HostMemory(memory.block[offset : offset + nbytes], memory)
+        return HostMemory(memory.block[offset : offset + nbytes], memory.address + offset, memory)
 
     def write(self, memory: HostMemory, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)

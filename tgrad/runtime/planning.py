@@ -79,11 +79,12 @@ class PlanningRuntime:
         """Zeros; the system gives pages when they are first written."""
         raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
         shift = -raw.ctypes.data % ALIGNMENT
-        return HostMemory(raw[shift : shift + max(nbytes, 1)], None)
+        block = raw[shift : shift + max(nbytes, 1)]
+        return HostMemory(block, block.ctypes.data, None)
 
     def view(self, memory: HostMemory, offset: int, nbytes: int) -> HostMemory:
         """A part of some memory."""
-        return HostMemory(memory.block[offset : offset + nbytes], memory)
+        return HostMemory(memory.block[offset : offset + nbytes], memory.address + offset, memory)
 
     def write(self, memory: HostMemory, array: np.ndarray) -> None:
         """Copy an array's bytes to the start of a memory; zeros over zeros take no pages."""

@@ -14,6 +14,7 @@ from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.methods.derived import exp_less_one
 from tgrad.methods.elementwise import rounded_once
+from tgrad.methods.indexing import outside
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 from tgrad.tracing import tracer
 
@@ -291,13 +292,12 @@ def check_classes(target: Tensor, classes: int, ignore_index: int | None = None)
         return
     if target._storage is None or target.device.type == "cuda":
         return
-    values = target._storage.numpy().reshape(-1)
-    bad = (values < 0) | (values >= classes)
-    if ignore_index is not None:
-        bad &= values != ignore_index
-    if bad.any():
+    bad = outside(target._storage, 0, classes)
+    if bad.size and ignore_index is not None:
+        bad = bad[bad != ignore_index]
+    if bad.size:
         raise OutOfRangeError(
-            f"class {int(values[bad.argmax()])} with {classes} classes.",
+            f"class {int(bad[0])} with {classes} classes.",
             f"Classes are 0 to {classes - 1}.",
         )
 
