@@ -17,7 +17,7 @@ from typing import Any
 
 from tgrad.cache_files import write_whole
 from tgrad.dtype import by_name
-from tgrad.errors import Source
+from tgrad.errors import Source, VerifyError
 from tgrad.runtime.plan import BufferRef, BufferSpec, Compiled, Step
 
 _KINDS = ("input", "output", "temp")
@@ -64,23 +64,12 @@ def write_kept(path: Path, key: str, kept: KeptPlan, rows: Mapping[Source, int])
     Raises:
         OSError: the system refuses it.
         KeyError: a buffer is of a line that has no number; nothing is written.
+        VerifyError: the plan has something that plain data does not say yet.
     """
-    data = {
-        "executables": kept.executables,
-        "steps": [[_codes(s.buffers), s.starts] for s in kept.steps],
-        **{
-            name: [[b.dtype.name, b.shape, b.nbytes, b.offset, rows[b.source]] for b in specs]
-            for name, specs in (
-                ("inputs", kept.inputs), ("outputs", kept.outputs), ("temps", kept.temps),
-            )
-        },
-        "arena_bytes": kept.arena_bytes,
-        "labels": sorted(kept.labels),
-        "leaves": kept.leaves,
-        "results": _codes(kept.results),
-        "binaries": kept.binaries,
-    }  # fmt: skip
-    body = json.dumps(data, separators=(",", ":")).encode()
+    body = json.dumps(_data(kept, rows), separators=(",", ":")).encode()
+    lines = dict(zip(rows.values(), rows))
+    if _plan(json.loads(body), lines) != kept:
+        raise VerifyError("A plan that is kept would not be what it was.")
     write_whole(path, _digest(key, body) + b"\n" + body)
 
 
@@ -96,20 +85,37 @@ def read_kept(path: Path, key: str, lines: Sequence[Source]) -> KeptPlan | None:
         return None
     if digest != _digest(key, body):
         return None
-    data = json.loads(body)
+    return _plan(json.loads(body), dict(enumerate(lines)))
 
+
+def _data(kept: KeptPlan, rows: Mapping[Source, int]) -> dict[str, Any]:
+    specs = {"inputs": kept.inputs, "outputs": kept.outputs, "temps": kept.temps}
+    return {
+        "executables": kept.executables,
+        "steps": [[_codes(s.buffers), s.starts] for s in kept.steps],
+        **{
+            name: [[b.dtype.name, b.shape, b.nbytes, b.offset, rows[b.source]] for b in buffers]
+            for name, buffers in specs.items()
+        },
+        "arena_bytes": kept.arena_bytes,
+        "labels": sorted(kept.labels),
+        "leaves": kept.leaves,
+        "results": _codes(kept.results),
+        "binaries": kept.binaries,
+    }
+
+
+def _plan(data: Mapping[str, Any], lines: Mapping[int, Source]) -> KeptPlan:
     def specs(name: str) -> tuple[BufferSpec, ...]:
         return tuple(
             BufferSpec(by_name(dtype), tuple(shape), nbytes, offset, lines[row])
             for dtype, shape, nbytes, offset, row in data[name]
         )
 
+    steps = enumerate(data["steps"])
     return KeptPlan(
         executables=tuple(data["executables"]),
-        steps=tuple(
-            Step(n, _buffers(codes), tuple(starts))
-            for n, (codes, starts) in enumerate(data["steps"])
-        ),
+        steps=tuple(Step(n, _buffers(codes), tuple(starts)) for n, (codes, starts) in steps),
         inputs=specs("inputs"),
         outputs=specs("outputs"),
         temps=specs("temps"),
