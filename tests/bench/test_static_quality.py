@@ -11,7 +11,6 @@ import pytest
 
 from bench import static_quality as static
 from bench.static_quality import CASES, TARGETS, File, Row
-from tgrad.runtime.plan import Plan
 
 pytest.importorskip("torch")
 pytest.importorskip("triton")
@@ -23,11 +22,6 @@ FIGURES = ("registers", "spills", "shared", "widest_load", "matrix_instruction",
 @lru_cache(maxsize=2)
 def committed(target: str) -> File:
     return static.read(static.path_of(target))
-
-
-@lru_cache(maxsize=1)
-def planned(key: str, target: str) -> Plan:
-    return static.planned(key, target)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -46,17 +40,6 @@ def test_every_column_is_as_it_should_be(target: str) -> None:
         assert wanted.count("matrix") >= 150
 
 
-@pytest.mark.parametrize(("key", "target"), WORK)
-def test_the_table_is_of_the_code_as_it_is(key: str, target: str) -> None:
-    changed = static.outdated(committed(target), key, planned(key, target))
-    if changed:
-        pytest.fail(
-            f"{len(changed)} kernels are not those of {static.path_of(target).name}: "
-            f"{', '.join(changed[:8])}\nUpdate it and look at the difference:\n  {static.UPDATE}",
-            pytrace=False,
-        )
-
-
 def chosen(rows: list[Row]) -> list[str]:
     """The kernel with the most registers, and the attention and the product with the most."""
     rows = sorted(rows, key=lambda r: (r.registers or 0, r.kernel), reverse=True)
@@ -69,17 +52,25 @@ def chosen(rows: list[Row]) -> list[str]:
 
 
 @pytest.mark.parametrize(("key", "target"), WORK)
-def test_figures_are_those_of_the_compiler(
+def test_the_table_is_of_the_code_as_it_is(
     key: str, target: str, request: pytest.FixtureRequest
 ) -> None:
-    """Of two kernels a step; of all with --static-quality."""
-    file = committed(target)
+    """Of all kernels the source; of two a step the compiler's figures, of all with
+    --static-quality."""
+    file, plan = committed(target), static.planned(key, target)
+    changed = static.outdated(file, key, plan)
+    if changed:
+        pytest.fail(
+            f"{len(changed)} kernels are not those of {static.path_of(target).name}: "
+            f"{', '.join(changed[:8])}\nUpdate it and look at the difference:\n  {static.UPDATE}",
+            pytrace=False,
+        )
     if file.triton != version("triton"):
         pytest.skip(f"the table is of triton {file.triton}")
     rows = file.steps[key]
     names = None if request.config.getoption("static_quality") else chosen(rows)
     want = {r.kernel: r for r in rows if names is None or r.kernel in names}
-    for row in static.rows_of(planned(key, target), names):
+    for row in static.rows_of(plan, names):
         assert asdict(row) == asdict(want[row.kernel])
 
 
