@@ -35,7 +35,6 @@ def dots() -> list[Region]:
         convolution(512, 64, 14, 64, 3, HALF),
         gated(4096, 2048, 5632, HALF),
         summed(4096, (512, 2048), 2048, HALF),
-        *attention_regions(8, 1024, 64, HALF),
         *attention_regions(8, 1024, 128, HALF),
     ]
 
