@@ -157,7 +157,7 @@ MASKS: dict[str, Attend] = {f.__name__: f for f in (alibi, prefix, documents)}
 LOADED: dict[str, Attend] = {f.__name__: f for f in (packed, padded, filled, retrieved)}
 ALONE = [name for name in CASES if name != "rotary"]
 """Those with no kernel but attention's."""
-SIZES = [(33, 33, 16, 16), (100, 65, 40, 40), (7, 130, 32, 24), (64, 64, 64, 64)]
+SIZES = [(100, 65, 40, 40), (7, 130, 32, 24), (64, 64, 64, 64)]
 """Queries, keys, size of a head of queries and keys, and of values."""
 
 

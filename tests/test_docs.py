@@ -1,0 +1,54 @@
+"""docs/architecture.md: what it shows happens, and what it names is there."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "architecture.md"
+TEXT = PAGE.read_text()
+PASSES = re.findall(r"^\| `(\w+)` \| `([\w/]+)\.py` \|", TEXT, re.MULTILINE)
+
+
+def test_the_examples_run() -> None:
+    options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    failed, ran = doctest.testfile(str(PAGE), module_relative=False, optionflags=options)
+    assert ran > 10
+    assert failed == 0
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([\w/]+(?:\.py|/))`", TEXT))))
+def test_each_module_and_folder_is_there(path: str) -> None:
+    base = ROOT if path.startswith("tests/") else ROOT / "tgrad"
+    assert (base / path).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), re.findall(r"`(\w+)`\s\(`([\w/]+)\.py`[,)]", TEXT) + PASSES
+)
+def test_each_name_is_in_its_module(name: str, module: str) -> None:
+    found = importlib.import_module("tgrad." + module.replace("/", "."))
+    assert hasattr(found, name)
+
+
+def test_the_passes_over_outputs_are_those_of_the_pipeline() -> None:
+    """None is forgotten, and they stand in its order."""
+    tree = ast.parse((ROOT / "tgrad" / "pipeline.py").read_text())
+    passes = {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tgrad.fusion.")
+        for alias in node.names
+    }
+    (planner,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "_compile")
+    calls = [n for n in ast.walk(planner) if isinstance(n, ast.Call)]
+    calls.sort(key=lambda n: (n.lineno, -n.col_offset))
+    called = [n.func.id for n in calls if isinstance(n.func, ast.Name) and n.func.id in passes]
+    named = [name for name, _ in PASSES if name in called]
+    assert [name for name in called if name != "unordered"] == named
