@@ -100,3 +100,12 @@ def test_a_row_is_a_copy_of_its_own() -> None:
     kept = x[1].clone().realize()
     x.zero_()
     assert kept.tolist() == [5, 6, 7, 8]
+
+
+def test_a_number_that_was_equal_to_another_one(device: str) -> None:
+    """Once the leaf was full of the number that is added; found by random draws of gamma variables,
+    whose second turn had made both one input."""
+    for value in (0.25, 1.0, 7.5):
+        x = tgrad.full((5,), value, device=device).requires_grad_()
+        y = x.exp() * 0.5 + 1.0
+        np.testing.assert_allclose(y.detach().numpy(), np.exp(value) * 0.5 + 1.0, rtol=1e-6)

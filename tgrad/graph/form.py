@@ -229,16 +229,22 @@ def _made(node: Node, made: Mapping[Node, Node], values: Mapping[int, Node]) -> 
     if node.op is Op.CUSTOM_VJP:
         return made[node.inputs[0]]
     if values and node.op in _FIRST:
-        x = made.get(node.inputs[0], node.inputs[0])
+        x = _kept(node.inputs[0], made)
         starts = dict(values)
         if OPERAND in starts:
             x = build.expand_to(starts.pop(OPERAND), x.shape)
         return (_slice if node.op is Op.SLICE else _pad)(node, x, starts)
     operands = tuple(
-        build.expand_to(values[place], x.shape) if place in values else made.get(x, x)
+        build.expand_to(values[place], x.shape) if place in values else _kept(x, made)
         for place, x in enumerate(node.inputs)
     )
     return make(node.op, *operands, **dict(node.attrs)) if operands else node
+
+
+def _kept(x: Node, made: Mapping[Node, Node]) -> Node:
+    """An operand whose value does not vary: a number stays, though an equal one varies elsewhere,
+    where a leaf of the user's is computed from it."""
+    return x if constant_of(x) is not None else made.get(x, x)
 
 
 def _slice(node: Node, x: Node, starts: Mapping[int, Node]) -> Node:

@@ -1,0 +1,182 @@
+"""What all distributions share.
+
+In: parameters, as tensors or numbers. Out: lazy tensors: samples, densities, entropies. Invariant:
+nothing is read on the host, so sampling and log_prob are part of a compiled step; for the same
+reason values are not checked (`validate_args=True` is refused). Source:
+https://docs.pytorch.org/docs/stable/distributions.html
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from tgrad.arguments import refuse
+from tgrad.creation import as_tensor
+from tgrad.errors import UnsupportedError
+from tgrad.grad_mode import no_grad
+from tgrad.methods.elementwise import broadcast_shapes, result_type
+from tgrad.queries import finfo
+from tgrad.random import rand
+from tgrad.tensor import Tensor
+
+Parameter = Tensor | float
+Shape = Sequence[int]
+
+TINY = 2.0**-126
+"""The least normal number of float32."""
+REQUIRED = inspect.Parameter.empty
+"""In place of a default: the parameter must be given."""
+
+
+class Distribution:
+    """Base of all distributions.
+
+    Attributes:
+        batch_shape: shape of the parameters, each of which is a distribution.
+        event_shape: shape of one draw.
+        has_rsample: whether draws have gradients with respect to the parameters.
+    """
+
+    has_rsample = False
+
+    def __init__(
+        self, batch_shape: Shape = (), event_shape: Shape = (), validate_args: bool | None = None
+    ):
+        refuse(
+            type(self).__name__, "Values stay on the device unread.", validate_args=validate_args
+        )
+        self.batch_shape, self.event_shape = tuple(batch_shape), tuple(event_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        raise self._has_no("mean")
+
+    @property
+    def variance(self) -> Tensor:
+        raise self._has_no("variance")
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.variance.sqrt()
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws of shape sample_shape + batch_shape + event_shape, without gradients."""
+        with no_grad():
+            return self.rsample(sample_shape)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draws with gradients with respect to the parameters.
+
+        Raises:
+            UnsupportedError: they have none.
+        """
+        raise UnsupportedError(
+            f"draws of {type(self).__name__} have no gradient.",
+            "Use .sample() and log_prob, or tgrad.nn.functional.gumbel_softmax.",
+        )
+
+    def log_prob(self, value: Any) -> Tensor:
+        """The logarithm of the density, or of the probability, at `value`."""
+        raise self._has_no("log_prob")
+
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of at most `value`."""
+        raise self._has_no("cdf")
+
+    def icdf(self, value: Any) -> Tensor:
+        """Where the probability of at most that is `value`."""
+        raise self._has_no("icdf")
+
+    def entropy(self) -> Tensor:
+        """In nats, of shape batch_shape."""
+        raise self._has_no("entropy")
+
+    def perplexity(self) -> Tensor:
+        """exp of the entropy."""
+        return self.entropy().exp()
+
+    def _has_no(self, name: str) -> UnsupportedError:
+        return UnsupportedError(f"{type(self).__name__} has no {name} here.")
+
+    def _shape(self, sample_shape: Shape) -> tuple[int, ...]:
+        return (*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(batch {self.batch_shape}, event {self.event_shape})"
+
+
+def named(**defaults: Any) -> Mapping[str, Any]:
+    """Names of parameters, in the order of the arguments, with their defaults."""
+    return MappingProxyType(defaults)
+
+
+class Elementwise(Distribution):
+    """A distribution of numbers, whose parameters are attributes of one shape and dtype.
+
+    Subclasses give:
+        parameters: names, with defaults or REQUIRED.
+    """
+
+    parameters: ClassVar[Mapping[str, Any]] = named()
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls) -> None:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        cls.__signature__ = inspect.Signature([
+            inspect.Parameter(name, kind, default=default)
+            for name, default in {**cls.parameters, "validate_args": None}.items()
+        ])  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        bound = self.__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        validate_args = bound.arguments.pop("validate_args")
+        made = together(*bound.arguments.values())
+        for name, value in zip(bound.arguments, made):
+            setattr(self, name, value)
+        super().__init__(made[0].shape, (), validate_args)
+
+
+class ByQuantile(Elementwise):
+    """A distribution whose draws are quantiles of uniform numbers."""
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        like = getattr(self, next(iter(self.parameters)))
+        return self.icdf(uniform(like, self._shape(sample_shape)).maximum(TINY))
+
+
+def together(*values: Parameter) -> list[Tensor]:
+    """Parameters as floats of one shape, dtype and device."""
+    tensors = [p for p in values if isinstance(p, Tensor)]
+    device = tensors[0].device if tensors else None
+    dtype = result_type(*tensors, 1.0)
+    made = [as_tensor(p, dtype=dtype, device=device) for p in values]
+    shape = broadcast_shapes(*(p.shape for p in made))
+    return [p.expand(*shape) for p in made]
+
+
+def uniform(like: Tensor, shape: Shape) -> Tensor:
+    """In [0, 1)."""
+    return rand(*shape, dtype=like.dtype, device=like.device)
+
+
+def check_one(name: str, probs: object, logits: object) -> None:
+    """Refuse both of probs and logits, and neither."""
+    if (probs is None) == (logits is None):
+        raise UnsupportedError(f"{name} of probs and logits.", "Give one of the two.")
+
+
+def inside(probs: Tensor) -> Tensor:
+    """Probabilities whose logarithms are finite, as PyTorch takes them."""
+    eps = finfo(probs.dtype).eps
+    return probs.clamp(eps, 1.0 - eps)
+
+
+def sum_last(x: Tensor, count: int) -> Tensor:
+    """The sum over the last `count` axes."""
+    return x.sum(tuple(range(-count, 0))) if count else x
