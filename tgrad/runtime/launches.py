@@ -55,7 +55,7 @@ the buffer that is meant there."""
 def own_artifacts(plan: Plan) -> list[Executable]:
     """The kernel of each step, its own: a batch keeps the addresses of its buffers, and steps of
     equal work share what was compiled."""
-    return [replace(a, kept={}) for a in plan.compile() if a is not None]
+    return [replace(a, kept={}) for a in plan.compiled]
 
 
 class CudaLaunches:

@@ -22,16 +22,19 @@ from tgrad.settings import Settings
 from tgrad.settings import settings as default_settings
 from tgrad.triton_gen import prelude
 from tgrad.triton_gen.compile import (
+    attributes_of,
     compile_source,
     compiling,
     import_triton,
     load_module,
+    signature_of,
     write_source,
 )
 from tgrad.triton_gen.emit import emit
 from tgrad.triton_gen.emit_batch import arguments_of, pointers_of
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
+from tgrad.triton_gen.kept import KeptKernel, find, keep, place_of
 from tgrad.triton_gen.search_space import GENERATION, search_space
 from tgrad.triton_gen.static import read_figures
 from tgrad.triton_gen.target import (
@@ -154,18 +157,33 @@ def compile_drafts(drafts: Sequence[Draft], settings: Settings, target: Target) 
 
 def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
     """The kernel; with fewer stages than its draft where those take more shared memory than there
-    is, which shows only now."""
+    is, which shows only when it is compiled."""
     kernel = d.kernel
+    slots = arguments_of(kernel)
+    signature = signature_of(slots)
+    attributes = attributes_of(slots, target)
+    place = place_of(d.source, signature, attributes, d.config, target, settings.cache_dir)
+    found = None if place is None else find(place, signature)
+    if found is not None:
+        d = _with_stages(d, found.num_stages, target)
+        path = write_source(d.source, kernel.name, settings.cache_dir)
+        return _artifact(d, path, found.entry, found.figures)
     while True:
         path = write_source(d.source, kernel.name, settings.cache_dir)
-        entry = compile_source(
-            kernel.name, d.source, arguments_of(kernel), d.config, target, path, kernel.source
-        )
+        entry = compile_source(kernel.name, d.source, slots, d.config, target, path, kernel.source)
         figures = read_figures(entry, target, import_triton().knobs.nvidia)
         if (figures.shared or 0) <= target.shared_memory or d.config.num_stages <= 1:
+            if place is not None:
+                keep(place, KeptKernel(entry, figures, d.config.num_stages))
             return _artifact(d, path, entry, figures)
-        config = replace(d.config, num_stages=d.config.num_stages - 1)
-        d = replace(d, config=config, source=emit(kernel, config, dialect_of(target)))
+        d = _with_stages(d, d.config.num_stages - 1, target)
+
+
+def _with_stages(d: Draft, num_stages: int, target: Target) -> Draft:
+    if num_stages == d.config.num_stages:
+        return d
+    config = replace(d.config, num_stages=num_stages)
+    return replace(d, config=config, source=emit(d.kernel, config, dialect_of(target)))
 
 
 def _interpreted(d: Draft, settings: Settings) -> Artifact:

@@ -100,6 +100,21 @@ def _is_of_parsing_together(error: BaseException | None) -> bool:
     return error is not None
 
 
+def signature_of(slots: tuple[Slot, ...]) -> dict[str, str]:
+    """Triton's types of a kernel's arguments."""
+    return {f"{s.name}_ptr": POINTER_TYPES[s.dtype.name] for s in slots}
+
+
+def attributes_of(slots: tuple[Slot, ...], target: Target) -> dict[tuple[int], list[list[Any]]]:
+    """What Triton may rely on in the arguments."""
+    attributes: dict[tuple[int], list[list[Any]]] = {}
+    for at, slot in enumerate(slots):
+        attributes[(at,)] = [["tt.divisibility", 16]]
+        if target.backend == "hip" and slot.nbytes < 2**31:
+            attributes[(at,)].append(["tt.pointer_range", 32])
+    return attributes
+
+
 def compile_source(
     name: str,
     source: str,
@@ -119,12 +134,7 @@ def compile_source(
     from triton.compiler import ASTSource
 
     function = getattr(load_module(path, source), name)
-    attributes: dict[tuple[int], list[list[Any]]] = {}
-    for at, slot in enumerate(slots):
-        attributes[(at,)] = [["tt.divisibility", 16]]
-        if target.backend == "hip" and slot.nbytes < 2**31:
-            attributes[(at,)].append(["tt.pointer_range", 32])
-    signature = {f"{s.name}_ptr": POINTER_TYPES[s.dtype.name] for s in slots}
+    signature, attributes = signature_of(slots), attributes_of(slots, target)
 
     def compile_once() -> Any:
         return triton.compile(
