@@ -67,10 +67,8 @@ def test_a_kept_kernel_is_what_triton_made(target: str, front_end: FrontEnd) -> 
 def test_what_is_not_whole_is_compiled(damage: str, front_end: FrontEnd, tmp_path: Path) -> None:
     first = front_end.made()
     (entry,) = (tmp_path / "triton" / "kept").iterdir()
-    whole, binary = (
-        entry.read_bytes(),
-        Path(next(path for path in first.entry.metadata_group.values() if path.endswith(".cubin"))),
-    )
+    whole, files = entry.read_bytes(), first.entry.metadata_group.values()
+    (binary,) = (Path(path) for path in files if path.endswith(".cubin"))
     if damage == "another's":
         front_end.made("sm_100")
         (other,) = set(entry.parent.iterdir()) - {entry}
@@ -86,7 +84,9 @@ def test_what_is_not_whole_is_compiled(damage: str, front_end: FrontEnd, tmp_pat
     else:
         entry.write_bytes(whole[: len(whole) // 2] if damage == "half" else b"")
     front_end.count = 0
-    assert front_end.made().entry.kernel == first.entry.kernel
+    again = front_end.made().entry
+    assert again.asm["ptx"] == first.entry.asm["ptx"]
+    assert len(again.kernel) == len(first.entry.kernel)  # ptxas does not make the same bytes twice
     assert front_end.count == 1
     assert front_end.made().figures == first.figures
     assert front_end.count == 1
