@@ -46,8 +46,9 @@ def test_the_passes_over_outputs_are_those_of_the_pipeline() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tgrad.fusion.")
         for alias in node.names
     }
-    (planner,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "_compile")
-    calls = [n for n in ast.walk(planner) if isinstance(n, ast.Call)]
+    functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    planners = functions["_over_outputs"], functions["_compile"]
+    calls = [n for f in planners for n in ast.walk(f) if isinstance(n, ast.Call)]
     calls.sort(key=lambda n: (n.lineno, -n.col_offset))
     called = [n.func.id for n in calls if isinstance(n.func, ast.Name) and n.func.id in passes]
     named = [name for name, _ in PASSES if name in called]

@@ -100,8 +100,6 @@ __all__ = [
 
 KEPT_PLANS = 256
 
-Gifts = tuple[tuple[int, int], ...]
-"""(position of an output, number of the leaf that it may overwrite)"""
 Asked = tuple[frozenset[tuple[int, int, int]], ...]
 """For each output the conditions of `Needed`, with the number of a leaf for the size."""
 
@@ -235,29 +233,61 @@ def _planned_graph(key: str, work: _Work, compiled: Compiled) -> PlannedGraph:
     return PlannedGraph(key, len(work.leaves), compiled, again, places)
 
 
+@dataclass(frozen=True)
+class _Outputs:
+    """What the passes over outputs make of them.
+
+    Attributes:
+        written, chosen: with values in the order of axes as written, and as is planned.
+        bases: after all passes.
+        copies: see `copy_channels_last`.
+        turns, notes: see `chunk_rows`.
+    """
+
+    written: list[Node]
+    chosen: list[Node]
+    bases: list[Node]
+    copies: frozenset[Node]
+    turns: Mapping[Node, int]
+    notes: Mapping[Source, str]
+
+
+def _over_outputs(work: _Work, backend: Backend, choices: PlanChoices) -> _Outputs:
+    """The passes that take outputs and return them, in their order."""
+    limits, bases = backend.limits, canonical_bases(work.outputs)
+    if work.is_ordered:
+        bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
+        _check_order(unordered(bases, limits))
+    bases = keep_nan(bases, limits)
+    written = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
+    chosen = written
+    if _keeps_order_of_dots(limits, choices):
+        chosen = [_below_reshapes(n) for n in keep_order_of_dots(written)]
+    bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
+    bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
+    bases = [_below_reshapes(n) for n in split_columns(bases, limits)]
+    bases, copies = copy_channels_last(bases, limits)
+    chunked = chunk_rows(bases, backend.figures)
+    bases = [_below_reshapes(n) for n in chunked.outputs]
+    return _Outputs(written, chosen, bases, copies, chunked.turns, chunked.notes)
+
+
 def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     """Where the passes could go another way."""
     backend = work.backend
     if backend is None:
         return []
-    limits = backend.limits
-    bases = keep_nan(canonical_bases(work.outputs), limits)
-    bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
-    ordered = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
-    nbytes = sum(n.nbytes for n in toposort(bases) if n.op in REDUCE or n.op is Op.DOT)
+    limits, outputs = backend.limits, _over_outputs(work, backend, choices)
+    reductions = (n for n in toposort(outputs.written) if n.op in REDUCE or n.op is Op.DOT)
+    nbytes = sum(n.nbytes for n in reductions)
     found = []
-    if ordered != bases:
+    ordered = [_below_reshapes(n) for n in keep_order_of_dots(outputs.written)]
+    if ordered != outputs.written:
         planned = "dots" if limits.keeps_order_of_dots else "written"
         found.append(Site(LAYOUT, planned, nbytes))
-    chosen = ordered if _keeps_order_of_dots(limits, choices) else bases
-    found += sums_to_split(chosen, limits)
-    bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
-    bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
-    bases, copies = copy_channels_last(split_columns(bases, limits), limits)
-    chunked = chunk_rows(bases, backend.figures)
-    bases = [_below_reshapes(n) for n in chunked.outputs]
-    bases = [n for n in bases if n.size and n.op is not Op.BUFFER]
-    found += places_to_cut(bases, limits, choices, chunked.turns, copies)
+    found += sums_to_split(outputs.chosen, limits)
+    made = [n for n in outputs.bases if n.size and n.op is not Op.BUFFER]
+    found += places_to_cut(made, limits, choices, outputs.turns, outputs.copies)
     if limits.shares_launches:
         found.append(Site(LAUNCHES, "shared", nbytes))
     return [s for s in distinct(found) if choices.at(s.name) is None]
@@ -297,41 +327,28 @@ def _kept_or_compiled(
 def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Compiled:
     """Plan a graph; without settings no source is generated, and the plan cannot run."""
     backend, needed = work.backend, work.needed
-    bases = canonical_bases(work.outputs)
-    if backend is not None:
-        limits = backend.limits
-        if work.is_ordered:
-            bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
-            _check_order(unordered(bases, limits))
-        bases = keep_nan(bases, limits)
-        bases = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
-        if _keeps_order_of_dots(limits, choices):
-            bases = [_below_reshapes(n) for n in keep_order_of_dots(bases)]
-        bases = [_below_reshapes(n) for n in split_few_outputs(bases, limits, choices)]
-        bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
-        bases = [_below_reshapes(n) for n in split_columns(bases, limits)]
-        bases, copies = copy_channels_last(bases, limits)
-        chunked = chunk_rows(bases, backend.figures)
-        bases = [_below_reshapes(n) for n in chunked.outputs]
+    outputs = None if backend is None else _over_outputs(work, backend, choices)
+    bases = canonical_bases(work.outputs) if outputs is None else outputs.bases
     number = {leaf: i for i, leaf in enumerate(work.leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
     sizes = [c.size for conditions in needed for c in conditions if c.size in number]
     used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes) if n.op is Op.BUFFER))
     replaces: Mapping[Node, Node] = {}
-    if backend is None:
+    if backend is None or outputs is None:
         plan = _host_plan(stored, used, work.device)
     else:
+        limits = backend.limits
         gifts = ((bases[i], work.leaves[n]) for i, n in work.gifts.items())
         fixed = frozenset((*used, *stored))
         # A buffer that nothing reads is no argument of the plan: it cannot be written either.
         donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
-        cut = _cut(stored, backend.limits, choices, chunked.turns, copies)
-        cut = [_noted(f, chunked.notes) for f in cut]
+        cut = _cut(stored, limits, choices, outputs.turns, outputs.copies)
+        cut = [_noted(f, outputs.notes) for f in cut]
         shares = limits.shares_launches and choices.at(LAUNCHES) != "apart"
         given = Given(donated, fixed, used, stored, shares)
         ordered = order_for_memory(cut, donated, fixed)
         seconds = _seconds(backend.figures)
-        ordered = store_again(ordered, donated, fixed, backend.limits, seconds)
+        ordered = store_again(ordered, donated, fixed, limits, seconds)
         ordered = with_windows(ordered)
         place = fit(ordered, given, work.memory_limit, seconds)
         replaces = place.replaces

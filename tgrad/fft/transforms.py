@@ -18,7 +18,6 @@ from tgrad.tensor import Tensor, labelled
 Sizes = Sequence[int] | None
 NORMS = {"forward": -1.0, "ortho": -0.5, "backward": 0.0}
 """The power of n that the forward transform is multiplied by."""
-SWAPPED = {"forward": "backward", "ortho": "ortho", "backward": "forward"}
 
 
 # -- one axis ------------------------------------------------------------------------------------
