@@ -253,7 +253,7 @@ class _Timed:
             (whole.memories[n], self.runtime.read(whole.memories[n], slot.dtype, (slot.size,)))
             for n, slot in updated.items()
         ]
-        is_taking = any(whole.regions[r].space.kind == "chain" for r, _ in changed)
+        is_taking = any(whole.regions[r].space.kind == "chain" for r, _, _ in changed)
         self.takers = get_num_threads() if is_taking else 0
         self.runs = 1
         self.runs = max(1, min(MOST_RUNS, round(LEAST_SECONDS / max(self.seconds(), 1e-7))))
