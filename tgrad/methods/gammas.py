@@ -8,6 +8,7 @@ Source of the expansions: https://dlmf.nist.gov, by number.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,6 @@ TERMS = 72
 """Of the series and of the fraction: both need about 8 sqrt(a) near x = a."""
 LARGE = 50.0
 """From here on a takes the integral."""
-GAUSS = tuple(half * 0.5 for half in np.polynomial.legendre.leggauss(48) + np.array([[1.0], [0.0]]))
-"""Places and weights of Gauss's rule over [0, 1]."""
 WIDTH = 12.0
 """The integrand is nearly exp(-r² / 2), r in deviations from a: nothing is left that far out."""
 DECAY = 40.0
@@ -84,7 +83,7 @@ def _integral(a: Any, x: Any) -> tuple[Any, Any]:
     width = (top.sqrt() * WIDTH).minimum(DECAY / slope)
     is_left = x <= top
     span = (-width.minimum(x)).where(is_left, width)
-    places, weights = (x.new_tensor(half) for half in GAUSS)
+    places, weights = (x.new_tensor(each) for each in _gauss())
     ratio = ((x - top) / top).unsqueeze(-1) + (span / top).unsqueeze(-1) * places
     total = ((_log_less(ratio) * top.unsqueeze(-1)).exp() * weights).sum(-1)
     inverse = 1.0 / top
@@ -92,6 +91,13 @@ def _integral(a: Any, x: Any) -> tuple[Any, Any]:
     rest = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260)))
     part = total * span.abs() * (-rest).exp() / (top * (2 * math.pi)).sqrt()
     return part.where(is_left, 1.0 - part), (1.0 - part).where(is_left, part)
+
+
+@cache
+def _gauss() -> tuple[np.ndarray, np.ndarray]:
+    """Places and weights of Gauss's rule over [0, 1]."""
+    places, weights = np.polynomial.legendre.leggauss(48)
+    return places * 0.5 + 0.5, weights * 0.5
 
 
 def _log_less(r: Any) -> Any:
