@@ -12,6 +12,8 @@ from typing import Any
 
 from tgrad import dtype as dt
 from tgrad.autocasting import autocast as autocast
+from tgrad.autocasting import custom_bwd as custom_bwd
+from tgrad.autocasting import custom_fwd as custom_fwd
 from tgrad.autocasting import get_autocast_dtype as get_autocast_dtype
 from tgrad.autocasting import is_autocast_enabled as is_autocast_enabled
 from tgrad.errors import OutOfRangeError, UnsupportedError

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from tgrad import dtype as dt
@@ -242,3 +242,78 @@ def _cast(value: Any, dtype: DType) -> Any:
 def _kind_of(device_type: str) -> str:
     """Whose rules a type of device follows."""
     return "cpu" if device_type in ("opencl", "interpret", "numpy") else device_type
+
+
+# -- functions with a backward of their own ------------------------------------------------------
+
+
+def custom_fwd(
+    fwd: Callable[..., Any] | None = None,
+    *,
+    device_type: str,
+    cast_inputs: DType | None = None,
+) -> Callable[..., Any]:
+    """Decorator of `forward(ctx, ...)` of an autograd.Function, for use under `autocast`.
+
+    Args:
+        device_type: whose autocast is meant.
+        cast_inputs: a dtype that floating-point arguments are cast to where autocast is on; the
+            forward then runs without it.
+
+    >>> import tgrad
+    >>> class Square(tgrad.autograd.Function):
+    ...     @staticmethod
+    ...     @tgrad.amp.custom_fwd(device_type="cpu", cast_inputs=tgrad.float32)
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x * x
+    ...
+    ...     @staticmethod
+    ...     @tgrad.amp.custom_bwd(device_type="cpu")
+    ...     def backward(ctx, g):
+    ...         return 2 * g * ctx.saved_tensors[0]
+    >>> with tgrad.autocast("cpu"):
+    ...     Square.apply(tgrad.ones(1, dtype=tgrad.bfloat16)).dtype
+    tgrad.float32
+    """
+    if fwd is None:
+        return partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
+    forward = fwd
+
+    @wraps(forward)
+    def call(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        is_on = is_autocast_enabled(device_type)
+        ctx._autocast = is_on and cast_inputs is None, get_autocast_dtype(device_type)
+        if not is_on or cast_inputs is None:
+            return forward(ctx, *args, **kwargs)
+        given = [_cast_to(x, cast_inputs) for x in args]
+        named = {name: _cast_to(x, cast_inputs) for name, x in kwargs.items()}
+        with autocast(device_type, enabled=False):
+            return forward(ctx, *given, **named)
+
+    return call
+
+
+def custom_bwd(bwd: Callable[..., Any] | None = None, *, device_type: str) -> Callable[..., Any]:
+    """Decorator of `backward(ctx, ...)` beside `custom_fwd`: it runs under the autocast that the
+    forward ran under."""
+    if bwd is None:
+        return partial(custom_bwd, device_type=device_type)
+    backward = bwd
+
+    @wraps(backward)
+    def call(ctx: Any, *args: Any) -> Any:
+        is_on, dtype = ctx._autocast
+        was_part, _state.is_part = _state.is_part, True  # gradients belong to an operation
+        try:
+            with autocast(device_type, dtype, is_on):
+                return backward(ctx, *args)
+        finally:
+            _state.is_part = was_part
+
+    return call
+
+
+def _cast_to(x: Any, dtype: DType) -> Any:
+    is_cast = getattr(getattr(x, "dtype", None), "is_float", False) and x.dtype.itemsize < 8
+    return x.to(dtype) if is_cast else x

@@ -19,13 +19,14 @@ from tgrad.grad_mode import enable_grad
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
+from tgrad.joining import stack
 from tgrad.methods.reduction import normal_axis
 from tgrad.random import default_generator
 from tgrad.tensor import Tensor, is_leaf_mark
 
 __all__ = [
-    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "vjp",
-    "vmap",
+    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",
+    "stack_module_state", "vjp", "vmap",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -439,7 +440,8 @@ def functional_call(module: Any, parameters: Any, args: Any = None, kwargs: Any 
 
     Args:
         module: a Module, which keeps its own.
-        parameters: by name, as in `named_parameters`; those left out are the module's.
+        parameters: by name, as in `named_parameters`, in a dictionary or several; those left out
+            are the module's.
         args: one argument, or a tuple of them.
 
     >>> import tgrad
@@ -449,7 +451,8 @@ def functional_call(module: Any, parameters: Any, args: Any = None, kwargs: Any 
     [[0.0]]
     """
     given = args if isinstance(args, tuple) else () if args is None else (args,)
-    places = [(_table_of(module, name), value) for name, value in dict(parameters).items()]
+    named = parameters if isinstance(parameters, (tuple, list)) else [parameters]
+    places = [(_table_of(module, name), v) for each in named for name, v in dict(each).items()]
     kept = [(table, key, table[key]) for (table, key), _ in places]
     try:
         for (table, key), value in places:
@@ -469,3 +472,40 @@ def _table_of(module: Any, path: str) -> tuple[dict[str, Any], str]:
         if name in table:
             return table, name
     raise GradientError(f"functional_call: the module has no parameter or buffer {path!r}.")
+
+
+def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers of models of one kind, stacked, to be mapped over by `vmap` of a
+    `functional_call`.
+
+    Args:
+        models: modules of one class, all in training or all in evaluation.
+
+    Returns:
+        Parameters (leaves, which require gradients where those of the models do) and buffers by
+        name, each with the models along its first axis.
+
+    >>> import tgrad
+    >>> from tgrad.func import functional_call, stack_module_state, vmap
+    >>> models = [tgrad.nn.Linear(3, 2) for _ in range(4)]
+    >>> state = stack_module_state(models)
+    >>> vmap(lambda p, b, x: functional_call(models[0], (p, b), (x,)), (0, 0, None))(
+    ...     *state, tgrad.ones(5, 3)
+    ... ).shape
+    (4, 5, 2)
+    """
+    if not models:
+        raise ShapeError("stack_module_state of no models.", "Give at least one.")
+    if len({(type(m), m.training) for m in models}) != 1:
+        raise UnsupportedError(
+            "stack_module_state of models that differ.", "Give one class, all in one mode."
+        )
+    found: list[dict[str, Tensor]] = []
+    for members in ("named_parameters", "named_buffers"):
+        each = [dict(getattr(m, members)()) for m in models]
+        joined = {}
+        for name, first in each[0].items():
+            whole = stack([one[name].detach() for one in each])
+            joined[name] = whole.requires_grad_(first.requires_grad)
+        found.append(joined)
+    return found[0], found[1]

@@ -288,3 +288,38 @@ def test_gradients_of_float64_keep_their_digits() -> None:
     scaler.scale((w * (1 / 3)).sum()).backward()
     scaler.unscale_(optimizer)
     assert w.grad is not None and abs(w.grad.numpy() - 1 / 3).max() < 1e-15
+
+
+@pytest.mark.parametrize("casts", [False, True])
+def test_functions_under_autocast(casts):
+    """What forward and backward compute in, with and without autocast around them."""
+
+    def script(library):
+        seen = []
+        inputs = {"cast_inputs": library.float32} if casts else {}
+
+        class Product(library.autograd.Function):
+            @staticmethod
+            @library.amp.custom_fwd(device_type="cpu", **inputs)
+            def forward(ctx, x, w, n):
+                ctx.save_for_backward(x, w)
+                y = x @ w
+                seen.append((str(x.dtype)[-8:], str(y.dtype)[-8:], n))
+                return y
+
+            @staticmethod
+            @library.amp.custom_bwd(device_type="cpu")
+            def backward(ctx, g):
+                x, w = ctx.saved_tensors
+                seen.append(str((g @ w.t()).dtype)[-8:])
+                return (g @ w.t()).to(x.dtype), (x.t() @ g).to(w.dtype), None
+
+        x, w = (library.ones((2, 2), requires_grad=True) for _ in range(2))
+        for is_on in (False, True):
+            with library.autocast("cpu", library.bfloat16, enabled=is_on):
+                y = Product.apply(x, w, 3)
+            y.float().sum().backward()
+            seen.append(x.grad.tolist())
+        return seen
+
+    assert script(tgrad) == script(torch)

@@ -167,3 +167,67 @@ def test_gradcheck_sees_backwards_that_differ():
     with pytest.raises(GradientError, match="two runs of the backward"):
         tgrad.autograd.gradcheck(Drifting.apply, x)
     assert tgrad.autograd.gradcheck(Drifting.apply, x, nondet_tol=1e-5)
+
+
+def test_once_differentiable():
+    def script(library):
+        class Cube(library.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, y):
+                ctx.save_for_backward(x, y)
+                return x * x * x * y
+
+            @staticmethod
+            @library.autograd.function.once_differentiable
+            def backward(ctx, g):
+                x, y = ctx.saved_tensors
+                return 3 * x * x * y * g, x * x * x * g
+
+        x, y = (library.tensor(a, requires_grad=True) for a in (X, Y))
+        first = library.autograd.grad(Cube.apply(x, y).square().sum(), (x, y), create_graph=True)
+        message = "once_differentiable" if library is tgrad else "not to have been used"
+        with pytest.raises(RuntimeError, match=message):
+            library.autograd.grad(first[0].sum(), x)
+        return [g.detach().numpy() for g in first]
+
+    for have, want in zip(script(tgrad), script(torch)):
+        np.testing.assert_allclose(have, want, rtol=1e-12)
+
+
+def test_models_in_a_batch():
+    """Outputs and gradients of an ensemble, as of its members."""
+    models = [tgrad.nn.Sequential(tgrad.nn.Linear(3, 4), tgrad.nn.BatchNorm1d(4)) for _ in range(3)]
+    params, buffers = tgrad.func.stack_module_state(models)
+    assert set(params) == {"0.weight", "0.bias", "1.weight", "1.bias"} and len(buffers) == 3
+    assert all(p.requires_grad and p.is_leaf and p.shape[0] == 3 for p in params.values())
+    models = [m.eval() for m in models]
+    x = tgrad.tensor(normal(0, 5, 3))
+
+    def one(p, b, x):
+        return tgrad.func.functional_call(models[0], (p, b), (x,))
+
+    have = tgrad.func.vmap(one, (0, 0, None))(params, buffers, x)
+    have.square().sum().backward()
+    for k, model in enumerate(models):
+        want = model(x)
+        want.square().sum().backward()
+        np.testing.assert_allclose(have[k].detach().numpy(), want.detach().numpy(), rtol=1e-5)
+        gradient = params["0.weight"].grad[k].numpy()
+        np.testing.assert_allclose(gradient, model[0].weight.grad.numpy(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ShapeError, match="stack_module_state of no models"):
+        tgrad.func.stack_module_state([])
+    with pytest.raises(UnsupportedError, match="Give one class"):
+        tgrad.func.stack_module_state([models[0], models[1].train()])
+
+
+def test_attention_kernels_have_names():
+    from tgrad.nn.attention import SDPBackend, sdpa_kernel
+
+    assert [b.name for b in SDPBackend] == list(torch.nn.attention.SDPBackend.__members__)
+    with sdpa_kernel([SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], set_priority=True):
+        pass
+    with (
+        pytest.raises(UnsupportedError, match="Give members of SDPBackend"),
+        sdpa_kernel(["flash"]),
+    ):
+        pass

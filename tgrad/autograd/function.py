@@ -7,7 +7,8 @@ Source: https://docs.pytorch.org/docs/stable/autograd.html#torch.autograd.Functi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from tgrad.autodiff.backward import register_vjp
@@ -176,3 +177,56 @@ class Function:
         marked = Tensor._of(node, result.device)
         marked._requires_grad = True
         return marked
+
+
+class _Once(Function):
+    """The first `count` values, computed from the others in a way that has no derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *values: Tensor) -> tuple[Tensor, ...]:
+        return values[:count]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise GradientError(
+            "a second derivative of a Function whose backward is once_differentiable.",
+            "Take the decorator away if backward is made of operations of tgrad.",
+        )
+
+
+def once_differentiable(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of `backward`: its results cannot be differentiated, and say so.
+
+    >>> import tgrad
+    >>> from tgrad.autograd.function import once_differentiable
+    >>> class Double(tgrad.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return x * 2
+    ...
+    ...     @staticmethod
+    ...     @once_differentiable
+    ...     def backward(ctx, g):
+    ...         return g * 2
+    >>> x = tgrad.ones(1, requires_grad=True)
+    >>> tgrad.autograd.grad(Double.apply(x).sum(), x)[0].item()
+    2.0
+    """
+
+    @wraps(fn)
+    def backward(ctx: Any, *grads: Any) -> Any:
+        with no_grad():
+            found = fn(ctx, *grads)
+        results = list(found) if isinstance(found, tuple) else [found]
+        sources = [g for g in grads if isinstance(g, Tensor)]
+        sources += [t for t in ctx.saved_tensors if isinstance(t, Tensor)]
+        if not any(t.requires_grad for t in sources):
+            return found
+        places = [i for i, r in enumerate(results) if isinstance(r, Tensor)]
+        values = [results[i].detach() for i in places]
+        marked = _Once.apply(len(values), *values, *sources)
+        for i, value in zip(places, marked):
+            results[i] = value
+        return tuple(results) if isinstance(found, tuple) else results[0]
+
+    return backward
