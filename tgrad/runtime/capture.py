@@ -15,11 +15,23 @@ import numpy as np
 
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.cpu import HostMemory
-from tgrad.runtime.plan import Plan
+from tgrad.runtime.plan import BufferRef, Plan
 
 Runner = Callable[[object], None]
-Places = list[list[tuple[int, int]]]
-"""For each buffer, where addresses in it are written in the table, and of which of its bytes."""
+FEW = 8
+"""Places that are written one by one: NumPy takes as long to begin."""
+
+
+class Places:
+    """Where addresses in a buffer are written in the table, and of which of its bytes."""
+
+    __slots__ = ("at", "few", "starts")
+
+    def __init__(self, places: list[tuple[int, int]]):
+        self.few = places if len(places) <= FEW else []
+        many = [] if self.few else places
+        self.at = np.array([at for at, _ in many], np.intp) if many else None
+        self.starts = np.array([start for _, start in many], np.uintp)
 
 
 class CpuCapture:
@@ -49,16 +61,19 @@ class CpuCapture:
         flat = [window for step in plan.steps for window in step.windows]
         self.table = np.zeros(max(len(flat), 1), np.uintp)
         self.slot = memoryview(cast(Any, self.table))
-        self.inputs: Places = [[] for _ in plan.inputs]
-        self.outputs: Places = [[] for _ in plan.outputs]
         temps: list[tuple[int, int]] = []
+        others: dict[BufferRef, list[tuple[int, int]]] = {}
         for at, (b, start) in enumerate(flat):
             if b.kind == "temp":
                 temps.append((at, plan.temps[b.number].offset + start))
             else:
-                (self.inputs if b.kind == "input" else self.outputs)[b.number].append((at, start))
+                others.setdefault(b, []).append((at, start))
         self.temps = np.array([at for at, _ in temps], np.intp)
         self.offsets = np.array([offset for _, offset in temps], np.uintp)
+        self.inputs, self.outputs = (
+            [Places(others.get(BufferRef(kind, n), [])) for n in range(len(specs))]
+            for kind, specs in (("input", plan.inputs), ("output", plan.outputs))
+        )
         self.moved = self.inputs if moving is None else [self.inputs[n] for n in moving]
         self.arena = 0
         entries = [ctypes.cast(cast(Any, a.entry), ctypes.c_void_p).value
@@ -93,9 +108,11 @@ class CpuCapture:
         self.runner(self.call)
         return self.launched.value
 
-    def _fill(self, places: Places, memories: Sequence[HostMemory]) -> None:
+    def _fill(self, buffers: Sequence[Places], memories: Sequence[HostMemory]) -> None:
         slot = self.slot
-        for where, memory in zip(places, memories):
+        for places, memory in zip(buffers, memories):
             address = memory.address
-            for at, start in where:
+            for at, start in places.few:
                 slot[at] = address + start
+            if places.at is not None:
+                self.table[places.at] = places.starts + np.uintp(address)
