@@ -29,6 +29,7 @@ from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis, count_launched
 from tgrad.kernel.lower import identity_of
 from tgrad.triton_gen import emit_dot, emit_parts, emit_rows, emit_whole
 from tgrad.triton_gen.descriptors import matrices_of
+from tgrad.triton_gen.early_loads import with_early_loads
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.op_table import (
@@ -62,6 +63,7 @@ def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
     Raises:
         UnsupportedError: an atomic combination that Triton has not.
     """
+    kernel = with_early_loads(kernel, config)
     printer = Emitter(kernel, config, dialect)
     printer.run()
     body = "\n".join(printer.lines)

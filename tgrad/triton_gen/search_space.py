@@ -6,7 +6,7 @@ two, and those of a matrix product stay at least 16.
 
     grid axes     half and double blocks, up to a factor of four
     loops         the same; a row that the heuristic keeps whole may be walked in steps
-    num_warps     1 to 16;  num_stages of a kernel that loops over products: 1 to 5
+    num_warps     1 to 16;  num_stages of a kernel that loops over products or sums: 1 to 5
     group_m       1, 4, 8, 16, for a dot with many tiles
     programs      one a tile (0), or 1 or 2 a multiprocessor that walk over the tiles of a dot
     descriptors   0, 1: whether a dot's matrices are copied by TMA, where the GPU has it
@@ -61,7 +61,8 @@ class _Choices:
         self.kind = region.space.kind
         self.free = [a for a in heuristic.axes if self._blocks(a)]
         self.has_stages = heuristic.num_stages > 1 or (
-            self.kind in ("dot", "chain") and any(a.role is Role.LOOP for a in heuristic.axes)
+            self.kind in ("dot", "chain", "reduce")
+            and any(a.role is Role.LOOP for a in heuristic.axes)
         )
 
         is_dot = self.kind == "dot" and region.table is None
