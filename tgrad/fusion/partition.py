@@ -33,6 +33,7 @@ from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.group import Bucket, Group, Kind
 from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.legality import Refused
+from tgrad.fusion.partial_sums import partial_sums
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
@@ -155,7 +156,7 @@ class _Partition:
         for r in self.roots:
             for p in self.producers[r]:
                 self.consumers[p].append(r)
-                if p in self.copies:
+                if p in self.copies or p in self.sums:
                     self.repeated.add((p, r))
         self.group_of: dict[Node, Group] = {r: Group([r]) for r in self.roots}
         self.sums_alike: set[Node] = set()
@@ -194,6 +195,8 @@ class _Partition:
         plain = (n for n in self.order if n.op is Op.DOT and n not in of_chains)
         roots |= {self._end_of_epilogue(n) for n in plain} | of_chains
         roots |= self.copies.intersection(self.order)
+        self.sums = partial_sums(self.order, self.uses, self.inside, self.limits.dots)
+        roots |= self.sums
         roots -= self.inside
         self._cut_wide_histories(roots)
         histories = self._histories(roots)
@@ -408,7 +411,10 @@ class _Partition:
         refused = self._kind(a).refuse(self._kind(b), self.limits.dots)
         if refused is not None:
             return refused
-        if self.repeated and not self.repeated.isdisjoint(product(roots, repeat=2)):
+        found = self.repeated.intersection(product(roots, repeat=2)) if self.repeated else ()
+        if any(read in self.sums for read, _ in found):
+            return Refused("products are added up as they come, so that few are alive at a time")
+        if found:
             return Refused("a dot would compute its operand again for each of its tiles")
         buffers = _least_buffers(a.built, b.built)
         if buffers > self.limits.slots:
