@@ -22,7 +22,7 @@ _ON_THE_WAY = (Op.RESHAPE, Op.PERMUTE, Op.CAST)
 def partial_sums(
     order: Sequence[Node],
     uses: Mapping[Node, Collection[Node]],
-    inside: Collection[Node],
+    of_chains: Collection[Node],
     dots: int,
 ) -> frozenset[Node]:
     """Sums of products that are stored, so that none has more than `dots` + 1 terms.
@@ -30,13 +30,13 @@ def partial_sums(
     Args:
         order: nodes, producers first.
         uses: who reads each.
-        inside: nodes that kernels of chains compute on the way.
+        of_chains: nodes that kernels of chains compute.
         dots: most dots of one kernel.
     """
     terms: dict[Node, int] = {}
     stored: list[Node] = []
     for n in order:
-        if n in inside:
+        if n in of_chains:
             continue
         if n.op is Op.DOT:
             terms[n] = 1

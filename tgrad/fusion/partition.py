@@ -195,7 +195,8 @@ class _Partition:
         plain = (n for n in self.order if n.op is Op.DOT and n not in of_chains)
         roots |= {self._end_of_epilogue(n) for n in plain} | of_chains
         roots |= self.copies.intersection(self.order)
-        self.sums = partial_sums(self.order, self.uses, self.inside, self.limits.dots)
+        alone = self.inside | of_chains
+        self.sums = partial_sums(self.order, self.uses, alone, self.limits.dots)
         roots |= self.sums
         roots -= self.inside
         self._cut_wide_histories(roots)
