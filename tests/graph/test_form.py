@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -13,10 +13,11 @@ from tests.fuzzing import graphs
 from tests.graph.oracle import leaf, value, values
 from tgrad import dtype as dt
 from tgrad.graph import build
-from tgrad.graph.form import form_of, part_of, with_inputs
+from tgrad.graph.form import Site, form_of, part_of, with_inputs
 from tgrad.graph.interpret import interpret
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import Op
+from tgrad.graph.rules_elementwise import constant_of
 
 X = leaf(np.arange(60.0).reshape(5, 4, 3), dt.float32)
 Y = leaf(np.arange(60.0).reshape(5, 4, 3) + 7, dt.float32)
@@ -126,6 +127,67 @@ def test_random_graphs_compute_the_same() -> None:
         general = with_all_values(nodes)
         for got, want in zip(map(held, general), map(held, nodes), strict=True):
             np.testing.assert_array_equal(got, want)
+
+    check()
+
+
+def with_other_numbers(outputs: Sequence[Node], numbers: Mapping[Site, float]) -> list[np.ndarray]:
+    """The values of a graph, node by node, with other numbers at some of its sites."""
+    known: dict[Node, np.ndarray] = {}
+    for node in toposort(outputs):
+        if node.op in (Op.BUFFER, Op.CONST) or not node.inputs:
+            known[node] = held(node)
+            continue
+        operands = []
+        for i, x in enumerate(node.inputs):
+            if Site(node, i) in numbers:
+                operands.append(np.full(x.shape, numbers[Site(node, i)], x.dtype.numpy))
+            else:
+                is_own = constant_of(x) is not None and node.op is not Op.CUSTOM_VJP
+                operands.append(held(x) if is_own else known[x])
+        known[node] = held(make(node.op, *map(leaf_of, operands), **dict(node.attrs)))
+    return [known[n] for n in outputs]
+
+
+def leaf_of(array: np.ndarray) -> Node:
+    return leaf(array, dt.from_numpy(array.dtype))
+
+
+@pytest.mark.parametrize("kind", ["constants", "marked constants"])
+def test_a_number_varies_where_it_stands_alone(kind: str) -> None:
+    """Though all numbers were equal when the graph was made."""
+    one = build.const(1.0, dt.float32, X.shape)
+    if kind == "marked constants":
+        one = make(Op.CUSTOM_VJP, one, rule="leaf", params=(1,))
+    fixed = build.const(1.0, dt.float32, X.shape)
+    output = make(Op.ADD, make(Op.MUL, make(Op.EXP, one), X), make(Op.MAXIMUM, X, fixed))
+    form = form_of([output])
+    assert len(form.sites) >= 2
+    for chosen in form.sites:
+        given = {chosen: leaf(3.0, chosen.dtype)}
+        leaves = {n: n for n in form.leaves}
+        (have,) = values(*with_inputs([output], leaves, given))
+        (want,) = with_other_numbers([output], {chosen: 3.0})
+        np.testing.assert_array_equal(have, want)
+
+
+def test_random_numbers_vary_where_they_stand() -> None:
+    """Some numbers of random graphs become inputs, and take other values than they had."""
+
+    @settings(max_examples=40)
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        nodes = [t._node for t in data.draw(graphs("numpy"))]
+        form = form_of(nodes)
+        alike = [s for s in form.sites if not s.is_start and s.dtype.is_float]
+        chosen = data.draw(st.lists(st.sampled_from(alike), unique=True)) if alike else []
+        numbers = {s: float(s.number) + 0.75 for s in chosen}
+        leaves = {n: n if n.op is Op.BUFFER else leaf(held(n), n.dtype) for n in form.leaves}
+        inputs = {s: leaf(number, s.dtype) for s, number in numbers.items()}
+        with np.errstate(all="ignore"):
+            got = map(held, with_inputs(nodes, leaves, inputs))
+            for have, want in zip(got, with_other_numbers(nodes, numbers), strict=True):
+                np.testing.assert_array_equal(have, want)
 
     check()
 
