@@ -103,7 +103,7 @@ def batched(plans: Sequence[Plan]) -> list[Region]:
 @pytest.mark.devices("cpu", pytest.param("interpret", marks=needs_triton))
 @pytest.mark.parametrize("rule", RULES)
 def test_optimizers_over_random_shapes(device: str, rule: str) -> None:
-    @settings(max_examples=6)
+    @settings(max_examples=3)
     @given(SHAPES, st.data())
     def check(shapes: list[tuple[int, ...]], data: st.DataObject) -> None:
         tensors = [(shape, data.draw(DTYPES)) for shape in shapes]
