@@ -23,6 +23,7 @@ from bench.tables import Table
 from tgrad.backend import backend_by_name
 from tgrad.cpu_fallback import Machine, draft
 from tgrad.cpu_fallback.compile import without_header
+from tgrad.fusion.region_json import work_text
 from tgrad.graph.node import Node, toposort
 from tgrad.pipeline import canonical_bases
 from tgrad.runtime.plan import Plan
@@ -80,7 +81,7 @@ def counts_of(graph: Sequence[Node], plan: Plan) -> Counts:
         peak_bytes=plan.peak_bytes,
         input_bytes=plan.input_bytes,
         source_lines=sum(text.count("\n") for text in code.values()),
-        regions=_digest(k.region.key for k in plan.kernels),
+        regions=_digest(work_text(k.region) for k in plan.kernels),
         source=_digest(code.values()),
     )
 

@@ -91,7 +91,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.kernel": (*LEAVES, "tgrad.graph", "tgrad.fusion.region"),
     "tgrad.triton_gen": (*LEAVES, "tgrad.kernel", *IR),
     "tgrad.cpu_fallback": (*LEAVES, "tgrad.kernel", *IR),
-    "tgrad.tune": (*LEAVES, "tgrad.kernel", *IR),
+    "tgrad.tune": (*LEAVES, "tgrad.kernel", *IR, "tgrad.fusion.region_json"),
     "tgrad.runtime": (
         *LEAVES,
         "tgrad.graph.key",

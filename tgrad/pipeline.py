@@ -48,12 +48,13 @@ from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
 from tgrad.fusion.ordered import order_scatters
 from tgrad.fusion.partition import Fused, partition, places_to_cut
-from tgrad.fusion.region import Region, verify_region
+from tgrad.fusion.region import Region
 from tgrad.fusion.row_chunks import chunk_rows
 from tgrad.fusion.row_columns import split_columns
 from tgrad.fusion.statistics import save_statistics
 from tgrad.fusion.store_again import store_again
 from tgrad.fusion.unordered import unordered
+from tgrad.fusion.verify import verify_region
 from tgrad.fusion.windows import first_bytes, with_windows
 from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
 from tgrad.graph.form import with_inputs

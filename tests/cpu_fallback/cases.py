@@ -26,8 +26,8 @@ from tgrad.fusion.region import (
     Space,
     Store,
     Value,
-    verify_region,
 )
+from tgrad.fusion.verify import verify_region
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Index
 from tgrad.graph.op import Op

@@ -12,7 +12,7 @@ from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.fusion.device_limits import CPU_LIMITS, Limits
 from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.partition import Fused
-from tgrad.fusion.region import region_from_json
+from tgrad.fusion.region_json import region_from_json, region_to_json
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 from tgrad.graph.verify import verify
@@ -43,7 +43,7 @@ def cut(tensors: Sequence[Tensor], limits: Limits = CPU_LIMITS) -> list[Fused]:
             configs.append(choose_config(f.region, machine))
         for config in configs:
             verify_kernel(lower(f.region, config))
-        assert region_from_json(f.region.to_json()) == f.region
+        assert region_from_json(region_to_json(f.region)) == f.region
         results = evaluate_region(f.region, [flat(n) for n in (*f.inputs, *f.outputs)])
         values.update(zip(f.outputs, results[len(f.inputs) :]))
     for base, node, want in zip(bases, nodes, bounded(nodes)):

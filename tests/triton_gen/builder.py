@@ -26,8 +26,8 @@ from tgrad.fusion.region import (
     Space,
     Store,
     Value,
-    verify_region,
 )
+from tgrad.fusion.verify import verify_region
 from tgrad.graph.index import Index, flatten, var
 from tgrad.graph.op import Op
 from tgrad.kernel.ir import Artifact, Config

@@ -11,6 +11,7 @@ import numpy as np
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region, Slot
+from tgrad.graph.index import Loaded
 from tgrad.graph.op import Op
 
 _STEEP = frozenset(
@@ -68,7 +69,7 @@ def _bounds(region: Region) -> dict[int, tuple[int, int]]:
     for item in (*region.values, *region.stores):
         for index in rg.indices_of(item):
             for atom in index.atoms():
-                if isinstance(atom, rg.Loaded):
+                if isinstance(atom, Loaded):
                     for slot in _sources(region, atom.value):
                         narrow(slot, max(atom.lo, 0), max(atom.hi, 0))
     for limit in region.limits:

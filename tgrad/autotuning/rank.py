@@ -23,6 +23,7 @@ from tgrad.autotuning.session import (
     share_budget,
     subjects_of,
 )
+from tgrad.fusion.region_json import region_to_json
 from tgrad.kernel.ir import StaticFigures
 from tgrad.kernel.space import Choice, SearchSpace
 from tgrad.runtime.plan import Plan
@@ -100,7 +101,7 @@ def _compile(
     session: Session, subject: Subject, choices: Sequence[Choice]
 ) -> list[tuple[StaticFigures | None, str]]:
     """The figures of each choice, or why there are none."""
-    region = subject.region.to_json()
+    region = region_to_json(subject.region)
     messages: list[Message] = [
         {"do": "compile", "region": region, "choice": list(c)} for c in choices
     ]

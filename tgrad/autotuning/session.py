@@ -26,6 +26,7 @@ import numpy as np
 from tgrad.backend import Backend
 from tgrad.fusion.cost import cost_of, predict
 from tgrad.fusion.region import Region
+from tgrad.fusion.region_json import region_to_json
 from tgrad.kernel.ir import count_programs
 from tgrad.kernel.space import Choice, Place, SearchSpace, Value
 from tgrad.runtime.plan import Plan
@@ -354,7 +355,7 @@ class Measurement:
 
     def __init__(self, session: Session, subject: Subject, space: SearchSpace):
         self.session, self.subject, self.space = session, subject, space
-        self.region = subject.region.to_json()
+        self.region = region_to_json(subject.region)
         self.sources: dict[str, Choice] = {}
         self.seen: set[Choice] = set()
         self.seconds = 0.0

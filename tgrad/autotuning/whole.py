@@ -28,7 +28,8 @@ from tgrad.autotuning.inputs import bounds_of, random_array
 from tgrad.backend import Backend, capture_of
 from tgrad.device import Device
 from tgrad.dtype import uint8
-from tgrad.fusion.region import Region, Slot, region_from_json
+from tgrad.fusion.region import Region, Slot
+from tgrad.fusion.region_json import region_from_json, region_to_json
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import execute
@@ -79,7 +80,7 @@ def message_of(compiled: Compiled, leaves: int, changed: Sequence[int]) -> Messa
         steps.append([number, [number_of(b) for b in step.buffers], list(step.starts)])
     results = [ref.number if ref.kind == "input" else number_of(ref) for ref in compiled.results]
     return {
-        "regions": [r.to_json() for r in regions],
+        "regions": [region_to_json(r) for r in regions],
         "steps": steps,
         "buffers": buffers,
         "inputs": leaves,

@@ -32,7 +32,8 @@ from tgrad.autotuning.whole import compare
 from tgrad.backend import backend_by_name, backend_of
 from tgrad.device import Device
 from tgrad.errors import TgradError
-from tgrad.fusion.region import Region, region_from_json
+from tgrad.fusion.region import Region
+from tgrad.fusion.region_json import region_from_json
 from tgrad.kernel.ir import Executable
 from tgrad.kernel.space import Choice, SearchSpace
 from tgrad.runtime.device import open_device

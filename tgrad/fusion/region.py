@@ -1,8 +1,9 @@
 """Regions: the only thing that fusion hands on.
 
 In: nothing. Out: `Region`, one kernel's worth of work as an expression DAG over named axes.
-Invariant: frozen, hashable, serialisable to JSON; values are in dependency order and refer to
-earlier ones by number; every axis of a value is one that its operands have, less reduced ones.
+Invariant: frozen and hashable; values are in dependency order and refer to earlier ones by number;
+every axis of a value is one that its operands have, less reduced ones. verify.py checks it, and
+region_json.py turns regions into plain data and back.
 
 Grammar:
     region  = name (axis = extent, ...) slots values stores [table]
@@ -19,20 +20,17 @@ and keeps them.
 
 from __future__ import annotations
 
-import json
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import prod
-from typing import Any
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.errors import Source, VerifyError
-from tgrad.graph import index as ix
-from tgrad.graph.index import Bound, Div, Index, Loaded, Mod, Var
+from tgrad.errors import Source
+from tgrad.graph.index import Bound, Index
 from tgrad.graph.library import LibraryCall
-from tgrad.graph.op import OPS, REDUCE, SCAN, Op, is_elementwise
+from tgrad.graph.op import Op
 
 Mask = tuple[Bound, ...]
 
@@ -330,11 +328,6 @@ class Region:
         """Axes of each value, in the order of `axes`."""
         return value_dims(self.axes, self.values)
 
-    @cached_property
-    def key(self) -> str:
-        """JSON text that two regions share exactly if they are the same work."""
-        return json.dumps({**self.to_json(), "source": None}, sort_keys=True)
-
     def extent(self, name: str) -> int:
         return next(a.extent for a in self.axes if a.name == name)
 
@@ -383,33 +376,6 @@ class Region:
             return f"argsort %{value.arg} along {' '.join(value.axes)}"
         start = f" on %{value.start}" if value.start >= 0 else ""
         return f"dot %{value.a}, %{value.b} over {' '.join(value.axes)}{start}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; `region_from_json` reads it back."""
-        return {
-            "name": self.name,
-            "axes": [[a.name, a.extent] for a in self.axes],
-            "slots": [[s.name, s.dtype.name, s.size, s.role] for s in self.slots],
-            "values": [_value_to_json(v) for v in self.values],
-            "stores": [
-                [s.slot, _index_to_json(s.index), s.value, s.combine, _mask_to_json(s.mask)]
-                for s in self.stores
-            ],
-            "limits": [[x.axis, x.inner, x.capacity, x.slot] for x in self.limits],
-            "source": [self.source.file, self.source.line, self.source.label],
-            "space": {
-                "kind": self.space.kind,
-                "live": _mask_to_json(self.space.live),
-                **self._tests_to_json(),
-                **{group: [a.name for a in getattr(self.space, group)] for group in GROUPS},
-            },
-            **({} if self.table is None else {"table": _table_to_json(self.table)}),
-            **({} if self.library is None else {"library": _library_to_json(self.library)}),
-        }
-
-    def _tests_to_json(self) -> dict[str, Any]:
-        tests = [_value_to_json(t) for t in self.space.tests]
-        return {"tests": tests} if tests else {}
 
 
 def whole_axes(region: Region) -> tuple[tuple[Axis, ...], ...]:
@@ -467,215 +433,5 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
     return inner
 
 
-def verify_region(region: Region) -> None:
-    """Check the invariant of the module.
-
-    Raises:
-        VerifyError: names the value that breaks it.
-    """
-    names = {a.name for a in region.axes}
-    for number, value in enumerate(region.values):
-        where = f"%{number} of region {region.name}"
-        if any(not 0 <= v < number for v in operands_of(value)):
-            raise VerifyError(f"{where} refers to a later value.", source=region.source)
-        if any(not e.variables() <= names for e in indices_of(value)):
-            raise VerifyError(f"{where} uses an axis that is not there.", source=region.source)
-        if isinstance(value, Compute):
-            if not is_elementwise(value.op) or len(value.args) != OPS[value.op].arity:
-                raise VerifyError(f"{where} is a bad {value.op}.", source=region.source)
-        if isinstance(value, Reduce) and value.op not in REDUCE:
-            raise VerifyError(f"{where} reduces with {value.op}.", source=region.source)
-        if isinstance(value, Scan) and value.op not in SCAN:
-            raise VerifyError(f"{where} scans with {value.op}.", source=region.source)
-        if isinstance(value, Dot) and value.start >= 0:
-            _check_start(region, value.start, where)
-        if isinstance(value, Load) and not value.mask:
-            _check_bounds(region, value.slot, value.index, where)
-    for store in region.stores:
-        if not store.mask:
-            _check_bounds(region, store.slot, store.index, "a store")
-        if region.slots[store.slot].role == "in":
-            raise VerifyError(f"{region.name} stores to an input.", source=region.source)
-    if region.table is not None:
-        _check_table(region, region.table)
-    if region.library is not None and (region.values or region.stores or region.limits):
-        raise VerifyError(f"{region.name} is a call and a kernel.", source=region.source)
-
-
-def _check_start(region: Region, start: int, where: str) -> None:
-    """A dot that another is summed onto is one, and is read by that one alone."""
-    readers = sum(operands_of(x).count(start) for x in (*region.values, *region.stores))
-    if not isinstance(region.values[start], Dot) or readers != 1:
-        raise VerifyError(f"{where} starts from what others read.", source=region.source)
-
-
-def _check_table(region: Region, table: Table) -> None:
-    """Members write apart from each other, and lengths are those of one axis that indices walk."""
-
-    def fail(why: str) -> None:
-        raise VerifyError(f"The table of {region.name}: {why}.", source=region.source)
-
-    if table.members < 2 or len(set(table.own)) != len(table.own):
-        fail(f"{table.members} members that own the slots {table.own}")
-    if any(not 0 <= s < len(region.slots) for s in table.own):
-        fail("a member owns a slot that is not there")
-    if any(s.slot not in table.own for s in region.stores):
-        fail("members share a slot that they write")
-    if not table.lengths:
-        return
-    if len(table.lengths) != table.members or len(region.axes) != 1:
-        fail(f"{len(table.lengths)} lengths for {len(region.axes)} axes of {table.members} members")
-    if min(table.lengths) < 1 or max(table.lengths) != region.axes[0].extent:
-        fail(f"the longest member is not the region's {region.axes[0].extent}")
-    walked = ix.var(region.axes[0].name, region.axes[0].extent)
-    for item in (*region.values, *region.stores):
-        if any(e != walked and not e.is_const for e in indices_of(item)):
-            fail("an index that is neither the axis nor a number")
-        if isinstance(item, Inside) or (isinstance(item, (Load, Store)) and item.mask):
-            fail("a mask")
-
-
-def _check_bounds(region: Region, slot: int, index: Index, where: str) -> None:
-    size = region.slots[slot].size
-    if index.loaded() or 0 in (a.extent for a in region.axes):
-        return
-    if index.lo < 0 or index.hi >= size:
-        raise VerifyError(
-            f"{where}: {index} in [{index.lo}, {index.hi}] leaves {region.slots[slot].name} of "
-            f"{size} elements.",
-            source=region.source,
-        )
-
-
 def _mask_text(mask: Mask) -> str:
     return " and ".join(map(str, mask))
-
-
-def _index_to_json(e: Index) -> list[Any]:
-    terms: list[Any] = []
-    for atom, c in e.terms:
-        if isinstance(atom, Var):
-            terms.append(["var", atom.name, atom.extent, c])
-        elif isinstance(atom, Loaded):
-            terms.append(["loaded", atom.value, atom.lo, atom.hi, c])
-        elif isinstance(atom, (Div, Mod)):
-            kind = "div" if isinstance(atom, Div) else "mod"
-            terms.append([kind, _index_to_json(atom.base), atom.divisor, c])
-    return [e.const, terms]
-
-
-def _index_from_json(data: list[Any]) -> Index:
-    result = ix.constant(data[0])
-    for kind, *rest in data[1]:
-        if kind == "var":
-            part = ix.var(rest[0], rest[1])
-        elif kind == "loaded":
-            part = ix.loaded(rest[0], rest[1], rest[2])
-        elif kind == "div":
-            part = _index_from_json(rest[0]) // rest[1]
-        else:
-            part = _index_from_json(rest[0]) % rest[1]
-        result = result + part * rest[-1]
-    return result
-
-
-def _mask_to_json(mask: Mask) -> list[Any]:
-    return [[_index_to_json(b.index), b.lo, b.hi] for b in mask]
-
-
-def _mask_from_json(data: list[Any]) -> Mask:
-    return tuple(Bound(_index_from_json(i), lo, hi) for i, lo, hi in data)
-
-
-def _value_to_json(v: Value) -> list[Any]:
-    if isinstance(v, Load):
-        return ["load", v.dtype.name, v.slot, _index_to_json(v.index), _mask_to_json(v.mask)]
-    if isinstance(v, Const):
-        return ["const", v.dtype.name, repr(v.value)]
-    if isinstance(v, IndexValue):
-        return ["index", v.dtype.name, _index_to_json(v.index)]
-    if isinstance(v, Inside):
-        return ["inside", v.dtype.name, _mask_to_json(v.mask)]
-    if isinstance(v, Compute):
-        return ["compute", v.dtype.name, v.op.value, list(v.args), v.word]
-    if isinstance(v, Reduce):
-        return ["reduce", v.dtype.name, v.op.value, v.arg, list(v.axes)]
-    if isinstance(v, Scan):
-        return ["scan", v.dtype.name, v.op.value, list(v.args), list(v.axes)]
-    if isinstance(v, Sort):
-        return ["sort", v.dtype.name, v.arg, list(v.axes)]
-    start = [v.start] if v.start >= 0 else []
-    return ["dot", v.dtype.name, v.a, v.b, list(v.axes), *start]
-
-
-def _value_from_json(data: list[Any]) -> Value:
-    kind, dtype, *rest = data[0], dt.by_name(data[1]), *data[2:]
-    if kind == "load":
-        return Load(rest[0], _index_from_json(rest[1]), _mask_from_json(rest[2]), dtype)
-    if kind == "const":
-        if rest[0] in ("True", "False"):
-            return Const(rest[0] == "True", dtype)
-        return Const(float(rest[0]) if dtype.is_float else int(rest[0]), dtype)
-    if kind == "index":
-        return IndexValue(_index_from_json(rest[0]), dtype)
-    if kind == "inside":
-        return Inside(_mask_from_json(rest[0]), dtype)
-    if kind == "compute":
-        return Compute(Op(rest[0]), tuple(rest[1]), dtype, rest[2])
-    if kind == "reduce":
-        return Reduce(Op(rest[0]), rest[1], tuple(rest[2]), dtype)
-    if kind == "scan":
-        return Scan(Op(rest[0]), tuple(rest[1]), tuple(rest[2]), dtype)
-    if kind == "sort":
-        return Sort(rest[0], tuple(rest[1]), dtype)
-    return Dot(rest[0], rest[1], tuple(rest[2]), dtype, *rest[3:])
-
-
-def _test_from_json(data: list[Any]) -> Inside | Compute:
-    test = _value_from_json(data)
-    assert isinstance(test, (Inside, Compute))
-    return test
-
-
-def region_from_json(data: dict[str, Any]) -> Region:
-    """Inverse of `Region.to_json`."""
-    axes = tuple(Axis(n, e) for n, e in data["axes"])
-    by_name = {a.name: a for a in axes}
-    space = data["space"]
-    return Region(
-        name=data["name"],
-        axes=axes,
-        slots=tuple(Slot(n, dt.by_name(d), size, role) for n, d, size, role in data["slots"]),
-        values=tuple(_value_from_json(v) for v in data["values"]),
-        stores=tuple(
-            Store(slot, _index_from_json(i), value, combine, _mask_from_json(mask))
-            for slot, i, value, combine, mask in data["stores"]
-        ),
-        source=Source(*data["source"]),
-        limits=tuple(AxisLimit(*x) for x in data["limits"]),
-        space=Space(
-            space["kind"],
-            live=_mask_from_json(space["live"]),
-            tests=tuple(_test_from_json(t) for t in space.get("tests", ())),
-            **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
-        ),
-        table=_table_from_json(data["table"]) if "table" in data else None,
-        library=_library_from_json(data["library"]) if "library" in data else None,
-    )
-
-
-def _library_to_json(call: LibraryCall) -> list[Any]:
-    return [call.function, [list(s) for s in call.shapes], list(call.params), call.dtype.name]
-
-
-def _library_from_json(data: list[Any]) -> LibraryCall:
-    shapes = tuple(tuple(s) for s in data[1])
-    return LibraryCall(data[0], shapes, tuple(data[2]), dt.by_name(data[3]))
-
-
-def _table_to_json(table: Table) -> list[Any]:
-    return [table.members, list(table.own), list(table.lengths)]
-
-
-def _table_from_json(data: list[Any]) -> Table:
-    return Table(data[0], tuple(data[1]), tuple(data[2]))

@@ -23,9 +23,9 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.legality import Refused
 from tgrad.fusion.partition import INLINE_NODES, Fused, is_computed_once
 from tgrad.fusion.recompute import another
-from tgrad.fusion.region import verify_region
 from tgrad.fusion.schedule import Life, Schedule
 from tgrad.fusion.structure import RegionBuilder
+from tgrad.fusion.verify import verify_region
 from tgrad.graph.node import Node
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 

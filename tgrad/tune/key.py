@@ -12,11 +12,12 @@ import json
 from typing import Any
 
 from tgrad.fusion.region import Load, Region
+from tgrad.fusion.region_json import region_to_json
 
 
 def region_key(region: Region) -> str:
     """Digest of the work: sizes, types, addresses; not of names and lines."""
-    data = region.to_json()
+    data = region_to_json(region)
     data["slots"] = [slot[1:] for slot in data["slots"]]
     return _digest({**data, "name": None, "source": None})
 
@@ -45,7 +46,7 @@ def _numbers(region: Region) -> tuple[int, ...]:
 
 def _class_key(region: Region, numbers: tuple[int, ...]) -> str:
     """The class with some inputs taken for numbers."""
-    data = region.to_json()
+    data = region_to_json(region)
     space = data["space"]
     slots = [i for i in range(len(region.slots)) if i not in numbers]
     values = [

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from tgrad.fusion.region import Region, region_from_json
+from tgrad.fusion.region import Region
+from tgrad.fusion.region_json import region_from_json, region_to_json
 from tgrad.kernel.space import Place, Value
 from tgrad.tune.key import class_key, extents_of, region_key
 
@@ -162,7 +163,7 @@ def make_record(
     trials: int = 0,
 ) -> Record:
     """The record of a search's result for a region; of the user's file it keeps the name alone."""
-    data = region.to_json()
+    data = region_to_json(region)
     data["source"][0] = os.path.basename(data["source"][0])
     return Record(
         key=region_key(region),
