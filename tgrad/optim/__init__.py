@@ -4,7 +4,6 @@ In: parameters with gradients. Out: new parameters. Invariant: nothing is define
 refused.
 """
 
-from tgrad.errors import UnsupportedError as _UnsupportedError
 from tgrad.optim import lr_scheduler as lr_scheduler
 from tgrad.optim import swa_utils as swa_utils
 from tgrad.optim.adafactor import Adafactor
@@ -40,5 +39,5 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "SparseAdam":
-        raise _UnsupportedError("SparseAdam: gradients of tgrad are dense.", "Use Adam.")
+        raise AttributeError("tgrad.optim has no SparseAdam: gradients are dense; use Adam.")
     raise AttributeError(f"module 'tgrad.optim' has no attribute {name!r}")
