@@ -7,7 +7,7 @@ is judged by what it made of the inputs that it got, so what is wrong before it 
 >>> with checking() as checker:
 ...     y = (tgrad.ones(4, 4) @ tgrad.ones(4, 4)).sum().item()
 >>> [launch.is_right for launch in checker.launches]
-[True]
+[True, True]
 """
 
 from tgrad.checking.checker import Checked, Checker, checking
