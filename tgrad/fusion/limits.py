@@ -43,7 +43,8 @@ def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
         AxisLimit(axis, inner, capacity, inputs.index(size))
         for axis, inner, capacity, size in sorted(allowed, key=lambda a: a[:3])
     )
-    return replace(f, region=replace(region, limits=limits), inputs=inputs)
+    starts = (*f.starts, *(len(inputs) - len(f.inputs)) * (0,)) if f.starts else ()
+    return replace(f, region=replace(region, limits=limits), inputs=inputs, starts=starts)
 
 
 def _axis_of(region: Region, store: rg.Store, c: Condition) -> tuple[str, int, int] | None:

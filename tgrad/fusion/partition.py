@@ -84,7 +84,7 @@ class Fused:
     @property
     def windows(self) -> list[tuple[Node, int]]:
         """The inputs with the element at which each begins."""
-        return list(zip(self.inputs, self.starts or len(self.inputs) * (0,)))
+        return list(zip(self.inputs, self.starts or len(self.inputs) * (0,), strict=True))
 
 
 def partition(

@@ -82,7 +82,7 @@ class Step:
     @property
     def windows(self) -> list[tuple[BufferRef, int]]:
         """The buffers with the byte at which each begins."""
-        return list(zip(self.buffers, self.starts or len(self.buffers) * (0,)))
+        return list(zip(self.buffers, self.starts or len(self.buffers) * (0,), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
