@@ -203,10 +203,15 @@ def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
 
 
 def store_dims(kernel: ir.Kernel, stmt: ir.StoreTile) -> tuple[str, ...]:
-    """Axes of a store's loops: those of its value and of its index."""
-    names = set(stmt.value.dims)
+    """Axes of a store's loops: those of its value and of its index, and of what that is read
+    from."""
+    names, loaded = set(stmt.value.dims), set[int]()
     for e in indices_of(stmt):
         names |= e.variables()
+        loaded |= e.loaded()
+    if loaded:
+        made = (getattr(s, "out", None) for s in walk(kernel.body))
+        names.update(d for tile in made if tile and tile.id in loaded for d in tile.dims)
     return tuple(a.name for a in kernel.axes if a.block > 1 and a.name in names)
 
 

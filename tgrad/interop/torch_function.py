@@ -58,8 +58,8 @@ def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
             f"{_name(function)} of a tensor of tgrad is not supported.",
             "Convert it with torch.from_numpy(x.numpy()) to compute this in PyTorch.",
         )
-    given = {k: _converted(v) for k, v in kwargs.items() if not _is_plain(k, v)}
-    return found(*map(_converted, args), **given)
+    given = {k: converted(v) for k, v in kwargs.items() if not _is_plain(k, v)}
+    return found(*map(converted, args), **given)
 
 
 def _is_plain(name: str, value: Any) -> bool:
@@ -90,7 +90,7 @@ def _name(function: Function) -> str:
     return str(torch.overrides.resolve_name(function) or getattr(function, "__name__", function))
 
 
-def _converted(value: Any) -> Any:
+def converted(value: Any) -> Any:
     """The same argument in tgrad's terms."""
     if isinstance(value, torch.dtype):
         return by_name(str(value).removeprefix("torch."))
@@ -105,5 +105,5 @@ def _converted(value: Any) -> Any:
             "a tensor of torch among tensors of tgrad.", "Convert it with tgrad.tensor(t.numpy())."
         )
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        return type(value)(map(_converted, value))
+        return type(value)(map(converted, value))
     return value

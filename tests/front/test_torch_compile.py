@@ -1,0 +1,205 @@
+"""torch.compile(model, backend="tgrad"): PyTorch's results, in training and in inference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import tgrad
+from tgrad.errors import UnsupportedError
+from tgrad.interop.torch_compile import backend
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm, self.norm2 = nn.LayerNorm(width), nn.RMSNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, width)
+        )
+        self.heads = heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, steps, width = x.shape
+        q, k, v = (
+            t.view(batch, steps, self.heads, -1).transpose(1, 2)
+            for t in self.qkv(self.norm(x)).chunk(3, -1)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, steps, width))
+        return x + self.mlp(self.norm2(x))
+
+
+class GPT(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(17, 16), nn.Embedding(12, 16)
+        self.blocks = nn.Sequential(Block(16, 2), Block(16, 2))
+        self.head = nn.Linear(16, 17, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(x) + self.places(torch.arange(x.shape[1], device=x.device))
+        return self.head(self.blocks(x))
+
+
+class ConvNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+            nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.GroupNorm(2, 8), nn.SiLU(), nn.AvgPool2d(2),
+            nn.Upsample(scale_factor=2), nn.ConvTranspose2d(8, 4, 2, 2), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(4, 5),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+def gpt_batch(size: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randint(0, 17, (size, steps)), torch.randint(0, 17, (size, steps))
+
+
+def image_batch(size: int, _: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(size, 3, 24, 24), torch.randint(0, 5, (size,))
+
+
+@pytest.mark.parametrize(("make", "batch"), [(GPT, gpt_batch), (ConvNet, image_batch)])
+def test_training_equals_eager(make: Callable[[], nn.Module], batch: Callable[..., Any]) -> None:
+    """Losses, parameters and running statistics over steps of two shapes, then inference."""
+    model = make()
+    eager = copy.deepcopy(model)
+    compiled = torch.compile(model, backend=backend)
+    optimizers = [torch.optim.SGD(m.parameters(), 0.1, momentum=0.9) for m in (model, eager)]
+    for step in range(6):
+        x, target = batch(4 + step % 2, 8 + step % 2)
+        losses = []
+        for run, own, optimizer in zip((compiled, eager), (model, eager), optimizers):
+            y = run(x)
+            loss = F.cross_entropy(y.flatten(0, -2), target.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(own.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for mine, theirs in zip(model.state_dict().values(), eager.state_dict().values()):
+        torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-4)
+    model.eval(), eager.eval()
+    with torch.no_grad():
+        x, _ = batch(3, 5)
+        torch.testing.assert_close(compiled(x), eager(x), rtol=1e-3, atol=1e-4)
+
+
+FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda x: F.softmax(x, -1) + F.log_softmax(x, 0),
+    lambda x: x.cumsum(0) + x.flip(1) + torch.tril(x) - 2 - x * 3,
+    lambda x: torch.where(x > 0, x, -x).clamp(0.1, 1) / (1 + x.abs()),
+    lambda x: F.softplus(x) + F.hardtanh(x) + F.elu(x) + F.leaky_relu(x) + F.mish(x),
+    lambda x: x.var(0) + x.std(1, keepdim=True) + x.amax(1, keepdim=True) + x.norm(),
+    lambda x: x[:, [1, 2, 3]].sum(1) + x[1:7:2].sum(0) + x[[0, 2], [1, 1]].sum(),
+    lambda x: torch.cat([x, x.T])[4:12] + torch.stack([x, x * 2], 1)[:, 1],
+    lambda x: torch.topk(x, 3)[0].sum() + torch.sort(x, 1)[0] * x,
+    lambda x: F.pad(x, (1, 2), value=2.0)[:, 1:-2] + torch.einsum("ij,kj->ik", x, x),
+    lambda x: F.smooth_l1_loss(x, x * 0.5) + F.mse_loss(x, x.sin() ** 2) + F.huber_loss(x, 2 * x),
+    lambda x: F.layer_norm(x, (8,)) + F.normalize(x, dim=1) + x.masked_fill(x > 1, 0.0),
+    lambda x: F.conv1d(x[None], x[:, :, None].repeat(1, 1, 3), padding=1)[0],
+    lambda x: x.gather(1, x.argsort(1)) + x.scatter(1, x.argmax(1, keepdim=True), 2.0),
+    lambda x: x.roll(2, 1) + x.unfold(1, 2, 2).sum(-1).repeat_interleave(2, 1) + x.prod(1),
+    lambda x: (x.double() @ x.double().T).float() + x.to(torch.bfloat16).float(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(FUNCTIONS)))
+def test_functions_and_their_gradients(number: int) -> None:
+    function = FUNCTIONS[number]
+    found = []
+    x = torch.randn(8, 8)
+    for run in (torch.compile(function, backend=backend), function):
+        given = x.clone().requires_grad_()
+        y = run(given)
+        (y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
+        found.append((y.detach(), given.grad))
+    for mine, theirs in zip(*found):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_state_is_changed_in_place() -> None:
+    """What a function does to its arguments is done to them."""
+
+    @torch.compile(backend=backend)
+    def step(x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        total.add_(x.sum())
+        x[0] = 7.0
+        return x * 2
+
+    x, total = torch.ones(3, 2), torch.zeros(())
+    for calls in (1, 2):
+        doubled = step(x, total)
+        assert (doubled == 2 * x).all() and (x[0] == 7).all()
+        assert total.item() == {1: 6.0, 2: 24.0}[calls]
+
+
+def test_dropout_is_of_tgrads_generator() -> None:
+    run = torch.compile(lambda x: F.dropout(x, 0.25), backend=backend)
+    x = torch.ones(4000, requires_grad=True)
+    drawn = []
+    for seed in (1, 1, 2):
+        tgrad.manual_seed(seed)
+        drawn.append(run(x))
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert (drawn[0] != 0).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    drawn[2].sum().backward()
+    assert torch.equal(x.grad, drawn[2].detach())
+
+
+def test_results_stay_valid_and_inputs_untouched() -> None:
+    run = torch.compile(lambda x: x.exp() + 1, backend=backend)
+    xs = [torch.randn(5) for _ in range(3)]
+    ys = [run(x) for x in xs]
+    for x, y in zip(xs, ys):
+        torch.testing.assert_close(y, x.exp() + 1)
+
+
+def test_what_is_not_supported_is_said() -> None:
+    x = torch.ones(2)
+    with pytest.raises(Exception, match="max-autotune"):
+        torch.compile(lambda x: x + 1, backend=backend, mode="max-autotune")(x)
+    with pytest.raises(Exception, match="options speed"):
+        torch.compile(lambda x: x + 1, backend=backend, options={"speed": 1})(x)
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match="has no counterpart") as caught:
+        torch.compile(lambda x: torch.linalg.eigvals(x), backend=backend)(torch.eye(2))
+    assert isinstance(caught.value.__cause__ or caught.value.inner_exception, UnsupportedError)
+
+
+def test_options_reach_the_plan() -> None:
+    run = torch.compile(lambda x: x * 2, backend=backend, options={"memory_limit": "1KiB"})
+    with pytest.raises(tgrad.errors.MemoryLimitError):
+        run(torch.ones(4096))
+
+
+def test_torch_finds_it_by_name() -> None:
+    """The entry point that is installed with the package."""
+    lines = (ROOT / "setup.cfg").read_text().splitlines()
+    value = lines[lines.index("torch_dynamo_backends =") + 1].split("=")[1].strip()
+    assert EntryPoint("tgrad", value, "torch_dynamo_backends").load() is backend
