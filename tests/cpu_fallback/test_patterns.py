@@ -267,6 +267,13 @@ def test_scatter_along_the_last_axis(settings: Settings) -> None:
     check(d.region("scatter_last", "scatter", parallel="i j"), settings, tolerance=1e-4)
 
 
+def test_scatter_of_one_value_walks_the_axes_of_its_places(settings: Settings) -> None:
+    d = Draft(i=6, j=50)
+    index, x = d.input("index", "i j", dt.int64), d.input("x", "")
+    d.store(x, d.var("i") * 5 + loaded(index, 0, 4), size=30, combine="add")
+    check(d.region("scatter_one", "scatter", parallel="i j"), settings, tolerance=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [dt.float16, dt.bfloat16])
 def test_small_floats_round_after_each_op(settings: Settings, dtype: dt.DType) -> None:
     d = Draft(i=1000)
