@@ -1,4 +1,4 @@
-"""Compiled training steps against uncompiled ones and PyTorch, over 10 steps.
+"""Compiled training steps against uncompiled ones and PyTorch, over 20 steps.
 
 Learning rates are such that PyTorch's float32 and float64 losses agree, see
 tests/training/test_convnet.py.
@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 
 torch.set_num_threads(1)  # on a shared machine, its threads wait for each other
 
-STEPS = 10
+STEPS = 20
 CONVNET_RATE, GPT_RATE = 2e-5, 3e-4
 
 
