@@ -15,6 +15,7 @@ from torch import nn
 
 import tgrad
 from tgrad.errors import UnsupportedError
+from tgrad.interop.operators import operator
 from tgrad.interop.torch_compile import backend
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,8 @@ def test_training_equals_eager(make: Callable[[], nn.Module], batch: Callable[..
         torch.testing.assert_close(compiled(x), eager(x), rtol=1e-3, atol=1e-4)
 
 
+LSTM, ATTENTION = nn.LSTM(8, 8, batch_first=True), nn.MultiheadAttention(8, 2, batch_first=True)
+
 FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
     lambda x: F.softmax(x, -1) + F.log_softmax(x, 0),
     lambda x: x.cumsum(0) + x.flip(1) + torch.tril(x) - 2 - x * 3,
@@ -126,6 +129,16 @@ FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
     lambda x: x.gather(1, x.argsort(1)) + x.scatter(1, x.argmax(1, keepdim=True), 2.0),
     lambda x: x.roll(2, 1) + x.unfold(1, 2, 2).sum(-1).repeat_interleave(2, 1) + x.prod(1),
     lambda x: (x.double() @ x.double().T).float() + x.to(torch.bfloat16).float(),
+    lambda x: F.elu(x, 0.5) + F.selu(x) + F.celu(x, 2.0) + F.hardswish(x) + F.softsign(x),
+    lambda x: F.adaptive_max_pool2d(x[None, None], 4).sum() + F.max_pool2d(x[None, None], 2).sum()
+    + F.avg_pool2d(x[None, None], 2).sum() * F.local_response_norm(x.view(1, 2, 4, 8), 2),
+    lambda x: F.grid_sample(x[None, None], x.tanh().view(1, 4, 8, 2), align_corners=False)
+    + F.interpolate(x[None, None], size=(4, 8), mode="bilinear"),
+    lambda x: F.instance_norm(x.view(1, 2, 4, 8)) + F.group_norm(x.view(1, 2, 4, 8), 2),
+    lambda x: F.cross_entropy(x, torch.arange(8), torch.arange(8.0) + 1, label_smoothing=0.1)
+    + F.kl_div(F.log_softmax(x, 1), F.softmax(2 * x, 1), reduction="batchmean"),
+    lambda x: LSTM(x[None])[0] + ATTENTION(x[None], x[None], x[None], need_weights=False)[0],
+    lambda x: x @ F.one_hot(torch.arange(8), 8).float() + torch.maximum(x, x * 0.5),
 ]  # fmt: skip
 
 
@@ -141,6 +154,42 @@ def test_functions_and_their_gradients(number: int) -> None:
         found.append((y.detach(), given.grad))
     for mine, theirs in zip(*found):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+ATTENTIONS: dict[str, tuple[Callable[[], tuple[Any, ...]], Callable[..., tuple[Any, ...]]]] = {
+    # the arguments after q, k, v; those of the backward after q, k, v, from the results
+    "flash": (lambda: (0.0, True), lambda o: (*o[:6], 0.0, True, *o[6:8])),
+    "cudnn": (
+        lambda: (None, True, 0.0, True),
+        lambda o: (*o[:2], *o[6:8], None, *o[2:6], 0.0, True),
+    ),
+    "efficient": (
+        lambda: (None, True, 0.0, True),
+        lambda o: (None, *o, 0.0, (True, True, True, False), True),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_attention_of_each_kernel_of_a_gpu(kind: str) -> None:
+    """The operators that PyTorch takes on a GPU, with the numbers of arguments and results that it
+    gives them there."""
+    more, kept = ATTENTIONS[kind]
+    name = f"_scaled_dot_product_{kind}_attention"
+    forward, backward = (getattr(torch.ops.aten, n).default for n in (name, f"{name}_backward"))
+    q, k, v, g = (torch.randn(2, 3, 9, 8) for _ in range(4))
+    mine = [tgrad.tensor(t.numpy()) for t in (q, k, v)]
+    out = operator(forward)(*mine, *more())
+    assert len(out) == len(forward._schema.returns)
+    given = (tgrad.tensor(g.numpy()), *mine, *kept(out))
+    assert len(given) == sum(not a.kwarg_only for a in backward._schema.arguments)
+    found = operator(backward)(*given)
+    assert len(found) == len(backward._schema.returns)
+    leaves = [t.requires_grad_() for t in (q, k, v)]
+    want = F.scaled_dot_product_attention(*leaves, is_causal=True)
+    want.backward(g)
+    for got, theirs in zip((out[0], *found[:3]), (want.detach(), *(t.grad for t in leaves))):
+        torch.testing.assert_close(torch.from_dlpack(got), theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_state_is_changed_in_place() -> None:
@@ -190,6 +239,25 @@ def test_what_is_not_supported_is_said() -> None:
     with pytest.raises(Exception, match="has no counterpart") as caught:
         torch.compile(lambda x: torch.linalg.eigvals(x), backend=backend)(torch.eye(2))
     assert isinstance(caught.value.__cause__ or caught.value.inner_exception, UnsupportedError)
+
+
+def test_an_operator_of_other_arguments_is_no_function_of_its_name() -> None:
+    """aten.elu's third argument is a scale, where F.elu's is `inplace`."""
+    x = tgrad.tensor([-1.0, 2.0])
+    scaled = operator(torch.ops.aten.elu.default)(x, 1.0, 3.0)
+    torch.testing.assert_close(torch.from_dlpack(scaled), torch.tensor([-1.8963614, 6.0]))
+    with pytest.raises(UnsupportedError, match="no counterpart"):
+        operator(torch.ops.aten.bmm.dtype)
+
+
+def test_half_precision_crosses_both_ways() -> None:
+    layer = nn.Linear(8, 8)
+    run = torch.compile(layer, backend=backend)
+    x = torch.randn(3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        got, want = run(x), layer(x)
+    assert got.dtype is torch.bfloat16
+    torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
 
 
 def test_options_reach_the_plan() -> None:

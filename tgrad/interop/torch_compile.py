@@ -19,16 +19,13 @@ from torch._dynamo.backends.common import aot_autograd
 
 import tgrad
 from tgrad.errors import UnsupportedError
-from tgrad.interop.aten import has_meaning, operator
+from tgrad.interop.operators import has_meaning, operator
 from tgrad.interop.torch_function import converted
 
 OPTIONS = ("memory_limit", "autotune")
 """What `options` may hold, with the meaning it has for `tgrad.compile`."""
-WHOLE = (
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_flash_attention_for_cpu_backward",
-)
-"""Operators that stay whole though PyTorch could take them apart: tgrad knows more of them so."""
+WHOLE = "_scaled_dot_product_"
+"""Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
 
 
 def backend(
@@ -41,7 +38,8 @@ def backend(
     """The backend that torch.compile finds under the name "tgrad".
 
     Each shape is a plan of its own, found by its key at later calls. Random numbers, as of dropout,
-    come from tgrad's generator: `tgrad.manual_seed`.
+    come from tgrad's generator: `tgrad.manual_seed`. What PyTorch asserts of values inside a graph,
+    such as the range of classes in `one_hot`, is not checked.
 
     Args:
         graph, inputs: from torch.compile.
@@ -79,7 +77,7 @@ def backend(
 
 
 def _is_whole(op: Any) -> bool:
-    return getattr(op, "overloadpacket", op).__name__ in WHOLE
+    return str(getattr(op, "overloadpacket", op).__name__).startswith(WHOLE)
 
 
 class _Compiled:
@@ -154,4 +152,9 @@ def _to_tgrad(value: Any) -> Any:
 
 
 def _to_torch(value: Any) -> Any:
-    return torch.from_dlpack(value) if isinstance(value, tgrad.Tensor) else value
+    if not isinstance(value, tgrad.Tensor):
+        return value
+    if value.device.type == "cuda" or value.dtype.in_numpy:
+        return torch.from_dlpack(value)
+    bits = value.numpy().view(f"i{value.dtype.itemsize}")  # NumPy has no such capsule
+    return torch.from_numpy(bits).view(getattr(torch, value.dtype.name))

@@ -1,0 +1,72 @@
+"""PyTorch's operators in terms of tgrad: what a graph of torch.compile is made of.
+
+In: an operator, such as aten.native_layer_norm. Out: a function of tensors of tgrad that gives what
+the operator gives. Invariant: what has the name and arguments of a function of tgrad is that
+function; only what is called or ordered otherwise has a row in the table. An operator without
+either raises where the graph is compiled, before anything runs.
+Source: https://docs.pytorch.org/docs/stable/torch.compiler_ir.html
+"""
+
+from __future__ import annotations
+
+from inspect import Parameter, signature
+from itertools import zip_longest
+from typing import Any
+
+import tgrad
+import tgrad.nn.functional as F
+from tgrad import Tensor
+from tgrad.errors import UnsupportedError
+from tgrad.interop.operators import attention as attention
+from tgrad.interop.operators import layers as layers
+from tgrad.interop.operators import plain as plain
+from tgrad.interop.operators.table import RULES, Function
+
+_SPACES = (tgrad, F, tgrad.linalg, tgrad.special, Tensor)
+"""Where a function of an operator's name is looked for, in order."""
+_BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_ALIASES = {"self": ("input",), "value": ("src",)}
+"""Names of arguments of operators, and what they are called here."""
+_LAYOUT = ("layout", "pin_memory", "memory_format", "non_blocking")
+"""Arguments that say how memory is laid out, which is not seen in values."""
+
+
+def operator(op: Any) -> Function:
+    """The function of tgrad that an operator of PyTorch is.
+
+    Raises:
+        UnsupportedError: there is none.
+
+    >>> import torch, tgrad
+    >>> operator(torch.ops.aten.mm.default)(tgrad.ones(1, 2), tgrad.ones(2, 1)).tolist()
+    [[2.0]]
+    """
+    packet = op.overloadpacket.__name__
+    for name in (f"{packet}.{op._overloadname}", packet):
+        if name in RULES:
+            return RULES[name]
+    for space in _SPACES:
+        found = getattr(space, packet, None)
+        if callable(found) and _takes_the_same(found, op):
+            return found
+    raise UnsupportedError(
+        f"torch.compile with the backend tgrad: {op} has no counterpart.",
+        "Leave the function that calls it to PyTorch with torch.compiler.disable.",
+    )
+
+
+def _takes_the_same(function: Function, op: Any) -> bool:
+    """Whether what the operator is given by place has the same names there, after the first."""
+    places = [p.name for p in signature(function).parameters.values() if p.kind in _BY_PLACE]
+    names = [a.name for a in op._schema.arguments if not a.kwarg_only and has_meaning(a.name)]
+    if any(p.kind is Parameter.VAR_POSITIONAL for p in signature(function).parameters.values()):
+        return True
+    return all(
+        name == place or place in _ALIASES.get(name, ())
+        for name, place in zip_longest(names[1:], places[1 : len(names)])
+    )
+
+
+def has_meaning(name: str) -> bool:
+    """Whether an argument of that name has a meaning for tgrad."""
+    return name not in _LAYOUT

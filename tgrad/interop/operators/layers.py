@@ -1,0 +1,241 @@
+"""Operators that are layers: norms, convolutions, pools, and their backwards.
+
+In: arguments of an operator. Out: what it gives. Invariant: what they keep for a backward has
+PyTorch's meaning; backwards are asked of tgrad's autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tgrad
+import tgrad.nn.functional as F
+from tgrad import Tensor
+from tgrad.interop.operators.table import Tensors, gradients, rule
+
+# -- norms ---------------------------------------------------------------------------------------
+
+
+@rule("native_layer_norm")
+def _layer_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    axes = tuple(range(x.ndim - len(shape), x.ndim))
+    y, mean, rstd = _normalised(x, axes, eps)
+    y = y if weight is None else y * weight
+    y = y if bias is None else y + bias
+    return y.to(x.dtype), mean, rstd
+
+
+@rule("native_group_norm")
+def _group_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    n: int,
+    c: int,
+    points: int,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    y, mean, rstd = _normalised(x.reshape(n, groups, -1), (2,), eps)
+    y = y.reshape(x.shape)
+    y = y if weight is None else y * _per_channel(weight, x)
+    y = y if bias is None else y + _per_channel(bias, x)
+    return y.to(x.dtype), mean.reshape(n, groups), rstd.reshape(n, groups)
+
+
+@rule("_native_batch_norm_legit_functional")
+def _batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """With the new running statistics."""
+    if not training:
+        y, mean, rstd = _batch_norm_fixed(x, weight, bias, running_mean, running_var, momentum, eps)
+        return y, mean, rstd, running_mean, running_var
+    y, mean, rstd = _batch_norm_without(x, weight, bias, training, momentum, eps)
+    count = x.numel() // x.shape[1]
+    var = (rstd**-2 - eps) * (count / max(count - 1, 1))
+    new_mean = (running_mean * (1 - momentum) + mean * momentum).to(running_mean.dtype)
+    new_var = (running_var * (1 - momentum) + var * momentum).to(running_var.dtype)
+    return y, mean, rstd, new_mean, new_var
+
+
+@rule("_native_batch_norm_legit.no_stats")
+def _batch_norm_without(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    y, mean, rstd = _normalised(x, (0, *range(2, x.ndim)), eps)
+    y = y if weight is None else y * _per_channel(weight, x)
+    y = y if bias is None else y + _per_channel(bias, x)
+    return y.to(x.dtype), mean.reshape(-1), rstd.reshape(-1)
+
+
+@rule("_native_batch_norm_legit_no_training")
+def _batch_norm_fixed(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    y = F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    return y, tgrad.zeros(0, device=x.device), tgrad.zeros(0, device=x.device)
+
+
+def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean) / sqrt(var + eps), the mean and one over the root, in float32 at least."""
+    wide = x.to(tgrad.float32) if x.dtype.itemsize < 4 else x
+    mean = wide.mean(axes, keepdim=True)
+    rstd = (wide.var(axes, correction=0, keepdim=True) + eps).rsqrt()
+    return (wide - mean) * rstd, mean, rstd
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(1, -1, *(1 for _ in range(x.ndim - 2)))
+
+
+# -- windows -------------------------------------------------------------------------------------
+
+
+@rule("convolution")
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    rank = weight.ndim - 2
+    stride, padding, dilation = (_each(v, rank) for v in (stride, padding, dilation))
+    if not transposed:
+        conv = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+        return conv(x, weight, bias, stride, padding, dilation, groups)
+    back = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    return back(x, weight, bias, stride, padding, _each(output_padding, rank), groups, dilation)
+
+
+@rule("convolution_backward")
+def _convolution_backward(
+    g: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    wanted: Sequence[bool],
+) -> Tensors:
+    how = (stride, padding, dilation, transposed, output_padding, groups)
+    dx, dw = gradients(lambda x, w: _convolution(x, w, None, *how), g, (x, weight), wanted[:2])
+    return dx, dw, g.sum((0, *range(2, g.ndim))) if wanted[2] else None
+
+
+def _each(values: Sequence[int], rank: int) -> tuple[int, ...]:
+    """One number stands for all axes."""
+    return tuple(values) if len(values) == rank else rank * tuple(values)
+
+
+@rule("max_pool2d_with_indices", "max_pool3d_with_indices")
+def _max_pool(
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil: bool = False,
+) -> tuple[Tensor, Tensor]:
+    pool = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
+    how = (tuple(kernel), tuple(stride) or None, padding, dilation, ceil)
+    return pool(x, *how, return_indices=True)
+
+
+@rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
+def _max_pool_backward(
+    g: Tensor,
+    x: Tensor,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil: bool,
+    indices: Tensor,
+) -> Tensor:
+    pool = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
+    how = (tuple(kernel), tuple(stride) or None, padding, dilation, ceil)
+    (found,) = gradients(lambda x: pool(x, *how), g, (x,), (True,))
+    assert found is not None
+    return found
+
+
+@rule("avg_pool2d_backward", "avg_pool3d_backward")
+def _avg_pool_backward(g: Tensor, x: Tensor, kernel: Any, stride: Any, *how: Any) -> Tensor:
+    pool = F.avg_pool3d if len(kernel) == 3 else F.avg_pool2d
+    stride = tuple(stride) or None
+    (found,) = gradients(lambda x: pool(x, tuple(kernel), stride, *how), g, (x,), (True,))
+    assert found is not None
+    return found
+
+
+@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+def _adaptive(x: Tensor, size: Sequence[int]) -> Tensor:
+    pool = F.adaptive_avg_pool3d if len(size) == 3 else F.adaptive_avg_pool2d
+    return pool(x, tuple(size))
+
+
+@rule("_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward")
+def _adaptive_backward(g: Tensor, x: Tensor) -> Tensor:
+    size = g.shape[2:]
+    (found,) = gradients(lambda x: _adaptive(x, size), g, (x,), (True,))
+    assert found is not None
+    return found
+
+
+@rule("adaptive_max_pool2d", "adaptive_max_pool3d")
+def _adaptive_max(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    pool = F.adaptive_max_pool3d if len(size) == 3 else F.adaptive_max_pool2d
+    return pool(x, tuple(size), return_indices=True)
+
+
+@rule("adaptive_max_pool2d_backward", "adaptive_max_pool3d_backward")
+def _adaptive_max_backward(g: Tensor, x: Tensor, indices: Tensor) -> Tensor:
+    rank = 2 if indices.ndim == x.ndim and x.ndim <= 4 else 3
+    flat = tgrad.zeros_like(x).flatten(-rank)
+    places = indices.flatten(-rank)
+    return flat.scatter_add(-1, places, g.flatten(-rank)).reshape(x.shape)
+
+
+@rule("grid_sampler_2d_backward", "grid_sampler_3d_backward")
+def _grid_backward(
+    g: Tensor,
+    x: Tensor,
+    grid: Tensor,
+    mode: int,
+    padding: int,
+    align_corners: bool,
+    wanted: Sequence[bool],
+) -> Tensors:
+    how = (("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding])
+    return gradients(lambda x, p: F.grid_sample(x, p, *how, align_corners), g, (x, grid), wanted)

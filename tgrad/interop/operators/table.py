@@ -1,0 +1,48 @@
+"""The table of operators that tgrad calls otherwise, and what its rows share.
+
+In: rules, by the names of operators, with or without their overloads. Out: RULES. Invariant: a rule
+takes what the operator takes, in its order, less what says how memory is laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tgrad
+from tgrad import Tensor
+
+Function = Callable[..., Any]
+Tensors = tuple[Tensor | None, ...]
+
+RULES: dict[str, Function] = {}
+
+
+def rule(*names: str) -> Callable[[Function], Function]:
+    """Write a function into the table."""
+
+    def record(function: Function) -> Function:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return record
+
+
+def gradients(
+    function: Function, g: Tensor, inputs: Sequence[Tensor], wanted: Sequence[bool]
+) -> Tensors:
+    """Gradients of a function's result with respect to those inputs that are wanted."""
+    chosen = [i for i, is_wanted in enumerate(wanted) if is_wanted]
+
+    def of_chosen(*values: Tensor) -> Tensor:
+        full = list(inputs)
+        for i, value in zip(chosen, values):
+            full[i] = value
+        return function(*full)
+
+    if not chosen:
+        return len(inputs) * (None,)
+    with tgrad.enable_grad():
+        _, pull = tgrad.func.vjp(of_chosen, *(inputs[i] for i in chosen))
+        found = dict(zip(chosen, pull(g)))
+    return tuple(found.get(i) for i in range(len(inputs)))
