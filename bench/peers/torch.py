@@ -34,7 +34,8 @@ def make(option: str, device: str) -> TorchPeer:
         raise ValueError(f"torch has no option {option!r}; one of {OPTIONS}")
     if option in REFERENCES:
         torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        if device != "cpu":
+            torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     return TorchPeer(option, device)
 

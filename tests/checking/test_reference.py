@@ -98,10 +98,16 @@ def check(region: Region, reference: Reference) -> None:
 
 
 @pytest.fixture(scope="module")
-def updates() -> list[Region]:
-    """The kernels of a training step that write over what they read."""
+def step() -> Plan:
+    """Of a training step."""
     (case,) = (c for c in whole_steps("small") if c.key == "step_gpt2")
-    regions = dict.fromkeys(k.region for k in planned(case, "sm_90").kernels)
+    return planned(case, "sm_90")
+
+
+@pytest.fixture(scope="module")
+def updates(step: Plan) -> list[Region]:
+    """The kernels of the step that write over what they read."""
+    regions = dict.fromkeys(k.region for k in step.kernels)
     return [r for r in regions if apart(r).copied]
 
 
@@ -123,8 +129,8 @@ def test_a_batch_has_a_copy_for_each_member(updates: list[Region]) -> None:
         assert {s.role for s in copies} == {"in"}
 
 
-def test_updates_are_computed_apart(updates: list[Region]) -> None:
-    reference = Reference(plans_of(constants)[0])
+def test_updates_are_computed_apart(step: Plan, updates: list[Region]) -> None:
+    reference = Reference(step)
     reference.kernels = compiled([apart(r).region for r in updates])
     assert any(r.table for r in updates)
     for region in updates:
