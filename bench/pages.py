@@ -50,9 +50,9 @@ that writes one."""
 
 KNOWN = """## What is known of these figures
 
-- CPU: in runs before 2026-11-27 the column `compile` of the last five functions (convolutions,
-  attention, transpose, gather) is PyTorch's eager mode: torch.compile gives up after eight
-  functions of one line, and now starts anew for each row. They are to be measured again.
+- AMD EPYC, family 26 model 2, 2026-11-21: the column `compile` of the last five functions
+  (convolutions, attention, transpose, gather) is PyTorch's eager mode: torch.compile gives up after
+  eight functions of one line, and now starts anew for each row. To be measured again.
 - NVIDIA H100, commit b075ce6: GPT-2's training step was wrong there and has no time. It was right
   (its first four losses are torch's, 20.1 ms beside 17.8 of torch.compile) in a run before. Found
   since, and repaired: a race in the gradient of cross entropy, decision 0057, which may be right in
