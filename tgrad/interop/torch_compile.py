@@ -99,14 +99,22 @@ class _Compiled:
         self.results = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in wanted]
         steps = _steps(module)
 
-        def run(*values: Any) -> list[Any]:
+        def interpret(values: Sequence[Any]) -> list[Any]:
             made = dict(zip(inputs, values))
             for node, function, args, kwargs in steps:
                 made[node] = function(*_filled(args, made), **_filled(kwargs, made))
             return [_filled(x, made) for x, at in zip(wanted, self.results) if at is None]
 
-        run.__qualname__ = "torch_graph"
-        self.run = tgrad.compile(run, **options)
+        found = {"interpret": interpret}.get
+        """A built-in function, into which `tgrad.compile` does not look for what may change: nobody
+        changes a graph, and to compare it would take longer than small graphs run."""
+
+        def torch_graph(*values: Any) -> list[Any]:
+            function = found("interpret")
+            assert function is not None
+            return function(values)
+
+        self.run = tgrad.compile(torch_graph, **options)
 
     def __call__(self, *args: Any) -> list[Any]:
         given = (*args, *self.constants)
@@ -148,7 +156,7 @@ def _filled(value: Any, made: Mapping[Any, Any]) -> Any:
 
 
 def _to_tgrad(value: Any) -> Any:
-    return tgrad.as_tensor(value.detach()) if isinstance(value, torch.Tensor) else value
+    return tgrad.from_dlpack(value.detach()) if isinstance(value, torch.Tensor) else value
 
 
 def _to_torch(value: Any) -> Any:
