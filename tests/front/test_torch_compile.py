@@ -111,6 +111,11 @@ def test_training_equals_eager(make: Callable[[], nn.Module], batch: Callable[..
         torch.testing.assert_close(compiled(x), eager(x), rtol=1e-3, atol=1e-4)
 
 
+def put(x: torch.Tensor, at: Any, value: float) -> torch.Tensor:
+    x[at] = value
+    return x
+
+
 LSTM, ATTENTION = nn.LSTM(8, 8, batch_first=True), nn.MultiheadAttention(8, 2, batch_first=True)
 
 FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
@@ -138,6 +143,10 @@ FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
     lambda x: F.cross_entropy(x, torch.arange(8), torch.arange(8.0) + 1, label_smoothing=0.1)
     + F.kl_div(F.log_softmax(x, 1), F.softmax(2 * x, 1), reduction="batchmean"),
     lambda x: LSTM(x[None])[0] + ATTENTION(x[None], x[None], x[None], need_weights=False)[0],
+    lambda x: torch.slice_scatter(x, x[:, :3] * 2, 1, 2, 5)
+    + torch.slice_scatter(x, x[:4] * 3, 0, 1, 8, 2) + torch.select_scatter(x, x[0] ** 2, 1, -1),
+    lambda x: x.view(2, 4, 8)[:, [1, 1, 3]].sum((0, 1)) + put(x * 1, (slice(None), [1, 4]), 2.0)
+    + torch.index_put(x.view(2, 4, 8), (torch.tensor([1]), torch.tensor([[0, 2]])), x[:2])[1].sum(),
     lambda x: x @ F.one_hot(torch.arange(8), 8).float() + torch.maximum(x, x * 0.5),
 ]  # fmt: skip
 

@@ -60,8 +60,14 @@ def _slice_scatter(
 ) -> Tensor:
     dim = dim % x.ndim
     places = range(x.shape[dim])[slice(start, end, step)]
-    index = tgrad.tensor(list(places), dtype=tgrad.int64, device=x.device)
-    return x.index_copy(dim, index, src.expand(_replaced(x.shape, dim, len(places))))
+    src = src.expand((*x.shape[:dim], len(places), *x.shape[dim + 1 :]))
+    if step != 1:
+        index = tgrad.arange(places.start, places.stop, places.step, device=x.device)
+        return x.index_copy(dim, index, src)
+    after = (0, 0) * (x.ndim - 1 - dim)
+    wide = F.pad(src, (*after, places.start, x.shape[dim] - places.stop))
+    at = tgrad.arange(x.shape[dim], device=x.device).reshape(-1, *(1 for _ in after[::2]))
+    return wide.where((at >= places.start) & (at < places.stop), x)
 
 
 @rule("select_scatter")
@@ -80,31 +86,24 @@ def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
 def _index_put(
     x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> Tensor:
-    if any(i is None for i in indices):
-        at = [a for a, i in enumerate(indices) if i is not None]
-        if at != list(range(at[0], at[0] + len(at))):
-            raise UnsupportedError("index_put with axes between its indices.", "Permute first.")
-        order = (*at, *(a for a in range(x.ndim) if a not in at))
-        back = tuple(order.index(a) for a in range(x.ndim))
-        picked = [i for i in indices if i is not None]
-        width = len(tgrad.broadcast_tensors(*picked)[0].shape)
-        moved = tuple(range(at[0], at[0] + width))
-        rest = tuple(a for a in range(values.ndim) if a not in moved)
-        full = x[tuple(slice(None) if i is None else i for i in indices)].shape
-        values = values.expand(full)
-        rest = tuple(a for a in range(len(full)) if a not in moved)
-        inner = _index_put(x.permute(order), picked, values.permute((*moved, *rest)), accumulate)
-        return inner.permute(back)
-    return x.index_put(tuple(i for i in indices if i is not None), values, accumulate)
+    at = [a for a, i in enumerate(indices) if i is not None]
+    picked = [i for i in indices if i is not None]
+    if len(at) == len(indices):
+        return x.index_put(tuple(picked), values, accumulate)
+    if at != list(range(at[0], at[0] + len(at))):
+        raise UnsupportedError("index_put with axes between its indices.", "Permute first.")
+    order = (*at, *(a for a in range(x.ndim) if a not in at))
+    values = values.expand(_index(x, indices).shape)
+    width = max(i.ndim for i in picked)  # their axes stand where the indexed ones did
+    moved = tuple(range(at[0], at[0] + width))
+    values = values.permute((*moved, *(a for a in range(values.ndim) if a not in moved)))
+    made = x.permute(order).index_put(tuple(picked), values, accumulate)
+    return made.permute(tuple(order.index(a) for a in range(x.ndim)))
 
 
 def _along(x: Tensor, dim: int, start: int | None, end: int | None, step: int) -> tuple[slice, ...]:
     dim = dim % x.ndim
     return (*(slice(None) for _ in range(dim)), slice(start, end, step))
-
-
-def _replaced(shape: Sequence[int], dim: int, size: int) -> tuple[int, ...]:
-    return (*shape[:dim], size, *shape[dim + 1 :])
 
 
 @rule("constant_pad_nd")
