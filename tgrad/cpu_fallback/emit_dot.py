@@ -146,6 +146,40 @@ def _stationary(layout: _Layout, kernel: ir.Kernel, program: DotProgram) -> str:
     return min(choices)[1]
 
 
+class _Packing:
+    """Copies of operands as register tiles read them; tables stand before the loop over k."""
+
+    def __init__(self, program: DotProgram, plan: DotPlan, layout: _Layout, body: Body):
+        self.plan, self.layout, self.body, self.k = plan, layout, body, program.dot.k
+        dtype, has_masks = carry_dtype(program), plan.lanes == LANES
+        self.vector = Packer(body, plan.vector, self.k, dtype, "v", has_masks)
+        self.row = Packer(body, plan.row, self.k, dtype, "r", has_masks)
+        self.tables: dict[str, RunTable | VectorTable | None] = {"v": None, "r": None}
+        if plan.v_mode == "lanes":
+            stride = layout.kc * plan.nr
+            spot = f"w / {plan.nv} * {stride} + w % {plan.nv} * {LANES}"
+            vectors = self.vector.vectors(plan.v, spot)
+            self.tables["v"] = vectors or self.vector.table(plan.v, plan.nr, stride)
+        if plan.r_mode == "lanes":
+            self.tables["r"] = self.row.table(plan.r, 0, 0)
+
+    def operand(self, side: str, buffer: str) -> None:
+        """One chunk of k of the operand "v" or "r"."""
+        plan, layout, tables = self.plan, self.layout, self.tables
+        panel, spot = layout.kc * plan.nr, f"w * {LANES}"
+        if side == "v" and plan.v_mode == "lanes":
+            self.vector.lanes(buffer, plan.nr, panel, plan.nr, tables["v"])
+        elif side == "v":
+            table = self.vector.vectors(self.k, spot) or self.vector.table(self.k, 0, 0)
+            self.vector.transposed(buffer, plan, panel, layout.ld, table)
+        elif plan.r_mode == "lanes":
+            self.row.lanes(buffer, 0, 0, layout.br_padded, tables["r"])
+        else:
+            start = f"{self.body.axis_name[plan.r]}_lo"
+            rows = self.row.vectors(self.k, spot) or self.row.table(self.k, 0, 0)
+            self.row.rows(buffer, layout.ld, start, rows)
+
+
 def _tile(
     program: DotProgram,
     plan: DotPlan,
@@ -161,31 +195,7 @@ def _tile(
         _open_axis(body, a, a in order)
     body.skip_unneeded(order)
     body.scope(program.before)
-    dtype = carry_dtype(program)
-    has_masks = plan.lanes == LANES
-    v_pack = Packer(body, plan.vector, k, dtype, "v", has_masks)
-    r_pack = Packer(body, plan.row, k, dtype, "r", has_masks)
-    tables: dict[str, RunTable | VectorTable | None] = {"v": None, "r": None}
-    if plan.v_mode == "lanes":
-        stride = layout.kc * plan.nr
-        spot = f"w / {plan.nv} * {stride} + w % {plan.nv} * {LANES}"
-        tables["v"] = v_pack.vectors(plan.v, spot) or v_pack.table(plan.v, plan.nr, stride)
-    if plan.r_mode == "lanes":
-        tables["r"] = r_pack.table(plan.r, 0, 0)
-
-    def pack(side: str, buffer: str) -> None:
-        if side == "v" and plan.v_mode == "lanes":
-            v_pack.lanes(buffer, plan.nr, layout.kc * plan.nr, plan.nr, tables["v"])
-        elif side == "v":
-            table = v_pack.vectors(k, f"w * {LANES}") or v_pack.table(k, 0, 0)
-            v_pack.transposed(buffer, plan, layout.kc * plan.nr, layout.ld, table)
-        elif plan.r_mode == "lanes":
-            r_pack.lanes(buffer, 0, 0, layout.br_padded, tables["r"])
-        else:
-            name = body.axis_name[plan.r]
-            rows = r_pack.vectors(k, f"w * {LANES}") or r_pack.table(k, 0, 0)
-            r_pack.rows(buffer, layout.ld, f"{name}_lo", rows)
-
+    pack = _Packing(program, plan, layout, body)
     chunk = {"v": layout.v_chunk, "r": layout.r_chunk}
     pointer = {"v": "vp", "r": "rp"}
     kk = body.axis_name[k]
@@ -197,7 +207,7 @@ def _tile(
             code.line(f"packed = {number};")
             with code.block(_k_head(body, k_axis)):
                 _open_k(body, k_axis)
-                pack(fixed, f"({pointer[fixed]} + {kk}_lo / {layout.kc} * {chunk[fixed]})")
+                pack.operand(fixed, f"({pointer[fixed]} + {kk}_lo / {layout.kc} * {chunk[fixed]})")
     place = {
         side: pointer[side] + (f" + {kk}_lo / {layout.kc} * {chunk[side]}" if side == fixed else "")
         for side in ("v", "r")
@@ -208,13 +218,13 @@ def _tile(
     with code.block(_k_head(body, k_axis)):
         _open_k(body, k_axis)
         if fixed != "v":
-            pack("v", pointer["v"])
+            pack.operand("v", pointer["v"])
         if in_place is None or not _is_whole(kernel, plan):
             name = body.axis_name[plan.r]
             head = "" if in_place is None else f"if (({name}_hi - {name}_lo) % {plan.mr})"
             with code.block(head) if head else nullcontext():
                 if fixed != "r":
-                    pack("r", pointer["r"])
+                    pack.operand("r", pointer["r"])
                 _register_tiles(program, plan, layout, place["v"], packed, body)
             if head:
                 code.line("else")

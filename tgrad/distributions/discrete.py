@@ -38,6 +38,14 @@ class _Chances(Distribution):
     probs: Tensor
     logits: Tensor
 
+    def __init__(
+        self,
+        probs: Parameter | None = None,
+        logits: Parameter | None = None,
+        validate_args: bool | None = None,
+    ):
+        self._set(probs, logits, validate_args)
+
     def _set(
         self, probs: Any, logits: Any, validate_args: bool | None, *counts: Parameter
     ) -> list[Tensor]:
@@ -63,14 +71,6 @@ class Bernoulli(_Chances):
     >>> tgrad.distributions.Bernoulli(probs=0.25).mean.item()
     0.25
     """
-
-    def __init__(
-        self,
-        probs: Parameter | None = None,
-        logits: Parameter | None = None,
-        validate_args: bool | None = None,
-    ):
-        self._set(probs, logits, validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -100,14 +100,6 @@ class Geometric(_Chances):
     >>> tgrad.distributions.Geometric(0.25).mean.item()
     3.0
     """
-
-    def __init__(
-        self,
-        probs: Parameter | None = None,
-        logits: Parameter | None = None,
-        validate_args: bool | None = None,
-    ):
-        self._set(probs, logits, validate_args)
 
     @property
     def mean(self) -> Tensor:

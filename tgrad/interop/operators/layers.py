@@ -23,8 +23,7 @@ def _layer_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     y, mean, rstd = _normalised(x, axes, eps)
-    y = y if weight is None else y * weight
-    y = y if bias is None else y + bias
+    y = _scaled(y, weight, bias)
     return y.to(x.dtype), mean, rstd
 
 
@@ -41,8 +40,7 @@ def _group_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     y, mean, rstd = _normalised(x.reshape(n, groups, -1), (2,), eps)
     y = y.reshape(x.shape)
-    y = y if weight is None else y * _per_channel(weight, x)
-    y = y if bias is None else y + _per_channel(bias, x)
+    y = _scaled(y, _per_channel(weight, x), _per_channel(bias, x))
     return y.to(x.dtype), mean.reshape(n, groups), rstd.reshape(n, groups)
 
 
@@ -79,8 +77,7 @@ def _batch_norm_without(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     y, mean, rstd = _normalised(x, (0, *range(2, x.ndim)), eps)
-    y = y if weight is None else y * _per_channel(weight, x)
-    y = y if bias is None else y + _per_channel(bias, x)
+    y = _scaled(y, _per_channel(weight, x), _per_channel(bias, x))
     return y.to(x.dtype), mean.reshape(-1), rstd.reshape(-1)
 
 
@@ -106,8 +103,13 @@ def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, T
     return (wide - mean) * rstd, mean, rstd
 
 
-def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    return values.reshape(1, -1, *(1 for _ in range(x.ndim - 2)))
+def _scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _per_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if values is None else values.reshape(1, -1, *(1 for _ in range(x.ndim - 2)))
 
 
 # -- windows -------------------------------------------------------------------------------------
