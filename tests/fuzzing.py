@@ -457,10 +457,18 @@ def random_graph(draw: Draw, device: str, requires_grad: bool = False) -> Random
     return g
 
 
+class Outputs(list[Tensor]):
+    """Of a graph. Hypothesis prints what it drew, and a tensor that is printed is computed: the
+    graph that a failure is repeated with would be another."""
+
+    def __repr__(self) -> str:
+        return f"<outputs {', '.join(f'{t.dtype}{list(t.shape)}' for t in self)}>"
+
+
 @st.composite
 def graphs(draw: Any, device: str, requires_grad: bool = False) -> list[Tensor]:
     """The outputs of a random graph."""
-    return random_graph(FromHypothesis(draw), device, requires_grad).outputs()
+    return Outputs(random_graph(FromHypothesis(draw), device, requires_grad).outputs())
 
 
 # -- against the oracle --------------------------------------------------------------------------
