@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,22 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.training import gpt as model
 from tgrad import nn, pipeline
+from tgrad.device import Device
 from tgrad.fusion.partition import Fused
 from tgrad.runtime.plan import Plan
 from tgrad.runtime.report import report_plan
 
 SAYS = "again, to hold less memory"
+
+
+@pytest.fixture(autouse=True)
+def two_cores_of_256_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a second store may cost follows from the processor's figures: the same everywhere."""
+    backend = pipeline.backend_of(Device("cpu"))
+    assert backend.figures is not None
+    figures = replace(backend.figures, bandwidth=40e9, vector_rate=160e9, units=2)
+    monkeypatch.setattr(pipeline, "_plans", OrderedDict())
+    monkeypatch.setattr(pipeline, "backend_of", lambda device: replace(backend, figures=figures))
 
 
 @contextmanager
