@@ -74,6 +74,8 @@ CASES = {
     "linear_tanh_200x96x500": (biased, AVX512),
     "linear_tanh_200x96x500_sse2": (biased, SSE2),
     "convolution_window": (lambda: convolution("forward", 2, 20, 32, 14, 3, pad=1), AVX512),
+    "convolution_winograd": (lambda: convolution("forward", 2, 32, 32, 14, 3, pad=1), AVX512),
+    "convolution_weights_winograd": (lambda: convolution("weight", 9, 32, 32, 14, 3, 1), AVX512),
     "convolution_weights": (lambda: convolution("weight", 9, 20, 32, 14, 3, pad=1), AVX512),
     "attention_forward": (lambda: attention_regions(4, 200, 40, _f32())[0], AVX512),
     "attention_backward": (lambda: attention_regions(4, 200, 64, _f32())[2], AVX512),

@@ -124,6 +124,8 @@ def _dot_regions() -> Iterator[Region]:
     yield convolution("input", 3, 32, 16, 12, 5)
     yield convolution("weight", 5, 1, 32, 14, 5)
     yield convolution("weight", 40, 33, 48, 11, 3, pad=1)
+    yield convolution("forward", 3, 16, 20, 11, 5, pad=2)
+    yield convolution("weight", 4, 16, 20, 11, 3, pad=1)
 
 
 def _op_cases() -> Iterator[tuple[Region, list[np.ndarray]]]:

@@ -42,6 +42,8 @@ from tgrad.cpu_fallback.emit_chain import ChainBody, emit_chain, is_chain
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
 from tgrad.cpu_fallback.emit_window import emit_pixels
 from tgrad.cpu_fallback.emit_window_weights import emit_weights
+from tgrad.cpu_fallback.emit_winograd import emit_winograd
+from tgrad.cpu_fallback.emit_winograd_weights import emit_winograd_weights
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window
@@ -57,6 +59,14 @@ CHUNK_WORK = 60_000
 """Elementary operations of one chunk of a loop that threads share."""
 
 MAX_CHUNKS = 64
+
+CONVOLUTIONS = {
+    ("pixels", False): emit_pixels,
+    ("pixels", True): emit_winograd,
+    ("weights", False): emit_weights,
+    ("weights", True): emit_winograd_weights,
+}
+"""What emits a window program, by its kind and whether it is by minimal filtering."""
 
 CHUNK_ELEMENTS = 1 << 16
 """Elements of the carries of all chunks together (they lie on the stack)."""
@@ -75,7 +85,7 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
         if isinstance(body, ChainBody):
             emit_chain(kernel, body, work_of(kernel) >= PARALLEL_WORK)
         elif window is not None:
-            emit_convolution = emit_pixels if window.kind == "pixels" else emit_weights
+            emit_convolution = CONVOLUTIONS[window.kind, config.winograd > 0]
             emit_convolution(window, config, body, machine)
         elif kernel.table is not None and kernel.table.lengths:
             emit_lengths(code, kernel, body, PARALLEL_WORK)

@@ -18,7 +18,9 @@ of one thread with patches packed into panels and takes 6.7 ms (Zen 5, gcc 12, 2
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import work_of
@@ -34,22 +36,38 @@ PARALLEL_WORK = 1_000_000
 """Multiply-adds below which one thread does it."""
 
 
+class ImageRows(Protocol):
+    """Rows of the image with channels last.
+
+    Attributes:
+        lanes: elements of a vector register.
+        channels: of the image (K).
+        width: pixels of a row.
+    """
+
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
+
 @dataclass(frozen=True)
-class PixelPlan:
-    """Sizes of tiles and packed buffers, in elements.
+class Rows:
+    """Sizes of tiles and packed rows, in elements.
 
     Attributes:
         lanes, nv, mr: elements of a vector register; vectors and rows of a register tile.
         channels: of the image (K); out: lanes of the result, whole panels.
         width: pixels of a packed row of the image; rows of it that a band needs at most.
-        across: pixels of a row of the result, whole register tiles.
+        across: pixels of a row of the result, whole tiles.
         band: rows of the result that one program computes.
     """
 
     lanes: int
     nv: int
     mr: int
-    taps: int
     channels: int
     out: int
     width: int
@@ -60,6 +78,17 @@ class PixelPlan:
     @property
     def nr(self) -> int:
         return self.nv * self.lanes
+
+    @property
+    def turned(self) -> int:
+        return self.out * round_up(self.across, self.lanes)
+
+
+@dataclass(frozen=True)
+class PixelPlan(Rows):
+    """With the taps of the window, which are summed one after the other."""
+
+    taps: int
 
     @property
     def run(self) -> int:
@@ -78,10 +107,6 @@ class PixelPlan:
     @property
     def sums(self) -> int:
         return (self.band * self.across + self.lanes) * self.out
-
-    @property
-    def turned(self) -> int:
-        return self.out * round_up(self.across, self.lanes)
 
 
 def round_up(n: int, to: int) -> int:
@@ -143,14 +168,40 @@ def plan_pixels(
         )
     ):
         band = -(-band // 2)
-    return PixelPlan(lanes, nv, mr, taps_y * taps_x, k, out, width, rows(band), x, band)
+    return PixelPlan(lanes, nv, mr, k, out, width, rows(band), x, band, taps_y * taps_x)
 
 
 def emit_pixels(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:
     """The whole function body."""
-    kernel, code, plan = program.dot.kernel, body.code, plan_pixels(program, machine, config)
+    plan = plan_pixels(program, machine, config)
+    buffers = {"wp": plan.weights, "ip": plan.image, "acc": plan.sums, "turned": plan.turned}
+
+    def compute() -> None:
+        _pack_image(program, plan, body)
+        _products(program, plan, body)
+
+    emit_bands(
+        program, plan, buffers, body, lambda: pack_weights(program, plan, body, "wp"), compute
+    )
+
+
+def emit_bands(
+    program: WindowProgram,
+    plan: Rows,
+    buffers: Mapping[str, int],
+    body: Body,
+    pack_weights: Callable[[], None],
+    compute: Callable[[], None],
+) -> None:
+    """The loops over bands of rows of the result, in parallel, with the statements after the dot.
+
+    Args:
+        buffers: names and elements of what a thread keeps; `acc` and `turned` are among them.
+        pack_weights: emits what comes before all bands.
+        compute: emits acc[y - y_lo][x][c] of the band from y_lo to y_hi.
+    """
+    kernel, code = program.dot.kernel, body.code
     y = program.y.step
-    sizes = [round_up(s, 64) for s in (plan.weights, plan.image, plan.sums, plan.turned)]
     units = [kernel.axis(n) for n in program.units if n != y]
     yy = body.axis_name[y]
     heads = [body.loop_head(a) for a in units]
@@ -161,13 +212,10 @@ def emit_pixels(program: WindowProgram, config: Config, body: Body, machine: Mac
     if parallel:
         code.pragma("omp parallel")
     with code.block(""):
-        code.line(f"float *const restrict wp = tg_scratch({sum(sizes)} * sizeof(float));")
-        code.line(f"float *const restrict ip = wp + {sizes[0]};")
-        code.line(f"float *const restrict acc = ip + {sizes[1]};")
-        code.line(f"float *const restrict turned = acc + {sizes[2]};")
+        declare_buffers(buffers, body)
         for stmt in program.dot.before:
             body.statement(stmt, escapes=True)
-        _pack_weights(program, plan, body)
+        pack_weights()
         if parallel:
             collapse = f" collapse({len(heads)})" if len(heads) > 1 else ""
             code.pragma(f"omp for{collapse} schedule(static)")
@@ -176,9 +224,17 @@ def emit_pixels(program: WindowProgram, config: Config, body: Body, machine: Mac
                 f"const {body.ctype} {yy}_hi = "
                 f"tg_min({yy}_lo + {plan.band}, {kernel.axis(y).extent});"
             )
-            _pack_image(program, plan, body)
-            _products(program, plan, body)
+            compute()
             _results(program, plan, body)
+
+
+def declare_buffers(buffers: Mapping[str, int], body: Body) -> None:
+    """Names and elements of a thread's memory, one after the other."""
+    sizes = [round_up(n, 64) for n in buffers.values()]
+    place = f"tg_scratch({sum(sizes)} * sizeof(float))"
+    for name, size in zip(buffers, sizes):
+        body.code.line(f"float *const restrict {name} = {place};")
+        place = f"{name} + {size}"
 
 
 def affine(name: str, factor: int, offset: int = 0) -> str:
@@ -187,13 +243,12 @@ def affine(name: str, factor: int, offset: int = 0) -> str:
     return text if not offset else f"{text} {'+' if offset > 0 else '-'} {abs(offset)}"
 
 
-def _pack_weights(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
-    """wp[c / nr][i][j][k][c % nr] = w[i, j, k, c]"""
+def pack_weights(program: WindowProgram, plan: Rows, body: Body, packed: str) -> None:
+    """packed[c / nr][i][j][k][c % nr] = w[i, j, k, c]"""
     code, kernel = body.code, program.dot.kernel
     c, k = body.axis_name[program.v], body.axis_name[program.k]
     i, j = (body.axis_name[n] for n in program.loops)
-    taps_x = kernel.axis(program.loops[1]).extent
-    saved = dict(body.scalars)
+    taps_y, taps_x = (kernel.axis(n).extent for n in program.loops)
     extent = kernel.axis(program.v).extent
     with code.block(
         f"for ({body.ctype} {c}_t = 0; {c}_t < {extent}; {c}_t += {plan.nr})",
@@ -201,60 +256,72 @@ def _pack_weights(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
         f"for ({body.ctype} {k} = 0; {k} < {plan.channels}; {k}++)",
     ):
         code.line(
-            f"float *restrict to = wp + {c}_t * {plan.taps * plan.channels} + "
+            f"float *restrict to = {packed} + {c}_t * {taps_y * taps_x * plan.channels} + "
             f"(({i} * {taps_x} + {j}) * {plan.channels} + {k}) * {plan.nr};"
         )
-        end = f"tg_min({c}_t + {plan.nr}, {extent})"
-        code.line(f"const {body.ctype} {c}_end = {end};")
-        with code.block(f"for ({body.ctype} {c} = {c}_t; {c} < {c}_end; {c}++)"):
-            for stmt in program.vector.stmts:
-                body.statement(stmt, escapes=False)
-            tile = program.vector.tile
-            value = ops.cast(body.element(tile), tile.dtype, program.dot.dot.carry.dtype)
-            code.line(f"to[{c} - {c}_t] = {value};")
+        collect_weights(program, plan, body, "to")
+
+
+def collect_weights(program: WindowProgram, plan: Rows, body: Body, to: str) -> None:
+    """to[c] = w[i, j, k, c_t + c] of a panel, at the present i, j and k."""
+    code, c = body.code, body.axis_name[program.v]
+    saved = dict(body.scalars)
+    end = f"tg_min({c}_t + {plan.nr}, {program.dot.kernel.axis(program.v).extent})"
+    with code.block(f"for ({body.ctype} {c} = {c}_t; {c} < {end}; {c}++)"):
+        for stmt in program.vector.stmts:
+            body.statement(stmt, escapes=False)
+        tile = program.vector.tile
+        value = ops.cast(body.element(tile), tile.dtype, program.dot.dot.carry.dtype)
+        code.line(f"{to}[{c} - {c}_t] = {value};")
     body.scalars = saved
 
 
 def _pack_image(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
     """ip[u - u_lo][x][k] = image[k, u, x] for the rows of the band, zeros beside the image."""
-    code, y, x = body.code, program.y, program.x
+    code, y = body.code, program.y
     yy = body.axis_name[y.step]
     taps = program.dot.kernel.axis(y.tap).extent
-    first, last = image_columns(program, plan)
     end = (taps - 1) * y.dilation + y.origin + 1
     code.line(
         f"const {body.ctype} row_lo = tg_max({y.lo}, {affine(f'{yy}_lo', y.stride, y.origin)}), "
         f"row_hi = tg_min({y.hi}, {affine(f'{yy}_hi', y.stride, end - y.stride)});"
     )
-    without = {y.step, y.tap, x.step, x.tap, program.k}
+    with code.block(f"for ({body.ctype} row = row_lo; row < row_hi; row++)"):
+        pack_row(program, plan, body, program.k, f"ip + (row - row_lo) * {plan.run}")
+
+
+def pack_row(program: WindowProgram, plan: ImageRows, body: Body, channel: str, to: str) -> None:
+    """to[x][channel] = image[channel, row, x], zeros left and right of the image."""
+    code, y, x = body.code, program.y, program.x
+    first, last = image_columns(program, plan)
+    without = {y.step, y.tap, x.step, x.tap, channel}
     origin = y.origin * y.pitch + x.origin * x.pitch
     base = index_text(program.rest(without) - origin, body.rename)
     source = body.slot_name[program.image.slot]
-    rs = program.stride(program.k)
-    with code.block(f"for ({body.ctype} row = row_lo; row < row_hi; row++)"):
+    rs = program.stride(channel)
+    code.line(
+        f"const float *restrict from = {source} + {base} + "
+        f"{affine('row', y.pitch, (first + x.origin) * x.pitch)};"
+    )
+    code.line(f"float *restrict to = {to};")
+    for start, stop in ((0, first), (last, plan.width)):
+        if start < stop:
+            zeros = (start * plan.channels, stop * plan.channels)
+            code.line(f"for (int e = {zeros[0]}; e < {zeros[1]}; e++) to[e] = 0;")
+    code.line(f"to += {first * plan.channels};")
+    whole = plan.channels // plan.lanes * plan.lanes if x.pitch == 1 else 0
+    if whole:
+        code.line(f"for (int k = 0; k < {whole}; k += {plan.lanes})")
         code.line(
-            f"const float *restrict from = {source} + {base} + "
-            f"{affine('row', y.pitch, (first + x.origin) * x.pitch)};"
+            f"  tg_transpose_float_{plan.lanes}(from + k * (ptrdiff_t){rs}, {rs}, "
+            f"{last - first}, to + k, {plan.channels});"
         )
-        code.line(f"float *restrict to = ip + (row - row_lo) * {plan.run};")
-        for start, stop in ((0, first), (last, plan.width)):
-            if start < stop:
-                zeros = (start * plan.channels, stop * plan.channels)
-                code.line(f"for (int e = {zeros[0]}; e < {zeros[1]}; e++) to[e] = 0;")
-        code.line(f"to += {first * plan.channels};")
-        whole = plan.channels // plan.lanes * plan.lanes if x.pitch == 1 else 0
-        if whole:
-            code.line(f"for (int k = 0; k < {whole}; k += {plan.lanes})")
-            code.line(
-                f"  tg_transpose_float_{plan.lanes}(from + k * (ptrdiff_t){rs}, {rs}, "
-                f"{last - first}, to + k, {plan.channels});"
-            )
-        if whole < plan.channels:
-            with code.block(
-                f"for (int e = 0; e < {last - first}; e++)",
-                f"for (int k = {whole}; k < {plan.channels}; k++)",
-            ):
-                code.line(f"to[e * {plan.channels} + k] = from[{affine('e', x.pitch)} + k * {rs}];")
+    if whole < plan.channels:
+        with code.block(
+            f"for (int e = 0; e < {last - first}; e++)",
+            f"for (int k = {whole}; k < {plan.channels}; k++)",
+        ):
+            code.line(f"to[e * {plan.channels} + k] = from[{affine('e', x.pitch)} + k * {rs}];")
 
 
 def inside(name: str, factor: int, divisor: int, dim: Dim, extent: int) -> tuple[str, str]:
@@ -336,13 +403,13 @@ def tiles_of_row(
     return found
 
 
-def image_columns(program: WindowProgram, plan: PixelPlan) -> tuple[int, int]:
+def image_columns(program: WindowProgram, plan: ImageRows) -> tuple[int, int]:
     """First column of a packed row that holds the image, and the end; zeros lie beside them."""
     x = program.x
     return max(0, x.lo - x.origin), min(plan.width, x.hi - x.origin)
 
 
-def _results(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
+def _results(program: WindowProgram, plan: Rows, body: Body) -> None:
     """Each row of acc turned to [c][x], then the statements after the dot."""
     code, kernel = body.code, program.dot.kernel
     yy, x, c = (body.axis_name[n] for n in (program.y.step, program.r, program.v))

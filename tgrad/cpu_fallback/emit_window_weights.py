@@ -15,14 +15,23 @@ alone, joined in order, so that results do not depend on the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.dot_plan import vectors_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
-from tgrad.cpu_fallback.emit_window import PARALLEL_WORK, affine, inside, most_rows, round_up
+from tgrad.cpu_fallback.emit_window import (
+    PARALLEL_WORK,
+    affine,
+    declare_buffers,
+    inside,
+    most_rows,
+    round_up,
+)
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.kernel.ir import Config
@@ -43,9 +52,9 @@ class WeightsPlan:
     Attributes:
         lanes, nv, mr: elements of a vector register; vectors and rows of a register tile.
         rows: of a tap; tail: rows of its last register tile where they are fewer (or 0).
-        taps: tiles of the result, one for each combination of the unit axes.
+        taps: sums of [rows, out], such as one for each combination of the unit axes.
         out: lanes of the result, whole panels.
-        pixels: of an image; width of them lie in a row.
+        pixels: of a packed image; width of them lie in a row.
         chunks: parts of the images that have partial results of their own.
     """
 
@@ -96,19 +105,49 @@ def plan_weights(
         taps *= extent[n]
     out = round_up(extent[program.v], nv * lanes)
     pixels = extent[program.loops[1]] * extent[program.k]
-    images = extent[program.loops[0]]
-    work = images * pixels * taps * rows * out
-    chunks = max(1, min(images, MAX_CHUNKS, work // CHUNK_WORK))
+    chunks = count_chunks(program, out)
     return WeightsPlan(lanes, nv, mr, rows, taps, out, pixels, extent[program.k], chunks)
+
+
+def count_chunks(program: WindowProgram, out: int) -> int:
+    """Chunks of images for a result of so many lanes."""
+    kernel = program.dot.kernel
+    names = (program.r, program.k, *program.loops, *program.units)
+    work = out * prod(kernel.axis(n).extent for n in names)
+    images = kernel.axis(program.loops[0]).extent
+    return max(1, min(images, MAX_CHUNKS, work // CHUNK_WORK))
 
 
 def emit_weights(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:
     """The whole function body."""
-    kernel, code, plan = program.dot.kernel, body.code, plan_weights(program, machine, config)
+    plan = plan_weights(program, machine, config)
+    buffers = {"vp": plan.out * plan.pixels, "rows": plan.lanes * plan.row_stride}
+
+    def compute(first: str) -> None:
+        pack_vectors(program, plan, body, "vp")
+        _products(program, plan, body, first)
+
+    emit_chunks(program, plan, buffers, body, compute)
+    tap_results(program, plan, body)
+
+
+def emit_chunks(
+    program: WindowProgram,
+    plan: WeightsPlan,
+    buffers: Mapping[str, int],
+    body: Body,
+    compute: Callable[[str], None],
+) -> None:
+    """The loops over images, in parallel chunks, and part[0], the sum of their results.
+
+    Args:
+        buffers: names and elements of what a thread keeps.
+        compute: emits the work of one image, which it adds to acc; given the condition that it is
+            the first of its chunk.
+    """
+    kernel, code = program.dot.kernel, body.code
     images = kernel.axis(program.loops[0])
     n = body.axis_name[images.name]
-    packed = round_up(plan.out * plan.pixels, 64)
-    scratch = packed + plan.lanes * plan.row_stride
     for stmt in program.dot.before:
         body.statement(stmt, escapes=True)
     code.line(
@@ -118,22 +157,21 @@ def emit_weights(program: WindowProgram, config: Config, body: Body, machine: Ma
     if parallel:
         code.pragma("omp parallel for schedule(static)")
     with code.block(f"for (int chunk = 0; chunk < {plan.chunks}; chunk++)"):
-        code.line(f"float *const restrict vp = tg_scratch({scratch} * sizeof(float));")
-        code.line(f"float *const restrict rows = vp + {packed};")
+        declare_buffers(buffers, body)
         code.line(f"float *const restrict acc = part + chunk * {plan.sums};")
         for end, at in (("lo", "chunk"), ("hi", "(chunk + 1)")):
             code.line(
                 f"const {body.ctype} {n}_{end} = (ptrdiff_t){images.extent} * {at} / {plan.chunks};"
             )
+        if plan.pixels > kernel.axis(program.loops[1]).extent * kernel.axis(program.k).extent:
+            code.line(f"for (int e = 0; e < {buffers['rows']}; e++) rows[e] = 0;")
         with code.block(f"for ({body.ctype} {n} = {n}_lo; {n} < {n}_hi; {n}++)"):
-            _pack(program, plan, body)
-            _products(program, plan, body, f"{n} == {n}_lo")
-    _join(plan, body)
-    _results(program, plan, body)
+            compute(f"{n} == {n}_lo")
+    join_chunks(plan, body)
 
 
-def _pack(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
-    """vp[o / nr][y][x][o % nr], through a few rows along x that are transposed."""
+def pack_vectors(program: WindowProgram, plan: WeightsPlan, body: Body, to: str) -> None:
+    """to[o / nr][y][x][o % nr], through a few rows along x that are transposed."""
     code, kernel = body.code, program.dot.kernel
     y, x, o = (body.axis_name[n] for n in (program.loops[1], program.k, program.v))
     extent = kernel.axis(program.v).extent
@@ -145,7 +183,8 @@ def _pack(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
             body.loop_head(kernel.axis(program.loops[1])),
         ):
             code.pragma("omp simd")
-            with code.block(f"for ({body.ctype} {x} = 0; {x} < {plan.width}; {x}++)"):
+            across = kernel.axis(program.k).extent
+            with code.block(f"for ({body.ctype} {x} = 0; {x} < {across}; {x}++)"):
                 for stmt in program.vector.stmts:
                     body.statement(stmt, escapes=False)
                 tile = program.vector.tile
@@ -154,7 +193,7 @@ def _pack(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
                 code.line(f"rows[{place}] = {value};")
         code.line(
             f"tg_transpose_float_{plan.lanes}(rows, {plan.row_stride}, {plan.pixels}, "
-            f"vp + {o}_t / {plan.nr} * {plan.nr * plan.pixels} + {o}_t % {plan.nr}, {plan.nr});"
+            f"{to} + {o}_t / {plan.nr} * {plan.nr * plan.pixels} + {o}_t % {plan.nr}, {plan.nr});"
         )
     body.scalars = saved
 
@@ -212,7 +251,7 @@ def tap_number(program: WindowProgram, body: Body) -> str:
     return text or "0"
 
 
-def _join(plan: WeightsPlan, body: Body) -> None:
+def join_chunks(plan: WeightsPlan, body: Body) -> None:
     """part[0] += part[1] + part[2] + ..., in order."""
     if plan.chunks == 1:
         return
@@ -225,7 +264,7 @@ def _join(plan: WeightsPlan, body: Body) -> None:
         code.line(f"    part[e] += part[chunk * {plan.sums} + e];")
 
 
-def _results(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
+def tap_results(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
     """The statements after the dot, for each tap."""
     code, kernel = body.code, program.dot.kernel
     heads = [body.loop_head(kernel.axis(n)) for n in program.units]

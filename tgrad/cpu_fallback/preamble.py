@@ -15,6 +15,7 @@ from functools import cache
 
 from tgrad.cpu_fallback.emit_sort import sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
+from tgrad.cpu_fallback.winograd import transform_piece
 
 HEADER = """\
 #include <stdint.h>
@@ -469,10 +470,20 @@ def _transpose_piece(ctype: str, lanes: int) -> str:
         f"#pragma GCC unroll {lanes}",
         f"    for (int i = 0; i < {lanes}; i++) *({v} *)(dst + (k + i) * ds) = {source}[i];",
         "  }",
-        "  for (; k < kc; k++)",
-        f"    for (int i = 0; i < {lanes}; i++) dst[k * ds + i] = src[i * rs + k];",
-        "}",
     ]
+    if lanes > 4:
+        half = lanes // 2
+        out += [
+            f"  for (int i = 0; k < kc && i < {lanes}; i += {half})",
+            f"    tg_transpose_{ctype}_{half}(src + i * rs + k, rs, kc - k, dst + k * ds + i, ds);",
+            "}",
+        ]
+    else:
+        out += [
+            "  for (; k < kc; k++)",
+            f"    for (int i = 0; i < {lanes}; i++) dst[k * ds + i] = src[i * rs + k];",
+            "}",
+        ]
     return "\n".join(out) + "\n"
 
 
@@ -580,6 +591,8 @@ def _find(name: str) -> str | None:
         parts = re.findall(r"(\d+)to(\d+)", found[7])
         sizes = (int(n) for n in found.groups()[1:6])
         return _runs_piece(found[1], *sizes, tuple(range(int(a), int(b)) for a, b in parts))
+    if found := re.fullmatch(r"tg_winograd_([a-z]+)_(\d+)_(\d+)_(\d+)", name):
+        return transform_piece(found[1], *map(int, found.groups()[1:]))
     if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
         return sort_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):

@@ -3,8 +3,9 @@
 In: a Region, the Machine. Out: a SearchSpace around the heuristic's choice. Invariant: every choice
 computes the same function; the source of the space's start is the heuristic's own.
 
-    dot      form: packed, or the window programs that fit; the axis in vector lanes; registers of
-             the tile; blocks of the vector axis, the row axis and k; band of a convolution's rows
+    dot      form: packed, or the window programs that fit, plain or with so many points of
+             minimal filtering; the axis in vector lanes; registers of the tile; blocks of the
+             vector axis, the row axis and k; band of a convolution's rows
     chain    blocks of m and k
     others   the axis in vector lanes, its block, the block of a transposition's other axis, whether
              a row is kept between two passes
@@ -38,14 +39,20 @@ from tgrad.cpu_fallback.heuristics import (
     loop_tiles,
 )
 from tgrad.cpu_fallback.target import Machine
-from tgrad.cpu_fallback.window_heuristics import window_config, window_programs, with_tiles
+from tgrad.cpu_fallback.window_heuristics import (
+    window_config,
+    window_programs,
+    winograd_operations,
+    winograd_points,
+    with_tiles,
+)
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Config, RegisterTile, Role
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, Value, parameter
 
-GENERATION = 1
+GENERATION = 2
 """Raised when a parameter changes its meaning, or kernels change so much that what was measured
 before says little."""
 
@@ -94,7 +101,11 @@ def _dot_space(region: Region, machine: Machine) -> SearchSpace:
     if program is None:
         only = choose_config(region, machine)
         return SearchSpace((), (), lambda choice: only)
-    windows = {p.kind: (c, p) for c, p in reversed(list(window_programs(region)))}
+    windows: dict[str, tuple[Config, WindowProgram]] = {}
+    for config, window in reversed(list(window_programs(region))):
+        windows[window.kind] = config, window
+        for points in winograd_points(window, machine):
+            windows[f"{window.kind} {points}"] = replace(config, winograd=points), window
     return _DotChoices(region, program, windows, machine).space()
 
 
@@ -129,17 +140,18 @@ class _DotChoices:
         registers = (window or tiles).registers
         assert registers is not None
         bv, br = (tiles.n, tiles.m) if vector == "n" else (tiles.m, tiles.n)
-        kinds = {c.axes: kind for kind, (c, _) in self.windows.items()}
+        forms = {(c.axes, c.winograd): form for form, (c, _) in self.windows.items()}
         band, bands = 0, [0]
-        if "pixels" in self.windows:
-            config, program = self.windows["pixels"]
+        banded = [found for form, found in self.windows.items() if _has_band(form)]
+        if banded:
+            config, program = banded[0]
             y = program.dot.kernel.axis(program.y.step).extent
-            band = with_tiles(config, program, self.machine).band
+            band = (window or with_tiles(config, program, self.machine)).band
             bands = _up_to(BANDS, y)
         vectors = [1, 2, 3, 4] if self.machine.vector_registers >= 32 else [1, 2, 3]
         start: Choice = (
-            "packed" if window is None else kinds[window.axes], vector, registers.vectors,
-            registers.rows, bv, br, tiles.k, band,
+            "packed" if window is None else forms[window.axes, window.winograd], vector,
+            registers.vectors, registers.rows, bv, br, tiles.k, band,
         )  # fmt: skip
         values: tuple[Sequence[Value], ...] = (
             ["packed", *self.windows], ["n", "m"], vectors, list(ROWS), _up_to(V_BLOCKS, work.v),
@@ -154,7 +166,7 @@ class _DotChoices:
         fixed = [(value,) for value in self.start]
         yield from product(["packed"], *every[1:7], fixed[7])
         for form in self.windows:
-            bands = every[7] if form == "pixels" else fixed[7]
+            bands = every[7] if _has_band(form) else fixed[7]
             yield from product([form], fixed[1], *every[2:4], *fixed[4:7], bands)
 
     def config(self, choice: Choice) -> Config | None:
@@ -188,7 +200,7 @@ class _DotChoices:
         if int(rows) > program.dot.kernel.axis(program.r).extent:
             return None
         registers = RegisterTile(program.v, int(vectors), int(rows))
-        if form == "pixels":
+        if _has_band(str(form)):
             return replace(config, registers=registers, band=int(band))
         return replace(config, registers=registers) if band == self.start[7] else None
 
@@ -202,11 +214,19 @@ class _DotChoices:
             panel = tiles.plan.nr * tiles.k * self.itemsize / self.machine.l1
             patches = PATCHES if self.windows else 1.0
             return cycles * loads * patches * (1 + max(0.0, panel - 1) / 4)
-        program = self.windows[str(form)][1]
+        config, program = self.windows[str(form)]
+        if config.winograd:
+            operations = winograd_operations(program, config.winograd, self.machine)
+            return operations / (2 * self.machine.cores) * loads
         v, r = (program.dot.kernel.axis(x).extent for x in (program.v, program.r))
         padded = round_up(v, tiles.plan.nr) / v * round_up(r, rows) / r
         points = rg.extent_of(self.region.axes) / self.machine.cores
         return points / (2 * tiles.plan.lanes) * padded * loads
+
+
+def _has_band(form: str) -> bool:
+    """Whether a form's programs compute a choice of rows."""
+    return form != "weights"
 
 
 @dataclass(frozen=True, slots=True)

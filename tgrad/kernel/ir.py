@@ -115,6 +115,8 @@ class Config:
         registers: of a dot on a CPU; None where the emitter chooses.
         band: rows of a convolution's result that one program computes on a CPU; 0 for as many as
             fit its cache.
+        winograd: points along each direction of a convolution that a CPU computes by minimal
+            filtering; 0 for the plain sum.
         epilogue_parts: parts of a dot's columns that its epilogue takes one after the other.
         programs: how many walk over all tiles of a dot; 0 for one a tile.
         descriptors: whether matrices that a dot reads are loaded through tensor descriptors.
@@ -130,6 +132,7 @@ class Config:
     group_m: int = 1
     registers: RegisterTile | None = None
     band: int = 0
+    winograd: int = 0
     epilogue_parts: int = 1
     programs: int = 0
     descriptors: bool = False

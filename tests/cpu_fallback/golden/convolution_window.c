@@ -27,8 +27,7 @@ void conv_forward(char *const *slots) {
         for (int j = 0; j < 3; j++)
           for (int c = 0; c < 20; c++) {
             float *restrict to = wp + o_t * 180 + ((i * 3 + j) * 20 + c) * 32;
-            const int o_end = tg_min(o_t + 32, 32);
-            for (int o = o_t; o < o_end; o++) {
+            for (int o = o_t; o < tg_min(o_t + 32, 32); o++) {
               const float t2 = w_[o * 180 + c * 9 + i * 3 + j];
               to[o - o_t] = t2;
             }
