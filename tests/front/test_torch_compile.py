@@ -238,6 +238,58 @@ def test_results_stay_valid_and_inputs_untouched() -> None:
         torch.testing.assert_close(y, x.exp() + 1)
 
 
+def test_results_share_no_memory() -> None:
+    """Torch may write to each of them, though equal values are one value to tgrad: two biases of
+    one gradient would get it twice at the second backward."""
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x.clone(), x * 2, x * 2, x * 1, torch.zeros(2), torch.zeros(2)
+
+    x = torch.ones(2)
+    results = torch.compile(function, backend=backend)(x)
+    for number, y in enumerate(results):
+        y.add_(number)
+    assert x.tolist() == [1, 1]
+    assert [y[0].item() for y in results] == [1, 3, 4, 4, 4, 5]
+    cell = nn.GRUCell(2, 2)
+    eager = copy.deepcopy(cell)
+    run = torch.compile(cell, backend=backend)
+    for _ in range(2):
+        run(x[None]).sum().backward()
+        eager(x[None]).sum().backward()
+    for mine, theirs in zip(cell.parameters(), eager.parameters()):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_what_pytorch_chooses_by_a_value() -> None:
+    """torch.cond becomes tgrad's."""
+    run = torch.compile(
+        lambda x: torch.cond(x.sum() > 0, lambda x: x * torch.tensor(2.0), torch.exp, (x,)),
+        backend=backend,
+    )
+    x = torch.tensor([1.0, -3.0], requires_grad=True)
+    torch.testing.assert_close(run(-x).detach(), -2 * x.detach())
+    y = run(x)
+    y.sum().backward()
+    torch.testing.assert_close(y.detach(), x.detach().exp())
+    torch.testing.assert_close(x.grad, x.detach().exp())
+
+
+def test_pytorch_runs_what_has_no_counterpart_where_it_may() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return (torch.linalg.eigvals(x @ x.T).abs() * x.sin()).sum(0)
+
+    x = torch.randn(3, 3, requires_grad=True)
+    run = torch.compile(function, backend=backend, options={"fallback": True})
+    with pytest.warns(UserWarning, match=r"PyTorch runs .* at test_torch_compile.py:") as got:
+        y = run(x)
+        (mine,) = torch.autograd.grad(y.sum(), x)
+    assert len(got) == 2 and "aten.linalg_eig.default" in str(got[0].message)  # forward, backward
+    (theirs,) = torch.autograd.grad(function(x).sum(), x)
+    torch.testing.assert_close(y, function(x))
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_not_supported_is_said() -> None:
     x = torch.ones(2)
     with pytest.raises(Exception, match="max-autotune"):
@@ -247,7 +299,9 @@ def test_what_is_not_supported_is_said() -> None:
     torch._dynamo.reset()
     with pytest.raises(Exception, match="has no counterpart") as caught:
         torch.compile(lambda x: torch.linalg.eigvals(x), backend=backend)(torch.eye(2))
-    assert isinstance(caught.value.__cause__ or caught.value.inner_exception, UnsupportedError)
+    error = caught.value.inner_exception
+    assert isinstance(error, UnsupportedError)
+    assert "linalg.eigvals" in error.source.text and "fallback" in error.hint
 
 
 def test_an_operator_of_other_arguments_is_no_function_of_its_name() -> None:

@@ -3,29 +3,36 @@
 In: graphs of operators, forward and backward, as PyTorch's AOTAutograd makes them, and tensors of
 torch. Out: the same results in tensors of torch, computed by plans of tgrad. Invariant: memory is
 shared both ways where it is contiguous, so parameters, activations and gradients are copied no more
-often than PyTorch itself would; autograd, state and optimizers stay PyTorch's.
+often than PyTorch itself would, and no two results share it; autograd, state and optimizers stay
+PyTorch's.
 Source: https://docs.pytorch.org/docs/stable/torch.compiler_custom_backends.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import getitem
 from typing import Any
 
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._decomp import core_aten_decompositions
 from torch._dynamo.backends.common import aot_autograd
+from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+from torch.fx.passes.operator_support import OperatorSupportBase
 
 import tgrad
 from tgrad.errors import UnsupportedError
-from tgrad.interop.operators import has_meaning, operator
-from tgrad.interop.torch_function import converted
+from tgrad.interop.torch_graph import Graph, why_unsupported
 
-OPTIONS = ("memory_limit", "autotune")
-"""What `options` may hold, with the meaning it has for `tgrad.compile`."""
-WHOLE = "_scaled_dot_product_"
-"""Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
+PLAN = "tgrad_"
+"""Names of the parts of a graph that are plans, where some are not, begin so."""
+OPTIONS = ("memory_limit", "autotune", "fallback")
+"""What `options` may hold: the first two have the meaning that they have for `tgrad.compile`."""
+WHOLE = ("_scaled_dot_product_", "multilabel_margin_loss")
+"""Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them, and
+PyTorch 2.13 takes the loss apart wrongly where there are several samples."""
 
 
 def backend(
@@ -44,7 +51,9 @@ def backend(
     Args:
         graph, inputs: from torch.compile.
         mode: only "default".
-        options: memory_limit and autotune, as `tgrad.compile` takes them.
+        options: memory_limit and autotune, as `tgrad.compile` takes them. With fallback=True
+            PyTorch runs each operator that has no counterpart, a warning names it and the line that
+            calls it, and plans of tgrad run what is between.
 
     Raises:
         UnsupportedError: a mode or an option that is none, or an operator without a counterpart.
@@ -63,8 +72,11 @@ def backend(
             f"Known are {', '.join(OPTIONS)}.",
         )
 
+    chosen = dict(options or {})
+    compiled = _Mixed if chosen.pop("fallback", False) else _Compiled
+
     def make(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        return make_boxed_func(_Compiled(module, dict(options or {})))
+        return make_boxed_func(compiled(module, chosen))
 
     kept = {op: how for op, how in core_aten_decompositions().items() if not _is_whole(op)}
     aot = aot_autograd(
@@ -84,26 +96,19 @@ class _Compiled:
     """A graph as a function of tensors of torch.
 
     Attributes:
-        constants: tensors of the graph itself, given to `run` after the inputs.
+        graph: what is computed.
         run: of tensors of tgrad, compiled; gives what `results` asks for, in order.
         results: for each output of the graph, the number of the input that it is, or None.
     """
 
     def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
-        constants = [n for n in module.graph.nodes if n.op == "get_attr"]
-        self.constants = [getattr(module, n.target) for n in constants]
-        inputs = [n for n in module.graph.nodes if n.op == "placeholder"] + constants
-        (output,) = (n for n in module.graph.nodes if n.op == "output")
-        number = {n: i for i, n in enumerate(inputs)}
-        wanted = list(output.args[0])
-        self.results = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in wanted]
-        steps = _steps(module)
+        self.graph = graph = Graph(module)
+        number = {n: i for i, n in enumerate(graph.inputs)}
+        at = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in graph.outputs]
+        self.results = at
 
         def interpret(values: Sequence[Any]) -> list[Any]:
-            made = dict(zip(inputs, values))
-            for node, function, args, kwargs in steps:
-                made[node] = function(*_filled(args, made), **_filled(kwargs, made))
-            return [_filled(x, made) for x, at in zip(wanted, self.results) if at is None]
+            return [x for x, given in zip(graph(*values), at) if given is None]
 
         found = {"interpret": interpret}.get
         """A built-in function, into which `tgrad.compile` does not look for what may change: nobody
@@ -117,42 +122,60 @@ class _Compiled:
         self.run = tgrad.compile(torch_graph, **options)
 
     def __call__(self, *args: Any) -> list[Any]:
-        given = (*args, *self.constants)
+        given = (*args, *self.graph.constants)
         with tgrad.no_grad():
-            made = iter(self.run(*map(_to_tgrad, given)))
-        return [_to_torch(next(made)) if at is None else given[at] for at in self.results]
+            made = iter(_apart(map(_to_torch, self.run(*map(_to_tgrad, given))), given))
+        return [next(made) if at is None else given[at] for at in self.results]
 
 
-def _steps(module: torch.fx.GraphModule) -> list[tuple[Any, Callable[..., Any], Any, Any]]:
-    """The calls of a graph, in order, with their functions in terms of tgrad."""
-    steps: list[tuple[Any, Callable[..., Any], Any, Any]] = []
-    for node in module.graph.nodes:
-        if node.op == "call_function":
-            is_operator = isinstance(node.target, torch._ops.OpOverload)
-            function = operator(node.target) if is_operator else node.target
-            kwargs = {k: v for k, v in node.kwargs.items() if has_meaning(k)}
-            steps.append((node, function, _plain(node.args), _plain(kwargs)))
-    return steps
+class _Mixed(torch.fx.Interpreter):
+    """A graph whose operators without a counterpart are PyTorch's, between plans of tgrad."""
+
+    def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
+        calls = [n for n in module.graph.nodes if n.op == "call_function"]
+        errors = [(n, error) for n in calls if (error := why_unsupported(n)) is not None]
+        named = [f"{n.target} at {e.source}" for n, e in errors if n.target is not getitem]
+        if named:
+            _warn(", ".join(dict.fromkeys(named)))
+        known = CapabilityBasedPartitioner(module, _Known(), allows_single_node_partition=True)
+        super().__init__(known.partition_and_fuse(PLAN))
+        parts = self.module.named_children()
+        self.plans = {n: _Compiled(m, options) for n, m in parts if n.startswith(PLAN)}
+
+    def __call__(self, *args: Any) -> Any:
+        return self.run(*args)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        plan = self.plans.get(target)
+        if plan is None:
+            return super().call_module(target, args, kwargs)
+        try:
+            made = plan(*args)
+        except UnsupportedError as error:  # arguments of an operator, seen when the plan is made
+            _warn(f"{target} ({error.what})")
+            del self.plans[target]
+            return super().call_module(target, args, kwargs)
+        return made[0] if plan.graph.is_single else made
 
 
-def _plain(value: Any) -> Any:
-    """Arguments in tgrad's terms, but for the graph's nodes among them."""
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return converted(value)
+def _warn(what: str) -> None:
+    warnings.warn(f"torch.compile with the backend tgrad: PyTorch runs {what}.", stacklevel=3)
 
 
-def _filled(value: Any, made: Mapping[Any, Any]) -> Any:
-    """Arguments with what was made in place of the graph's nodes."""
-    if isinstance(value, torch.fx.Node):
-        return made[value]
-    if isinstance(value, (list, tuple)):
-        return type(value)(_filled(x, made) for x in value)
-    if isinstance(value, dict):
-        return {k: _filled(v, made) for k, v in value.items()}
-    return value
+class _Known(OperatorSupportBase):
+    def is_node_supported(self, submodules: Any, node: torch.fx.Node) -> bool:
+        return node.op == "call_function" and why_unsupported(node) is None
+
+
+def _apart(made: Iterable[Any], given: Sequence[Any]) -> Iterator[Any]:
+    """Results with no memory in common: equal values are one value to tgrad, copies of arguments
+    too, and torch may write to each."""
+    taken = {t.data_ptr() for t in given if isinstance(t, torch.Tensor)}
+    for t in made:
+        if isinstance(t, torch.Tensor):
+            t = t.clone() if t.data_ptr() in taken else t
+            taken.add(t.data_ptr())
+        yield t
 
 
 def _to_tgrad(value: Any) -> Any:

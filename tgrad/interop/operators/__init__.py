@@ -16,12 +16,16 @@ from typing import Any
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
-from tgrad.errors import UnsupportedError
+from tgrad.errors import Source, UnsupportedError
 from tgrad.interop.operators import attention as attention
 from tgrad.interop.operators import layers as layers
 from tgrad.interop.operators import plain as plain
 from tgrad.interop.operators.table import RULES, Function
 
+HINT = (
+    "Leave it to PyTorch: options={'fallback': True} of torch.compile does so with each such "
+    "operator, torch.compiler.disable with the function that calls it."
+)
 _SPACES = (tgrad, F, tgrad.linalg, tgrad.special, Tensor)
 """Where a function of an operator's name is looked for, in order."""
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -31,8 +35,21 @@ _LAYOUT = ("layout", "pin_memory", "memory_format", "non_blocking")
 """Arguments that say how memory is laid out, which is not seen in values."""
 
 
-def operator(op: Any) -> Function:
+def unsupported(what: str, source: Source | None = None, hint: str = "") -> UnsupportedError:
+    """The error for what the backend cannot take, at a line of the model.
+
+    >>> print(unsupported("aten.fft has no counterpart.", hint="Leave it."))  # doctest: +ELLIPSIS
+    torch.compile with the backend tgrad: aten.fft has no counterpart...
+    """
+    return UnsupportedError(f"torch.compile with the backend tgrad: {what}", hint or HINT, source)
+
+
+def operator(op: Any, source: Source | None = None) -> Function:
     """The function of tgrad that an operator of PyTorch is.
+
+    Args:
+        op: an overload, such as torch.ops.aten.mm.default.
+        source: the line of the model that calls it, for the error.
 
     Raises:
         UnsupportedError: there is none.
@@ -49,10 +66,7 @@ def operator(op: Any) -> Function:
         found = getattr(space, packet, None)
         if callable(found) and _takes_the_same(found, op):
             return found
-    raise UnsupportedError(
-        f"torch.compile with the backend tgrad: {op} has no counterpart.",
-        "Leave the function that calls it to PyTorch with torch.compiler.disable.",
-    )
+    raise unsupported(f"{op} has no counterpart.", source)
 
 
 def _takes_the_same(function: Function, op: Any) -> bool:

@@ -36,7 +36,7 @@ def _given(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
     given |= dict(zip(given, args)) | kwargs
     if given["dropout_p"] or given.get("return_debug_mask"):
         raise UnsupportedError(
-            "torch.compile with the backend tgrad: dropout inside an attention kernel of PyTorch.",
+            "dropout inside an attention kernel of PyTorch.",
             "Use torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or dropout_p=0.",
         )
     return given

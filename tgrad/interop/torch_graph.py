@@ -1,0 +1,164 @@
+"""A graph of PyTorch's operators as a function of tensors of tgrad.
+
+In: a module of torch.fx whose calls are operators, as PyTorch's AOTAutograd makes it. Out: `Graph`,
+which calls their functions in order. Invariant: what is computed, and every error, belongs to the
+line of the model that called the operator; nothing of torch is computed.
+Source: https://docs.pytorch.org/docs/stable/fx.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import tgrad
+from tgrad.dtype import by_name
+from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedError
+from tgrad.graph.node import source_scope
+from tgrad.interop.operators import has_meaning, operator, unsupported
+from tgrad.interop.torch_function import converted
+
+_FRAME = re.compile(r'File "(?P<file>.*)", line (?P<line>\d+)')
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: arguments hold nodes of the graph where its results go."""
+
+    node: torch.fx.Node
+    function: Callable[..., Any]
+    args: Any
+    kwargs: Any
+    source: Source
+
+
+class Graph:
+    """A function of tensors of tgrad, and of sizes.
+
+    Attributes:
+        inputs: nodes of the arguments; the graph's constants follow them.
+        constants: these, as tensors of torch.
+        outputs: the nodes of the results, or what stands in their place.
+        is_single: whether the graph gives a result and not a list of one.
+
+    Raises:
+        UnsupportedError: an operator, or a dtype of its, without a counterpart.
+    """
+
+    def __init__(self, module: torch.fx.GraphModule):
+        nodes = list(module.graph.nodes)
+        attributes = {n: getattr(module, n.target) for n in nodes if n.op == "get_attr"}
+        held = {n: v for n, v in attributes.items() if isinstance(v, torch.Tensor)}
+        self._inner = {n: _inner(v) for n, v in attributes.items() if n not in held}
+        self.constants = list(held.values())
+        self.inputs = [*(n for n in nodes if n.op == "placeholder"), *held]
+        (output,) = (n for n in nodes if n.op == "output")
+        results = output.args[0]
+        self.is_single = not isinstance(results, (list, tuple))
+        self.outputs = [results] if self.is_single else list(results)
+        self._steps = [_step(n) for n in nodes if n.op == "call_function"]
+
+    def __call__(self, *values: Any) -> list[Any]:
+        """What the graph gives for its arguments and constants.
+
+        Raises:
+            UnsupportedError: arguments of an operator that tgrad does not take.
+        """
+        made: dict[Any, Any] = {**dict(zip(self.inputs, values)), **self._inner}
+        for step in self._steps:
+            args, kwargs = _filled(step.args, made), _filled(step.kwargs, made)
+            try:
+                with source_scope(step.source):
+                    made[step.node] = step.function(*args, **kwargs)
+            except (UnsupportedError, TraceError) as error:
+                what = f"{step.node.target}: {error.what}"
+                raise unsupported(what, step.source, error.hint) from error
+        return [_filled(x, made) for x in self.outputs]
+
+
+def why_unsupported(node: torch.fx.Node) -> UnsupportedError | None:
+    """What a graph with this call would raise; None where the call has a counterpart."""
+    try:
+        _step(node)
+    except UnsupportedError as error:
+        return error
+    return None
+
+
+def source_of(node: torch.fx.Node) -> Source:
+    """The line of the model, outside of torch if there is one."""
+    frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
+    own = [f for f in frames if not f["file"].startswith(_TORCH)] or frames
+    label = str(getattr(node.target, "_overloadpacket", node.target)).rpartition(".")[2]
+    return Source(own[-1]["file"], int(own[-1]["line"]), label) if own else UNKNOWN
+
+
+def _step(node: torch.fx.Node) -> Step:
+    source = source_of(node)
+    function = _function(node.target, source)
+    _check_dtypes(node, source)
+    kwargs = {k: v for k, v in node.kwargs.items() if has_meaning(k)}
+    return Step(node, function, _plain(node.args), _plain(kwargs), source)
+
+
+def _check_dtypes(node: torch.fx.Node, source: Source) -> None:
+    """
+    Raises:
+        UnsupportedError: the call takes or gives a dtype that tgrad has not, such as a complex one.
+    """
+    for verb, at in (*(("takes", n) for n in node.all_input_nodes), ("gives", node)):
+        found = at.meta.get("val")
+        for value in found if isinstance(found, (list, tuple)) else (found,):
+            if not isinstance(value, torch.Tensor):
+                continue
+            try:
+                by_name(str(value.dtype).removeprefix("torch."))
+            except DTypeError:
+                what = f"{node.target} {verb} {value.dtype}."
+                raise unsupported(what, source) from None
+
+
+def _function(target: Any, source: Source) -> Callable[..., Any]:
+    if target is torch.ops.higher_order.cond:
+        return _cond
+    if not isinstance(target, torch._ops.OperatorBase):
+        return target  # arithmetic with sizes, and the choice of one result of several
+    if isinstance(target, torch._ops.OpOverload):
+        return operator(target, source)
+    raise unsupported(f"{target} has no counterpart.", source)
+
+
+def _inner(module: torch.fx.GraphModule) -> Callable[..., list[Any]]:
+    """A branch, as a function of its operands alone."""
+    graph = Graph(module)
+    return lambda *operands: graph(*operands, *map(tgrad.from_dlpack, graph.constants))
+
+
+def _cond(pred: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any) -> Any:
+    return tgrad.cond(pred, yes, no, tuple(operands))
+
+
+def _plain(value: Any) -> Any:
+    """Arguments in tgrad's terms, but for the graph's nodes among them."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return converted(value)
+
+
+def _filled(value: Any, made: Mapping[Any, Any]) -> Any:
+    """Arguments with what was made in place of the graph's nodes."""
+    if isinstance(value, torch.fx.Node):
+        return made[value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_filled(x, made) for x in value)
+    if isinstance(value, dict):
+        return {k: _filled(v, made) for k, v in value.items()}
+    return value
