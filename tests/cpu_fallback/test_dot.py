@@ -10,6 +10,7 @@ from tests.cpu_fallback.cases import F32, Draft, check, convolution, dot_region,
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import detect_machine
 from tgrad.cpu_fallback.dot_plan import register_tile
+from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.fusion.region import Const
@@ -126,6 +127,18 @@ def test_windows(
     machine = dataclasses.replace(detect_machine(), vector_bytes=64, vector_registers=32)
     assert match_window(lower(region, choose_config(region, machine))) is not None
     check(region, settings, tolerance=2e-4)
+
+
+@pytest.mark.parametrize("m, n, is_in_place", [(96, 192, True), (97, 192, False), (96, 193, False)])
+def test_register_tiles_write_the_result(
+    settings: Settings, m: int, n: int, is_in_place: bool
+) -> None:
+    """Where it is all of whole register tiles; else they write a buffer that is copied."""
+    machine = dataclasses.replace(detect_machine(), vector_bytes=64, vector_registers=32)
+    region = dot_region(matmul(m, n, 70))
+    config = choose_config(region, machine)
+    assert ("acc" not in emit(lower(region, config), config, machine)) == is_in_place
+    check(region, settings, tolerance=1e-4, config=config)
 
 
 def test_strided_convolution(settings: Settings) -> None:

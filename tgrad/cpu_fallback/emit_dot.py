@@ -90,9 +90,10 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
     ctype = ops.register_type(dtype)
     v_size = layout.v_chunk * (layout.chunks if fixed == "v" else 1)
     in_place = _rows_in_place(program, plan, body) if fixed != "r" else None
-    needs_rows = in_place is None or not _is_whole(kernel, plan)
+    needs_rows = in_place is None or not _is_whole(kernel, plan.r, plan.mr)
     r_size = layout.r_chunk * (layout.chunks if fixed == "r" else 1) if needs_rows else 0
-    acc_size = layout.br_padded * layout.bv_padded
+    sums = _sums_in_place(program, plan, layout, body)
+    acc_size = layout.br_padded * layout.bv_padded if sums is None else 0
     rows_size = plan.lanes * layout.ld if plan.v_mode == "rows" else 0
     sizes = [-(-s // 64) * 64 for s in (v_size, r_size, acc_size, rows_size)]
     order = _tile_order(kernel, program, plan, fixed)
@@ -106,9 +107,10 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
         code.line(f"{ctype} *const restrict vp = tg_scratch({sum(sizes)} * sizeof({ctype}));")
         if needs_rows:
             code.line(f"{ctype} *const restrict rp = vp + {sizes[0]};")
-        code.line(f"{ctype} *const restrict acc = vp + {sizes[0] + sizes[1]};")
+        if sums is None:
+            code.line(f"{ctype} *const restrict acc = vp + {sizes[0] + sizes[1]};")
         if rows_size:
-            code.line(f"{ctype} *const restrict rows = acc + {sizes[2]};")
+            code.line(f"{ctype} *const restrict rows = vp + {sum(sizes[:3])};")
         if fixed:
             code.line("ptrdiff_t packed = -1;")
         if parallel:
@@ -116,7 +118,7 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
             code.pragma(f"omp for{collapse} schedule(static)")
         heads = [body.loop_head(a) for a in order]
         with code.block(*heads or [""]):
-            _tile(program, plan, layout, fixed, in_place, order, body)
+            _tile(program, plan, layout, fixed, in_place, sums, order, body)
 
 
 def _tile_order(
@@ -186,6 +188,7 @@ def _tile(
     layout: _Layout,
     fixed: str,
     in_place: _Rows | None,
+    sums: _Rows | None,
     order: list[ir.TileAxis],
     body: Body,
 ) -> None:
@@ -215,21 +218,24 @@ def _tile(
     packed = _Rows(place["r"], 1, layout.br_padded)
     if plan.r_mode == "rows":
         packed = _Rows(place["r"], layout.ld, 1)
+    to = _Rows("acc", layout.bv_padded, 1) if sums is None else sums
     with code.block(_k_head(body, k_axis)):
         _open_k(body, k_axis)
         if fixed != "v":
             pack.operand("v", pointer["v"])
-        if in_place is None or not _is_whole(kernel, plan):
+        if in_place is None or not _is_whole(kernel, plan.r, plan.mr):
             name = body.axis_name[plan.r]
             head = "" if in_place is None else f"if (({name}_hi - {name}_lo) % {plan.mr})"
             with code.block(head) if head else nullcontext():
                 if fixed != "r":
                     pack.operand("r", pointer["r"])
-                _register_tiles(program, plan, layout, place["v"], packed, body)
+                _register_tiles(program, plan, layout, place["v"], packed, to, body)
             if head:
                 code.line("else")
         if in_place is not None:
-            _register_tiles(program, plan, layout, place["v"], in_place, body)
+            _register_tiles(program, plan, layout, place["v"], in_place, to, body)
+    if sums is not None:
+        return
     strides = {plan.r: layout.bv_padded, plan.v: 1}
     carry = program.dot.carry
     body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
@@ -273,58 +279,84 @@ def _tile_number(body: Body, axes: list[ir.TileAxis]) -> str:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where register tiles read the row operand.
+    """Where register tiles read the row operand, or write the result.
 
     Attributes:
-        start: C text of the address of the tile's first element in the chunk of k.
-        along_r, along_k: elements between rows, and between steps of k.
+        start: C text of the address of the tile's first element, in the chunk of k.
+        along_r: elements between rows.
+        step: between steps of k, or along the vector axis.
     """
 
     start: str
     along_r: int
-    along_k: int
+    step: int
 
 
 def _rows_in_place(program: DotProgram, plan: DotPlan, body: Body) -> _Rows | None:
     """The row operand where memory has it, if packing would only copy its rows (768x512 by 128 on a
     core of Zen 3: 0.87 of the time, 2048x512 by 2048 0.95, 1024x1024 by 1024 0.97; 2026-11). Rows
     further apart than a page would share the lines of the first-level cache."""
-    kernel, stmts = program.kernel, plan.row.stmts
+    stmts = plan.row.stmts
     if len(stmts) != 1 or not isinstance(stmts[0], ir.LoadTile):
         return None
-    load = stmts[0]
-    slot, run = kernel.slots[load.slot], run_along(load.index, plan.r)
-    is_plain = slot.dtype is carry_dtype(program) and all(b.is_always for b in load.mask)
-    is_even = run is not None and not run.period and run_along(load.index, program.dot.k) == ONE
-    if not is_plain or not is_even or load.index.loaded():
+    rows = _even_rows(stmts[0], program, plan.r, program.dot.k, body)
+    itemsize = carry_dtype(program).itemsize
+    return rows if rows is not None and rows.along_r * itemsize <= FARTHEST_ROW else None
+
+
+def _sums_in_place(program: DotProgram, plan: DotPlan, layout: _Layout, body: Body) -> _Rows | None:
+    """The result in memory, if it is all that the tile's sums become."""
+    kernel, after = program.kernel, program.after
+    if len(after) != 1 or not isinstance(after[0], ir.StoreTile) or layout.chunks > 1:
         return None
-    assert run is not None
-    if not 0 < run.step * slot.dtype.itemsize <= FARTHEST_ROW:
+    store = after[0]
+    is_whole = _is_whole(kernel, plan.r, plan.mr) and _is_whole(kernel, plan.v, plan.nr)
+    if store.value.id != program.dot.carry.id or store.combine != "set" or not is_whole:
+        return None
+    return _even_rows(store, program, plan.r, plan.v, body)
+
+
+def _even_rows(
+    access: ir.LoadTile | ir.StoreTile, program: DotProgram, r: str, other: str, body: Body
+) -> _Rows | None:
+    """Where a plain access goes along r, if in even steps, and in ones along the other axis."""
+    index, slot = access.index, program.kernel.slots[access.slot]
+    run = run_along(index, r)
+    is_plain = slot.dtype is carry_dtype(program) and all(b.is_always for b in access.mask)
+    if not is_plain or run is None or run.period or run.step <= 0 or index.loaded():
+        return None
+    if run_along(index, other) != ONE:
         return None
 
     def at_start(atom: Atom) -> str:
-        moves = isinstance(atom, Var) and atom.name in (plan.r, program.dot.k)
+        moves = isinstance(atom, Var) and atom.name in (r, other)
         return f"{body.rename(atom)}_lo" if moves else body.rename(atom)
 
-    start = f"{body.slot_name[load.slot]} + {index_text(load.index, at_start)}"
+    start = f"{body.slot_name[access.slot]} + {index_text(index, at_start)}"
     return _Rows(start, run.step, 1)
 
 
-def _is_whole(kernel: ir.Kernel, plan: DotPlan) -> bool:
-    """Whether all tiles have whole blocks of rows."""
-    axis = kernel.axis(plan.r)
-    is_limited = any(x.axis == axis.name for x in kernel.limits)
-    return not is_limited and axis.extent % plan.mr == 0 and axis.block % plan.mr == 0
+def _is_whole(kernel: ir.Kernel, name: str, part: int) -> bool:
+    """Whether all tiles along an axis have whole parts."""
+    axis = kernel.axis(name)
+    is_limited = any(x.axis == name for x in kernel.limits)
+    return not is_limited and axis.extent % part == 0 and axis.block % part == 0
 
 
 def _register_tiles(
-    program: DotProgram, plan: DotPlan, layout: _Layout, panels: str, rows: _Rows, body: Body
+    program: DotProgram,
+    plan: DotPlan,
+    layout: _Layout,
+    panels: str,
+    rows: _Rows,
+    to: _Rows,
+    body: Body,
 ) -> None:
     """All register tiles of one chunk of k."""
     code = body.code
     v, r, kk = (body.axis_name[x] for x in (plan.v, plan.r, program.dot.k))
     ctype = ops.register_type(carry_dtype(program))
-    rs, ks = rows.along_r, rows.along_k
+    rs, ks = rows.along_r, rows.step
     name = f"tg_dot_{ctype}_{plan.mr}x{plan.nv}x{plan.lanes}_{rs}_{ks}"
     with code.block(
         f"for (ptrdiff_t j = 0; j < {v}_hi - {v}_lo; j += {plan.nr})",
@@ -332,5 +364,5 @@ def _register_tiles(
     ):
         code.line(
             f"{name}({kk}_hi - {kk}_lo, {rows.start} + i * {rs}, {panels} + j * {layout.kc}, "
-            f"acc + i * {layout.bv_padded} + j, {layout.bv_padded}, {kk}_lo == 0);"
+            f"{to.start} + i * {to.along_r} + j, {to.along_r}, {kk}_lo == 0);"
         )
