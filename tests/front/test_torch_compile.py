@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -116,6 +117,37 @@ def put(x: torch.Tensor, at: Any, value: float) -> torch.Tensor:
     return x
 
 
+def masked(x: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[torch.tensor([0, 2]), :, torch.tensor([1, 3])] = 0.5
+    x[:, :, 0][x[:, :, 0] > 1] = 1.0
+    return x.masked_scatter(x < -1, x.flip(0)) + torch.where(x > 0, x, 0)
+
+
+def solved(x: torch.Tensor) -> torch.Tensor:
+    a, b = x @ x.T + 8 * torch.eye(8), x[:, :3]
+    factor = torch.linalg.cholesky(a)
+    y = torch.linalg.solve(a, b) + torch.linalg.inv(a) @ b + torch.cholesky_solve(b, factor)
+    y = y + torch.linalg.solve_triangular(factor, b, upper=False)
+    return y + torch.linalg.det(a / 16) + torch.linalg.slogdet(a.mT)[1]
+
+
+def factorised(x: torch.Tensor) -> torch.Tensor:
+    u, s, vh = torch.linalg.svd(x[:, :4], full_matrices=False)
+    q, r = torch.linalg.qr(x[:, :3])
+    values, vectors = torch.linalg.eigh(x[:4, :4] + x[:4, :4].T)
+    rebuilt = (vectors * values.exp()) @ vectors.T
+    return (u * s.sqrt()) @ vh + rebuilt.sum() + (q @ (r * r)).sum() + torch.linalg.svdvals(x).sum()
+
+
+def bagged(x: torch.Tensor) -> torch.Tensor:
+    rows, starts = torch.tensor([1, 2, 4, 4, 3, 2, 7]), torch.tensor([0, 3, 3, 7])
+    bags = [F.embedding_bag(rows, x, starts, mode=m, padding_idx=2) for m in ("sum", "mean", "max")]
+    weights = x[0, :7].sigmoid()
+    last = {"per_sample_weights": weights, "include_last_offset": True}
+    return torch.cat([*bags, F.embedding_bag(rows, x, starts, mode="sum", **last)])
+
+
 LSTM, ATTENTION = nn.LSTM(8, 8, batch_first=True), nn.MultiheadAttention(8, 2, batch_first=True)
 
 FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
@@ -148,6 +180,20 @@ FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
     lambda x: x.view(2, 4, 8)[:, [1, 1, 3]].sum((0, 1)) + put(x * 1, (slice(None), [1, 4]), 2.0)
     + torch.index_put(x.view(2, 4, 8), (torch.tensor([1]), torch.tensor([[0, 2]])), x[:2])[1].sum(),
     lambda x: x @ F.one_hot(torch.arange(8), 8).float() + torch.maximum(x, x * 0.5),
+    lambda x: torch.cdist(x, 2 * x[:5]).sum(1) + torch.cdist(x, x[1:], 1.0).sum(1)
+    + F.pdist(x).sum(),
+    lambda x: torch.special.erfcx(x) + torch.special.log_ndtr(x) + torch.digamma(x.abs() + 1)
+    + torch.special.i0e(x) + torch.special.ndtri(x.sigmoid()),
+    lambda x: F.pad(x[None], (1, 2), "replicate") + F.pad(x[None], (2, 1), "reflect")
+    + F.pad(x[None, None], (1, 0, 2, 1), "replicate").sum()
+    + F.pad(x.view(1, 1, 2, 4, 8), (1, 1, 1, 1, 1, 1), "replicate").sum(),
+    lambda x: F.bilinear(x, x, x.view(2, 4, 8)[:, :, None].expand(2, 4, 2, 8).reshape(2, 8, 8))
+    + F.rrelu(x, 0.3, 0.3, training=True).sum() + F.rrelu(x).sum()
+    + F.fractional_max_pool2d(x[None, None], 2, 3, _random_samples=torch.zeros(1, 1, 2)).sum(),
+    lambda x: torch.repeat_interleave(x, torch.tensor([1, 2] * 4), 0, output_size=12)
+    + torch._weight_norm(x[:, :1] * torch.ones(8, 8), x[:, :1], 0).sum(),
+    lambda x: masked(x.view(4, 2, 8)),
+    solved, factorised, bagged,
 ]  # fmt: skip
 
 
@@ -199,6 +245,66 @@ def test_attention_of_each_kernel_of_a_gpu(kind: str) -> None:
     want.backward(g)
     for got, theirs in zip((out[0], *found[:3]), (want.detach(), *(t.grad for t in leaves))):
         torch.testing.assert_close(torch.from_dlpack(got), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_matrix_without_an_inverse_raises_as_in_pytorch() -> None:
+    run = torch.compile(torch.linalg.inv, backend=backend)
+    assert torch.equal(run(2 * torch.eye(2)), torch.eye(2) / 2)
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        run(torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_an_encoder_layer_in_inference(norm_first: bool) -> None:
+    """PyTorch has one operator for the layer there."""
+    layer = nn.TransformerEncoderLayer(
+        8, 2, 16, 0.1, "gelu", batch_first=True, norm_first=norm_first
+    )
+    layer.eval()
+    run = torch.compile(layer, backend=backend)
+    x, padding = torch.randn(2, 3, 8), torch.tensor([[False, False, True], [False, False, False]])
+    causal = torch.ones(3, 3, dtype=torch.bool).triu(1)
+    with torch.no_grad():
+        for masks in ({}, {"src_mask": causal}, {"src_key_padding_mask": padding}):
+            torch.testing.assert_close(run(x, **masks), layer(x, **masks), rtol=1e-4, atol=1e-5)
+
+
+def test_an_optimizer_that_goes_through_its_tensors_together() -> None:
+    found = []
+    for wrap in (lambda f: torch.compile(f, backend=backend), lambda f: f):
+        weights = [torch.linspace(-1, 1, 3).requires_grad_(), torch.ones(2, 2).requires_grad_()]
+        optimizer = torch.optim.AdamW(weights, 0.1, foreach=True)
+        step = wrap(optimizer.step)
+        for number in range(3):
+            for w in weights:
+                w.grad = w.detach().cos() * (number + 1)
+            step()
+        found.append([w.detach() for w in weights])
+    for mine, theirs in zip(*found):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_numbers_are_drawn_from_pytorchs_distributions() -> None:
+    def draw(x: torch.Tensor) -> list[torch.Tensor]:
+        names = ("uniform_", "normal_", "exponential_", "log_normal_", "cauchy_", "bernoulli_")
+        return [getattr(torch.empty_like(x), n)() for n in names] + [
+            torch.zeros(4000).geometric_(0.5)
+        ]
+
+    drawn = torch.compile(draw, backend=backend)(torch.empty(4000))
+    medians = [0.5, 0.0, math.log(2), math.e, 0.0]
+    for values, median in zip(drawn, medians):
+        assert (values < median).float().mean().item() == pytest.approx(0.5, abs=0.04)
+    assert drawn[5].mean().item() == pytest.approx(0.5, abs=0.04)
+    assert drawn[6].min().item() == 1 and drawn[6].mean().item() == pytest.approx(2, abs=0.2)
+
+
+def test_rows_are_scaled_to_a_norm_in_place() -> None:
+    table = nn.Embedding(5, 3, max_norm=1.0)
+    eager = copy.deepcopy(table)
+    rows = torch.tensor([[1, 3], [3, 0]])
+    torch.testing.assert_close(torch.compile(table, backend=backend)(rows), eager(rows))
+    torch.testing.assert_close(table.weight, eager.weight)
 
 
 def test_state_is_changed_in_place() -> None:

@@ -30,9 +30,8 @@ PLAN = "tgrad_"
 """Names of the parts of a graph that are plans, where some are not, begin so."""
 OPTIONS = ("memory_limit", "autotune", "fallback")
 """What `options` may hold: the first two have the meaning that they have for `tgrad.compile`."""
-WHOLE = ("_scaled_dot_product_", "multilabel_margin_loss")
-"""Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them, and
-PyTorch 2.13 takes the loss apart wrongly where there are several samples."""
+WHOLE = "_scaled_dot_product_"
+"""Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
 
 
 def backend(
@@ -108,7 +107,8 @@ class _Compiled:
         self.results = at
 
         def interpret(values: Sequence[Any]) -> list[Any]:
-            return [x for x, given in zip(graph(*values), at) if given is None]
+            made = graph(*values)
+            return [x for x, given in zip(made, at) if given is None] + made[len(at) :]
 
         found = {"interpret": interpret}.get
         """A built-in function, into which `tgrad.compile` does not look for what may change: nobody
@@ -125,7 +125,10 @@ class _Compiled:
         given = (*args, *self.graph.constants)
         with tgrad.no_grad():
             made = iter(_apart(map(_to_torch, self.run(*map(_to_tgrad, given))), given))
-        return [next(made) if at is None else given[at] for at in self.results]
+        results = [next(made) if at is None else given[at] for at in self.results]
+        for check, value in zip(self.graph.checks, made):
+            check.run(value)
+        return results
 
 
 class _Mixed(torch.fx.Interpreter):

@@ -27,6 +27,26 @@ _FRAME = re.compile(r'File "(?P<file>.*)", line (?P<line>\d+)')
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 
 
+CHECKS = (torch.ops.aten._linalg_check_errors.default,)
+"""Operators that give nothing, and raise for a value."""
+EFFECT = torch.ops.higher_order.with_effects
+BY_LAYOUT = (torch.ops.aten._linalg_det.default, torch.ops.aten._linalg_slogdet.default)
+"""Operators whose results depend on whether their argument lies row by row."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What PyTorch shall look at.
+
+    Attributes:
+        of: the node of the value.
+        run: of that value, as a tensor of torch.
+    """
+
+    of: torch.fx.Node
+    run: Callable[[torch.Tensor], None]
+
+
 @dataclass(frozen=True)
 class Step:
     """One call: arguments hold nodes of the graph where its results go."""
@@ -46,6 +66,7 @@ class Graph:
         constants: these, as tensors of torch.
         outputs: the nodes of the results, or what stands in their place.
         is_single: whether the graph gives a result and not a list of one.
+        checks: what PyTorch shall look at after a run; the values follow the results.
 
     Raises:
         UnsupportedError: an operator, or a dtype of its, without a counterpart.
@@ -62,7 +83,9 @@ class Graph:
         results = output.args[0]
         self.is_single = not isinstance(results, (list, tuple))
         self.outputs = [results] if self.is_single else list(results)
-        self._steps = [_step(n) for n in nodes if n.op == "call_function"]
+        calls = [n for n in nodes if n.op == "call_function"]
+        self._steps = [_step(n) for n in calls]
+        self.checks = [check for n in calls if (check := _check_of(n)) is not None]
 
     def __call__(self, *values: Any) -> list[Any]:
         """What the graph gives for its arguments and constants.
@@ -76,10 +99,14 @@ class Graph:
             try:
                 with source_scope(step.source):
                     made[step.node] = step.function(*args, **kwargs)
-            except (UnsupportedError, TraceError) as error:
+            except TraceError as error:
+                what = f"{step.node.target} depends on a value that is known when it has run."
+                raise unsupported(what, step.source) from error
+            except UnsupportedError as error:
                 what = f"{step.node.target}: {error.what}"
                 raise unsupported(what, step.source, error.hint) from error
-        return [_filled(x, made) for x in self.outputs]
+        wanted = [*self.outputs, *(check.of for check in self.checks)]
+        return [_filled(x, made) for x in wanted]
 
 
 def why_unsupported(node: torch.fx.Node) -> UnsupportedError | None:
@@ -99,11 +126,23 @@ def source_of(node: torch.fx.Node) -> Source:
     return Source(own[-1]["file"], int(own[-1]["line"]), label) if own else UNKNOWN
 
 
+def _check_of(node: torch.fx.Node) -> Check | None:
+    if node.target is not EFFECT or node.args[1] not in CHECKS:
+        return None
+    _, op, of, *others = node.args
+    kwargs = dict(node.kwargs)
+    return Check(of, lambda value: op(value, *others, **kwargs))
+
+
 def _step(node: torch.fx.Node) -> Step:
     source = source_of(node)
+    if node.target is EFFECT and node.args[1] not in CHECKS:
+        raise unsupported(f"the effect {node.args[1]} has no counterpart.", source)
     function = _function(node.target, source)
     _check_dtypes(node, source)
     kwargs = {k: v for k, v in node.kwargs.items() if has_meaning(k)}
+    if node.target in BY_LAYOUT:
+        kwargs["is_contiguous"] = node.args[0].meta["val"].is_contiguous()
     return Step(node, function, _plain(node.args), _plain(kwargs), source)
 
 
@@ -127,6 +166,8 @@ def _check_dtypes(node: torch.fx.Node, source: Source) -> None:
 def _function(target: Any, source: Source) -> Callable[..., Any]:
     if target is torch.ops.higher_order.cond:
         return _cond
+    if target is EFFECT:
+        return _token
     if not isinstance(target, torch._ops.OperatorBase):
         return target  # arithmetic with sizes, and the choice of one result of several
     if isinstance(target, torch._ops.OpOverload):
@@ -138,6 +179,11 @@ def _inner(module: torch.fx.GraphModule) -> Callable[..., list[Any]]:
     """A branch, as a function of its operands alone."""
     graph = Graph(module)
     return lambda *operands: graph(*operands, *map(tgrad.from_dlpack, graph.constants))
+
+
+def _token(token: Any, *effect: Any, **kwargs: Any) -> tuple[Any]:
+    """What orders effects is passed on; the effect comes after the plan."""
+    return (token,)
 
 
 def _cond(pred: Any, yes: Callable[..., Any], no: Callable[..., Any], operands: Any) -> Any:

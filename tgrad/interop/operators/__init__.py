@@ -9,16 +9,22 @@ Source: https://docs.pytorch.org/docs/stable/torch.compiler_ir.html
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import Parameter, signature
 from itertools import zip_longest
 from typing import Any
+
+import torch
 
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.errors import Source, UnsupportedError
 from tgrad.interop.operators import attention as attention
+from tgrad.interop.operators import drawing as drawing
+from tgrad.interop.operators import embeddings as embeddings
 from tgrad.interop.operators import layers as layers
+from tgrad.interop.operators import linear_algebra as linear_algebra
 from tgrad.interop.operators import plain as plain
 from tgrad.interop.operators.table import RULES, Function
 
@@ -26,10 +32,15 @@ HINT = (
     "Leave it to PyTorch: options={'fallback': True} of torch.compile does so with each such "
     "operator, torch.compiler.disable with the function that calls it."
 )
-_SPACES = (tgrad, F, tgrad.linalg, tgrad.special, Tensor)
-"""Where a function of an operator's name is looked for, in order."""
+_SPACES: tuple[tuple[Any, str], ...] = (
+    (tgrad, ""), (F, ""), (tgrad.linalg, ""), (tgrad.special, ""), (Tensor, ""),
+    (tgrad.linalg, "linalg_"), (tgrad.special, "special_"),
+)  # fmt: skip
+"""Where a function of an operator's name, less a prefix, is looked for, in order."""
+EACH = "_foreach_"
+"""Operators on each tensor of a list, as of optimizers, begin so."""
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-_ALIASES = {"self": ("input",), "value": ("src",)}
+_ALIASES = {"self": ("input",), "value": ("src",), "b": ("B",)}
 """Names of arguments of operators, and what they are called here."""
 _LAYOUT = ("layout", "pin_memory", "memory_format", "non_blocking")
 """Arguments that say how memory is laid out, which is not seen in values."""
@@ -62,11 +73,40 @@ def operator(op: Any, source: Source | None = None) -> Function:
     for name in (f"{packet}.{op._overloadname}", packet):
         if name in RULES:
             return RULES[name]
-    for space in _SPACES:
-        found = getattr(space, packet, None)
+    if packet.startswith(EACH):
+        return _for_each(packet.removeprefix(EACH), source)
+    for space, prefix in _SPACES:
+        name = packet.removeprefix(prefix) if packet.startswith(prefix) else ""
+        found = getattr(space, name, None)
         if callable(found) and _takes_the_same(found, op):
             return found
     raise unsupported(f"{op} has no counterpart.", source)
+
+
+def _for_each(name: str, source: Source | None) -> Function:
+    """An operator on each tensor of a list, with what each has of other lists."""
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = [] if packet is None else [getattr(packet, o) for o in packet.overloads()]
+    errors = []
+    for op in overloads:
+        try:
+            function = operator(op, source)
+        except UnsupportedError as error:
+            errors.append(error)
+        else:
+            return partial(_on_each, function, name.startswith("addc"))
+    raise errors[0] if errors else unsupported(f"aten.{EACH}{name} has no counterpart.", source)
+
+
+def _on_each(function: Function, takes_value: bool, *args: Any, **kwargs: Any) -> list[Any]:
+    """`takes_value`: a fourth argument is one that the single operator takes by its name."""
+    made = []
+    count = next(len(a) for a in args if isinstance(a, (list, tuple)))
+    for i in range(count):
+        own = [a[i] if isinstance(a, (list, tuple)) else a for a in args]
+        named = {"value": own.pop()} if takes_value and len(own) > 3 else {}
+        made.append(function(*own, **named, **kwargs))
+    return made
 
 
 def _takes_the_same(function: Function, op: Any) -> bool:

@@ -79,6 +79,83 @@ def _backward(schema: Any, *args: Any, **kwargs: Any) -> Tensors:
     return *gradients(again, g, inputs, wanted[:3]), *(None for _ in wanted[3:])
 
 
+@rule("_native_multi_head_attention")
+def _heads(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    width: int,
+    heads: int,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    mask: Tensor | None = None,
+    need_weights: bool = True,
+    average_attn_weights: bool = True,
+    mask_type: int | None = None,
+) -> Tensors:
+    """
+    Raises:
+        UnsupportedError: the weights are asked for.
+    """
+    if need_weights:
+        raise UnsupportedError("attention that also gives its weights.", "Say need_weights=False.")
+    parts = zip((query, key, value), qkv_weight.chunk(3), qkv_bias.chunk(3))
+    q, k, v = (F.linear(x, w, b).unflatten(-1, (heads, -1)).transpose(1, 2) for x, w, b in parts)
+    if mask is not None:
+        mask = (mask[:, None, None] if mask_type == 1 else mask) == 0  # type 1: of each sequence
+    y = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(-2)
+    return F.linear(y, out_weight, out_bias), None
+
+
+@rule("_transformer_encoder_layer_fwd")
+def _encoder_layer(
+    x: Tensor,
+    width: int,
+    heads: int,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    use_gelu: bool,
+    norm_first: bool,
+    eps: float,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    *feed_forward: Any,
+) -> Tensor:
+    """What nn.TransformerEncoderLayer calls in eval mode. Last come two weights with their biases,
+    a mask and its type."""
+    wide, wide_bias, narrow, narrow_bias, *mask = feed_forward
+
+    def attended(x: Tensor) -> Tensor:
+        weights = (qkv_weight, qkv_bias, out_weight, out_bias)
+        of, mask_type = (mask[0], mask[1]) if mask else (None, None)
+        made = _heads(x, x, x, width, heads, *weights, of, False, True, mask_type)[0]
+        assert made is not None
+        return made
+
+    def fed(x: Tensor) -> Tensor:
+        return F.linear(
+            (F.gelu if use_gelu else F.relu)(F.linear(x, wide, wide_bias)), narrow, narrow_bias
+        )
+
+    def norm1(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (width,), weight1, bias1, eps)
+
+    def norm2(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (width,), weight2, bias2, eps)
+
+    if norm_first:
+        x = x + attended(norm1(x))
+        return x + fed(norm2(x))
+    x = norm1(x + attended(x))
+    return norm2(x + fed(x))
+
+
 for _name in KERNELS:
     for _suffix, _function in (("", _forward), ("_backward", _backward)):
         _packet = getattr(torch.ops.aten, _name + _suffix)

@@ -112,6 +112,16 @@ def _per_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
     return None if values is None else values.reshape(1, -1, *(1 for _ in range(x.ndim - 2)))
 
 
+@rule("_weight_norm_interface_backward")
+def _weight_norm_backward(g: Tensor, v: Tensor, scale: Tensor, norms: Tensor, dim: int) -> Tensors:
+    axes = tuple(a for a in range(v.ndim) if a != dim)
+
+    def weight(v: Tensor, scale: Tensor) -> Tensor:
+        return v * (scale / tgrad.linalg.vector_norm(v, 2, axes, keepdim=True))
+
+    return gradients(weight, g, (v, scale), (True, True))
+
+
 # -- windows -------------------------------------------------------------------------------------
 
 
@@ -221,12 +231,39 @@ def _adaptive_max(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     return pool(x, tuple(size), return_indices=True)
 
 
-@rule("adaptive_max_pool2d_backward", "adaptive_max_pool3d_backward")
-def _adaptive_max_backward(g: Tensor, x: Tensor, indices: Tensor) -> Tensor:
-    rank = 2 if indices.ndim == x.ndim and x.ndim <= 4 else 3
+@rule("fractional_max_pool2d", "fractional_max_pool3d")
+def _fractional(x: Tensor, kernel: Any, size: Any, samples: Tensor) -> tuple[Tensor, Tensor]:
+    pool = F.fractional_max_pool3d if len(size) == 3 else F.fractional_max_pool2d
+    return pool(x, tuple(kernel), tuple(size), None, True, samples)
+
+
+@rule("adaptive_max_pool2d_backward")
+def _adaptive_max2d_backward(g: Tensor, x: Tensor, indices: Tensor) -> Tensor:
+    return _to_places(g, x, indices, 2)
+
+
+@rule("adaptive_max_pool3d_backward")
+def _adaptive_max3d_backward(g: Tensor, x: Tensor, indices: Tensor) -> Tensor:
+    return _to_places(g, x, indices, 3)
+
+
+@rule("fractional_max_pool2d_backward", "fractional_max_pool3d_backward")
+def _fractional_backward(g: Tensor, x: Tensor, kernel: Any, size: Any, indices: Tensor) -> Tensor:
+    return _to_places(g, x, indices, len(size))
+
+
+def _to_places(g: Tensor, x: Tensor, indices: Tensor, rank: int) -> Tensor:
+    """Gradients of maxima, added where these were in the last axes of x."""
     flat = tgrad.zeros_like(x).flatten(-rank)
     places = indices.flatten(-rank)
     return flat.scatter_add(-1, places, g.flatten(-rank)).reshape(x.shape)
+
+
+@rule("replication_pad1d_backward", "replication_pad2d_backward", "replication_pad3d_backward")
+def _replication_backward(g: Tensor, x: Tensor, padding: Sequence[int]) -> Tensor:
+    (found,) = gradients(lambda x: F.pad(x, tuple(padding), "replicate"), g, (x,), (True,))
+    assert found is not None
+    return found
 
 
 @rule("grid_sampler_2d_backward", "grid_sampler_3d_backward")

@@ -6,6 +6,8 @@ In: arguments of an operator. Out: what it gives. Invariant: as PyTorch says, wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from string import ascii_lowercase
 from typing import Any
 
 import tgrad
@@ -20,6 +22,11 @@ from tgrad.interop.operators.table import rule
 @rule("alias", "clone", "detach", "lift_fresh_copy", "lift_fresh", "contiguous")
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+@rule("view.dtype")
+def _bits(x: Tensor, dtype: Any) -> Tensor:
+    return x.view(dtype)
 
 
 @rule("view", "_unsafe_view", "reshape")
@@ -88,17 +95,60 @@ def _index_put(
 ) -> Tensor:
     at = [a for a, i in enumerate(indices) if i is not None]
     picked = [i for i in indices if i is not None]
+    if any(i.dtype is tgrad.bool for i in picked):
+        return _put_where(x, at, picked, values, accumulate)
     if len(at) == len(indices):
         return x.index_put(tuple(picked), values, accumulate)
-    if at != list(range(at[0], at[0] + len(at))):
-        raise UnsupportedError("index_put with axes between its indices.", "Permute first.")
     order = (*at, *(a for a in range(x.ndim) if a not in at))
     values = values.expand(_index(x, indices).shape)
-    width = max(i.ndim for i in picked)  # their axes stand where the indexed ones did
-    moved = tuple(range(at[0], at[0] + width))
+    width = max(i.ndim for i in picked)
+    is_together = at == list(range(at[0], at[0] + len(at)))
+    first = at[0] if is_together else 0  # the indices' axes stand where the indexed ones did
+    moved = tuple(range(first, first + width))
     values = values.permute((*moved, *(a for a in range(values.ndim) if a not in moved)))
     made = x.permute(order).index_put(tuple(picked), values, accumulate)
     return made.permute(tuple(order.index(a) for a in range(x.ndim)))
+
+
+def _put_where(
+    x: Tensor, at: Sequence[int], picked: Sequence[Tensor], values: Tensor, accumulate: bool
+) -> Tensor:
+    """index_put of a mask.
+
+    Raises:
+        UnsupportedError: there are indices beside it, or a value for each place where it holds.
+    """
+    mask = picked[0]
+    after = x.ndim - at[0] - mask.ndim
+    if len(picked) > 1 or (values.ndim > after and values.numel() > 1):
+        raise UnsupportedError(
+            "a mask among other indices, or with a value for each element that it names.",
+            "Use torch.where or masked_scatter.",
+        )
+    values = values if values.ndim <= after else values.reshape(())
+    mask = mask.reshape((*mask.shape, *(1 for _ in range(after))))
+    return (x + values if accumulate else values).to(x.dtype).where(mask, x)
+
+
+@rule("masked_scatter")
+def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    mask = mask.expand(x.shape)
+    places = _places_of(mask).clamp(0, max(source.numel() - 1, 0))
+    return source.flatten()[places].where(mask, x)
+
+
+@rule("masked_scatter_backward")
+def _masked_scatter_backward(g: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
+    mask = mask.expand(g.shape)
+    count = prod(size)
+    made = tgrad.zeros(count, dtype=g.dtype, device=g.device)
+    places = _places_of(mask).clamp(0, max(count - 1, 0)).flatten()
+    return made.scatter_add(0, places, g.where(mask, 0.0).flatten()).reshape(tuple(size))
+
+
+def _places_of(mask: Tensor) -> Tensor:
+    """How many elements before each the mask names."""
+    return (mask.flatten().to(tgrad.int64).cumsum(0) - 1).reshape(mask.shape)
 
 
 def _along(x: Tensor, dim: int, start: int | None, end: int | None, step: int) -> tuple[slice, ...]:
@@ -169,6 +219,46 @@ def _empty(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return tgrad.zeros(tuple(args[0]), dtype=dtype, device=device)
 
 
+@rule("fma")
+def _fma(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return x * y + z
+
+
+@rule("polygamma")
+def _polygamma(n: int, x: Tensor) -> Tensor:
+    return x.polygamma(n)
+
+
+@rule("repeat_interleave.Tensor")
+def _repeats(repeats: Tensor, *, output_size: int | None = None) -> Tensor:
+    """
+    Raises:
+        UnsupportedError: the number of results would have to be read.
+    """
+    if output_size is None:
+        raise UnsupportedError("repeat_interleave without output_size.", "Give output_size.")
+    place = tgrad.arange(output_size, device=repeats.device)
+    return tgrad.searchsorted(repeats.cumsum(0), place, right=True)
+
+
+@rule("_trilinear")
+def _trilinear(
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    expand1: Sequence[int],
+    expand2: Sequence[int],
+    expand3: Sequence[int],
+    summed: Sequence[int],
+    unroll_dim: int = 1,
+) -> Tensor:
+    """The sum over some axes of a product, of whose axes each factor has not all."""
+    axes = ascii_lowercase[: x.ndim + len(expand1)]
+    lacking = (expand1, expand2, expand3, summed)
+    *given, made = ("".join(a for i, a in enumerate(axes) if i not in no) for no in lacking)
+    return tgrad.einsum(f"{','.join(given)}->{made}", x, y, z)
+
+
 @rule("elu")
 def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
     return x.where(x > 0, ((x * input_scale).minimum(0.0).expm1()) * alpha) * scale
@@ -219,23 +309,3 @@ def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 @rule("_log_softmax")
 def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
     return F.log_softmax(x.to(tgrad.float32) if half_to_float else x, dim)
-
-
-@rule("native_dropout")
-def _dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
-    if not train:
-        return x, tgrad.ones_like(x, dtype=tgrad.bool)
-    kept = tgrad.rand(x.shape, device=x.device) >= p
-    scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
-    return x * kept * scale, kept
-
-
-@rule("embedding")
-def _embedding(
-    weight: Tensor,
-    indices: Tensor,
-    padding_idx: int = -1,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Tensor:
-    return F.embedding(indices, weight)
