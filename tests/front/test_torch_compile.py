@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import tgrad
 from tgrad.errors import UnsupportedError
@@ -334,6 +335,24 @@ def test_dropout_is_of_tgrads_generator() -> None:
     assert (drawn[0] != 0).float().mean().item() == pytest.approx(0.75, abs=0.03)
     drawn[2].sum().backward()
     assert torch.equal(x.grad, drawn[2].detach())
+
+
+def test_a_checkpoint_draws_the_same_numbers_again() -> None:
+    layers = nn.Sequential(nn.Dropout(0.5), nn.Tanh(), nn.Dropout(0.25))
+    run = torch.compile(lambda x: checkpoint(layers, x.exp(), use_reentrant=False), backend=backend)
+    x = torch.zeros(400, requires_grad=True)
+    drawn = []
+    for _ in range(2):
+        x.grad = None
+        y = run(x)
+        y.sum().backward()
+        kept = math.tanh(2.0) / 0.75
+        torch.testing.assert_close(y.detach(), torch.where(y == 0, 0.0, kept))
+        slope = 2 * (1 - math.tanh(2.0) ** 2) / 0.75
+        torch.testing.assert_close(x.grad, torch.where(y == 0, 0.0, slope), rtol=1e-4, atol=1e-6)
+        drawn.append(y.detach())
+    assert not torch.equal(*drawn)
+    assert (drawn[0] != 0).float().mean().item() == pytest.approx(0.375, abs=0.1)
 
 
 def test_results_stay_valid_and_inputs_untouched() -> None:

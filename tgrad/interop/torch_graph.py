@@ -12,15 +12,18 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+import torch._prims.rng_prims
 
 import tgrad
 from tgrad.dtype import by_name
 from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.interop.operators import has_meaning, operator, unsupported
+from tgrad.interop.operators.drawing import draw_again, draw_and_save
 from tgrad.interop.torch_function import converted
 
 _FRAME = re.compile(r'File "(?P<file>.*)", line (?P<line>\d+)')
@@ -138,7 +141,7 @@ def _step(node: torch.fx.Node) -> Step:
     source = source_of(node)
     if node.target is EFFECT and node.args[1] not in CHECKS:
         raise unsupported(f"the effect {node.args[1]} has no counterpart.", source)
-    function = _function(node.target, source)
+    function = _function(node, source)
     _check_dtypes(node, source)
     kwargs = {k: v for k, v in node.kwargs.items() if has_meaning(k)}
     if node.target in BY_LAYOUT:
@@ -163,11 +166,16 @@ def _check_dtypes(node: torch.fx.Node, source: Source) -> None:
                 raise unsupported(what, source) from None
 
 
-def _function(target: Any, source: Source) -> Callable[..., Any]:
+def _function(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
+    target: Any = node.target
     if target is torch.ops.higher_order.cond:
         return _cond
     if target is EFFECT:
         return _token
+    if target is torch._prims.rng_prims.run_and_save_rng_state:
+        return partial(draw_and_save, operator(node.args[0], source))
+    if target is torch._prims.rng_prims.run_with_rng_state:
+        return partial(draw_again, operator(node.args[1], source))
     if not isinstance(target, torch._ops.OperatorBase):
         return target  # arithmetic with sizes, and the choice of one result of several
     if isinstance(target, torch._ops.OpOverload):
