@@ -44,6 +44,7 @@ from tgrad.cpu_fallback.emit_window import emit_pixels
 from tgrad.cpu_fallback.emit_window_weights import emit_weights
 from tgrad.cpu_fallback.emit_winograd import emit_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import emit_winograd_weights
+from tgrad.cpu_fallback.pieces import in_pieces
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window
@@ -92,8 +93,30 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
         elif isinstance(dot, DotProgram):
             emit_dot(dot, config, body, machine)
         else:
-            _grid(code, kernel, body)
+            _pieces(code, kernel, body)
     return code.text()
+
+
+def _pieces(code: Code, kernel: ir.Kernel, body: Body) -> None:
+    """The kernel, in pieces that threads take one after the other where that saves work."""
+    pieces = in_pieces(kernel)
+    if len(pieces) == 1:
+        _grid(code, pieces[0], body if pieces[0] is kernel else Body(pieces[0], code, body.machine))
+        return
+    is_parallel = sum(map(work_of, pieces)) >= PARALLEL_WORK
+    if is_parallel:
+        code.pragma("omp parallel")
+    with code.block(""):
+        for piece in pieces:
+            part = Body(piece, code, body.machine)
+            heads = [part.loop_head(a) for a in piece.grid if a.steps != 1 or a.block > 1]
+            if is_parallel:
+                collapse = f" collapse({len(heads)})" if len(heads) > 1 else ""
+                schedule = "dynamic" if piece.num_programs < FEW_PROGRAMS else "static"
+                loop = f"omp for{collapse} schedule({schedule})" if heads else "omp single"
+                code.pragma(f"{loop} nowait")
+            with code.block(*heads or [""]):
+                _program(code, piece, part, [])
 
 
 def _unsafe_axes(kernel: ir.Kernel) -> frozenset[str]:

@@ -45,7 +45,7 @@ def unroll_short_loops(kernel: ir.Kernel) -> ir.Kernel:
     lanes = any(a.block > 1 and a.role is Role.GRID for a in kernel.axes)
     if not lanes or any(isinstance(s, ir.DotTile) for s in walk(kernel.body)):
         return kernel
-    unroller = _Unroller(kernel)
+    unroller = Unroller(kernel)
     body = unroller.body(kernel.body, {}, {}, 1)
     return dataclasses.replace(kernel, body=tuple(body))
 
@@ -59,7 +59,7 @@ def rows_together(kernel: ir.Kernel, loop: ir.Loop) -> tuple[ir.Stmt, ...] | Non
     axis = kernel.axis(loop.axis)
     if cost > MAX_ROW_COST or axis.extent < 4 * ROWS:
         return None
-    unroller, copies = _Unroller(kernel), []
+    unroller, copies = Unroller(kernel), []
     for row in range(ROWS):
         step = {loop.axis: var(loop.axis, axis.extent) + row}
         copies += unroller.body(loop.body, step, {}, 1)
@@ -69,7 +69,7 @@ def rows_together(kernel: ir.Kernel, loop: ir.Loop) -> tuple[ir.Stmt, ...] | Non
 _PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 
 
-class _Unroller:
+class Unroller:
     def __init__(self, kernel: ir.Kernel):
         self.kernel = kernel
         ids = [t for s in walk(kernel.body) for t in reads_of(s)]

@@ -1,0 +1,102 @@
+"""Kernels in pieces between which masks change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tgrad
+from tests.cpu_fallback.cases import F32, Draft, check, random_slots
+from tgrad.cpu_fallback import detect_machine
+from tgrad.cpu_fallback.heuristics import choose_config
+from tgrad.cpu_fallback.pieces import in_pieces
+from tgrad.fusion.region import Region
+from tgrad.graph.index import Bound
+from tgrad.graph.op import Op
+from tgrad.kernel import ir
+from tgrad.kernel.lower import lower
+from tgrad.settings import Settings
+
+
+def parts(count: int, rows: int, columns: int, along: str = "i", reduce: str = "") -> Region:
+    """A sum of padded parts, each the tanh of a tensor of its own, stored or summed."""
+    d = Draft(i=rows, j=columns)
+    length = d.extent(along) // count
+    total = -1
+    for n in range(count):
+        place = d.var(along) - n * length
+        mask = (Bound(place, 0, length),)
+        index = place * columns + d.var("j") if along == "i" else d.var("i") * length + place
+        x = d.load(d.slot(f"x{n}", F32, rows * columns // count), index, mask)
+        y = d.op(Op.TANH, x)
+        total = y if n == 0 else d.op(Op.ADD, total, y)
+    if reduce:
+        total = d.reduce(Op.REDUCE_SUM, total, reduce)
+        kept = "i" if reduce == "j" else "j"
+        d.store(total, kept)
+        return d.region("parts", "reduce", parallel=kept, row=reduce)
+    d.store(total, "i j")
+    return d.region("parts", "map", parallel="i j")
+
+
+def pieces_of(region: Region) -> list[ir.Kernel]:
+    return in_pieces(lower(region, choose_config(region, detect_machine())))
+
+
+@pytest.mark.parametrize(
+    "count, rows, columns, along",
+    [(4, 33, 512, "j"), (3, 9, 500, "i"), (32, 32, 700, "i"), (5, 2, 800, "j")],
+)
+def test_parts_are_computed_where_they_are(
+    settings: Settings, count: int, rows: int, columns: int, along: str
+) -> None:
+    region = parts(count, rows, columns, along)
+    pieces = pieces_of(region)
+    assert len(pieces) == count
+    for piece in pieces:
+        loads = [s for s in piece.body if isinstance(s, ir.LoadTile)]
+        assert len(loads) == 1 and not loads[0].mask
+    check(region, settings)
+
+
+@pytest.mark.parametrize("reduce", ["i", "j"])
+def test_loops_are_cut(settings: Settings, reduce: str) -> None:
+    region = parts(6, 24, 96, reduce, reduce)
+    [kernel] = pieces_of(region)
+    loops = [s for s in kernel.body if isinstance(s, ir.Loop)]
+    assert [kernel.axis(s.axis).extent for s in loops] == 6 * [
+        region.axes["ij".index(reduce)].extent // 6
+    ]
+    check(region, settings, tolerance=1e-4)
+
+
+def test_many_parts_and_short_ones_stay_together() -> None:
+    assert len(pieces_of(parts(64, 64, 512))) == 1
+    assert len(pieces_of(parts(64, 4, 512, "j"))) == 1
+
+
+def test_signs_of_zero_are_what_sums_give(settings: Settings) -> None:
+    region = parts(4, 8, 256)
+    arrays = [np.full_like(a, -0.0) for a in random_slots(region)]
+    have = check(region, settings, arrays)[-1]
+    assert not np.signbit(have).any(), "-0 + 0 is 0"
+
+
+@pytest.mark.parametrize("name", ["choose", "bools", "rows"])
+def test_what_is_known_in_a_piece(name: str) -> None:
+    """Selections, conditions and gathers under masks, against the same on `numpy`."""
+
+    def compute(device: str) -> np.ndarray:
+        rng = np.random.default_rng(4)
+        x, y = (
+            tgrad.tensor(rng.standard_normal((6, 128), dtype=np.float32), device=device)
+            for _ in range(2)
+        )
+        if name == "choose":
+            return tgrad.cat([x.exp(), y.sigmoid(), x * y, x - 1], 1).relu().numpy()
+        if name == "bools":
+            return tgrad.cat([x > 0, (y > 0) & (x < y), x == y], 1).numpy()
+        index = tgrad.tensor(rng.integers(0, 6, 6), device=device)
+        return (tgrad.cat([x[index].tanh(), y.tanh(), x.tanh()]) * 2).numpy()
+
+    np.testing.assert_allclose(compute("cpu"), compute("numpy"), rtol=1e-6, atol=1e-6)
