@@ -25,10 +25,9 @@ from itertools import pairwise
 from tgrad.cpu_fallback.code import is_scatter, reads_of, walk, work_of
 from tgrad.cpu_fallback.unroll import Unroller
 from tgrad.graph.index import Index, var
-from tgrad.graph.op import Op, is_elementwise
-from tgrad.graph.rules_elementwise import constant_result
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, TileAxis
+from tgrad.kernel.known import Known
 
 MOST_PIECES, MOST_STATEMENTS = 40, 400
 """Pieces of a kernel, and statements of all of them."""
@@ -141,8 +140,7 @@ class _Simplifier:
     def __init__(self, unroller: Unroller, steps: dict[str, Index]):
         self.unroller, self.steps = unroller, steps
         self.names: dict[int, Tile] = {}
-        self.known: dict[int, bool | int | float] = {}
-        self.has_zero: set[int] = set()
+        self.known = Known()
 
     def body(self, stmts: Iterable[ir.Stmt], fresh: bool) -> tuple[ir.Stmt, ...]:
         """The statements that are left."""
@@ -164,66 +162,18 @@ class _Simplifier:
     def _pure(self, out: Tile, copy: ir.Stmt, result: list[ir.Stmt]) -> None:
         """A statement that makes a tile; `out` is its name before."""
         assert isinstance(copy, _PURE)
-        value = self._value(copy)
+        value = self.known.value(copy)
         if value is not None:
             tile = dataclasses.replace(copy.out, dims=())
-            self.names[out.id], self.known[tile.id] = tile, value
+            self.names[out.id] = tile
+            self.known.numbers[tile.id] = value
             result.append(ir.ConstTile(tile, value))
             return
-        same = self._same(copy)
-        if same is not None:
-            self.names[out.id] = same
-            return
-        if isinstance(copy, ir.ComputeTile) and copy.op is Op.ADD and self._zeros(copy.args):
-            self.has_zero.add(copy.out.id)
-        result.append(copy)
-
-    def _value(self, s: ir.Stmt) -> bool | int | float | None:
-        """The number that all elements are, if that is known."""
-        match s:
-            case ir.ConstTile():
-                return s.value
-            case ir.LoadTile() if any(b.is_never for b in s.mask):
-                return False if s.out.dtype.is_bool else 0.0 if s.out.dtype.is_float else 0
-            case ir.InsideTile() if any(b.is_never for b in s.mask):
-                return False
-            case ir.InsideTile() if not s.mask:
-                return True
-            case ir.ComputeTile() if s.op in (Op.AND, Op.OR) and s.out.dtype.is_bool:
-                decides = s.op is Op.OR
-                known = [self.known.get(t.id) for t in s.args]
-                if decides in known:
-                    return decides
-                return None if None in known else not decides
-            case ir.ComputeTile() if is_elementwise(s.op) and not s.word and s.args:
-                if all(t.id in self.known for t in s.args):
-                    constants = [(self.known[t.id], t.dtype) for t in s.args]
-                    return constant_result(s.op, constants, s.out.dtype)
-        return None
-
-    def _same(self, s: ir.Stmt) -> Tile | None:
-        """The operand that a statement passes on as it is."""
-        if not isinstance(s, ir.ComputeTile):
-            return None
-        args = s.args
-        if s.op is Op.WHERE and args[0].id in self.known:
-            chosen = args[1] if self.known[args[0].id] else args[2]
-        elif s.op in (Op.AND, Op.OR) and s.out.dtype.is_bool and self._constants(args):
-            chosen = args[1] if args[0].id in self.known else args[0]
-        elif s.op is Op.ADD and self._zeros(args):
-            chosen = args[1] if self._zeros(args[:1]) else args[0]
-            if s.out.dtype.is_float and chosen.id not in self.has_zero:
-                return None
+        same = self.known.same(copy)
+        if same is None:
+            result.append(copy)
         else:
-            return None
-        return chosen if chosen.dims == s.out.dims and chosen.dtype is s.out.dtype else None
-
-    def _constants(self, tiles: Sequence[Tile]) -> list[Tile]:
-        return [t for t in tiles if t.id in self.known]
-
-    def _zeros(self, tiles: Sequence[Tile]) -> list[Tile]:
-        """Those that are +0."""
-        return [t for t in self._constants(tiles) if str(self.known[t.id]) in ("0", "0.0")]
+            self.names[out.id] = same
 
 
 def _needed(body: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
