@@ -45,10 +45,16 @@ def interpret(outputs: Sequence[Node], read: Read) -> list[Array]:
     pending = Counter(id(x) for node in order for x in node.inputs)
     pending.update(id(node) for node in outputs)
     values: dict[int, Array] = {}
+    draws: dict[tuple[Node, ...], tuple[Array, ...]] = {}
     with np.errstate(all="ignore"):
         for node in order:
             arrays = [values[id(x)] for x in node.inputs]
-            values[id(node)] = _read(node, read) if node.op is Op.BUFFER else evaluate(node, arrays)
+            if node.op is Op.PHILOX:  # the words of one draw are computed together
+                words = draws.get(node.inputs) or draws.setdefault(node.inputs, philox(*arrays))
+                values[id(node)] = words[node.attr("word")]
+            else:
+                is_read = node.op is Op.BUFFER
+                values[id(node)] = _read(node, read) if is_read else evaluate(node, arrays)
             for x in node.inputs:
                 pending[id(x)] -= 1
                 if not pending[id(x)]:
@@ -149,7 +155,7 @@ def philox(index: Array, offset: Array, key: Array) -> tuple[Array, Array, Array
     shift = np.uint64(32)
 
     def words(x: Array) -> tuple[Array, Array]:
-        bits = np.asarray(x).astype(np.int64).view(np.uint64)
+        bits = _unexpanded(np.asarray(x)).astype(np.int64).view(np.uint64)
         return bits & low, bits >> shift
 
     (c0, c1), (c2, c3), (k0, k1) = words(index), words(offset), words(key)
@@ -157,8 +163,14 @@ def philox(index: Array, offset: Array, key: Array) -> tuple[Array, Array, Array
         p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
         c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1 & low, (p0 >> shift) ^ c3 ^ k1, p0 & low
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
-    c0, c1, c2, c3 = (np.asarray(c).astype(np.uint32) for c in (c0, c1, c2, c3))
+    shape = np.broadcast_shapes(*(np.shape(x) for x in (index, offset, key)))
+    c0, c1, c2, c3 = (np.broadcast_to(c.astype(np.uint32), shape) for c in (c0, c1, c2, c3))
     return c0, c1, c2, c3
+
+
+def _unexpanded(x: Array) -> Array:
+    """The elements of an array that memory holds: one along each axis that it is expanded over."""
+    return x[tuple(slice(None) if step else slice(0, 1) for step in x.strides)]
 
 
 def _widen(op: Op, x: Array) -> Array:
@@ -304,17 +316,20 @@ def _scatter(node: Node, attrs: Attributes, base: Array, index: Array, src: Arra
     """`set` with a repeated index keeps the last in row-major order (PyTorch leaves it open)."""
     dtype = node.dtype
     wide = dt.float64 if dtype.is_float and attrs["combine"] == "add" else dtype.accumulator
-    out = np.array(cast(base, wide))
+    out = np.array(cast(base, wide), order="C")
     where = _index(node, base.shape, index, attrs["axis"])
-    _COMBINE[attrs["combine"]](out, where, cast(src, wide))
+    # In one dimension `ufunc.at` takes a sixth of the time that it takes with an index for each.
+    steps = (math.prod(base.shape[a + 1 :]) for a in range(base.ndim))
+    places = sum((i * step for i, step in zip(where, steps)), np.zeros(index.shape, np.int64))
+    _COMBINE[attrs["combine"]](out.reshape(-1), places.reshape(-1), cast(src, wide).reshape(-1))
     return cast(out, dtype)
 
 
-def _set(out: Array, where: tuple[Array, ...], src: Array) -> None:
-    out[where] = src
+def _set(out: Array, places: Array, src: Array) -> None:
+    out[places] = src
 
 
-_COMBINE: dict[str, Callable[[Array, tuple[Array, ...], Array], None]] = {
+_COMBINE: dict[str, Callable[[Array, Array, Array], None]] = {
     "set": _set,
     "add": np.add.at,
     "max": np.maximum.at,
@@ -325,7 +340,7 @@ _COMBINE: dict[str, Callable[[Array, tuple[Array, ...], Array], None]] = {
 
 def _index(node: Node, shape: tuple[int, ...], index: Array, axis: int) -> tuple[Array, ...]:
     """NumPy's index for `x[.., index[.., i, ..], ..]`, checked against the axis."""
-    index = index.astype(np.int64)
+    index = index.astype(np.int64, copy=False)
     outside = index[(index < 0) | (index >= shape[axis])]
     if outside.size:
         raise OutOfRangeError(
