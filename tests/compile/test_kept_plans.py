@@ -44,6 +44,14 @@ class Passes:
         objects.loaded.clear()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """What other tests have left, such as PyTorch's compiler, is not looked through at each of the
+    restarts here."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Passes:
     """Plans are kept in an empty cache."""
