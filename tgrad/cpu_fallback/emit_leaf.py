@@ -41,6 +41,12 @@ PARTS = 4
 """Parts of a row (sums of rows of 4096 floats, a core of Zen 3 with gcc 12, in the second-level
 cache: 9 us, 6 us with two and 5 us with four; from memory 4.6, 4.1 and 4.0 ms; 2026-11)."""
 
+WIDE = 64
+"""Bytes of a vector from which on a row that lies in memory is one part: an addition of that many
+takes no longer than reading them, and one stream is fetched better than four (the same sum, a core
+of Zen 4, AVX-512: 3.2 against 4.3 ms, two cores 1.9 against 2.3; in the second-level cache 8.2
+against 7.3 us for 32 rows; 2026-11)."""
+
 MAX_PART_COST = 8
 """Arithmetic of an element, in elementary operations, beyond which the carries do not matter."""
 
@@ -97,9 +103,12 @@ def _is_worth_parts(body: Body, stmts: Sequence[ir.Stmt], length: int) -> bool:
     carries = [s for s in stmts if isinstance(s, ir.Accumulate)]
     cost = sum(OPS[s.op].cost for s in stmts if isinstance(s, (ir.ComputeTile, ir.Accumulate)))
     loads = [s for s in stmts if isinstance(s, ir.LoadTile)]
-    itemsize = min((body.kernel.slots[s.slot].dtype.itemsize for s in loads), default=0)
+    slots = [body.kernel.slots[s.slot] for s in loads]
+    itemsize = min((s.dtype.itemsize for s in slots), default=0)
+    largest = max((s.size * s.dtype.itemsize for s in slots), default=0)
     return (
         bool(carries)
+        and (body.machine.vector_bytes < WIDE or largest <= body.machine.l2)
         and length * itemsize >= PARTS * LEAST_PART
         and cost <= MAX_PART_COST
         and len(stmts) <= MAX_PART_STMTS
