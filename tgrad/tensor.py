@@ -692,8 +692,9 @@ def tensor(
         dtype = dt.float32
     found = dt.from_numpy(array.dtype) if dtype is None else as_dtype(dtype)
     with np.errstate(over="ignore"):  # PyTorch gives infinity and says nothing
-        wide = dt.saturated(array.astype(np.float32), found) if found.is_narrow else array
-        array = np.ascontiguousarray(wide.astype(found.numpy, copy=False)).reshape(array.shape)
+        if found.is_narrow and array.dtype != found.numpy:
+            array = dt.saturated(array.astype(np.float32), found)
+        array = np.ascontiguousarray(array.astype(found.numpy, copy=False)).reshape(array.shape)
     storage = upload(array, found, target)
     result = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
     return result.requires_grad_() if requires_grad else result
