@@ -9,6 +9,7 @@ import importlib.util
 import os
 import signal
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ FRONT = Path(__file__).parent / "front"
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 DEFAULT_DEVICES = ("numpy", "cpu", *(["interpret"] if HAS_TRITON else []))
-SAMPLED = {"cpu": 2, "interpret": 4}
+SAMPLED = {"cpu": 6, "interpret": 12}
 """Of the cases in tests/front, which are about Python more than about kernels, one in so many runs
-on these devices, chosen by name; all run on "numpy", and with `--device` on what it says."""
+on these devices, chosen by name, and of each test at least one; all run on "numpy", and with
+`--device` on what it says."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -91,9 +93,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is not of the sample."""
     if config.getoption("device"):
         return
-    left_out = [item for item in items if not _is_of_the_sample(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if _is_of_the_sample(item)]
+    cases: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        device = item.callspec.params.get("device", "") if hasattr(item, "callspec") else ""
+        if device in SAMPLED and item.path.is_relative_to(FRONT):
+            cases[item.nodeid.partition("[")[0], device].append(item)
+    left_out = {item for (_, device), of in cases.items() for item in _less_a_sample(of, device)}
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -111,8 +118,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _is_of_the_sample(item: pytest.Item) -> bool:
-    if not item.path.is_relative_to(FRONT) or not hasattr(item, "callspec"):
-        return True
-    one_in = SAMPLED.get(item.callspec.params.get("device", ""), 1)
-    return zlib.crc32(item.nodeid.encode()) % one_in == 0
+def _less_a_sample(cases: list[pytest.Item], device: str) -> list[pytest.Item]:
+    """The cases of a test that do not run on a device."""
+    turn = {item: zlib.crc32(item.nodeid.encode()) for item in cases}
+    first = min(cases, key=turn.__getitem__)
+    return [item for item in cases if item is not first and turn[item] % SAMPLED[device]]
