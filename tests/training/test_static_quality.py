@@ -1,8 +1,4 @@
-"""Every kernel of the convnet's training step in float32, compiled for GPUs that need not be there.
-
-Those in bfloat16 are compiled in tests/explain/test_script.py, and are in the table that
-tests/bench/test_static_quality.py holds to the code.
-"""
+"""Every kernel of the convnet's training step, compiled for GPUs that need not be there."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.training.convnet import batches, twins
 from tgrad import optim
+from tgrad.dtype import DType
 from tgrad.fusion.region import Dot, Region, extent_of
 from tgrad.runtime.plan import Plan
 from tgrad.runtime.planning import planning
@@ -24,16 +21,17 @@ triton_gen = pytest.importorskip("tgrad.triton_gen")
 BATCH = 64
 
 
-def step_regions() -> list[Region]:
+def step_regions(dtype: DType) -> list[Region]:
     """The regions of forward, backward and Adam, for a batch of 64; nothing runs."""
     plans: list[Plan] = []
     with planning(None, plans.append):
         model, _ = twins("interpret")
+        model.to(dtype)
         optimizer = optim.Adam(model.parameters(), lr=1e-3)
         images, labels = batches(1, BATCH)[0]
-        x = tgrad.tensor(images, device="interpret")
+        x = tgrad.tensor(images, dtype=dtype, device="interpret")
         y = tgrad.tensor(labels, device="interpret")
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(model(x).float(), y)
         loss.backward()
         optimizer.step()
     return [k.region for k in max(plans, key=lambda p: p.flops).kernels]
@@ -46,12 +44,14 @@ def fits_matrix_units(region: Region) -> bool:
 
 
 @pytest.mark.parametrize("target", ["sm_90", "gfx942"])
-def test_no_spills_and_matrix_instructions(target: str) -> None:
-    regions = step_regions()
+@pytest.mark.parametrize("dtype", [tgrad.float32, tgrad.bfloat16], ids=["f32", "bf16"])
+def test_no_spills_and_matrix_instructions(target: str, dtype: DType) -> None:
+    regions = step_regions(dtype)
     dots = [r for r in regions if any(isinstance(v, Dot) for v in r.values)]
     assert len(regions) > 20 and len(dots) >= 10
     for region, artifact in zip(regions, triton_gen.compile_for(regions, target, settings)):
         assert artifact.figures.spills == 0, artifact.source
         # NVIDIA has no matrix instruction for float32 in full precision, which is the default.
-        if region in dots and target == "gfx942" and fits_matrix_units(region):
+        has_units = target == "gfx942" or dtype is tgrad.bfloat16
+        if region in dots and has_units and fits_matrix_units(region):
             assert artifact.figures.matrix_instruction, artifact.source

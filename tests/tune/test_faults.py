@@ -220,8 +220,8 @@ def test_killed_at_random_moments(tmp_path, program):
     Store(cache).put([known])
     before: set[str] = set()
     for _ in range(4):
-        process = start(cache, program, "5s")
-        time.sleep(moments.uniform(0.3, 3.0))
+        process = start(cache, program, "20s")
+        time.sleep(moments.uniform(0.3, 5.0))
         process.kill()
         process.communicate()
         assert Store(cache).verify() == []
@@ -234,7 +234,7 @@ def test_killed_at_random_moments(tmp_path, program):
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_keeps_what_was_found(tmp_path, program):
     cache = tmp_path / "cache"
-    process = start(cache, program, "20s")
+    process = start(cache, program, "60s")
     assert process.stdout is not None
     lines = [process.stdout.readline()]
     while "tried" not in lines[-1]:
@@ -252,7 +252,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path, program):
 
 def test_two_at_once(tmp_path, program):
     cache = tmp_path / "cache"
-    both = [start(cache, program, "4s") for _ in range(2)]
+    both = [start(cache, program, "8s") for _ in range(2)]
     for process in both:
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err

@@ -32,6 +32,7 @@ from tgrad.cpu_fallback.emit_window import (
     most_rows,
     round_up,
 )
+from tgrad.cpu_fallback.preamble import runs_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.kernel.ir import Config
@@ -227,18 +228,23 @@ def _products(program: WindowProgram, plan: WeightsPlan, body: Body, first: str)
         rs = program.stride(program.r)
 
         def call(mr: int, r: str) -> None:
-            name = f"tg_runs_float_{mr}x{plan.nv}x{plan.lanes}_{rs}_{steps[1]}"
+            name = runs_name("float", mr, plan.nv, plan.lanes, rs, steps[1])
             code.line(
                 f"  {name}({yy}_hi - {yy}_lo, {steps[0]}, {plan.width * plan.nr}, "
                 f"{xx}_hi - {xx}_lo, image + {r} * (ptrdiff_t){rs}, weights, "
                 f"sums + {r} * {plan.out}, {plan.out}, {first});"
             )
 
-        whole = plan.rows - plan.tail
-        code.line(f"for (int row = 0; row < {whole}; row += {plan.mr})")
-        call(plan.mr, "row")
-        if plan.tail:
-            call(plan.tail, str(whole))
+        in_rows(plan, body, call)
+
+
+def in_rows(plan: WeightsPlan, body: Body, call: Callable[[int, str], None]) -> None:
+    """All register tiles of a sum: `call` emits one, of so many rows, at a row."""
+    whole = plan.rows - plan.tail
+    body.code.line(f"for (int row = 0; row < {whole}; row += {plan.mr})")
+    call(plan.mr, "row")
+    if plan.tail:
+        call(plan.tail, str(whole))
 
 
 def tap_number(program: WindowProgram, body: Body) -> str:

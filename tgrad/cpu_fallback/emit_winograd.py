@@ -145,13 +145,11 @@ def plan_winograd(program: WindowProgram, machine: Machine, config: Config) -> W
     most = -(-y // my)
     if config.band:
         return plan(min(most, -(-config.band // my)))
-    found = plan(most)
-    for parts in range(1, most + 1):
+    for parts in range(max(1, -(-4 * machine.cores // others)), most + 1):
         found = plan(-(-most // parts))
-        kept = found.buffers["vp"] + found.buffers["mp"]
-        if 4 * kept <= machine.l2 // 2 and others * parts >= 4 * machine.cores:
-            break
-    return found
+        if 4 * (found.buffers["vp"] + found.buffers["mp"]) <= machine.l2 // 2:
+            return found
+    return plan(1)
 
 
 def emit_winograd(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:

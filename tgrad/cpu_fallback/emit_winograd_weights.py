@@ -27,6 +27,7 @@ from tgrad.cpu_fallback.emit_window_weights import (
     WeightsPlan,
     count_chunks,
     emit_chunks,
+    in_rows,
     pack_vectors,
     tap_results,
 )
@@ -93,12 +94,10 @@ def plan_winograd_weights(
 
     if config.band:
         return plan(min(tile_rows, -(-config.band // my)))
-    found = plan(tile_rows)
-    for parts in range(1, tile_rows + 1):
-        found = plan(-(-tile_rows // parts))
-        if 4 * (found.buffers["vp"] + found.buffers["wp"]) <= machine.l2 // 2:
-            break
-    return found
+    bands = (plan(-(-tile_rows // parts)) for parts in range(1, tile_rows + 1))
+    half = machine.l2 // 2
+    fits = (p for p in bands if 4 * (p.buffers["vp"] + p.buffers["wp"]) <= half)
+    return next(fits, plan(1))
 
 
 def emit_winograd_weights(
@@ -171,11 +170,7 @@ def _products(plan: WinogradWeightsPlan, body: Body, first: str) -> None:
                 f"sums + {r} * {plan.out}, {plan.out}, {first});"
             )
 
-        whole = plan.rows - plan.tail
-        code.line(f"for (ptrdiff_t row = 0; row < {whole}; row += {plan.mr})")
-        call(plan.mr, "row")
-        if plan.tail:
-            call(plan.tail, str(whole))
+        in_rows(plan, body, call)
 
 
 def _transform_sums(program: WindowProgram, plan: WinogradWeightsPlan, body: Body) -> None:

@@ -85,7 +85,7 @@ void conv_weight(char *const *slots) {
             const float *restrict data = vp + p * 528;
             const float *restrict vectors = wp + (panel * 36 + p) * 528;
             float *restrict sums = acc + p * 1024 + panel * 32;
-            for (ptrdiff_t row = 0; row < 26; row += 13)
+            for (int row = 0; row < 26; row += 13)
               tg_runs_float_13x2x16_1_32(1, 0, 0, tile_rows * 4, data + row, vectors, sums + row * 32, 32, n == n_lo && tile == 0);
               tg_runs_float_6x2x16_1_32(1, 0, 0, tile_rows * 4, data + 26, vectors, sums + 26 * 32, 32, n == n_lo && tile == 0);
           }
