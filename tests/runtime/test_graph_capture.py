@@ -18,6 +18,7 @@ import tgrad
 from tgrad import dtype as dt
 from tgrad import nn, optim
 from tgrad.device import Device
+from tgrad.fusion.region import Slot
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.cuda import CudaRuntime
 from tgrad.runtime.graph_capture import CudaCapture, capture_graph
@@ -30,24 +31,46 @@ torch = pytest.importorskip("torch")
 BYTES = 4
 
 
+Work = Callable[[], None]
+
+
+class Stream:
+    """What is captured on it comes after what it has waited for, and after what was before."""
+
+    def __init__(self, torch: StandIn, number: int):
+        self.torch, self.number, self.after = torch, number, set[int]()
+
+    def record_event(self) -> set[int]:
+        return set(self.after)
+
+    def wait_event(self, event: set[int]) -> None:
+        self.after |= event
+
+
 class StandIn:
-    """torch, with host memory and CUDA calls that are noted. Captured launches run at replays."""
+    """torch, with host memory and CUDA calls that are noted. Captured launches run at replays, in
+    any order that their streams allow."""
 
     uint8, OutOfMemoryError = torch.uint8, torch.OutOfMemoryError
     int32, int64 = torch.int32, torch.int64
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.recording: list[Callable[[], None]] | None = None
+        self.recording: Graph | None = None
         self.refuses = False
         self.current = 0
+        self.streams = [Stream(self, 7)]
         self._C = SimpleNamespace(
-            _cuda_getDevice=lambda: self.current, _cuda_getCurrentRawStream=lambda index: 7 + index
+            _cuda_getDevice=lambda: self.current,
+            _cuda_getCurrentRawStream=lambda index: self.streams[-1].number + index,
         )
         self.cuda = SimpleNamespace(
             device=self.device,
             CUDAGraph=lambda: Graph(self),
             graph=self.graph,
+            current_stream=lambda: self.streams[-1],
+            Stream=lambda: Stream(self, 100),
+            stream=self.stream,
         )
 
     @contextmanager
@@ -56,29 +79,53 @@ class StandIn:
         yield
         self.current = before
 
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        self.streams.append(stream)
+        yield
+        self.streams.pop()
+
     def empty(self, nbytes: int, dtype: Any, device: Any) -> Any:
         return torch.zeros(nbytes, dtype=dtype)
 
     @contextmanager
     def graph(self, graph: Graph, capture_error_mode: str) -> Iterator[None]:
         self.calls.append("capture")
-        self.recording = graph.launches
+        self.recording = graph
+        self.streams = [Stream(self, 7)]
         try:
             yield
             if self.refuses:
                 raise RuntimeError("operation not permitted when stream is capturing")
+            assert self.streams[-1].after == set(range(len(graph.launches))), "streams are joined"
         finally:
             self.recording = None
 
+    def do(self, work: Work) -> None:
+        """Now or, while a graph is captured, at its replays."""
+        work() if self.recording is None else self.recording.add(work, self.streams[-1])
+
 
 class Graph:
+    """Launches, and for each those that have ended when it begins."""
+
     def __init__(self, torch: StandIn):
-        self.torch, self.launches = torch, list[Callable[[], None]]()
+        self.torch, self.launches = torch, list[tuple[Work, set[int]]]()
+        self.random = np.random.default_rng(3)
+
+    def add(self, work: Work, stream: Stream) -> None:
+        self.launches.append((work, set(stream.after)))
+        stream.after.add(len(self.launches) - 1)
 
     def replay(self) -> None:
         self.torch.calls.append("replay")
-        for launch in self.launches:
-            launch()
+        done: set[int] = set()
+        while len(done) < len(self.launches):
+            ready = [n for n, (_, after) in enumerate(self.launches)
+                     if n not in done and after <= done]  # fmt: skip
+            number = int(self.random.choice(ready))
+            self.launches[number][0]()
+            done.add(number)
 
 
 class Kernel:
@@ -91,14 +138,14 @@ class Kernel:
 
     def run(self, *arguments: Any) -> None:
         stream, addresses = arguments[3], arguments[9:]
-        assert stream == 7 and self.torch.current == 0
+        assert stream == self.torch.streams[-1].number and self.torch.current == 0
 
         def work() -> None:
             self.torch.calls.append(self.name)
             a, b, out = (value_at(address) for address in addresses)
             out[0] = a[0] + b[0]
 
-        work() if self.torch.recording is None else self.torch.recording.append(work)
+        self.torch.do(work)
 
 
 def value_at(address: int) -> np.ndarray:
@@ -117,8 +164,7 @@ class RecordedRuntime(CudaRuntime):
     """Copies are captured too, as launches are."""
 
     def copy(self, target: Any, source: Any) -> None:
-        copying = partial(target.copy_, source)
-        copying() if self.torch.recording is None else self.torch.recording.append(copying)
+        self.torch.do(partial(target.copy_, source))
 
 
 def stand_in() -> tuple[StandIn, CudaRuntime]:
@@ -126,6 +172,21 @@ def stand_in() -> tuple[StandIn, CudaRuntime]:
     runtime = RecordedRuntime.__new__(RecordedRuntime)
     runtime.torch, runtime.device, runtime.torch_device = fake, Device("cuda"), None
     return fake, runtime
+
+
+def kernels(*roles: str) -> Any:
+    """What a plan knows of kernels over single numbers: the roles of their slots."""
+    return tuple(
+        SimpleNamespace(
+            region=SimpleNamespace(
+                library=None, buffers=[Slot("", dt.float32, 1, role) for role in each.split()]
+            )
+        )
+        for each in roles
+    )
+
+
+ADDS = "in in out"
 
 
 def make() -> tuple[StandIn, CudaCapture]:
@@ -136,7 +197,10 @@ def make() -> tuple[StandIn, CudaCapture]:
     temp, out = BufferRef("temp", 0), BufferRef("output", 0)
     steps = (Step(0, (x, state, temp)), Step(1, (temp, x, state)), Step(2, (state, temp, out)))
     artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(3))
-    plan = Plan(Device("cuda"), (), steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts)
+    known = kernels(*3 * [ADDS])
+    plan = Plan(
+        Device("cuda"), known, steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts
+    )
     return fake, CudaCapture(plan, runtime, Moves((0,)))
 
 
@@ -203,7 +267,8 @@ def test_next_values_of_state_are_put_there_by_the_run() -> None:
     also = BufferRef("input", 1), BufferRef("input", 1), BufferRef("output", 0)
     artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
     steps = Step(0, refs), Step(1, also)
-    plan = Plan(Device("cuda"), (), steps, (spec,) * 2, (spec,) * 2, (), 0, lambda: artifacts)
+    known = kernels(ADDS, ADDS)
+    plan = Plan(Device("cuda"), known, steps, (spec,) * 2, (spec,) * 2, (), 0, lambda: artifacts)
     program = CudaCapture(plan, runtime, Moves((0, 1), successors=((1, 1),)))
     assert program.settled == {1} and program.moving == (0,)
     state, seen = memory(10.0), []
@@ -272,6 +337,47 @@ def test_python_work_of_a_replay_does_not_grow_with_the_plan() -> None:
     assert fake.calls == ["replay", *LAUNCHES]
 
 
+def test_launches_that_share_no_bytes_lie_side_by_side() -> None:
+    """Sums of neighbours in a tree over eight numbers, then over four and two, in memory that is
+    used again: replays run them in any order that the graph allows."""
+    fake, runtime = stand_in()
+    spec = BufferSpec(dt.float32, (1,), BYTES)
+    temps = tuple(BufferSpec(dt.float32, (1,), BYTES, BYTES * (n % 5)) for n in range(6))
+    x = [BufferRef("input", n) for n in range(8)]
+    t, out = [BufferRef("temp", n) for n in range(6)], BufferRef("output", 0)
+    sums = [(x[0], x[1], t[0]), (x[2], x[3], t[1]), (x[4], x[5], t[2]), (x[6], x[7], t[3]),
+            (t[0], t[1], t[4]), (t[2], t[3], t[5]), (t[4], t[5], out)]  # fmt: skip
+    steps = tuple(Step(n, buffers) for n, buffers in enumerate(sums))
+    artifacts = tuple(Executable(f"k{n}", "", Kernel(fake, f"k{n}"), 1) for n in range(7))
+    plan = Plan(Device("cuda"), kernels(*7 * [ADDS]), steps, 8 * (spec,), (spec,), temps, 20,
+                lambda: artifacts)  # fmt: skip
+    program = CudaCapture(plan, runtime, Moves((0,)))
+    arena, held = torch.zeros(20, dtype=torch.uint8), [memory(float(n)) for n in range(8)]
+    program.bind(held)
+    orders = set()
+    for number in range(12):
+        fake.calls.clear()
+        result = memory(0.0)
+        program.run([memory(float(number))], [result], arena)
+        assert value(result) == 28.0 + number
+        orders.add(tuple(name for name in fake.calls if name.startswith("k")))
+    assert len(orders) > 3
+
+
+def test_a_call_of_a_library_runs_alone() -> None:
+    _, program = make()
+    region = SimpleNamespace(library="cholesky", buffers=[])
+    program.plan = replace(program.plan, kernels=(*program.plan.kernels[:2],
+                                                  SimpleNamespace(region=region)))  # fmt: skip
+    held, arena = [memory(0.0), memory(1.0)], memory(0.0)
+    program.bind(held)
+    touched = [program._accesses(step, arena) for step in program.plan.steps]
+    assert touched[2] is None
+    assert [(a.stop - a.start, a.is_write) for a in touched[0] or ()] == [
+        (BYTES, False), (BYTES, False), (BYTES, True)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("number", [np.float32(-1.5), np.int64(-7), np.float64(2.5), np.uint32(9)])
 def test_a_number_of_the_host_is_written_with_no_copy_of_host_memory(number: Any) -> None:
     """The host would wait for that; the stand-in has no from_numpy."""
@@ -331,7 +437,8 @@ def test_slots_begin_where_the_step_says(program: type[CudaCapture | CudaLaunche
     temp, out = BufferRef("temp", 0), BufferRef("output", 0)
     steps = (Step(0, (x, state, temp), (4, 0, 4)), Step(1, (state, temp, out), (0, 4, 0)))
     artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
-    plan = Plan(Device("cuda"), (), steps, (two, spec), (spec,), (two,), 8, lambda: artifacts)
+    known = kernels(ADDS, ADDS)
+    plan = Plan(Device("cuda"), known, steps, (two, spec), (spec,), (two,), 8, lambda: artifacts)
     made = program(plan, runtime, Moves((0,)))
     arena, result = torch.zeros(8, dtype=torch.uint8), memory(0.0)
     made.bind([torch.zeros(8, dtype=torch.uint8), state_memory := memory(10.0)])

@@ -4,7 +4,8 @@ In: a plan, and what moves from run to run. Out: a Program. Invariant: the graph
 fixed addresses alone: inputs that stay, where they are; copies of inputs that move; outputs of its
 own, which each run copies out, so that results stay valid after later runs. When one of the
 addresses changes, the graph is captured again. Python's work does not grow with kernels or state:
-outputs that are the next values of inputs are copied there at the end of the graph itself.
+outputs that are the next values of inputs are copied there at the end of the graph itself. Kernels
+that touch none of the same bytes lie side by side in the graph (runtime/side_by_side.py).
 
     run 1          copy inputs in ─ launch each kernel ─ copy outputs out
     run 2          copy inputs in ─ capture, replay    ─ copy outputs out
@@ -25,7 +26,12 @@ from weakref import ReferenceType, ref
 from tgrad.runtime.cuda import CudaRuntime, Memory
 from tgrad.runtime.device import open_device
 from tgrad.runtime.launches import CudaLaunches, is_quicker_launched, own_artifacts
-from tgrad.runtime.plan import Moves, Plan, Program
+from tgrad.runtime.plan import Moves, Plan, Program, Step
+from tgrad.runtime.side_by_side import Access, take_turns
+
+STREAMS = 4
+"""Kernels that run side by side, at most: two large ones fill a GPU, and what orders more of them
+takes longer to start."""
 
 
 def capture_graph(plan: Plan, moves: Moves | None) -> Program | None:
@@ -108,7 +114,7 @@ class CudaCapture:
                 torch.cuda.device(self.runtime.device.index),
                 torch.cuda.graph(graph, capture_error_mode="thread_local"),
             ):
-                self._launch_all(arena)
+                self._launch_side_by_side(arena)
         except RuntimeError as error:
             self.refused = f"{type(error).__name__}: {error}"
             return
@@ -116,11 +122,53 @@ class CudaCapture:
         self.captures += 1
 
     def _launch_all(self, arena: Memory | None) -> None:
-        for step, artifact in zip(self.plan.steps, self.artifacts):
-            memories = [self._memory(b.kind, b.number, arena)[start:] for b, start in step.windows]
-            self.runtime.launch(artifact, memories)
+        for number in range(len(self.artifacts)):
+            self._launch(number, arena)
+        self._put_home(arena)
+
+    def _launch(self, number: int, arena: Memory | None) -> None:
+        self.runtime.launch(self.artifacts[number], self._windows(self.plan.steps[number], arena))
+
+    def _windows(self, step: Step, arena: Memory | None) -> list[Memory]:
+        return [self._memory(b.kind, b.number, arena)[start:] for b, start in step.windows]
+
+    def _put_home(self, arena: Memory | None) -> None:
         for output, number in self.successors:
             self.runtime.copy(self._memory("input", number, arena), self.outputs[output])
+
+    def _launch_side_by_side(self, arena: Memory | None) -> None:
+        """Launch all on streams that fork from the current one and join it again."""
+        cuda = self.runtime.torch.cuda
+        turns = take_turns([self._accesses(step, arena) for step in self.plan.steps], STREAMS)
+        streams = [cuda.current_stream(), *(cuda.Stream() for _ in range(1, STREAMS))]
+        awaited = {number for turn in turns for number in turn.waits}
+        ended: dict[int, Any] = {}
+        last: dict[int, int] = {}
+        began = streams[0].record_event()
+        for number, turn in enumerate(turns):
+            stream = streams[turn.stream]
+            is_fork = turn.stream > 0 and turn.stream not in last and not turn.waits
+            for event in [began] if is_fork else [ended[n] for n in turn.waits]:
+                stream.wait_event(event)
+            with cuda.stream(stream):
+                self._launch(number, arena)
+            if number in awaited:
+                ended[number] = stream.record_event()
+            last[turn.stream] = number
+        for stream in [streams[s] for s in last if s]:
+            streams[0].wait_event(stream.record_event())
+        self._put_home(arena)
+
+    def _accesses(self, step: Step, arena: Memory | None) -> list[Access] | None:
+        """What a launch touches, by address; None for a call of a library."""
+        region = self.plan.kernels[step.kernel].region
+        if region.library is not None:
+            return None
+        starts = [m.data_ptr() for m in self._windows(step, arena)]
+        return [
+            Access(start, start + slot.nbytes, slot.role != "in")
+            for start, slot in zip(starts, region.buffers, strict=True)
+        ]
 
     def _memory(self, kind: str, number: int, arena: Memory | None) -> Memory:
         if kind == "output":
