@@ -14,6 +14,7 @@ import pytest
 from tests.triton_gen.patterns import gelu, softmax
 from tgrad import dtype as dt
 from tgrad import triton_gen
+from tgrad.errors import Source
 from tgrad.kernel.ir import Artifact, Config
 from tgrad.settings import settings
 from tgrad.triton_gen import kept, target_by_name
@@ -92,6 +93,18 @@ def test_what_is_not_whole_is_compiled(damage: str, front_end: FrontEnd, tmp_pat
     assert front_end.count == 1
 
 
+def test_equal_kernels_of_two_lines_are_one(front_end: FrontEnd) -> None:
+    """Threads that compiled both at once wrote the same files of Triton with the paths of two
+    sources in them; at the next start one record called them broken, and deleted what the other
+    one's thread was reading."""
+    lines = [dataclasses.replace(REGION, source=Source("a.py", n)) for n in (1, 2, 3)]
+    for _ in range(2):
+        made = triton_gen.compile_for(lines, "sm_90", front_end.settings)
+        assert front_end.count == 1
+        assert len({a.path for a in made}) == 3 and len({a.entry.hash for a in made}) == 1
+    assert len(list((front_end.settings.cache_dir / "triton" / "kept").iterdir())) == 1
+
+
 def test_what_decides_a_kernel_decides_its_file(
     front_end: FrontEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +121,7 @@ def test_what_decides_a_kernel_decides_its_file(
     keys = [
         key(),
         key(source="t"),
+        key(source="t # no comment, part of a line"),
         key(signature={"a": "*fp16"}),
         key(attributes=2),
         key(config=dataclasses.replace(config, num_warps=8)),
@@ -118,7 +132,7 @@ def test_what_decides_a_kernel_decides_its_file(
     keys.append(key())
     monkeypatch.setattr(kept, "_stamp", lambda: "another Triton")
     keys.append(key())
-    assert len(set(keys)) == len(keys) and key() == keys[-1]
+    assert len(set(keys)) == len(keys) and key() == key(source="# a comment\ns") == keys[-1]
     with triton.knobs.compilation.scope():
         triton.knobs.compilation.always_compile = True
         assert kept.place_of("s", {}, 1, config, target, place) is None

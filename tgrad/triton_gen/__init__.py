@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from tgrad.errors import DeviceError
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import Region, Slot
 from tgrad.kernel.draft import draft_regions
 from tgrad.kernel.ir import Artifact, Config, Draft, StaticFigures, count_launched
 from tgrad.kernel.space import Place
@@ -34,7 +35,7 @@ from tgrad.triton_gen.emit import emit
 from tgrad.triton_gen.emit_batch import arguments_of, pointers_of
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
-from tgrad.triton_gen.kept import KeptKernel, find, keep, place_of
+from tgrad.triton_gen.kept import KeptKernel, KernelPlace, alone, find, keep, place_of
 from tgrad.triton_gen.search_space import GENERATION, search_space
 from tgrad.triton_gen.static import read_figures
 from tgrad.triton_gen.target import (
@@ -163,7 +164,15 @@ def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
     signature = signature_of(slots)
     attributes = attributes_of(slots, target)
     place = place_of(d.source, signature, attributes, d.config, target, settings.cache_dir)
-    found = None if place is None else find(place, signature)
+    with nullcontext() if place is None else alone(place):
+        return _found_or_made(d, slots, place, settings, target)
+
+
+def _found_or_made(
+    d: Draft, slots: tuple[Slot, ...], place: KernelPlace | None, settings: Settings, target: Target
+) -> Artifact:
+    kernel = d.kernel
+    found = None if place is None else find(place, signature_of(slots))
     if found is not None:
         d = _with_stages(d, found.num_stages, target)
         path = write_source(d.source, kernel.name, settings.cache_dir)

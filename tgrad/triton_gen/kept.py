@@ -15,8 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,7 +67,11 @@ def place_of(
     target: Target,
     cache_dir: Path,
 ) -> KernelPlace | None:
-    """Where a kernel would be; None where Triton was asked to compile in an unusual way."""
+    """Where a kernel would be; None where Triton was asked to compile in an unusual way.
+
+    Comments decide nothing: kernels of two lines of a program that say the same are one to Triton
+    too, and two records of it would each call the other's files broken.
+    """
     import triton
     from triton.compiler import compiler
 
@@ -79,11 +85,20 @@ def place_of(
     more = sorted(compiler.get_cache_invalidating_env_vars().items())
     made_for = (target.backend, target.arch, target.warp_size, target.shared_memory)
     launched = (config.num_warps, config.num_stages)
+    code = "\n".join(line for line in source.splitlines() if not line.startswith("#"))
     text = repr(
-        (GENERATION, _stamp(), environment, more, made_for, launched, signature, attributes, source)
+        (GENERATION, _stamp(), environment, more, made_for, launched, signature, attributes, code)
     )
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     return KernelPlace(key, cache_dir / "triton" / "kept" / f"{key}.json")
+
+
+_turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+def alone(place: KernelPlace) -> AbstractContextManager[object]:
+    """While it is held no other thread compiles, finds or forgets this kernel."""
+    return _turns[place.key]
 
 
 @lru_cache(maxsize=1)
