@@ -32,6 +32,7 @@ from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.early_loads import with_early_loads
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
+from tgrad.triton_gen.float8_loads import KINDS, float8_loads
 from tgrad.triton_gen.op_table import (
     TRITON_TYPES,
     Operand,
@@ -44,7 +45,7 @@ from tgrad.triton_gen.op_table import (
     widen,
 )
 from tgrad.triton_gen.overwritten import stores_that_wait
-from tgrad.triton_gen.prelude import GPU, INTERPRET, imports, print_prelude
+from tgrad.triton_gen.prelude import GPU, GPU_FLOAT8, INTERPRET, imports, print_prelude
 from tgrad.triton_gen.rounded import rounded_tiles
 
 WIDTH = 96
@@ -93,6 +94,15 @@ def _header(kernel: Kernel, config: Config) -> str:
     return "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
 
 
+def _indices(kernel: Kernel) -> Iterator[Index]:
+    """Of all loads, stores, index tiles and bounds."""
+    for stmt in ir.statements(kernel.body):
+        if isinstance(stmt, (ir.LoadTile, ir.StoreTile, ir.IndexTile)):
+            yield stmt.index
+        if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
+            yield from (bound.index for bound in stmt.mask)
+
+
 class Emitter:
     """Prints statements; keeps the names in scope and which loops are open."""
 
@@ -118,8 +128,12 @@ class Emitter:
         self.wholes = {name: whole for name, whole in wholes.items() if whole is not None}
         ends = (e for w in self.wholes.values() for e in (*w.first, *w.last))
         starts |= {n.removesuffix("0") for e in ends for n in e.variables()}
+        starts |= self.index.begun(_indices(kernel))
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
+        self.float8 = float8_loads(kernel) if dialect == GPU_FLOAT8 else {}
+        self.as_float8: set[int] = set()
+        """Tiles of 8-bit floats that are floats to Triton too, and not bytes."""
         self.rounded = rounded_tiles(kernel)
         self.computed: dict[int, ir.ComputeTile] = {}
         self.held: frozenset[int] = frozenset()
@@ -447,6 +461,11 @@ class Emitter:
             return
         dims, dtype = stmt.out.dims, self.kernel.slots[stmt.slot].dtype
         pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, str(stmt.out))
+        if stmt.out.id in self.float8 and not condition:
+            name = f"{self.kernel.slots[stmt.slot].name}_ptr"
+            kind = f"tl.pointer_type({KINDS[self.float8[stmt.out.id]]})"
+            pointer = pointer.replace(name, f"{name}.to({kind})", 1)
+            self.as_float8.add(stmt.out.id)
         text = f"tl.load({pointer})"
         if condition:
             zero = "0.0" if dtype.is_float and not dtype.is_float8 else "0"
@@ -476,6 +495,11 @@ class Emitter:
             return
         if stmt.op in (Op.WHERE, Op.AND) and self.tiles[stmt.args[0].id].literal is True:
             self.tiles[out.id] = self.tiles[stmt.args[1].id]
+            return
+        if stmt.op is Op.BITCAST and stmt.args[0].id in self.as_float8:
+            self.tiles[out.id] = self.tiles[stmt.args[0].id]
+            self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
+            self.as_float8.add(out.id)
             return
         args = [self.operand(a, out.dims) for a in stmt.args]
         if self._is_taken_from_tile(stmt):

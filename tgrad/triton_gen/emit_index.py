@@ -79,7 +79,9 @@ class IndexPrinter:
         self.wide_blocks = frozenset(a.name for a in kernel.axes if a.block > 1)
         self.tiles = tiles
         self.wide_axes = wide_axes
-        self.steps = {a.name: a.block for a in kernel.axes if a.role is Role.LOOP and a.block > 1}
+        self.steps = {
+            a.name: a.block for a in kernel.axes if a.role is not Role.FULL and a.block > 1
+        }
         """Blocks of axes whose tiles begin at the variable `{name}0`."""
 
     def sort(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -102,6 +104,11 @@ class IndexPrinter:
         if not isinstance(axis, Var) or axis.name not in self.steps:
             return ""
         return "" if atom.divisor % self.steps[axis.name] else axis.name
+
+    def begun(self, indices: Iterable[Index]) -> set[str]:
+        """Axes of which the expressions need to know where a tile begins."""
+        atoms = (atom for e in indices for atom in e.atoms() if isinstance(atom, (Div, Mod)))
+        return {self._tiles_within(atom) for atom in atoms} - {""}
 
     def dims(self, e: Index) -> tuple[str, ...]:
         """Dims of an expression's value."""

@@ -56,6 +56,7 @@ def emit_in_parts(out: Emitter) -> None:
         out.line(f"{carry}_part = {carry}_parts[part]")
         out.tiles[carry.id] = Named(f"{carry}_part", carry.dtype, carry.dims)
     out.sizes[axis.name] = size
+    out.index.steps.pop(axis.name, None)
     out.known = [{}]
     out.body((*again, *body[last + 1 :]))
     out.depth -= 1
