@@ -1,11 +1,10 @@
 """An order of groups that stays one while groups join: whether two may join without a search of
 the whole graph.
 
-In: who reads whom, as functions, and the groups in an order that may run. Out: whether a third
-group stands between two. Invariant: a producer's place is before its consumer's. So all that can
-stand between two groups has a place between theirs, and when two groups become one, only what lies
-between moves (Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs",
-2007).
+In: groups in an order that may run, and who reads whom. Out: whether a third group stands between
+two. Invariant: a producer's place is before its consumer's. So all that can stand between two
+groups has a place between theirs, and when two groups become one, only what lies between moves
+(Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs", 2007).
 
     a  p  f  b        p is needed by b, f needs a; a and b join:
     p  ab  f
@@ -18,6 +17,7 @@ from itertools import chain
 from typing import Generic, TypeVar
 
 _Group = TypeVar("_Group")
+_Edges = dict[int, set[int]]
 
 
 class GroupOrder(Generic[_Group]):
@@ -25,66 +25,84 @@ class GroupOrder(Generic[_Group]):
 
     Args:
         groups: in such an order.
-        producers, consumers: of a group, as groups; itself may be among them.
+        consumers: of a group, as groups; itself may be among them.
     """
 
     def __init__(
-        self,
-        groups: Sequence[_Group],
-        producers: Callable[[_Group], Iterable[_Group]],
-        consumers: Callable[[_Group], Iterable[_Group]],
-    ):
+        self, groups: Sequence[_Group], consumers: Callable[[_Group], Iterable[_Group]]
+    ) -> None:
         self.place = {id(g): i for i, g in enumerate(groups)}
-        self.producers, self.consumers = producers, consumers
+        self._consumers: _Edges = {id(g): {id(c) for c in consumers(g)} - {id(g)} for g in groups}
+        self._producers: _Edges = {id(g): set() for g in groups}
+        for group, readers in self._consumers.items():
+            for reader in readers:
+                self._producers[reader].add(group)
 
     def has_path_around(self, a: _Group, b: _Group) -> bool:
         """Whether some third group uses one of the two and is used by the other."""
-        first, last = self._sorted(a, b)
-        low, high = self.place[id(first)], self.place[id(last)]
-        down = self._walk(first, self.consumers, last, lambda at: at < high)
-        up = self._walk(last, self.producers, first, lambda at: low < at)
+        first, last = sorted((id(a), id(b)), key=self.place.__getitem__)
+        down = self._walk(first, self._consumers, last)
+        up = self._walk(last, self._producers, first)
         # In turns: a value that everybody reads has many consumers, but none many producers.
-        return any(met is last or met is first for met in chain.from_iterable(zip(down, up)))
+        return any(met in (first, last) for met in chain.from_iterable(zip(down, up)))
+
+    def with_path_around(self, group: _Group, others: Sequence[_Group]) -> set[int]:
+        """Which of others, by identity, have a path around them and a group: one search for all."""
+        ids = {id(g) for g in others}
+        places = [self.place[i] for i in (id(group), *ids)]
+        low, high = min(places), max(places)
+        found: set[int] = set()
+        for edges in (self._consumers, self._producers):
+            stack = [i for i in edges[id(group)] if low <= self.place[i] <= high]
+            seen = set(stack)
+            while stack:
+                following = edges[stack.pop()]
+                found |= following & ids
+                new = {i for i in following - seen if low <= self.place[i] <= high}
+                seen |= new
+                stack += new
+        return found
 
     def join(self, a: _Group, b: _Group) -> None:
-        """Make room for `a` to stand for both; call it before they are joined, with no path around.
+        """Let `a` stand for both from now on; there must be no path around.
 
         Raises:
             KeyError: one of them was joined to another before.
         """
-        first, last = self._sorted(a, b)
-        low, high = self.place[id(first)], self.place[id(last)]
-        up = self._walk(last, self.producers, first, lambda at: low < at)
-        down = self._walk(first, self.consumers, last, lambda at: at < high)
-        before, after = ([id(g) for g in found if g is not None] for found in (up, down))
+        first, last = sorted((id(a), id(b)), key=self.place.__getitem__)
+        low, high = self.place[first], self.place[last]
+        up = self._walk(last, self._producers, first)
+        down = self._walk(first, self._consumers, last)
+        before, after = ([i for i in found if i is not None] for found in (up, down))
         del self.place[id(b)]
         order = [*self._in_order(before), id(a), *self._in_order(after)]
-        free = sorted([low, high, *(self.place[g] for g in (*before, *after))])
+        free = sorted([low, high, *(self.place[i] for i in (*before, *after))])
         self.place.update(zip(order, free))
+        for edges, back in (
+            (self._consumers, self._producers),
+            (self._producers, self._consumers),
+        ):
+            for near in edges.pop(id(b)):
+                back[near].discard(id(b))
+                if near != id(a):
+                    back[near].add(id(a))
+                    edges[id(a)].add(near)
 
-    def _sorted(self, a: _Group, b: _Group) -> tuple[_Group, _Group]:
-        return (a, b) if self.place[id(a)] < self.place[id(b)] else (b, a)
-
-    def _walk(
-        self,
-        start: _Group,
-        following: Callable[[_Group], Iterable[_Group]],
-        end: _Group,
-        is_between: Callable[[int], bool],
-    ) -> Iterator[_Group | None]:
-        """Groups between `start` and `end`, each once, and `end` where one of them leads to it;
+    def _walk(self, start: int, edges: _Edges, end: int) -> Iterator[int | None]:
+        """What lies between `start` and `end`, each once, and `end` where one of it leads there;
         None for each edge that leads to nothing new."""
-        seen = {id(start)}
+        low, high = sorted((self.place[start], self.place[end]))
+        seen = {start}
         stack = [start]
         while stack:
             group = stack.pop()
-            for near in following(group):
-                if near is end and group is not start:
+            for near in edges[group]:
+                if near == end and group != start:
                     yield end
-                elif id(near) in seen or not is_between(self.place[id(near)]):
+                elif near in seen or not low < self.place[near] < high:
                     yield None
                 else:
-                    seen.add(id(near))
+                    seen.add(near)
                     stack.append(near)
                     yield near
 

@@ -340,8 +340,7 @@ class _Partition:
             group.built = built
         self.sums_alike = self._find_sums_alike()
         groups = [self.group_of[root] for root in self._schedule()]
-        near = [partial(_near, self.group_of, of) for of in (self.producers, self.consumers)]
-        self.group_order = GroupOrder(groups, *near)
+        self.group_order = GroupOrder(groups, self._readers)
         self._join_rows()
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
@@ -349,6 +348,9 @@ class _Partition:
         self._join_columns()
         self._join_siblings()
         return self._finish()
+
+    def _readers(self, group: Group) -> Iterator[Group]:
+        return (self.group_of[c] for r in group.roots for c in self.consumers[r])
 
     def _join_reader(self, root: Node, consumer: Node) -> None:
         a, b = self.group_of[root], self.group_of[consumer]
@@ -384,16 +386,21 @@ class _Partition:
             return build_call(_name([root], [root]), root)
         return self._build([root])
 
-    def _try_join(self, a: Group, b: Group) -> bool:
-        """Join two groups if that is legal; note the reason in both if it is not."""
+    def _try_join(self, a: Group, b: Group, around: bool | None = None) -> bool:
+        """Join two groups if that is legal; note the reason in both if it is not.
+
+        Args:
+            around: whether a third group stands between them; None if that is not known.
+        """
         if a is b:
             return True
         refused = self._refuse_early(a, b)
         if refused is None:
+            if self.group_order.has_path_around(a, b) if around is None else around:
+                refused = Refused("another kernel stands between them")
+        if refused is None:
             roots = sorted({*a.roots, *b.roots}, key=self.position.__getitem__)
             built = self._build(roots)
-            if isinstance(built, Built) and self.group_order.has_path_around(a, b):
-                built = Refused("another kernel stands between them")
             if isinstance(built, Built):
                 self.group_order.join(a, b)
                 a.roots, a.built, a.kind = roots, built, None
@@ -456,9 +463,13 @@ class _Partition:
                 continue
             key = (space.kind, *(tuple(a.extent for a in getattr(space, g)) for g in GROUPS))
             bucket = buckets[key]
-            for other in bucket.near(group, id(group) in alone):
+            near = bucket.near(group, id(group) in alone)
+            around = self.group_order.with_path_around(group, near) if near else frozenset[int]()
+            for other in near:
                 both = id(group) in alone and id(other) in alone
-                if self._is_sibling(group, other, both) and self._try_join(other, group):
+                if not self._is_sibling(group, other, both):
+                    continue
+                if self._try_join(other, group, id(other) in around):
                     bucket.note_inputs(other)
                     break
             else:
@@ -600,14 +611,6 @@ def _least_buffers(a: Built | None, b: Built | None) -> int:
     assert a is not None and b is not None
     loaded, stored = {*a.inputs, *b.inputs}, {*a.outputs, *b.outputs}
     return len(loaded - stored) + len(stored - loaded)
-
-
-def _near(
-    group_of: Mapping[Node, Group], roots: Mapping[Node, Sequence[Node]], group: Group
-) -> Iterator[Group]:
-    """The groups of the producers or consumers of a group's roots. No method: the order of groups
-    would hold the partition, and its nodes, until the next collection of cycles."""
-    return (group_of[n] for r in group.roots for n in roots[r])
 
 
 def _below_movement(node: Node) -> Node:
