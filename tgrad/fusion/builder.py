@@ -351,13 +351,15 @@ class _Builder:
         )
 
     def _emit(self, value: rg.Value) -> int:
-        if value in self.numbers:
-            return self.numbers[value]
+        number = self.numbers.get(value)
+        if number is not None:
+            return number
         names: frozenset[str] = frozenset()
         for e in rg.indices_of(value):
             names |= e.variables()
         for operand in rg.operands_of(value):
-            names |= self.dims[operand]
+            if self.dims[operand] is not names:
+                names |= self.dims[operand]
         if isinstance(value, (rg.Reduce, rg.Dot)):
             names -= set(value.axes)
         if isinstance(value, (rg.Scan, rg.Sort)):
@@ -590,6 +592,9 @@ class _Builder:
 
     def finish(self, limits: Limits) -> Built | Refused:
         """Number the slots, join axes, name them, classify."""
+        buffers = len(self.inputs) + len(self.stored)
+        if buffers > limits.slots and not self.is_chain:
+            return Refused(f"{buffers} buffers, more than {limits.slots} in one kernel")
         parts = [p for axis in self.logical for p in axis.parts]
         is_counted = any(s.counts for s in self.stores)
         axes = tuple(p for p in parts if is_counted or self._is_used(p.name))

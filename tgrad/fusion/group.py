@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from tgrad.fusion.builder import Built
 from tgrad.fusion.legality import Refused
+from tgrad.fusion.pointwise import Draft, Pointwise
+from tgrad.fusion.region import Region
 from tgrad.graph.node import Node
 
 
@@ -48,19 +50,34 @@ class Kind:
 
 @dataclass
 class Group:
-    """Roots that share a kernel, producers first, and the region built from them."""
+    """Roots that share a kernel, producers first, and the region built from them.
+
+    Attributes:
+        pointwise: what elementwise roots over one shape compute; None for others.
+    """
 
     roots: list[Node]
-    built: Built | None = None
+    built: Built | Draft | None = None
+    pointwise: Pointwise | None = None
     is_chain: bool = False
     reasons: list[str] = field(default_factory=list)
     kind: Kind | None = None
 
+    @property
+    def region(self) -> Region:
+        """Of a group that is built."""
+        assert isinstance(self.built, Built)
+        return self.built.region
+
+    @property
+    def name(self) -> str:
+        """Of its kernel."""
+        return self.built.name if isinstance(self.built, Draft) else self.region.name
+
     def note(self, other: Group, reason: str) -> None:
         """Why it is not one with another group, in both."""
-        for one, two in ((self, other), (other, self)):
-            assert two.built is not None
-            one.reasons.append(f"not with {two.built.region.name}: {reason}")
+        self.reasons.append(f"not with {other.name}: {reason}")
+        other.reasons.append(f"not with {self.name}: {reason}")
 
 
 class Bucket:

@@ -43,8 +43,6 @@ def classify(
         limits: of the device.
         single: whether it computes one node only: then it is not refused for being slow.
     """
-    if len(region.slots) > limits.slots:
-        return Refused(f"{len(region.slots)} buffers, more than {limits.slots} in one kernel")
     if len(region.values) > limits.values:
         return Refused(f"{len(region.values)} values, more than {limits.values} in one kernel")
     along = [v for v in region.values if isinstance(v, (rg.Reduce, rg.Scan, rg.Sort))]

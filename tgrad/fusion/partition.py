@@ -21,7 +21,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from math import prod
 
 from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built
@@ -32,33 +31,27 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.find_chains import Chain, find_chains
 from tgrad.fusion.group import Bucket, Group, Kind
 from tgrad.fusion.group_order import GroupOrder
+from tgrad.fusion.histories import (
+    TINY,
+    histories_of,
+    is_costly_prologue,
+    is_dear_to_repeat,
+    is_worth_storing,
+)
 from tgrad.fusion.legality import Refused
 from tgrad.fusion.partial_sums import partial_sums
+from tgrad.fusion.pointwise import Draft, Pointwise, pointwise_of
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import MOVEMENT, OPS, REDUCE, ROWWISE, Op, is_elementwise
+from tgrad.graph.op import MOVEMENT, REDUCE, ROWWISE, Op, is_elementwise
 
 INLINE_NODES = 256
 """Longest elementwise history that is computed in place; longer ones are stored on the way."""
 
-FLOPS_PER_BYTE = 5
-"""Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
-two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
-costs more than writing and reading it."""
-
-TILES_OF_PACKED = 8
-"""Tiles of a dot from which weights of four bits are unpacked once for all of them."""
-
-DOT_TILE = 128
-"""Rows or columns of a dot's result whose tile computes an operand once."""
-
 _HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER, Op.LIBRARY}
 """Ops that are never computed again where they are read."""
-
-TINY = 4096
-"""Kernels over at most this many elements join even if they share no data."""
 
 MANY = 4
 """Groups alike that stay apart from their neighbours, to share a launch."""
@@ -200,7 +193,7 @@ class _Partition:
         roots |= self.sums
         roots -= self.inside
         self._cut_wide_histories(roots)
-        histories = self._histories(roots)
+        histories = histories_of(self.order, roots, self.inside)
         for n in self.order:
             if n in self.inside and n.op is not Op.DOT:
                 continue
@@ -211,9 +204,9 @@ class _Partition:
                     operand = _below_movement(x)
                     if operand in self.inside or not is_elementwise(operand.op):
                         continue
-                    if self._is_stored(operand, _is_costly_prologue(operand, histories)):
+                    if self._is_stored(operand, is_costly_prologue(operand, histories)):
                         roots.add(operand)
-                    if _is_dear_to_repeat(operand, x, n, histories, self.limits):
+                    if is_dear_to_repeat(operand, x, n, histories, self.limits):
                         self.repeated.add((operand, n))
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
@@ -225,12 +218,12 @@ class _Partition:
                     if self._is_stored(operand, True):
                         roots.add(operand)
         roots |= compared_with_extrema(self.order, roots) - self.inside
-        histories = self._histories(roots)
+        histories = histories_of(self.order, roots, self.inside)
         users: dict[Node, set[Node]] = defaultdict(set)
         for n in reversed(self.order):
             several = n not in roots and n not in self.inside and len(users[n]) > 1
             if several and is_elementwise(n.op) and not is_free_cast(n):
-                if self._is_stored(n, _is_worth_storing(n, histories)):
+                if self._is_stored(n, is_worth_storing(n, histories)):
                     roots.add(n)
             mine = {n} if n in roots else users[n]
             for x in n.inputs:
@@ -296,21 +289,6 @@ class _Partition:
             end = end.inputs[0]
         return end
 
-    def _histories(self, roots: set[Node]) -> dict[Node, _History]:
-        """What inlining each node would repeat; what a chain computes on the way is none of it."""
-        result: dict[Node, _History] = {}
-        for n in self.order:
-            if n.op is Op.BUFFER or n in roots or n in self.inside:
-                result[n] = _History(0, 0, frozenset({n}))
-                continue
-            nodes, cost, leaves = 1, OPS[n.op].cost, frozenset[Node]()
-            for x in n.inputs:
-                part = _History(0, 0, frozenset({x})) if x in roots else result[x]
-                nodes, cost = nodes + part.nodes, cost + part.cost
-                leaves |= part.leaves
-            result[n] = _History(min(nodes, 1 << 20), min(cost, 1 << 20), leaves)
-        return result
-
     def _reads(self, root: Node, roots: frozenset[Node]) -> list[Node]:
         """Roots that a root depends on with no root between."""
         found: dict[Node, None] = {}
@@ -330,6 +308,7 @@ class _Partition:
     # -- groups ---------------------------------------------------------------------------------
 
     def run(self) -> list[Fused]:
+        roots = frozenset(self.roots)
         for root in self.roots:
             group = self.group_of[root]
             if group.is_chain:
@@ -337,7 +316,7 @@ class _Partition:
             built = self._build_alone(root)
             if isinstance(built, Refused):
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
-            group.built = built
+            group.built, group.pointwise = built, pointwise_of(root, roots, self.limits.values)
         self.sums_alike = self._find_sums_alike()
         groups = [self.group_of[root] for root in self._schedule()]
         self.group_order = GroupOrder(groups, self._readers)
@@ -345,6 +324,8 @@ class _Partition:
         for root in self.roots:
             for consumer in sorted(self.consumers[root], key=self.position.__getitem__):
                 self._join_reader(root, consumer)
+        for group in self._groups():
+            self._settle(group)
         self._join_columns()
         self._join_siblings()
         return self._finish()
@@ -370,16 +351,39 @@ class _Partition:
         return {r for roots in alike.values() if len(roots) >= MANY for r in roots}
 
     def _form(self, group: Group) -> Region | None:
-        assert group.built is not None
-        return form_of(group.built.region)
+        return form_of(group.region)
+
+    def _stored(self, roots: list[Node], inside: Collection[Node]) -> list[Node]:
+        """Those of the roots of one kernel that others read, or the caller."""
+        return [
+            r for r in roots if r in self.outputs or any(c not in inside for c in self.consumers[r])
+        ]
 
     def _build(self, roots: list[Node], chain: bool = False) -> Built | Refused:
         inside = set(roots)
-        stored = [
-            r for r in roots if r in self.outputs or any(c not in inside for c in self.consumers[r])
-        ]
+        stored = self._stored(roots, inside)
         leaves = {p for r in roots for p in self.producers[r] if p not in inside}
         return self.builder.build(_name(roots, stored), roots, stored, leaves, chain)
+
+    def _draft(self, roots: list[Node], pointwise: Pointwise) -> Draft | Refused | None:
+        """What `_build` gives, or will give, for elementwise roots over one shape; None where only
+        that shows."""
+        if len(pointwise.values) > self.limits.values:
+            return None
+        inside = set(roots)
+        stored, inputs = self._stored(roots, inside), pointwise.loads - inside
+        buffers = len(inputs) + len(stored)
+        if buffers > self.limits.slots:
+            return Refused(f"{buffers} buffers, more than {self.limits.slots} in one kernel")
+        return Draft(_name(roots, stored), inputs, tuple(stored))
+
+    def _settle(self, group: Group) -> None:
+        """Build what is only drafted."""
+        if isinstance(group.built, Draft):
+            built = self._build(group.roots)
+            if isinstance(built, Refused):
+                raise VerifyError(f"{group.name} is no kernel: {built.reason}")
+            group.built = built
 
     def _build_alone(self, root: Node) -> Built | Refused:
         if root.op is Op.LIBRARY:
@@ -400,10 +404,11 @@ class _Partition:
                 refused = Refused("another kernel stands between them")
         if refused is None:
             roots = sorted({*a.roots, *b.roots}, key=self.position.__getitem__)
-            built = self._build(roots)
-            if isinstance(built, Built):
+            pointwise = a.pointwise and b.pointwise and a.pointwise.joined(b.pointwise, roots)
+            built = (pointwise and self._draft(roots, pointwise)) or self._build(roots)
+            if not isinstance(built, Refused):
                 self.group_order.join(a, b)
-                a.roots, a.built, a.kind = roots, built, None
+                a.roots, a.built, a.kind, a.pointwise = roots, built, None, pointwise
                 a.reasons += b.reasons
                 for r in roots:
                     self.group_of[r] = a
@@ -457,8 +462,7 @@ class _Partition:
         empty = partial(Bucket, self._kind, self.limits.dots)
         buckets: dict[object, Bucket] = defaultdict(empty)
         for group in groups:
-            assert group.built is not None
-            space = group.built.region.space
+            space = group.region.space
             if space.kind not in ("map", "reduce", "scan", "dot"):
                 continue
             key = (space.kind, *(tuple(a.extent for a in getattr(space, g)) for g in GROUPS))
@@ -470,6 +474,7 @@ class _Partition:
                 if not self._is_sibling(group, other, both):
                     continue
                 if self._try_join(other, group, id(other) in around):
+                    self._settle(other)
                     bucket.note_inputs(other)
                     break
             else:
@@ -486,7 +491,7 @@ class _Partition:
             alike[form].append(group)
         alone: set[int] = set()
         for form, members in alike.items():
-            domains = {tuple(a.extent for a in g.built.region.axes) for g in members if g.built}
+            domains = {tuple(a.extent for a in g.region.axes) for g in members}
             if len(members) == 1 or (form and len(domains) == 1 and len(members) < MANY):
                 alone.update(map(id, members))
         return alone
@@ -504,7 +509,7 @@ class _Partition:
             large = {n for n in mine.built.inputs if n.size >= wide.size}
             for other in self._groups():
                 assert other.built is not None
-                if other is mine or other.built.region.space.kind != "reduce":
+                if other is mine or other.region.space.kind != "reduce":
                     continue
                 stores = any(n.size == wide.size for n in other.built.outputs)
                 if stores and large & set(other.built.inputs) and self._try_join(other, mine):
@@ -542,17 +547,16 @@ class _Partition:
             if id(group) in done:
                 continue
             done.add(id(group))
-            assert group.built is not None
             reasons = tuple(dict.fromkeys(self._current_reasons(group)))
             if root.op is Op.SCATTER:
                 result.append(self._scatter_base(root))
-            built = group.built
-            result.append(Fused(built.region, built.inputs, built.outputs, reasons))
+            assert isinstance(group.built, Built)
+            inputs, stored = group.built.inputs, group.built.outputs
+            result.append(Fused(group.region, inputs, stored, reasons))
         return result
 
     def _current_reasons(self, group: Group) -> list[str]:
-        assert group.built is not None
-        own = f"not with {group.built.region.name}:"
+        own = f"not with {group.name}:"
         chain = (f"no chain: {self.refused[r]}" for r in group.roots if r in self.refused)
         return [*chain, *(r for r in group.reasons if not r.startswith(own))]
 
@@ -596,16 +600,7 @@ class _Partition:
         return Fused(built.region, built.inputs, (root,), ("its result is scattered into",))
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    """The elementwise computation behind a node: how much, and from which stored nodes."""
-
-    nodes: int
-    cost: int
-    leaves: frozenset[Node]
-
-
-def _least_buffers(a: Built | None, b: Built | None) -> int:
+def _least_buffers(a: Built | Draft | None, b: Built | Draft | None) -> int:
     """How many buffers a kernel for both has at least: what they load from others, and what each
     stores that the other does not read."""
     assert a is not None and b is not None
@@ -617,44 +612,6 @@ def _below_movement(node: Node) -> Node:
     while node.op in MOVEMENT:
         node = node.inputs[0]
     return node
-
-
-def _is_costly_prologue(operand: Node, histories: dict[Node, _History]) -> bool:
-    """Whether a dot should read the stored operand: each element is read many times."""
-    history = histories[operand]
-    return history.cost > 2 or len(history.leaves) > 1
-
-
-def _is_dear_to_repeat(
-    operand: Node, view: Node, dot: Node, histories: dict[Node, _History], limits: Limits
-) -> bool:
-    """Whether a dot that computes its operand does so too often: once for each tile of the other
-    side, and for each window that an element is in. What is made of half its bytes or less, such
-    as packed weights, is not stored: that memory is what packing saves. But a program of a GPU
-    unpacks parts of bytes so slowly that weights of four bits are, one layer at a time, where many
-    tiles read them."""
-    history = histories[operand]
-    packed = sum(x.nbytes for x in history.leaves)
-    if operand.size <= TINY:
-        return False
-    other = next((x for x in dot.inputs if x is not view), view)
-    k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])
-    batch = prod(other.shape[a] for a in dot.attr("batch")[dot.inputs.index(other)])
-    tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
-    times = view.size * tiles / operand.size
-    if 2 * packed <= operand.nbytes:
-        parts_of_bytes = limits.programs > 0 and 3 * packed <= operand.nbytes
-        return parts_of_bytes and tiles >= TILES_OF_PACKED
-    return history.cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
-
-
-def _is_worth_storing(node: Node, histories: dict[Node, _History]) -> bool:
-    """Whether loading a node beats computing it again in every kernel that needs it."""
-    history = histories[node]
-    big = sum(1 for leaf in history.leaves if 4 * leaf.size >= node.size)
-    if big > 1 and node.size > 1:
-        return True
-    return history.cost > FLOPS_PER_BYTE * 2 * node.dtype.itemsize
 
 
 def is_computed_once(node: Node) -> bool:

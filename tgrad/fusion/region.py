@@ -395,6 +395,11 @@ def value_dims(
     order = {a.name: i for i, a in enumerate(axes)}
     result: list[tuple[str, ...]] = []
     for value in values:
+        if isinstance(value, Compute):  # most values, and most of operands of the same axes
+            different = {result[a] for a in value.args}
+            if len(different) == 1:
+                result += different
+                continue
         names: set[str] = set()
         for e in indices_of(value):
             names |= e.variables()
@@ -427,10 +432,11 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
         return (value.arg,)
     if isinstance(value, Dot):
         return (value.a, value.b) if value.start < 0 else (value.a, value.b, value.start)
-    inner = tuple(sorted({v for e in indices_of(value) for v in e.loaded()}))
-    if isinstance(value, Store):
-        return (value.value, *inner)
-    return inner
+    if not isinstance(value, _INDEXED):
+        return ()
+    loaded = {v for e in indices_of(value) for v in e.loaded()}
+    inner = tuple(sorted(loaded)) if loaded else ()
+    return (value.value, *inner) if isinstance(value, Store) else inner
 
 
 def _mask_text(mask: Mask) -> str:

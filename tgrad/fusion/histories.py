@@ -1,0 +1,101 @@
+"""What computing a value again would repeat, and whether it is stored instead.
+
+In: a graph and which of its nodes are stored. Out: each node's elementwise history, and whether
+loading it beats that. Invariant: pure; only costs are weighed here, never what is legal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from tgrad.fusion.device_limits import Limits
+from tgrad.graph.node import Node
+from tgrad.graph.op import OPS, Op
+
+FLOPS_PER_BYTE = 5
+"""Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
+two cores with 300 GFLOP/s and 60 GB/s. A value is stored for later kernels if computing it again
+costs more than writing and reading it."""
+
+TILES_OF_PACKED = 8
+"""Tiles of a dot from which weights of four bits are unpacked once for all of them."""
+
+DOT_TILE = 128
+"""Rows or columns of a dot's result whose tile computes an operand once."""
+
+TINY = 4096
+"""Kernels over at most this many elements join even if they share no data, and values of so few are
+computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The elementwise computation behind a node: how much, and from which stored nodes."""
+
+    nodes: int
+    cost: int
+    leaves: frozenset[Node]
+
+
+def histories_of(
+    order: Sequence[Node], stored: Collection[Node], inside: Collection[Node]
+) -> dict[Node, History]:
+    """What inlining each node would repeat; what a chain computes on the way is none of it.
+
+    Args:
+        order: the graph, inputs before users.
+        stored: nodes that are loaded where they are read.
+        inside: of chains.
+    """
+    result: dict[Node, History] = {}
+    for n in order:
+        if n.op is Op.BUFFER or n in stored or n in inside:
+            result[n] = History(0, 0, frozenset({n}))
+            continue
+        nodes, cost, leaves = 1, OPS[n.op].cost, frozenset[Node]()
+        for x in n.inputs:
+            part = History(0, 0, frozenset({x})) if x in stored else result[x]
+            nodes, cost = nodes + part.nodes, cost + part.cost
+            leaves |= part.leaves
+        result[n] = History(min(nodes, 1 << 20), min(cost, 1 << 20), leaves)
+    return result
+
+
+def is_costly_prologue(operand: Node, histories: Mapping[Node, History]) -> bool:
+    """Whether a dot should read the stored operand: each element is read many times."""
+    history = histories[operand]
+    return history.cost > 2 or len(history.leaves) > 1
+
+
+def is_dear_to_repeat(
+    operand: Node, view: Node, dot: Node, histories: Mapping[Node, History], limits: Limits
+) -> bool:
+    """Whether a dot that computes its operand does so too often: once for each tile of the other
+    side, and for each window that an element is in. What is made of half its bytes or less, such
+    as packed weights, is not stored: that memory is what packing saves. But a program of a GPU
+    unpacks parts of bytes so slowly that weights of four bits are, one layer at a time, where many
+    tiles read them."""
+    history = histories[operand]
+    packed = sum(x.nbytes for x in history.leaves)
+    if operand.size <= TINY:
+        return False
+    other = next((x for x in dot.inputs if x is not view), view)
+    k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])
+    batch = prod(other.shape[a] for a in dot.attr("batch")[dot.inputs.index(other)])
+    tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
+    times = view.size * tiles / operand.size
+    if 2 * packed <= operand.nbytes:
+        parts_of_bytes = limits.programs > 0 and 3 * packed <= operand.nbytes
+        return parts_of_bytes and tiles >= TILES_OF_PACKED
+    return history.cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
+
+
+def is_worth_storing(node: Node, histories: Mapping[Node, History]) -> bool:
+    """Whether loading a node beats computing it again in every kernel that needs it."""
+    history = histories[node]
+    big = sum(1 for leaf in history.leaves if 4 * leaf.size >= node.size)
+    if big > 1 and node.size > 1:
+        return True
+    return history.cost > FLOPS_PER_BYTE * 2 * node.dtype.itemsize
