@@ -53,7 +53,7 @@ class Group:
     """Roots that share a kernel, producers first, and the region built from them.
 
     Attributes:
-        pointwise: what elementwise roots over one shape compute; None for others.
+        pointwise: what several elementwise roots over one shape compute; None for others.
     """
 
     roots: list[Node]

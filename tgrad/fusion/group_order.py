@@ -41,6 +41,9 @@ class GroupOrder(Generic[_Group]):
     def has_path_around(self, a: _Group, b: _Group) -> bool:
         """Whether some third group uses one of the two and is used by the other."""
         first, last = sorted((id(a), id(b)), key=self.place.__getitem__)
+        before = {i for i in self._producers[last] if self.place[i] > self.place[first]}
+        if not before or not before.isdisjoint(self._consumers[first]):
+            return bool(before)
         down = self._walk(first, self._consumers, last)
         up = self._walk(last, self._producers, first)
         # In turns: a value that everybody reads has many consumers, but none many producers.

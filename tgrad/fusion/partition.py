@@ -153,6 +153,7 @@ class _Partition:
                     self.repeated.add((p, r))
         self.group_of: dict[Node, Group] = {r: Group([r]) for r in self.roots}
         self.sums_alike: set[Node] = set()
+        self.maps: dict[Node, Pointwise | None] = {}
 
     def _build_chains(self, chains: Sequence[Chain]) -> None:
         """Build the kernels of chains. A refused pair is tried as two kernels; chains that share
@@ -308,7 +309,6 @@ class _Partition:
     # -- groups ---------------------------------------------------------------------------------
 
     def run(self) -> list[Fused]:
-        roots = frozenset(self.roots)
         for root in self.roots:
             group = self.group_of[root]
             if group.is_chain:
@@ -316,7 +316,7 @@ class _Partition:
             built = self._build_alone(root)
             if isinstance(built, Refused):
                 raise VerifyError(f"{root} alone is no kernel: {built.reason}", source=root.source)
-            group.built, group.pointwise = built, pointwise_of(root, roots, self.limits.values)
+            group.built = built
         self.sums_alike = self._find_sums_alike()
         groups = [self.group_of[root] for root in self._schedule()]
         self.group_order = GroupOrder(groups, self._readers)
@@ -365,6 +365,13 @@ class _Partition:
         leaves = {p for r in roots for p in self.producers[r] if p not in inside}
         return self.builder.build(_name(roots, stored), roots, stored, leaves, chain)
 
+    def _pointwise(self, group: Group) -> Pointwise | None:
+        """What a group computes if it is one map; of a root alone it is found when asked for."""
+        root = group.roots[0]
+        if len(group.roots) == 1 and root not in self.maps:
+            self.maps[root] = pointwise_of(root, self.group_of, self.limits.values)
+        return group.pointwise if len(group.roots) > 1 else self.maps[root]
+
     def _draft(self, roots: list[Node], pointwise: Pointwise) -> Draft | Refused | None:
         """What `_build` gives, or will give, for elementwise roots over one shape; None where only
         that shows."""
@@ -404,7 +411,8 @@ class _Partition:
                 refused = Refused("another kernel stands between them")
         if refused is None:
             roots = sorted({*a.roots, *b.roots}, key=self.position.__getitem__)
-            pointwise = a.pointwise and b.pointwise and a.pointwise.joined(b.pointwise, roots)
+            one, two = self._pointwise(a), self._pointwise(b)
+            pointwise = one and two and one.joined(two, roots)
             built = (pointwise and self._draft(roots, pointwise)) or self._build(roots)
             if not isinstance(built, Refused):
                 self.group_order.join(a, b)

@@ -77,11 +77,14 @@ class RegionBuilder:
         number = {n: i for i, n in enumerate(dict.fromkeys(group))}
         structure: list[int] = []
         waiting = list(number)
+        row_of, loaded_row_of = self._row_of, self._loaded_row_of
         for node in waiting:  # grows as inputs are met
             if node.op is Op.BUFFER or node in loaded:
-                structure.append(self._loaded_row(node))
+                row = loaded_row_of.get(node)
+                structure.append(self._new_loaded_row(node) if row is None else row)
                 continue
-            structure.append(self._row(node))
+            row = row_of.get(node)
+            structure.append(self._new_row(node) if row is None else row)
             for x in node.inputs:
                 place = number.get(x)
                 if place is None:
@@ -90,22 +93,18 @@ class RegionBuilder:
                 structure.append(place)
         return number, tuple(structure)
 
-    def _row(self, node: Node) -> int:
+    def _new_row(self, node: Node) -> int:
         """A number that two nodes share exactly if they differ in nothing but their inputs, of
         which they have as many."""
-        number = self._row_of.get(node)
-        if number is None:
-            # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
-            attrs = repr(node.attrs) if node.op is Op.CONST else node.attrs
-            label, count = node.source.label, len(node.inputs)
-            row = (node.op, attrs, node.shape, node.dtype, label, count)
-            number = self._row_of[node] = self._rows.setdefault(row, len(self._rows))
+        # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
+        attrs = repr(node.attrs) if node.op is Op.CONST else node.attrs
+        label, count = node.source.label, len(node.inputs)
+        row = (node.op, attrs, node.shape, node.dtype, label, count)
+        number = self._row_of[node] = self._rows.setdefault(row, len(self._rows))
         return number
 
-    def _loaded_row(self, node: Node) -> int:
+    def _new_loaded_row(self, node: Node) -> int:
         """A number for what a region may know of a node that it loads."""
-        number = self._loaded_row_of.get(node)
-        if number is None:
-            row = (node.shape, node.dtype, node.source.label)
-            number = self._loaded_row_of[node] = self._rows.setdefault(row, len(self._rows))
+        row = (node.shape, node.dtype, node.source.label)
+        number = self._loaded_row_of[node] = self._rows.setdefault(row, len(self._rows))
         return number
