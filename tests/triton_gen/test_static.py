@@ -121,6 +121,10 @@ def test_products_of_8_bit_floats(target: str, want: str) -> None:
         assert found is not None and found.startswith(want), a.name
         if target == "sm_90":
             assert found.endswith(f".f32.{kind}.{kind}"), a.name
+            assert f"_matrix_{kind}" not in a.source  # bytes would pass through registers
+            blocks = {x.name: x.block for x in a.config.axes}
+            tiles = (blocks["m"] + blocks["n"]) * blocks["k"] * a.config.num_stages
+            assert (a.figures.shared or 0) >= tiles, "each operand is copied ahead"
             assert "add.f32" in a.entry.asm["ptx"] or "add.rn.f32" in a.entry.asm["ptx"], a.name
 
 

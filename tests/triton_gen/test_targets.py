@@ -48,7 +48,7 @@ def test_dots_use_matrix_units_and_do_not_spill(target: str) -> None:
 
 def test_kernels_take_no_more_shared_memory_than_there_is() -> None:
     """A configuration whose stages do not fit gets fewer."""
-    region = linear(4096, 1024, 4096, HALF)
+    region = linear(4096, 4096, 4096, HALF)
     target = replace(target_by_name("sm_90"), shared_memory=100 * 1024)
     config = choose_config(region, target_by_name("sm_90"))
     (made,) = build([(region, config)], settings, target)

@@ -29,6 +29,24 @@ def with_blocks(region: Region, programs: int, descriptors: bool) -> Config:
     return replace(config, axes=axes, programs=programs, descriptors=descriptors, epilogue_parts=1)
 
 
+@pytest.mark.parametrize(
+    ("m", "k", "n", "block", "stages", "programs"),
+    [
+        (8192, 768, 2304, 256, 4, 132),  # 12 steps: one program a multiprocessor walks
+        (8192, 8192, 2304, 256, 4, 0),
+        (8192, 768, 768, 128, 3, 0),  # two share a multiprocessor
+        (8192, 3072, 768, 128, 4, 0),
+    ],
+)
+def test_short_loops_overlap_with_epilogues(
+    m: int, k: int, n: int, block: int, stages: int, programs: int
+) -> None:
+    config = choose_config(linear(m, k, n, dt.bfloat16), target_by_name("sm_90"))
+    blocks = {a.name: a.block for a in config.axes}
+    found = blocks["n"], config.num_stages, config.programs
+    assert (blocks["m"], *found) == (128, block, stages, programs)
+
+
 @pytest.mark.parametrize("programs", [0, 1, 5, 1000])
 @pytest.mark.parametrize("descriptors", [False, True])
 @pytest.mark.parametrize(("m", "k", "n"), [(64, 64, 48), (50, 40, 36)])

@@ -132,8 +132,6 @@ class Emitter:
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.float8 = float8_loads(kernel) if dialect == GPU_FLOAT8 else {}
-        self.as_float8: set[int] = set()
-        """Tiles of 8-bit floats that are floats to Triton too, and not bytes."""
         self.rounded = rounded_tiles(kernel)
         self.computed: dict[int, ir.ComputeTile] = {}
         self.held: frozenset[int] = frozenset()
@@ -461,15 +459,15 @@ class Emitter:
             return
         dims, dtype = stmt.out.dims, self.kernel.slots[stmt.slot].dtype
         pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, str(stmt.out))
-        if stmt.out.id in self.float8 and not condition:
+        is_float = dtype.is_float and not dtype.is_float8
+        if stmt.out.id in self.float8:
+            is_float = True
             name = f"{self.kernel.slots[stmt.slot].name}_ptr"
             kind = f"tl.pointer_type({KINDS[self.float8[stmt.out.id]]})"
             pointer = pointer.replace(name, f"{name}.to({kind})", 1)
-            self.as_float8.add(stmt.out.id)
         text = f"tl.load({pointer})"
         if condition:
-            zero = "0.0" if dtype.is_float and not dtype.is_float8 else "0"
-            text = f"tl.load({pointer}, mask={condition}, other={zero})"
+            text = f"tl.load({pointer}, mask={condition}, other={'0.0' if is_float else '0'})"
         if dtype.is_bool:
             text = f"{text} != 0"
         self.assign(stmt.out, text)
@@ -496,10 +494,9 @@ class Emitter:
         if stmt.op in (Op.WHERE, Op.AND) and self.tiles[stmt.args[0].id].literal is True:
             self.tiles[out.id] = self.tiles[stmt.args[1].id]
             return
-        if stmt.op is Op.BITCAST and stmt.args[0].id in self.as_float8:
+        if stmt.op is Op.BITCAST and stmt.args[0].id in self.float8:
             self.tiles[out.id] = self.tiles[stmt.args[0].id]
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
-            self.as_float8.add(out.id)
             return
         args = [self.operand(a, out.dims) for a in stmt.args]
         if self._is_taken_from_tile(stmt):

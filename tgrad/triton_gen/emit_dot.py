@@ -86,7 +86,7 @@ def _operand(out: Emitter, tile: Tile, dims: tuple[str, str], k: str, common: DT
     text = spell_cast(text, tile.dtype, common)
     if out.dialect == INTERPRET:
         text = widen(text, common)
-    elif common.is_float8 and tile.id not in out.as_float8:
+    elif common.is_float8 and tile.id not in out.float8:
         text = f"_matrix_{common.short}({text})"
     lanes = out.lanes([k])
     if lanes and k not in out.zero_lanes.get(tile.id, frozenset()):

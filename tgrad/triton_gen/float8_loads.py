@@ -41,7 +41,7 @@ def float8_loads(kernel: ir.Kernel) -> dict[int, DType]:
             stmt, chain = made.get(source.id), [*chain, source.id]
         is_read_once = readers[chain[-1]] == (1 if len(chain) > 1 else taken[tile.id])
         if isinstance(stmt, ir.LoadTile) and is_read_once and readers[tile.id] == taken[tile.id]:
-            found |= {number: tile.dtype for number in chain}
+            found |= dict.fromkeys(chain, tile.dtype)
     return found
 
 

@@ -21,7 +21,7 @@ from math import inf, prod
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of, operands_of
-from tgrad.graph.index import Div, Index, Mod, Var, unflatten, var
+from tgrad.graph.index import Atom, Div, Index, Mod, Var, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
 from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
@@ -57,6 +57,8 @@ does: small tiles, many at a time."""
 SHARED_TILE = 128 * 128
 """Tile of which two programs of 3 stages fit a multiprocessor: one computes while the other writes
 its results or waits for a window of an image."""
+SHORT_LOOP = 24
+"""Steps over k that take about as long as an epilogue and the first loads."""
 DEEPEST = 64
 """Block of k of products of half types."""
 
@@ -319,10 +321,17 @@ def _dot(region: Region, target: Target) -> Config:
             blocks = block_m, block_n, block_k
         else:
             blocks = _matrix_blocks(m, n, k, batch, dtype, windowed, target, sums)
+        if windowed and target.has_wgmma:
+            narrow = (blocks[0], max(blocks[1] // 2, LEAST_WGMMA), blocks[2])
+            within = next((x for x in (blocks, narrow) if _is_one_window(region, x)), None)
+            if within is not None:
+                windowed, blocks = False, (*within[:2], _matrix_block(k, DEEPEST))
         warps = _dot_warps(blocks, sums, windowed, target)
         if dtype.is_float8 and blocks[0] * blocks[1] >= SHARED_TILE // 2:
             warps = 8  # partial sums take as many registers as the sums
         stages = _stages(region, blocks, target)
+        if blocks[0] > 128:
+            stages = min(stages, 3)
         is_image = target.has_wgmma and not windowed and _is_masked_by_rows(region)
         if is_image and blocks[0] * blocks[1] <= SHARED_TILE:
             warps, stages = 4, min(stages, 3)
@@ -342,16 +351,24 @@ def _dot(region: Region, target: Target) -> Config:
         tuple(a for a in groups if a.covers), warps, stages, group_m=_group(first.steps, last.steps)
     )
     config = with_epilogue_parts(region, config, target)
-    return _shared(config, target) if target.has_wgmma else config
+    return _shared(region, config, target) if target.has_wgmma else config
 
 
-def _shared(config: Config, target: Target) -> Config:
+def _shared(region: Region, config: Config, target: Target) -> Config:
     """The config with so few stages that two programs share a multiprocessor, where there are more
-    programs than multiprocessors: one computes while the other is in its epilogue."""
+    programs than multiprocessors and either a short loop, beside whose epilogue the other computes,
+    or no more than two a multiprocessor; of a larger tile with a short loop, one program that walks
+    (H100, H200, 2026-11)."""
     tile = prod(a.block for a in config.axes if a.role is Role.GRID)
     programs = count_programs(config.axes, None)
-    if tile == SHARED_TILE and config.epilogue_parts > 1 and programs > target.num_sms:
+    loops = [a for a in config.axes if a.role is not Role.GRID]
+    is_short = prod(a.steps for a in loops) <= SHORT_LOOP
+    is_pair = config.epilogue_parts > 1 and programs <= 2 * target.num_sms
+    if tile == SHARED_TILE and programs > target.num_sms and (is_short or is_pair):
         return replace(config, num_stages=min(config.num_stages, 3))
+    is_plain = len(loops) == 1 and not _is_masked(region)
+    if tile > SHARED_TILE and is_short and is_plain and programs > 2 * target.num_sms:
+        return replace(config, programs=target.num_sms)
     return config
 
 
@@ -414,10 +431,11 @@ def _matrix_blocks(
 ) -> tuple[int, int, int]:
     """Of the tiles that fit, up to 128 x 256 for half types, that with which the grid takes least
     time: a large tile reads less, and many tiles leave less of the machine idle in the last wave.
-    128 x 128 for 8-bit floats, whose partial sums or conversions take registers too; 64 x 64 where
-    float32 has no matrix unit; columns for each of several sums are fewer."""
+    Columns of 8-bit floats, whose partial sums or conversions take registers too, are 128; 64 x 64
+    where float32 has no matrix unit; columns for each of several sums are fewer."""
     no_unit = dtype is dt.float32 and target.is_nvidia and target.input_precision == "ieee"
-    block_m = _matrix_block(m, 64 if no_unit else 128)
+    is_wide = dtype.is_float8 and target.has_wgmma  # half as many bytes: twice the rows
+    block_m = _matrix_block(m, 64 if no_unit else 256 if is_wide else 128)
     block_n = _matrix_block(n, 64 if no_unit or dtype.itemsize > 2 else 256)
     if not target.is_nvidia or dtype.is_float8:
         block_n = min(block_n, 128)
@@ -451,16 +469,45 @@ def _halves(block: int, least: int) -> list[int]:
 def _is_windowed(region: Region) -> bool:
     """Whether a load's address needs divisions of what changes within a tile of k (convolution with
     few channels): such tiles cost many registers."""
-    space = region.space
-    flat: dict[str, Index] = {}
+    flat = _along_tiles(region)
+    indices = (e for v in region.values if isinstance(v, Load) for e in indices_of(v))
+    found = (atom for e in indices for atom in e.substitute(flat).atoms())
+    return any(isinstance(a, (Div, Mod)) and not _is_by_tiles(a) for a in found)
+
+
+def _along_tiles(region: Region) -> dict[str, Index]:
+    """Each axis of a dot's region as parts of the axes b, m, n and k of its tiles."""
+    space, flat = region.space, dict[str, Index]()
     for name, group in (("b", space.batch), ("m", space.m), ("n", space.n), ("k", space.k)):
         group = _as_loaded(region, group)
         shape = tuple(a.extent for a in group)
         parts = unflatten(var(name, extent_of(group)), shape)
         flat |= {a.name: e for a, e in zip(group, parts)}
-    indices = (e for v in region.values if isinstance(v, Load) for e in indices_of(v))
-    found = (atom for e in indices for atom in e.substitute(flat).atoms())
-    return any(isinstance(a, (Div, Mod)) and not _is_by_tiles(a) for a in found)
+    return flat
+
+
+def _is_one_window(region: Region, blocks: tuple[int, int, int]) -> bool:
+    """Whether each mask differs along one axis of a tile alone, as where a tile of a weight's
+    gradient lies at one place of the window: then masks take few registers."""
+    flat, sizes = _along_tiles(region), dict(zip("mnk", blocks))
+    masks = (v.mask for v in region.values if isinstance(v, Load))
+    for bound in (x for mask in masks for x in mask):
+        terms = bound.index.substitute(flat).terms
+        axes = {name for atom, _ in terms for name in _within_tile(atom, sizes)}
+        if len(axes - {"b"}) > 1:
+            return False
+    return True
+
+
+def _within_tile(atom: Atom, sizes: dict[str, int]) -> frozenset[str]:
+    """The axes of a tile along which a part of an index differs."""
+    if isinstance(atom, (Div, Mod)):
+        axis = atom.base.atom
+        size = sizes.get(axis.name) if isinstance(axis, Var) else None
+        if isinstance(atom, Div) and size is not None and atom.divisor % size == 0:
+            return frozenset()
+        return frozenset().union(*(_within_tile(a, sizes) for a, _ in atom.base.terms))
+    return frozenset({atom.name}) if isinstance(atom, Var) else frozenset({"m", "n"})
 
 
 def _is_masked(region: Region) -> bool:
