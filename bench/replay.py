@@ -1,8 +1,9 @@
-"""Python time of a compiled call: `python -m bench.replay [convnet gpt4 gpt12 many200]`.
+"""Python time of a compiled call: `python -m bench.replay [cuda] [convnet gpt4 gpt12 many200]`.
 
-In: names of models. Out: a row a model: tensors of state, launches, microseconds a call. Invariant:
-the C entry that runs the kernels is replaced by nothing, so what is left is Python; AdamW; the
-median of 400 calls with the same arguments.
+In: names of models, and of a device. Out: a row a model: tensors of state, launches, microseconds a
+call; on cuda those of the whole call too. Invariant: what runs the kernels, a C entry or CUDA's
+launch of a graph, is replaced by nothing, so what is left is Python; AdamW; the median of 400 calls
+with the same arguments.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,11 +50,12 @@ def make(name: str) -> tuple[nn.Module, Any, Any]:
     return gpt(nn, F, tgrad, sizes), tokens, tokens.reshape(-1)
 
 
-def measure(name: str) -> str:
+def measure(name: str, device: str = "cpu") -> str:
     """A row of the table."""
     model, inputs, labels = make(name)
+    model.to(device)
     optimizer = optim.AdamW(model.parameters())
-    x, y = tgrad.tensor(inputs), tgrad.tensor(labels)
+    x, y = (tgrad.tensor(a, device=device) for a in (inputs, labels))
 
     @tgrad.compile
     def step(x: tgrad.Tensor, y: tgrad.Tensor) -> tgrad.Tensor:
@@ -67,16 +70,28 @@ def measure(name: str) -> str:
         step(x, y)
     (entry,) = step._entries.values()
     (part,) = entry.parts
-    part.program.runner = lambda call: None
+    whole = ""
+    if device == "cuda":
+        whole = f", {_microseconds(step, x, y):6.1f} us with the launch of its graph"
+        part.program.graph = SimpleNamespace(replay=lambda: None)
+    else:
+        part.program.runner = lambda call: None
+    python = _microseconds(step, x, y)
+    state, launches = len(entry.states), part.compiled.plan.launches
+    return f"{name:8} {state:6} state {launches:5} launches {python:6.1f} us a call{whole}"
+
+
+def _microseconds(step: Any, *arguments: tgrad.Tensor) -> float:
+    """Until a call returns."""
     times = []
     for _ in range(CALLS):
         start = time.perf_counter()
-        step(x, y)
+        step(*arguments)
         times.append(time.perf_counter() - start)
-    state, launches = len(entry.states), part.compiled.plan.launches
-    return f"{name:8} {state:6} state {launches:5} launches {median(times) * 1e6:6.1f} us a call"
+    return median(times) * 1e6
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or ("convnet", "gpt4", "gpt12", "many200"):
-        print(measure(each), flush=True)
+    named = [name for name in sys.argv[1:] if name != "cuda"]
+    for each in named or ("convnet", "gpt4", "gpt12", "many200"):
+        print(measure(each, "cuda" if "cuda" in sys.argv[1:] else "cpu"), flush=True)

@@ -18,6 +18,7 @@ import tgrad
 from tgrad import dtype as dt
 from tgrad import nn, optim
 from tgrad.device import Device
+from tgrad.errors import DeviceError
 from tgrad.fusion.region import Slot
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.cuda import CudaRuntime
@@ -53,6 +54,7 @@ class StandIn:
 
     uint8, OutOfMemoryError = torch.uint8, torch.OutOfMemoryError
     int32, int64 = torch.int32, torch.int64
+    version = SimpleNamespace(cuda=None)
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -335,6 +337,41 @@ def test_python_work_of_a_replay_does_not_grow_with_the_plan() -> None:
     fake.calls.clear()
     program.run([memory(1.0)], [memory(0.0)], arena)
     assert fake.calls == ["replay", *LAUNCHES]
+
+
+def test_copies_by_cuda_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library with cudaMemcpyAsync stands in; what it refuses is an error, and nothing is zero
+    bytes long."""
+    copied: list[tuple[int, ...]] = []
+    status = [0]
+
+    class Entry:
+        restype: Any = None
+
+        def __call__(self, target: int, source: int, nbytes: int, kind: int, stream: int) -> None:
+            copied.append((nbytes, kind, stream))
+            ctypes.memmove(target, source, nbytes)
+            self.restype(status[0])
+
+    library = SimpleNamespace(cudaMemcpyAsync=Entry())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: {"libcudart.so.13": library}[name])
+    monkeypatch.setattr(StandIn, "version", SimpleNamespace(cuda="13.0"))
+    fake, program = make()
+    assert program.copier is not None
+    state, arena = memory(10.0), memory(0.0)
+    program.bind([memory(0.0), state])
+    out = memory(0.0)
+    program.run([memory(1.0)], [out], arena)
+    assert value(out) == 23.0 and copied == 2 * [(BYTES, 3, 7)]
+    fake.current = 1  # of the caller's thread: torch's copies know the device themselves
+    program.run([memory(1.0)], [out], arena)
+    assert value(out) == 27.0 and len(copied) == 2
+    fake.current = 0
+    program._copy_all([torch.zeros(0, dtype=torch.uint8)], [torch.zeros(0, dtype=torch.uint8)])
+    assert len(copied) == 2
+    status[0] = 700
+    with pytest.raises(DeviceError, match="CUDA's error 700"):
+        program.run([memory(1.0)], [out], arena)
 
 
 def test_launches_that_share_no_bytes_lie_side_by_side() -> None:

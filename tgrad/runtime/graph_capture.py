@@ -63,6 +63,8 @@ class CudaCapture:
         }
         self.outputs = [runtime.allocate(b.nbytes) for b in plan.outputs]
         self.given = [m for n, m in enumerate(self.outputs) if n not in self.settled]
+        self.entrances = list(self.inputs.values())
+        self.copier = runtime.copier()
         self.bound: dict[int, ReferenceType[Memory]] = {}
         self.addresses: dict[int, int] = {}
         self.arena: ReferenceType[Memory] | None = None
@@ -86,8 +88,7 @@ class CudaCapture:
 
     def run(self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None) -> int:
         """Run all steps; see `Program`."""
-        for number, memory in zip(self.moving, moved):
-            self.inputs[number].copy_(memory)
+        self._copy_all(self.entrances, moved)
         if arena is not (None if self.arena is None else self.arena()):
             self.arena = ref(arena)
             self._forget()
@@ -98,9 +99,20 @@ class CudaCapture:
             self.has_warmed_up = True
         else:
             self.graph.replay()
-        for memory, own in zip(outputs, self.given):
-            memory.copy_(own)
+        self._copy_all(outputs, self.given)
         return self.plan.launches
+
+    def _copy_all(self, targets: Sequence[Memory], sources: Sequence[Memory]) -> None:
+        """Copy memories to others of their sizes, on the current stream."""
+        copy, runtime = self.copier, self.runtime
+        if copy is None or not runtime.is_current():
+            for target, source in zip(targets, sources):
+                runtime.copy(target, source)
+            return
+        stream = runtime.stream()
+        for target, source in zip(targets, sources):
+            if target.nbytes:
+                copy(target.data_ptr(), source.data_ptr(), target.nbytes, stream)
 
     def _forget(self) -> None:
         """Addresses have changed: launch one by one again, then capture again."""
