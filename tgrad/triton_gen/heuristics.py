@@ -366,7 +366,7 @@ def _shared(region: Region, config: Config, target: Target) -> Config:
     is_pair = config.epilogue_parts > 1 and programs <= 2 * target.num_sms
     if tile == SHARED_TILE and programs > target.num_sms and (is_short or is_pair):
         return replace(config, num_stages=min(config.num_stages, 3))
-    is_plain = len(loops) == 1 and not _is_masked(region)
+    is_plain = len(loops) == 1 and config.epilogue_parts <= 4 and not _is_masked(region)
     if tile > SHARED_TILE and is_short and is_plain and programs > 2 * target.num_sms:
         return replace(config, programs=target.num_sms)
     return config
