@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, with_numbers
+from tgrad.fusion.chain_algebra import simplify_chain
 from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.legality import Refused
 from tgrad.fusion.live import (
@@ -52,7 +53,7 @@ def settle_chain(region: Region, dots: tuple[DotAxes, ...], limits: Limits) -> R
     settled = _Settling(region, space).run()
     if isinstance(settled, Refused):
         return settled
-    settled = drop_dead(settled)
+    settled = simplify_chain(drop_dead(settled), space)
     settled = _with_live(settled, space, _live(settled, space))
     groups = whole_axes(settled)
     contractions = [v for v in settled.values if isinstance(v, rg.Dot)]

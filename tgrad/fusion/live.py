@@ -215,6 +215,10 @@ class _Search:
         v = self.values[number]
         return isinstance(v, rg.Const) and any(v.value == w for w in wanted)
 
+    def is_positive(self, number: int) -> bool:
+        v = self.values[number]
+        return isinstance(v, rg.Const) and v.value > 0
+
     def zero_unless(self, number: int) -> list[Condition]:
         """Conditions outside of which the value is 0."""
         v = self.values[number]
@@ -243,6 +247,8 @@ class _Search:
             return [] if self.leaves_none(found, v.args[1]) else found
         if v.op is Op.WHERE:
             return self.where(v, self.minus_infinity_unless, -math.inf)
+        if v.op is Op.MUL and self.is_positive(v.args[1]):
+            return self.minus_infinity_unless(v.args[0])
         return []
 
     def leaves_none(self, conditions: list[Condition], shift: int) -> bool:

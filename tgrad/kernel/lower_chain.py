@@ -9,9 +9,9 @@ walked so far give.
       s += dot q, k over d                       first dots
       x = where mask, s, -inf
       new = maximum r, (reduce_max x over k)
-      c = exp(r - new); e = exp(x - new)         new = 0 for as long as all is -inf
-      l = mul l, c;  l = add l, (reduce_sum e over k)
-      o = mul o, c;  o += dot e, v over k
+      f = exp((r - new) c); e = exp((x - new) c)     new = 0 for as long as all is -inf
+      l = mul l, f;  l = add l, (reduce_sum e over k)
+      o = mul o, f;  o += dot e, v over k
       r = maximum r, (reduce_max x over k)
     out = o / l
 
@@ -35,6 +35,7 @@ from dataclasses import replace
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
+from tgrad.fusion.chain_algebra import exponent_scale
 from tgrad.graph.index import Index, loaded, var
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
@@ -162,7 +163,7 @@ class ChainLowering(Lowering):
         return any(maximum in self.depends[v] for v in self.carries if v != maximum)
 
     def _move(self, scope: Scope, number: int, part: Tile) -> None:
-        """The maximum after this step, 0 while it is -inf, and the factor exp(old - new)."""
+        """The maximum after this step, 0 while it is -inf, and the factor exp(c (old - new))."""
         carry = self.carries[number]
         axes = self.free[number]
 
@@ -180,7 +181,11 @@ class ChainLowering(Lowering):
         is_low = compute(Op.EQ, new, const(-math.inf), dtype=dt.bool_)
         base = compute(Op.WHERE, is_low, const(0.0), new)
         scope.tiles[number] = base
-        self.factors[number] = compute(Op.EXP, compute(Op.SUB, carry, base))
+        exponent = compute(Op.SUB, carry, base)
+        scale = exponent_scale(self.region.values, number)
+        if scale is not None:
+            exponent = compute(Op.MUL, exponent, scope.tiles[scale])
+        self.factors[number] = compute(Op.EXP, exponent)
 
     def _rescale(self, scope: Scope, number: int) -> None:
         for maximum, factor in self.factors.items():

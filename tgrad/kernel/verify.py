@@ -71,7 +71,7 @@ class _Checker:
     def body(self, body: tuple[ir.Stmt, ...], known: set[int], open_loops: set[str]) -> None:
         known = set(known)
         for stmt in body:
-            for tile in _reads(stmt):
+            for tile in reads(stmt):
                 if tile.id not in known:
                     self.fail(stmt, f"{tile} is not in scope")
             self.statement(stmt, known, open_loops)
@@ -147,7 +147,8 @@ class _Checker:
                 self.stored.add(stmt.slot)
 
 
-def _reads(stmt: ir.Stmt) -> tuple[Tile, ...]:
+def reads(stmt: ir.Stmt) -> tuple[Tile, ...]:
+    """Tiles that a statement reads, those inside its indices and inner statements left out."""
     match stmt:
         case ir.ComputeTile():
             return stmt.args

@@ -32,6 +32,7 @@ from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.early_loads import with_early_loads
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
+from tgrad.triton_gen.exponents import Exponent, find_exponents
 from tgrad.triton_gen.float8_loads import KINDS, float8_loads
 from tgrad.triton_gen.op_table import (
     TRITON_TYPES,
@@ -46,10 +47,10 @@ from tgrad.triton_gen.op_table import (
 )
 from tgrad.triton_gen.overwritten import stores_that_wait
 from tgrad.triton_gen.prelude import GPU, GPU_FLOAT8, INTERPRET, imports, print_prelude
+from tgrad.triton_gen.program_order import axes_from_the_end
 from tgrad.triton_gen.rounded import rounded_tiles
 
 WIDTH = 96
-LOG2_E = 1.4426950408889634
 REDUCE_OF = {Op.ADD: Op.REDUCE_SUM, Op.MUL: Op.REDUCE_PROD, Op.MAXIMUM: Op.REDUCE_MAX,
              Op.MINIMUM: Op.REDUCE_MIN}  # fmt: skip
 
@@ -132,8 +133,8 @@ class Emitter:
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.float8 = float8_loads(kernel) if dialect == GPU_FLOAT8 else {}
-        self.rounded = rounded_tiles(kernel)
-        self.computed: dict[int, ir.ComputeTile] = {}
+        self.rounded = rounded_tiles(kernel) if dialect != INTERPRET else frozenset[int]()
+        self.exponents = find_exponents(kernel, self.rounded)
         self.held: frozenset[int] = frozenset()
         self.waiting = stores_that_wait(kernel, config)
         self.in_parts = config.epilogue_parts > 1
@@ -190,12 +191,14 @@ class Emitter:
         if grouped:
             self._grouped(grid[-2], grid[-1], len(grid) > 2)
             rest, grid = f"pid // {grid[-1].steps * grid[-2].steps}", grid[:-2]
-        inner = 1
+        inner, from_the_end = 1, axes_from_the_end(self.kernel)
         for at in range(len(grid) - 1, -1, -1):
             axis = grid[at]
             step = rest if inner == 1 else f"{rest} // {inner}"
             if at:
                 step = f"{step} % {axis.steps}"
+            if axis.name in from_the_end:
+                step = f"{axis.steps - 1} - {step}"
             inner *= axis.steps
             self._axis(axis, step)
 
@@ -279,6 +282,10 @@ class Emitter:
     def body(self, body: tuple[ir.Stmt, ...]) -> None:
         for stmt in body:
             self.statement(stmt)
+            if isinstance(stmt, (ir.LoadTile, ir.ComputeTile, ir.ReduceTile)):
+                if stmt.out.id in self.exponents.scaled:
+                    shift = self.exponents.scaled[stmt.out.id]
+                    self.line(f"{stmt.out}_scaled = {self.text(stmt.out, stmt.out.dims)} * {shift}")
 
     def statement(self, stmt: ir.Stmt) -> None:
         match stmt:
@@ -498,30 +505,31 @@ class Emitter:
             self.tiles[out.id] = self.tiles[stmt.args[0].id]
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
             return
+        if out.id in self.exponents.unneeded:
+            return
+        if out.id in self.exponents.of:
+            self.assign(out, self._exponential(self.exponents.of[out.id], out))
+            return
         args = [self.operand(a, out.dims) for a in stmt.args]
         if self._is_taken_from_tile(stmt):
             flipped = grouped(spell(Op.NOT, args[-1:], out.dtype))
             first = f"{grouped(typed(args[0]))} + " if stmt.op is Op.SUB else ""
             self.assign(out, f"{first}{flipped} + 1")
         else:
-            is_short = self.dialect != INTERPRET and out.id in self.rounded
-            text = self._exp_of_difference(stmt) if is_short and stmt.op is Op.EXP else ""
-            self.assign(out, text or spell(stmt.op, args, out.dtype, stmt.word, is_short))
-        self.computed[out.id] = stmt
+            is_short = out.id in self.rounded
+            self.assign(out, spell(stmt.op, args, out.dtype, stmt.word, is_short))
         if stmt.op is Op.CAST:
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
 
-    def _exp_of_difference(self, stmt: ir.ComputeTile) -> str:
-        """exp(x - y) of rows x and a number y of each as one multiply-add an element; "" where the
-        argument is something else."""
-        made = self.computed.get(stmt.args[0].id)
-        if made is None or made.op is not Op.SUB or made.out.dtype is not dt.float32:
-            return ""
-        x, y = made.args
-        if x.dims != stmt.out.dims or len(y.dims) >= len(x.dims) or self.tiles[y.id].literal:
-            return ""
-        scaled = expand(f"({self.text(y, y.dims)} * {LOG2_E})", y.dims, x.dims)
-        return f"tl.exp2({self.text(x, x.dims)} * {LOG2_E} - {scaled})"
+    def _exponential(self, e: Exponent, out: Tile) -> str:
+        """An exponential in its short form."""
+        product = f"{self.text(e.x, out.dims)} * {e.factor}"
+        if e.y is None:
+            return f"tl.exp2({product})"
+        if self.exponents.scaled.get(e.y.id) == e.shift:
+            return f"tl.exp2({product} - {expand(f'{e.y}_scaled', e.y.dims, out.dims)})"
+        scaled = expand(f"({self.text(e.y, e.y.dims)} * {e.shift})", e.y.dims, out.dims)
+        return f"tl.exp2({product} - {scaled})"
 
     def _is_taken_from_tile(self, stmt: ir.ComputeTile) -> bool:
         """Whether integers along one of several axes are subtracted; see emit_index.py."""

@@ -8,24 +8,23 @@
  *   %5 = load in3[(i0*12800 + i1*64 + i2)] : f32 [i0 i1 i2]
  *   %6 = dot %4, %5 over i2 : f32 [i0 i1 r0]
  *   %7 = const 0.125 : f32 []
- *   %8 = mul %6, %7 : f32 [i0 i1 r0]
- *   %9 = const -inf : f32 []
- *   %10 = where %0, %8, %9 : f32 [i0 i1 r0]
+ *   %8 = const -inf : f32 []
+ *   %9 = where %0, %6, %8 : f32 [i0 i1 r0]
+ *   %10 = mul %9, %7 : f32 [i0 i1 r0]
  *   %11 = load in4[(i0*200 + r0)] : f32 [i0 r0]
  *   %12 = sub %10, %11 : f32 [i0 i1 r0]
  *   %13 = exp %12 : f32 [i0 i1 r0]
- *   %14 = mul %3, %13 : f32 [i0 i1 r0]
- *   %15 = load in5[(i0*200 + r0)] : f32 [i0 r0]
- *   %16 = mul %13, %15 : f32 [i0 i1 r0]
- *   %17 = sub %14, %16 : f32 [i0 i1 r0]
- *   %18 = const 0.0 : f32 []
- *   %19 = where %0, %17, %18 : f32 [i0 i1 r0]
- *   %20 = mul %19, %7 : f32 [i0 i1 r0]
- *   %21 = dot %20, %4 over r0 : f32 [i0 i1 i2]
- *   %22 = dot %13, %1 over r0 : f32 [i0 i1 i2]
+ *   %14 = load in5[(i0*200 + r0)] : f32 [i0 r0]
+ *   %15 = sub %3, %14 : f32 [i0 i1 r0]
+ *   %16 = mul %15, %13 : f32 [i0 i1 r0]
+ *   %17 = const 0.0 : f32 []
+ *   %18 = where %0, %16, %17 : f32 [i0 i1 r0]
+ *   %19 = dot %18, %4 over r0 : f32 [i0 i1 i2]
+ *   %20 = mul %19, %7 : f32 [i0 i1 i2]
+ *   %21 = dot %13, %1 over r0 : f32 [i0 i1 i2]
  *   live where 0 <= (i1*-1 + r0) < 200
- *   out0[(i0*12800 + i1*64 + i2)] = %21
- *   out1[(i0*12800 + i1*64 + i2)] = %22
+ *   out0[(i0*12800 + i1*64 + i2)] = %20
+ *   out1[(i0*12800 + i1*64 + i2)] = %21
  * grid i0 = 8 by 1 (i0=8)
  * loop r0 = 200 by 32 (r0=200)
  * grid i1 = 200 by 32 (i1=200)
@@ -79,32 +78,30 @@ void scaled_dot_product_attention_backward_2x4x200x64_f32_2(char *const *slots) 
             tg_dot_float_8x2x16_64_1_32(i2_hi - i2_lo, t10 + i * 64, t1 + j, t11 + i * 32 + j, 32, 1);
         }
         float t14[32] __attribute__((aligned(64)));
-        float t18[32] __attribute__((aligned(64)));
+        float t17[32] __attribute__((aligned(64)));
 #pragma omp simd
         for (int r0 = r0_lo; r0 < r0_hi; r0++) {
           t14[(r0 - r0_lo)] = in4[i0 * 200 + r0];
-          t18[(r0 - r0_lo)] = in5[i0 * 200 + r0];
+          t17[(r0 - r0_lo)] = in5[i0 * 200 + r0];
         }
         float t16[1024] __attribute__((aligned(64)));
-        float t22[1024] __attribute__((aligned(64)));
+        float t20[1024] __attribute__((aligned(64)));
         for (int r0 = r0_lo; r0 < r0_hi; r0++) {
 #pragma omp simd
           for (int i1 = i1_lo; i1 < i1_hi; i1++) {
             const _Bool t7 = (-i1 + r0 >= 0);
-            const float t12 = (t11[(r0 - r0_lo) * 32 + (i1 - i1_lo)] * t2);
-            const float t13 = t7 ? t12 : t3;
+            const float t12 = (t7 ? t11[(r0 - r0_lo) * 32 + (i1 - i1_lo)] : t3);
+            const float t13 = t12 * t2;
             const float t15 = (t13 - t14[(r0 - r0_lo)]);
             t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = tg_exp(t15);
-            const float t17 = (t9[(r0 - r0_lo) * 32 + (i1 - i1_lo)] * t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)]);
-            const float t19 = (t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)] * t18[(r0 - r0_lo)]);
-            const float t20 = t17 - t19;
-            const float t21 = t7 ? t20 : t4;
-            t22[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = t21 * t2;
+            const float t18 = (t9[(r0 - r0_lo) * 32 + (i1 - i1_lo)] - t17[(r0 - r0_lo)]);
+            const float t19 = (t18 * t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)]);
+            t20[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = t7 ? t19 : t4;
           }
         }
         for (ptrdiff_t j = 0; j < 64; j += 64)
           for (ptrdiff_t i = 0; i < i1_hi - i1_lo; i += 4) {
-            tg_dot_float_4x4x16_1_32_64(r0_hi - r0_lo, t22 + i * 1, t10 + j, t5 + i * 64 + j, 64, 0);
+            tg_dot_float_4x4x16_1_32_64(r0_hi - r0_lo, t20 + i * 1, t10 + j, t5 + i * 64 + j, 64, 0);
           }
         for (ptrdiff_t j = 0; j < 64; j += 64)
           for (ptrdiff_t i = 0; i < i1_hi - i1_lo; i += 4) {
@@ -114,7 +111,8 @@ void scaled_dot_product_attention_backward_2x4x200x64_f32_2(char *const *slots) 
       for (int i1 = i1_lo; i1 < i1_hi; i1++) {
 #pragma omp simd
         for (int i2 = i2_lo; i2 < i2_hi; i2++) {
-          out0[i0 * 12800 + i1 * 64 + i2] = t5[(i1 - i1_lo) * 64 + (i2 - i2_lo)];
+          const float t21 = (t5[(i1 - i1_lo) * 64 + (i2 - i2_lo)] * t2);
+          out0[i0 * 12800 + i1 * 64 + i2] = t21;
           out1[i0 * 12800 + i1 * 64 + i2] = t6[(i1 - i1_lo) * 64 + (i2 - i2_lo)];
         }
       }
