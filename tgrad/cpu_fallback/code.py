@@ -169,6 +169,7 @@ def writes_of(stmt: ir.Stmt) -> set[int]:
         return {stmt.carry.id}
     if isinstance(stmt, ir.ScanTile) and stmt.carry is not None:
         return {stmt.out.id, stmt.carry.id}
+    assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
     return set() if isinstance(stmt, ir.StoreTile) else {stmt.out.id}
 
 
@@ -199,6 +200,7 @@ def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
         case ir.Loop() | ir.DotTile():
             return ()
         case _:
+            assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
             return stmt.out.dims
 
 

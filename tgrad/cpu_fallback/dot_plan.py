@@ -154,6 +154,7 @@ def make_operand(tile: Tile, lane: str, k: str, inside: Sequence[ir.Stmt]) -> Op
     needed, stmts = {tile.id}, []
     for stmt in reversed(inside):
         assert not isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Loop, ir.DotTile))
+        assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
         if stmt.out.id in needed:
             needed |= reads_of(stmt)
             stmts.append(stmt)

@@ -258,6 +258,7 @@ class _WorkItem(Values):
                     self.assign(stmt.out, carry)
             case _:
                 assert not isinstance(stmt, (ir.Stash, ir.Unstash)), "rows are read again"
+                assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
                 for _ in self.each_lane(stmt.out.dims):
                     self.assign(stmt.out, self.expression(stmt))
 

@@ -14,6 +14,8 @@ Grammar:
            | tile = argsort(tile) along axis
            | loop axis [from max(..)] [to min(..)]: stmts    sequential, over tiles of the axis
            | tile op= tile                         accumulate elementwise into a carry, broadcast
+           | tile, tile += exp tile                the largest, and the sum of exp(tile - largest)
+           | tile, tile = join exp tile, tile over axes
            | tile += dot(tile[m k], tile[k n])     contract over an axis into a carry
            | stash tile | tile = unstash tile      keep a row on chip between two loops over it
            | slot[index] op= tile if mask
@@ -247,6 +249,29 @@ class Accumulate:
 
 
 @dataclass(frozen=True, slots=True)
+class AccumulateExp:
+    """largest, total = next, total * exp(largest - next) + exp(value - next) with next =
+    maximum(largest, value): of what a lane or a few together have been given. While those are all
+    -inf the total is 0. The carries start at -inf and 0 and have the value's dims."""
+
+    largest: Tile
+    total: Tile
+    value: Tile
+
+
+@dataclass(frozen=True, slots=True)
+class JoinExp:
+    """out_largest = largest, reduced over `axes`; out_total = sum over them of
+    total * exp(largest - out_largest): NaN where there is a NaN or +inf, and where all are -inf."""
+
+    out_largest: Tile
+    out_total: Tile
+    largest: Tile
+    total: Tile
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DotTile:
     """carry[m n] += sum over k of a[m k] * b[k n], in carry.dtype. An operand may lack m, k or n
     from its dims if it is constant along it (broadcast)."""
@@ -309,6 +334,8 @@ Stmt = (
     | SortTile
     | Init
     | Accumulate
+    | AccumulateExp
+    | JoinExp
     | DotTile
     | Stash
     | Unstash

@@ -72,6 +72,11 @@ def _text(kernel: ir.Kernel, stmt: ir.Stmt) -> str:
             return f"init {_typed(stmt.out)} = {stmt.value!r}"
         case ir.Accumulate():
             return f"{stmt.carry} = {stmt.op} {stmt.carry}, {stmt.value}"
+        case ir.AccumulateExp():
+            return f"{stmt.largest}, {stmt.total} += exp {stmt.value}"
+        case ir.JoinExp():
+            outs = f"{_typed(stmt.out_largest)}, {_typed(stmt.out_total)}"
+            return f"{outs} = join exp {stmt.largest}, {stmt.total} over {' '.join(stmt.axes)}"
         case ir.DotTile():
             return f"{stmt.carry} += dot {stmt.a}, {stmt.b} over {stmt.k}"
         case ir.Stash():

@@ -129,6 +129,14 @@ class _Checker:
                 same = stmt.carry.dtype is stmt.value.dtype
                 if not same or not set(stmt.value.dims) <= set(stmt.carry.dims):
                     self.fail(stmt, "carry and value differ")
+            case ir.AccumulateExp():
+                carries = (stmt.largest, stmt.total)
+                if any((t.dtype, t.dims) != (stmt.value.dtype, stmt.value.dims) for t in carries):
+                    self.fail(stmt, "carries and value differ")
+            case ir.JoinExp():
+                left = set(stmt.largest.dims) - set(stmt.axes)
+                self.define(stmt, stmt.out_largest, left, known)
+                self.define(stmt, stmt.out_total, left, known)
             case ir.DotTile():
                 if not set(stmt.a.dims) <= {stmt.m, stmt.k} | set(stmt.carry.dims):
                     self.fail(stmt, "bad first operand")
@@ -158,6 +166,10 @@ def reads(stmt: ir.Stmt) -> tuple[Tile, ...]:
             return stmt.args if stmt.carry is None else (*stmt.args, stmt.carry)
         case ir.Accumulate():
             return (stmt.carry, stmt.value)
+        case ir.AccumulateExp():
+            return (stmt.largest, stmt.total, stmt.value)
+        case ir.JoinExp():
+            return (stmt.largest, stmt.total)
         case ir.DotTile():
             return (stmt.carry, stmt.a, stmt.b)
         case ir.Stash():

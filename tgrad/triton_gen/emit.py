@@ -23,17 +23,26 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError, VerifyError
 from tgrad.graph.index import Index, Var, var
-from tgrad.graph.op import Op
+from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis, count_launched
 from tgrad.kernel.lower import identity_of
-from tgrad.triton_gen import emit_dot, emit_parts, emit_rows, emit_whole
+from tgrad.triton_gen import (
+    emit_dot,
+    emit_online,
+    emit_parts,
+    emit_rest,
+    emit_row_values,
+    emit_rows,
+    emit_whole,
+)
 from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.early_loads import with_early_loads
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.exponents import Exponent, find_exponents
 from tgrad.triton_gen.float8_loads import KINDS, float8_loads
+from tgrad.triton_gen.online import with_online_sums
 from tgrad.triton_gen.op_table import (
     TRITON_TYPES,
     Operand,
@@ -46,9 +55,10 @@ from tgrad.triton_gen.op_table import (
     widen,
 )
 from tgrad.triton_gen.overwritten import stores_that_wait
+from tgrad.triton_gen.picked import with_picked_loads
 from tgrad.triton_gen.prelude import GPU, GPU_FLOAT8, INTERPRET, imports, print_prelude
 from tgrad.triton_gen.program_order import axes_from_the_end
-from tgrad.triton_gen.rounded import rounded_tiles
+from tgrad.triton_gen.rounded import exponentials_of_halves, loaded_halves, rounded_tiles
 
 WIDTH = 96
 REDUCE_OF = {Op.ADD: Op.REDUCE_SUM, Op.MUL: Op.REDUCE_PROD, Op.MAXIMUM: Op.REDUCE_MAX,
@@ -65,6 +75,7 @@ def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
     Raises:
         UnsupportedError: an atomic combination that Triton has not.
     """
+    kernel = with_online_sums(with_picked_loads(kernel))
     kernel = with_early_loads(kernel, config)
     printer = Emitter(kernel, config, dialect)
     printer.run()
@@ -133,8 +144,18 @@ class Emitter:
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.float8 = float8_loads(kernel) if dialect == GPU_FLOAT8 else {}
-        self.rounded = rounded_tiles(kernel) if dialect != INTERPRET else frozenset[int]()
-        self.exponents = find_exponents(kernel, self.rounded)
+        self.groups = emit_online.groups_of(kernel)
+        self.rests = emit_rest.rests_of(kernel, config)
+        self.whole = ""
+        """The axis of the loop of which no lane is beyond the end."""
+        is_gpu = dialect != INTERPRET
+        self.rounded = rounded_tiles(kernel) if is_gpu else frozenset[int]()
+        self.halves = loaded_halves(kernel) if is_gpu else frozenset[int]()
+        short = self.rounded | exponentials_of_halves(kernel, self.halves)
+        self.exponents = find_exponents(kernel, short)
+        self.exp_sums = emit_row_values.exp_sums(kernel.body)
+        self.places: dict[int, Index] = {}
+        """Tiles of indices."""
         self.held: frozenset[int] = frozenset()
         self.waiting = stores_that_wait(kernel, config)
         self.in_parts = config.epilogue_parts > 1
@@ -145,7 +166,11 @@ class Emitter:
 
     def shape(self, dims: Iterable[str]) -> str:
         """Shape of a tile as text."""
-        return "[" + ", ".join(self.sizes.get(d, f"BLOCK_{d.upper()}") for d in dims) + "]"
+        return "[" + ", ".join(map(self.size, dims)) + "]"
+
+    def size(self, name: str) -> str:
+        """Elements of a tile along an axis as text."""
+        return self.sizes.get(name, f"BLOCK_{name.upper()}")
 
     # -- the frame of the function --------------------------------------------------------------
 
@@ -153,6 +178,8 @@ class Emitter:
         for axis in self.kernel.axes:
             if axis.block > 1:
                 self.line(f"BLOCK_{axis.name.upper()}: tl.constexpr = {axis.block}")
+        for name, size in self.rests.items():
+            self.line(f"REST_{name.upper()}: tl.constexpr = {size}")
         if self.in_parts:
             axis = self.kernel.axis(emit_parts.columns_of(self.kernel))
             size = axis.block // self.config.epilogue_parts
@@ -257,7 +284,7 @@ class Emitter:
 
     def _axis(self, axis: TileAxis, step: str) -> None:
         """Define the variable of an axis, and which of its lanes exist."""
-        name, block = axis.name, f"BLOCK_{axis.name.upper()}"
+        name, block = axis.name, self.size(axis.name)
         far = ".to(tl.int64)" if name in self.far_axes else ""
         if axis.block == 1:
             text = step or "0"
@@ -274,7 +301,7 @@ class Emitter:
             self.line(f"{name}0 = {start.removesuffix(' + ') or '0'}")
             start = f"{name}0 + "
         self.line(f"{name} = {start}tl.arange(0, {block})")
-        if is_ragged(self.kernel, axis):
+        if is_ragged(self.kernel, axis) and name != self.whole:
             self.line(f"{name}_ok = {name} < {extent_text(self.kernel, axis)}")
 
     # -- statements -----------------------------------------------------------------------------
@@ -311,9 +338,13 @@ class Emitter:
             case ir.SortTile():
                 emit_rows.emit_sort(self, stmt)
             case ir.Init():
-                self.assign(stmt.out, self.full(stmt.out.dims, stmt.value, stmt.out.dtype))
+                emit_rest.emit_init(self, stmt)
             case ir.Accumulate():
                 self._accumulate(stmt)
+            case ir.AccumulateExp():
+                emit_online.emit_step(self, stmt)
+            case ir.JoinExp():
+                emit_online.emit_end(self, stmt)
             case ir.DotTile():
                 emit_dot.emit_dot(self, stmt)
             case ir.StoreTile():
@@ -329,12 +360,11 @@ class Emitter:
         self.tiles[out.id] = Named(str(out), out.dtype, out.dims)
         self.line(f"{out} = {text}")
 
-    def full(self, dims: tuple[str, ...], value: bool | int | float, dtype: DType) -> str:
+    def full(self, shape: str, value: bool | int | float, dtype: DType) -> str:
         """A tile with one number in every lane."""
         if dtype.is_narrow:
-            return constant(self.shape(dims), value, dtype)
-        kind = TRITON_TYPES[dtype.name]
-        return f"tl.full({self.shape(dims)}, {literal(value, dtype)}, {kind})"
+            return constant(shape, value, dtype)
+        return f"tl.full({shape}, {literal(value, dtype)}, {TRITON_TYPES[dtype.name]})"
 
     def operand(self, tile: Tile, to: tuple[str, ...]) -> Operand:
         """A tile where a result over `to` uses it."""
@@ -352,7 +382,7 @@ class Emitter:
         found = []
         for name in names:
             axis = self.kernel.axis(name)
-            known = axis.role is not Role.LOOP or name in self.open
+            known = axis.role is not Role.LOOP or (name in self.open and name != self.whole)
             if axis.block > 1 and is_ragged(self.kernel, axis) and known:
                 found.append(name)
         return found
@@ -365,7 +395,9 @@ class Emitter:
     def _loop(self, stmt: ir.Loop) -> None:
         start, stop = self._bounds(stmt, self.kernel.axis(stmt.axis))
         whole = self.wholes.get(stmt.axis)
-        if whole is None:
+        if stmt.axis in self.rests:
+            emit_rest.emit_with_rest(self, stmt)
+        elif whole is None:
             self.steps(stmt, start, stop)
         else:
             emit_whole.emit_in_parts(self, stmt, whole, start, stop)
@@ -376,9 +408,10 @@ class Emitter:
         stages = self.config.num_stages
         dots = (s for s in stmt.body if isinstance(s, ir.DotTile))
         has_dot = any(emit_dot.is_matrix(self.kernel, s) for s in dots)  # the launch's stages do
-        extra = f", num_stages={stages}" if stages > 1 and not has_dot else ""
+        is_long = stages > 1 and stmt.axis not in self.sizes
+        extra = f", num_stages={stages}" if is_long and not has_dot else ""
         name = stmt.axis if axis.block == 1 else f"{stmt.axis}0"
-        step = "" if axis.block == 1 else f", BLOCK_{stmt.axis.upper()}"
+        step = "" if axis.block == 1 else f", {self.size(stmt.axis)}"
         self.line(f"for {name} in tl.range({start}, {stop}{step}{extra}):")
         self.depth += 1
         self.open.add(stmt.axis)
@@ -396,6 +429,28 @@ class Emitter:
         self.held = masks
         yield
         self.held = frozenset()
+
+    @contextmanager
+    def only_whole(self, axis: str) -> Iterator[None]:
+        """Inside, every lane along the axis exists."""
+        self.whole = axis
+        yield
+        self.whole = ""
+
+    @contextmanager
+    def only_rest(self, axis: str) -> Iterator[None]:
+        """Inside, tiles along the axis are those of its rest."""
+        self.sizes[axis] = f"REST_{axis.upper()}"
+        yield
+        del self.sizes[axis]
+
+    def rest_of(self, carry: Tile) -> list[str]:
+        """The axis of a carry whose rest has a carry of its own."""
+        return [d for d in carry.dims if d in self.rests]
+
+    def carry(self, tile: Tile) -> str:
+        """The name of a carry in the present loop."""
+        return f"{tile}_rest" if any(d in self.sizes for d in self.rest_of(tile)) else str(tile)
 
     def _bounds(self, stmt: ir.Loop, axis: TileAxis) -> tuple[str, str]:
         """Where a loop starts and stops, as text; the start is a multiple of the block."""
@@ -482,6 +537,7 @@ class Emitter:
 
     def _index(self, stmt: ir.IndexTile) -> None:
         out, e = stmt.out, stmt.index
+        self.places[out.id] = e
         if e.is_const:
             self.tiles[out.id] = Named(str(out), out.dtype, (), e.const)
             return
@@ -516,13 +572,16 @@ class Emitter:
             first = f"{grouped(typed(args[0]))} + " if stmt.op is Op.SUB else ""
             self.assign(out, f"{first}{flipped} + 1")
         else:
+            text = emit_row_values.with_row_value(self, stmt)
             is_short = out.id in self.rounded
-            self.assign(out, spell(stmt.op, args, out.dtype, stmt.word, is_short))
+            self.assign(out, text or spell(stmt.op, args, out.dtype, stmt.word, is_short))
         if stmt.op is Op.CAST:
             self.zero_lanes[out.id] = self.zero_lanes.get(stmt.args[0].id, frozenset())
 
     def _exponential(self, e: Exponent, out: Tile) -> str:
         """An exponential in its short form."""
+        if e.is_guarded and e.y is not None:
+            return f"_exp_from({self.text(e.x, out.dims)}, {self.text(e.y, out.dims)})"
         product = f"{self.text(e.x, out.dims)} * {e.factor}"
         if e.y is None:
             return f"tl.exp2({product})"
@@ -544,17 +603,24 @@ class Emitter:
         if stmt.op is Op.REDUCE_SUM:
             lanes = [d for d in lanes if d not in self.zero_lanes.get(arg.id, frozenset())]
         text = self.keep(text, arg.dims, lanes, self.identity(stmt.op, out.dtype))
-        text = widen(text, out.dtype)
-        left = list(arg.dims)
-        for name in reversed(arg.dims):
-            if name in stmt.axes:
-                text = _reduction(stmt.op, text, left.index(name), out.dtype)
-                left.remove(name)
+        text = self._reduced(stmt, widen(text, out.dtype))
+        if self.rest_of(arg):
+            rest = self._reduced(stmt, widen(f"{arg}_rest", out.dtype))
+            kind = dt.float32 if out.dtype.is_narrow else out.dtype
+            text = spell(REDUCE_COMBINE[stmt.op], [Operand(t, kind) for t in (text, rest)], kind)
         if out.dtype.is_narrow:
             text = narrow(text, out.dtype)
         elif out.dtype.is_int and out.dtype.itemsize < 4:
             text = f"{text}.to({TRITON_TYPES[out.dtype.name]})"
         self.assign(out, text)
+
+    def _reduced(self, stmt: ir.ReduceTile, text: str) -> str:
+        left = list(stmt.arg.dims)
+        for name in reversed(stmt.arg.dims):
+            if name in stmt.axes:
+                text = _reduction(stmt.op, text, left.index(name), stmt.out.dtype)
+                left.remove(name)
+        return text
 
     def identity(self, op: Op, dtype: DType) -> str:
         """What a reduction starts from, as the other side of a tl.where."""
@@ -574,8 +640,9 @@ class Emitter:
                 typed(operand), carry.dims, lanes, self.identity(REDUCE_OF[stmt.op], carry.dtype)
             )
             operand = Operand(kept, value.dtype)
-        args = [self.operand(carry, carry.dims), operand]
-        self.line(f"{carry} = {spell(stmt.op, args, carry.dtype)}")
+        name = self.carry(carry)
+        args = [Operand(name, carry.dtype), operand]
+        self.line(f"{name} = {spell(stmt.op, args, carry.dtype)}")
 
     def _store(self, stmt: ir.StoreTile) -> None:
         slot = self.kernel.slots[stmt.slot]

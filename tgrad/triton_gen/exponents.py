@@ -26,12 +26,18 @@ MOST = 2.0**64
 
 @dataclass(frozen=True, slots=True)
 class Exponent:
-    """exp2(x * factor), or exp2(x * factor - y * shift)."""
+    """exp2(x * factor), or exp2(x * factor - y * shift).
+
+    Attributes:
+        is_guarded: whether both factors are log2 e and y may be so large that its product is
+            infinite. Beside products of matrices there is no time to see to that.
+    """
 
     x: Tile
     factor: float
     y: Tile | None = None
     shift: float = 0.0
+    is_guarded: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class _Search:
             s.out.id: (at, s) for at, s in enumerate(self.flat) if isinstance(s, ir.ComputeTile)
         }
         self.numbers = {s.out.id: s.value for s in self.flat if isinstance(s, ir.ConstTile)}
+        self.has_dot = any(isinstance(s, ir.DotTile) for s in self.flat)
         self.changes: dict[int, list[int]] = {}
         """By number of a carry, the places where it changes."""
         for at, s in enumerate(self.flat):
@@ -86,7 +93,8 @@ class _Search:
         if difference is None:
             return None if product is arg else Exponent(product, c * LOG2_E)
         x, factor = self.product(difference[0], at)
-        return Exponent(x, factor * c * LOG2_E, difference[1], c * LOG2_E)
+        is_guarded = c == factor == 1.0 and not self.has_dot
+        return Exponent(x, factor * c * LOG2_E, difference[1], c * LOG2_E, is_guarded)
 
     def product(self, tile: Tile, at: int) -> tuple[Tile, float]:
         """(x, c) of a tile x * c, for x that is the same at a later place; itself times 1 if it is
@@ -135,6 +143,8 @@ class _Search:
         """What exponentials inside of loops subtract, and is there before."""
         found: dict[int, float] = {}
         for number, e in of.items():
-            if e.y is not None and e.y.id in self.before and number not in self.before:
+            if e.y is None or e.is_guarded:
+                continue
+            if e.y.id in self.before and number not in self.before:
                 found.setdefault(e.y.id, e.shift)
         return found

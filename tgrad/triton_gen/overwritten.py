@@ -65,6 +65,11 @@ def _made(stmt: ir.Stmt) -> list[tuple[ir.Tile, tuple[ir.Tile, ...]]]:
             return [(stmt.out, stmt.args)]
         case ir.Accumulate():
             return [(stmt.carry, (stmt.value,))]
+        case ir.AccumulateExp():
+            return [(stmt.largest, (stmt.value,)), (stmt.total, (stmt.value,))]
+        case ir.JoinExp():
+            parts = (stmt.largest, stmt.total)
+            return [(stmt.out_largest, parts), (stmt.out_total, parts)]
         case ir.DotTile():
             return [(stmt.carry, (stmt.a, stmt.b))]
     return []

@@ -9,8 +9,11 @@ x/(1 + x^2/(3 + x^2/(5 + ...))), cut after 9 (relative error 6e-10 at 0.6) for f
 (4e-18) for float64. exp adds back what rounding x*log2(e) loses, about |x| units in the last place
 otherwise. The short forms, for results that are rounded to 16 bits (rounded.py), are quotients of
 polynomials that were fitted in relative error: 5e-7 of tanh and of erf; the square of a reciprocal
-root is quicker than a division. Philox is Salmon et al., "Parallel random numbers: as easy as 1, 2,
-3" (2011).
+root is quicker than a division. exp(x - y) as 2^(x*log2(e) - y*log2(e)) would be NaN or infinite
+where y*log2(e) is too large for a float32; there all floats but y are 2^104 away or more, and with
+the scale 2^-90 the result is 0, 1 or infinite as it should be. Philox is Salmon et al., "Parallel
+random numbers: as easy as 1, 2, 3" (2011). LLVM takes a comparison with an integer that was
+clamped, or chosen, back to 64 bits, and one with that of _place not.
 """
 
 from __future__ import annotations
@@ -197,6 +200,10 @@ def _shift_right_unsigned(a, b, BITS: tl.constexpr):
     inside = b < BITS
     return tl.where(inside, a >> tl.where(inside, b, 0), 0)
 """,
+    "_place": """
+def _place(x):
+    return x.to(tl.int32) | ((x >> 31) != 0).to(tl.int32) * -1
+""",
     "_philox": """
 def _philox(index, offset, key, WORD: tl.constexpr):
     c0 = index.to(tl.uint32)
@@ -257,6 +264,14 @@ def _scan_min(x, AXIS: tl.constexpr):
 def _scan_linear(a, b, AXIS: tl.constexpr):
     return tl.associative_scan((a, b), AXIS, _chain)
 """,
+    "_exp_sum_f32": """
+def _exp_sum_f32(largest, total, x):
+    x = tl.reshape(x, [largest.shape[0], x.shape[0] // largest.shape[0]])
+    found = _larger(largest, _reduce_max(x, 1))
+    at = tl.where(found == -float("inf"), 0.0, found)
+    total = total * _exp_f32(largest - at) + tl.sum(_exp_f32(x - at[:, None]), 1)
+    return found, total
+""",
     "_reduce_prod": """
 def _reduce_prod(x, AXIS: tl.constexpr):
     return tl.reduce(x, AXIS, _multiply)
@@ -267,6 +282,19 @@ _GPU: dict[str, str] = {
     "_exp_short": """
 def _exp_short(x):
     return tl.exp2(x * 1.4426950408889634)
+""",
+    "_exp_from": """
+def _exp_from(x, y):
+    scale = tl.where(tl.abs(y) < 1.7e38, 1.4426950408889634, 8.077935669463161e-28)
+    return tl.exp2(x * scale - y * scale)
+""",
+    "_exp_sum_short": """
+def _exp_sum_short(largest, total, x):
+    x = tl.reshape(x, [largest.shape[0], x.shape[0] // largest.shape[0]])
+    found = _larger(largest, _reduce_max(x, 1))
+    at = tl.where(found == -float("inf"), 0.0, found)
+    total = total * _exp_from(largest, at) + tl.sum(_exp_from(x, at[:, None]), 1)
+    return found, total
 """,
     "_sigmoid_short": """
 def _sigmoid_short(x):

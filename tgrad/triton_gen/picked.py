@@ -1,0 +1,200 @@
+"""The one element of a row that a sum picks, loaded by itself.
+
+In: a Kernel. Out: a Kernel that computes the same. Invariant: an element is loaded only where the
+index is within the row; beyond it the sum is 0, as before.
+
+A cross entropy's target is picked by a comparison, which costs three instructions of each element:
+
+    init t2 = 0                                     t3 = within 0 <= t0 < n;  t4 = where t3, t0, 0
+    loop r: x = load in[i, r]                       x' = load in[i, t4]
+            t2 = add t2, where(r == t0, x, 0)  =>   loop r: ...
+    t9 = reduce_sum t2 over r                       t9 = where t3, x', 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tgrad import dtype as dt
+from tgrad.graph.index import Bound, Index, Loaded, Var
+from tgrad.graph.index import loaded as loaded_index
+from tgrad.graph.op import Op
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Kernel
+from tgrad.triton_gen.online import Makes, made_in
+
+MOST_LOADS = 2
+"""That each pick may add."""
+
+
+def with_picked_loads(kernel: Kernel) -> Kernel:
+    """The kernel with each such sum as a load; itself where there is none."""
+    while (pick := _find(kernel)) is not None:
+        kernel = replace(kernel, body=_with_load(kernel, pick))
+    return kernel
+
+
+@dataclass(frozen=True)
+class _Pick:
+    """A sum over a loop of where(place == wanted, x, 0).
+
+    Attributes:
+        total: what ends the sum.
+        needed: the statements of the loop that make x, in order.
+    """
+
+    loop: ir.Loop
+    step: ir.Accumulate
+    total: ir.ReduceTile
+    wanted: ir.Tile
+    x: ir.Tile
+    needed: tuple[Makes, ...]
+
+
+def _find(kernel: Kernel) -> _Pick | None:
+    totals = {s.arg.id: s for s in kernel.body if isinstance(s, ir.ReduceTile)}
+    for loop in kernel.body:
+        if not isinstance(loop, ir.Loop) or loop.start or loop.stop:
+            continue
+        for step in loop.body:
+            if isinstance(step, ir.Accumulate) and step.carry.id in totals:
+                pick = _pick(kernel, loop, step, totals[step.carry.id])
+                if pick is not None:
+                    return pick
+    return None
+
+
+def _pick(kernel: Kernel, loop: ir.Loop, step: ir.Accumulate, total: ir.ReduceTile) -> _Pick | None:
+    made = made_in(loop)
+    choice = made.get(step.value.id)
+    if step.op is not Op.ADD or total.op is not Op.REDUCE_SUM or total.axes != (loop.axis,):
+        return None
+    if not isinstance(choice, ir.ComputeTile) or choice.op is not Op.WHERE:
+        return None
+    equal, x, other = choice.args
+    consts = {s.out.id: s.value for s in ir.statements(kernel.body) if isinstance(s, ir.ConstTile)}
+    condition = made.get(equal.id)
+    if not isinstance(condition, ir.ComputeTile) or condition.op is not Op.EQ:
+        return None
+    places = [a for a in condition.args if _is_place(made.get(a.id), loop.axis)]
+    wanted = [a for a in condition.args if a.id not in made.keys() | consts.keys()]
+    is_zero = other.id in consts and consts[other.id] == 0
+    if not is_zero or len(places) != 1 or len(wanted) != 1 or wanted[0].dtype is not dt.int64:
+        return None
+    needed: list[Makes] = []
+    asked = {x.id}
+    for stmt in reversed(loop.body):
+        if isinstance(stmt, Makes) and stmt.out.id in asked:
+            needed.insert(0, stmt)
+            asked |= _reads(stmt)
+    if sum(isinstance(s, ir.LoadTile) for s in needed) > MOST_LOADS:
+        return None
+    return _Pick(loop, step, total, wanted[0], x, tuple(needed))
+
+
+def _is_place(stmt: Makes | None, axis: str) -> bool:
+    """Whether a statement gives each element its place along the axis."""
+    atom = stmt.index.atom if isinstance(stmt, ir.IndexTile) else None
+    return isinstance(atom, Var) and atom.name == axis
+
+
+def _indices(stmt: ir.Stmt) -> list[Index]:
+    own = [stmt.index] if isinstance(stmt, (ir.LoadTile, ir.IndexTile, ir.StoreTile)) else []
+    masks = stmt.mask if isinstance(stmt, (ir.LoadTile, ir.InsideTile, ir.StoreTile)) else ()
+    return [*own, *(b.index for b in masks)]
+
+
+def _reads(stmt: ir.Stmt) -> set[int]:
+    """Numbers of the tiles that a statement of a loop reads."""
+    found = {v for e in _indices(stmt) for v in e.loaded()}
+    match stmt:
+        case ir.ComputeTile():
+            found |= {a.id for a in stmt.args}
+        case ir.Accumulate() | ir.AccumulateExp() | ir.StoreTile():
+            found.add(stmt.value.id)
+    return found
+
+
+def _with_load(kernel: Kernel, pick: _Pick) -> tuple[ir.Stmt, ...]:
+    axis, wanted = kernel.axis(pick.loop.axis), pick.wanted
+    next_id = 1 + max(t.id for s in ir.statements(kernel.body) for t in _makes(s))
+    early: list[ir.Stmt] = []
+
+    def tile(dtype: dt.DType, dims: tuple[str, ...]) -> ir.Tile:
+        nonlocal next_id
+        next_id += 1
+        return ir.Tile(next_id - 1, dtype, dims)
+
+    def compute(op: Op, dtype: dt.DType, *args: ir.Tile) -> ir.Tile:
+        dims = tuple(a.name for a in kernel.axes if any(a.name in t.dims for t in args))
+        out = tile(dtype, dims)
+        early.append(ir.ComputeTile(out, op, args))
+        return out
+
+    def const(value: int | float, dtype: dt.DType) -> ir.Tile:
+        out = tile(dtype, ())
+        early.append(ir.ConstTile(out, value))
+        return out
+
+    zero, end = const(0, dt.int64), const(axis.extent, dt.int64)
+    is_first, is_last = (
+        compute(Op.LE, dt.bool_, zero, wanted),
+        compute(Op.LT, dt.bool_, wanted, end),
+    )
+    inside = compute(Op.AND, dt.bool_, is_first, is_last)
+    at = compute(Op.WHERE, dt.int64, inside, wanted, zero)
+    place = loaded_index(at.id, 0, axis.extent - 1)
+    copies: dict[int, ir.Tile] = {}
+
+    def moved(e: Index) -> Index:
+        def leaf(atom: object) -> Index | None:
+            if isinstance(atom, Var) and atom.name == axis.name:
+                return place
+            if isinstance(atom, Loaded) and atom.value in copies:
+                return loaded_index(copies[atom.value].id, atom.lo, atom.hi)
+            return None
+
+        return e.rebuild(leaf)
+
+    for stmt in pick.needed:
+        dims = tuple(d for d in stmt.out.dims if d != axis.name)
+        copy = copies[stmt.out.id] = tile(stmt.out.dtype, dims)
+        changed: Makes = replace(stmt, out=copy)
+        if isinstance(changed, ir.ComputeTile):
+            changed = replace(changed, args=tuple(copies.get(a.id, a) for a in changed.args))
+        if isinstance(changed, (ir.LoadTile, ir.IndexTile)):
+            changed = replace(changed, index=moved(changed.index))
+        if isinstance(changed, (ir.LoadTile, ir.InsideTile)):
+            mask = (Bound(moved(b.index), b.lo, b.hi) for b in changed.mask)
+            changed = replace(changed, mask=tuple(b for b in mask if not b.is_always))
+        early.append(changed)
+    none = const(0.0 if pick.x.dtype.is_float else 0, pick.x.dtype)
+    found = ir.ComputeTile(pick.total.out, Op.WHERE, (inside, copies[pick.x.id], none))
+    loop = _without(pick.loop, pick.step)
+    body: list[ir.Stmt] = []
+    for old in kernel.body:
+        if old is pick.loop:
+            body += [*early, *([loop] if loop.body else [])]
+        elif old is pick.total:
+            body.append(found)
+        elif not (isinstance(old, ir.Init) and old.out.id == pick.step.carry.id):
+            body.append(old)
+    return tuple(body)
+
+
+def _makes(stmt: ir.Stmt) -> list[ir.Tile]:
+    if isinstance(stmt, ir.JoinExp):
+        return [stmt.out_largest, stmt.out_total]
+    return [stmt.out] if hasattr(stmt, "out") else []
+
+
+def _without(loop: ir.Loop, step: ir.Accumulate) -> ir.Loop:
+    """The loop without a step, and without what only that needed."""
+    kept: list[ir.Stmt] = []
+    needed: set[int] = set()
+    for stmt in reversed(loop.body):
+        if stmt is step or (isinstance(stmt, Makes) and stmt.out.id not in needed):
+            continue
+        kept.insert(0, stmt)
+        needed |= _reads(stmt)
+    return replace(loop, body=tuple(kept))
