@@ -26,7 +26,7 @@ from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Atom, Index, Var
-from tgrad.graph.op import REDUCE_COMBINE
+from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
 from tgrad.kernel.lower import identity_of
@@ -111,6 +111,15 @@ class ChainBody(Body):
         if v == s.n:
             return _Dot(s, s.m, s.n, s.a, s.b)
         return _Dot(s, s.n, s.m, s.b, s.a)
+
+    def computed(self, stmt: ir.ComputeTile) -> str:
+        """A choice between scores that were just written loads them whatever the mask says: a load
+        under a mask waits until they are in the cache. On Zen 4 (2026-11) forward attention of 512
+        causal queries took 1.1 times as long."""
+        wide = {"float": "f32", "double": "f64"}.get(ops.register_type(stmt.out.dtype))
+        if stmt.op is Op.WHERE and wide is not None and stmt.args[1].id in self.arrays:
+            return f"tg_where_{wide}({', '.join(self.element(a) for a in stmt.args)})"
+        return super().computed(stmt)
 
     # -- arrays ---------------------------------------------------------------------------------
 

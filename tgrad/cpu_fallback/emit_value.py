@@ -68,11 +68,12 @@ class Values(ABC):
             case ir.InsideTile():
                 return self.mask(stmt.mask)
             case ir.ComputeTile():
-                return self._computed(stmt)
+                return self.computed(stmt)
             case _:
                 raise AssertionError(stmt)
 
-    def _computed(self, stmt: ir.ComputeTile) -> str:
+    def computed(self, stmt: ir.ComputeTile) -> str:
+        """C text of what an elementwise op makes."""
         args = [self.element(a) for a in stmt.args]
         if stmt.op is Op.MUL and self.is_exact and stmt.out.dtype in (dt.float32, dt.float64):
             return f"tg_product_{stmt.out.dtype.short}({', '.join(args)})"

@@ -143,6 +143,12 @@ static inline double tg_sigmoid_f64(double x) { return 1 / (1 + __builtin_exp(-x
 
 for _t, _c in (("f32", "float"), ("f64", "double")):
     _piece(
+        f"tg_where_{_t}",
+        f"""
+static inline {_c} tg_where_{_t}(_Bool c, {_c} a, {_c} b) {{ return c ? a : b; }} /* loads both */
+""",
+    )
+    _piece(
         f"tg_max_{_t}",
         f"""
 static inline {_c} tg_max_{_t}({_c} a, {_c} b) {{ /* two selects: one with | is branched on */

@@ -90,7 +90,7 @@ void scaled_dot_product_attention_backward_2x4x200x64_f32_2(char *const *slots) 
 #pragma omp simd
           for (int i1 = i1_lo; i1 < i1_hi; i1++) {
             const _Bool t7 = (-i1 + r0 >= 0);
-            const float t12 = (t7 ? t11[(r0 - r0_lo) * 32 + (i1 - i1_lo)] : t3);
+            const float t12 = tg_where_f32(t7, t11[(r0 - r0_lo) * 32 + (i1 - i1_lo)], t3);
             const float t13 = t12 * t2;
             const float t15 = (t13 - t14[(r0 - r0_lo)]);
             t16[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = tg_exp(t15);

@@ -72,7 +72,7 @@ void scaled_dot_product_attention_permute_2x200x4x40_f32(char *const *slots) {
 #pragma omp simd
             for (int i1 = i1_lo; i1 < i1_hi; i1++) {
               const _Bool t6 = (i1 - r0 >= 0);
-              t9[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = (t6 ? t8[(r0 - r0_lo) * 32 + (i1 - i1_lo)] : t2);
+              t9[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = tg_where_f32(t6, t8[(r0 - r0_lo) * 32 + (i1 - i1_lo)], t2);
             }
           }
           float t10[32] __attribute__((aligned(64)));
