@@ -25,7 +25,6 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.legality import Refused
 from tgrad.fusion.live import (
     Condition,
-    finite_maximum,
     fold_comparisons,
     live_where,
     with_known_integers,
@@ -248,7 +247,7 @@ class _Settling:
         v = self.values[number]
         if not isinstance(v, rg.Compute) or v.op is not Op.SUB or self.statistics[v.args[0]]:
             return False
-        finite = finite_maximum(self.values, v.args[1])
+        finite = rg.finite_maximum(self.values, v.args[1])
         shift = self.values[v.args[1] if finite is None else finite]
         return isinstance(shift, rg.Reduce) and shift.op is Op.REDUCE_MAX
 

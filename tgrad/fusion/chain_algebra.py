@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import drop_dead, with_numbers
-from tgrad.fusion.live import finite_maximum
 from tgrad.fusion.region import Region, Space
 from tgrad.graph.op import Op
 
@@ -259,7 +258,7 @@ def _with_numbers_after_maxima(region: Region, space: Space) -> Region:
             return made.emit(replace(v, args=(factors[v.args[0]][0], made.new[v.args[1]])))
         if v.op is Op.WHERE:
             masked = [x for x in v.args[1:] if not _is_number(region, x, -math.inf)]
-            if finite_maximum(values, number) is not None:
+            if rg.finite_maximum(values, number) is not None:
                 masked = [v.args[2]]
             if len(masked) == 1 and masked[0] in factors:
                 rest, c = factors[masked[0]]
@@ -278,22 +277,9 @@ def _shifts_its_own(region: Region, maximum: int, k: set[str]) -> bool:
     """Whether all that a maximum over k does for elements is to be taken from what it is of."""
     values, dims, v = region.values, region.dims, region.values[maximum]
     assert isinstance(v, rg.Reduce)
-    forms = {maximum, *(n for n in range(len(values)) if finite_maximum(values, n) == maximum)}
+    forms = {maximum, *(n for n in range(len(values)) if rg.finite_maximum(values, n) == maximum)}
     for number, user in enumerate(values):
         if set(dims[number]) & k and forms.intersection(rg.operands_of(user)):
             if not isinstance(user, rg.Compute) or user.op is not Op.SUB or user.args[0] != v.arg:
                 return False
     return True
-
-
-def exponent_scale(values: Sequence[rg.Value], maximum: int) -> int | None:
-    """The number c of exp (c (x - r)) for a maximum r; None for exp (x - r)."""
-    for v in values:
-        if isinstance(v, rg.Compute) and v.op is Op.EXP:
-            product = values[v.args[0]]
-            if isinstance(product, rg.Compute) and product.op is Op.MUL:
-                shifted = values[product.args[0]]
-                if isinstance(shifted, rg.Compute) and shifted.op is Op.SUB:
-                    if maximum in (shifted.args[1], finite_maximum(values, shifted.args[1])):
-                        return product.args[1]
-    return None

@@ -18,7 +18,7 @@ integer of rows is at most (below) one of columns. Equal integers are two such t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from tgrad import dtype as dt
@@ -93,22 +93,6 @@ def _comparison(v: rg.Value, whole: dict[int, Index]) -> Mask | None:
 
 def _at_least(e: Index, least: int) -> Bound:
     return Bound(e, least, max(e.hi, least) + 1)
-
-
-def finite_maximum(values: Sequence[rg.Value], number: int) -> int | None:
-    """The maximum of which the value is where(maximum == -inf, 0, maximum), if it is that."""
-    v = values[number]
-    if not isinstance(v, rg.Compute) or v.op is not Op.WHERE:
-        return None
-    condition, zero = (values[a] for a in v.args[:2])
-    if not isinstance(zero, rg.Const) or zero.value != 0:
-        return None
-    if not isinstance(condition, rg.Compute) or condition.op is not Op.EQ:
-        return None
-    low = values[condition.args[1]]
-    if condition.args[0] != v.args[2] or not isinstance(low, rg.Const) or low.value != -math.inf:
-        return None
-    return v.args[2]
 
 
 def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
@@ -256,7 +240,7 @@ class _Search:
         by their indices alone. Its maximum is -inf then, and -inf less that NaN and not -inf: the
         softmax of a row without keys, in PyTorch too."""
         one, other = self.axes if self.sides[shift][0] else self.axes[::-1]
-        is_known = finite_maximum(self.values, shift) is not None or not any(self.sides[shift])
+        is_known = rg.finite_maximum(self.values, shift) is not None or not any(self.sides[shift])
         if is_known or len(one) != 1 or len(other) != 1:
             return False
         bounds = [c for c in conditions if isinstance(c, Bound)]

@@ -20,10 +20,11 @@ and keeps them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from math import prod
+from math import inf, prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -437,6 +438,35 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
     loaded = {v for e in indices_of(value) for v in e.loaded()}
     inner = tuple(sorted(loaded)) if loaded else ()
     return (value.value, *inner) if isinstance(value, Store) else inner
+
+
+def finite_maximum(values: Sequence[Value], number: int) -> int | None:
+    """The maximum of which the value is where(maximum == -inf, 0, maximum), if it is that."""
+    v = values[number]
+    if not isinstance(v, Compute) or v.op is not Op.WHERE:
+        return None
+    condition, zero = (values[a] for a in v.args[:2])
+    if not isinstance(zero, Const) or zero.value != 0:
+        return None
+    if not isinstance(condition, Compute) or condition.op is not Op.EQ:
+        return None
+    low = values[condition.args[1]]
+    if condition.args[0] != v.args[2] or not isinstance(low, Const) or low.value != -inf:
+        return None
+    return v.args[2]
+
+
+def exponent_scale(values: Sequence[Value], maximum: int) -> int | None:
+    """The number c of exp (c (x - r)) for a maximum r; None for exp (x - r)."""
+    for v in values:
+        if isinstance(v, Compute) and v.op is Op.EXP:
+            product = values[v.args[0]]
+            if isinstance(product, Compute) and product.op is Op.MUL:
+                shifted = values[product.args[0]]
+                if isinstance(shifted, Compute) and shifted.op is Op.SUB:
+                    if maximum in (shifted.args[1], finite_maximum(values, shifted.args[1])):
+                        return product.args[1]
+    return None
 
 
 def _mask_text(mask: Mask) -> str:

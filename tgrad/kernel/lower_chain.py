@@ -35,7 +35,6 @@ from dataclasses import replace
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
-from tgrad.fusion.chain_algebra import exponent_scale
 from tgrad.graph.index import Index, loaded, var
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
@@ -182,7 +181,7 @@ class ChainLowering(Lowering):
         base = compute(Op.WHERE, is_low, const(0.0), new)
         scope.tiles[number] = base
         exponent = compute(Op.SUB, carry, base)
-        scale = exponent_scale(self.region.values, number)
+        scale = rg.exponent_scale(self.region.values, number)
         if scale is not None:
             exponent = compute(Op.MUL, exponent, scope.tiles[scale])
         self.factors[number] = compute(Op.EXP, exponent)
