@@ -14,7 +14,6 @@ from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.verify import verify
 from tgrad.pipeline import canonical_bases
-from tgrad.runtime.planning import planning
 from tgrad.tensor import Tensor
 
 SMALL = Limits(nested_elements=1000)
@@ -43,17 +42,6 @@ def test_split_k() -> None:
     (dot,) = (n for n in split(tgrad.einsum("bti,bto->oi", x, dy)) if n.op is Op.DOT)
     assert dot.attr("batch") != ((), ()) and dot.shape[0] == 16
     assert sorted(dot.shape[1:]) == [20, 24]
-
-
-def test_parts_leave_few_multiprocessors_idle() -> None:
-    """Two tiles by eighteen: of two parts 72 programs would work on 132 multiprocessors, of seven
-    (rows of 14) 252, in two turns."""
-    with planning("sm_90"):
-        x, dy = (tgrad.zeros(64, 14, 14, n).realize() for n in (9 * 256, 256))
-        product = canonical_bases([tgrad.einsum("bhwi,bhwo->oi", x, dy)._node])
-    made = toposort(split_few_outputs(product, Limits(nested_elements=1000, programs=132)))
-    (dot,) = (n for n in made if n.op is Op.DOT)
-    assert dot.shape[0] == 7
 
 
 def test_parts_of_half_products_are_added_in_float32() -> None:

@@ -40,9 +40,6 @@ SHARE = 8
 parts save more than a launch takes."""
 SPREAD = 2
 """Programs for each of the device's that such parts make at most."""
-PARTIAL = 6
-"""Terms that a program adds while all programs write and read a tile of partial results, by tiles
-(800 TFLOP/s of half types, 4 TB/s)."""
 FEW_PROGRAMS, LEAST_SPLIT = 16, 1 << 16
 """Programs, and terms above which a sum may be split, where the device asks for no splits and a
 search tries one: with the first processors of few cores are busy, below the second a launch costs
@@ -131,15 +128,10 @@ def _split_dot(node: Node, programs: int) -> Node | None:
         return None
     m, n = (x.size // k for x in (left, right))
     tiles = -(-m // TILE) * -(-n // TILE)
-    most = min(SPREAD * programs // tiles, k // LEAST_K) if tiles <= programs // 2 else 0
-
-    def seconds(parts: int) -> float:
-        """In which the whole dot's program would be done."""
-        return -(-tiles * parts // programs) / parts + PARTIAL * tiles * parts / k
-
-    divisors = ((p, i) for i, a in enumerate(ca) for p in range(2, most + 1)
-                if left.shape[a] % p == 0)  # fmt: skip
-    parts, at = min(divisors, key=lambda found: (seconds(found[0]), found), default=(1, 0))
+    most = min(programs // tiles, k // LEAST_K)
+    at, parts = max(
+        ((i, _parts(left.shape[a], most)) for i, a in enumerate(ca)), key=lambda found: found[1]
+    )
     if parts < 2:
         return None
     acc = node.dtype.accumulator

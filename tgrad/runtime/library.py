@@ -55,6 +55,14 @@ def _cholesky_ex(linalg: Any, a: Any) -> tuple[Any, Any]:
     return factor.masked_fill((info != 0)[..., None, None], float("nan")), info
 
 
+def _lu(linalg: Any, a: Any, check: bool) -> tuple[Any, Any]:
+    """torch's own check raises a LinAlgError or, on GPUs, a RuntimeError."""
+    factors, pivots, info = linalg.lu_factor_ex(a)
+    if check and bool((info != 0).any()):
+        raise linalg.LinAlgError("U has a 0 on its diagonal")
+    return factors, pivots
+
+
 def _permutation(swaps: Any, rows: int) -> Any:
     import torch
 
@@ -66,7 +74,7 @@ def _permutation(swaps: Any, rows: int) -> Any:
 TORCH: dict[str, Callable[..., Any]] = {
     "cholesky": lambda linalg, a: linalg.cholesky(a),
     "cholesky_ex": lambda linalg, a: _cholesky_ex(linalg, a),
-    "lu": lambda linalg, a, check: tuple(linalg.lu_factor_ex(a, check_errors=check))[:2],
+    "lu": _lu,
     "permutation": lambda linalg, swaps, rows: _permutation(swaps, rows),
     "solve": lambda linalg, a, b: linalg.solve(a, b),
     "triangular": lambda linalg, a, b, unit: linalg.solve_triangular(

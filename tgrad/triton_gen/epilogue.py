@@ -39,11 +39,11 @@ def with_epilogue_parts(region: Region, config: Config, target: Target) -> Confi
             break
         parts *= 2
     if parts > MOST_PARTS and tile[-1] > LEAST_TILE:
-        return with_epilogue_parts(region, _half_the_columns(config), target)
+        return with_epilogue_parts(region, half_the_columns(config), target)
     return replace(config, epilogue_parts=parts)
 
 
-def _half_the_columns(config: Config) -> Config:
+def half_the_columns(config: Config) -> Config:
     """The config with half the columns a tile."""
     last = max(i for i, axis in enumerate(config.axes) if axis.role is Role.GRID)
     axes = list(config.axes)

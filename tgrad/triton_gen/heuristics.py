@@ -24,7 +24,7 @@ from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, indices_of, 
 from tgrad.graph.index import Atom, Div, Index, Mod, Var, unflatten, var
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.triton_gen.emit_dot import MATRIX_TYPES, operand_type
-from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
+from tgrad.triton_gen.epilogue import accumulators, half_the_columns, with_epilogue_parts
 from tgrad.triton_gen.heuristics_chain import choose_chain, power_of_two
 from tgrad.triton_gen.target import Target
 
@@ -57,8 +57,11 @@ does: small tiles, many at a time."""
 SHARED_TILE = 128 * 128
 """Tile of which two programs of 3 stages fit a multiprocessor: one computes while the other writes
 its results or waits for a window of an image."""
-SHORT_LOOP = 24
-"""Steps over k that take about as long as an epilogue and the first loads."""
+SHORT_LOOP, WALKED = 24, 16
+"""Steps over k that take about as long as an epilogue and the first loads; that a program may walk
+beside tiles of 128 x 256."""
+WALKING_PARTS = 4
+"""Of the epilogue of a program that walks, at most."""
 DEEPEST = 64
 """Block of k of products of half types."""
 
@@ -380,19 +383,27 @@ def _dot(region: Region, target: Target) -> Config:
 
 
 def _shared(region: Region, config: Config, target: Target) -> Config:
-    """The config with so few stages that two programs share a multiprocessor, where there are more
-    programs than multiprocessors and either a short loop, beside whose epilogue the other computes,
-    or no more than two a multiprocessor; of a larger tile with a short loop, one program that walks
-    (H100, H200, 2026-11)."""
+    """The config for what a program does before and after its loop (H100, H200, 2026-11).
+
+    Of a tile that leaves room for two programs on a multiprocessor so few stages that two are
+    there, where there are more programs than multiprocessors and either a short loop, beside whose
+    epilogue the other computes, or no more than two a multiprocessor. Of a larger tile with a short
+    loop, half of it where the epilogue is long, else one program that walks: with long loops walks
+    are slower (4096³: 2.7 times).
+    """
     tile = prod(a.block for a in config.axes if a.role is Role.GRID)
     programs = count_programs(config.axes, None)
     loops = [a for a in config.axes if a.role is not Role.GRID]
-    is_short = prod(a.steps for a in loops) <= SHORT_LOOP
+    steps = prod(a.steps for a in loops)
+    if tile > SHARED_TILE and steps <= SHORT_LOOP and config.epilogue_parts > WALKING_PARTS:
+        return _shared(
+            region, with_epilogue_parts(region, half_the_columns(config), target), target
+        )
     is_pair = config.epilogue_parts > 1 and programs <= 2 * target.num_sms
-    if tile == SHARED_TILE and programs > target.num_sms and (is_short or is_pair):
+    if tile == SHARED_TILE and programs > target.num_sms and (steps <= SHORT_LOOP or is_pair):
         return replace(config, num_stages=min(config.num_stages, 3))
-    is_plain = len(loops) == 1 and config.epilogue_parts <= 4 and not _is_masked(region)
-    if tile > SHARED_TILE and is_short and is_plain and programs > 2 * target.num_sms:
+    is_plain = len(loops) == 1 and not _is_masked(region)
+    if tile > SHARED_TILE and steps <= WALKED and is_plain and programs > 2 * target.num_sms:
         return replace(config, programs=target.num_sms)
     return config
 

@@ -75,7 +75,7 @@ def _blocks(dtype: DType, wide: int, dots: int, target: Target) -> tuple[int, in
     if target.has_wgmma:  # by time on an H200, causal, of 64 x 4096 x 64 and x 128 (2026-11)
         if wide > 64:
             return 64, 64, 4, 2 if backward else 3
-        return 64, 32 if dots > 3 else 64, 4, 2 if dots > 3 else 3
+        return 64, 64, 4, 2 if dots > 3 else 3
     if not backward:
         return 128, 64, 8, stages
     if wide > 64:
