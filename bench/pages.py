@@ -56,7 +56,8 @@ KNOWN = """## What is known of these figures
   mean 1.86.
 - AMD EPYC, family 25 model 1, commit 943d100135: convolutions are of before decision 0061.
 - NVIDIA H100, commit b075ce6: GPT-2's training step was wrong there and has no time, for a race
-  that decision 0057 ends. On an H200 (`python -m bench confirm`, commits 222cffe469 and e427008) its first four losses and ResNet-50's are PyTorch's, as one graph and kernel by kernel.
+  that decision 0057 ends. On an H200 (`python -m bench confirm`, commits 222cffe469 and e427008058)
+  its first four losses and ResNet-50's are PyTorch's, as one graph and kernel by kernel.
 - NVIDIA H100, the same run: in the rows `layer norm, forward and backward` and `conv 3x3,
   128x64x56x56 to 64, forward and backward` the host waited for the device at each call. It waits no
   longer: on the H200 0.108 ms and, in its table, 0.396 ms.
