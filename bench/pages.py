@@ -50,10 +50,6 @@ that writes one."""
 
 KNOWN = """## What is known of these figures
 
-- AMD EPYC, family 25 model 17, commit f84d464114: its two slow rows were mended after that run
-  (decision 0037). In a later run, which shared the machine (others took 0.3 cores): matmul 11.3 ms
-  beside JAX's 12.1 and torch's 12.7, sum of rows 1.84 ms beside torch.compile's 2.14; geometric
-  mean 1.86.
 - AMD EPYC, family 25 model 1, commit 943d100135: convolutions are of before decision 0061.
 - NVIDIA H100, commit b075ce6: GPT-2's training step was wrong there and has no time, for a race
   that decision 0057 ends. On an H200 (`python -m bench confirm`, commits 222cffe469 and e427008058)
