@@ -1,9 +1,9 @@
 """Python time of a compiled call: `python -m bench.replay [cuda] [convnet gpt4 gpt12 many200]`.
 
-In: names of models, and of a device. Out: a row a model: tensors of state, launches, microseconds a
-call; on cuda those of the whole call too. Invariant: what runs the kernels, a C entry or CUDA's
-launch of a graph, is replaced by nothing, so what is left is Python; AdamW; the median of 400 calls
-with the same arguments.
+In: names of models, and of a device. Out: a row a model: tensors of state, launches, microseconds of
+a call; on cuda those with the copies into and out of the graph, and of the whole, too. Invariant:
+what runs the kernels, a C entry or CUDA's copies and launch of a graph, is replaced by nothing, so
+what is left is Python; AdamW; the median of 400 calls with the same arguments.
 """
 
 from __future__ import annotations
@@ -74,6 +74,9 @@ def measure(name: str, device: str = "cpu") -> str:
     if device == "cuda":
         whole = f", {_microseconds(step, x, y):6.1f} us with the launch of its graph"
         part.program.graph = SimpleNamespace(replay=lambda: None)
+        copying = _microseconds(step, x, y)
+        whole = f", {copying:6.1f} us with its copies{whole}"
+        part.program.copier = lambda *addresses: None
     else:
         part.program.runner = lambda call: None
     python = _microseconds(step, x, y)
