@@ -1,9 +1,9 @@
 """Python time of a compiled call: `python -m bench.replay [cuda] [convnet gpt4 gpt12 many200]`.
 
-In: names of models, and of a device. Out: a row a model: tensors of state, launches, microseconds of
-a call; on cuda those with the copies into and out of the graph, and of the whole, too. Invariant:
-what runs the kernels, a C entry or CUDA's copies and launch of a graph, is replaced by nothing, so
-what is left is Python; AdamW; the median of 400 calls with the same arguments.
+In: names of models, and of a device. Out: a row a model: tensors of state, launches, microseconds
+of a call; on cuda those with the copies into and out of the graph, and of the whole, too.
+Invariant: what runs the kernels, a C entry or CUDA's copies and launch of a graph, is replaced by
+nothing, so what is left is Python; AdamW; the median of 400 calls with the same arguments.
 """
 
 from __future__ import annotations
