@@ -117,3 +117,22 @@ def test_a_long_elementwise_history_is_not_built_for_each_of_its_roots(
     monkeypatch.setattr(_Partition, "_build", noted)
     assert len(cut_graph(bases, GPU_LIMITS)) == 1
     assert max(sizes) > 5 and sum(n > 1 for n in sizes) == 1
+
+
+@pytest.mark.parametrize("target", [None, "sm_90"])
+def test_chains_longer_than_python_s_stack(target: str | None) -> None:
+    """As many steps of an integration that nobody compiles."""
+    x = np.linspace(-1, 1, 8, dtype=np.float32)
+
+    def integrate(y: Tensor) -> Tensor:
+        for number in range(700):
+            y = (y * 0.99 + number % 3) if number % 2 else tgrad.where(y > 0.5, y.sin(), y + 0.1)
+        return y
+
+    if target is not None:
+        with planning(target):
+            assert tgrad.explain(integrate(tensor(x, device="cuda").realize())).launches
+        return
+    got = integrate(tensor(x, device="cpu")).numpy()
+    want = integrate(tensor(x, device="numpy")).numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

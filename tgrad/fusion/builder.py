@@ -21,10 +21,10 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes, drop_dead, flip_axes, join_axes, rename_axes
 from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.device_limits import Limits
-from tgrad.fusion.folding import fold
+from tgrad.fusion.folding import fold, next_operand
 from tgrad.fusion.legality import Refused, classify
 from tgrad.fusion.live import with_live_rows
-from tgrad.fusion.movement import Indices, push_index
+from tgrad.fusion.movement import Indices, covers, push_index
 from tgrad.fusion.packed import take_apart_packed
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
 from tgrad.fusion.sums import join_sums_of_dots
@@ -291,7 +291,7 @@ class _Builder:
             if node.op is not Op.DOT and node.op not in REDUCE:
                 continue
             for index, mask, _ in self.visited.get(node, ()):
-                if mask or not _covers(node, index, ix.flatten(index, node.shape)):
+                if mask or not covers(node, index, ix.flatten(index, node.shape)):
                     return Refused(
                         f"{node.source.label or node.op} would be computed for other elements than "
                         "its own there"
@@ -329,7 +329,7 @@ class _Builder:
     def _store(self, node: Node) -> Refused | None:
         for index, mask, number in self.visited.get(node, ()):
             flat = ix.flatten(index, node.shape)
-            if mask or not _covers(node, index, flat):
+            if mask or not covers(node, index, flat):
                 continue
             self.stored.append(node)
             self.stores.append(Store(-1, flat, number))
@@ -371,14 +371,25 @@ class _Builder:
 
     def _value(self, node: Node, index: Indices, mask: Mask) -> int:
         key = (node, index, mask)
-        found = self.memo.get(key)
-        if found is not None:
-            return found
-        number = self._compute(node, index, mask)
-        self.memo[key] = number
-        if node in self.inside:
-            self.visited.setdefault(node, []).append((index, mask, number))
-        return number
+        stack = [] if key in self.memo else [(node, 0)]
+        while stack:  # a chain of elements may be longer than Python's stack
+            top, at = stack.pop()
+            if (top, index, mask) in self.memo:
+                continue
+            operand = self._operand(top, at, index, mask)
+            if operand is not None:
+                stack += [(top, at + 1), (operand, 0)]
+                continue
+            number = self.memo[(top, index, mask)] = self._compute(top, index, mask)
+            if top in self.inside:
+                self.visited.setdefault(top, []).append((index, mask, number))
+        return self.memo[key]
+
+    def _operand(self, node: Node, at: int, index: Indices, mask: Mask) -> Node | None:
+        is_leaf = node in self.leaves and node not in self.inside
+        if is_leaf or not is_elementwise(node.op):
+            return None
+        return next_operand(node, at, lambda x: self.values[self.memo[(x, index, mask)]])
 
     def _compute(self, node: Node, index: Indices, mask: Mask) -> int:
         op = node.op
@@ -411,7 +422,7 @@ class _Builder:
 
     def _elementwise(self, node: Node, index: Indices, mask: Mask) -> int:
         op, inputs = node.op, node.inputs
-        if op is Op.WHERE:  # only what is chosen is computed, if it is known
+        if op is Op.WHERE:
             test = self.values[self._value(inputs[0], index, mask)]
             if isinstance(test, rg.Const):
                 return self._value(inputs[1 if test.value else 2], index, mask)
@@ -498,7 +509,7 @@ class _Builder:
             if a.extent == node.shape[axis] and e in (a.index, a.index * -1 + (a.extent - 1))
         ]
         plain = (*index[:axis], found[0][0].index, *index[axis + 1 :]) if found else index
-        if not found or mask or not _covers(node, plain, ix.flatten(plain, node.shape)):
+        if not found or mask or not covers(node, plain, ix.flatten(plain, node.shape)):
             self.refused = Refused(f"{label} is read there at other elements than its rows")
             return self._zero(node.dtype)
         walk, is_flipped = found[0]
@@ -675,20 +686,3 @@ def _variables(indices: Indices, dims: list[frozenset[str]]) -> frozenset[str]:
         for v in e.loaded():
             names |= dims[v]
     return names
-
-
-def _covers(node: Node, index: Indices, flat: Index) -> bool:
-    """Whether `index` runs over each element of the node exactly once."""
-    seen: set[str] = set()
-    for e, n in zip(index, node.shape):
-        if n == 1 and e == ix.ZERO:
-            continue
-        size, last = 1, 0
-        for atom, c in sorted(e.terms, key=lambda t: t[1]):
-            if not isinstance(atom, Var) or atom.name in seen or c != size:
-                return False
-            seen.add(atom.name)
-            size, last = size * atom.extent, c
-        if size != n or e.const != 0 or last < 1:
-            return False
-    return flat.lo == 0

@@ -10,10 +10,11 @@ loop that Python unrolled are equal regions, whose source is generated and compi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tgrad.dtype import DType
 from tgrad.fusion.region import Const, Value
+from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 from tgrad.graph.rules_elementwise import FOLDED, constant_result
 
@@ -33,3 +34,18 @@ def fold(
     if op is Op.ADD and isinstance(operands[0], Const) and operands[0].value == 0:
         return args[1]
     return None
+
+
+def next_operand(node: Node, at: int, value_of: Callable[[Node], Value]) -> Node | None:
+    """The operand of an elementwise node that is computed after `at` others, None after the last:
+    of a choice whose condition is known, only what is chosen.
+
+    Args:
+        value_of: of an operand that was computed.
+    """
+    if at == 0 or node.op is not Op.WHERE:
+        return node.inputs[at] if at < len(node.inputs) else None
+    test = value_of(node.inputs[0])
+    if isinstance(test, Const):
+        return node.inputs[1 if test.value else 2] if at == 1 else None
+    return node.inputs[at] if at < 3 else None

@@ -6,7 +6,7 @@ input, and the bounds under which that element exists (a pad's border is zero). 
 
 from __future__ import annotations
 
-from tgrad.graph.index import ZERO, Bound, Index, flatten, unflatten
+from tgrad.graph.index import ZERO, Bound, Index, Var, flatten, unflatten
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 
@@ -71,3 +71,20 @@ def _reshape(index: Indices, shape: tuple[int, ...], target: tuple[int, ...]) ->
         flat = flatten(index[i0:i], shape[i0:i])
         result.extend(unflatten(flat, target[j0:j]))
     return tuple(result)
+
+
+def covers(node: Node, index: Indices, flat: Index) -> bool:
+    """Whether `index` runs over each element of the node exactly once."""
+    seen: set[str] = set()
+    for e, n in zip(index, node.shape):
+        if n == 1 and e == ZERO:
+            continue
+        size, last = 1, 0
+        for atom, c in sorted(e.terms, key=lambda t: t[1]):
+            if not isinstance(atom, Var) or atom.name in seen or c != size:
+                return False
+            seen.add(atom.name)
+            size, last = size * atom.extent, c
+        if size != n or e.const != 0 or last < 1:
+            return False
+    return flat.lo == 0
