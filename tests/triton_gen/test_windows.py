@@ -46,6 +46,17 @@ def test_masks_of_a_window_are_of_rows(channels: int) -> None:
     assert (artifact.figures.matrix_instruction or "").startswith("wgmma")
 
 
+def test_masks_of_what_is_not_loaded_know_where_a_tile_begins() -> None:
+    """A padded constant: nothing but the mask asks for the row of a tile."""
+    with planning("sm_90"), record_plans() as plans:
+        x = tgrad.zeros(66, 4096).realize()
+        (F.pad(tgrad.ones(64, 4096), (0, 0, 1, 1)) + x).realize()
+    kernel = plans[-1].kernels[-1]
+    assert "x0 = " in kernel.source and "(x0 // 4096) - 1 >= 0" in kernel.source
+    (artifact,) = compile_for([kernel.region], "sm_90", settings)
+    assert artifact.figures.widest_load == 128
+
+
 @pytest.mark.parametrize(("channels", "size"), [(64, 6), (128, 5), (40, 7)])
 def test_gradients_in_the_interpreter(channels: int, size: int) -> None:
     random = np.random.default_rng(channels)

@@ -122,43 +122,12 @@ def compares_extrema(kernel: ir.Kernel) -> bool:
     return len(stored) > 1 and any(isinstance(s, steps) and s.op in extrema for s in stmts)
 
 
-def indices_of(stmt: ir.Stmt) -> tuple[Index, ...]:
-    """Index expressions that the statement evaluates."""
-    if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
-        return (stmt.index, *(b.index for b in stmt.mask if not b.is_always))
-    if isinstance(stmt, ir.IndexTile):
-        return (stmt.index,)
-    if isinstance(stmt, ir.InsideTile):
-        return tuple(b.index for b in stmt.mask if not b.is_always)
-    return ()
-
-
 def reads_of(stmt: ir.Stmt) -> set[int]:
     """Ids of the tiles that the statement reads, in loops and indices too."""
-    found = {v for e in indices_of(stmt) for v in e.loaded()}
-    match stmt:
-        case ir.ComputeTile():
-            found |= {a.id for a in stmt.args}
-        case ir.ReduceTile() | ir.SortTile():
-            found.add(stmt.arg.id)
-        case ir.ScanTile():
-            found |= {a.id for a in stmt.args}
-            if stmt.carry is not None:
-                found.add(stmt.carry.id)
-        case ir.Accumulate():
-            found |= {stmt.carry.id, stmt.value.id}
-        case ir.DotTile():
-            found |= {stmt.carry.id, stmt.a.id, stmt.b.id}
-        case ir.Stash() | ir.StoreTile():
-            found.add(stmt.value.id)
-        case ir.Unstash():
-            found.add(stmt.stash.id)
-        case ir.Loop():
-            for inner in stmt.body:
-                found |= reads_of(inner)
-        case _:
-            pass
-    return found
+    if isinstance(stmt, ir.Loop):
+        return set().union(*map(reads_of, stmt.body))
+    own = {stmt.stash.id} if isinstance(stmt, ir.Unstash) else set[int]()
+    return own | ir.read_numbers(stmt)
 
 
 def writes_of(stmt: ir.Stmt) -> set[int]:
@@ -208,7 +177,7 @@ def store_dims(kernel: ir.Kernel, stmt: ir.StoreTile) -> tuple[str, ...]:
     """Axes of a store's loops: those of its value and of its index, and of what that is read
     from."""
     names, loaded = set(stmt.value.dims), set[int]()
-    for e in indices_of(stmt):
+    for e in ir.indices_of(stmt):
         names |= e.variables()
         loaded |= e.loaded()
     if loaded:

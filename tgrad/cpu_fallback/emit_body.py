@@ -29,7 +29,6 @@ from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
     distinct_axes,
-    indices_of,
     is_scatter,
     reads_of,
     walk,
@@ -85,7 +84,7 @@ class Body(Values):
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         super().__init__(kernel)
         self.code, self.machine = code, machine
-        every = [e for stmt in walk(kernel.body) for e in indices_of(stmt)]
+        every = [e for stmt in walk(kernel.body) for e in ir.indices_of(stmt)]
         extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
         self.arrays: dict[int, Array] = {}
@@ -318,7 +317,7 @@ class Body(Values):
         for columns in turned:
             self.declare_turned(columns)
         heads = [self.lane_loop(d) for d in group.dims if d != inner]
-        indices = [e for s in group.stmts for e in indices_of(s)]
+        indices = [e for s in group.stmts for e in ir.indices_of(s)]
         run = common_run([e for e in indices if not e.loaded()], inner)
         simd = self.may_vectorise(group.stmts, inner) and not self.only_gathers(group.stmts, inner)
         saved = dict(self.scalars)

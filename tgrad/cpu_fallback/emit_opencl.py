@@ -31,7 +31,6 @@ from tgrad.cpu_fallback.code import (
     Code,
     dims_of,
     header,
-    indices_of,
     reads_of,
     store_dims,
     unique_names,
@@ -68,7 +67,7 @@ class _WorkItem(Values):
         super().__init__(kernel, RESERVED)
         assert kernel.table is None, "members of a batch have launches of their own"
         self.code = code
-        every = [e for stmt in walk(kernel.body) for e in indices_of(stmt)]
+        every = [e for stmt in walk(kernel.body) for e in ir.indices_of(stmt)]
         every += [Index((), a.extent + 2 * a.block) for a in kernel.axes]
         self.ctype = index_ctype([*every, Index((), kernel.num_programs + ir.WORK_GROUP)])
         taken = {*self.axis_name.values(), *self.slot_name, kernel.name, *RESERVED}

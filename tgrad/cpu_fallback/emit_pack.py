@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import Code, dims_of, indices_of
+from tgrad.cpu_fallback.code import Code, dims_of
 from tgrad.cpu_fallback.dot_plan import DotPlan, Operand
 from tgrad.cpu_fallback.emit_body import SHORT_RUN, Body
 from tgrad.cpu_fallback.emit_index import common_run, index_text, split_index
@@ -31,6 +31,7 @@ from tgrad.cpu_fallback.emit_vectors import (
 )
 from tgrad.dtype import DType
 from tgrad.graph.index import Index
+from tgrad.kernel import ir
 
 LONG_RUN = 64
 """Runs beyond this many elements are copied by a plain vector loop."""
@@ -72,7 +73,7 @@ class Packer:
     def period(self, axis: str) -> int | None:
         """0 if every address steps evenly along the axis or only single ones help, else the
         period of runs."""
-        indices = [e for s in self.operand.stmts for e in indices_of(s) if axis in e.variables()]
+        indices = [e for s in self.operand.stmts for e in ir.indices_of(s) if axis in e.variables()]
         if any(e.loaded() for e in indices):
             return 0
         run = common_run(indices, axis)
@@ -111,7 +112,7 @@ class Packer:
         table = f"{self.letter}{name}"
         seen: dict[Index, str] = {}
         for s in self.operand.stmts:
-            for e in indices_of(s):
+            for e in ir.indices_of(s):
                 if axis in e.variables():
                     seen.setdefault(e, f"{table}_f{len(seen)}")
         arrays = [f"{table}_from[{most + 1}]", f"{table}_at[{most}]"]

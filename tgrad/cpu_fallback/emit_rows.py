@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import indices_of, is_scatter, reads_of, traffic_of
+from tgrad.cpu_fallback.code import is_scatter, reads_of, traffic_of
 from tgrad.cpu_fallback.emit_index import Run, index_text, run_along
 from tgrad.graph.index import Atom, Index, Var
 from tgrad.kernel import ir
@@ -108,7 +108,7 @@ def _find_pick(body: Body, stmt: ir.Stmt, axis: str) -> _Pick | None:
     steps = _steps(body, stmt)
     if steps is None:
         return None
-    names = {v for s in steps for e in indices_of(s) for v in e.variables()}
+    names = {v for s in steps for e in ir.indices_of(s) for v in e.variables()}
     along = [a for a in kernel.grid if a.block == 1 and a.steps > AHEAD and a.name in names]
     return _Pick(stmt, steps, along[-1].name) if along else None
 

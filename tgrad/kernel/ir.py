@@ -416,6 +416,43 @@ def statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
             yield from statements(stmt.body)
 
 
+def reads(stmt: Stmt) -> tuple[Tile, ...]:
+    """Tiles that a statement reads, those inside its indices and inner statements left out."""
+    match stmt:
+        case ComputeTile():
+            return stmt.args
+        case ReduceTile() | SortTile():
+            return (stmt.arg,)
+        case ScanTile():
+            return stmt.args if stmt.carry is None else (*stmt.args, stmt.carry)
+        case Accumulate():
+            return (stmt.carry, stmt.value)
+        case AccumulateExp():
+            return (stmt.largest, stmt.total, stmt.value)
+        case JoinExp():
+            return (stmt.largest, stmt.total)
+        case DotTile():
+            return (stmt.carry, stmt.a, stmt.b)
+        case Stash():
+            return (stmt.value,)
+        case StoreTile():
+            return (stmt.value,)
+        case _:
+            return ()
+
+
+def indices_of(stmt: Stmt) -> tuple[Index, ...]:
+    """Index expressions that a statement evaluates, those of inner statements left out."""
+    own = (stmt.index,) if isinstance(stmt, (LoadTile, IndexTile, StoreTile)) else ()
+    mask = stmt.mask if isinstance(stmt, (LoadTile, InsideTile, StoreTile)) else ()
+    return (*own, *(b.index for b in mask if not b.is_always))
+
+
+def read_numbers(stmt: Stmt) -> set[int]:
+    """Numbers of the tiles that a statement reads, those inside its indices too."""
+    return {t.id for t in reads(stmt)} | {n for e in indices_of(stmt) for n in e.loaded()}
+
+
 def programs_of_members(axes: tuple[TileAxis, ...], table: Table) -> tuple[int, ...]:
     """Size of the grid of each member of a table with lengths."""
     (axis,) = axes

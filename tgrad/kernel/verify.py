@@ -71,7 +71,7 @@ class _Checker:
     def body(self, body: tuple[ir.Stmt, ...], known: set[int], open_loops: set[str]) -> None:
         known = set(known)
         for stmt in body:
-            for tile in reads(stmt):
+            for tile in ir.reads(stmt):
                 if tile.id not in known:
                     self.fail(stmt, f"{tile} is not in scope")
             self.statement(stmt, known, open_loops)
@@ -153,28 +153,3 @@ class _Checker:
                 parts = (stmt.index, *(b.index for b in stmt.mask))
                 self.index_dims(stmt, parts, known, open_loops)
                 self.stored.add(stmt.slot)
-
-
-def reads(stmt: ir.Stmt) -> tuple[Tile, ...]:
-    """Tiles that a statement reads, those inside its indices and inner statements left out."""
-    match stmt:
-        case ir.ComputeTile():
-            return stmt.args
-        case ir.ReduceTile() | ir.SortTile():
-            return (stmt.arg,)
-        case ir.ScanTile():
-            return stmt.args if stmt.carry is None else (*stmt.args, stmt.carry)
-        case ir.Accumulate():
-            return (stmt.carry, stmt.value)
-        case ir.AccumulateExp():
-            return (stmt.largest, stmt.total, stmt.value)
-        case ir.JoinExp():
-            return (stmt.largest, stmt.total)
-        case ir.DotTile():
-            return (stmt.carry, stmt.a, stmt.b)
-        case ir.Stash():
-            return (stmt.value,)
-        case ir.StoreTile():
-            return (stmt.value,)
-        case _:
-            return ()

@@ -106,15 +106,6 @@ def _header(kernel: Kernel, config: Config) -> str:
     return "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
 
 
-def _indices(kernel: Kernel) -> Iterator[Index]:
-    """Of all loads, stores, index tiles and bounds."""
-    for stmt in ir.statements(kernel.body):
-        if isinstance(stmt, (ir.LoadTile, ir.StoreTile, ir.IndexTile)):
-            yield stmt.index
-        if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
-            yield from (bound.index for bound in stmt.mask)
-
-
 class Emitter:
     """Prints statements; keeps the names in scope and which loops are open."""
 
@@ -140,7 +131,7 @@ class Emitter:
         self.wholes = {name: whole for name, whole in wholes.items() if whole is not None}
         ends = (e for w in self.wholes.values() for e in (*w.first, *w.last))
         starts |= {n.removesuffix("0") for e in ends for n in e.variables()}
-        starts |= self.index.begun(_indices(kernel))
+        starts |= self.index.begun(e for s in ir.statements(kernel.body) for e in ir.indices_of(s))
         self.sizes: dict[str, str] = {}
         """Names of the sizes of tiles along axes that are cut; BLOCK_... else."""
         self.float8 = float8_loads(kernel) if dialect == GPU_FLOAT8 else {}

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tgrad.fusion.region import Mask
-from tgrad.graph.index import Index
 from tgrad.kernel import ir
 from tgrad.triton_gen.emit_batch import extent_text, is_ragged
 from tgrad.triton_gen.emit_index import Named
@@ -82,23 +80,11 @@ def _along(
 ) -> list[ir.Stmt]:
     """Statements before the dot whose tiles lie along the axis and are needed after it, those cut
     by then not counted."""
-    needed = {t for s in after for t in _read(s)} - cut
+    needed = {t for s in after for t in ir.read_numbers(s)} - cut
     found: list[ir.Stmt] = []
     for stmt in reversed(before):
         made = getattr(stmt, "out", None)
         if made is not None and made.id in needed and axis in made.dims:
             found.append(stmt)
-            needed |= _read(stmt)
+            needed |= ir.read_numbers(stmt)
     return found[::-1]
-
-
-def _read(stmt: ir.Stmt) -> set[int]:
-    """Numbers of the tiles that an elementwise statement or a store reads."""
-    index: Index | None = getattr(stmt, "index", None)
-    mask: Mask = getattr(stmt, "mask", ())
-    found = {v for e in (index, *(b.index for b in mask)) if e is not None for v in e.loaded()}
-    if isinstance(stmt, ir.ComputeTile):
-        found |= {a.id for a in stmt.args}
-    if isinstance(stmt, ir.StoreTile):
-        found.add(stmt.value.id)
-    return found

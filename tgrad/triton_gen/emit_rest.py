@@ -14,7 +14,6 @@ step of a row of 50304 in blocks of 16384 computes 15232 elements that do not ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -61,15 +60,9 @@ def _is_simple(stmt: ir.Stmt, axis: str) -> bool:
         return False
     if not all(isinstance(s, _SIMPLE) for s in stmt.body):
         return False
-    return not any(axis in e.variables() and _is_divided(e) for e in _indices(stmt.body))
-
-
-def _indices(body: tuple[ir.Stmt, ...]) -> Iterator[Index]:
-    for stmt in body:
-        if isinstance(stmt, (ir.LoadTile, ir.IndexTile, ir.StoreTile)):
-            yield stmt.index
-        if isinstance(stmt, (ir.LoadTile, ir.InsideTile, ir.StoreTile)):
-            yield from (b.index for b in stmt.mask)
+    return not any(
+        axis in e.variables() and _is_divided(e) for s in stmt.body for e in ir.indices_of(s)
+    )
 
 
 def _is_divided(e: Index) -> bool:

@@ -17,7 +17,6 @@ from tgrad import dtype as dt
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Kernel, Tile
-from tgrad.kernel.verify import reads
 
 LOG2_E = 1.4426950408889634
 MOST = 2.0**64
@@ -125,7 +124,7 @@ class _Search:
         """Arguments of the exponentials, and what those are made of, that nothing else reads."""
         readers: dict[int, set[int]] = {}
         for at, stmt in enumerate(self.flat):
-            for tile in reads(stmt):
+            for tile in ir.reads(stmt):
                 readers.setdefault(tile.id, set()).add(at)
         gone = {self.made[number][0] for number in of}
         kept = {t.id for e in of.values() for t in (e.x, e.y) if t is not None}

@@ -11,8 +11,6 @@ instead of 663 TFLOP/s).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import fields
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -29,7 +27,7 @@ KINDS: dict[DType, str] = {
 def float8_loads(kernel: ir.Kernel) -> dict[int, DType]:
     """By tile the type of the float, of loads and of what only gives their bytes that type."""
     body = list(ir.statements(kernel.body))
-    readers = Counter(t.id for stmt in body for t in _read(stmt))
+    readers = Counter(t.id for stmt in body for t in ir.reads(stmt))
     made = {s.out.id: s for s in body if isinstance(s, (ir.LoadTile, ir.ComputeTile))}
     dots = [s for s in body if isinstance(s, ir.DotTile)]
     taken = Counter(t.id for s in dots for t in (s.a, s.b))
@@ -43,12 +41,3 @@ def float8_loads(kernel: ir.Kernel) -> dict[int, DType]:
         if isinstance(stmt, ir.LoadTile) and is_read_once and readers[tile.id] == taken[tile.id]:
             found |= dict.fromkeys(chain, tile.dtype)
     return found
-
-
-def _read(stmt: ir.Stmt) -> Iterator[ir.Tile]:
-    """The tiles that a statement reads, one for each time."""
-    for each in fields(stmt):
-        value = getattr(stmt, each.name)
-        if each.name != "out":
-            yield from (t for t in (value if isinstance(value, tuple) else (value,))
-                        if isinstance(t, ir.Tile))  # fmt: skip

@@ -86,7 +86,7 @@ def _pick(kernel: Kernel, loop: ir.Loop, step: ir.Accumulate, total: ir.ReduceTi
     for stmt in reversed(loop.body):
         if isinstance(stmt, Makes) and stmt.out.id in asked:
             needed.insert(0, stmt)
-            asked |= _reads(stmt)
+            asked |= ir.read_numbers(stmt)
     if sum(isinstance(s, ir.LoadTile) for s in needed) > MOST_LOADS:
         return None
     return _Pick(loop, step, total, wanted[0], x, tuple(needed))
@@ -96,23 +96,6 @@ def _is_place(stmt: Makes | None, axis: str) -> bool:
     """Whether a statement gives each element its place along the axis."""
     atom = stmt.index.atom if isinstance(stmt, ir.IndexTile) else None
     return isinstance(atom, Var) and atom.name == axis
-
-
-def _indices(stmt: ir.Stmt) -> list[Index]:
-    own = [stmt.index] if isinstance(stmt, (ir.LoadTile, ir.IndexTile, ir.StoreTile)) else []
-    masks = stmt.mask if isinstance(stmt, (ir.LoadTile, ir.InsideTile, ir.StoreTile)) else ()
-    return [*own, *(b.index for b in masks)]
-
-
-def _reads(stmt: ir.Stmt) -> set[int]:
-    """Numbers of the tiles that a statement of a loop reads."""
-    found = {v for e in _indices(stmt) for v in e.loaded()}
-    match stmt:
-        case ir.ComputeTile():
-            found |= {a.id for a in stmt.args}
-        case ir.Accumulate() | ir.AccumulateExp() | ir.StoreTile():
-            found.add(stmt.value.id)
-    return found
 
 
 def _with_load(kernel: Kernel, pick: _Pick) -> tuple[ir.Stmt, ...]:
@@ -196,5 +179,5 @@ def _without(loop: ir.Loop, step: ir.Accumulate) -> ir.Loop:
         if stmt is step or (isinstance(stmt, Makes) and stmt.out.id not in needed):
             continue
         kept.insert(0, stmt)
-        needed |= _reads(stmt)
+        needed |= ir.read_numbers(stmt)
     return replace(loop, body=tuple(kept))
