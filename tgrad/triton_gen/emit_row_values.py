@@ -9,6 +9,7 @@ nothing is won. Invariant: the same number within what rounded.py allows, for ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
@@ -51,17 +52,23 @@ def exp_sums(body: tuple[ir.Stmt, ...]) -> frozenset[int]:
             made[stmt.out.id] = stmt
         if isinstance(stmt, ir.JoinExp):
             found.add(stmt.out_total.id)
-        elif isinstance(stmt, ir.ReduceTile) and stmt.op is Op.REDUCE_SUM:
-            exp = made.get(stmt.arg.id)
-            if isinstance(exp, ir.ComputeTile) and exp.op is Op.EXP:
-                difference = made.get(exp.args[0].id)
-                if isinstance(difference, ir.ComputeTile) and difference.op is Op.SUB:
-                    x, y = difference.args
-                    largest = made.get(y.id)
-                    if isinstance(largest, ir.ReduceTile) and largest.op is Op.REDUCE_MAX:
-                        if (largest.arg, largest.axes) == (x, stmt.axes):
-                            found.add(stmt.out.id)
+        elif isinstance(stmt, ir.ReduceTile) and _is_exp_sum(stmt, made):
+            found.add(stmt.out.id)
     return frozenset(found)
+
+
+def _is_exp_sum(total: ir.ReduceTile, made: Mapping[int, ir.Stmt]) -> bool:
+    exp = made.get(total.arg.id)
+    if total.op is not Op.REDUCE_SUM or not isinstance(exp, ir.ComputeTile):
+        return False
+    less = made.get(exp.args[0].id) if exp.op is Op.EXP else None
+    if not isinstance(less, ir.ComputeTile) or less.op is not Op.SUB:
+        return False
+    x, y = less.args
+    largest = made.get(y.id)
+    if not isinstance(largest, ir.ReduceTile) or largest.op is not Op.REDUCE_MAX:
+        return False
+    return (largest.arg, largest.axes) == (x, total.axes)
 
 
 def _comparison(out: Emitter, stmt: ir.ComputeTile) -> str:
@@ -74,10 +81,8 @@ def _comparison(out: Emitter, stmt: ir.ComputeTile) -> str:
     other = stmt.args[stmt.args[0] == place]
     if not _is_row_value(out, other, place.dims) or index.lo < 0 or is_wide(index):
         return ""
-    lane, wanted = (
-        grouped(out.index.at(index, place.dims)),
-        f"_place({out.text(other, other.dims)})",
-    )
+    lane = grouped(out.index.at(index, place.dims))
+    wanted = f"_place({out.text(other, other.dims)})"
     if lane in out.open:  # LLVM gives a loop's variable 64 bits, and all that is compared with it
         lane, wanted = f"tl.arange(0, {out.size(lane)})", f"{wanted} - {lane}0"
     texts = {place.id: lane, other.id: expand(wanted, other.dims, place.dims)}

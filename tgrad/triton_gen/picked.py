@@ -99,70 +99,80 @@ def _is_place(stmt: Makes | None, axis: str) -> bool:
 
 
 def _with_load(kernel: Kernel, pick: _Pick) -> tuple[ir.Stmt, ...]:
-    axis, wanted = kernel.axis(pick.loop.axis), pick.wanted
-    next_id = 1 + max(t.id for s in ir.statements(kernel.body) for t in _makes(s))
-    early: list[ir.Stmt] = []
-
-    def tile(dtype: dt.DType, dims: tuple[str, ...]) -> ir.Tile:
-        nonlocal next_id
-        next_id += 1
-        return ir.Tile(next_id - 1, dtype, dims)
-
-    def compute(op: Op, dtype: dt.DType, *args: ir.Tile) -> ir.Tile:
-        dims = tuple(a.name for a in kernel.axes if any(a.name in t.dims for t in args))
-        out = tile(dtype, dims)
-        early.append(ir.ComputeTile(out, op, args))
-        return out
-
-    def const(value: int | float, dtype: dt.DType) -> ir.Tile:
-        out = tile(dtype, ())
-        early.append(ir.ConstTile(out, value))
-        return out
-
-    zero, end = const(0, dt.int64), const(axis.extent, dt.int64)
-    is_first, is_last = (
-        compute(Op.LE, dt.bool_, zero, wanted),
-        compute(Op.LT, dt.bool_, wanted, end),
-    )
-    inside = compute(Op.AND, dt.bool_, is_first, is_last)
-    at = compute(Op.WHERE, dt.int64, inside, wanted, zero)
-    place = loaded_index(at.id, 0, axis.extent - 1)
-    copies: dict[int, ir.Tile] = {}
-
-    def moved(e: Index) -> Index:
-        def leaf(atom: object) -> Index | None:
-            if isinstance(atom, Var) and atom.name == axis.name:
-                return place
-            if isinstance(atom, Loaded) and atom.value in copies:
-                return loaded_index(copies[atom.value].id, atom.lo, atom.hi)
-            return None
-
-        return e.rebuild(leaf)
-
-    for stmt in pick.needed:
-        dims = tuple(d for d in stmt.out.dims if d != axis.name)
-        copy = copies[stmt.out.id] = tile(stmt.out.dtype, dims)
-        changed: Makes = replace(stmt, out=copy)
-        if isinstance(changed, ir.ComputeTile):
-            changed = replace(changed, args=tuple(copies.get(a.id, a) for a in changed.args))
-        if isinstance(changed, (ir.LoadTile, ir.IndexTile)):
-            changed = replace(changed, index=moved(changed.index))
-        if isinstance(changed, (ir.LoadTile, ir.InsideTile)):
-            mask = (Bound(moved(b.index), b.lo, b.hi) for b in changed.mask)
-            changed = replace(changed, mask=tuple(b for b in mask if not b.is_always))
-        early.append(changed)
-    none = const(0.0 if pick.x.dtype.is_float else 0, pick.x.dtype)
-    found = ir.ComputeTile(pick.total.out, Op.WHERE, (inside, copies[pick.x.id], none))
+    """The body with the load before the loop, and the loop without the sum."""
+    early = _Early(kernel, pick)
+    found = early.picked()
     loop = _without(pick.loop, pick.step)
     body: list[ir.Stmt] = []
     for old in kernel.body:
         if old is pick.loop:
-            body += [*early, *([loop] if loop.body else [])]
+            body += [*early.stmts, *([loop] if loop.body else [])]
         elif old is pick.total:
             body.append(found)
         elif not (isinstance(old, ir.Init) and old.out.id == pick.step.carry.id):
             body.append(old)
     return tuple(body)
+
+
+class _Early:
+    """The statements that load a picked element, for one place in each row."""
+
+    def __init__(self, kernel: Kernel, pick: _Pick):
+        self.kernel, self.pick, self.axis = kernel, pick, kernel.axis(pick.loop.axis)
+        self.next_id = 1 + max(t.id for s in ir.statements(kernel.body) for t in _makes(s))
+        self.stmts: list[ir.Stmt] = []
+        self.copies: dict[int, ir.Tile] = {}
+
+    def picked(self) -> ir.ComputeTile:
+        """Fill `stmts`; what ends the sum: the element, or 0 where there is none."""
+        wanted, x = self.pick.wanted, self.pick.x
+        zero, end = self._const(0, dt.int64), self._const(self.axis.extent, dt.int64)
+        not_before = self._compute(Op.LE, dt.bool_, zero, wanted)
+        not_after = self._compute(Op.LT, dt.bool_, wanted, end)
+        inside = self._compute(Op.AND, dt.bool_, not_before, not_after)
+        at = self._compute(Op.WHERE, dt.int64, inside, wanted, zero)
+        self.place = loaded_index(at.id, 0, self.axis.extent - 1)
+        for stmt in self.pick.needed:
+            self._copy(stmt)
+        none = self._const(0.0 if x.dtype.is_float else 0, x.dtype)
+        return ir.ComputeTile(self.pick.total.out, Op.WHERE, (inside, self.copies[x.id], none))
+
+    def _copy(self, stmt: Makes) -> None:
+        """The statement at the place, without the axis of the row."""
+        dims = tuple(d for d in stmt.out.dims if d != self.axis.name)
+        copy = self.copies[stmt.out.id] = self._tile(stmt.out.dtype, dims)
+        changed: Makes = replace(stmt, out=copy)
+        if isinstance(changed, ir.ComputeTile):
+            changed = replace(changed, args=tuple(self.copies.get(a.id, a) for a in changed.args))
+        if isinstance(changed, (ir.LoadTile, ir.IndexTile)):
+            changed = replace(changed, index=changed.index.rebuild(self._leaf))
+        if isinstance(changed, (ir.LoadTile, ir.InsideTile)):
+            bounds = (Bound(b.index.rebuild(self._leaf), b.lo, b.hi) for b in changed.mask)
+            changed = replace(changed, mask=tuple(b for b in bounds if not b.is_always))
+        self.stmts.append(changed)
+
+    def _leaf(self, atom: object) -> Index | None:
+        """What stands for an atom of an index at the place; None for itself."""
+        if isinstance(atom, Var) and atom.name == self.axis.name:
+            return self.place
+        if isinstance(atom, Loaded) and atom.value in self.copies:
+            return loaded_index(self.copies[atom.value].id, atom.lo, atom.hi)
+        return None
+
+    def _tile(self, dtype: dt.DType, dims: tuple[str, ...]) -> ir.Tile:
+        self.next_id += 1
+        return ir.Tile(self.next_id - 1, dtype, dims)
+
+    def _compute(self, op: Op, dtype: dt.DType, *args: ir.Tile) -> ir.Tile:
+        dims = tuple(a.name for a in self.kernel.axes if any(a.name in t.dims for t in args))
+        out = self._tile(dtype, dims)
+        self.stmts.append(ir.ComputeTile(out, op, args))
+        return out
+
+    def _const(self, value: int | float, dtype: dt.DType) -> ir.Tile:
+        out = self._tile(dtype, ())
+        self.stmts.append(ir.ConstTile(out, value))
+        return out
 
 
 def _makes(stmt: ir.Stmt) -> list[ir.Tile]:

@@ -6,7 +6,7 @@ two, and those of a matrix product stay at least 16.
 
     grid axes     half and double blocks, up to a factor of four
     loops         the same; a row that the heuristic keeps whole may be walked in steps
-    num_warps     1 to 16;  num_stages of a kernel that loops over products or sums: 1 to 5
+    num_warps     1 to 32;  num_stages of a kernel that loops over products or sums: 1 to 5
     group_m       1, 4, 8, 16, for a dot with many tiles
     programs      one a tile (0), or 1 or 2 a multiprocessor that walk over the tiles of a dot
     descriptors   0, 1: whether a dot's matrices are copied by TMA, where the GPU has it
@@ -28,13 +28,13 @@ from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
 from tgrad.triton_gen.heuristics import choose_config, power_of_two
 from tgrad.triton_gen.target import Target
 
-GENERATION = 1
+GENERATION = 2
 """Raised when a parameter changes its meaning, or kernels change so much that what was measured
 before says little."""
 
 REACH = 4
 """Largest factor between a block and the heuristic's."""
-WARPS = (1, 2, 4, 8, 16)
+WARPS = (1, 2, 4, 8, 16, 32)
 STAGES = (1, 2, 3, 4, 5)
 GROUPS = (1, 4, 8, 16)
 ELEMENTS_OF_A_THREAD = 256
