@@ -119,8 +119,8 @@ class CudaRuntime:
         target.copy_(source)
 
     def copier(self) -> Copy | None:
-        """Copies by CUDA's runtime library itself, past torch's dispatcher; None where torch has not
-        loaded that library, as with ROCm."""
+        """Copies by CUDA's runtime library itself, past torch's dispatcher; None where torch has
+        not loaded that library, as with ROCm."""
         major = (self.torch.version.cuda or "").partition(".")[0]
         try:
             copy = ctypes.CDLL(f"libcudart.so.{major}").cudaMemcpyAsync

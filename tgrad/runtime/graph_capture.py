@@ -30,7 +30,7 @@ from tgrad.runtime.plan import Moves, Plan, Program, Step
 from tgrad.runtime.side_by_side import Access, take_turns
 
 STREAMS = 4
-"""Kernels that run side by side, at most. With eight a step of GPT-2 took as long (H200, 2026-11)."""
+"""Kernels that run side by side, at most. With eight GPT-2's step took as long (H200, 2026-11)."""
 
 
 def capture_graph(plan: Plan, moves: Moves | None) -> Program | None:
