@@ -133,3 +133,18 @@ def test_gradient_of_a_value_changed_in_place(device):
     y.add_(1)
     (z.sum() + y.sum()).backward()
     np.testing.assert_allclose(x.grad.numpy(), 8 * X + 2, rtol=1e-6)
+
+
+def test_operators_change_their_left_side(device):
+    changes = {
+        "__iand__": 3, "__ior__": 4, "__ixor__": 1, "__ilshift__": 2, "__irshift__": 1,
+        "__ifloordiv__": 2, "__imod__": 5, "__ipow__": 2,
+    }  # fmt: skip
+    ours, theirs = tgrad.tensor([1, 2, 7], device=device), torch.tensor([1, 2, 7])
+    kept = ours
+    for name, value in changes.items():
+        ours, theirs = getattr(ours, name)(value), getattr(theirs, name)(value)
+    assert kept is ours and ours.tolist() == theirs.tolist()
+    mask = same = tgrad.tensor([True, True, False], device=device)
+    mask &= tgrad.tensor([False, True, True], device=device)
+    assert same.tolist() == [False, True, False]

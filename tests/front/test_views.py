@@ -322,3 +322,31 @@ def test_strides_and_facts() -> None:
     assert x.is_same_size(x + 1) and x[0, 0, 0].is_nonzero() and not x.is_cpu
     np.testing.assert_array_equal(x.cumsum(2).diff().numpy(), y.cumsum(2).diff().numpy())
     assert tgrad.ones(4).multinomial(3).shape == (3,) and x[0].cov().shape == (3, 3)
+
+
+WHOLE: dict[str, Callable[[Any, Any], Any]] = {
+    "view": lambda p, x: x.view(2, 3),
+    "reshape": lambda p, x: x.reshape(-1, 3),
+    "squeeze": lambda p, x: x.squeeze(),
+    "expand": lambda p, x: x.expand(2, 3),
+    "slice": lambda p, x: x[:],
+    "unflatten": lambda p, x: x.unflatten(0, (2,)),
+    "flatten": lambda p, x: x.flatten(1),
+    "roll": lambda p, x: x.roll(0, 1),
+    "repeat": lambda p, x: x.repeat(1, 1),
+    "repeat_interleave": lambda p, x: x.repeat_interleave(1, 0),
+    "pad": lambda p, x: p.nn.functional.pad(x, (0, 0)),
+    "interpolate": lambda p, x: p.nn.functional.interpolate(x[None], size=3)[0],
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_views_and_copies_of_all_elements(name):
+    seen = []
+    for library in (tgrad, torch):
+        x = library.arange(6.0).view(2, 3).clone()
+        y = WHOLE[name](library, x)
+        y.add_(1)
+        y.unsqueeze_(0)
+        seen.append((y is x, x.tolist(), y.tolist()))
+    assert seen[0] == seen[1]

@@ -253,6 +253,8 @@ class ArithmeticMethods:
 
     real = property(positive, doc="Itself: no tensor of tgrad is complex.")
 
+    __pos__ = positive
+
     def conj(self: Any) -> Tensor:
         """Itself."""
         return self

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.aliases import own_memory
 from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
@@ -91,7 +92,7 @@ class ArrangementMethods:
                     twice = x.unsqueeze(axis).expand(*x.shape[:axis], 2, *x.shape[axis:])
                     twice = twice.reshape((*x.shape[:axis], 2 * n, *x.shape[axis + 1 :]))
                     x = twice.narrow(axis, n - step % n, n)
-            return x
+            return self.clone() if x is self else x
 
     def repeat(self: Any, *sizes: Any) -> Tensor:
         """The whole tensor repeated along each axis; new axes come first."""
@@ -105,7 +106,8 @@ class ArrangementMethods:
             shape = (1,) * lead + self.shape
             apart = [size for n in shape for size in (1, n)]
             wide = [size for count, n in zip(counts, shape) for size in (count, n)]
-            return self.reshape(apart).expand(wide).reshape([c * n for c, n in zip(counts, shape)])
+            made = self.reshape(apart).expand(wide).reshape([c * n for c, n in zip(counts, shape)])
+            return own_memory(made, self)
 
     def tile(self: Any, *dims: Any) -> Tensor:
         """`repeat`, with 1 for the first axes where fewer numbers than axes are given."""
@@ -134,7 +136,8 @@ class ArrangementMethods:
             shape = x.shape or (1,)
             apart = x.reshape(shape).unsqueeze(axis + 1)
             apart = apart.expand(*shape[: axis + 1], repeats, *shape[axis + 1 :])
-            return apart.reshape((*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
+            made = apart.reshape((*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
+            return own_memory(made, self)
 
     # -- axes -----------------------------------------------------------------------------------
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import Step, When, is_contiguous_base, join, keep_order, laid_out, leave
+from tgrad.aliases import When, is_contiguous_base, keep_order, laid_out, leave
 from tgrad.arguments import CHANNELS_LAST, check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
-from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size
@@ -484,12 +483,7 @@ class ElementwiseMethods:
             return laid_out(self, name)
         if is_contiguous_base(self):
             return self
-        if self.requires_grad and not is_grad_enabled():
-            return self._view(Op.RESHAPE, When.CONTIGUOUS, shape=self.shape)
-        step = Step(Op.RESHAPE, (("shape", self._node.shape),), When.CONTIGUOUS)
-        same = self._of(self._node, self.device, self._storage)
-        same._requires_grad = self._requires_grad
-        return join(self, same, step)
+        return self._again(When.CONTIGUOUS)
 
 
 def _lerp(start: Any, end: Any, weight: Any) -> Tensor:

@@ -41,6 +41,13 @@ SAME_SIGNATURE = (
 )  # fmt: skip
 """Methods that PyTorch has with an underscore too, of the same arguments."""
 
+OPERATORS = {
+    "__iand__": "bitwise_and", "__ifloordiv__": "floor_divide", "__ilshift__": "bitwise_left_shift",
+    "__imod__": "remainder", "__ior__": "bitwise_or", "__irshift__": "bitwise_right_shift",
+    "__ixor__": "bitwise_xor",
+}  # fmt: skip
+"""Python's operators that change their left side, beside those that are defined below."""
+
 MOVEMENTS = ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
 """Movement that PyTorch also does to the tensor itself."""
 
@@ -142,12 +149,8 @@ class InPlaceMethods(DrawingMethods):
     __iadd__ = add_
     __isub__ = sub_
     __imul__ = mul_
-
-    def __ipow__(self: Any, other: Any) -> Tensor:
-        return self.pow_(other)
-
-    def __itruediv__(self: Any, other: Any) -> Tensor:
-        return self.div_(other)
+    __ipow__ = pow_
+    __itruediv__ = div_
 
     # -- assignment to an index -----------------------------------------------------------------
 
@@ -206,6 +209,8 @@ def _add_methods() -> None:
             method.__name__, method.__doc__ = f"{name}_", f"`{name}`, in place."
             method.__qualname__ = f"InPlaceMethods.{name}_"
             setattr(InPlaceMethods, f"{name}_", method)
+    for operator, name in OPERATORS.items():
+        setattr(InPlaceMethods, operator, getattr(InPlaceMethods, f"{name}_"))
 
 
 _add_methods()

@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tgrad.aliases import When
+from tgrad.aliases import Step, When, join
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axes, normal_axis
@@ -99,8 +100,16 @@ class MovementMethods:
             )
         with source_scope(label="reshape"):
             if are_same(sizes, self.shape):
-                return self  # type: ignore[return-value]
+                return self._again(when)
             return self._view(Op.RESHAPE, when, shape=sizes)
+
+    def _again(self: Any, when: When = When.ALWAYS) -> Tensor:
+        """A view of all of it: another tensor, as PyTorch's is, with the same values."""
+        if self.requires_grad and not is_grad_enabled():
+            return self._view(Op.RESHAPE, when, shape=self.shape)
+        same = self._of(self._node, self.device, self._storage)
+        same._requires_grad = self._requires_grad
+        return join(self, same, Step(Op.RESHAPE, (("shape", self._node.shape),), when))
 
     def permute(self, *dims: Any) -> Tensor:
         """Axes in another order."""
@@ -120,13 +129,13 @@ class MovementMethods:
         a, b = normal_axis(dim0, rank), normal_axis(dim1, rank)
         if rank:
             axes[a], axes[b] = axes[b], axes[a]
-        return self.permute(axes) if rank else self  # type: ignore[return-value]
+        return self.permute(axes) if rank else self._again()
 
     def t(self) -> Tensor:
         """A matrix transposed; fewer axes as they are."""
         if len(self.shape) > 2:
             raise ShapeError(f"t() of shape {self.shape}.", "Use .transpose(dim0, dim1).")
-        return self.transpose(0, 1) if len(self.shape) == 2 else self  # type: ignore[return-value]
+        return self.transpose(0, 1) if len(self.shape) == 2 else self._again()
 
     @property
     def T(self) -> Tensor:
@@ -146,7 +155,9 @@ class MovementMethods:
             self.shape[a - lead] if n == -1 and a >= lead else n for a, n in enumerate(wanted)
         )
         with source_scope(label="expand"):
-            return self if are_same(shape, self.shape) else self._view(Op.EXPAND, shape=shape)  # type: ignore
+            if are_same(shape, self.shape):
+                return self._again()
+            return self._view(Op.EXPAND, shape=shape)
 
     def expand_as(self, other: Tensor) -> Tensor:
         return self.expand(other.shape)
@@ -170,6 +181,8 @@ class MovementMethods:
         first, last = normal_axis(start_dim, rank), normal_axis(end_dim, rank)
         if first > last:
             raise ShapeError(f"flatten from axis {first} to {last}.", "Name the first axis first.")
+        if first == last:
+            return self  # type: ignore[return-value]
         middle = math.prod(self.shape[first : last + 1])
         return self.reshape((*self.shape[:first], middle, *self.shape[last + 1 :]))
 

@@ -63,7 +63,7 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
             input = input.narrow(axis, max(-before, 0), length)
         low[axis], high[axis] = max(before, 0), max(after, 0)
     if not any((*low, *high)):
-        return input
+        return input.clone()
     wide = input._pad_zero(low, high)
     if not value:
         return wide

@@ -97,7 +97,7 @@ def interpolate(
     for axis, n in enumerate(sizes, 2):
         factor = None if factors is None else float(factors[axis - 2])
         x = _resized(x, axis, n, factor, mode, bool(align_corners))
-    return x.to(input.dtype)
+    return x.to(input.dtype).clone()
 
 
 def _each(value: Any, rank: int) -> tuple[Any, ...]:
