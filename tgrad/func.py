@@ -435,14 +435,27 @@ def hessian(func: Function, argnums: Argnums = 0) -> Function:
 # -- modules -------------------------------------------------------------------------------------
 
 
-def functional_call(module: Any, parameters: Any, args: Any = None, kwargs: Any = None) -> Any:
+def functional_call(
+    module: Any,
+    parameter_and_buffer_dicts: Any,
+    args: Any = None,
+    kwargs: Any = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
     """Call a module with other parameters and buffers.
 
     Args:
         module: a Module, which keeps its own.
-        parameters: by name, as in `named_parameters`, in a dictionary or several; those left out
-            are the module's.
+        parameter_and_buffer_dicts: by name, as in `named_parameters`, in a dictionary or several;
+            those left out are the module's.
         args: one argument, or a tuple of them.
+        tie_weights: whether what the module has under several names is replaced under all of them.
+        strict: whether all must be given.
+
+    Raises:
+        GradientError: the module has none of that name, or one is left out and `strict` is set.
 
     >>> import tgrad
     >>> layer = tgrad.nn.Linear(1, 1)
@@ -451,11 +464,21 @@ def functional_call(module: Any, parameters: Any, args: Any = None, kwargs: Any 
     [[0.0]]
     """
     given = args if isinstance(args, tuple) else () if args is None else (args,)
-    named = parameters if isinstance(parameters, (tuple, list)) else [parameters]
-    places = [(_table_of(module, name), v) for each in named for name, v in dict(each).items()]
-    kept = [(table, key, table[key]) for (table, key), _ in places]
+    many = parameter_and_buffer_dicts
+    named = {
+        k: v for d in (many if isinstance(many, (tuple, list)) else [many]) for k, v in d.items()
+    }
+    own = dict(module.named_parameters(remove_duplicate=False))
+    own |= module.named_buffers(remove_duplicate=False)
+    if tie_weights:
+        values = {id(own[name]): value for name, value in named.items() if name in own}
+        named = {k: values[id(t)] for k, t in own.items() if id(t) in values} | named
+    if strict and own.keys() - named.keys():
+        raise GradientError(f"functional_call: {sorted(own.keys() - named.keys())} are left out.")
+    places = [(*_table_of(module, name), value) for name, value in named.items()]
+    kept = [(table, key, table[key]) for table, key, _ in places]
     try:
-        for (table, key), value in places:
+        for table, key, value in places:
             table[key] = value
         return module(*given, **(kwargs or {}))
     finally:

@@ -63,6 +63,7 @@ def _constructor(name: str, dtype: DType) -> Callable[..., Tensor]:
         return empty(*(data or (0,)), dtype=dtype, device=device)
 
     make.__name__ = make.__qualname__ = name
+    make.dtype = dtype  # type: ignore[attr-defined]
     make.__doc__ = (
         f"A tensor of {dtype.name}: of nested numbers, or of these sizes, with any values."
     )

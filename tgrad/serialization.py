@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.arguments import refuse
 from tgrad.device import Device
 from tgrad.errors import DataError, UnsupportedError
 from tgrad.tensor import Tensor, realize_tensors, tensor
@@ -38,13 +39,19 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
+def save(
+    obj: Any,
+    f: str | os.PathLike[str] | IO[bytes],
+    pickle_module: Any = None,
+    pickle_protocol: int | None = None,
+) -> None:
     """Write tensors to a file.
 
     Args:
         obj: a dictionary of tensors such as `model.state_dict()`; dictionaries, lists and plain
             values around tensors, such as `optimizer.state_dict()`, are written too.
         f: a path, or a file opened for writing bytes, such as io.BytesIO().
+        pickle_module, pickle_protocol: not supported; nothing is pickled.
 
     Raises:
         DataError: the file cannot be written.
@@ -56,6 +63,7 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
     ...     tgrad.load(file.name)["w"].tolist()
     [1.0, 1.0]
     """
+    refuse("save", pickle_module=pickle_module, pickle_protocol=pickle_protocol)
     library = _safetensors()
     tensors: dict[str, Tensor] = {}
     structure = _flatten(obj, "", tensors)
@@ -77,18 +85,29 @@ def save(obj: Any, f: str | os.PathLike[str] | IO[bytes]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(f: str | os.PathLike[str] | IO[bytes], map_location: str | Device | None = None) -> Any:
+def load(
+    f: str | os.PathLike[str] | IO[bytes],
+    map_location: str | Device | None = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: bool | None = None,
+    mmap: bool | None = None,
+) -> Any:
     """What `save` wrote, or the tensors of any safetensors file.
 
     Args:
         f: its path, or a file opened for reading bytes, which is read from where it stands to its
             end.
         map_location: device of the tensors; by default TGRAD_DEVICE, else "cpu".
+        pickle_module: not supported; nothing is pickled.
+        weights_only: accepted; a file holds tensors and plain values, and never code.
+        mmap: accepted; how a file is read makes no difference to what it holds.
 
     Raises:
         DataError: the file is missing or is not a safetensors file.
         UnsupportedError: safetensors is not installed.
     """
+    refuse("load", pickle_module=pickle_module)
     if isinstance(f, (str, os.PathLike)):
         return _read(Path(f), os.fspath(f), map_location)
     with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:

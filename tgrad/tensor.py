@@ -29,11 +29,9 @@ from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
-from tgrad.graph.node import Node, buffer_node, make, source_scope, toposort
+from tgrad.graph.node import Node, buffer_node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
-from tgrad.hooks import run_after_accumulation
-from tgrad.interrupts import Uninterrupted
 from tgrad.labelling import labelled as labelled
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.algebra import AlgebraMethods
@@ -531,40 +529,6 @@ class Tensor(
         memo[id(self)] = twin
         return twin
 
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-    ) -> None:
-        """Add the gradient of this tensor to `grad` of every leaf that requires one.
-
-        Args:
-            gradient: of this tensor, of its shape; may be left out for a single element.
-            retain_graph: accepted; the graph is always kept until its tensors are gone.
-            create_graph: whether the gradients can be differentiated again.
-
-        Raises:
-            GradientError: nothing requires a gradient, or `gradient` is missing or misshapen.
-        """
-        with source_scope(label="backward"):
-            marks = [n for n in toposort([self._node]) if is_leaf_mark(n)]
-            found = gradients_of(self, gradient, marks)
-            totals: dict[Tensor, Tensor] = {}
-            for mark, g in zip(marks, found):
-                leaf = _leaves.get(mark.attr("params")[0])
-                if g is None or leaf is None:
-                    continue
-                part = gradient_tensor(g, leaf, create_graph)
-                totals[leaf] = totals[leaf] + part if leaf in totals else part
-            with Uninterrupted():
-                for leaf, total in totals.items():
-                    leaf.grad = total if leaf.grad is None else leaf.grad + total
-                    mark_pending(leaf.grad)
-            for leaf in totals:
-                run_after_accumulation(leaf)
-        mark_pending(self)
-
     # -- in place -------------------------------------------------------------------------------
 
     def _assign(self, value: Tensor) -> Tensor:
@@ -615,6 +579,11 @@ def _python_number(value: Any, dtype: DType) -> bool | int | float:
 
 def _detached(node: Node) -> Node:
     return make(Op.CUSTOM_VJP, node, rule="detach", params=())
+
+
+def leaf_of(mark: Node) -> Tensor | None:
+    """The leaf that a mark stands for, while it lives."""
+    return _leaves.get(mark.attr("params")[0])
 
 
 def is_leaf_mark(node: Node) -> bool:

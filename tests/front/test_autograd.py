@@ -12,6 +12,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.front.checking import normal
 from tgrad import nn
+from tgrad.errors import UnsupportedError
 
 
 def leaf(*values, device="numpy"):
@@ -158,3 +159,20 @@ def test_a_graph_that_fails_does_not_break_the_next_one():
     x = leaf(1, 2)
     (x * x).sum().backward()
     assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_gradients_of_chosen_leaves_and_what_tensors_came_from():
+    seen = []
+    for library in (tgrad, torch):
+        a, b = (library.tensor([2.0, 3.0], requires_grad=True) for _ in range(2))
+        product = a * b
+        product.sum().backward(inputs=[a], retain_graph=True)
+        first = b.grad is None
+        library.autograd.backward([product], [library.ones(2)], inputs=b)
+        made = [t.grad_fn is None for t in (a, product, product.detach(), a.detach() * 2)]
+        seen.append((a.grad.tolist(), first, b.grad.tolist(), made))
+    assert seen[0] == seen[1]
+    x = leaf(1, 2)
+    assert (x * x).grad_fn.name() == "MulBackward"
+    with pytest.raises(UnsupportedError, match="inputs that are no leaves"):
+        (x * x).sum().backward(inputs=x * 2)

@@ -118,3 +118,20 @@ def test_mistakes() -> None:
         tgrad.func.vmap(lambda a: a, randomness="different")
     with pytest.raises(ShapeError, match="tangents of shapes"):
         tgrad.func.jvp(lambda a: a, (x,), (x[0],))
+
+
+def test_functional_call_replaces_tied_weights() -> None:
+    layer = tgrad.nn.Sequential(
+        tgrad.nn.Linear(2, 2, bias=False), tgrad.nn.Linear(2, 2, bias=False)
+    )
+    layer[1].weight = layer[0].weight
+    doubled, x = {"0.weight": 2 * tgrad.eye(2)}, tgrad.ones(1, 2)
+    call = tgrad.func.functional_call
+    with tgrad.no_grad():
+        layer[0].weight.copy_(tgrad.eye(2))
+    assert call(layer, doubled, x).tolist() == [[4.0, 4.0]]
+    assert call(layer, doubled, x, tie_weights=False).tolist() == [[2.0, 2.0]]
+    assert call(layer, doubled, x, strict=True).tolist() == [[4.0, 4.0]]
+    assert layer(x).tolist() == [[1.0, 1.0]]
+    with pytest.raises(tgrad.errors.GradientError, match=r"\['1.weight'\] are left out"):
+        call(layer, doubled, x, tie_weights=False, strict=True)

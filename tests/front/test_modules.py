@@ -346,3 +346,59 @@ def test_modules_and_tensors_pickle() -> None:
         assert ours.tolist() == theirs.tolist()
     with pytest.raises(GradientError, match=r"pickling of a computed tensor"):
         pickle.dumps(model[1].weight * 2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda nn: nn.LayerNorm(4),
+        lambda nn: nn.RMSNorm(4),
+        lambda nn: nn.GroupNorm(2, 4),
+        lambda nn: nn.BatchNorm1d(4),
+        lambda nn: nn.PReLU(3, init=0.5),
+    ],
+)
+def test_parameters_are_what_they_were_at_first(make) -> None:
+    ours, theirs = make(nn), make(torch.nn)
+    for layer, no_grad in ((ours, tgrad.no_grad), (theirs, torch.no_grad)):
+        with no_grad():
+            for t in (*layer.parameters(), *layer.buffers()):
+                t.fill_(7)
+        layer.reset_parameters()
+    for name, value in theirs.state_dict().items():
+        assert ours.state_dict()[name].tolist() == value.tolist()
+
+
+def test_rows_of_bags_are_drawn_again() -> None:
+    bags = nn.EmbeddingBag(3, 2, padding_idx=1)
+    first = bags.weight.tolist()
+    bags.reset_parameters()
+    assert bags.weight.tolist() != first and bags.weight[1].tolist() == [0.0, 0.0]
+
+
+def test_inputs_of_losses_and_activations_by_name() -> None:
+    x, y = normal(1, 3, 4), np.array([0, 3, 1])
+    ours, theirs = tgrad.tensor(x), torch.tensor(x)
+    have = nn.CrossEntropyLoss()(input=ours, target=tgrad.tensor(y))
+    want = torch.nn.CrossEntropyLoss()(input=theirs, target=torch.tensor(y))
+    np.testing.assert_allclose(have.item(), want.item(), rtol=1e-6)
+    assert nn.ReLU()(input=ours).tolist() == torch.nn.ReLU()(input=theirs).tolist()
+
+
+def test_dictionaries_of_parameters() -> None:
+    seen = []
+    for library in (tgrad, torch):
+        d = library.nn.ParameterDict({"a": library.nn.Parameter(library.ones(1))})
+        other = d.copy()
+        found = [d.get("a") is d["a"], d.get("b"), d.setdefault("c", library.zeros(2)).tolist()]
+        found += [d.pop("a").tolist(), list(d.keys()), list(other.keys())]
+        d.clear()
+        seen.append([*found, len(d)])
+    assert seen[0] == seen[1]
+
+
+def test_dtypes_of_modules_and_older_names_of_dtypes() -> None:
+    layer = nn.Linear(2, 2).type(tgrad.float64)
+    assert layer.weight.dtype is tgrad.float64
+    assert layer.weight.type() == "tgrad.DoubleTensor"
+    assert layer.weight.type(tgrad.LongTensor).dtype is tgrad.int64

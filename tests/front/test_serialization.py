@@ -100,7 +100,7 @@ def test_file_objects(tmp_path):
     memory = io.BytesIO()
     tgrad.save({"n": 1, "x": tgrad.arange(3)}, memory)
     memory.seek(0)
-    found = tgrad.load(memory)
+    found = tgrad.load(memory, map_location="cpu", weights_only=True)
     assert found["n"] == 1 and found["x"].tolist() == [0, 1, 2]
     with open(tmp_path / "file", "wb") as file:
         file.write(b"before")

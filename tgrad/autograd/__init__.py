@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tgrad.arguments import refuse
 from tgrad.errors import GradientError, UnsupportedError
 from tgrad.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from tgrad.graph.node import Node, toposort
@@ -151,8 +152,13 @@ def backward(
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Tensors | None = None,
 ) -> None:
     """`backward` of each tensor.
+
+    Args:
+        grad_variables: the old name of `grad_tensors`, not supported.
 
     >>> import tgrad
     >>> x = tgrad.ones(2, requires_grad=True)
@@ -160,5 +166,6 @@ def backward(
     >>> x.grad.tolist()
     [3.0, 3.0]
     """
+    refuse("backward", 'Use "grad_tensors".', grad_variables=grad_variables)
     for t, g in _with_gradients(tensors, grad_tensors):
-        t.backward(g, retain_graph, create_graph)
+        t.backward(g, retain_graph, create_graph, inputs)

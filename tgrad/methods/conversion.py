@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
 
+_CONSTRUCTORS = {
+    "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
+    "int64": "Long", "float16": "Half", "bfloat16": "BFloat16", "float32": "Float",
+    "float64": "Double",
+}  # fmt: skip
+"""What older constructors call a dtype."""
+
+
 class ConversionMethods:
     """The same values in another dtype or place."""
 
@@ -83,8 +91,20 @@ class ConversionMethods:
     def cuda(self: Any, device: Any = None) -> Tensor:
         return self.to("cuda" if device is None else device)
 
-    def type(self: Any, dtype: DType) -> Tensor:
-        return self.to(as_dtype(dtype))
+    def type(self: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
+        """In a dtype, which a constructor such as tgrad.LongTensor names too; without one, the name
+        of this tensor's constructor.
+
+        >>> import tgrad
+        >>> tgrad.ones(2).type(tgrad.LongTensor).type()
+        'tgrad.LongTensor'
+        """
+        if dtype is None:
+            place = "" if self.device.type == "cpu" else f"{self.device.type}."
+            return (
+                f"tgrad.{place}{_CONSTRUCTORS.get(self.dtype.name, self.dtype.name.title())}Tensor"
+            )
+        return self.to(as_dtype(getattr(dtype, "dtype", dtype)))
 
     def type_as(self: Any, other: Tensor) -> Tensor:
         """In the dtype and on the device of another."""

@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from tgrad.aliases import strides_of
+from tgrad.arguments import CHANNELS_LAST, check_memory_format
 from tgrad.errors import UnsupportedError
+from tgrad.strides import channels_last
 
 FUNCTIONS = {
     "corrcoef": "tgrad.measures",
@@ -116,8 +118,13 @@ class FactMethods:
             raise UnsupportedError("the strides of a view that has none.", "Use .contiguous().")
         return found if dim is None else found[dim]
 
-    def is_contiguous(self: Any) -> bool:
-        """Whether its elements lie in row-major order, as PyTorch's view would."""
+    def is_contiguous(self: Any, memory_format: Any = None) -> bool:
+        """Whether its elements lie in row-major order, or in that of a format of channels last, as
+        PyTorch's view would."""
+        name = check_memory_format("is_contiguous", memory_format)
+        if name in CHANNELS_LAST:
+            rank = CHANNELS_LAST[name]
+            return len(self.shape) == rank and self.stride() == channels_last(self.shape)
         sizes, wanted = self.shape, 1
         for n, stride in zip(reversed(sizes), reversed(self.stride())):
             if n != 1 and stride != wanted:

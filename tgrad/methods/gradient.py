@@ -1,21 +1,99 @@
-"""Methods of Tensor that watch gradients.
+"""Methods of Tensor that compute gradients and watch them.
 
-In: a tensor and a function. Out: a handle. Invariant: the work is done in hooks.py.
+In: a tensor, or a tensor and a function. Out: `grad` of leaves, or a handle. Invariant: hooks do
+their work in hooks.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tgrad import hooks
+from tgrad.errors import UnsupportedError
+from tgrad.graph.node import source_scope, toposort
 from tgrad.hooks import RemovableHandle
+from tgrad.interrupts import Uninterrupted
+from tgrad.pending import mark_pending
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class GradientFunction:
+    """What a computed tensor came from, as `grad_fn` names it."""
+
+    op: str
+
+    def name(self) -> str:
+        """The op's name, as in "MulBackward"."""
+        return f"{self.op.title().replace('_', '')}Backward"
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
 
 
 class GradientMethods:
-    """Hooks on gradients."""
+    """Gradients, and hooks on them."""
 
     __slots__ = ()
+
+    @property
+    def grad_fn(self: Any) -> GradientFunction | None:
+        """What it was computed by, where its gradient goes on; None of a leaf.
+
+        >>> import tgrad
+        >>> x = tgrad.ones(2, requires_grad=True)
+        >>> x.grad_fn, (x * 2).grad_fn
+        (None, <MulBackward>)
+        """
+        if self.is_leaf:
+            return None
+        return GradientFunction(hooks.history_of(self._node).op.name)
+
+    def backward(
+        self: Any,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+    ) -> None:
+        """Add the gradient of this tensor to `grad` of every leaf that requires one.
+
+        Args:
+            gradient: of this tensor, of its shape; may be left out for a single element.
+            retain_graph: accepted; the graph is always kept until its tensors are gone.
+            create_graph: whether the gradients can be differentiated again.
+            inputs: the leaves whose `grad` is filled; all by default.
+
+        Raises:
+            GradientError: nothing requires a gradient, or `gradient` is missing or misshapen.
+            UnsupportedError: one of `inputs` is no leaf.
+        """
+        from tgrad.tensor import gradient_tensor, gradients_of, is_leaf_mark, leaf_of
+
+        with source_scope(label="backward"):
+            marks = [n for n in toposort([self._node]) if is_leaf_mark(n)]
+            if inputs is not None:
+                tokens = _tokens(inputs)
+                marks = [n for n in marks if n.attr("params")[0] in tokens]
+            found = gradients_of(self, gradient, marks)
+            totals: dict[Tensor, Tensor] = {}
+            for mark, g in zip(marks, found):
+                leaf = leaf_of(mark)
+                if g is None or leaf is None:
+                    continue
+                part = gradient_tensor(g, leaf, create_graph)
+                totals[leaf] = totals[leaf] + part if leaf in totals else part
+            with Uninterrupted():
+                for leaf, total in totals.items():
+                    leaf.grad = total if leaf.grad is None else leaf.grad + total
+                    mark_pending(leaf.grad)
+            for leaf in totals:
+                hooks.run_after_accumulation(leaf)
+        mark_pending(self)
 
     def register_hook(self: Any, hook: Callable[..., Any]) -> RemovableHandle:
         """Call `hook` with the gradient of this tensor in every backward; a tensor that it returns
@@ -39,3 +117,13 @@ class GradientMethods:
     def retain_grad(self: Any) -> None:
         """Fill `grad` in backward, though this tensor was computed."""
         hooks.retain_grad(self)
+
+
+def _tokens(inputs: Tensor | Sequence[Tensor]) -> set[int]:
+    leaves = list(inputs) if isinstance(inputs, Sequence) else [inputs]
+    if any(t._token is None for t in leaves):
+        raise UnsupportedError(
+            "backward: inputs that are no leaves that require gradients.",
+            "Use tgrad.autograd.grad.",
+        )
+    return {t._token for t in leaves if t._token is not None}

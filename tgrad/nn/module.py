@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
-from tgrad.arguments import check_memory_format
+from tgrad.arguments import check_memory_format, refuse
 from tgrad.creation import DeviceLike, empty
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType
@@ -110,7 +110,12 @@ class Module(Stateful):
         return ModuleHook(self._forward_pre_hooks, hook, prepend, with_kwargs)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
     ) -> ModuleHook:
         """Call `hook(module, args, result)` after each forward.
 
@@ -119,6 +124,7 @@ class Module(Stateful):
             prepend: whether it comes before the hooks that are there.
             with_kwargs: whether it takes keyword arguments too:
                 `hook(module, args, kwargs, result)`.
+            always_call: only False.
 
         Returns:
             A handle whose `remove()` takes it away.
@@ -129,6 +135,7 @@ class Module(Stateful):
         >>> layer(tgrad.ones(2)).tolist(), handle.remove(), layer(tgrad.ones(2)).tolist()
         ([2.0, 2.0], None, [1.0, 1.0])
         """
+        refuse("register_forward_hook", always_call=always_call)
         return ModuleHook(self._forward_hooks, hook, prepend, with_kwargs)
 
     def register_full_backward_hook(
@@ -279,8 +286,8 @@ class Module(Stateful):
                 below = f"{prefix}.{name}" if prefix else name
                 yield from child.named_modules(memo, below, remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
-        return (module for _, module in self.named_modules())
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        return (m for _, m in self.named_modules(remove_duplicate=remove_duplicate))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly below, each once."""
@@ -461,6 +468,10 @@ class Module(Stateful):
         from tgrad.dtype import bfloat16
 
         return self.to(bfloat16)
+
+    def type(self: T, dst_type: DType) -> T:
+        """All parameters and buffers in a dtype."""
+        return self._convert(lambda t: t.to(dst_type))
 
     # -- printing -------------------------------------------------------------------------------
 

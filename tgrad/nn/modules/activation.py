@@ -9,6 +9,7 @@ from __future__ import annotations
 from tgrad.creation import DeviceLike, full
 from tgrad.dtype import DType
 from tgrad.nn import functional as F
+from tgrad.nn.init import constant_
 from tgrad.nn.module import Module
 from tgrad.nn.modules.stateless import REQUIRED, Stateless, options
 from tgrad.nn.parameter import Parameter
@@ -54,6 +55,10 @@ class PReLU(Module):
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
         self.weight = Parameter(full((num_parameters,), init, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """The first slopes again."""
+        constant_(self.weight, self.init)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.prelu(input, self.weight)

@@ -261,6 +261,31 @@ class ParameterDict(Module):
     def items(self) -> Iterable[tuple[str, Any]]:
         return self._parameters.items()
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter of that name, or `default`."""
+        return self._parameters.get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The parameter of that name, after it was set to `default` if there was none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str) -> Any:
+        """Take a parameter out."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def clear(self) -> None:
+        """Take all parameters out."""
+        for key in list(self):
+            del self[key]
+
+    def copy(self) -> ParameterDict:
+        """Another dictionary of the same parameters."""
+        return ParameterDict(self._parameters)
+
 
 def as_parameter(value: Tensor) -> Parameter:
     """The tensor itself if it is a parameter, else a parameter of its values."""

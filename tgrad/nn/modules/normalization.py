@@ -34,6 +34,12 @@ def _register_scales(
             setattr(module, name, Parameter(fill(empty(shape, device=device, dtype=dtype))))
 
 
+def _reset_scales(module: Module) -> None:
+    for name, fill in (("weight", init.ones_), ("bias", init.zeros_)):
+        if module._parameters.get(name) is not None:
+            fill(module._parameters[name])
+
+
 class _BatchNorm(Module):
     """See `BatchNorm2d`."""
 
@@ -74,6 +80,11 @@ class _BatchNorm(Module):
                 self.running_mean.zero_()
                 self.running_var.fill_(1)
                 self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Forget the running statistics; weight and bias are ones and zeros again."""
+        self.reset_running_stats()
+        _reset_scales(self)
 
     def forward(self, input: Tensor) -> Tensor:
         name = type(self).__name__
@@ -166,6 +177,10 @@ class LayerNorm(Module):
         with_bias = elementwise_affine and bias
         _register_scales(self, self.normalized_shape, elementwise_affine, with_bias, device, dtype)
 
+    def reset_parameters(self) -> None:
+        """Ones and zeros again."""
+        _reset_scales(self)
+
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
@@ -205,6 +220,10 @@ class RMSNorm(Module):
             ones = init.ones_(empty(self.normalized_shape, device=device, dtype=dtype))
             self.weight = Parameter(ones)
 
+    def reset_parameters(self) -> None:
+        """Ones and zeros again."""
+        _reset_scales(self)
+
     def forward(self, input: Tensor) -> Tensor:
         return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
@@ -242,6 +261,10 @@ class GroupNorm(Module):
             num_groups, num_channels, eps, affine,
         )  # fmt: skip
         _register_scales(self, (num_channels,), affine, affine and bias, device, dtype)
+
+    def reset_parameters(self) -> None:
+        """Ones and zeros again."""
+        _reset_scales(self)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)

@@ -79,11 +79,11 @@ class Stateless(Module):
         old = ("size_average", "reduce")
         return {name: getattr(self, name) for name in self.constants if name not in old}
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         given = self._constants()
         if self.by_training:
             given["training"] = self.training
-        return type(self).function(*inputs, **given)
+        return type(self).function(*inputs, **named, **given)
 
     def extra_repr(self) -> str:
         left_out = (*self.tensors, *self.hidden)
