@@ -72,11 +72,11 @@ class TgradError(Exception):
         super().__init__(f"{what}{place}{text}{advice}")
 
 
-class ShapeError(TgradError, ValueError):
+class ShapeError(TgradError, ValueError, RuntimeError):
     """Shapes that do not fit together, or an axis that does not exist."""
 
 
-class DTypeError(TgradError, TypeError):
+class DTypeError(TgradError, TypeError, RuntimeError):
     """A dtype that an operation does not take."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,8 +28,8 @@ def restore_grad_mode(enabled: bool) -> None:
     _mode.enabled = enabled
 
 
-class set_grad_enabled:
-    """Context manager and decorator that switches gradients on or off, as torch's."""
+class GradMode:
+    """Context manager and decorator that switches gradients on or off."""
 
     def __init__(self, mode: bool):
         self.mode = mode
@@ -45,13 +45,45 @@ class set_grad_enabled:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with type(self)(self.mode):
+            with GradMode(self.mode):
                 return function(*args, **kwargs)
 
         return call
 
 
-class no_grad(set_grad_enabled):
+class set_grad_enabled(GradMode):
+    """Switch gradients on or off, from here on or, in a `with` or as a decorator, inside.
+
+    >>> import tgrad
+    >>> with tgrad.set_grad_enabled(False):
+    ...     tgrad.is_grad_enabled()
+    False
+    >>> tgrad.is_grad_enabled()
+    True
+    """
+
+    def __init__(self, mode: bool):
+        super().__init__(mode)
+        self.before = is_grad_enabled()
+        _mode.enabled = mode
+
+    def __enter__(self) -> None:
+        self.previous.append(self.before)
+        _mode.enabled = self.mode
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        _mode.enabled = self.before
+        return super().__call__(function)
+
+
+class _Bare(GradMode):
+    """A mode of one meaning, which decorates a function without being called first, too."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+
+class no_grad(_Bare):
     """Results inside do not require gradients.
 
     >>> import tgrad
@@ -61,18 +93,18 @@ class no_grad(set_grad_enabled):
     False
     """
 
-    def __init__(self, mode: bool = False):
-        super().__init__(mode)
+    def __init__(self) -> None:
+        super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):
+class enable_grad(_Bare):
     """Results inside require gradients again."""
 
-    def __init__(self, mode: bool = True):
-        super().__init__(mode)
+    def __init__(self) -> None:
+        super().__init__(True)
 
 
-class inference_mode(set_grad_enabled):
+class inference_mode(GradMode):
     """Results inside do not require gradients; with mode=False they do again.
 
     PyTorch's tensors made inside may never be used in a graph; here they may.
@@ -85,12 +117,3 @@ class inference_mode(set_grad_enabled):
 
     def __init__(self, mode: bool = True):
         super().__init__(not mode)
-        self.is_on = mode
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with inference_mode(self.is_on):
-                return function(*args, **kwargs)
-
-        return call

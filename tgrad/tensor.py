@@ -52,7 +52,7 @@ from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
 from tgrad.methods.scanning import ScanningMethods
 from tgrad.methods.scattering import ScatteringMethods
-from tgrad.methods.sizes import are_same, is_padded, shape_of, sized
+from tgrad.methods.sizes import are_same, as_size, is_padded, shape_of, sized
 from tgrad.methods.slopes import define_vjp as define_vjp
 from tgrad.methods.sorting import SortingMethods
 from tgrad.methods.special import SpecialMethods
@@ -129,8 +129,9 @@ class Tensor(
     """An array that is computed when its values are needed.
 
     Args:
-        data: numbers, nested sequences or a NumPy array.
-        dtype: element type; by default that of the data, float32 for Python floats.
+        data: nested sequences, a NumPy array or a tensor; or sizes, whose values are any. As in
+            PyTorch this is the constructor of float32: `tgrad.tensor` keeps the data's dtype.
+        dtype: element type; by default float32, or a tensor's own.
         device: where it lives; by default TGRAD_DEVICE, else "cpu".
         requires_grad: whether `backward` fills `grad`.
 
@@ -156,13 +157,16 @@ class Tensor(
 
     def __init__(
         self,
-        data: Any,
-        *,
+        *data: Any,
         dtype: DType | None = None,
         device: str | Device | None = None,
         requires_grad: bool = False,
     ):
-        made = tensor(data, dtype=dtype, device=device)
+        are_sizes = len(data) != 1 or isinstance(data[0], int)
+        given = np.zeros([as_size(n) for n in data] or 0) if are_sizes else data[0]
+        if dtype is None and not isinstance(given, Tensor):
+            dtype = dt.float32
+        made = tensor(given, dtype=dtype, device=device)
         self._set(made._node, made._device, made._storage)
         if requires_grad:
             self.requires_grad_()

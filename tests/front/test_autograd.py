@@ -176,3 +176,27 @@ def test_gradients_of_chosen_leaves_and_what_tensors_came_from():
     assert (x * x).grad_fn.name() == "MulBackward"
     with pytest.raises(UnsupportedError, match="inputs that are no leaves"):
         (x * x).sum().backward(inputs=x * 2)
+
+
+def test_gradients_are_switched_by_statements_and_decorators():
+    seen = []
+    for library in (tgrad, torch):
+        x = library.ones(1, requires_grad=True)
+
+        @library.no_grad
+        def bare(x):
+            return x * 2
+
+        @library.set_grad_enabled(False)
+        def decorated(x):
+            return x * 2
+
+        found = [bare(x).requires_grad, decorated(x).requires_grad, (x * 2).requires_grad]
+        library.set_grad_enabled(False)
+        found.append((x * 2).requires_grad)
+        with library.set_grad_enabled(True):
+            found.append((x * 2).requires_grad)
+        found.append((x * 2).requires_grad)
+        library.set_grad_enabled(True)
+        seen.append([*found, library.is_grad_enabled()])
+    assert seen[0] == seen[1]

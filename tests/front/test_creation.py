@@ -111,3 +111,13 @@ def test_numbers_from_tensors():
     assert list(tgrad.tensor([1, 2], device="numpy").tolist()) == [1, 2]
     assert len(tgrad.zeros(4, 2)) == 4
     assert [row.tolist() for row in tgrad.eye(2, device="numpy")] == [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "data", [([1, 2],), ([[True, False]],), (np.arange(3),), (2, 3), (4,), ((2.5,),), ()]
+)
+def test_the_constructor_of_tensors_is_that_of_float32(data):
+    ours, theirs = tgrad.Tensor(*data), torch.Tensor(*data)
+    assert (ours.dtype, ours.shape) == (tgrad.float32, tuple(theirs.shape))
+    if data and not isinstance(data[0], int):
+        assert ours.tolist() == theirs.tolist()

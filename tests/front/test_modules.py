@@ -402,3 +402,13 @@ def test_dtypes_of_modules_and_older_names_of_dtypes() -> None:
     assert layer.weight.dtype is tgrad.float64
     assert layer.weight.type() == "tgrad.DoubleTensor"
     assert layer.weight.type(tgrad.LongTensor).dtype is tgrad.int64
+
+
+def test_what_is_replaced_keeps_its_place() -> None:
+    seen = []
+    for library in (nn, torch.nn):
+        net = library.Sequential(library.Linear(2, 2), library.ReLU(), library.Linear(2, 1))
+        net[0] = library.Linear(3, 2)
+        net[0].weight = library.Parameter(net[0].weight * 2)
+        seen.append(([type(m).__name__ for m in net], list(net.state_dict())))
+    assert seen[0] == seen[1]

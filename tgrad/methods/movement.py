@@ -18,6 +18,7 @@ from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axes, normal_axis
 from tgrad.methods.sizes import are_same, as_size, is_one, is_sized, sliced
+from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -107,7 +108,8 @@ class MovementMethods:
         """A view of all of it: another tensor, as PyTorch's is, with the same values."""
         if self.requires_grad and not is_grad_enabled():
             return self._view(Op.RESHAPE, when, shape=self.shape)
-        same = self._of(self._node, self.device, self._storage)
+        storage = self._storage if tracer() is None else None  # made by the trace, and not old
+        same = self._of(self._node, self.device, storage)
         same._requires_grad = self._requires_grad
         return join(self, same, Step(Op.RESHAPE, (("shape", self._node.shape),), when))
 

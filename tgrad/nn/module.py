@@ -183,13 +183,13 @@ class Module(Stateful):
         if name in tables["_derived"]:
             tables["_derived"][name].write(self, value)
         elif isinstance(value, Parameter):
-            self._forget(name)
+            self._forget(name, "_parameters")
             tables["_parameters"][name] = value
         elif isinstance(value, Buffer):
-            self._forget(name)
+            self._forget(name, "_buffers")
             self.register_buffer(name, value, getattr(value, "persistent", True))
         elif isinstance(value, Module):
-            self._forget(name)
+            self._forget(name, "_modules")
             tables["_modules"][name] = value
         elif name in tables["_parameters"] and value is not None:
             raise DTypeError(
@@ -226,12 +226,12 @@ class Module(Stateful):
             *self._derived,
         ]
 
-    def _forget(self, name: str) -> bool:
+    def _forget(self, name: str, kept: str = "") -> bool:
+        """Take an attribute out; of the table `kept` it is not, so that its place stays its own."""
         versions.guards += 1
-        tables = (
-            self._parameters, self._buffers, self._modules, self._derived, self.__dict__,
-        )  # fmt: skip
-        found = [table.pop(name, self) is not self for table in tables]
+        tables = {"_derived": self._derived, "": self.__dict__}
+        tables |= {n: getattr(self, n) for n in ("_parameters", "_buffers", "_modules")}
+        found = [t.pop(name, self) is not self for n, t in tables.items() if n != (kept or None)]
         return any(found)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
