@@ -47,11 +47,12 @@ from tgrad.cpu_fallback.emit_rows import copy_row, fetch_rows
 from tgrad.cpu_fallback.emit_sort import emit_sort
 from tgrad.cpu_fallback.emit_value import COMBINE, Values
 from tgrad.cpu_fallback.schedule import Group, schedule
+from tgrad.cpu_fallback.shifted_exp import ShiftedExp
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import ROWS, rows_together
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
-from tgrad.graph.op import OPS, REDUCE_COMBINE
+from tgrad.graph.op import OPS, REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
 
@@ -99,6 +100,9 @@ class Body(Values):
         self.bases: dict[tuple[Index, str], str] = {}
         self.count = 0
         self.heap_bytes = 0
+        self.shifted = ShiftedExp(kernel)
+        self.inverses: dict[int, str] = {}
+        """C text of one over a sum of exponentials, by its id."""
 
     # -- slots ----------------------------------------------------------------------------------
 
@@ -261,6 +265,23 @@ class Body(Values):
             return
         self.scalars[tile.id] = str(tile)
         self.code.line(f"const {ops.register_type(tile.dtype)} {tile} = {text};")
+
+    def computed(self, stmt: ir.ComputeTile) -> str:
+        """Also exponentials and quotients of softmax, see shifted_exp.py."""
+        if stmt.out.id in self.shifted.low:
+            return f"tg_exp_low({self.element(stmt.args[0])})"
+        if stmt.op is Op.DIV and stmt.args[1].id in self.inverses:
+            return f"{self.element(stmt.args[0])} * {self.inverses[stmt.args[1].id]}"
+        return super().computed(stmt)
+
+    def invert_sums(self, stmts: Sequence[ir.Stmt]) -> None:
+        """Declare one over each sum of exponentials that the statements of a loop divide by."""
+        for s in stmts:
+            if isinstance(s, ir.ComputeTile) and s.op is Op.DIV:
+                tile = s.args[1]
+                if tile.id in self.shifted.sums and tile.id not in self.inverses:
+                    self.inverses[tile.id] = f"{tile}_inverse"
+                    self.code.line(f"const float {tile}_inverse = 1 / {self.element(tile)};")
 
     def stash_place(self, tile: Tile, axes: tuple[str, ...]) -> str:
         array = self.arrays[tile.id]

@@ -18,7 +18,8 @@ its own, since an addition takes as long as several loads (gcc keeps one vector 
     }
     t3 = (t3 + t3_1) + (t3_2 + t3_3);
 
-A long sum is cut in strips, which is also more accurate.
+A long sum is cut in strips, which is also more accurate. The last of several passes over a row of
+memory is emit_pass.py's.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import dims_of
+from tgrad.cpu_fallback.emit_pass import emit_last_pass
 from tgrad.graph.op import OPS, Op
 from tgrad.kernel import ir
 
@@ -75,6 +77,9 @@ def emit_leaf(body: Body, loop: ir.Loop, start: str, stop: str) -> None:
     once = len({c.carry.id for c in carries}) == len(carries)
     has_scan = any(isinstance(s, ir.ScanTile) for s in loop.body)
     simd = once and not has_scan and body.may_vectorise(list(loop.body), loop.axis)
+    body.invert_sums(loop.body)
+    if simd and start == "0" and emit_last_pass(body, loop):
+        return
     is_long = simd and bool(sums) and axis.extent > 2 * STRIP
     length = STRIP if is_long else axis.extent
     emit = _emit_parts if simd and _is_worth_parts(body, loop.body, length) else _emit_loop

@@ -40,6 +40,14 @@ static inline float tg_exp(float x) {
 }
 """
 
+FLOAT_FUNCTIONS["tg_exp_low"] = """\
+static inline float tg_exp_low(float x) { /* x <= 44: 2^(n + 64) is a float, for all n */
+  x = x < -104.0f ? -104.0f : x;
+  float t, u = tg_exp_reduced(x, &t), s = tg_float((tg_bits(t) << 23) + 0x5f800000u);
+  return (s * u + s) * 0x1p-64f;
+}
+"""
+
 FLOAT_FUNCTIONS["tg_sigmoid_f32"] = """\
 static inline float tg_sigmoid_f32(float x) { /* 1/(1 + e^-x) as 2^-25/(2^-25 + ...) */
   float a = -x, t;

@@ -100,7 +100,7 @@ void scaled_dot_product_attention_permute_2x200x4x40_f32(char *const *slots) {
             for (int i1 = i1_lo; i1 < i1_hi; i1++) {
               const float t19 = (t9[(r0 - r0_lo) * 32 + (i1 - i1_lo)] - t15[(i1 - i1_lo)]);
               const float t20 = t19 * t1;
-              t21[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = tg_exp(t20);
+              t21[(r0 - r0_lo) * 32 + (i1 - i1_lo)] = tg_exp_low(t20);
             }
           }
           float t22[32] __attribute__((aligned(64)));

@@ -26,14 +26,15 @@ void softmax(char *const *slots) {
     for (int j = 0; j < 100; j++) {
       const float t3 = x[i * 100 + j];
       const float t4 = t3 - t0;
-      const float t5 = tg_exp(t4);
+      const float t5 = tg_exp_low(t4);
       t2 = (t2 + t5);
       t6[j] = t5;
     }
+    const float t2_inverse = 1 / t2;
 #pragma omp simd
     for (int j = 0; j < 100; j++) {
       const float t7 = t6[j];
-      const float t8 = t7 / t2;
+      const float t8 = t7 * t2_inverse;
       out[i * 100 + j] = t8;
     }
   }
