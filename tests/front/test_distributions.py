@@ -386,3 +386,23 @@ def test_a_formula_of_the_users():
         return tgrad.zeros(())
 
     assert ours.kl_divergence(Fixed(), Fixed()).item() == 0.0
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_modes_and_wider_batches(name):
+    have, want = MADE[name][0](ours, tgrad.tensor), MADE[name][0](theirs, torch.tensor)
+    try:
+        mode = want.mode
+    except NotImplementedError:
+        with pytest.raises(UnsupportedError, match="has no mode"):
+            have.mode  # noqa: B018
+    else:
+        np.testing.assert_allclose(have.mode.numpy(), mode.numpy(), rtol=1e-5)
+    shape = (2, *want.batch_shape)
+    have, want = have.expand(shape), want.expand(shape)
+    assert have.batch_shape == tuple(want.batch_shape)
+    assert have.event_shape == tuple(want.event_shape)
+    assert have.sample((2,)).shape == tuple(want.sample((2,)).shape)
+    value = want.sample()
+    density = have.log_prob(tgrad.tensor(value.numpy()))
+    np.testing.assert_allclose(density.numpy(), want.log_prob(value).numpy(), rtol=1e-4, atol=1e-4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -61,6 +62,38 @@ class Distribution:
     @property
     def stddev(self) -> Tensor:
         return self.variance.sqrt()
+
+    @property
+    def mode(self) -> Tensor:
+        """The most likely value.
+
+        >>> import tgrad
+        >>> tgrad.distributions.Categorical(tgrad.tensor([0.2, 0.8])).mode.item()
+        1
+        """
+        from tgrad.distributions.modes import MODES
+
+        for kind in type(self).__mro__:
+            if kind.__name__ in MODES:
+                return MODES[kind.__name__](self)
+        raise self._has_no("mode")
+
+    def expand(self, batch_shape: Shape) -> Any:
+        """The same distribution with parameters of that shape.
+
+        >>> import tgrad
+        >>> tgrad.distributions.Normal(0.0, 1.0).expand((2, 3)).sample().shape
+        (2, 3)
+        """
+        wide, rank = copy(self), len(self.batch_shape)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(wide, name, value.expand(*batch_shape, *value.shape[rank:]))
+            elif isinstance(value, Distribution):
+                inner = value.batch_shape[rank:]
+                setattr(wide, name, value.expand((*batch_shape, *inner)))
+        wide.batch_shape = tuple(batch_shape)
+        return wide
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draws of shape sample_shape + batch_shape + event_shape, without gradients."""

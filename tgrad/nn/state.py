@@ -245,7 +245,7 @@ class Stateful:
         >>> layer = tgrad.nn.Linear(2, 1)
         >>> handle = layer.register_load_state_dict_post_hook(lambda m, keys: keys[0].clear())
         >>> layer.load_state_dict({"weight": tgrad.ones(1, 2)})
-        Keys(missing_keys=[], unexpected_keys=[])
+        <All keys matched successfully>
         """
         return ModuleHook(self._load_state_dict_post_hooks, hook)
 
