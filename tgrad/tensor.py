@@ -411,7 +411,8 @@ class Tensor(
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.numel() == 1 and spec else str(self)
+        is_number = type(self) is Tensor and not self.shape
+        return format(self.item(), spec) if is_number or (self.numel() == 1 and spec) else str(self)
 
     # -- gradients ------------------------------------------------------------------------------
 

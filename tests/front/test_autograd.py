@@ -200,3 +200,10 @@ def test_gradients_are_switched_by_statements_and_decorators():
         library.set_grad_enabled(True)
         seen.append([*found, library.is_grad_enabled()])
     assert seen[0] == seen[1]
+
+
+def test_the_older_name_of_tensors():
+    x = leaf(1, 2)
+    y = tgrad.autograd.Variable(x * 2, requires_grad=True)
+    (y * y).sum().backward()
+    assert y.grad.tolist() == [4.0, 8.0] and x.grad is None

@@ -87,6 +87,12 @@ def test_how_tensors_print():
     assert np.get_printoptions() == kept
 
 
+def test_numbers_in_text():
+    for values in (2.5, 3, True, [1.0, 2.0]):
+        assert f"{tgrad.tensor(values)}" == f"{torch.tensor(values)}"
+    assert f"{tgrad.tensor(2.5):.2f}" == "2.50"
+
+
 def test_facts_and_places():
     x = tgrad.ones(2)
     assert x.pin_memory() is x and not x.is_pinned()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tgrad.autograd.function import FunctionCtx as FunctionCtx
 
 __all__ = [
-    "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode", "no_grad",
+    "Variable", "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode", "no_grad",
     "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
 
@@ -70,6 +70,16 @@ class set_detect_anomaly:
 
     def __exit__(self, *exc: object) -> None:
         return None
+
+
+def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
+    """A tensor without its history, as torch's older name for tensors makes it.
+
+    >>> import tgrad
+    >>> tgrad.autograd.Variable(tgrad.ones(2), requires_grad=True).requires_grad
+    True
+    """
+    return data.detach().requires_grad_(requires_grad)
 
 
 def detect_anomaly(check_nan: bool = True) -> set_detect_anomaly:
