@@ -64,3 +64,20 @@ def test_random(seed: int) -> None:
         tuple(padding),
         dilation,
     )
+
+
+@pytest.mark.parametrize("size, taps", [((6, 8, 13, 13), 3), ((4, 16, 20, 20), 5)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (2, 0, 1, 3)])
+def test_results_in_another_order(size: tuple[int, ...], taps: int, order: tuple[int, ...]) -> None:
+    """Channels apart or side by side in memory, with a second operand after the sum."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(size, np.float32)
+    w = rng.standard_normal((32, size[1], taps, taps), np.float32)
+    z = rng.standard_normal((size[0], 32, *[n - taps + 1 for n in size[2:]]), np.float32)
+    y = tgrad.tensor(z, device="cpu")
+    have = F.relu(F.conv2d(tgrad.tensor(x, device="cpu"), tgrad.tensor(w, device="cpu")) + y)
+    wide = [torch.tensor(a, dtype=torch.float64) for a in (x, w, z)]
+    want = torch.relu(torch.nn.functional.conv2d(wide[0], wide[1]) + wide[2])
+    np.testing.assert_allclose(
+        have.permute(*order).contiguous().numpy(), want.permute(*order).numpy(), atol=2e-4
+    )

@@ -10,7 +10,8 @@ output element is summed in one order, whatever the number of threads.
       for each panel of channels c:
         for each p:      mp[t][c] = vp[p][t][k] @ wp[p][k][c]
         for each tile:   acc[y][x][c] = A^T mp A
-      for each row y:  transpose acc to [c][x], epilogue, stores
+      transpose acc to [c][y][x]
+      for each channel c, row y:  epilogue, stores
 
 A band whose results are not all finite is computed again by the plain sum. See
 docs/decisions/0061.

@@ -18,7 +18,7 @@ void conv_forward(char *const *slots) {
   float *restrict out = (float *)slots[2];
 #pragma omp parallel num_threads(tg_threads)
   {
-    float *const restrict wp = tg_scratch(12736 * sizeof(float));
+    float *const restrict wp = tg_scratch(14784 * sizeof(float));
     float *const restrict ip = wp + 5760;
     float *const restrict acc = ip + 4160;
     float *const restrict turned = acc + 2304;
@@ -59,18 +59,20 @@ void conv_forward(char *const *slots) {
             for (ptrdiff_t pixel = 0; pixel < 14; pixel += 14)
               tg_runs_float_14x2x16_20_1_1to14_0to14_0to13(i_hi - i_lo, 320, 1920, 20, image + pixel * 20, weights, sums + pixel * 32, 32, 1);
           }
-        for (int y = y_lo; y < y_hi; y++) {
-          for (ptrdiff_t pixel = 0; pixel < 14; pixel += 16)
-            tg_transpose_float_16(acc + ((y - y_lo) * 14 + pixel) * 32, 32, 32, turned + pixel, 16);
-          const int x_lo = 0, x_hi = 14;
-          const int o_lo = 0, o_hi = 32;
-          for (int o = o_lo; o < o_hi; o++) {
+        for (ptrdiff_t pixel = 0; pixel < (y_hi - y_lo) * 14; pixel += 16)
+          tg_transpose_float_16(acc + pixel * 32, 32, 32, turned + pixel, 80);
+        for (int o_lo = 0; o_lo < 32; o_lo++)
+          for (int y = y_lo; y < y_hi; y++) {
+            const int o_hi = o_lo + 1;
+            const int x_lo = 0, x_hi = 14;
+            const float *restrict sums = turned + o_lo * 80 + (y - y_lo) * 14;
+            for (int o = o_lo; o < o_hi; o++) {
 #pragma omp simd
-            for (int x = x_lo; x < x_hi; x++) {
-              out[n * 6272 + o * 196 + y * 14 + x] = turned[(x - x_lo) + (o - o_lo) * 16];
+              for (int x = x_lo; x < x_hi; x++) {
+                out[n * 6272 + o * 196 + y * 14 + x] = sums[(x - x_lo) + (o - o_lo) * 80];
+              }
             }
           }
-        }
       }
   }
 }

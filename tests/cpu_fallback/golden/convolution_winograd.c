@@ -18,7 +18,7 @@ void conv_forward(char *const *slots) {
   float *restrict out = (float *)slots[2];
 #pragma omp parallel num_threads(tg_threads)
   {
-    float *const restrict wp = tg_scratch(66432 * sizeof(float));
+    float *const restrict wp = tg_scratch(68480 * sizeof(float));
     float *const restrict ip = wp + 36864;
     float *const restrict mid = ip + 3456;
     float *const restrict vp = mid + 3456;
@@ -120,18 +120,20 @@ void conv_forward(char *const *slots) {
                 tg_runs_float_1x2x16_32_1(3, 576, 3072, 96, ip + y * 576 + x * 32, plain + panel * 288, acc + (y * 16 + x) * 32 + panel, 32, 1);
               }
         }
-        for (int y = y_lo; y < y_hi; y++) {
-          for (ptrdiff_t pixel = 0; pixel < 14; pixel += 16)
-            tg_transpose_float_16(acc + ((y - y_lo) * 16 + pixel) * 32, 32, 32, turned + pixel, 16);
-          const int x_lo = 0, x_hi = 14;
-          const int o_lo = 0, o_hi = 32;
-          for (int o = o_lo; o < o_hi; o++) {
+        for (ptrdiff_t pixel = 0; pixel < (y_hi - y_lo) * 16; pixel += 16)
+          tg_transpose_float_16(acc + pixel * 32, 32, 32, turned + pixel, 80);
+        for (int o_lo = 0; o_lo < 32; o_lo++)
+          for (int y = y_lo; y < y_hi; y++) {
+            const int o_hi = o_lo + 1;
+            const int x_lo = 0, x_hi = 14;
+            const float *restrict sums = turned + o_lo * 80 + (y - y_lo) * 16;
+            for (int o = o_lo; o < o_hi; o++) {
 #pragma omp simd
-            for (int x = x_lo; x < x_hi; x++) {
-              out[n * 6272 + o * 196 + y * 14 + x] = turned[(x - x_lo) + (o - o_lo) * 16];
+              for (int x = x_lo; x < x_hi; x++) {
+                out[n * 6272 + o * 196 + y * 14 + x] = sums[(x - x_lo) + (o - o_lo) * 80];
+              }
             }
           }
-        }
       }
   }
 }
