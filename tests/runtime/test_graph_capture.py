@@ -22,7 +22,7 @@ from tgrad.errors import DeviceError
 from tgrad.fusion.region import Slot
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.cuda import CudaRuntime
-from tgrad.runtime.graph_capture import CudaCapture, capture_graph
+from tgrad.runtime.graph_capture import CudaCapture, _places, capture_graph
 from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
 from tgrad.runtime.plan import BufferRef, BufferSpec, Moves, Plan, Step
 from tgrad.runtime.planning import planning
@@ -367,8 +367,11 @@ def test_copies_by_cuda_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     program.run([memory(1.0)], [out], arena)
     assert value(out) == 27.0 and len(copied) == 2
     fake.current = 0
-    program._copy_all([torch.zeros(0, dtype=torch.uint8)], [torch.zeros(0, dtype=torch.uint8)])
-    assert len(copied) == 2
+    empty = torch.zeros(0, dtype=torch.uint8)
+    program.exits, before = _places([empty]), program.exits
+    program.run([memory(1.0)], [empty], arena)
+    assert len(copied) == 3
+    program.exits = before
     status[0] = 700
     with pytest.raises(DeviceError, match="CUDA's error 700"):
         program.run([memory(1.0)], [out], arena)

@@ -236,6 +236,8 @@ class Recorder:
     def check(self, t: Tensor, function: Callable[..., None], *args: Any) -> None:
         storage = t._storage
         number = None if storage is None else self.argument_of.get(storage)
+        if t.device.type == "cuda":
+            return  # nobody waits for values on a GPU
         if number is not None:
             self.checks[number, function, args] = None
         elif any(isinstance(a, Size) for a in args):

@@ -19,7 +19,7 @@ logic is tested with a stand-in for torch's calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 from weakref import ReferenceType, ref
 
@@ -42,6 +42,11 @@ def capture_graph(plan: Plan, moves: Moves | None) -> Program | None:
     return make(plan, cast(CudaRuntime, open_device(plan.device)), moves)
 
 
+def _places(memories: Iterable[Memory]) -> list[tuple[Memory, int, int]]:
+    """Memories that stay, with their addresses and bytes."""
+    return [(m, m.data_ptr(), m.nbytes) for m in memories]
+
+
 class CudaCapture:
     """One plan's graph.
 
@@ -61,8 +66,8 @@ class CudaCapture:
             number: runtime.allocate(plan.inputs[number].nbytes) for number in self.moving
         }
         self.outputs = [runtime.allocate(b.nbytes) for b in plan.outputs]
-        self.given = [m for n, m in enumerate(self.outputs) if n not in self.settled]
-        self.entrances = list(self.inputs.values())
+        given = [m for n, m in enumerate(self.outputs) if n not in self.settled]
+        self.entrances, self.exits = _places(self.inputs.values()), _places(given)
         self.copier = runtime.copier()
         self.bound: dict[int, ReferenceType[Memory]] = {}
         self.addresses: dict[int, int] = {}
@@ -87,7 +92,14 @@ class CudaCapture:
 
     def run(self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None) -> int:
         """Run all steps; see `Program`."""
-        self._copy_all(self.entrances, moved)
+        runtime = self.runtime
+        copy = self.copier if self.copier is not None and runtime.is_current() else None
+        stream = runtime.stream() if copy is not None else 0
+        for (memory, address, nbytes), source in zip(self.entrances, moved):
+            if copy is None:
+                runtime.copy(memory, source)
+            elif nbytes:
+                copy(address, source.data_ptr(), nbytes, stream)
         if arena is not (None if self.arena is None else self.arena()):
             self.arena = ref(arena)
             self._forget()
@@ -98,20 +110,12 @@ class CudaCapture:
             self.has_warmed_up = True
         else:
             self.graph.replay()
-        self._copy_all(outputs, self.given)
+        for (memory, address, nbytes), target in zip(self.exits, outputs):
+            if copy is None:
+                runtime.copy(target, memory)
+            elif nbytes:
+                copy(target.data_ptr(), address, nbytes, stream)
         return self.plan.launches
-
-    def _copy_all(self, targets: Sequence[Memory], sources: Sequence[Memory]) -> None:
-        """Copy memories to others of their sizes, on the current stream."""
-        copy, runtime = self.copier, self.runtime
-        if copy is None or not runtime.is_current():
-            for target, source in zip(targets, sources):
-                runtime.copy(target, source)
-            return
-        stream = runtime.stream()
-        for target, source in zip(targets, sources):
-            if target.nbytes:
-                copy(target.data_ptr(), source.data_ptr(), target.nbytes, stream)
 
     def _forget(self) -> None:
         """Addresses have changed: launch one by one again, then capture again."""
