@@ -1,4 +1,4 @@
-"""The command line: doctor, explain, and what it says when something is missing."""
+"""The command line: doctor, cache, explain, and what it says when something is missing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tgrad.cli import doctor
+from tgrad.cli import cache, doctor
 from tgrad.cli.explain import Request, explain_script
 from tgrad.settings import read_settings
 
@@ -106,6 +107,58 @@ def test_cpu_features(tmp_path):
 def test_doctor_command(tmp_path):
     run = run_command("doctor", TGRAD_CACHE_DIR=str(tmp_path))
     assert "devices: " in run.stdout and str(tmp_path) in run.stdout
+
+
+# cache
+
+
+def cache_of(root: Path, **days: float) -> None:
+    """Files of ten bytes in a cache, used so many days ago; __ stands for a folder's slash."""
+    for name, age in days.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"0123456789")
+        os.utime(path, (time.time() - age * cache.DAY,) * 2)
+
+
+def test_cache_says_what_there_is(tmp_path, settings, capsys):
+    cache_of(tmp_path, plans__a=3.5, plans__b=40, c__objects__k=1.5, autotune=0, mnist__x=9)
+    there = dataclasses.replace(settings, cache_dir=tmp_path)
+    assert cache.print_cache(None, there) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["plans", "2", "files", "20", "bytes", "used", "3", "days", "ago"]
+    assert "used 1 day ago" in lines[1] and lines[2].endswith("0 bytes")
+    assert lines[4].startswith(cache.OTHERS) and "2 files" in lines[4] and "today" in lines[4]
+    assert lines[5] == f"in {tmp_path}"
+
+
+def test_cache_deletes_what_is_made_again(tmp_path, settings, capsys):
+    old = {"plans__b": 40, "triton__kept__t": 31, "autotune": 90, "mnist__x": 90}
+    cache_of(tmp_path, plans__a=3, c__objects__k=29, **old)
+    there = dataclasses.replace(settings, cache_dir=tmp_path)
+    assert cache.print_cache(30, there) == 0
+    assert capsys.readouterr().out.startswith("deleted 2 files, 20 bytes\n")
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"plans/a", "c/objects/k", "autotune", "mnist/x"}
+    assert cache.print_cache(0, there) == 0
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"autotune", "mnist/x"}
+
+
+def test_cache_says_what_it_could_not_delete(tmp_path, settings, capsys, monkeypatch):
+    cache_of(tmp_path, plans__a=3)
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(cache.os, "unlink", refuse)
+    assert cache.print_cache(1, dataclasses.replace(settings, cache_dir=tmp_path)) == 1
+    assert "1 files could not be deleted" in capsys.readouterr().err
+
+
+def test_cache_command(tmp_path):
+    run = run_command("cache", "--unused-for", "30", TGRAD_CACHE_DIR=str(tmp_path))
+    assert run.stdout.startswith("deleted 0 files, 0 bytes\nplans")
 
 
 # explain

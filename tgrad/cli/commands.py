@@ -1,7 +1,7 @@
 """The commands and their arguments.
 
 In: the command line, as typer parses it. Out: an exit status. Invariant: the work is in explain.py,
-kernels.py, profile.py, check.py and doctor.py, each imported by the command that needs it.
+kernels.py, profile.py, check.py, cache.py and doctor.py, imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -127,6 +127,21 @@ def check(
 
     request = CheckRequest(steps, every, repeat, json)
     raise typer.Exit(check_script(script, arguments or [], request))
+
+
+@app.command()
+def cache(
+    unused_for: float = typer.Option(
+        None, min=0, metavar="DAYS", help="Delete what was not used for so long; 0: everything."
+    ),
+) -> None:
+    """Show what the cache directory holds; delete plans and kernels that are made again anyway.
+
+    What `tgrad autotune` measured stays.
+    """
+    from tgrad.cli.cache import print_cache
+
+    raise typer.Exit(print_cache(unused_for))
 
 
 @app.command()
