@@ -104,7 +104,7 @@ def _mark(node: Node, made: Batched, size: int) -> Node:
     """A mark's rule is written for one member: its gradient is batched when it is asked for."""
     rule, params = node.attr("rule"), node.attr("params")
     result, *arguments = _inputs(node, made, size)
-    if rule in ("detach", "realised", "overwritten", "variable"):
+    if rule in ("detach", "zero_slope", "formula", "realised", "overwritten", "variable"):
         return make(Op.CUSTOM_VJP, result, *arguments, rule=rule, params=params)
     return make(Op.CUSTOM_VJP, result, *arguments, rule="batched", params=(rule, params))
 

@@ -96,7 +96,7 @@ def _rule(
     """The gradients of the same graph on other arguments of the same values."""
     again = [_anew(x) for x in arguments]
     value = _rebuilt(result.inputs[0], dict(zip(arguments, again)))
-    return gradients(value, g, again)
+    return gradients(value, g, again, create_graph=True)
 
 
 def _anew(x: Node) -> Node:

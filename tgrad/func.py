@@ -103,7 +103,7 @@ def _pulled(
     for output, cotangent in zip(outputs, cotangents):
         if not output.dtype.is_float:
             continue
-        for i, g in enumerate(gradients(output, cotangent, nodes)):
+        for i, g in enumerate(gradients(output, cotangent, nodes, create_graph=True)):
             have = totals[i]
             totals[i] = g if have is None else have if g is None else b.add(have, g)
     return [b.const_like(n, 0) if g is None else g for n, g in zip(nodes, totals)]

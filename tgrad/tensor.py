@@ -595,7 +595,9 @@ def is_leaf_mark(node: Node) -> bool:
     return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
 
 
-def gradients_of(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> list[Node | None]:
+def gradients_of(
+    output: Tensor, gradient: Tensor | None, wrt: list[Node], create_graph: bool
+) -> list[Node | None]:
     trace = tracer()
     if trace is not None:
         trace.differentiated = True
@@ -617,7 +619,7 @@ def gradients_of(output: Tensor, gradient: Tensor | None, wrt: list[Node]) -> li
             "They must be equal.",
         )
     with autocasting.no_autocast():
-        return gradients(output._node, gradient.to(output.dtype)._node, wrt)
+        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph)
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

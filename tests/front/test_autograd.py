@@ -13,6 +13,8 @@ import tgrad.nn.functional as F
 from tests.front.checking import normal
 from tgrad import nn
 from tgrad.errors import UnsupportedError
+from tgrad.graph.node import toposort
+from tgrad.graph.op import Op
 
 
 def leaf(*values, device="numpy"):
@@ -207,3 +209,79 @@ def test_the_older_name_of_tensors():
     y = tgrad.autograd.Variable(x * 2, requires_grad=True)
     (y * y).sum().backward()
     assert y.grad.tolist() == [4.0, 8.0] and x.grad is None
+
+
+FIRST_DERIVATIVES = {
+    "threshold_backward": lambda library, x: x.relu(),
+    "leaky_relu_backward": lambda library, x: library.nn.functional.leaky_relu(x, 0.2),
+    "hardtanh_backward": lambda library, x: library.nn.functional.relu6(x),
+    "softshrink_backward": lambda library, x: library.nn.functional.softshrink(x, 0.1),
+    "hardshrink_backward": lambda library, x: library.nn.functional.hardshrink(x, 0.1),
+    "threshold of another value": lambda library, x: library.nn.functional.threshold(x, 0.1, 0.0),
+    "prelu": lambda library, x: library.nn.functional.prelu(x, library.tensor([0.2])),
+    "abs": lambda library, x: x.abs(),
+    "l1_loss": lambda library, x: library.nn.functional.l1_loss(x, library.zeros(3, 4)),
+    "max_pool2d_backward": lambda library, x: library.nn.functional.max_pool2d(x[None], 2),
+    "overlapping windows": lambda library, x: library.nn.functional.max_pool2d(x[None], 2, 1),
+    "avg_pool2d_backward": lambda library, x: library.nn.functional.avg_pool2d(x[None], 2),
+    "adaptive_max_pool": lambda library, x: library.nn.functional.adaptive_max_pool1d(x[None], 2),
+    "adaptive_avg_pool": lambda library, x: library.nn.functional.adaptive_avg_pool1d(x[None], 2),
+    "max": lambda library, x: x.max(1)[0],
+    "maximum": lambda library, x: library.maximum(x, x.flip(0)),
+    "where": lambda library, x: library.where(x > 0, x, 2 * x),
+    "clamp": lambda library, x: x.clamp(-0.5, 0.5),
+    "dropout": lambda library, x: library.nn.functional.dropout(x, 0.5),
+    "linear": lambda library, x: -x,
+    "floor": lambda library, x: x.floor(),
+    "curved": lambda library, x: x.tanh(),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_DERIVATIVES)
+def test_gradient_penalties_fill_grad_where_pytorch_fills_it(name):
+    """Zeros where a formula of the first derivative reads what a leaf leads to, else None."""
+    seen = []
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 4), (4,))]
+    for library in (tgrad, torch):
+        x, w, b = (library.tensor(v, requires_grad=True) for v in values)
+        y = FIRST_DERIVATIVES[name](library, library.nn.functional.linear(x, w, b))
+        (slope,) = library.autograd.grad(y.sum(), x, create_graph=True)
+        (slope * slope).sum().backward()
+        seen.append([None if t.grad is None else t.grad.numpy().any() for t in (x, w, b)])
+    assert seen[0] == seen[1]
+
+
+def test_zeros_reach_hooks_and_functions_of_users():
+    seen = []
+    for library in (tgrad, torch):
+
+        class Gained(library.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 1
+
+            @staticmethod
+            def backward(ctx, g):
+                return g + 1
+
+        x, b = (library.tensor([2.0, 3.0], requires_grad=True) for _ in range(2))
+        hooked = b * 1
+        found = []
+        hooked.register_hook(lambda g, found=found: found.append(g.tolist()))
+        (slope,) = library.autograd.grad(
+            (x + Gained.apply(hooked)).relu().sum(), x, None, True, True
+        )
+        (slope * slope).sum().backward()
+        seen.append((found, b.grad.tolist(), x.grad.tolist()))
+    assert seen[0] == seen[1] == ([[1.0, 1.0]], [1.0, 1.0], [0.0, 0.0])
+
+
+def test_a_path_of_zero_slope_computes_nothing():
+    w = tgrad.rand(4, 4, device="numpy", requires_grad=True)
+    bias = leaf(1, 2, 3, 4)
+    x = tgrad.rand(3, 4, device="numpy", requires_grad=True)
+    (slope,) = tgrad.autograd.grad(((x @ w + bias).relu() @ w).sum(), x, create_graph=True)
+    (slope * slope).sum().backward()
+    assert all(n.op is not Op.BUFFER for n in toposort([bias.grad._node]))
+    assert bias.grad.tolist() == [0.0] * 4

@@ -14,13 +14,14 @@ from tgrad.autodiff.vjp_rules import NO_VJP, VJP
 from tgrad.errors import GradientError, Source, VerifyError
 from tgrad.graph import build
 from tgrad.graph.layout import like
-from tgrad.graph.node import Node, source_scope, toposort
+from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 
 CustomRule = Callable[[Node, Node, tuple[Node, ...], tuple[Any, ...]], Sequence[Node | None]]
 """(g, result, arguments, params) -> one gradient per argument, or None."""
 
 _custom_rules: dict[str, CustomRule] = {}
+_formulas: set[str] = set()
 
 
 class NodeHooks:
@@ -36,11 +37,16 @@ node_hooks = NodeHooks()
 _SUFFIX = "_backward"
 
 
-def register_vjp(name: str) -> Callable[[CustomRule], CustomRule]:
+def register_vjp(name: str, is_formula: bool = False) -> Callable[[CustomRule], CustomRule]:
     """Decorator: the VJP of `custom_vjp` nodes whose attribute `rule` is `name`.
 
     The rule gets the gradient of the result, the result (the custom_vjp node itself, so that
     differentiating the rule again uses the rule again), its arguments and the attribute `params`.
+
+    Args:
+        is_formula: whether PyTorch's derivative is a function of the last argument too, though flat
+            there (threshold_backward, of relu): what leads to the argument has zeros, and not None,
+            as the gradient of that derivative.
     """
 
     def register(rule: CustomRule) -> CustomRule:
@@ -49,6 +55,8 @@ def register_vjp(name: str) -> Callable[[CustomRule], CustomRule]:
                 f"a VJP named {name!r} is registered already.", "Choose a new name."
             )
         _custom_rules[name] = rule
+        if is_formula:
+            _formulas.add(name)
         return rule
 
     return register
@@ -62,16 +70,36 @@ def _detach(
     return ()
 
 
-def gradients(output: Node, grad: Node, wrt: Sequence[Node]) -> list[Node | None]:
+@register_vjp("zero_slope")
+def _zero_slope_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> Sequence[Node | None]:
+    """g of the value; the walk itself notes that the other is reached"""
+    return (g, None)
+
+
+@register_vjp("formula", is_formula=True)
+def _formula_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
+) -> Sequence[Node | None]:
+    """g of the result, whose parts say what becomes of it"""
+    return (g, None)
+
+
+def gradients(
+    output: Node, grad: Node, wrt: Sequence[Node], create_graph: bool = False
+) -> list[Node | None]:
     """Gradients of `sum(output * grad)` with respect to each node of `wrt`.
 
     Args:
         output: a node of a floating-point dtype.
         grad: the gradient of `output`, of its shape and dtype.
         wrt: nodes, interior ones allowed.
+        create_graph: whether their own gradients are told from None as PyTorch's are.
 
     Returns:
-        A node of the shape and dtype of each `wrt`; None where `output` does not depend on it.
+        A node of the shape and dtype of each `wrt`; zeros where only slopes of 0 lead to it, None
+        where `output` does not depend on it.
 
     Raises:
         GradientError: a dtype that has no gradient, a `grad` that does not fit, or an op or
@@ -81,19 +109,48 @@ def gradients(output: Node, grad: Node, wrt: Sequence[Node]) -> list[Node | None
     order = toposort([output])
     leads = _leads_to({id(node) for node in wrt}, order)
     found: dict[int, Node] = {}
+    reached: set[int] = set()
     if id(output) in leads:
         found[id(output)] = like(grad, output)
     for node in reversed(order):
         g = found.get(id(node))
-        if g is None:
+        if g is None and id(node) not in reached:
             continue
-        for hook in list((node_hooks.find(node) or {}).values()):
+        hooks = list((node_hooks.find(node) or {}).values())
+        if g is None and (hooks or _has_rule(node, "function")):
+            g = found[id(node)] = _zeros(node)
+        if g is None:
+            reached.update(id(x) for _, x in _differentiable_inputs(node) if id(x) in leads)
+            continue
+        if _has_rule(node, "zero_slope") and id(node.inputs[2]) in leads:
+            reached.add(id(node.inputs[2]))
+        for hook in hooks:
             g = found[id(node)] = hook(g)
         with source_scope(_backward_source(node.source)):
             for x, gx in _input_gradients(node, g, leads):
+                if create_graph and _is_formula(node):
+                    gx = _flat_along(gx, node.inputs[-1])
                 have = found.get(id(x))
                 found[id(x)] = gx if have is None else build.add(have, gx)
-    return [found.get(id(node)) for node in wrt]
+    return [_zeros(x) if id(x) in reached - found.keys() else found.get(id(x)) for x in wrt]
+
+
+def _zeros(node: Node) -> Node:
+    return like(build.const_like(node, 0), node)
+
+
+def _flat_along(g: Node, operand: Node) -> Node:
+    """The gradient, marked as computed from the operand too, where its slope is 0."""
+    return make(Op.CUSTOM_VJP, g, g, operand, rule="zero_slope", params=())
+
+
+def _is_formula(node: Node) -> bool:
+    custom = node.op is Op.CUSTOM_VJP and node.attr("rule") in _formulas
+    return custom or node.op is Op.ABS
+
+
+def _has_rule(node: Node, name: str) -> bool:
+    return node.op is Op.CUSTOM_VJP and node.attr("rule") == name
 
 
 def _check(output: Node, grad: Node, wrt: Sequence[Node]) -> None:

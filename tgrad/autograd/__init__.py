@@ -132,7 +132,7 @@ def grad(
         else:
             marks.append([history_of(t._node)])
     flat = [n for group in marks for n in group]
-    found = [dict(zip(flat, gradients_of(y, g, flat))) for y, g in pairs]
+    found = [dict(zip(flat, gradients_of(y, g, flat, create_graph))) for y, g in pairs]
     result: list[Tensor | None] = []
     for t, group in zip(wanted, marks):
         parts = [each[n] for each in found for n in group]

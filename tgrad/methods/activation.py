@@ -81,11 +81,11 @@ def _softmax_input(x: Any, dim: int, dtype: DType | None, name: str) -> tuple[An
     return x, normal_axis(dim, len(x.shape))
 
 
-def _rule(name: str) -> Callable[[Rule], Rule]:
+def _rule(name: str, is_formula: bool = False) -> Callable[[Rule], Rule]:
     """Decorator: a VJP of one argument, computed in the accumulator's dtype."""
 
     def register(rule: Rule) -> Rule:
-        @register_vjp(name)
+        @register_vjp(name, is_formula)
         def on_nodes(
             g: Node, y: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
         ) -> tuple[Node]:
@@ -98,7 +98,7 @@ def _rule(name: str) -> Callable[[Rule], Rule]:
     return register
 
 
-@_rule("relu")
+@_rule("relu", is_formula=True)
 def _relu(g: Node, y: Node) -> Node:
     """0 where y <= 0, else g (NaN passes it on, as in PyTorch)"""
     zero = b.const_like(y, 0)

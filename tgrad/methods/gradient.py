@@ -79,7 +79,7 @@ class GradientMethods:
             if inputs is not None:
                 tokens = _tokens(inputs)
                 marks = [n for n in marks if n.attr("params")[0] in tokens]
-            found = gradients_of(self, gradient, marks)
+            found = gradients_of(self, gradient, marks, create_graph)
             totals: dict[Tensor, Tensor] = {}
             for mark, g in zip(marks, found):
                 leaf = leaf_of(mark)

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
+def define_vjp(
+    name: str, is_formula: bool = False
+) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
     """Decorator: the VJP of a composite, written with Tensors.
 
     The rule is called as `rule(g, result, *arguments, *params)` and returns one gradient, or None,
-    for each argument. Use `with_vjp` to mark results.
+    for each argument. Use `with_vjp` to mark results; `is_formula` is that of register_vjp.
     """
 
     def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
-        @register_vjp(name)
+        @register_vjp(name, is_formula)
         def on_nodes(
             g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
         ) -> Sequence[Node | None]:
@@ -41,6 +43,14 @@ def define_vjp(name: str) -> Callable[[Callable[..., Sequence[Tensor | None]]], 
             return [None if t is None else t._node for t in rule(*tensors, *params)]
 
     return register
+
+
+def by_formula(result: Tensor, operand: Tensor) -> Tensor:
+    """The result, differentiated by its parts, where PyTorch has a formula that reads `operand`:
+    see `is_formula` of register_vjp."""
+    from tgrad.tensor import with_vjp
+
+    return with_vjp("formula", result, result, operand)
 
 
 def define_slopes(table: Mapping[str, Function]) -> None:

@@ -15,6 +15,7 @@ from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedErr
 from tgrad.methods.derived import exp_less_one
 from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.indexing import outside
+from tgrad.methods.slopes import by_formula
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 from tgrad.tracing import tracer
 
@@ -63,7 +64,8 @@ def hardtanh(
         min_val, max_val = int(min_val), int(max_val)
     inside = (input > min_val) & (input < max_val)
     limited = input.detach().clamp(min_val, max_val)
-    return _place(input, input.where(inside | input.isnan(), limited), inplace)
+    result = by_formula(input.where(inside | input.isnan(), limited), input)
+    return _place(input, result, inplace)
 
 
 @labelled("leaky_relu")
@@ -75,7 +77,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     [-1.0, 2.0]
     """
     result = rounded_once(lambda x: x.where(x > 0, x * negative_slope), input)
-    return _place(input, result, inplace)
+    return _place(input, by_formula(result, input), inplace)
 
 
 @labelled("elu")

@@ -12,6 +12,7 @@ from typing import Any
 
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes
 from tgrad.tensor import Tensor, labelled
 
@@ -168,7 +169,8 @@ def _mean_parts(input: Tensor, output_size: OutputSize, rank: int) -> Tensor:
         picked, belongs, _ = _parts(x, axis, count)
         share = belongs.to(x.dtype)
         x = (picked * share).sum(axis + 1) / share.sum(axis + 1)
-    return x.to(input.dtype)
+    result = x.to(input.dtype)
+    return result if math.prod(wanted) == 1 else by_formula(result, input)
 
 
 def _largest_parts(input: Tensor, output_size: OutputSize, rank: int, return_indices: bool) -> Any:
@@ -188,6 +190,7 @@ def _largest_parts(input: Tensor, output_size: OutputSize, rank: int, return_ind
         inner *= input.shape[axis]
     flat = input.reshape(*input.shape[:lead], -1)
     values = flat.gather(lead, index.reshape(*input.shape[:lead], -1)).reshape(index.shape)
+    values = by_formula(values, input)
     return (values, index) if return_indices else values
 
 

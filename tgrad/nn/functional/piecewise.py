@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from tgrad.errors import ShapeError
+from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.activation import (
     elu,
     hardtanh,
@@ -41,7 +42,8 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     >>> F.threshold(tgrad.tensor([1.0, 3.0]), 2.0, 0.5).tolist()
     [0.5, 3.0]
     """
-    return _place(input, input.where(~(input <= threshold), value), inplace)
+    result = by_formula(input.where(~(input <= threshold), value), input)
+    return _place(input, result, inplace)
 
 
 @labelled("hardsigmoid")
@@ -77,7 +79,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     >>> F.hardshrink(tgrad.tensor([0.2, 1.0])).tolist()
     [0.0, 1.0]
     """
-    return input.where(~((input >= -lambd) & (input <= lambd)), 0.0)
+    return by_formula(input.where(~((input >= -lambd) & (input <= lambd)), 0.0), input)
 
 
 @labelled("softshrink")
@@ -91,7 +93,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         raise ShapeError(f"softshrink: lambd={lambd}.", "Give 0 or more.")
     below = (input + lambd).where((input < -lambd) | input.isnan(), 0.0)
-    return (input - lambd).where(input > lambd, below)
+    return by_formula((input - lambd).where(input > lambd, below), input)
 
 
 @labelled("tanhshrink")
@@ -182,7 +184,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         weight = weight.reshape([channels if a == 1 else 1 for a in range(max(input.ndim, 2))])
     else:
         weight = weight.reshape(())
-    return input.where(input > 0, input * weight)
+    return by_formula(input.where(input > 0, input * weight), input)
 
 
 @labelled("rrelu")
@@ -204,7 +206,8 @@ def rrelu(
         return leaky_relu(input, (lower + upper) / 2, inplace)
     draw = rand(input.shape, dtype=input.dtype, device=input.device, generator=generator)
     slope = draw * (upper - lower) + lower
-    return _place(input, input.where(input > 0, input * slope), inplace)
+    result = by_formula(input.where(input > 0, input * slope), input)
+    return _place(input, result, inplace)
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -15,6 +15,7 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes, spread, windows
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
@@ -226,7 +227,7 @@ def _wins(view: Tensor, top: Tensor) -> Tensor:
     return hit | (view != view) if view.dtype.is_float else hit
 
 
-@define_vjp("max_pool_blocks")
+@define_vjp("max_pool_blocks", is_formula=True)
 def _blocks_backward(g: Tensor, y: Tensor, x: Tensor, kernel: Sizes) -> tuple[Tensor]:
     """g where the position in the window is that of the first maximum, else 0"""
     lead = x.ndim - len(kernel)
@@ -241,7 +242,7 @@ def _blocks_backward(g: Tensor, y: Tensor, x: Tensor, kernel: Sizes) -> tuple[Te
     return (dx._pad_zero((0,) * x.ndim, rest) if any(rest) else dx,)
 
 
-@define_vjp("max_pool_windows")
+@define_vjp("max_pool_windows", is_formula=True)
 def _windows_backward(g: Tensor, y: Tensor, x: Tensor, w: Windows) -> tuple[Tensor]:
     """dx[p] = Σ_k g[i] over i * stride + k * dilation - pad = p, where k is the first maximum of
     window i"""
@@ -295,6 +296,10 @@ def _around(t: Tensor, shape: Sizes, lead: int, w: Windows) -> Tensor:
 
 
 def _mean_pool(input: Tensor, w: Windows, count_include_pad: bool, divisor: int | None) -> Tensor:
+    return by_formula(_means(input, w, count_include_pad, divisor), input)
+
+
+def _means(input: Tensor, w: Windows, count_include_pad: bool, divisor: int | None) -> Tensor:
     rank = len(w.kernel)
     first = input.ndim - rank
     wide = input.to(input.dtype.accumulator)
