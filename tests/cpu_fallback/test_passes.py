@@ -69,17 +69,30 @@ def test_the_last_pass_leaves_the_caches(settings: Settings, columns: int) -> No
         (softmax(3, 1500), True, True),
         (softmax(3, 1500, 0.25), True, False),
         (softmax(3, 1500, -0.25), False, False),
-        (softmax(3, 1500, 0.25, scales_first=True), False, False),
+        (softmax(3, 1500, 0.37, scales_first=True), True, True),
         (softmax(3, 64), True, True),
     ],
     ids=lambda x: x.name if isinstance(x, Region) else "",
 )
 def test_what_is_proved(settings: Settings, region: Region, is_low: bool, is_sum: bool) -> None:
-    """A product that is made again may be rounded otherwise: then nothing is."""
+    """Products before the maximum are rounded by themselves."""
     count = region.slots[0].size
     x = np.random.default_rng(2).uniform(-40, 40, count).astype(np.float32)
     source = run(region, settings, WHOLE_CACHES, x)
     assert ("tg_exp_low(" in source, "_inverse" in source) == (is_low, is_sum)
+
+
+@pytest.mark.parametrize("columns", [64, 1500])
+def test_large_products_less_their_maximum(settings: Settings, columns: int) -> None:
+    """The largest less itself is 0, whatever was rounded when it was multiplied."""
+    x = np.full((3, columns), 1e10, np.float32)
+    x[1], x[2, 3:] = np.finfo(np.float32).min, 2.9e37
+    region = softmax(3, columns, 0.37, scales_first=True)
+    [artifact] = cpu_fallback.generate([region], settings)
+    have = call(artifact.entry, [x.reshape(-1), np.zeros(x.size, np.float32)])[1]
+    want = np.full((3, columns), 1 / columns)
+    want[2] = [0] * 3 + [1 / (columns - 3)] * (columns - 3)
+    np.testing.assert_allclose(have.reshape(3, columns), want, rtol=1e-6)
 
 
 def test_ulps_of_exponentials_below_a_maximum(settings: Settings) -> None:

@@ -105,9 +105,10 @@ def walk(body: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
 
 
 def compares_extrema(kernel: ir.Kernel) -> bool:
-    """Whether floats are compared with an extremum of them, or stored beside it for that: each pass
-    over a row then computes the same elements to the last bit, so no product may lose its rounding
-    in one pass and keep it in another, as the compiler's FMAs would have it."""
+    """Whether floats are compared with an extremum of them, or it is subtracted from them for an
+    exponential, or they are stored beside it for that: each pass over a row then computes the same
+    elements to the last bit, so no product may lose its rounding in one pass and keep it in
+    another, as the compiler's FMAs would have it."""
     stmts = list(walk(kernel.body))
     constants = {s.out.id for s in stmts if isinstance(s, ir.ConstTile)}
     equal = (s.args for s in stmts if isinstance(s, ir.ComputeTile) and s.op is Op.EQ)
@@ -116,10 +117,29 @@ def compares_extrema(kernel: ir.Kernel) -> bool:
             return True
     if any(isinstance(s, ir.DotTile) for s in stmts):
         return False
-    extrema = {Op.REDUCE_MAX, Op.REDUCE_MIN, Op.MAXIMUM, Op.MINIMUM, Op.SCAN_MAX, Op.SCAN_MIN}
     steps = (ir.ReduceTile, ir.Accumulate, ir.ScanTile)
+    joined = [s for s in stmts if isinstance(s, steps) and s.op in _EXTREMA]
     stored = [s for s in stmts if isinstance(s, ir.StoreTile) and s.value.dtype.is_float]
-    return len(stored) > 1 and any(isinstance(s, steps) and s.op in extrema for s in stmts)
+    return bool(joined) and (len(stored) > 1 or _shifts_products(stmts, joined))
+
+
+_EXTREMA = {Op.REDUCE_MAX, Op.REDUCE_MIN, Op.MAXIMUM, Op.MINIMUM, Op.SCAN_MAX, Op.SCAN_MIN}
+
+
+def _shifts_products(
+    stmts: Iterable[ir.Stmt], joined: Iterable[ir.ReduceTile | ir.Accumulate | ir.ScanTile]
+) -> bool:
+    """Whether an extremum is subtracted from what a product is part of: with the product's rounding
+    left out, of values of 1e10 the largest less itself would be not 0 but hundreds."""
+    extrema = {s.carry.id if isinstance(s, ir.Accumulate) else s.out.id for s in joined}
+    products: set[int] = set()
+    for s in stmts:
+        if isinstance(s, ir.ComputeTile):
+            if s.op is Op.SUB and s.args[1].id in extrema and s.args[0].id in products:
+                return True
+            if s.op is Op.MUL or any(a.id in products for a in s.args):
+                products.add(s.out.id)
+    return False
 
 
 def reads_of(stmt: ir.Stmt) -> set[int]:

@@ -100,7 +100,7 @@ class Body(Values):
         self.bases: dict[tuple[Index, str], str] = {}
         self.count = 0
         self.heap_bytes = 0
-        self.shifted = ShiftedExp(kernel)
+        self.shifted = ShiftedExp(kernel, self.is_exact)
         self.inverses: dict[int, str] = {}
         """C text of one over a sum of exponentials, by its id."""
 

@@ -8,8 +8,8 @@ which sums of them are at least one. Invariant: both are proofs, for any input; 
     s = sum of exp(x - m)      is between 1 and the row's length: y / s is y * (1 / s)
 
 Values are compared by how they are made, down to loads and tiles: a row that is loaded again is the
-same. A product that is made again need not be: the compiler may leave out its rounding in one of
-two passes, so nothing is proved of what holds one.
+same. A product that is made again need not be, unless all are rounded by themselves: the compiler
+may leave out its rounding in one of two passes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,23 @@ Around = tuple[tuple[str, tuple[Index, ...], tuple[Index, ...]], ...]
 """Axis, first and last step of each loop around a statement."""
 
 _COMPARED = (Op.WHERE, Op.NEG, Op.ABS, Op.ADD, Op.SUB, Op.MAXIMUM, Op.MINIMUM, Op.CAST)
-"""What computes the same bits from the same bits wherever it stands, unless a product is inside."""
+"""What computes the same bits from the same bits wherever it stands; products do where they are
+rounded by themselves."""
 
 
 class ShiftedExp:
     """What is known of one kernel.
+
+    Args:
+        rounds_products: whether all products of floats are rounded by themselves.
 
     Attributes:
         low: ids of exponentials, in float32, of values not above zero.
         sums: ids of sums of such, of which one is e^0 or NaN.
     """
 
-    def __init__(self, kernel: ir.Kernel):
+    def __init__(self, kernel: ir.Kernel, rounds_products: bool):
+        self.compared = (*_COMPARED, Op.MUL) if rounds_products else _COMPARED
         self.made: dict[int, ir.Stmt] = {}
         self.joined: dict[int, list[ir.Accumulate]] = {}
         self.keys: dict[int, int | None] = {}
@@ -143,7 +148,7 @@ class ShiftedExp:
                 return repr(s.value), t.dtype
             case ir.InsideTile() as s:
                 return s.mask
-            case ir.ComputeTile() as s if s.op in _COMPARED:
+            case ir.ComputeTile() as s if s.op in self.compared:
                 args = tuple(self._key(a) for a in s.args)
                 return None if None in args else (s.op, args, t.dtype)
             case ir.Init() | ir.ReduceTile() if t.id not in self.joined:  # of a dot, whole by now
