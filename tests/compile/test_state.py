@@ -367,3 +367,52 @@ def test_numbers_of_the_host_stay_where_they_are_unless_somebody_has_the_memory(
     assert places[0] == places[1] == places[2] != places[3]
     assert held[0].numpy() == 0.25
     assert weight.tolist() == [-1.875] * 2
+
+
+def test_a_held_gradient_sees_what_replays_add() -> None:
+    """The tensor, what views it, and functions that read it as a gradient and as state."""
+    p = tgrad.tensor([1.0, 2.0], requires_grad=True)
+    flat = tgrad.zeros(4)
+    held = p.grad = flat[:2]
+
+    @tgrad.compile
+    def add() -> tgrad.Tensor:
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+
+    @tgrad.compile
+    def read() -> tgrad.Tensor:
+        return held * 1
+
+    for count in range(1, 4):
+        add()
+        assert held is p.grad and held.tolist() == [2.0 * count, 4.0 * count]
+        assert flat.tolist() == [2.0 * count, 4.0 * count, 0.0, 0.0]
+        assert read().tolist() == held.tolist()
+    held.zero_()
+    add()
+    assert held.tolist() == [2.0, 4.0] and read().tolist() == [2.0, 4.0]
+    assert add.traces == read.traces == 1
+
+
+def test_gradients_changed_in_place_are_returned() -> None:
+    p = tgrad.tensor([1.0, 2.0], requires_grad=True)
+    (p * p).sum().backward()
+
+    @tgrad.compile
+    def scaled() -> tgrad.Tensor:
+        return p.grad.mul_(2)
+
+    @tgrad.compile
+    def added() -> tuple[tgrad.Tensor, tgrad.Tensor]:
+        held = p.grad
+        (p * p).sum().backward()
+        return p.grad, held + p.grad
+
+    assert scaled().tolist() == p.grad.tolist() == [4.0, 8.0]
+    for count in range(1, 3):
+        total, twice = added()
+        assert total.tolist() == p.grad.tolist() == [4.0 + 2 * count, 8.0 + 4 * count]
+        assert twice.tolist() == [8.0 + 4 * count, 16.0 + 8 * count]
+    assert scaled().tolist() == p.grad.tolist() == [16.0, 32.0]

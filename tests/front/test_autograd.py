@@ -29,6 +29,31 @@ def test_backward_adds_to_grad(device):
     assert not x.grad.requires_grad
 
 
+def test_a_gradient_that_is_held_sees_what_is_added():
+    """In place, as in PyTorch, with views of it, unless the sum leads to graph."""
+    seen = []
+    for library in (tgrad, torch):
+        p = library.tensor([1.0, 2.0], requires_grad=True)
+        (p * p).sum().backward()
+        held, found = p.grad, []
+        (p * 3).sum().backward()
+        found.append((held is p.grad, held.tolist()))
+        (p * p * p).sum().backward(create_graph=True)
+        found.append((held is p.grad, held.tolist(), p.grad.requires_grad))
+        held = p.grad
+        (p * 3).sum().backward()
+        found.append((held is p.grad, held.requires_grad, held.tolist()))
+        flat = library.zeros(4)
+        p.grad = flat[:2]
+        (p * p).sum().backward()
+        found.append(flat.tolist())
+        flat.zero_()
+        (p * 2).sum().backward()
+        found.append((flat.tolist(), p.grad.tolist()))
+        seen.append(found)
+    assert seen[0] == seen[1]
+
+
 def test_backward_with_gradient():
     x = leaf(1, 2)
     (x * x).backward(tgrad.tensor([1.0, 10.0], device="numpy"))

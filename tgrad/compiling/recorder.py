@@ -149,6 +149,10 @@ class Recorder:
         storage = t._storage if before is None else before.storage
         return storage is not None and storage.serial < self.first_serial
 
+    def is_changed_gradient(self, t: Tensor) -> bool:
+        """Whether it stands for a leaf's `grad` and has been changed in place."""
+        return id(t) in self.saved and any(g.original is t for g in self.gradients.values())
+
     def restore(self) -> None:
         """Make every tensor what it was."""
         for t, before in self.saved.values():

@@ -68,12 +68,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class NewGradient:
-    """A gradient among a plan's results: its position, the number of the leaf, its type."""
+    """A gradient among a plan's results: its position, the number of the leaf, its type, whether it
+    is that tensor which was the leaf's `grad` before."""
 
     position: int
     leaf: int
     dtype: DType
     shape: tuple[int, ...]
+    in_place: bool
 
 
 @dataclass(eq=False)
@@ -455,6 +457,10 @@ class Entry:
         for g in part.new_gradients:
             leaf = self._leaf(g.leaf, arguments)
             storage = Storage(part.device, g.dtype, g.shape, results[g.position])
+            if g.in_place and leaf._grad is not None:
+                give_storage(leaf._grad, storage)
+                refresh(leaf._grad)
+                continue
             leaf._grad = Tensor._of(None, part.device, storage)
             versions.gradients += 1
 

@@ -204,6 +204,7 @@ class _Build:
         self.leaves: list[Tensor | int] = []
         self.outputs: list[Tensor] = []
         self.wanted: list[tuple[Node, Device, str, int]] = []
+        self.in_place: set[int] = set()
         self.scope = recorder.scope
         self.given_boxes: dict[int, Box] = {}
         self.before = before
@@ -255,7 +256,7 @@ class _Build:
         number = recorder.numbers_of_stand_ins.get(id(t))
         if number is not None:
             return Given(number)
-        if recorder.is_old(t):
+        if recorder.is_old(t) and not recorder.is_changed_gradient(t):
             return t
         if t._requires_grad and not recorder.differentiated:
             raise OpenGraphError(
@@ -322,6 +323,8 @@ class _Build:
                 if recorder.presence.get(id(g.leaf), (None, True))[1]:  # else it is None already
                     cleared.append(number)
             else:
+                if g.now is g.original:
+                    self.in_place.add(number)
                 self._want(g.now, "gradient", number)
         return cleared
 
@@ -341,7 +344,9 @@ class _Build:
         """Tensors that live on with new values: numbers of their states."""
         recorder, written = self.recorder, []
         gradients = {id(g.original) for g in recorder.gradients.values()}
-        for t, before in _living(recorder, returned | gradients):
+        for t, before in _living(recorder, returned):
+            if id(t) in gradients:
+                continue
             storage = before.storage
             if t._requires_grad and t._token is None:
                 raise UnsupportedError(
@@ -413,7 +418,9 @@ class _Build:
             if kind == "made":
                 part.made.append((position, number))
             elif kind == "gradient":
-                part.new_gradients.append(NewGradient(position, number, node.dtype, node.shape))
+                is_old = number in self.in_place
+                found = NewGradient(position, number, node.dtype, node.shape, is_old)
+                part.new_gradients.append(found)
             elif kind == "argument":
                 part.given.append((position, number))
             elif result.kind == "input" and order[result.number] is donated.get(position):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad import hooks
 from tgrad.errors import UnsupportedError
+from tgrad.grad_mode import no_grad
 from tgrad.graph.node import source_scope, toposort
 from tgrad.hooks import RemovableHandle
 from tgrad.interrupts import Uninterrupted
@@ -60,7 +61,8 @@ class GradientMethods:
         create_graph: bool = False,
         inputs: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
-        """Add the gradient of this tensor to `grad` of every leaf that requires one.
+        """Add the gradient of this tensor to `grad` of every leaf that requires one: in place,
+        unless it creates graph.
 
         Args:
             gradient: of this tensor, of its shape; may be left out for a single element.
@@ -89,8 +91,7 @@ class GradientMethods:
                 totals[leaf] = totals[leaf] + part if leaf in totals else part
             with Uninterrupted():
                 for leaf, total in totals.items():
-                    leaf.grad = total if leaf.grad is None else leaf.grad + total
-                    mark_pending(leaf.grad)
+                    _accumulate(leaf, total, create_graph)
             for leaf in totals:
                 hooks.run_after_accumulation(leaf)
         mark_pending(self)
@@ -117,6 +118,18 @@ class GradientMethods:
     def retain_grad(self: Any) -> None:
         """Fill `grad` in backward, though this tensor was computed."""
         hooks.retain_grad(self)
+
+
+def _accumulate(leaf: Tensor, part: Tensor, create_graph: bool) -> None:
+    """Add to `grad`: to that tensor itself, whoever holds it, unless the sum leads to graph."""
+    held = leaf.grad
+    if held is None or create_graph:
+        total = part if held is None else held + part
+        leaf.grad = total
+        mark_pending(total)
+        return
+    with no_grad():
+        held._assign(held + part)
 
 
 def _tokens(inputs: Tensor | Sequence[Tensor]) -> set[int]:
