@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -319,6 +320,40 @@ def test_forward_hooks_see_and_change_arguments_and_results() -> None:
             layer(library.ones(1, 2))
         seen.append(calls)
     assert seen[0] == seen[1]
+
+
+def test_forward_hooks_that_are_always_called() -> None:
+    seen: list[Any] = []
+    for library in (tgrad, torch):
+        layer, found = library.nn.Identity(), []
+
+        def fails(*args: Any) -> None:
+            raise KeyError("b")
+
+        layer.register_forward_hook(
+            lambda m, args, kwargs, y, found=found: found.append((y is None, kwargs)),
+            always_call=True,
+            with_kwargs=True,
+        )
+        layer.register_forward_hook(lambda m, args, y, found=found: found.append("plain"))
+        layer(library.ones(1))
+        with layer.register_forward_pre_hook(fails), pytest.raises(KeyError):
+            layer(library.ones(1))
+        layer.register_forward_hook(fails, always_call=True)
+        layer.register_forward_hook(
+            lambda m, args, y, found=found: found.append("last"), always_call=True
+        )
+        with pytest.raises(KeyError):
+            layer(library.ones(1))
+        with (
+            layer.register_forward_pre_hook(lambda *args: 1 / 0),
+            pytest.raises(ZeroDivisionError),
+            pytest.warns(UserWarning, match="always_call=True"),
+        ):
+            layer(library.ones(1))
+        seen.append(found)
+    assert seen[0] == seen[1]
+    assert seen[0][:3] == [(False, {}), "plain", (True, {})]
 
 
 def test_hooks_of_a_compiled_module_are_not_stale() -> None:

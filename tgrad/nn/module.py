@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
-from tgrad.arguments import check_memory_format, refuse
+from tgrad.arguments import check_memory_format
 from tgrad.creation import DeviceLike, empty
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
-from tgrad.nn.backward_hooks import BackwardHooks
+from tgrad.nn.forward_hooks import AlwaysCalled, HookedCall
 from tgrad.nn.parameter import Buffer, Parameter, moved, realize_parameters, replace
 from tgrad.nn.state import STATE_HOOKS, ModuleHook, Stateful
 from tgrad.tensor import Tensor
@@ -70,29 +70,10 @@ class Module(Stateful):
             or self._backward_hooks
             or self._backward_pre_hooks
         ):
-            return self._call_with_hooks(args, kwargs)
+            return HookedCall(self, args, kwargs).run()
         return self.forward(*args, **kwargs)
 
     # -- hooks ----------------------------------------------------------------------------------
-
-    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook, takes_keywords in tuple(self._forward_pre_hooks.values()):
-            found = hook(self, args, kwargs) if takes_keywords else hook(self, args)
-            if found is not None and takes_keywords:
-                args, kwargs = found
-            elif found is not None:
-                args = found if isinstance(found, tuple) else (found,)
-        backward = None
-        if self._backward_hooks or self._backward_pre_hooks:
-            tables = self._backward_hooks, self._backward_pre_hooks
-            backward = BackwardHooks(self, *([h for h, _ in t.values()] for t in tables))
-            args = backward.mark_inputs(args)
-        result = self.forward(*args, **kwargs)
-        for hook, takes_keywords in tuple(self._forward_hooks.values()):
-            given = (args, kwargs, result) if takes_keywords else (args, result)
-            found = hook(self, *given)
-            result = result if found is None else found
-        return result if backward is None else backward.mark_result(result)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -124,7 +105,8 @@ class Module(Stateful):
             prepend: whether it comes before the hooks that are there.
             with_kwargs: whether it takes keyword arguments too:
                 `hook(module, args, kwargs, result)`.
-            always_call: only False.
+            always_call: whether it is called although forward or another hook raises; it gets None
+                for a result that there is not.
 
         Returns:
             A handle whose `remove()` takes it away.
@@ -135,7 +117,7 @@ class Module(Stateful):
         >>> layer(tgrad.ones(2)).tolist(), handle.remove(), layer(tgrad.ones(2)).tolist()
         ([2.0, 2.0], None, [1.0, 1.0])
         """
-        refuse("register_forward_hook", always_call=always_call)
+        hook = AlwaysCalled(hook) if always_call else hook
         return ModuleHook(self._forward_hooks, hook, prepend, with_kwargs)
 
     def register_full_backward_hook(
