@@ -128,6 +128,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
     "tgrad.distributions": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.backends": LEAVES,
+    "tgrad.compiler": (*LEAVES, *FRONT),
     "tgrad.cuda": (*LEAVES, *FRONT, "tgrad.amp"),
     "tgrad.compiling": (
         *LEAVES,
@@ -151,7 +152,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *FRONT,
         "tgrad.amp",
         "tgrad.backends",
+        "tgrad.compiler",
         "tgrad.cuda",
+        "tgrad.distributed",
         "tgrad.nn",
         "tgrad.optim",
         "tgrad.data",

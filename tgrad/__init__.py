@@ -113,7 +113,9 @@ from tgrad.threads import get_num_threads, set_num_threads
 if _typing.TYPE_CHECKING:
     from tgrad import amp as amp
     from tgrad import backends as backends
+    from tgrad import compiler as compiler
     from tgrad import cuda as cuda
+    from tgrad import distributed as distributed
     from tgrad import fft as fft
     from tgrad import func as func
     from tgrad import linalg as linalg
@@ -130,8 +132,8 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "amp", "backends", "cuda", "distributions", "fft", "func", "linalg", "masked", "nn", "optim",
-    "signal", "special", "utils",
+    "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "linalg",
+    "masked", "nn", "optim", "signal", "special", "utils",
 )  # fmt: skip
 
 _ELSEWHERE = {
@@ -158,6 +160,7 @@ _ELSEWHERE = {
         "finfo",
         "get_default_dtype", "iinfo", "is_complex", "is_floating_point", "is_nonzero",
         "is_same_size", "is_signed", "is_tensor", "numel", "set_default_dtype",
+        "set_default_tensor_type",
     ),
     "tgrad.signal.periodic": (
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",
@@ -195,6 +198,7 @@ _ABSENT = {
 e, inf, nan, newaxis, pi = _math.e, _math.inf, _math.nan, None, _math.pi
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
+strided = "strided"
 Size = tuple
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
@@ -241,6 +245,6 @@ __all__ = [
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
     "channels_last", "channels_last_3d", "contiguous_format", "e", "inf", "nan", "newaxis", "pi",
-    "preserve_format", "seed", "get_default_device", "set_default_device", "autocast",
+    "preserve_format", "seed", "strided", "get_default_device", "set_default_device", "autocast",
     "get_autocast_dtype", "is_autocast_enabled",
 ]  # fmt: skip

@@ -112,6 +112,20 @@ def get_default_dtype() -> DType:
     return dt.float32
 
 
+def set_default_tensor_type(t: Any) -> None:
+    """Accepts FloatTensor, or its name as PyTorch's: the only default.
+
+    Raises:
+        UnsupportedError: it is another.
+    """
+    name = t if isinstance(t, str) else getattr(t, "__name__", repr(t))
+    if name not in ("FloatTensor", "torch.FloatTensor"):
+        raise UnsupportedError(
+            f"set_default_tensor_type({name!r}).",
+            "Give dtype= where tensors are made, and call set_default_device.",
+        )
+
+
 def set_default_dtype(d: DType) -> None:
     """Accepts float32, the only default.
 

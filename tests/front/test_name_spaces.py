@@ -10,7 +10,7 @@ import pytest
 
 import tgrad
 from tgrad import nn
-from tgrad.errors import DeviceError, UnsupportedError
+from tgrad.errors import DeviceError, TraceError, UnsupportedError
 
 
 def test_tensors_are_made_on_the_default_device() -> None:
@@ -99,3 +99,45 @@ def test_what_cudnn_alone_would_follow_says_so() -> None:
         warnings.simplefilter("error")
         cudnn.deterministic = True
     assert not cudnn.is_available() and not tgrad.backends.mps.is_available()
+
+
+def test_places_of_classes() -> None:
+    torch = pytest.importorskip("torch")
+    from tgrad.distributions.kl import kl_divergence
+    from tgrad.optim.lr_scheduler import LRScheduler, _LRScheduler
+
+    assert kl_divergence is tgrad.distributions.kl_divergence and _LRScheduler is LRScheduler
+    assert nn.modules.module.Module is nn.Module and nn.modules.conv.Conv2d is nn.Conv2d
+    seen = []
+    for library in (tgrad, torch):
+        modules = library.nn.modules
+        norms = (library.nn.BatchNorm1d(2), library.nn.InstanceNorm1d(2), library.nn.LayerNorm(2))
+        kinds = modules.batchnorm._BatchNorm, modules.instancenorm._InstanceNorm
+        seen.append([[isinstance(norm, kind) for norm in norms] for kind in kinds])
+    assert seen[0] == seen[1] == [[True, False, False], [False, True, False]]
+
+
+def test_questions_about_compiling_and_processes() -> None:
+    assert not tgrad.distributed.is_available() and not tgrad.distributed.is_initialized()
+
+    @tgrad.compiler.disable(reason="it reads files")
+    def read(x: tgrad.Tensor) -> tgrad.Tensor:
+        return x * 2
+
+    def traced(x: tgrad.Tensor) -> tgrad.Tensor:
+        return x + 1 if tgrad.compiler.is_compiling() else x
+
+    x = tgrad.ones(1)
+    assert read(x).item() == 2 and traced(x).item() == 1
+    assert tgrad.compile(traced)(x).item() == 2
+    with pytest.raises(TraceError, match=r"which compiler.disable marks \(it reads files\)"):
+        tgrad.compile(lambda x: read(x))(x)
+
+
+def test_the_only_default_type_and_layout() -> None:
+    tgrad.set_default_tensor_type(tgrad.FloatTensor)
+    tgrad.set_default_tensor_type("torch.FloatTensor")
+    for other in (tgrad.DoubleTensor, "torch.cuda.FloatTensor"):
+        with pytest.raises(UnsupportedError, match="set_default_tensor_type"):
+            tgrad.set_default_tensor_type(other)
+    assert tgrad.ones(1).layout == tgrad.strided

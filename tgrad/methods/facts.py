@@ -59,6 +59,11 @@ class FactMethods:
         return self.device.type == "cuda"
 
     @property
+    def layout(self) -> str:
+        """`tgrad.strided`: tensors are dense."""
+        return "strided"
+
+    @property
     def is_sparse(self) -> bool:
         """False: tensors are dense."""
         return False

@@ -40,8 +40,8 @@ def _reset_scales(module: Module) -> None:
             fill(module._parameters[name])
 
 
-class _BatchNorm(Module):
-    """See `BatchNorm2d`."""
+class _NormBase(Module):
+    """What batch and instance norms share, see `BatchNorm2d`."""
 
     ranks: tuple[int, ...] = ()
 
@@ -120,6 +120,10 @@ class _BatchNorm(Module):
             f"affine={self.affine}, bias={self.bias is not None}, "
             f"track_running_stats={self.track_running_stats}"
         )
+
+
+class _BatchNorm(_NormBase):
+    """What programs ask for, to find the batch norms of a model."""
 
 
 class BatchNorm1d(_BatchNorm):
@@ -276,7 +280,7 @@ class GroupNorm(Module):
         )
 
 
-class _InstanceNorm(_BatchNorm):
+class _InstanceNorm(_NormBase):
     """See `InstanceNorm2d`."""
 
     def __init__(

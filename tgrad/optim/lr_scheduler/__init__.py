@@ -18,6 +18,8 @@ from tgrad.optim.lr_scheduler.schedule import (
     StepLR,
 )
 
+_LRScheduler = LRScheduler  # its older name
+
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",

@@ -1,0 +1,57 @@
+"""`torch.compiler`'s names: what a program asks about being compiled.
+
+In: nothing, or a function. Out: whether a trace runs; a function that is never traced. Invariant:
+a plan holds all that its function does, so what must not be traced raises inside of one.
+Source: https://docs.pytorch.org/docs/stable/torch.compiler_api.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from tgrad.tracing import tracer
+
+__all__ = ["disable", "is_compiling"]
+
+
+def is_compiling() -> bool:
+    """Whether `tgrad.compile` traces the program that asks.
+
+    >>> import tgrad
+    >>> tgrad.compiler.is_compiling(), tgrad.compile(tgrad.compiler.is_compiling)()
+    (False, True)
+    """
+    return tracer() is not None
+
+
+def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+    """A function that no plan may hold: called while `tgrad.compile` traces, it raises, since a
+    plan has no gaps that Python runs in.
+
+    Args:
+        fn: what is called; left out, a decorator is returned.
+        recursive: accepted; what it calls does not get traced either.
+        reason: for the message.
+
+    Raises:
+        TraceError: by the function, while a trace runs.
+
+    >>> import tgrad
+    >>> tgrad.compiler.disable(lambda x: x + 1)(tgrad.ones(1)).item()
+    2.0
+    """
+    if fn is None:
+        return lambda given: disable(given, recursive, reason=reason)
+    name = getattr(fn, "__name__", type(fn).__name__)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        trace = tracer()
+        if trace is not None:
+            because = f" ({reason})" if reason else ""
+            trace.refuse(f"{name!r}, which compiler.disable marks{because}, is called")
+        return fn(*args, **kwargs)
+
+    found: Callable[..., Any] = wraps(fn)(call) if hasattr(fn, "__name__") else call
+    return found
