@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 
+import numpy as np
 import pytest
 
+import tgrad
 from tests.attention import attention_regions
 from tests.triton_gen.test_golden import source_of
 from tests.triton_gen.test_whole import MASKS, attention, inputs
@@ -15,6 +17,9 @@ from tgrad.fusion.device_limits import GPU_LIMITS
 from tgrad.fusion.region import extent_of
 from tgrad.kernel.lower import lower
 from tgrad.pipeline import canonical_bases, cut_graph
+from tgrad.runtime.plan import record_plans
+from tgrad.runtime.planning import planning
+from tgrad.tensor import realize_tensors
 from tgrad.triton_gen import choose_config
 from tgrad.triton_gen.program_order import axes_from_the_end
 from tgrad.triton_gen.target import target_by_name
@@ -79,6 +84,33 @@ def test_numbers_of_the_exponent_are_one() -> None:
     assert "tl.exp2(t8 * 0.18033688011112042 - (t15 * 0.18033688011112042)[:, None])" in body_of(
         0, 64, dt.bfloat16
     )  # 0.125 log2 e
+
+
+def test_scores_that_may_be_large_are_guarded() -> None:
+    """A mask that is added, or numbers for what is masked: a row of such has one largest."""
+
+    def sources(mask: str) -> list[str]:
+        with planning("sm_90"), record_plans() as plans:
+            numbers = np.zeros((2, 256, 64), np.float32)
+            q, k, v = (tgrad.tensor(numbers, dtype=tgrad.bfloat16, device="cuda") for _ in range(3))
+            seen = tgrad.tensor(np.ones((256, 256), bool), device="cuda")
+            scores = q @ k.transpose(-1, -2) * 0.125
+            if mask == "number":
+                scores = scores.masked_fill(~seen, -1e9)
+            if mask == "infinity":
+                scores = scores.masked_fill(~seen, -float("inf"))
+            if mask == "truth":
+                scores = scores + seen.to(q.dtype)
+            if mask == "sum":
+                added = tgrad.tensor(numbers[0, :, :1], dtype=tgrad.bfloat16, device="cuda")
+                scores = scores + added
+            realize_tensors([tgrad.softmax(scores.float(), -1).to(q.dtype) @ v])
+        return [k.source for plan in plans for k in plan.kernels]
+
+    for mask in ("none", "infinity", "truth"):
+        assert not any("_exp_from(" in s.split("@triton.jit")[-1] for s in sources(mask))
+    for mask in ("number", "sum"):
+        assert any("_exp_from(" in s.split("@triton.jit")[-1] for s in sources(mask))
 
 
 @pytest.mark.parametrize("name", MASKS)

@@ -3,6 +3,7 @@ elements that are picked by an index."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,40 @@ def test_the_short_form_holds_to_the_ends_of_float32(length: int) -> None:
     y = run_as_on_gpus(region, numbers, walked(region, 128))
     assert "_exp_sum_short" in emit(lower(region, walked(region, 128)), walked(region, 128))
     np.testing.assert_allclose(y.reshape(numbers.shape), softmax_of(numbers), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [64, 769])
+def test_the_short_form_holds_for_large_numbers(length: int) -> None:
+    """Masked rows, whose numbers are all large, and neighbours among such."""
+    b = Builder(i=9, j=length)
+    x = b.load("i j")
+    e = b.op(Op.EXP, b.op(Op.SUB, x, b.reduce(Op.REDUCE_MAX, x, "j")))
+    out = b.op(Op.DIV, e, b.reduce(Op.REDUCE_SUM, e, "j"))
+    b.store(b.op(Op.CAST, out, dtype=dt.float16), "i j")
+    region = b.region("large", "reduce", row="j")
+    least = np.finfo(np.float32).min
+    numbers = np.empty((9, length), np.float32)
+    for row, largest in enumerate((-1e9, -3e9, -1e30, least, 1e9, 2.0**31, 1e20, -least, 2.0**29)):
+        numbers[row] = largest
+    numbers[2:, 1] = -INF
+    numbers[4:, 2] = np.nextafter(numbers[4:, 3], -INF)
+    for config in (walked(region, 64), choose_config(region, target_by_name("sm_90"))):
+        y = run_as_on_gpus(region, numbers, config)
+        np.testing.assert_allclose(y.reshape(9, length), softmax_of(numbers), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [*range(-20, 29, 7), *range(29, 128, 3), 127])
+def test_what_is_multiplied_loses_little(exponent: int) -> None:
+    """Of y C, in the exponent, where an FMA takes the other product: at most 2^32 as a factor of a
+    row, which its quotients do not have, and nothing where y is large."""
+    for part in (1.0, 1.3, 1.9999999):
+        y = np.float32(part * 2.0**exponent)
+        scale = np.float32(1.4426950408889634 if exponent < 29 else 2.0 ** (32 - exponent))
+        product = np.float32(float(y) * float(scale))
+        lost = abs(Fraction(float(product)) - Fraction(float(y)) * Fraction(float(scale)))
+        assert lost <= (32 if exponent < 29 else 0)
+        if exponent >= 29:  # the next number below is nothing beside it
+            assert (float(y) - float(np.nextafter(y, np.float32(0)))) * float(scale) >= 256
 
 
 def run_as_on_gpus(region: Region, x: np.ndarray, config: Config) -> Any:

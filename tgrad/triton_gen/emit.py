@@ -40,7 +40,7 @@ from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.early_loads import with_early_loads
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
-from tgrad.triton_gen.exponents import Exponent, find_exponents
+from tgrad.triton_gen.exponents import LOG2_E, Exponent, find_exponents
 from tgrad.triton_gen.float8_loads import KINDS, float8_loads
 from tgrad.triton_gen.online import with_online_sums
 from tgrad.triton_gen.op_table import (
@@ -572,7 +572,8 @@ class Emitter:
     def _exponential(self, e: Exponent, out: Tile) -> str:
         """An exponential in its short form."""
         if e.is_guarded and e.y is not None:
-            return f"_exp_from({self.text(e.x, out.dims)}, {self.text(e.y, out.dims)})"
+            scale = "" if e.shift == LOG2_E else f", {e.shift}"
+            return f"_exp_from({self.text(e.x, out.dims)}, {self.text(e.y, out.dims)}{scale})"
         product = f"{self.text(e.x, out.dims)} * {e.factor}"
         if e.y is None:
             return f"tl.exp2({product})"

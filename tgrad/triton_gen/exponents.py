@@ -11,6 +11,7 @@ changes what it is of.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
@@ -19,6 +20,8 @@ from tgrad.kernel import ir
 from tgrad.kernel.ir import Kernel, Tile
 
 LOG2_E = 1.4426950408889634
+LARGE = 2.0**29
+"""Numbers y from which on what the rounding of y C loses does not cancel in the quotient."""
 MOST = 2.0**64
 """Numbers c beyond this or its inverse are multiplied first, as written."""
 
@@ -28,8 +31,10 @@ class Exponent:
     """exp2(x * factor), or exp2(x * factor - y * shift).
 
     Attributes:
-        is_guarded: whether both factors are log2 e and y may be so large that its product is
-            infinite. Beside products of matrices there is no time to see to that.
+        is_guarded: whether the factors are one and y may be so large that its product is infinite,
+            or that what its rounding loses is a power of two that counts. Such are rows of logits,
+            and of scores with a mask that is added or of large numbers; sums of products alone are
+            taken to be below.
     """
 
     x: Tile
@@ -74,6 +79,7 @@ class _Search:
             s.out.id: (at, s) for at, s in enumerate(self.flat) if isinstance(s, ir.ComputeTile)
         }
         self.numbers = {s.out.id: s.value for s in self.flat if isinstance(s, ir.ConstTile)}
+        self.loads = {s.out.id for s in self.flat if isinstance(s, ir.LoadTile)}
         self.has_dot = any(isinstance(s, ir.DotTile) for s in self.flat)
         self.changes: dict[int, list[int]] = {}
         """By number of a carry, the places where it changes."""
@@ -92,8 +98,27 @@ class _Search:
         if difference is None:
             return None if product is arg else Exponent(product, c * LOG2_E)
         x, factor = self.product(difference[0], at)
-        is_guarded = c == factor == 1.0 and not self.has_dot
+        is_even = factor == 1.0 and c <= 1.0
+        is_guarded = self.may_be_large(x) if self.has_dot else is_even and c == 1.0
+        if is_guarded and not is_even:
+            return None
         return Exponent(x, factor * c * LOG2_E, difference[1], c * LOG2_E, is_guarded)
+
+    def may_be_large(self, tile: Tile) -> bool:
+        """Whether a loaded number, or a constant that is large and finite, is part of a tile beside
+        sums of products."""
+        left, seen = [tile.id], set[int]()
+        while left:
+            number = left.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            constant = abs(float(self.numbers.get(number, 0.0)))
+            if number in self.loads or LARGE <= constant < math.inf:
+                return True
+            if number in self.made:
+                left += [a.id for a in self.made[number][1].args if a.dtype.is_float]
+        return False
 
     def product(self, tile: Tile, at: int) -> tuple[Tile, float]:
         """(x, c) of a tile x * c, for x that is the same at a later place; itself times 1 if it is

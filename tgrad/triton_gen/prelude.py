@@ -284,8 +284,11 @@ def _exp_short(x):
     return tl.exp2(x * 1.4426950408889634)
 """,
     "_exp_from": """
-def _exp_from(x, y):
-    scale = tl.where(tl.abs(y) < 1.7e38, 1.4426950408889634, 8.077935669463161e-28)
+def _exp_from(x, y, SCALE: tl.constexpr = 1.4426950408889634):
+    # y from 2^29 on: by a power of two, with nothing to round, that keeps neighbours far apart
+    exponent = (y.to(tl.int32, bitcast=True) >> 23) & 255
+    power = ((286 - exponent) << 23).to(tl.float32, bitcast=True)
+    scale = tl.where(exponent < 156, SCALE, power)
     return tl.exp2(x * scale - y * scale)
 """,
     "_exp_sum_short": """
