@@ -251,6 +251,7 @@ FIRST_DERIVATIVES = {
     "avg_pool2d_backward": lambda library, x: library.nn.functional.avg_pool2d(x[None], 2),
     "adaptive_max_pool": lambda library, x: library.nn.functional.adaptive_max_pool1d(x[None], 2),
     "adaptive_avg_pool": lambda library, x: library.nn.functional.adaptive_avg_pool1d(x[None], 2),
+    "nll_loss": lambda library, x: library.nn.functional.nll_loss(x, library.tensor([0, 1, 2])),
     "max": lambda library, x: x.max(1)[0],
     "maximum": lambda library, x: library.maximum(x, x.flip(0)),
     "where": lambda library, x: library.where(x > 0, x, 2 * x),

@@ -58,6 +58,28 @@ def test_gpus_are_those_that_torch_sees() -> None:
     assert tgrad.cuda.is_available() == torch.cuda.is_available()
     assert tgrad.cuda.device_count() == torch.cuda.device_count()
     assert tgrad.cuda.memory_allocated() == torch.cuda.memory_allocated()
+    assert tgrad.cuda.is_initialized() == torch.cuda.is_initialized()
+
+
+def test_the_older_decorators_of_functions_under_autocast() -> None:
+    class Double(tgrad.autograd.Function):
+        @staticmethod
+        @tgrad.cuda.amp.custom_fwd(cast_inputs=tgrad.float32)
+        def forward(ctx, x):
+            assert not tgrad.is_autocast_enabled("cuda")
+            return x * 2
+
+        @staticmethod
+        @tgrad.cuda.amp.custom_bwd
+        def backward(ctx, g):
+            assert not tgrad.is_autocast_enabled("cuda")
+            return g * 2
+
+    x = tgrad.ones(1, requires_grad=True)
+    with tgrad.cuda.amp.autocast():
+        y = Double.apply(x)
+    y.sum().backward()
+    assert (y.item(), x.grad.item()) == (2.0, 2.0)
     assert tgrad.cuda.current_device() == 0
     tgrad.cuda.set_device(0)
     with pytest.raises(UnsupportedError, match=r'set_default_device\("cuda:1"\)'):

@@ -17,16 +17,18 @@ from tgrad.random import Generator
 
 __all__ = [
     "amp", "current_device", "device_count", "empty_cache", "get_device_capability",
-    "get_device_name", "get_device_properties", "is_available", "is_bf16_supported", "manual_seed",
-    "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
-    "memory_allocated", "memory_reserved", "reset_peak_memory_stats", "set_device", "synchronize",
+    "get_device_name", "get_device_properties", "ipc_collect", "is_available", "is_bf16_supported",
+    "is_initialized", "manual_seed", "manual_seed_all", "max_memory_allocated",
+    "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
+    "reset_peak_memory_stats", "set_device", "synchronize",
 ]  # fmt: skip
 
 _TORCHS = frozenset(
     [
         "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
-        "is_bf16_supported", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
-        "memory_allocated", "memory_reserved", "reset_peak_memory_stats", "synchronize",
+        "ipc_collect", "is_bf16_supported", "is_initialized", "max_memory_allocated",
+        "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
+        "reset_peak_memory_stats", "synchronize",
     ]
 )  # fmt: skip
 """Functions that are PyTorch's own: tgrad's memory is of its allocator, its kernels are on its

@@ -1,14 +1,19 @@
 """`torch.cuda.amp`'s names, the older ones: see tgrad.amp.
 
-In: nothing. Out: `autocast` and `GradScaler` for GPUs. Invariant: defaults are those of "cuda".
+In: nothing. Out: `autocast`, `GradScaler` and the decorators for GPUs. Invariant: defaults are
+those of "cuda".
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tgrad import amp
 from tgrad.dtype import DType
+
+custom_fwd = partial(amp.custom_fwd, device_type="cuda")
+custom_bwd = partial(amp.custom_bwd, device_type="cuda")
 
 
 class autocast(amp.autocast):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.activation import check_classes, class_mask
 from tgrad.nn.functional.linear import linear
 from tgrad.nn.functional.loss import reduced, widened
@@ -234,7 +235,7 @@ def nll_loss(
     wanted = class_mask(target, input.shape[axis], axis)
     scale, total = _row_weights(target, weight, x, wanted, ignore_index, axis)
     picked = x.where(wanted, 0.0).sum(axis, keepdim=True)
-    loss = (-picked * scale).reshape(target.shape)
+    loss = by_formula((-picked * scale).reshape(target.shape), input)
     if reduction == "mean":
         return (loss.sum() / total).to(input.dtype)
     return reduced(loss, reduction, "nll_loss").to(input.dtype)
