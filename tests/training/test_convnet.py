@@ -8,6 +8,7 @@ runs soon differ by 0.01; the learning rates here are small enough for a flip to
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import re
@@ -88,17 +89,26 @@ def test_steps_have_the_losses_of_pytorch(device: str, size: int, steps: int) ->
 
 @pytest.mark.parametrize("make_optimizer", [adam, sgd])
 def test_ten_steps_on_real_digits(make_optimizer: Any) -> None:
+    """Five trainings beside PyTorch's in float32 and in float64, the nearer of which counts: theirs
+    differ from each other by 1.5e-4 to 1.3e-3 in 2 of 5. A mistake would be seen in all."""
     if not MNIST.is_dir():
         pytest.skip(f"{MNIST} is not there")
     digits = load_mnist(MNIST)
-    data = [
-        (digits.train_images[i : i + 32], digits.train_labels[i : i + 32])
-        for i in range(0, 320, 32)
-    ]
-    ours, theirs = twins("cpu")
-    got = train_ours(ours, data, "cpu", make_optimizer)
-    want = train_theirs(theirs, data, make_optimizer)
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
+    errors = []
+    for start in range(0, 5 * 320, 320):
+        data = [
+            (digits.train_images[i : i + 32], digits.train_labels[i : i + 32])
+            for i in range(start, start + 320, 32)
+        ]
+        ours, theirs = twins("cpu")
+        got = train_ours(ours, data, "cpu", make_optimizer)
+        wide = [(images.astype(np.float64), labels) for images, labels in data]
+        wants = (
+            train_theirs(copy.deepcopy(theirs).double(), wide, make_optimizer),
+            train_theirs(theirs, data, make_optimizer),
+        )
+        errors.append(min(float(np.abs(np.subtract(got, want)).max()) for want in wants))
+    assert np.median(errors) <= 1e-4 and max(errors) <= 1.5e-3, errors
 
 
 def test_mnist_to_98_percent_in_two_epochs(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ class _Computing:
 
     def __init__(self, name: str, outer: Tracer | None):
         self.name, self.outer = name, outer
+        self.gradients: list[Tensor] = []
 
     @property
     def differentiated(self) -> bool:
@@ -143,13 +144,18 @@ class _Computing:
         )
 
     def note(self, t: Tensor) -> None:
+        if any(t is g for g in self.gradients):
+            self.set_gradient(t, t)
         self.refuse(f"a tensor of shape {t.shape} is changed")
 
     note_view = note
 
     def gradient(self, leaf: Tensor) -> Tensor | None:
         with tracing(self.outer):
-            return leaf.grad
+            found = leaf.grad
+        if found is not None:
+            self.gradients.append(found)
+        return found
 
     def set_gradient(self, leaf: Tensor, value: Tensor | None) -> None:
         self.refuse(f"the gradient of a tensor of shape {leaf.shape} is set")
