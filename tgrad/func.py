@@ -474,7 +474,8 @@ def functional_call(
         values = {id(own[name]): value for name, value in named.items() if name in own}
         named = {k: values[id(t)] for k, t in own.items() if id(t) in values} | named
     if strict and own.keys() - named.keys():
-        raise GradientError(f"functional_call: {sorted(own.keys() - named.keys())} are left out.")
+        left = sorted(own.keys() - named.keys())
+        raise GradientError(f"functional_call leaves out {left}.", "Give them, or strict=False.")
     places = [(*_table_of(module, name), value) for name, value in named.items()]
     kept = [(table, key, table[key]) for table, key, _ in places]
     try:

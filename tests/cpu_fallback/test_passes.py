@@ -82,6 +82,20 @@ def test_what_is_proved(settings: Settings, region: Region, is_low: bool, is_sum
     assert ("tg_exp_low(" in source, "_inverse" in source) == (is_low, is_sum)
 
 
+def test_two_loops_divide_by_one_sum(settings: Settings) -> None:
+    """Each declares what it multiplies by."""
+    d = Draft(i=3, j=1500)
+    x = d.input("x", "i j")
+    e = d.op(Op.EXP, d.op(Op.SUB, x, d.reduce(Op.REDUCE_MAX, x, "j")))
+    y = d.op(Op.DIV, e, d.reduce(Op.REDUCE_SUM, e, "j"))
+    z = d.op(Op.SUB, y, d.reduce(Op.REDUCE_SUM, d.op(Op.MUL, y, y), "j"))
+    d.store(z, "i j")
+    region = d.region("twice", "row", parallel="i", row="j")
+    numbers = np.random.default_rng(3).standard_normal(3 * 1500).astype(np.float32)
+    source = run(region, settings, WHOLE_CACHES, numbers)
+    assert source.count("= 1 / ") == 2
+
+
 @pytest.mark.parametrize("columns", [64, 1500])
 def test_large_products_less_their_maximum(settings: Settings, columns: int) -> None:
     """The largest less itself is 0, whatever was rounded when it was multiplied."""

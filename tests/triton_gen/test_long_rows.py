@@ -56,6 +56,16 @@ def softmax_of(x: np.ndarray) -> np.ndarray:
         return e / e.sum(1, keepdims=True)
 
 
+def rounded_softmax(rows: int, length: int) -> Region:
+    """Of float32, stored in float16."""
+    b = Builder(i=rows, j=length)
+    x = b.load("i j")
+    e = b.op(Op.EXP, b.op(Op.SUB, x, b.reduce(Op.REDUCE_MAX, x, "j")))
+    out = b.op(Op.DIV, e, b.reduce(Op.REDUCE_SUM, e, "j"))
+    b.store(b.op(Op.CAST, out, dtype=dt.float16), "i j")
+    return b.region(f"rounded_softmax_{rows}x{length}", "reduce", row="j")
+
+
 def picks(rows: int, length: int, dtype: DType = dt.float32) -> Region:
     """Twice the element of each row that an index names, and the row's sum."""
     b = Builder(i=rows, r=length)
@@ -104,12 +114,7 @@ def test_rows_of_any_numbers_have_their_softmax(length: int) -> None:
 
 @pytest.mark.parametrize("length", [1000, 769])
 def test_the_short_form_holds_to_the_ends_of_float32(length: int) -> None:
-    b = Builder(i=4, j=length)
-    x = b.load("i j")
-    e = b.op(Op.EXP, b.op(Op.SUB, x, b.reduce(Op.REDUCE_MAX, x, "j")))
-    out = b.op(Op.DIV, e, b.reduce(Op.REDUCE_SUM, e, "j"))
-    b.store(b.op(Op.CAST, out, dtype=dt.float16), "i j")
-    region = b.region("short", "reduce", row="j")
+    region = rounded_softmax(4, length)
     numbers = rows(length)[[0, 4, 5, 6]]
     y = run_as_on_gpus(region, numbers, walked(region, 128))
     assert "_exp_sum_short" in emit(lower(region, walked(region, 128)), walked(region, 128))
@@ -119,12 +124,7 @@ def test_the_short_form_holds_to_the_ends_of_float32(length: int) -> None:
 @pytest.mark.parametrize("length", [64, 769])
 def test_the_short_form_holds_for_large_numbers(length: int) -> None:
     """Masked rows, whose numbers are all large, and neighbours among such."""
-    b = Builder(i=9, j=length)
-    x = b.load("i j")
-    e = b.op(Op.EXP, b.op(Op.SUB, x, b.reduce(Op.REDUCE_MAX, x, "j")))
-    out = b.op(Op.DIV, e, b.reduce(Op.REDUCE_SUM, e, "j"))
-    b.store(b.op(Op.CAST, out, dtype=dt.float16), "i j")
-    region = b.region("large", "reduce", row="j")
+    region = rounded_softmax(9, length)
     least = np.finfo(np.float32).min
     numbers = np.empty((9, length), np.float32)
     for row, largest in enumerate((-1e9, -3e9, -1e30, least, 1e9, 2.0**31, 1e20, -least, 2.0**29)):

@@ -275,13 +275,16 @@ class Body(Values):
         return super().computed(stmt)
 
     def invert_sums(self, stmts: Sequence[ir.Stmt]) -> None:
-        """Declare one over each sum of exponentials that the statements of a loop divide by."""
+        """Declare one over each sum of exponentials that the statements of a loop divide by, for
+        this loop alone: the next one may stand in another block."""
         for s in stmts:
             if isinstance(s, ir.ComputeTile) and s.op is Op.DIV:
                 tile = s.args[1]
                 if tile.id in self.shifted.sums and tile.id not in self.inverses:
-                    self.inverses[tile.id] = f"{tile}_inverse"
-                    self.code.line(f"const float {tile}_inverse = 1 / {self.element(tile)};")
+                    name = f"{tile}_inverse{self.count}"
+                    self.inverses[tile.id] = name
+                    self.count += 1
+                    self.code.line(f"const float {name} = 1 / {self.element(tile)};")
 
     def stash_place(self, tile: Tile, axes: tuple[str, ...]) -> str:
         array = self.arrays[tile.id]
@@ -524,7 +527,9 @@ class Body(Values):
         axis = self.kernel.axis(loop.axis)
         stop = self.extent(axis) if stop is None else stop
         if is_leaf(self.kernel, loop):
+            self.invert_sums(loop.body)
             emit_leaf(self, loop, start, stop)
+            self.inverses = {}
             return
         rows = rows_together(self.kernel, loop) if axis.block == 1 else None
         if rows is not None:

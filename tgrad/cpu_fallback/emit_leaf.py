@@ -77,8 +77,8 @@ def emit_leaf(body: Body, loop: ir.Loop, start: str, stop: str) -> None:
     once = len({c.carry.id for c in carries}) == len(carries)
     has_scan = any(isinstance(s, ir.ScanTile) for s in loop.body)
     simd = once and not has_scan and body.may_vectorise(list(loop.body), loop.axis)
-    body.invert_sums(loop.body)
-    if simd and start == "0" and emit_last_pass(body, loop):
+    is_whole = start == "0" and stop == str(axis.extent)
+    if simd and is_whole and emit_last_pass(body, loop):
         return
     is_long = simd and bool(sums) and axis.extent > 2 * STRIP
     length = STRIP if is_long else axis.extent

@@ -30,11 +30,11 @@ void softmax(char *const *slots) {
       t2 = (t2 + t5);
       t6[j] = t5;
     }
-    const float t2_inverse = 1 / t2;
+    const float t2_inverse0 = 1 / t2;
 #pragma omp simd
     for (int j = 0; j < 100; j++) {
       const float t7 = t6[j];
-      const float t8 = t7 * t2_inverse;
+      const float t8 = t7 * t2_inverse0;
       out[i * 100 + j] = t8;
     }
   }
