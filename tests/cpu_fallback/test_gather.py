@@ -76,3 +76,13 @@ def test_picked_rows(settings: Settings, region: Region, copies: bool) -> None:
 def test_rows_that_a_cache_holds_are_left_alone() -> None:
     [draft] = cpu_fallback.draft([picked_rows("plain", 50, 256)])
     assert "tg_fetch" not in draft.source and "tg_stream" not in draft.source
+
+
+def test_rows_that_the_last_cache_holds_are_not_copied_past_it() -> None:
+    region = picked_rows("plain", 50, 256)
+    moved = sum(s.size * s.dtype.itemsize for s in region.slots)
+    for size, copies in ((moved, False), (moved // 2, True)):
+        machine = dataclasses.replace(NO_CACHES, l3=size)
+        [draft] = cpu_fallback.draft([region], machine=machine)
+        assert "tg_fetch" in draft.source
+        assert ("tg_stream" in draft.source) == copies

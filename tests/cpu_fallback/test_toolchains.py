@@ -119,6 +119,8 @@ def _dot_regions() -> Iterator[Region]:
         yield convolution(kind, 2, 3, 4, 7, 3)
         yield convolution(kind, 3, 20, 17, 12, 3)
     yield convolution("forward", 3, 6, 10, 14, 3, pad=1)
+    yield convolution("forward", 2, 1, 10, 21, 3)
+    yield convolution("forward", 2, 2, 9, 24, 5, pad=2)
     yield convolution("forward", 2, 32, 30, 14, 3, pad=1)
     yield convolution("forward", 2, 20, 48, 15, 3, stride=2)
     yield convolution("input", 3, 32, 16, 12, 5)

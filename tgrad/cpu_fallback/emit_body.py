@@ -101,6 +101,8 @@ class Body(Values):
         self.count = 0
         self.heap_bytes = 0
         self.shifted = ShiftedExp(kernel, self.is_exact)
+        self.whole: dict[str, int] = {}
+        """Elements of the present tile along axes where it is known to be whole, and in one run."""
         self.inverses: dict[int, str] = {}
         """C text of one over a sum of exponentials, by its id."""
 
@@ -408,7 +410,8 @@ class Body(Values):
 
     def lane_loop(self, axis: str) -> str:
         name = self.axis_name[axis]
-        return f"for ({self.ctype} {name} = {name}_lo; {name} < {name}_hi; {name}++)"
+        end = f"{name}_lo + {self.whole[axis]}" if axis in self.whole else f"{name}_hi"
+        return f"for ({self.ctype} {name} = {name}_lo; {name} < {end}; {name}++)"
 
     def innermost(
         self,
@@ -431,6 +434,13 @@ class Body(Values):
             return
         if run is None or run.period < SHORT_RUN:
             self.lanes(stmts, self.lane_loop(axis), simd, outside)
+            return
+        if axis in self.whole:
+            with code.block(""):
+                code.line(f"const {ctype} {name}_run = {name}_lo;")
+                self.open_run(indices, axis)
+                self.lanes(stmts, self.lane_loop(axis), simd, outside)
+                self.bases = {}
             return
         period = run.period
         shift, phase = (f" + {period - run.phase}", f" + {run.phase}") if run.phase else ("", "")

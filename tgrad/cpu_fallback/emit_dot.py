@@ -30,6 +30,7 @@ from tgrad.cpu_fallback.dot_plan import (
     row_stride,
 )
 from tgrad.cpu_fallback.emit_body import Array, Body
+from tgrad.cpu_fallback.emit_direct import emit_direct, is_direct
 from tgrad.cpu_fallback.emit_index import Run, index_text, run_along
 from tgrad.cpu_fallback.emit_pack import Packer, RunTable
 from tgrad.cpu_fallback.emit_vectors import LANES, VectorTable
@@ -91,7 +92,8 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
     layout = _Layout(
         plan, body.block(plan.v), body.block(plan.r), kc, max(1, k_axis.steps), row_stride(kc)
     )
-    fixed = _stationary(layout, kernel, program)
+    direct = is_direct(program, plan, body)
+    fixed = "r" if direct else _stationary(layout, kernel, program)
     dtype = carry_dtype(program)
     ctype = ops.register_type(dtype)
     v_size = layout.v_chunk * (layout.chunks if fixed == "v" else 1)
@@ -101,6 +103,8 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
     sums = _sums_in_place(program, plan, layout, body)
     acc_size = layout.br_padded * layout.bv_padded if sums is None else 0
     rows_size = plan.lanes * layout.ld if plan.v_mode == "rows" else 0
+    if direct:
+        v_size = acc_size = 0
     sizes = [-(-s // 64) * 64 for s in (v_size, r_size, acc_size, rows_size)]
     order = _tile_order(kernel, program, plan, fixed)
     tiles = 1
@@ -113,7 +117,7 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
         code.line(f"{ctype} *const restrict vp = tg_scratch({sum(sizes)} * sizeof({ctype}));")
         if needs_rows:
             code.line(f"{ctype} *const restrict rp = vp + {sizes[0]};")
-        if sums is None:
+        if acc_size:
             code.line(f"{ctype} *const restrict acc = vp + {sizes[0] + sizes[1]};")
         if rows_size:
             code.line(f"{ctype} *const restrict rows = vp + {sum(sizes[:3])};")
@@ -124,7 +128,7 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
             code.pragma(f"omp for{collapse} schedule(static)")
         heads = [body.loop_head(a) for a in order]
         with code.block(*heads or [""]):
-            _tile(program, plan, layout, fixed, in_place, sums, order, body)
+            _tile(program, plan, layout, fixed, in_place, sums, direct, order, body)
 
 
 def _tile_order(
@@ -157,13 +161,15 @@ def _stationary(layout: _Layout, kernel: ir.Kernel, program: DotProgram) -> str:
 class _Packing:
     """Copies of operands as register tiles read them; tables stand before the loop over k."""
 
-    def __init__(self, program: DotProgram, plan: DotPlan, layout: _Layout, body: Body):
+    def __init__(
+        self, program: DotProgram, plan: DotPlan, layout: _Layout, body: Body, direct: bool
+    ):
         self.plan, self.layout, self.body, self.k = plan, layout, body, program.dot.k
         dtype, has_masks = carry_dtype(program), plan.lanes == LANES
         self.vector = Packer(body, plan.vector, self.k, dtype, "v", has_masks)
         self.row = Packer(body, plan.row, self.k, dtype, "r", has_masks)
         self.tables: dict[str, RunTable | VectorTable | None] = {"v": None, "r": None}
-        if plan.v_mode == "lanes":
+        if plan.v_mode == "lanes" and not direct:
             stride = layout.kc * plan.nr
             spot = f"w / {plan.nv} * {stride} + w % {plan.nv} * {LANES}"
             vectors = self.vector.vectors(plan.v, spot)
@@ -195,6 +201,7 @@ def _tile(
     fixed: str,
     in_place: _Rows | None,
     sums: _Rows | None,
+    direct: bool,
     order: list[ir.TileAxis],
     body: Body,
 ) -> None:
@@ -204,7 +211,7 @@ def _tile(
         _open_axis(body, a, a in order)
     body.skip_unneeded(order)
     body.scope(program.before)
-    pack = _Packing(program, plan, layout, body)
+    pack = _Packing(program, plan, layout, body, direct)
     chunk = {"v": layout.v_chunk, "r": layout.r_chunk}
     pointer = {"v": "vp", "r": "rp"}
     kk = body.axis_name[k]
@@ -217,6 +224,9 @@ def _tile(
             with code.block(_k_head(body, k_axis)):
                 _open_k(body, k_axis)
                 pack.operand(fixed, f"({pointer[fixed]} + {kk}_lo / {layout.kc} * {chunk[fixed]})")
+    if direct:
+        emit_direct(program, plan, "rp", layout.ld, body)
+        return
     place = {
         side: pointer[side] + (f" + {kk}_lo / {layout.kc} * {chunk[side]}" if side == fixed else "")
         for side in ("v", "r")

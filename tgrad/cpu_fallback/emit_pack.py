@@ -84,16 +84,32 @@ class Packer:
             return 0
         return run.period
 
+    def window(self, axis: str) -> tuple[ir.LoadTile, int] | None:
+        """The operand's load and the elements of its runs along the axis, if registers can be
+        filled from these."""
+        period = self.period(axis)
+        load = find_load(self.operand, self.body, axis, self.dtype) if period else None
+        return None if load is None or not period else (load, period)
+
     def vectors(self, axis: str, place: str) -> VectorTable | None:
         """Declare the table of registers along an axis, where they can be filled so."""
-        period = self.period(axis)
-        if not period or period > LONG_RUN or not self.has_masks:
+        found = self.window(axis) if self.has_masks else None
+        if found is None or found[1] > LONG_RUN:
             return None
-        load = find_load(self.operand, self.body, axis, self.dtype)
-        if load is None:
+        return self._declare(axis, place, 1)
+
+    def registers(self, axis: str, together: int) -> VectorTable:
+        """The same for registers that are read in place, so many together."""
+        table = self._declare(axis, "", together)
+        assert table is not None, "asked after emit_direct.is_direct"
+        return table
+
+    def _declare(self, axis: str, place: str, together: int) -> VectorTable | None:
+        found = self.window(axis)
+        if found is None:
             return None
-        other = self.k if axis == self.lane else self.lane
-        return declare_table(self.body, load, axis, other, period, self.letter, place)
+        (load, period), other = found, self.k if axis == self.lane else self.lane
+        return declare_table(self.body, load, axis, other, period, self.letter, place, together)
 
     def table(self, axis: str, panel: int, panel_stride: int) -> RunTable | None:
         """Declare and fill the table of runs along an axis; None where one run is enough.

@@ -45,6 +45,7 @@ class VectorTable:
     Attributes:
         axis: along which registers are filled.
         name: prefix of the arrays.
+        period: elements of a run.
         parts: runs that a register may overlap.
         load: what is packed.
         address: part of the load's index that other loop variables add.
@@ -53,10 +54,26 @@ class VectorTable:
 
     axis: str
     name: str
+    period: int
     parts: int
     load: ir.LoadTile
     address: Index
     bounds: tuple[tuple[Bound, str, Index, bool], ...]
+
+    def part(self, body: Body, w: str, p: int, v: str) -> str:
+        """C text of register `w`, whose earlier runs are in v, with what lies in its run p."""
+        name, lanes = self.name, [f"{self.name}_in[{w}][{p}]"]
+        for number, (b, array, _, steps) in enumerate(self.bounds):
+            value = f"{array}[{w}][{p}] + {name}_g{number}"
+            if steps:
+                lanes.append(f"tg_window({b.lo} - ({value}), {b.hi} - ({value}))")
+            else:
+                lanes.append(f"-(({value} >= {b.lo}) & ({value} < {b.hi}))")
+        return f"tg_part({v}, {self.address_of(body, w, p)}, {' & '.join(lanes)})"
+
+    def address_of(self, body: Body, w: str, p: int) -> str:
+        """C text of where lane 0 of register `w` would be if all of it were in its run p."""
+        return f"{body.slot_name[self.load.slot]} + {self.name}_at[{w}][{p}] + {self.name}_g"
 
 
 def find_load(operand: Operand, body: Body, axis: str, dtype: dt.DType) -> ir.LoadTile | None:
@@ -75,6 +92,11 @@ def find_load(operand: Operand, body: Body, axis: str, dtype: dt.DType) -> ir.Lo
     return load
 
 
+def parts_of(period: int) -> int:
+    """Runs of `period` elements that one register may overlap."""
+    return (LANES - 1) // period + 2
+
+
 def declare_table(
     body: Body,
     load: ir.LoadTile,
@@ -83,20 +105,22 @@ def declare_table(
     period: int,
     prefix: str,
     place: str,
+    together: int = 1,
 ) -> VectorTable | None:
     """Declare and fill the arrays for the axis's present tile; None if runs are too short.
 
     Args:
         other: the axis of the loop around the registers.
         period: elements of a run.
-        place: C text of register `w`'s offset in the packed buffer.
+        place: C text of register `w`'s offset in the packed buffer; "" without one.
+        together: registers that are read together: empty ones fill up the last.
     """
-    parts = (LANES - 1) // period + 2
+    parts = parts_of(period)
     if parts > MAX_PARTS:
         return None
     code, x, ctype = body.code, body.axis_name[axis], body.ctype
     name = f"{prefix}{x}"
-    count = -(-body.block(axis) // LANES)
+    count = -(-body.block(axis) // (LANES * together)) * together
     address = split_index(load.index, axis, other)
     assert address is not None
     bounds: list[tuple[Bound, str, Index, bool]] = []
@@ -108,38 +132,41 @@ def declare_table(
         bounds.append((b, array, split[1], steps))
         values.append((array, split[0], steps))
     arrays = ", ".join(f"{array}[{count}][{parts}]" for array, _, _ in values)
-    code.line(f"{ctype} {arrays}, {name}_to[{count}], {name}_w = 0;")
+    places = f", {name}_to[{count}]" if place else ""
+    code.line(f"{ctype} {arrays}{places}, {name}_w = 0;")
     code.line(f"uint16_t {name}_in[{count}][{parts}];")
-    head = f"for ({ctype} {x}_t = {x}_lo; {x}_t < {x}_hi; {x}_t += {LANES}, {name}_w++)"
+    stop, step = f"{x}_hi", LANES * together
+    if together > 1:
+        stop = f"{x}_lo + ({x}_hi - {x}_lo + {step - 1}) / {step} * {step}"
+    head = f"for ({ctype} {x}_t = {x}_lo; {x}_t < {stop}; {x}_t += {LANES}, {name}_w++)"
     with code.block(head):
         code.line(f"const {ctype} {x}_end = tg_min({x}_t + {LANES}, {x}_hi), w = {name}_w;")
-        code.line(f"{name}_to[w] = {place};")
+        if place:
+            code.line(f"{name}_to[w] = {place};")
         with code.block(f"for ({ctype} p = 0, {x} = {x}_t, {x}_s; p < {parts}; p++, {x} = {x}_s)"):
             code.line(f"{x}_s = tg_min({x}_end, ({x} / {period} + 1) * {period});")
             code.line(f"{name}_in[w][p] = tg_window({x} - {x}_t, {x}_s - {x}_t);")
             for array, e, steps in values:
                 shift = f" - ({x} - {x}_t)" if steps else ""
                 code.line(f"{array}[w][p] = {index_text(e, body.rename)}{shift};")
-    return VectorTable(axis, name, parts, load, address[1], tuple(bounds))
+    return VectorTable(axis, name, period, parts, load, address[1], tuple(bounds))
+
+
+def declare_offsets(body: Body, table: VectorTable) -> None:
+    """What the present row adds to addresses and bounds of all registers."""
+    g = f"{table.name}_g"
+    code = body.code
+    code.line(f"const {body.ctype} {g} = {index_text(table.address, body.rename)};")
+    for number, (_, _, rest, _) in enumerate(table.bounds):
+        code.line(f"const {body.ctype} {g}{number} = {index_text(rest, body.rename)};")
 
 
 def emit_registers(body: Body, table: VectorTable, to: str) -> None:
     """Pack all registers of the present row; `to` is the C text of the row's first element."""
     code, name = body.code, table.name
-    source = body.slot_name[table.load.slot]
-    g = f"{name}_g"
-    code.line(f"const {body.ctype} {g} = {index_text(table.address, body.rename)};")
-    for number, (_, _, rest, _) in enumerate(table.bounds):
-        code.line(f"const {body.ctype} {g}{number} = {index_text(rest, body.rename)};")
+    declare_offsets(body, table)
     with code.block(f"for (int w = 0; w < {name}_w; w++)"):
         code.line("tg_float_16 v = {0};")
         for p in range(table.parts):
-            lanes = [f"{name}_in[w][{p}]"]
-            for number, (b, array, _, steps) in enumerate(table.bounds):
-                value = f"{array}[w][{p}] + {g}{number}"
-                if steps:
-                    lanes.append(f"tg_window({b.lo} - ({value}), {b.hi} - ({value}))")
-                else:
-                    lanes.append(f"-(({value} >= {b.lo}) & ({value} < {b.hi}))")
-            code.line(f"v = tg_part(v, {source} + {name}_at[w][{p}] + {g}, {' & '.join(lanes)});")
+            code.line(f"v = {table.part(body, 'w', p, 'v')};")
         code.line(f"*(tg_float_16 *)({to} + {name}_to[w]) = v;")

@@ -305,7 +305,7 @@ static inline uint32_t tg_window(ptrdiff_t lo, ptrdiff_t hi) { /* bits lo to hi 
   return tg_low_bits(hi) & ~tg_low_bits(lo);
 }
 static inline tg_float_16 tg_part(tg_float_16 v, const float *from, uint32_t lanes) {
-#if defined(__AVX512F__) && !defined(__clang__)
+#if defined(__AVX512F__)
   return __builtin_ia32_loadups512_mask(from, v, (uint16_t)lanes);
 #else
   for (int i = 0; i < 16; i++)
