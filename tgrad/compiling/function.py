@@ -14,17 +14,15 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tgrad.autocasting import autocast_state
 from tgrad.compiling.dynamic import Dynamic
+from tgrad.compiling.modes import current_modes
+from tgrad.compiling.pure import MISSED, PureCall
 from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
-from tgrad.determinism import are_deterministic_algorithms_enabled
-from tgrad.device import get_default_device
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.nn.module import Module
-from tgrad.precision import get_float32_matmul_precision
 from tgrad.settings import parse_seconds, parse_size
 from tgrad.tracing import tracer
 
@@ -60,6 +58,7 @@ class CompiledFunction:
         self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
         self._latest: tuple[Hashable, Entry] | None = None
+        self._pure: PureCall | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
         self._name, self._source = _name_of(function)
         self._dynamic = None
@@ -70,9 +69,13 @@ class CompiledFunction:
             functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pure is not None and not kwargs:
+            with _lock:
+                result = self._pure(args)
+            if result is not MISSED:
+                return result
         if tracer() is not None:
             return self._function(*args, **kwargs)
-        with_gradients = is_grad_enabled()
         sizes: tuple[int, ...] = ()
         axes = None
         if self._dynamic is not None:
@@ -80,11 +83,7 @@ class CompiledFunction:
             args, kwargs, sizes, axes = bound.args, bound.kwargs, bound.values, bound.axes
         flat = Flat(axes)
         key: Hashable = (
-            with_gradients,
-            get_float32_matmul_precision(),
-            are_deterministic_algorithms_enabled(),
-            autocast_state(),
-            get_default_device(),
+            current_modes(),
             tuple([flat.key(a, f"argument {i}") for i, a in enumerate(args)]),
             tuple([(k, flat.key(kwargs[k], f"argument {k!r}")) for k in sorted(kwargs)])
             if kwargs
@@ -112,7 +111,11 @@ class CompiledFunction:
         with _lock:
             entry = self._find(key, sizes)
             if entry is not None:
-                return entry.run(flat.tensors, sizes)
+                result = entry.run(flat.tensors, sizes)
+                if entry.is_pure and (self._pure is None or self._pure.entry is not entry):
+                    args, kwargs = call
+                    self._pure = None if kwargs else PureCall.of(entry, current_modes(), args)
+                return result
             try:
                 return self._first_run(key, call, flat, sizes)
             except BaseException as error:

@@ -170,6 +170,15 @@ class Part:
         refs = ((position, self.compiled.results[position]) for position in self.positions())
         return [(position, rank.get(ref, ref)) for position, ref in refs]
 
+    @property
+    def is_pure(self) -> bool:
+        """Whether its program makes new tensors, each in memory of its own, and does no more."""
+        others = (self.writes, self.settled, self.donated, self.given, self.gradients)
+        if self.program is None or any(others) or self.new_gradients:
+            return False
+        refs = [ref for _, ref in self.sources]
+        return all(r.kind == "output" for r in refs) and len(refs) == len(set(refs))
+
     def positions(self) -> Iterator[int]:
         """The results that somebody gets."""
         yield from (position for position, _ in (*self.writes, *self.made, *self.given))
@@ -211,6 +220,8 @@ class Entry:
         boxes: for each new tensor, which of the plan's elements exist; None for all.
         given_boxes: likewise for arguments that are changed in place, by their numbers.
         padded: what arguments with symbolic sizes are copied to, by their numbers.
+        is_pure: whether a call runs one program on arguments as they are and on states that nothing
+            changes, and makes new tensors.
     """
 
     guards: Guards
@@ -238,6 +249,7 @@ class Entry:
     lent: int = -1
     state_storages: list[Storage] = field(default_factory=list)
     is_ready: bool = False
+    is_pure: bool = False
     viewed: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -275,7 +287,7 @@ class Entry:
         if self.given:
             self._check_aliases(arguments)
         if self.named:
-            self._bind_names()
+            self.bind_names()
         if not self.is_ready:
             self._prepare()
         inside = self._padded_arguments(arguments) if self.padded else arguments
@@ -315,13 +327,18 @@ class Entry:
         for part in self.parts:
             part.prepare()
         self.is_ready = True
+        changes = (self.draws, self.cleared, self.written, self.late, self.shares_state)
+        depends = (self.checks, self.hosts, self.padded, self.scope)
+        is_plain = len(self.parts) == 1 and not any(changes) and not any(depends)
+        self.is_pure = is_plain and self.parts[0].is_pure
 
     def _padded_arguments(self, arguments: Sequence[Tensor]) -> list[Tensor]:
         """The arguments, those with symbolic sizes in memory for the largest."""
         return [self.padded[number].take(t) if number in self.padded else t
                 for number, t in enumerate(arguments)]  # fmt: skip
 
-    def _bind_names(self) -> None:
+    def bind_names(self) -> None:
+        """Find the states whose names may be bound to other tensors."""
         for state, binding in self.named:
             found = binding.read()
             if found is not state.tensor:
@@ -497,7 +514,10 @@ class Entry:
             for t, number in self.late:
                 t._store(made[number])
             self.late = []
-        tensors = [Tensor._of(None, storage.device, storage) for storage in made]
+        return self.filled([Tensor._of(None, s.device, s) for s in made], arguments)
+
+    def filled(self, tensors: Sequence[Tensor], arguments: Sequence[Tensor]) -> Any:
+        """The result of a call around its new tensors."""
         if type(self.result) is Out:
             return tensors[self.result.number]
 

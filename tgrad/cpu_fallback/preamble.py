@@ -343,6 +343,17 @@ static inline void tg_stream(float *to, const float *from, ptrdiff_t n) {
 )
 
 _piece(
+    "tg_sum_8",
+    """
+static inline float tg_sum_8(tg_float_8 v) {
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  return v[0] + v[1];
+}
+""",
+)
+
+_piece(
     "tg_fetch",
     """
 static inline void tg_fetch(const void *from, ptrdiff_t bytes) { /* towards the caches */

@@ -23,15 +23,19 @@ FEW = 8
 
 
 class Places:
-    """Where addresses in a buffer are written in the table, and of which of its bytes."""
+    """Where addresses in buffers are written in the table: number of the buffer, place, byte of it;
+    arrays of these for buffers of many places."""
 
-    __slots__ = ("at", "few", "starts")
+    __slots__ = ("few", "many")
 
-    def __init__(self, places: list[tuple[int, int]]):
-        self.few = places if len(places) <= FEW else []
-        many = [] if self.few else places
-        self.at = np.array([at for at, _ in many], np.intp) if many else None
-        self.starts = np.array([start for _, start in many], np.uintp)
+    def __init__(self, buffers: Sequence[Sequence[tuple[int, int]]]):
+        self.few = [(n, *place) for n, places in enumerate(buffers)
+                    if len(places) <= FEW for place in places]  # fmt: skip
+        self.many = [
+            (n, np.array([at for at, _ in places], np.intp),
+             np.array([start for _, start in places], np.uintp))
+            for n, places in enumerate(buffers) if len(places) > FEW
+        ]  # fmt: skip
 
 
 class CpuCapture:
@@ -70,11 +74,12 @@ class CpuCapture:
                 others.setdefault(b, []).append((at, start))
         self.temps = np.array([at for at, _ in temps], np.intp)
         self.offsets = np.array([offset for _, offset in temps], np.uintp)
-        self.inputs, self.outputs = (
-            [Places(others.get(BufferRef(kind, n), [])) for n in range(len(specs))]
+        inputs, outputs = (
+            [others.get(BufferRef(kind, n), []) for n in range(len(specs))]
             for kind, specs in (("input", plan.inputs), ("output", plan.outputs))
         )
-        self.moved = self.inputs if moving is None else [self.inputs[n] for n in moving]
+        moved = inputs if moving is None else [inputs[n] for n in moving]
+        self.inputs, self.given = Places(inputs), Places([*moved, *outputs])
         self.arena = 0
         entries = [ctypes.cast(cast(Any, a.entry), ctypes.c_void_p).value
                    for a in artifacts]  # fmt: skip
@@ -90,7 +95,7 @@ class CpuCapture:
 
     def bind(self, inputs: Sequence[HostMemory]) -> None:
         """Say where all inputs are."""
-        self._fill(self.inputs, inputs)
+        self._write(self.inputs, inputs)
 
     def run(
         self,
@@ -99,8 +104,7 @@ class CpuCapture:
         arena: HostMemory | None,
     ) -> int:
         """Run all steps; see `Program`. The kernels that ran are counted by the runner."""
-        self._fill(self.moved, moved)
-        self._fill(self.outputs, outputs)
+        self._write(self.given, (*moved, *outputs))
         if arena is not None and arena.address != self.arena:
             self.table[self.temps] = self.offsets + np.uintp(arena.address)
             self.arena = arena.address
@@ -108,11 +112,10 @@ class CpuCapture:
         self.runner(self.call)
         return self.launched.value
 
-    def _fill(self, buffers: Sequence[Places], memories: Sequence[HostMemory]) -> None:
+    def _write(self, places: Places, memories: Sequence[HostMemory]) -> None:
+        """The addresses of buffers, into the table."""
         slot = self.slot
-        for places, memory in zip(buffers, memories):
-            address = memory.address
-            for at, start in places.few:
-                slot[at] = address + start
-            if places.at is not None:
-                self.table[places.at] = places.starts + np.uintp(address)
+        for n, at, start in places.few:
+            slot[at] = memories[n].address + start
+        for n, many, starts in places.many:
+            self.table[many] = starts + np.uintp(memories[n].address)

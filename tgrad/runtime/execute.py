@@ -15,15 +15,15 @@ from tgrad.errors import LaunchError, Source, TgradError
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
 from tgrad.runtime.library import call_library
 from tgrad.runtime.plan import Plan, Program
-from tgrad.runtime.planning import current_planning
-from tgrad.runtime.watch import current_watcher
+from tgrad.runtime.planning import current_planning, scopes
+from tgrad.runtime.watch import current_watcher, watchers
 
 _run_lock = threading.RLock()
 
 
 def runs_programs() -> bool:
     """Whether plans run as one call where the device can: nobody plans, nobody watches launches."""
-    return current_planning() is None and current_watcher() is None
+    return not scopes and not watchers
 
 
 def allocate_outputs(plan: Plan, sizes: Sequence[int] | None = None) -> list[Any]:

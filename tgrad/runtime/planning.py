@@ -40,7 +40,8 @@ class Planning:
     on_run: Listener
 
 
-_scopes: list[Planning] = []
+scopes: list[Planning] = []
+"""Those that are open, the innermost last."""
 
 
 @contextmanager
@@ -55,16 +56,16 @@ def planning(target: str | None = None, on_run: Listener = lambda plan: None) ->
     ...     current_planning().target
     'sm_90'
     """
-    _scopes.append(Planning(target, on_run))
+    scopes.append(Planning(target, on_run))
     try:
         yield
     finally:
-        _scopes.pop()
+        scopes.pop()
 
 
 def current_planning() -> Planning | None:
     """The innermost open scope."""
-    return _scopes[-1] if _scopes else None
+    return scopes[-1] if scopes else None
 
 
 class PlanningRuntime:

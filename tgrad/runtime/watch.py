@@ -27,19 +27,20 @@ class Watcher(Protocol):
         """
 
 
-_watchers: list[Watcher] = []
+watchers: list[Watcher] = []
+"""Of the open scopes, the innermost last."""
 
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
     """Hand every launch of all threads to the watcher until the scope ends."""
-    _watchers.append(watcher)
+    watchers.append(watcher)
     try:
         yield
     finally:
-        _watchers.remove(watcher)
+        watchers.remove(watcher)
 
 
 def current_watcher() -> Watcher | None:
     """The innermost open scope's."""
-    return _watchers[-1] if _watchers else None
+    return watchers[-1] if watchers else None

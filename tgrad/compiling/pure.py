@@ -1,0 +1,97 @@
+"""Calls that make new tensors and change nothing, replayed with little Python.
+
+In: an Entry that has run, whose plan writes neither arguments nor state. Out: the results of a
+call, or `MISSED` where something is not as it was: then the whole way (function.py) is taken.
+Invariant: the whole way would return the same.
+
+A kernel that moves more than the caches hold leaves nothing of Python in them, and then a call
+costs by the functions and objects that it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from tgrad.compiling.modes import current_modes
+from tgrad.compiling.replay import Entry, Out
+from tgrad.runtime.device import counters, open_device
+from tgrad.runtime.execute import replay, runs_programs
+from tgrad.runtime.storage import Storage
+from tgrad.tensor import Tensor
+from tgrad.tracing import tracer, versions
+
+MISSED = object()
+"""Instead of results."""
+
+
+class PureCall:
+    """An entry and what its last call found.
+
+    Attributes:
+        modes: see modes.py.
+        kinds: shape, dtype and device of each argument.
+        moving: numbers of the arguments that the plan reads, in the order of the program.
+        made: place among the plan's outputs, dtype and shape of each result.
+    """
+
+    __slots__ = (
+        "allocate", "counts", "device", "entry", "kinds", "made", "modes", "moving", "nbytes",
+        "plan", "program",
+    )  # fmt: skip
+
+    def __init__(self, entry: Entry, modes: Hashable, arguments: Sequence[Tensor]):
+        [part] = entry.parts
+        assert part.program is not None
+        self.entry, self.modes, self.device = entry, modes, part.device
+        self.plan, self.program = part.compiled.plan, part.program
+        self.allocate, self.counts = open_device(part.device).allocate, counters(part.device)
+        self.kinds = [(t._node.shape, t._node.dtype, t._device) for t in arguments]
+        self.moving = [number for _, number in part.moving_arguments]
+        self.nbytes = part.sizes
+        place_of = {position: ref.number for position, ref in part.sources}
+        places = {number: place_of[position] for position, number in part.made}
+        self.made = [(places[n], *entry.outputs[n][:2]) for n in range(len(entry.outputs))]
+
+    @staticmethod
+    def of(entry: Entry, modes: Hashable, arguments: Sequence[Any]) -> PureCall | None:
+        """For positional arguments that are different tensors."""
+        is_plain = entry.is_pure and all(type(t) is Tensor for t in arguments)
+        if not is_plain or len(set(map(id, arguments))) < len(arguments):
+            return None
+        return PureCall(entry, modes, arguments)
+
+    def __call__(self, arguments: tuple[Any, ...]) -> Any:
+        """The results for these arguments, or MISSED; under the lock of compiled calls."""
+        entry, kinds, memories = self.entry, self.kinds, []
+        if len(arguments) != len(kinds) or tracer() is not None:
+            return MISSED
+        for t, (shape, dtype, device) in zip(arguments, kinds):
+            if type(t) is not Tensor or t._requires_grad or t._device is not device:
+                return MISSED
+            storage, node = t._storage, t._node
+            if storage is None or node.dtype is not dtype or node.shape != shape:
+                return MISSED
+            memories.append(storage.memory)
+        if entry.named:
+            entry.bind_names()
+        if (
+            versions.lent != entry.lent
+            or versions.gradients != entry.gradients
+            or (len(arguments) > 1 and len(set(map(id, arguments))) < len(arguments))
+            or not runs_programs()
+            or current_modes() != self.modes
+            or not entry.guards.hold()
+        ):  # fmt: skip
+            return MISSED
+        try:
+            outputs = [self.allocate(n) for n in self.nbytes]
+        except MemoryError:
+            return MISSED
+        self.counts.allocated_bytes += sum(self.nbytes)
+        replay(self.plan, self.program, [memories[n] for n in self.moving], outputs)
+        device, tensors = self.device, []
+        for place, dtype, shape in self.made:
+            storage = Storage(device, dtype, shape, outputs[place])
+            tensors.append(Tensor._of(None, device, storage))
+        return tensors[0] if type(entry.result) is Out else entry.filled(tensors, arguments)
