@@ -24,6 +24,7 @@ LEAVES = (
     "tgrad.device",
     "tgrad.settings",
     "tgrad.errors",
+    "tgrad.modes",
     "tgrad.precision",
     "tgrad.threads",
 )

@@ -18,6 +18,7 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, UnsupportedError
 from tgrad.graph.node import is_in_source_scope
+from tgrad.modes import thread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,12 +66,9 @@ _LOW = (dt.float16, dt.bfloat16)
 
 
 class _State(threading.local):
-    """Of a thread: the dtype by type of device where autocast is on; whether the call that is
-    being made is part of one of `MADE_OF_OTHERS`."""
+    """Of a thread: whether the call that is being made is part of one of `MADE_OF_OTHERS`."""
 
-    def __init__(self) -> None:
-        self.dtypes: dict[str, DType] = {}
-        self.is_part = False
+    is_part = False
 
 
 _state = _State()
@@ -114,14 +112,14 @@ class autocast:
         self._previous: list[dict[str, DType]] = []
 
     def __enter__(self) -> autocast:
-        self._previous.append(_state.dtypes)
-        others = {k: d for k, d in _state.dtypes.items() if k != self.device_type}
+        self._previous.append(thread.autocast)
+        others = {k: d for k, d in thread.autocast.items() if k != self.device_type}
         dtype = self.dtype or _defaults[self.device_type]
-        _state.dtypes = {**others, self.device_type: dtype} if self.enabled else others
+        thread.autocast = {**others, self.device_type: dtype} if self.enabled else others
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _state.dtypes = self._previous.pop()
+        thread.autocast = self._previous.pop()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
@@ -134,29 +132,29 @@ class autocast:
 
 def is_autocast_enabled(device_type: str = "cuda") -> bool:
     """Whether `autocast` is on for a type of device, in this thread."""
-    return _kind_of(device_type) in _state.dtypes
+    return _kind_of(device_type) in thread.autocast
 
 
 def get_autocast_dtype(device_type: str) -> DType:
     """The dtype of `autocast` on a type of device; where it is off, what it would be."""
     kind = _kind_of(device_type)
-    return _state.dtypes.get(kind, _defaults[kind])
+    return thread.autocast.get(kind, _defaults[kind])
 
 
 def autocast_state() -> tuple[tuple[str, DType], ...]:
     """What plans depend on."""
-    dtypes = _state.dtypes
+    dtypes = thread.autocast
     return tuple(sorted(dtypes.items(), key=lambda item: item[0])) if dtypes else ()
 
 
 @contextmanager
 def no_autocast() -> Iterator[None]:
     """No rules inside: what derives gradients keeps the dtypes that it finds."""
-    previous, _state.dtypes = _state.dtypes, {}
+    previous, thread.autocast = thread.autocast, {}
     try:
         yield
     finally:
-        _state.dtypes = previous
+        thread.autocast = previous
 
 
 # -- calls ---------------------------------------------------------------------------------------
@@ -167,7 +165,7 @@ def follow_autocast(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not _state.dtypes:
+        if not thread.autocast:
             return function(*args, **kwargs)
         return _call_under_autocast(name, function, args, kwargs)
 
@@ -193,7 +191,7 @@ def _call_under_autocast(
 
 def under_autocast(name: str, values: T) -> T:
     """A tensor, or several, of the dtype in which an operation of this name computes."""
-    dtype = _dtype_for(name, _floats([values])) if _state.dtypes else None
+    dtype = _dtype_for(name, _floats([values])) if thread.autocast else None
     return values if dtype is None else _cast(values, dtype)
 
 
@@ -206,7 +204,7 @@ def install(tensor: type) -> None:
 
 def _dtype_for(name: str, operands: list[Any]) -> DType | None:
     """What an operation computes in; None leaves its operands as they are."""
-    kinds = {_kind_of(x.device.type) for x in operands} & _state.dtypes.keys()
+    kinds = {_kind_of(x.device.type) for x in operands} & thread.autocast.keys()
     if not kinds:
         return None
     kind = kinds.pop()
@@ -218,7 +216,7 @@ def _dtype_for(name: str, operands: list[Any]) -> DType | None:
     if rule == "widest":
         has_float32 = any(x.dtype is dt.float32 for x in operands)
         return dt.float32 if has_float32 else None
-    return {"low": _state.dtypes[kind], "float32": dt.float32, None: None}[rule]
+    return {"low": thread.autocast[kind], "float32": dt.float32, None: None}[rule]
 
 
 def _floats(values: Any) -> list[Any]:

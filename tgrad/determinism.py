@@ -7,7 +7,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithm
 
 from __future__ import annotations
 
-_mode, _warn_only = False, False
+from tgrad.modes import process
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
@@ -29,15 +29,14 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
     True
     >>> tgrad.use_deterministic_algorithms(False)
     """
-    global _mode, _warn_only
-    _mode, _warn_only = bool(mode), bool(warn_only)
+    process.deterministic, process.warn_only = bool(mode), bool(warn_only)
 
 
 def are_deterministic_algorithms_enabled() -> bool:
     """Whether `use_deterministic_algorithms` is on."""
-    return _mode
+    return process.deterministic
 
 
 def is_deterministic_algorithms_warn_only_enabled() -> bool:
     """Whether it warns and does not refuse."""
-    return _mode and _warn_only
+    return process.deterministic and process.warn_only

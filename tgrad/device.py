@@ -7,12 +7,12 @@ devices and keys of plans compare by identity.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from tgrad.errors import DeviceError
+from tgrad.modes import process, thread
 from tgrad.settings import settings
 
 KINDS = ("cpu", "cuda", "opencl", "interpret", "numpy")
@@ -66,11 +66,11 @@ class Device:
         return f"device('{self}')"
 
     def __enter__(self) -> Device:
-        _inside.devices = (*_inside.devices, self)
+        thread.devices = (*thread.devices, self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _inside.devices = _inside.devices[:-1]
+        thread.devices = thread.devices[:-1]
 
 
 _devices: dict[tuple[str, int], Device] = {}
@@ -95,16 +95,6 @@ def _device(name: str) -> Device:
     return made if str(made) == name else _device(str(made))
 
 
-class _Inside(threading.local):
-    """The devices whose `with` blocks a thread is in."""
-
-    devices: tuple[Device, ...] = ()
-
-
-_inside = _Inside()
-_default: Device | None = None
-
-
 def set_default_device(device: str | Device | None) -> None:
     """Make tensors there, from now on, that name no device.
 
@@ -120,14 +110,13 @@ def set_default_device(device: str | Device | None) -> None:
     device('numpy')
     >>> tgrad.set_default_device(None)
     """
-    global _default
-    _default = None if device is None else as_device(device)
+    process.device = None if device is None else as_device(device)
 
 
 def get_default_device() -> Device:
     """Where tensors are made that name no device: that of the innermost `with`, else what
     `set_default_device` said, else TGRAD_DEVICE."""
-    devices = _inside.devices
-    if devices:
-        return devices[-1]
-    return _device(settings.device) if _default is None else _default
+    if process.device is None:
+        process.device = _device(settings.device)
+    found: Device = thread.devices[-1] if thread.devices else process.device
+    return found

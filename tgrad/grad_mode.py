@@ -6,26 +6,25 @@ restores the mode that it found.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from tgrad.modes import thread
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_mode = threading.local()
 
 
 def is_grad_enabled() -> bool:
     """Whether new results may require gradients."""
-    return getattr(_mode, "enabled", True)
+    return thread.gradients
 
 
 def restore_grad_mode(enabled: bool) -> None:
     """Put the mode back to what `is_grad_enabled` said: Ctrl-C may arrive between a `with` and the
     block that it opens, and then nothing else does."""
-    _mode.enabled = enabled
+    thread.gradients = enabled
 
 
 class GradMode:
@@ -37,10 +36,10 @@ class GradMode:
 
     def __enter__(self) -> None:
         self.previous.append(is_grad_enabled())
-        _mode.enabled = self.mode
+        thread.gradients = self.mode
 
     def __exit__(self, *exc: object) -> None:
-        _mode.enabled = self.previous.pop()
+        thread.gradients = self.previous.pop()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
@@ -65,14 +64,14 @@ class set_grad_enabled(GradMode):
     def __init__(self, mode: bool):
         super().__init__(mode)
         self.before = is_grad_enabled()
-        _mode.enabled = mode
+        thread.gradients = mode
 
     def __enter__(self) -> None:
         self.previous.append(self.before)
-        _mode.enabled = self.mode
+        thread.gradients = self.mode
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        _mode.enabled = self.before
+        thread.gradients = self.before
         return super().__call__(function)
 
 

@@ -7,9 +7,9 @@ https://docs.pytorch.org/docs/stable/generated/torch.set_float32_matmul_precisio
 
 from __future__ import annotations
 
-_INPUT_PRECISION = {"highest": "ieee", "high": "tf32", "medium": "tf32"}
+from tgrad.modes import process
 
-_precision = "highest"
+_INPUT_PRECISION = {"highest": "ieee", "high": "tf32", "medium": "tf32"}
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -31,19 +31,18 @@ def set_float32_matmul_precision(precision: str) -> None:
     'high'
     >>> tgrad.set_float32_matmul_precision("highest")
     """
-    global _precision
     if precision not in _INPUT_PRECISION:
         raise ValueError(
             f"float32 matmul precision {precision!r}; use one of {', '.join(_INPUT_PRECISION)}."
         )
-    _precision = precision
+    process.precision = precision
 
 
 def get_float32_matmul_precision() -> str:
     """The precision of float32 products on GPUs, "highest" until it is set."""
-    return _precision
+    return process.precision
 
 
 def input_precision() -> str:
     """Triton's name of it: "ieee" or "tf32"."""
-    return _INPUT_PRECISION[_precision]
+    return _INPUT_PRECISION[process.precision]

@@ -7,11 +7,12 @@ with no trace running, nothing here changes what the callers do.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from tgrad.modes import thread
 
 if TYPE_CHECKING:
     from tgrad.device import Device
@@ -80,23 +81,23 @@ class Versions:
 
 
 versions = Versions()
-_local = threading.local()
 
 
 def tracer() -> Tracer | None:
     """The trace that runs in this thread."""
-    return getattr(_local, "tracer", None)
+    found: Tracer | None = thread.tracer
+    return found
 
 
 @contextmanager
 def tracing(found: Tracer | None) -> Iterator[None]:
     """Inside the block, this thread traces (or, for None, does not)."""
     previous = tracer()
-    _local.tracer = found
+    thread.tracer = found
     try:
         yield
     finally:
-        _local.tracer = previous
+        thread.tracer = previous
 
 
 class WatchedDict(dict[str, Any]):

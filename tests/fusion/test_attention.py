@@ -423,3 +423,22 @@ def test_what_a_chain_stores_is_inside_of_no_other() -> None:
     weights = softmax(a @ b.transpose(0, 2, 1) * 17**-0.5, -1)
     want = softmax(weights @ b, 0) @ a.transpose(0, 2, 1) * 0.2
     np.testing.assert_allclose(out.numpy(), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", "interpret"])
+@pytest.mark.parametrize("which", ["q", "k", "v", "qkv"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_and_columns_from_the_end(device: str, which: str, axis: int) -> None:
+    """Operands that memory has backwards."""
+    rng = np.random.default_rng(axis)
+    given = {name: rng.standard_normal((48, 32)).astype(np.float32) for name in "qkv"}
+    turned = {n: np.flip(a, axis) if n in which else a for n, a in given.items()}
+    q, k, v = (
+        tgrad.tensor(a, device=device).flip(axis) if n in which else tgrad.tensor(a, device=device)
+        for n, a in given.items()
+    )
+    have = ((q @ k.T) * 0.2).softmax(-1) @ v
+    scores = turned["q"].astype(np.float64) @ turned["k"].T * 0.2
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    want = e / e.sum(-1, keepdims=True) @ turned["v"]
+    np.testing.assert_allclose(have.numpy(), want, rtol=0, atol=1e-5)

@@ -15,11 +15,12 @@ from typing import Any
 
 from tgrad.compiling.modes import current_modes
 from tgrad.compiling.replay import Entry, Out
+from tgrad.modes import thread
+from tgrad.pipeline import Storage
 from tgrad.runtime.device import counters, open_device
 from tgrad.runtime.execute import replay, runs_programs
-from tgrad.runtime.storage import Storage
 from tgrad.tensor import Tensor
-from tgrad.tracing import tracer, versions
+from tgrad.tracing import versions
 
 MISSED = object()
 """Instead of results."""
@@ -64,7 +65,7 @@ class PureCall:
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         """The results for these arguments, or MISSED; under the lock of compiled calls."""
         entry, kinds, memories = self.entry, self.kinds, []
-        if len(arguments) != len(kinds) or tracer() is not None:
+        if len(arguments) != len(kinds) or thread.tracer is not None:
             return MISSED
         for t, (shape, dtype, device) in zip(arguments, kinds):
             if type(t) is not Tensor or t._requires_grad or t._device is not device:
@@ -92,6 +93,7 @@ class PureCall:
         replay(self.plan, self.program, [memories[n] for n in self.moving], outputs)
         device, tensors = self.device, []
         for place, dtype, shape in self.made:
-            storage = Storage(device, dtype, shape, outputs[place])
-            tensors.append(Tensor._of(None, device, storage))
+            t = Tensor.__new__(Tensor)
+            t._set(None, device, Storage(device, dtype, shape, outputs[place]))
+            tensors.append(t)
         return tensors[0] if type(entry.result) is Out else entry.filled(tensors, arguments)

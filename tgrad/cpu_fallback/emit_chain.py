@@ -170,14 +170,18 @@ class ChainBody(Body):
         if ops.memory_type(slot.dtype) != ops.register_type(s.out.dtype):
             return False
         lanes = self.machine.lanes(slot.dtype.itemsize)
+
+        def forward(axis: str) -> bool:
+            return (s.index.stride(axis) or 0) > 0
+
         for dot in self.dots.values():
             if dot is None:
                 continue
-            if dot.a.id == s.out.id and not all(s.index.stride(x) for x in (dot.r, dot.stmt.k)):
+            if dot.a.id == s.out.id and not all(map(forward, (dot.r, dot.stmt.k))):
                 return False
             if dot.b.id == s.out.id:
                 even = self.kernel.axis(dot.v).extent % lanes == 0
-                if not even or s.index.stride(dot.v) != 1 or not s.index.stride(dot.stmt.k):
+                if not even or s.index.stride(dot.v) != 1 or not forward(dot.stmt.k):
                     return False
         return True
 

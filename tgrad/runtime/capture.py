@@ -22,6 +22,10 @@ FEW = 8
 """Places that are written one by one: NumPy takes as long to begin."""
 
 
+Many = list[tuple[int, np.ndarray, np.ndarray]]
+"""Number of a buffer, its places in the table, and of which of its bytes."""
+
+
 class Places:
     """Where addresses in buffers are written in the table: number of the buffer, place, byte of it;
     arrays of these for buffers of many places."""
@@ -31,7 +35,7 @@ class Places:
     def __init__(self, buffers: Sequence[Sequence[tuple[int, int]]]):
         self.few = [(n, *place) for n, places in enumerate(buffers)
                     if len(places) <= FEW for place in places]  # fmt: skip
-        self.many = [
+        self.many: Many = [
             (n, np.array([at for at, _ in places], np.intp),
              np.array([start for _, start in places], np.uintp))
             for n, places in enumerate(buffers) if len(places) > FEW
@@ -95,7 +99,9 @@ class CpuCapture:
 
     def bind(self, inputs: Sequence[HostMemory]) -> None:
         """Say where all inputs are."""
-        self._write(self.inputs, inputs)
+        for n, at, start in self.inputs.few:
+            self.slot[at] = inputs[n].address + start
+        self._write(self.inputs.many, inputs)
 
     def run(
         self,
@@ -104,7 +110,11 @@ class CpuCapture:
         arena: HostMemory | None,
     ) -> int:
         """Run all steps; see `Program`. The kernels that ran are counted by the runner."""
-        self._write(self.given, (*moved, *outputs))
+        memories, slot = (*moved, *outputs), self.slot
+        for n, at, start in self.given.few:
+            slot[at] = memories[n].address + start
+        if self.given.many:
+            self._write(self.given.many, memories)
         if arena is not None and arena.address != self.arena:
             self.table[self.temps] = self.offsets + np.uintp(arena.address)
             self.arena = arena.address
@@ -112,10 +122,7 @@ class CpuCapture:
         self.runner(self.call)
         return self.launched.value
 
-    def _write(self, places: Places, memories: Sequence[HostMemory]) -> None:
-        """The addresses of buffers, into the table."""
-        slot = self.slot
-        for n, at, start in places.few:
-            slot[at] = memories[n].address + start
-        for n, many, starts in places.many:
-            self.table[many] = starts + np.uintp(memories[n].address)
+    def _write(self, places: Many, memories: Sequence[HostMemory]) -> None:
+        """The addresses of buffers of many places, into the table."""
+        for n, at, starts in places:
+            self.table[at] = starts + np.uintp(memories[n].address)

@@ -26,27 +26,12 @@ KEPT_BYTES = 1 << 30
 
 
 class _Pool:
-    """Freed blocks with their addresses, which NumPy takes long to say, by size."""
+    """Freed blocks with their addresses, which NumPy takes long to say, by size; and the bytes of
+    all of them."""
 
     def __init__(self) -> None:
         self.blocks: dict[int, list[tuple[np.ndarray, int]]] = defaultdict(list)
         self.kept = 0
-
-    def take(self, nbytes: int) -> tuple[np.ndarray, int]:
-        blocks = self.blocks.get(nbytes)
-        if blocks:
-            self.kept -= nbytes
-            return blocks.pop()
-        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-        address: int = raw.ctypes.data
-        shift = -address % ALIGNMENT
-        return raw[shift : shift + nbytes], address + shift
-
-    def give(self, block: np.ndarray, address: int) -> None:
-        nbytes = block.nbytes
-        if self.kept + nbytes <= KEPT_BYTES:
-            self.kept += nbytes
-            self.blocks[nbytes].append((block, address))
 
 
 _pool = _Pool()
@@ -62,7 +47,10 @@ class HostMemory:
 
     def __del__(self) -> None:
         if self.owner is None and _pool is not None:
-            _pool.give(self.block, self.address)
+            nbytes = self.block.nbytes
+            if _pool.kept + nbytes <= KEPT_BYTES:
+                _pool.kept += nbytes
+                _pool.blocks[nbytes].append((self.block, self.address))
 
 
 class BorrowedMemory(HostMemory):
@@ -97,7 +85,16 @@ class CpuRuntime:
         self.device = device
 
     def allocate(self, nbytes: int) -> HostMemory:
-        return HostMemory(*_pool.take(nbytes or 1), None)
+        nbytes = nbytes or 1
+        blocks = _pool.blocks.get(nbytes)
+        if blocks:
+            block, address = blocks.pop()
+            _pool.kept -= nbytes
+            return HostMemory(block, address, None)
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        place: int = raw.ctypes.data
+        shift = -place % ALIGNMENT
+        return HostMemory(raw[shift : shift + nbytes], place + shift, None)
 
     def view(self, memory: HostMemory, offset: int, nbytes: int) -> HostMemory:
         return HostMemory(memory.block[offset : offset + nbytes], memory.address + offset, memory)

@@ -63,20 +63,19 @@ def execute(plan: Plan, inputs: Sequence[Any], outputs: Sequence[Any] | None = N
     made = allocate_outputs(plan) if outputs is None else list(outputs)
     if scope is not None:
         return made
-    runtime, count = open_device(plan.device), counters(plan.device)
+    runtime = open_device(plan.device)
     with _run_lock:
         if plan.host is not None:
             arrays = [runtime.read(m, b.dtype, b.shape) for m, b in zip(inputs, plan.inputs)]
             for memory, array in zip(made, plan.host(arrays)):
                 runtime.write(memory, array)
+        elif current_watcher() is None and plan.program is not None:
+            replay(plan, plan.program, inputs, made)
+            return made
         else:
             whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
-            program = plan.program if current_watcher() is None else None
-            if program is not None:
-                count.launches += _run_program(plan, program, inputs, made, whole)
-            else:
-                _launch_steps(plan, runtime, inputs, made, whole)
-        count.plans += 1
+            _launch_steps(plan, runtime, inputs, made, whole)
+        counters(plan.device).plans += 1
     return made
 
 
@@ -88,23 +87,17 @@ def replay(plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence
         moved: memories of the inputs that move.
         outputs: where the results go.
     """
-    count = counters(plan.device)
     with _run_lock:
         whole = arena(plan.device, plan.arena_bytes) if plan.arena_bytes else None
-        count.launches += _run_program(plan, program, moved, outputs, whole)
+        try:
+            launches = program.run(moved, outputs, whole)
+        except TgradError:
+            raise
+        except Exception as error:
+            raise _failed(plan, f"A plan of {plan.launches} kernels", error) from error
+        count = counters(plan.device)
+        count.launches += launches
         count.plans += 1
-
-
-def _run_program(
-    plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence[Any], whole: Any
-) -> int:
-    """All steps in one call; the number of launches."""
-    try:
-        return program.run(moved, outputs, whole)
-    except TgradError:
-        raise
-    except Exception as error:
-        raise _failed(plan, f"A plan of {plan.launches} kernels", error) from error
 
 
 def _launch_steps(

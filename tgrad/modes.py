@@ -1,0 +1,49 @@
+"""Modes: what holds for a thread, or for the process, until somebody changes it.
+
+In: values from the modules that own a mode. Out: the same, to whoever looks. Invariant: a mode is
+written by its owner alone; all are in two objects, so that a replayed call reads them at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+class ThreadModes(threading.local):
+    """Of a thread.
+
+    Attributes:
+        gradients: whether new results may require gradients (grad_mode.py).
+        devices: those of the `with` blocks that it is in (device.py).
+        autocast: the dtype by type of device where autocast is on (autocasting.py).
+        tracer: the trace that runs (tracing.py).
+    """
+
+    gradients = True
+    devices: tuple[Any, ...] = ()
+    tracer: Any = None
+
+    def __init__(self) -> None:
+        self.autocast: dict[str, Any] = {}
+
+
+class ProcessModes:
+    """Of the process.
+
+    Attributes:
+        precision: of float32 products on GPUs (precision.py).
+        deterministic, warn_only: see determinism.py.
+        device: where tensors are made that name none; None until somebody asks (device.py).
+    """
+
+    __slots__ = ("deterministic", "device", "precision", "warn_only")
+
+    def __init__(self) -> None:
+        self.precision = "highest"
+        self.deterministic = self.warn_only = False
+        self.device: Any = None
+
+
+thread = ThreadModes()
+process = ProcessModes()
