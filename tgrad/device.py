@@ -116,7 +116,7 @@ def set_default_device(device: str | Device | None) -> None:
 def get_default_device() -> Device:
     """Where tensors are made that name no device: that of the innermost `with`, else what
     `set_default_device` said, else TGRAD_DEVICE."""
-    if process.device is None:
-        process.device = _device(settings.device)
-    found: Device = thread.devices[-1] if thread.devices else process.device
+    found: Device | None = thread.devices[-1] if thread.devices else process.device
+    if found is None:
+        found = process.device = _device(settings.device)
     return found

@@ -15,6 +15,7 @@ from typing import Any
 
 from tgrad.compiling.modes import current_modes
 from tgrad.compiling.replay import Entry, Out
+from tgrad.interrupts import Uninterrupted
 from tgrad.modes import thread
 from tgrad.pipeline import Storage
 from tgrad.runtime.device import counters, open_device
@@ -34,11 +35,12 @@ class PureCall:
         kinds: shape, dtype and device of each argument.
         moving: numbers of the arguments that the plan reads, in the order of the program.
         made: place among the plan's outputs, dtype and shape of each result.
+        is_host: whether a run is one C function, which Ctrl-C does not cut in two.
     """
 
     __slots__ = (
-        "allocate", "counts", "device", "entry", "kinds", "made", "modes", "moving", "nbytes",
-        "plan", "program",
+        "allocate", "counts", "device", "entry", "is_host", "kinds", "made", "modes", "moving",
+        "nbytes", "plan", "program",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, modes: Hashable, arguments: Sequence[Tensor]):
@@ -46,6 +48,7 @@ class PureCall:
         assert part.program is not None
         self.entry, self.modes, self.device = entry, modes, part.device
         self.plan, self.program = part.compiled.plan, part.program
+        self.is_host = part.device.type == "cpu"
         self.allocate, self.counts = open_device(part.device).allocate, counters(part.device)
         self.kinds = [(t._node.shape, t._node.dtype, t._device) for t in arguments]
         self.moving = [number for _, number in part.moving_arguments]
@@ -90,7 +93,12 @@ class PureCall:
         except MemoryError:
             return MISSED
         self.counts.allocated_bytes += sum(self.nbytes)
-        replay(self.plan, self.program, [memories[n] for n in self.moving], outputs)
+        moved = [memories[n] for n in self.moving]
+        if self.is_host:
+            replay(self.plan, self.program, moved, outputs)
+        else:
+            with Uninterrupted():  # a program of a GPU may be in the middle of its capture
+                replay(self.plan, self.program, moved, outputs)
         device, tensors = self.device, []
         for place, dtype, shape in self.made:
             t = Tensor.__new__(Tensor)
