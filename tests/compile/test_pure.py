@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -116,30 +117,12 @@ def test_one_tensor_twice(short: list[bool]) -> None:
 
 
 @contextmanager
-def default_device() -> Iterator[None]:
-    tgrad.set_default_device("numpy")
+def switched(switch: Callable[[Any], None], to: Any, back: Any) -> Iterator[None]:
+    switch(to)
     try:
         yield
     finally:
-        tgrad.set_default_device(None)
-
-
-@contextmanager
-def precision() -> Iterator[None]:
-    tgrad.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        tgrad.set_float32_matmul_precision("highest")
-
-
-@contextmanager
-def determinism() -> Iterator[None]:
-    tgrad.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        tgrad.use_deterministic_algorithms(False)
+        switch(back)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +131,14 @@ def determinism() -> Iterator[None]:
         pytest.param(tgrad.no_grad, id="gradients"),
         pytest.param(lambda: tgrad.autocast("cpu", tgrad.bfloat16), id="autocast"),
         pytest.param(lambda: tgrad.device("numpy"), id="device"),
-        default_device,
-        precision,
-        determinism,
+        pytest.param(lambda: switched(tgrad.set_default_device, "numpy", None),
+                     id="default device"),
+        pytest.param(lambda: switched(tgrad.set_float32_matmul_precision, "high", "highest"),
+                     id="precision"),
+        pytest.param(lambda: switched(tgrad.use_deterministic_algorithms, True, False),
+                     id="determinism"),
     ],
-)
+)  # fmt: skip
 def test_modes_make_other_plans(short: list[bool], mode: Callable[[], Any]) -> None:
     x = some(4, 4)
     f = warmed(lambda x: x @ x, x)
@@ -218,6 +204,27 @@ def test_plans_and_watchers_see_the_call(short: list[bool]) -> None:
     with watching(Watcher()):
         f(x)
     assert len(plans) == 1 and launches == [0] and short == [False, False]
+
+
+def test_a_program_of_a_gpu_is_not_cut_in_two(short: list[bool]) -> None:
+    """Ctrl-C while it runs is raised at its end; a C function on the host needs no such care."""
+    f = warmed(lambda x: x + 1, some(6))
+    assert f._pure is not None and f._pure.is_host
+    program, ended = f._pure.program, []
+
+    class Interrupted:
+        def run(self, moved: Any, outputs: Any, arena: Any) -> int:
+            signal.raise_signal(signal.SIGINT)
+            ended.append(program.run(moved, outputs, arena))
+            return ended[-1]
+
+    f._pure.program, f._pure.is_host = Interrupted(), False
+    with pytest.raises(KeyboardInterrupt):
+        f(some(6))
+    assert ended == [1]
+    f._pure.program = program
+    np.testing.assert_array_equal(f(some(6)).numpy(), some(6).numpy() + 1)
+    assert short == [True]
 
 
 def test_memory_that_runs_out(short: list[bool]) -> None:

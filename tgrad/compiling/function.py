@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tgrad.compiling.dynamic import Dynamic
-from tgrad.compiling.modes import current_modes
+from tgrad.compiling.guards import current_modes
 from tgrad.compiling.pure import MISSED, PureCall
 from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.structure import Flat

@@ -7,7 +7,7 @@ mentions; what moved is compared by value, and a plan whose guards fail is not u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import chain
 from operator import attrgetter, is_
@@ -17,7 +17,10 @@ from weakref import ref
 
 import numpy as np
 
+from tgrad.autocasting import autocast_state
 from tgrad.compiling.reach import LARGEST_CONTAINER, MODULE_TABLES, OPTIMIZER_HOOKS, Binding, Reach
+from tgrad.device import get_default_device
+from tgrad.modes import process, thread
 from tgrad.nn.module import Module
 from tgrad.nn.parameter import Parameter
 from tgrad.optim.optimizer import Optimizer
@@ -112,6 +115,19 @@ _contents = attrgetter("cell_contents")
 def _stands(b: Binding) -> bool:
     value = b.read()
     return value is b.value or _equal(value, b.value)
+
+
+def current_modes() -> Hashable:
+    """What plans depend on besides functions, arguments and what they reach: the settings of this
+    thread and process."""
+    devices = thread.devices
+    return (
+        thread.gradients,
+        process.precision,
+        process.deterministic,
+        autocast_state() if thread.autocast else (),
+        (devices[-1] if devices else process.device) or get_default_device(),
+    )
 
 
 @dataclass(eq=False)

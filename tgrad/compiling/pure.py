@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from tgrad.compiling.modes import current_modes
+from tgrad.compiling.guards import current_modes
 from tgrad.compiling.replay import Entry, Out
 from tgrad.interrupts import Uninterrupted
 from tgrad.modes import thread
@@ -31,7 +31,7 @@ class PureCall:
     """An entry and what its last call found.
 
     Attributes:
-        modes: see modes.py.
+        modes: see guards.current_modes.
         kinds: shape, dtype and device of each argument.
         moving: numbers of the arguments that the plan reads, in the order of the program.
         made: place among the plan's outputs, dtype and shape of each result.

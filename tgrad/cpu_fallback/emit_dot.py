@@ -14,6 +14,7 @@ order, whatever the number of threads.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -212,50 +213,65 @@ def _tile(
     body.skip_unneeded(order)
     body.scope(program.before)
     pack = _Packing(program, plan, layout, body, direct)
-    chunk = {"v": layout.v_chunk, "r": layout.r_chunk}
-    pointer = {"v": "vp", "r": "rp"}
-    kk = body.axis_name[k]
-    k_axis = kernel.axis(k)
+    place = {"v": "vp", "r": "rp"}
     if fixed:
+        chunk = layout.v_chunk if fixed == "v" else layout.r_chunk
+        place[fixed] += f" + {body.axis_name[k]}_lo / {layout.kc} * {chunk}"
         streamed = plan.r if fixed == "v" else plan.v
         number = _tile_number(body, [a for a in order if a.name != streamed])
         with code.block(f"if (packed != {number})"):
             code.line(f"packed = {number};")
-            with code.block(_k_head(body, k_axis)):
-                _open_k(body, k_axis)
-                pack.operand(fixed, f"({pointer[fixed]} + {kk}_lo / {layout.kc} * {chunk[fixed]})")
+            with code.block(_k_head(body, kernel.axis(k))):
+                _open_k(body, kernel.axis(k))
+                pack.operand(fixed, f"({place[fixed]})")
     if direct:
         emit_direct(program, plan, "rp", layout.ld, body)
         return
-    place = {
-        side: pointer[side] + (f" + {kk}_lo / {layout.kc} * {chunk[side]}" if side == fixed else "")
-        for side in ("v", "r")
-    }
+    to = _Rows("acc", layout.bv_padded, 1) if sums is None else sums
+    _chunks(program, plan, layout, pack, fixed, place, in_place, to, body)
+    if sums is None:
+        strides = {plan.r: layout.bv_padded, plan.v: 1}
+        carry = program.dot.carry
+        body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
+        body.scope(program.after)
+
+
+def _chunks(
+    program: DotProgram,
+    plan: DotPlan,
+    layout: _Layout,
+    pack: _Packing,
+    fixed: str,
+    place: Mapping[str, str],
+    in_place: _Rows | None,
+    to: _Rows,
+    body: Body,
+) -> None:
+    """The loop over chunks of k: what is not packed yet, and all register tiles.
+
+    Args:
+        place: C text of the packed "v" and "r".
+        to: where the sums go.
+    """
+    kernel, code, k_axis = program.kernel, body.code, program.kernel.axis(program.dot.k)
     packed = _Rows(place["r"], 1, layout.br_padded)
     if plan.r_mode == "rows":
         packed = _Rows(place["r"], layout.ld, 1)
-    to = _Rows("acc", layout.bv_padded, 1) if sums is None else sums
     with code.block(_k_head(body, k_axis)):
         _open_k(body, k_axis)
         if fixed != "v":
-            pack.operand("v", pointer["v"])
+            pack.operand("v", place["v"])
         if in_place is None or not _is_whole(kernel, plan.r, plan.mr):
             name = body.axis_name[plan.r]
             head = "" if in_place is None else f"if (({name}_hi - {name}_lo) % {plan.mr})"
             with code.block(head) if head else nullcontext():
                 if fixed != "r":
-                    pack.operand("r", pointer["r"])
+                    pack.operand("r", place["r"])
                 _register_tiles(program, plan, layout, place["v"], packed, to, body)
             if head:
                 code.line("else")
         if in_place is not None:
             _register_tiles(program, plan, layout, place["v"], in_place, to, body)
-    if sums is not None:
-        return
-    strides = {plan.r: layout.bv_padded, plan.v: 1}
-    carry = program.dot.carry
-    body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
-    body.scope(program.after)
 
 
 def _k_head(body: Body, axis: ir.TileAxis) -> str:

@@ -1,4 +1,5 @@
-"""Packing whole vector registers from runs shorter than a panel (AVX-512 mask registers).
+"""Whole vector registers from runs shorter than a panel (AVX-512 mask registers), to be packed here
+or read in place by emit_direct.py.
 
 In: a load of float32 whose address steps by one in runs of `period` elements along an axis, as the
 window of a convolution does. Out: C loops that fill one register from the few runs it overlaps and
@@ -20,6 +21,7 @@ spends a third of that (one core of Zen 5, gcc 12).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
@@ -143,13 +145,27 @@ def declare_table(
         code.line(f"const {ctype} {x}_end = tg_min({x}_t + {LANES}, {x}_hi), w = {name}_w;")
         if place:
             code.line(f"{name}_to[w] = {place};")
-        with code.block(f"for ({ctype} p = 0, {x} = {x}_t, {x}_s; p < {parts}; p++, {x} = {x}_s)"):
-            code.line(f"{x}_s = tg_min({x}_end, ({x} / {period} + 1) * {period});")
-            code.line(f"{name}_in[w][p] = tg_window({x} - {x}_t, {x}_s - {x}_t);")
-            for array, e, steps in values:
-                shift = f" - ({x} - {x}_t)" if steps else ""
-                code.line(f"{array}[w][p] = {index_text(e, body.rename)}{shift};")
+        _fill_runs(body, x, name, parts, period, values)
     return VectorTable(axis, name, period, parts, load, address[1], tuple(bounds))
+
+
+def _fill_runs(
+    body: Body,
+    x: str,
+    name: str,
+    parts: int,
+    period: int,
+    values: Sequence[tuple[str, Index, bool]],
+) -> None:
+    """For each run that register `w` overlaps its lanes, and what it has of each index: (C array,
+    index, whether it steps along the lanes)."""
+    code, ctype = body.code, body.ctype
+    with code.block(f"for ({ctype} p = 0, {x} = {x}_t, {x}_s; p < {parts}; p++, {x} = {x}_s)"):
+        code.line(f"{x}_s = tg_min({x}_end, ({x} / {period} + 1) * {period});")
+        code.line(f"{name}_in[w][p] = tg_window({x} - {x}_t, {x}_s - {x}_t);")
+        for array, e, steps in values:
+            shift = f" - ({x} - {x}_t)" if steps else ""
+            code.line(f"{array}[w][p] = {index_text(e, body.rename)}{shift};")
 
 
 def declare_offsets(body: Body, table: VectorTable) -> None:
