@@ -207,40 +207,53 @@ def dot_region(draft: Draft, name: str = "matmul", batch: bool = False) -> Regio
     return draft.region(name, "dot", parallel=names, m="m", n="n", k="k", **groups)
 
 
+def sums_of(dtype: DType) -> DType:
+    """What products of a dtype are added up in."""
+    return dt.int32 if dtype in (dt.int8, dt.uint8) else dtype.accumulator
+
+
 def convolution(
-    kind: str, n: int, c: int, o: int, h: int, k: int, pad: int = 0, stride: int = 1
+    kind: str,
+    n: int,
+    c: int,
+    o: int,
+    h: int,
+    k: int,
+    pad: int = 0,
+    stride: int = 1,
+    dtype: DType = F32,
 ) -> Region:
     """A square convolution as one dot: "forward", "weight" (dW) or "input" (dX, masked)."""
     s = (h + 2 * pad - k) // stride + 1
     if kind == "forward":
         d = Draft(n=n, y=s, x=s, o=o, c=c, i=k, j=k)
-        im, w = d.slot("im", F32, n * c * h * h), d.slot("w", F32, o * c * k * k)
+        im, w = d.slot("im", dtype, n * c * h * h), d.slot("w", dtype, o * c * k * k)
         row = d.var("y") * stride + d.var("i") - pad
         column = d.var("x") * stride + d.var("j") - pad
         mask = (Bound(row, 0, h), Bound(column, 0, h)) if pad else ()
         place = d.var("n") * (c * h * h) + d.var("c") * (h * h) + row * h + column
-        out = d.dot(d.load(im, place, mask), d.load(w, "o c i j"), "c i j")
+        out = d.dot(d.load(im, place, mask), d.load(w, "o c i j"), "c i j", sums_of(dtype))
         d.store(out, d.flat("n o y x"), size=n * o * s * s)
         groups = {"m": "n y x", "n": "o", "k": "c i j"}
     elif kind == "weight":
         d = Draft(o=o, c=c, i=k, j=k, n=n, y=s, x=s)
-        dy, im = d.slot("dy", F32, n * o * s * s), d.slot("im", F32, n * c * h * h)
+        dy, im = d.slot("dy", dtype, n * o * s * s), d.slot("im", dtype, n * c * h * h)
         row = d.var("y") * stride + d.var("i") - pad
         column = d.var("x") * stride + d.var("j") - pad
         mask = (Bound(row, 0, h), Bound(column, 0, h)) if pad else ()
         place = d.var("n") * (c * h * h) + d.var("c") * (h * h) + row * h + column
-        out = d.dot(d.load(dy, "n o y x"), d.load(im, place, mask), "n y x")
+        out = d.dot(d.load(dy, "n o y x"), d.load(im, place, mask), "n y x", sums_of(dtype))
         d.store(out, "o c i j")
         groups = {"m": "o", "n": "c i j", "k": "n y x"}
     else:
         d = Draft(n=n, y=h, x=h, c=c, o=o, i=k, j=k)
-        dy, w = d.slot("dy", F32, n * o * s * s), d.slot("w", F32, o * c * k * k)
+        dy, w = d.slot("dy", dtype, n * o * s * s), d.slot("w", dtype, o * c * k * k)
         row, column = d.var("y") + d.var("i") - (k - 1), d.var("x") + d.var("j") - (k - 1)
         mask = (Bound(row, 0, s), Bound(column, 0, s))
         place = d.var("n") * (o * s * s) + d.var("o") * (s * s) + row * s + column
         flipped = d.var("o") * (c * k * k) + d.var("c") * (k * k) + (k * k - 1)
         flipped = flipped - d.var("i") * k - d.var("j")
-        out = d.dot(d.load(dy, place, mask), d.load(w, flipped), "o i j")
+        out = d.dot(d.load(dy, place, mask), d.load(w, flipped), "o i j", sums_of(dtype))
         d.store(out, d.flat("n c y x"), size=n * c * h * h)
         groups = {"m": "n y x", "n": "c", "k": "o i j"}
     parallel = f"{groups['m']} {groups['n']}"

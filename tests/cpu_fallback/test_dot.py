@@ -125,7 +125,7 @@ def test_windows(
     """Convolutions that are emitted as such, without patches."""
     region = convolution(kind, n, c, o, h, k, pad, stride)
     machine = dataclasses.replace(detect_machine(), vector_bytes=64, vector_registers=32)
-    assert match_window(lower(region, choose_config(region, machine))) is not None
+    assert match_window(lower(region, choose_config(region, machine)), machine) is not None
     check(region, settings, tolerance=2e-4)
 
 

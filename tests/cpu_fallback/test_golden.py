@@ -14,6 +14,7 @@ from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reducti
 from tgrad.cpu_fallback import Machine
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
+from tgrad.dtype import bfloat16
 from tgrad.fusion.region import Region, Table
 from tgrad.graph.op import Op
 from tgrad.kernel.lower import lower
@@ -21,6 +22,7 @@ from tgrad.kernel.lower import lower
 GOLDEN = Path(__file__).parent / "golden"
 
 AVX512 = Machine("linux-x86_64-test", 64, 32, 2, 48 << 10, 1 << 20, 32 << 20)
+WORDS = replace(AVX512, has_bf16_dots=True, has_byte_dots=True)
 SSE2 = Machine("linux-x86_64-test", 16, 16, 4, 32 << 10, 256 << 10, 8 << 20)
 
 
@@ -28,6 +30,12 @@ def biased(m: int = 200, n: int = 96) -> Region:
     d = matmul(m, n, 500)
     d.op(Op.TANH, d.op(Op.ADD, 2, d.input("bias", "n")))
     return dot_region(d, "linear_tanh")
+
+
+def linear_bf16(m: int, n: int, k: int) -> Region:
+    d = matmul(m, n, k, b="n k", dtype=bfloat16)
+    d.op(Op.CAST, 2, dtype=bfloat16)
+    return dot_region(d, "linear_bf16")
 
 
 def transpose() -> Region:
@@ -73,6 +81,11 @@ CASES = {
     "full_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "full", 330, 700), AVX512),
     "linear_tanh_200x96x500": (biased, AVX512),
     "linear_tanh_200x96x500_sse2": (biased, SSE2),
+    "linear_bf16_words": (lambda: linear_bf16(200, 96, 301), WORDS),
+    "convolution_window_words": (
+        lambda: convolution("forward", 2, 20, 32, 14, 3, pad=1, dtype=bfloat16),
+        WORDS,
+    ),
     "convolution_window": (lambda: convolution("forward", 2, 20, 32, 14, 3, pad=1), AVX512),
     "convolution_winograd": (lambda: convolution("forward", 2, 32, 32, 14, 3, pad=1), AVX512),
     "convolution_weights_winograd": (lambda: convolution("weight", 9, 32, 32, 14, 3, 1), AVX512),

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from tgrad.graph.op import SCAN, Op, takes
 CACHES = (2, 48 << 10, 1 << 20, 4 << 10)
 """Cores and bytes of cache; with so small a third level, large results are streamed past it."""
 AVX512 = Machine("linux-x86_64-avx512", 64, 32, *CACHES)
+WORDS = replace(AVX512, isa="linux-x86_64-words", has_bf16_dots=True, has_byte_dots=True)
 AVX2 = Machine("linux-x86_64-avx2", 32, 16, *CACHES)
 SSE2 = Machine("linux-x86_64-sse2", 16, 16, *CACHES)
 NEON = Machine("linux-aarch64-neon", 16, 32, *CACHES)
@@ -43,22 +45,22 @@ NEON = Machine("linux-aarch64-neon", 16, 32, *CACHES)
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-def _find(*names: str) -> str:
+def find_compiler(*names: str) -> str:
     """The first of the compilers that can make a program with threads; skips without one."""
     for name in names:
         path = shutil.which(name)
-        if path and _compiles(path, "-fopenmp"):
+        if path and compiles(path, "-fopenmp"):
             return path
     pytest.skip(f"none of {', '.join(names)} with OpenMP is installed")
 
 
-def _compiles(compiler: str, *flags: str) -> bool:
+def compiles(compiler: str, *flags: str) -> bool:
     text = "int main(void) {\n#pragma omp parallel\n{}\nreturn 0; }"
     command = [compiler, *flags, "-x", "c", "-", "-o", "/dev/null"]
     return subprocess.run(command, input=text, capture_output=True, text=True).returncode == 0
 
 
-def _needs_flag(flag: str) -> None:
+def needs_flag(flag: str) -> None:
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -158,16 +160,16 @@ def _verify(regions: Sequence[Region], tools: Toolchain, folder: Path) -> None:
 def test_x86(
     compiler: tuple[str, ...], machine: Machine, arch: str, flag: str, tmp_path: Path
 ) -> None:
-    _needs_flag(flag)
-    tools = Toolchain(_find(*compiler), ("-O2", "-fopenmp", f"-march={arch}"), machine)
+    needs_flag(flag)
+    tools = Toolchain(find_compiler(*compiler), ("-O2", "-fopenmp", f"-march={arch}"), machine)
     _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
 
 
 @pytest.mark.parametrize("machine", [AVX512, SSE2], ids=["avx512", "sse2"])
 def test_sanitizers_report_nothing(machine: Machine, tmp_path: Path) -> None:
-    _needs_flag("avx512f" if machine is AVX512 else "sse2")
-    compiler = _find("gcc", "clang", "clang-19")
-    if not _compiles(compiler, *SANITIZERS):
+    needs_flag("avx512f" if machine is AVX512 else "sse2")
+    compiler = find_compiler("gcc", "clang", "clang-19")
+    if not compiles(compiler, *SANITIZERS):
         pytest.skip("the compiler has no sanitizers")
     arch = "x86-64-v4" if machine is AVX512 else "x86-64"
     tools = Toolchain(compiler, ("-O0", "-fopenmp", f"-march={arch}", *SANITIZERS), machine)
@@ -176,16 +178,16 @@ def test_sanitizers_report_nothing(machine: Machine, tmp_path: Path) -> None:
 
 def test_sanitizers_report_nothing_of_any_op(tmp_path: Path) -> None:
     """NaN, infinities, the least and largest integers, divisions by zero, wide shifts."""
-    compiler = _find("gcc", "clang", "clang-19")
-    if not _compiles(compiler, *SANITIZERS):
+    compiler = find_compiler("gcc", "clang", "clang-19")
+    if not compiles(compiler, *SANITIZERS):
         pytest.skip("the compiler has no sanitizers")
     tools = Toolchain(compiler, ("-O0", "-fopenmp", *SANITIZERS), detect_machine())
     run_standalone(list(_op_cases()), tools, tmp_path)
 
 
 def test_sanitizers_see_an_element_outside(tmp_path: Path) -> None:
-    compiler = _find("gcc", "clang", "clang-19")
-    if not _compiles(compiler, *SANITIZERS):
+    compiler = find_compiler("gcc", "clang", "clang-19")
+    if not compiles(compiler, *SANITIZERS):
         pytest.skip("the compiler has no sanitizers")
     tools = Toolchain(compiler, ("-O0", "-fopenmp", *SANITIZERS), SSE2)
     region = chain(7, 67)
@@ -200,7 +202,7 @@ def test_arm64(tmp_path: Path) -> None:
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if compiler is None or emulator is None:
         pytest.skip("needs aarch64-linux-gnu-gcc and qemu-aarch64")
-    if not _compiles(compiler, "-fopenmp", "-static"):
+    if not compiles(compiler, "-fopenmp", "-static"):
         pytest.skip("the cross compiler has no static OpenMP library")
     tools = Toolchain(compiler, ("-O2", "-fopenmp", "-static"), NEON, (emulator,))
     _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)

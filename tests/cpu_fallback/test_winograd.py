@@ -73,7 +73,7 @@ def test_c_text_says_what_the_matrices_say(count: int, taps: int, kind: str) -> 
 def configs(region: Region, points: int) -> Config:
     """The configuration with so many points; that of the plain sum with 0."""
     machine = detect_machine()
-    for config, program in window_programs(region):
+    for config, program in window_programs(region, machine):
         if points == 0:
             return with_tiles(config, program, machine)
         if points in winograd_points(program, machine):

@@ -30,6 +30,11 @@ _OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|next|s|t|w|q)|ch
 """Names that emitters make up."""
 
 
+def round_up(n: int, to: int) -> int:
+    """The smallest multiple of `to` that is at least n."""
+    return -(-n // to) * to
+
+
 class Code:
     """Lines of C with the present indentation."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tgrad.cpu_fallback.code import round_up
 from tgrad.cpu_fallback.dot_plan import (
     STATIONARY_BYTES,
     DotPlan,
@@ -83,7 +84,8 @@ def dot_tiles(region: Region, machine: Machine) -> DotTiles:
     space = region.space
     v, r = ("n", "m") if plan.v == program.dot.n else ("m", "n")
     work = dot_work(region, program, plan)
-    kc = k_block(work.k, _most_k(work, plan, machine))
+    kc = k_block(work.k, _most_k(work, plan, machine) * plan.together)
+    kc = min(round_up(kc, plan.together), max(1, work.k))
     bv, br = _dot_blocks(work, plan, kc, machine)
     blocks = {v: bv, r: br}
     for g, unit in ((v, plan.nr), (r, plan.mr)):
@@ -164,13 +166,9 @@ def dot_cycles(work: DotWork, plan: DotPlan, bv: int, br: int, kc: int, machine:
     v_tiles, r_tiles = -(-work.v // bv), -(-work.r // br)
     tiles = work.batch * v_tiles * r_tiles
     rounds = -(-tiles // machine.cores)
-    product = bv * br * work.k / (2 * plan.lanes)
-    is_kept = r_tiles > 1 and bv * round_up(work.k, kc) * work.itemsize <= STATIONARY_BYTES
+    product = bv * br * work.k / (2 * plan.lanes * plan.together)
+    kept = bv * round_up(work.k, kc) * work.itemsize // plan.together
+    is_kept = r_tiles > 1 and kept <= STATIONARY_BYTES
     packs = -(-rounds // r_tiles) if is_kept else rounds  # each thread packs what it keeps
     one_pack = bv * work.k * v_pack
     return rounds * (product + br * work.k * r_pack + 2000) + packs * one_pack
-
-
-def round_up(n: int, to: int) -> int:
-    """The smallest multiple of `to` that is at least n."""
-    return -(-n // to) * to

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback.code import reads_of, walk, writes_of
+from tgrad.cpu_fallback.dot_words import Words, words_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.target import Machine
 from tgrad.kernel import ir
@@ -77,6 +78,7 @@ class DotPlan:
         nv: vectors of a register tile; nr = nv * lanes elements.
         mr: rows of a register tile.
         v_mode, r_mode: "lanes" or "rows": the axis along which packing reads memory.
+        words: how operands are packed where an instruction takes several elements at once.
     """
 
     v: str
@@ -88,6 +90,12 @@ class DotPlan:
     mr: int
     v_mode: str
     r_mode: str
+    words: Words | None = None
+
+    @property
+    def together(self) -> int:
+        """Steps of k that one multiply-add takes."""
+        return 1 if self.words is None else self.words.size
 
     @property
     def nr(self) -> int:
@@ -209,14 +217,17 @@ def rate_plans(
             r_mode = "lanes"
         padded_v = -(-ext_v // (nv * lanes)) * nv * lanes
         padded_r = -(-ext_r // mr) * mr
-        cycles = padded_v * padded_r * k / (lanes * 2) * (1 + 1 / mr)
+        words = words_of(row.tile.dtype, vector.tile.dtype, carry_dtype(program), machine)
+        steps = k if words is None else -(-k // words.size)
+        cycles = padded_v * padded_r * steps / (lanes * 2) * (1 + 1 / mr)
         v_pack = _packing(vector, v_mode, transposes=True)
         r_pack = _packing(row, r_mode, transposes=False)
         cycles += ext_v * k * pack_cycles(v_pack, lanes) + ext_r * k * pack_cycles(r_pack, lanes)
         for store in stores:
             run = run_along(store.index, v)
             cycles += m * n * (0.3 if _is_contiguous(run) else 2.0)
-        plans.append((cycles, DotPlan(v, r, vector, row, lanes, nv, mr, v_mode, r_mode)))
+        plan = DotPlan(v, r, vector, row, lanes, nv, mr, v_mode, r_mode, words)
+        plans.append((cycles, plan))
     return plans
 
 
@@ -275,3 +286,10 @@ def register_tile(ext_v: int, ext_r: int, lanes: int, machine: Machine) -> tuple
 def row_stride(kc: int) -> int:
     """Elements between packed rows of up to kc elements."""
     return next((s for s in ROW_STRIDES if s >= kc), kc + 16)
+
+
+def is_whole(kernel: ir.Kernel, name: str, part: int) -> bool:
+    """Whether all tiles along an axis have whole parts."""
+    axis = kernel.axis(name)
+    is_limited = any(x.axis == name for x in kernel.limits)
+    return not is_limited and axis.extent % part == 0 and axis.block % part == 0

@@ -81,7 +81,7 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     header(code, kernel)
     with code.block(f"void {kernel.name}(char *const *slots)"):
         body.open_slots()
-        window = match_window(kernel) if kernel.table is None else None
+        window = match_window(kernel, machine) if kernel.table is None else None
         dot = match_dot(kernel)
         if isinstance(body, ChainBody):
             emit_chain(kernel, body, work_of(kernel) >= PARALLEL_WORK)

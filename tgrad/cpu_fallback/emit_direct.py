@@ -52,6 +52,8 @@ def is_direct(program: DotProgram, plan: DotPlan, body: Body) -> bool:
         return False
     if plan.lanes != LANES or k.steps > 1 or carry_dtype(program) is not dt.float32:
         return False
+    if plan.words is not None:
+        return False
     found = _windows(program, plan, body).window(plan.v)
     if found is None or parts_of(found[1]) > MOST_RUNS:
         return False
@@ -65,7 +67,7 @@ def is_direct(program: DotProgram, plan: DotPlan, body: Body) -> bool:
 
 
 def _windows(program: DotProgram, plan: DotPlan, body: Body) -> Packer:
-    return Packer(body, plan.vector, program.dot.k, dt.float32, "v", has_masks=True)
+    return Packer(body, plan.vector, plan, program.dot.k, dt.float32, "v")
 
 
 def emit_direct(program: DotProgram, plan: DotPlan, rows: str, along_r: int, body: Body) -> None:

@@ -16,16 +16,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import work_of
+from tgrad.cpu_fallback.code import round_up, work_of
 from tgrad.cpu_fallback.dot_plan import (
     PACK_CYCLES,
     STATIONARY_BYTES,
     DotPlan,
     DotProgram,
     carry_dtype,
+    is_whole,
     match_dot,
     plan_dot,
     row_stride,
@@ -35,7 +36,9 @@ from tgrad.cpu_fallback.emit_direct import emit_direct, is_direct
 from tgrad.cpu_fallback.emit_index import Run, index_text, run_along
 from tgrad.cpu_fallback.emit_pack import Packer, RunTable
 from tgrad.cpu_fallback.emit_vectors import LANES, VectorTable
+from tgrad.cpu_fallback.register_tiles import dot_name
 from tgrad.cpu_fallback.target import Machine
+from tgrad.dtype import DType
 from tgrad.graph.index import Atom, Var
 from tgrad.kernel import ir
 
@@ -68,20 +71,25 @@ class _Layout:
     ld: int
 
     @property
+    def k_padded(self) -> int:
+        """Steps of a chunk of k, in whole words."""
+        return round_up(self.kc, self.plan.together)
+
+    @property
     def bv_padded(self) -> int:
-        return -(-self.bv // self.plan.nr) * self.plan.nr
+        return round_up(self.bv, self.plan.nr)
 
     @property
     def br_padded(self) -> int:
-        return -(-self.br // self.plan.mr) * self.plan.mr
+        return round_up(self.br, self.plan.mr)
 
     @property
     def v_chunk(self) -> int:
-        return self.bv_padded * self.kc
+        return self.bv_padded * self.k_padded
 
     @property
     def r_chunk(self) -> int:
-        return self.br_padded * (self.ld if self.plan.r_mode == "rows" else self.kc)
+        return self.br_padded * (self.ld if self.plan.r_mode == "rows" else self.k_padded)
 
 
 def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machine) -> None:
@@ -90,23 +98,23 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
     plan = plan_dot(program, machine, config.registers)
     k_axis = kernel.axis(program.dot.k)
     kc = max(1, min(k_axis.block, k_axis.extent))
-    layout = _Layout(
-        plan, body.block(plan.v), body.block(plan.r), kc, max(1, k_axis.steps), row_stride(kc)
-    )
+    together = plan.together
+    ld = row_stride(-(-kc // together)) * together
+    layout = _Layout(plan, body.block(plan.v), body.block(plan.r), kc, max(1, k_axis.steps), ld)
     direct = is_direct(program, plan, body)
     fixed = "r" if direct else _stationary(layout, kernel, program)
-    dtype = carry_dtype(program)
-    ctype = ops.register_type(dtype)
+    ctype = ops.register_type(carry_dtype(program))
+    packed = ctype if plan.words is None else plan.words.ctype
     v_size = layout.v_chunk * (layout.chunks if fixed == "v" else 1)
     in_place = _rows_in_place(program, plan, body) if fixed != "r" else None
-    needs_rows = in_place is None or not _is_whole(kernel, plan.r, plan.mr)
+    needs_rows = in_place is None or not is_whole(kernel, plan.r, plan.mr)
     r_size = layout.r_chunk * (layout.chunks if fixed == "r" else 1) if needs_rows else 0
     sums = _sums_in_place(program, plan, layout, body)
-    acc_size = layout.br_padded * layout.bv_padded if sums is None else 0
+    acc_size = layout.br_padded * layout.bv_padded * together if sums is None else 0
     rows_size = plan.lanes * layout.ld if plan.v_mode == "rows" else 0
     if direct:
         v_size = acc_size = 0
-    sizes = [-(-s // 64) * 64 for s in (v_size, r_size, acc_size, rows_size)]
+    sizes = [round_up(s, 64 * together) for s in (v_size, r_size, acc_size, rows_size)]
     order = _tile_order(kernel, program, plan, fixed)
     tiles = 1
     for a in order:
@@ -115,13 +123,15 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
     if parallel:
         code.pragma("omp parallel")
     with code.block(""):
-        code.line(f"{ctype} *const restrict vp = tg_scratch({sum(sizes)} * sizeof({ctype}));")
+        code.line(f"{packed} *const restrict vp = tg_scratch({sum(sizes)} * sizeof({packed}));")
         if needs_rows:
-            code.line(f"{ctype} *const restrict rp = vp + {sizes[0]};")
+            code.line(f"{packed} *const restrict rp = vp + {sizes[0]};")
         if acc_size:
-            code.line(f"{ctype} *const restrict acc = vp + {sizes[0] + sizes[1]};")
+            place = f"vp + {sizes[0] + sizes[1]}"
+            place = place if packed == ctype else f"({ctype} *)({place})"
+            code.line(f"{ctype} *const restrict acc = {place};")
         if rows_size:
-            code.line(f"{ctype} *const restrict rows = vp + {sum(sizes[:3])};")
+            code.line(f"{packed} *const restrict rows = vp + {sum(sizes[:3])};")
         if fixed:
             code.line("ptrdiff_t packed = -1;")
         if parallel:
@@ -145,7 +155,7 @@ def _tile_order(
 def _stationary(layout: _Layout, kernel: ir.Kernel, program: DotProgram) -> str:
     """The operand ("v", "r" or "": none) that is packed once for several tiles of the other."""
     plan = layout.plan
-    size = carry_dtype(program).itemsize * layout.chunks
+    size = carry_dtype(program).itemsize * layout.chunks // plan.together
     v_steps, r_steps = kernel.axis(plan.v).steps, kernel.axis(plan.r).steps
     v_cost = PACK_CYCLES["transpose" if plan.v_mode == "rows" else "lanes"]
     choices: list[tuple[float, str]] = []
@@ -166,12 +176,11 @@ class _Packing:
         self, program: DotProgram, plan: DotPlan, layout: _Layout, body: Body, direct: bool
     ):
         self.plan, self.layout, self.body, self.k = plan, layout, body, program.dot.k
-        dtype, has_masks = carry_dtype(program), plan.lanes == LANES
-        self.vector = Packer(body, plan.vector, self.k, dtype, "v", has_masks)
-        self.row = Packer(body, plan.row, self.k, dtype, "r", has_masks)
+        self.vector = Packer(body, plan.vector, plan, self.k, carry_dtype(program), "v")
+        self.row = Packer(body, plan.row, plan, self.k, carry_dtype(program), "r")
         self.tables: dict[str, RunTable | VectorTable | None] = {"v": None, "r": None}
         if plan.v_mode == "lanes" and not direct:
-            stride = layout.kc * plan.nr
+            stride = layout.k_padded * plan.nr
             spot = f"w / {plan.nv} * {stride} + w % {plan.nv} * {LANES}"
             vectors = self.vector.vectors(plan.v, spot)
             self.tables["v"] = vectors or self.vector.table(plan.v, plan.nr, stride)
@@ -181,14 +190,18 @@ class _Packing:
     def operand(self, side: str, buffer: str) -> None:
         """One chunk of k of the operand "v" or "r"."""
         plan, layout, tables = self.plan, self.layout, self.tables
-        panel, spot = layout.kc * plan.nr, f"w * {LANES}"
+        panel, spot = layout.k_padded * plan.nr, f"w * {LANES}"
         if side == "v" and plan.v_mode == "lanes":
             self.vector.lanes(buffer, plan.nr, panel, plan.nr, tables["v"])
+            if plan.words is not None and not self.vector.makes_words(tables["v"]):
+                with self.body.code.block(f"for (int p = 0; p < {layout.bv}; p += {plan.nr})"):
+                    self.vector.join(f"{buffer} + p * {layout.k_padded}", plan.nr, tables["v"])
         elif side == "v":
             table = self.vector.vectors(self.k, spot) or self.vector.table(self.k, 0, 0)
-            self.vector.transposed(buffer, plan, panel, layout.ld, table)
+            self.vector.transposed(buffer, panel, layout.ld, table)
         elif plan.r_mode == "lanes":
             self.row.lanes(buffer, 0, 0, layout.br_padded, tables["r"])
+            self.row.join(buffer, layout.br_padded, tables["r"])
         else:
             start = f"{self.body.axis_name[plan.r]}_lo"
             rows = self.row.vectors(self.k, spot) or self.row.table(self.k, 0, 0)
@@ -254,14 +267,14 @@ def _chunks(
         to: where the sums go.
     """
     kernel, code, k_axis = program.kernel, body.code, program.kernel.axis(program.dot.k)
-    packed = _Rows(place["r"], 1, layout.br_padded)
+    packed = _Rows(place["r"], plan.together, layout.br_padded * plan.together)
     if plan.r_mode == "rows":
-        packed = _Rows(place["r"], layout.ld, 1)
+        packed = _Rows(place["r"], layout.ld, plan.together)
     with code.block(_k_head(body, k_axis)):
         _open_k(body, k_axis)
         if fixed != "v":
             pack.operand("v", place["v"])
-        if in_place is None or not _is_whole(kernel, plan.r, plan.mr):
+        if in_place is None or not is_whole(kernel, plan.r, plan.mr):
             name = body.axis_name[plan.r]
             head = "" if in_place is None else f"if (({name}_hi - {name}_lo) % {plan.mr})"
             with code.block(head) if head else nullcontext():
@@ -333,10 +346,16 @@ def _rows_in_place(program: DotProgram, plan: DotPlan, body: Body) -> _Rows | No
     stmts = plan.row.stmts
     if len(stmts) != 1 or not isinstance(stmts[0], ir.LoadTile):
         return None
-    rows = _even_rows(stmts[0], program, plan.r, program.dot.k, body)
+    words, dtype, k = plan.words, carry_dtype(program), program.dot.k
+    if words is not None:
+        if words.moves_rows or not is_whole(program.kernel, k, words.size):
+            return None
+        dtype = words.row
+    rows = _even_rows(stmts[0], program, dtype, plan.r, k, body)
     if rows is None:
         return None
-    step = rows.along_r * carry_dtype(program).itemsize
+    rows = replace(rows, step=plan.together)
+    step = rows.along_r * dtype.itemsize
     in_set = Counter(r * step // LINE % SETS for r in range(plan.mr))
     return rows if step <= FARTHEST_ROW and max(in_set.values()) <= MOST_OF_A_SET else None
 
@@ -348,19 +367,24 @@ def _sums_in_place(program: DotProgram, plan: DotPlan, layout: _Layout, body: Bo
     if len(after) != 1 or not isinstance(after[0], ir.StoreTile) or layout.chunks > 1:
         return None
     store = after[0]
-    is_whole = _is_whole(kernel, plan.r, plan.mr) and _is_whole(kernel, plan.v, plan.nr)
-    if store.value.id != program.dot.carry.id or store.combine != "set" or not is_whole:
+    no_tails = is_whole(kernel, plan.r, plan.mr) and is_whole(kernel, plan.v, plan.nr)
+    if store.value.id != program.dot.carry.id or store.combine != "set" or not no_tails:
         return None
-    return _even_rows(store, program, plan.r, plan.v, body)
+    return _even_rows(store, program, carry_dtype(program), plan.r, plan.v, body)
 
 
 def _even_rows(
-    access: ir.LoadTile | ir.StoreTile, program: DotProgram, r: str, other: str, body: Body
+    access: ir.LoadTile | ir.StoreTile,
+    program: DotProgram,
+    dtype: DType,
+    r: str,
+    other: str,
+    body: Body,
 ) -> _Rows | None:
     """Where a plain access goes along r, if in even steps, and in ones along the other axis."""
     index, slot = access.index, program.kernel.slots[access.slot]
     run = run_along(index, r)
-    is_plain = slot.dtype is carry_dtype(program) and all(b.is_always for b in access.mask)
+    is_plain = slot.dtype is dtype and all(b.is_always for b in access.mask)
     if not is_plain or run is None or run.period or run.step <= 0 or index.loaded():
         return None
     if run_along(index, other) != ONE:
@@ -372,13 +396,6 @@ def _even_rows(
 
     start = f"{body.slot_name[access.slot]} + {index_text(index, at_start)}"
     return _Rows(start, run.step, 1, is_memory=True)
-
-
-def _is_whole(kernel: ir.Kernel, name: str, part: int) -> bool:
-    """Whether all tiles along an axis have whole parts."""
-    axis = kernel.axis(name)
-    is_limited = any(x.axis == name for x in kernel.limits)
-    return not is_limited and axis.extent % part == 0 and axis.block % part == 0
 
 
 def _register_tiles(
@@ -393,9 +410,9 @@ def _register_tiles(
     """All register tiles of one chunk of k."""
     code = body.code
     v, r, kk = (body.axis_name[x] for x in (plan.v, plan.r, program.dot.k))
-    ctype = ops.register_type(carry_dtype(program))
     rs, ks = rows.along_r, rows.step
-    name = f"tg_dot_{ctype}_{plan.mr}x{plan.nv}x{plan.lanes}_{rs}_{ks}"
+    kind = ops.register_type(carry_dtype(program)) if plan.words is None else plan.words.kind
+    name = dot_name(kind, plan.mr, plan.nv, plan.lanes, rs, ks)
     with code.block(
         f"for (ptrdiff_t j = 0; j < {v}_hi - {v}_lo; j += {plan.nr})",
         f"for (ptrdiff_t i = 0; i < {r}_hi - {r}_lo; i += {plan.mr})",
@@ -405,6 +422,6 @@ def _register_tiles(
             row, nbytes = f"{place} + q * {to.along_r}", plan.nr * carry_dtype(program).itemsize
             code.line(f"for (int q = 0; q < {plan.mr}; q++) tg_fetch({row}, {nbytes});")
         code.line(
-            f"{name}({kk}_hi - {kk}_lo, {rows.start} + i * {rs}, {panels} + j * {layout.kc}, "
+            f"{name}({kk}_hi - {kk}_lo, {rows.start} + i * {rs}, {panels} + j * {layout.k_padded}, "
             f"{place}, {to.along_r}, {kk}_lo == 0);"
         )

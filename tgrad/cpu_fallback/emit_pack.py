@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, dims_of
-from tgrad.cpu_fallback.dot_plan import DotPlan, Operand
+from tgrad.cpu_fallback.dot_plan import DotPlan, Operand, is_whole
 from tgrad.cpu_fallback.emit_body import SHORT_RUN, Body
 from tgrad.cpu_fallback.emit_index import common_run, index_text, split_index
 from tgrad.cpu_fallback.emit_vectors import (
+    LANES,
     VectorTable,
     declare_table,
     emit_registers,
@@ -57,13 +58,15 @@ class Packer:
     """Emits the packing of one operand."""
 
     def __init__(
-        self, body: Body, operand: Operand, k: str, dtype: DType, letter: str, has_masks: bool
+        self, body: Body, operand: Operand, plan: DotPlan, k: str, dtype: DType, letter: str
     ):
-        self.body, self.operand, self.k = body, operand, k
+        self.body, self.operand, self.plan, self.k = body, operand, plan, k
         self.code: Code = body.code
-        self.dtype = dtype
-        self.ctype = ops.register_type(dtype)
-        self.letter, self.has_masks = letter, has_masks
+        words = plan.words
+        self.dtype = dtype if words is None else operand.tile.dtype
+        self.ctype = ops.register_type(dtype) if words is None else words.ctype
+        self.letter = letter
+        self.has_masks = plan.lanes == LANES and (words is None or words.kind == "bf16")
         self.lane = operand.lane
         self.x = body.axis_name[operand.lane]
         self.kk = body.axis_name[k]
@@ -182,8 +185,12 @@ class Packer:
             for s in self.operand.stmts:
                 if inner in dims_of(s):
                     body.statement(s, escapes=False)
-            value = body.element(self.operand.tile)
-            code.line(f"{place} = {ops.cast(value, self.operand.tile.dtype, self.dtype)};")
+            value, words = body.element(self.operand.tile), self.plan.words
+            if words is None:
+                value = ops.cast(value, self.operand.tile.dtype, self.dtype)
+            else:
+                value = words.packed(value, self.letter == "r")
+            code.line(f"{place} = {value};")
 
     def _copy_run(self, axis: str) -> None:
         """One run along an axis."""
@@ -192,6 +199,8 @@ class Packer:
         self._copy(axis, head, f"to[{x} - {x}_run]")
 
     def _invariants(self, inner: str) -> None:
+        if inner == self.lane and self.makes_words(None):
+            return
         for s in self.operand.stmts:
             if inner not in dims_of(s):
                 self.body.statement(s, escapes=False)
@@ -204,62 +213,100 @@ class Packer:
         k_stride: int,
         table: RunTable | VectorTable | None,
     ) -> None:
-        """Pack along lanes: element (l, k) goes to panel l / panel, row k, lane l % panel."""
-        body, code, x, kk = self.body, self.code, self.x, self.kk
+        """Pack along lanes: element (l, k) goes to panel l / panel, row k, lane l % panel; a word
+        where its first element would."""
+        body, code, x = self.body, self.code, self.x
         saved = dict(body.scalars)
-        ctype = self.ctype
+        row = f"{buffer} + {self._k_place(table)} * {k_stride}"
         if isinstance(table, VectorTable):
-            with code.block(self._k_loop()):
-                emit_registers(body, table, f"{buffer} + ({kk} - {kk}_lo) * {k_stride}")
+            with code.block(self._k_loop(table)):
+                emit_registers(body, table, row)
         elif table is not None:
-            with code.block(self._k_loop()):
+            with code.block(self._k_loop(table)):
                 self._invariants(self.lane)
                 with code.block(table.loop):
                     self.open_run(table, f"{table.name}_q")
-                    code.line(
-                        f"{ctype} *restrict to = {buffer} + {table.name}_at[{table.name}_q] + "
-                        f"({kk} - {kk}_lo) * {k_stride};"
-                    )
+                    at = f"{buffer} + {table.name}_at[{table.name}_q]"
+                    offset = f"{self._k_place(table)} * {k_stride}"
+                    code.line(f"{self.ctype} *restrict to = {at} + {offset};")
                     self._copy_run(self.lane)
                     body.bases = {}
         elif not panel:
-            with code.block(self._k_loop()):
+            with code.block(self._k_loop(table)):
                 self._invariants(self.lane)
-                code.line(f"{ctype} *restrict to = {buffer} + ({kk} - {kk}_lo) * {k_stride};")
-                self._copy(self.lane, body.lane_loop(self.lane), f"to[{x} - {x}_lo]")
+                code.line(f"{self.ctype} *restrict to = {row};")
+                self._copy_lanes(body.lane_loop(self.lane), "to", f"{x} - {x}_lo")
         else:
-            block = body.block(self.lane)
-            ragged = body.kernel.axis(self.lane).extent % block or block % panel
-            with code.block(
-                f"for ({body.ctype} {x}_run = {x}_lo; {x}_run < {x}_hi; {x}_run += {panel})"
-            ):
-                if ragged:
-                    code.line(
-                        f"const {body.ctype} {x}_w = tg_min({x}_run + {panel}, {x}_hi) - {x}_run;"
-                    )
-                code.line(
-                    f"{ctype} *restrict to = {buffer} + "
-                    f"({x}_run - {x}_lo) / {panel} * {panel_stride};"
-                )
-                with code.block(self._k_loop()):
-                    self._invariants(self.lane)
-                    head = "for ({c} {x} = {x}_run; {x} < {x}_run + {w}; {x}++)"
-                    whole = head.format(c=body.ctype, x=x, w=panel)
-                    place = f"to[({kk} - {kk}_lo) * {k_stride} + {x} - {x}_run]"
-                    if ragged:
-                        inside = dict(body.scalars)
-                        with code.block(f"if ({x}_w == {panel})"):
-                            self._copy(self.lane, whole, place)
-                        body.scalars = inside
-                        with code.block("else"):
-                            part = head.format(c=body.ctype, x=x, w=f"{x}_w")
-                            self._copy(self.lane, part, place)
-                    else:
-                        self._copy(self.lane, whole, place)
+            self._panels(buffer, panel, panel_stride, k_stride)
         body.scalars = saved
 
-    def _k_loop(self) -> str:
-        return self.body.lane_loop(self.k)
+    def _panels(self, buffer: str, panel: int, panel_stride: int, k_stride: int) -> None:
+        """All panels, the last of which may have fewer lanes."""
+        body, code, x = self.body, self.code, self.x
+        block = body.block(self.lane)
+        ragged = body.kernel.axis(self.lane).extent % block or block % panel
+        with code.block(
+            f"for ({body.ctype} {x}_run = {x}_lo; {x}_run < {x}_hi; {x}_run += {panel})"
+        ):
+            if ragged:
+                width = f"tg_min({x}_run + {panel}, {x}_hi) - {x}_run"
+                code.line(f"const {body.ctype} {x}_w = {width};")
+            at = f"({x}_run - {x}_lo) / {panel} * {panel_stride}"
+            code.line(f"{self.ctype} *restrict to = {buffer} + {at};")
+            with code.block(self._k_loop(None)):
+                self._invariants(self.lane)
+                head = f"for ({body.ctype} {x} = {x}_run; {x} < {x}_run + {{}}; {x}++)"
+                place = f"{self._k_place(None)} * {k_stride}", f"{x} - {x}_run"
+                if ragged:
+                    inside = dict(body.scalars)
+                    with code.block(f"if ({x}_w == {panel})"):
+                        self._copy_lanes(head.format(panel), "to", *place)
+                    body.scalars = inside
+                    with code.block("else"):
+                        self._copy_lanes(head.format(f"{x}_w"), "to", *place)
+                else:
+                    self._copy_lanes(head.format(panel), "to", *place)
+
+    def makes_words(self, table: RunTable | VectorTable | None) -> bool:
+        """Whether words are made of the elements as these are read: where all are whole."""
+        words = self.plan.words
+        return (
+            words is not None and table is None and is_whole(self.body.kernel, self.k, words.size)
+        )
+
+    def _k_place(self, table: RunTable | VectorTable | None) -> str:
+        """C text of the steps from the chunk's first k."""
+        return f"({self.kk}{'_w' if self.makes_words(table) else ''} - {self.kk}_lo)"
+
+    def _copy_lanes(self, head: str, row: str, *place: str) -> None:
+        """The innermost loop along lanes; an element, or a word, goes to `row`[`place`]."""
+        words = self.plan.words
+        if words is None or not self.makes_words(None):
+            self._copy(self.lane, head, f"{row}[{' + '.join(place)}]")
+            return
+        body, code, kk = self.body, self.code, self.kk
+        *start, lane = place
+        code.pragma("omp simd")
+        with code.block(head):
+            code.line("uint32_t w = 0;")
+            for e in range(words.size):
+                saved = dict(body.scalars)
+                with code.block(""):
+                    code.line(f"const {body.ctype} {kk} = {kk}_w + {e};")
+                    for s in self.operand.stmts:
+                        body.statement(s, escapes=False)
+                    value = words.packed(body.element(self.operand.tile), self.letter == "r")
+                    shift = f" << {e * 32 // words.size}" if e else ""
+                    code.line(f"w |= (uint32_t)({self.ctype})({value}){shift};")
+                body.scalars = saved
+            code.line(f"((tg_word *)({' + '.join([row, *start])}))[{lane}] = w;")
+
+    def _k_loop(self, table: RunTable | VectorTable | None) -> str:
+        words, kk = self.plan.words, self.kk
+        if words is None or not self.makes_words(table):
+            return self.body.lane_loop(self.k)
+        ctype = self.body.ctype
+        return f"for ({ctype} {kk}_w = {kk}_lo; {kk}_w < {kk}_hi; {kk}_w += {words.size})"
 
     def rows(
         self,
@@ -277,35 +324,55 @@ class Packer:
                 emit_registers(body, table, f"{buffer} + ({x} - {first}) * {stride}")
                 return
             self._invariants(self.k)
-            to = f"{self.ctype} *restrict to = {buffer} + ({x} - {first}) * {stride}"
+            place = f"{buffer} + ({x} - {first}) * {stride}"
+            to = f"{self.ctype} *restrict to = {place}"
             if table is None:
                 code.line(f"{to};")
-                self._copy(self.k, self._k_loop(), f"to[{kk} - {kk}_lo]")
+                self._copy(self.k, body.lane_loop(self.k), f"to[{kk} - {kk}_lo]")
             else:
                 with code.block(table.loop):
                     self.open_run(table, f"{table.name}_q")
                     code.line(f"{to} + {table.name}_at[{table.name}_q];")
                     self._copy_run(self.k)
                     body.bases = {}
+            self._fill_word(place)
         body.scalars = saved
+
+    def _fill_word(self, row: str) -> None:
+        """Zeros where the last word of a row has no element."""
+        words, kk = self.plan.words, self.kk
+        if words is not None and not is_whole(self.body.kernel, self.k, words.size):
+            count = f"{kk}_hi - {kk}_lo"
+            head = f"for ({self.body.ctype} q = {count}; q % {words.size}; q++)"
+            self.code.line(f"{head} ({row})[q] = 0;")
+
+    def join(self, buffer: str, width: int, table: RunTable | VectorTable | None) -> None:
+        """Rows of neighbouring k, packed along lanes, as rows of words."""
+        if self.plan.words is not None and not self.makes_words(table):
+            rows = f"{self.kk}_hi - {self.kk}_lo"
+            self.code.line(f"tg_join_{self.ctype}({buffer}, {rows}, {width});")
 
     def transposed(
         self,
         buffer: str,
-        plan: DotPlan,
         panel_stride: int,
         stride: int,
         table: RunTable | VectorTable | None,
     ) -> None:
         """Pack along k through a few rows that are then transposed into the panels."""
-        body, code, x, kk = self.body, self.code, self.x, self.kk
-        lanes = plan.lanes
+        body, code, x, kk, plan = self.body, self.code, self.x, self.kk, self.plan
+        lanes, together = plan.lanes, plan.together
         with code.block(f"for ({body.ctype} {x}_t = {x}_lo; {x}_t < {x}_hi; {x}_t += {lanes})"):
             code.line(f"const {body.ctype} {x}_end = tg_min({x}_t + {lanes}, {x}_hi);")
             head = f"for ({body.ctype} {x} = {x}_t; {x} < {x}_end; {x}++)"
             self.rows("rows", stride, f"{x}_t", table, head)
+            at = f"({x}_t - {x}_lo)"
+            to = f"{buffer} + {at} / {plan.nr} * {panel_stride} + {at} % {plan.nr}"
+            count, ctype, source = f"{kk}_hi - {kk}_lo", self.ctype, "rows"
+            if together > 1:
+                count, ctype = f"({count} + {together - 1}) / {together}", "uint32_t"
+                source, to = f"({ctype} *)rows", f"({ctype} *)({to} * {together})"
             code.line(
-                f"tg_transpose_{self.ctype}_{lanes}(rows, {stride}, {kk}_hi - {kk}_lo, {buffer} + "
-                f"({x}_t - {x}_lo) / {plan.nr} * {panel_stride} + ({x}_t - {x}_lo) % {plan.nr}, "
+                f"tg_transpose_{ctype}_{lanes}({source}, {stride // together}, {count}, {to}, "
                 f"{plan.nr});"
             )

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import compares_extrema, unique_names
+from tgrad.cpu_fallback.code import compares_extrema, reads_of, unique_names, walk
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Index
 from tgrad.graph.op import Op
@@ -38,6 +38,7 @@ class Values(ABC):
             for n, s in enumerate(kernel.slots)
         ]
         self.is_exact = compares_extrema(kernel)
+        self.rounded_by_stores = _rounded_by_stores(kernel)
 
     @abstractmethod
     def element(self, tile: Tile) -> str:
@@ -77,7 +78,8 @@ class Values(ABC):
         args = [self.element(a) for a in stmt.args]
         if stmt.op is Op.MUL and self.is_exact and stmt.out.dtype in (dt.float32, dt.float64):
             return f"tg_product_{stmt.out.dtype.short}({', '.join(args)})"
-        text = ops.spell(stmt.op, args, [a.dtype for a in stmt.args], stmt.out.dtype, stmt.word)
+        dtype = dt.float32 if stmt.out.id in self.rounded_by_stores else stmt.out.dtype
+        text = ops.spell(stmt.op, args, [a.dtype for a in stmt.args], dtype, stmt.word)
         if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
             return text[1:-1]
         return text
@@ -86,6 +88,20 @@ class Values(ABC):
         """C text of the value that is stored, in the register type of its slot."""
         dtype, value = self.kernel.slots[stmt.slot].dtype, self.element(stmt.value)
         return value if stmt.value.dtype is dtype else ops.cast(value, stmt.value.dtype, dtype)
+
+
+def _rounded_by_stores(kernel: ir.Kernel) -> frozenset[int]:
+    """Narrow floats that are computed to be stored and for nothing else: one rounding does."""
+    computed, read = set[int](), set[int]()
+    for s in walk(kernel.body):
+        if isinstance(s, ir.ComputeTile) and s.out.dtype.is_narrow and s.op is not Op.BITCAST:
+            computed.add(s.out.id)
+        if isinstance(s, ir.StoreTile) and s.combine == "set":
+            is_same = kernel.slots[s.slot].dtype is s.value.dtype
+            read |= ir.read_numbers(s) - ({s.value.id} if is_same else set())
+        elif not isinstance(s, ir.Loop):
+            read |= reads_of(s)
+    return frozenset(computed - read)
 
 
 COMBINE = {"add": Op.ADD, "mul": Op.MUL, "max": Op.MAXIMUM, "min": Op.MINIMUM}

@@ -1,10 +1,10 @@
 """Whole vector registers from runs shorter than a panel (AVX-512 mask registers), to be packed here
 or read in place by emit_direct.py.
 
-In: a load of float32 whose address steps by one in runs of `period` elements along an axis, as the
-window of a convolution does. Out: C loops that fill one register from the few runs it overlaps and
-store it whole. Invariant: lanes outside all runs, or outside the load's bounds, are zero and their
-memory is not touched.
+In: a load of float32 (of bfloat16 for dot_words.py) whose address steps by one in runs of `period`
+elements along an axis, as the window of a convolution does. Out: C loops that fill one register
+from the few runs it overlaps and store it whole. Invariant: lanes outside all runs, or outside the
+load's bounds, are zero and their memory is not touched.
 
     once a tile, for each register w and run p:  at[w][p] address, in[w][p] lanes
     for (int k = k_lo; k < k_hi; k++)
@@ -25,10 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
+from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import dims_of
 from tgrad.cpu_fallback.dot_plan import Operand
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_index import index_text, run_along, split_index
+from tgrad.cpu_fallback.register_tiles import vector_type
 from tgrad.fusion.region import Bound
 from tgrad.graph.index import Index
 from tgrad.kernel import ir
@@ -50,6 +52,7 @@ class VectorTable:
         period: elements of a run.
         parts: runs that a register may overlap.
         load: what is packed.
+        ctype: C type of a packed element.
         address: part of the load's index that other loop variables add.
         bounds: (bound, C array of its value in lane 0, what others add, whether it steps).
     """
@@ -59,6 +62,7 @@ class VectorTable:
     period: int
     parts: int
     load: ir.LoadTile
+    ctype: str
     address: Index
     bounds: tuple[tuple[Bound, str, Index, bool], ...]
 
@@ -71,7 +75,7 @@ class VectorTable:
                 lanes.append(f"tg_window({b.lo} - ({value}), {b.hi} - ({value}))")
             else:
                 lanes.append(f"-(({value} >= {b.lo}) & ({value} < {b.hi}))")
-        return f"tg_part({v}, {self.address_of(body, w, p)}, {' & '.join(lanes)})"
+        return f"tg_part_{self.ctype}({v}, {self.address_of(body, w, p)}, {' & '.join(lanes)})"
 
     def address_of(self, body: Body, w: str, p: int) -> str:
         """C text of where lane 0 of register `w` would be if all of it were in its run p."""
@@ -85,7 +89,7 @@ def find_load(operand: Operand, body: Body, axis: str, dtype: dt.DType) -> ir.Lo
     if not isinstance(load, ir.LoadTile) or load.out.id != operand.tile.id:
         return None
     slot = body.kernel.slots[load.slot]
-    if not (load.out.dtype is dtype is slot.dtype is dt.float32):
+    if not load.out.dtype is dtype is slot.dtype or dtype not in (dt.float32, dt.bfloat16):
         return None
     run = run_along(load.index, axis)
     bounds = [run_along(b.index, axis) for b in load.mask]
@@ -146,7 +150,8 @@ def declare_table(
         if place:
             code.line(f"{name}_to[w] = {place};")
         _fill_runs(body, x, name, parts, period, values)
-    return VectorTable(axis, name, period, parts, load, address[1], tuple(bounds))
+    packed = ops.memory_type(load.out.dtype)
+    return VectorTable(axis, name, period, parts, load, packed, address[1], tuple(bounds))
 
 
 def _fill_runs(
@@ -182,7 +187,7 @@ def emit_registers(body: Body, table: VectorTable, to: str) -> None:
     code, name = body.code, table.name
     declare_offsets(body, table)
     with code.block(f"for (int w = 0; w < {name}_w; w++)"):
-        code.line("tg_float_16 v = {0};")
+        code.line(f"{vector_type(table.ctype, LANES)} v = {{0}};")
         for p in range(table.parts):
             code.line(f"v = {table.part(body, 'w', p, 'v')};")
-        code.line(f"*(tg_float_16 *)({to} + {name}_to[w]) = v;")
+        code.line(f"*({vector_type(table.ctype, LANES)} *)({to} + {name}_to[w]) = v;")

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import work_of
+from tgrad.cpu_fallback.code import round_up, work_of
 from tgrad.cpu_fallback.dot_plan import tile_cycles, vectors_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
-from tgrad.cpu_fallback.preamble import runs_name
+from tgrad.cpu_fallback.register_tiles import runs_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import Dim, WindowProgram
 from tgrad.kernel import ir
@@ -116,10 +116,6 @@ class PixelPlan(Rows):
         return (self.band * self.across + self.lanes) * self.out
 
 
-def round_up(n: int, to: int) -> int:
-    return -(-n // to) * to
-
-
 def most_rows(nv: int, machine: Machine) -> int:
     """Rows of a register tile of nv vectors that leave registers for the operands."""
     if machine.vector_registers >= 32:
@@ -170,7 +166,7 @@ def plan_pixels(
         not given
         and band > 1
         and (
-            4 * (rows(band) * width * k + band * x * out) > machine.l2 // 2
+            4 * (rows(band) * width * k // program.together + band * x * out) > machine.l2 // 2
             or others * -(-y // band) < 4 * machine.cores
         )
     ):
@@ -219,7 +215,7 @@ def emit_bands(
     if parallel:
         code.pragma("omp parallel")
     with code.block(""):
-        declare_buffers(buffers, body)
+        declare_buffers(buffers, body, program.ctype)
         for stmt in program.dot.before:
             body.statement(stmt, escapes=True)
         pack_weights()
@@ -235,13 +231,21 @@ def emit_bands(
             _results(program, plan, body)
 
 
-def declare_buffers(buffers: Mapping[str, int], body: Body) -> None:
-    """Names and elements of a thread's memory, one after the other."""
-    sizes = [round_up(n, 64) for n in buffers.values()]
-    place = f"tg_scratch({sum(sizes)} * sizeof(float))"
-    for name, size in zip(buffers, sizes):
-        body.code.line(f"float *const restrict {name} = {place};")
-        place = f"{name} + {size}"
+def declare_buffers(buffers: Mapping[str, int], body: Body, packed: str = "float") -> None:
+    """Names and elements of a thread's memory, one after the other.
+
+    Args:
+        packed: C type of `wp` and `ip`, which come first; the others are of float.
+    """
+    together = 1 if packed == "float" else 32 // int(packed[4:-2])
+    sizes = [round_up(n, 64 * together) for n in buffers.values()]
+    types = [packed if name in ("wp", "ip") else "float" for name in buffers]
+    total = sum(n if t == "float" else n // together for n, t in zip(sizes, types))
+    place, before = f"tg_scratch({total} * sizeof(float))", types[0]
+    for name, size, ctype in zip(buffers, sizes, types):
+        place = place if ctype == before else f"({ctype} *)({place})"
+        body.code.line(f"{ctype} *const restrict {name} = {place};")
+        place, before = f"{name} + {size}", ctype
 
 
 def affine(name: str, factor: int, offset: int = 0) -> str:
@@ -251,7 +255,7 @@ def affine(name: str, factor: int, offset: int = 0) -> str:
 
 
 def pack_weights(program: WindowProgram, plan: Rows, body: Body, packed: str) -> None:
-    """packed[c / nr][i][j][k][c % nr] = w[i, j, k, c]"""
+    """packed[c / nr][i][j][k][c % nr] = w[i, j, k, c], of words those of neighbouring k together"""
     code, kernel = body.code, program.dot.kernel
     c, k = body.axis_name[program.v], body.axis_name[program.k]
     i, j = (body.axis_name[n] for n in program.loops)
@@ -262,10 +266,15 @@ def pack_weights(program: WindowProgram, plan: Rows, body: Body, packed: str) ->
         *(body.loop_head(kernel.axis(n)) for n in program.loops),
         f"for ({body.ctype} {k} = 0; {k} < {plan.channels}; {k}++)",
     ):
-        code.line(
-            f"float *restrict to = {packed} + {c}_t * {taps_y * taps_x * plan.channels} + "
-            f"(({i} * {taps_x} + {j}) * {plan.channels} + {k}) * {plan.nr};"
+        together, row = program.together, k
+        if together > 1:
+            row = f"{k} / {together} * {together}"
+        place = (
+            f"{packed} + {c}_t * {taps_y * taps_x * plan.channels} + "
+            f"(({i} * {taps_x} + {j}) * {plan.channels} + {row}) * {plan.nr}"
         )
+        place = place if together == 1 else f"{place} + {k} % {together}"
+        code.line(f"{program.ctype} *restrict to = {place};")
         collect_weights(program, plan, body, "to")
 
 
@@ -277,9 +286,13 @@ def collect_weights(program: WindowProgram, plan: Rows, body: Body, to: str) -> 
     with code.block(f"for ({body.ctype} {c} = {c}_t; {c} < {end}; {c}++)"):
         for stmt in program.vector.stmts:
             body.statement(stmt, escapes=False)
-        tile = program.vector.tile
-        value = ops.cast(body.element(tile), tile.dtype, program.dot.dot.carry.dtype)
-        code.line(f"{to}[{c} - {c}_t] = {value};")
+        tile, value = program.vector.tile, body.element(program.vector.tile)
+        if program.words is None:
+            value = ops.cast(value, tile.dtype, program.dot.dot.carry.dtype)
+            code.line(f"{to}[{c} - {c}_t] = {value};")
+        else:
+            value = program.words.packed(value, is_row=False)
+            code.line(f"{to}[({c} - {c}_t) * {program.together}] = {value};")
     body.scalars = saved
 
 
@@ -307,10 +320,10 @@ def pack_row(program: WindowProgram, plan: ImageRows, body: Body, channel: str, 
     source = body.slot_name[program.image.slot]
     rs = program.stride(channel)
     code.line(
-        f"const float *restrict from = {source} + {base} + "
+        f"const {program.ctype} *restrict from = {source} + {base} + "
         f"{affine('row', y.pitch, (first + x.origin) * x.pitch)};"
     )
-    code.line(f"float *restrict to = {to};")
+    code.line(f"{program.ctype} *restrict to = {to};")
     for start, stop in ((0, first), (last, plan.width)):
         if start < stop:
             zeros = (start * plan.channels, stop * plan.channels)
@@ -320,7 +333,7 @@ def pack_row(program: WindowProgram, plan: ImageRows, body: Body, channel: str, 
     if whole:
         code.line(f"for (int k = 0; k < {whole}; k += {plan.lanes})")
         code.line(
-            f"  tg_transpose_float_{plan.lanes}(from + k * (ptrdiff_t){rs}, {rs}, "
+            f"  tg_transpose_{program.ctype}_{plan.lanes}(from + k * (ptrdiff_t){rs}, {rs}, "
             f"{last - first}, to + k, {plan.channels});"
         )
     if whole < plan.channels:
@@ -363,16 +376,17 @@ def _products(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
         low, high = inside(yy, y.stride, y.dilation, y, taps)
         code.line(f"const {body.ctype} {i}_lo = {low}, {i}_hi = {high};")
         at = f"{affine(yy, y.stride, y.origin)} + {affine(f'{i}_lo', y.dilation)}"
-        code.line(f"const float *restrict image = ip + ({at} - row_lo) * {plan.run};")
+        code.line(f"const {program.ctype} *restrict image = ip + ({at} - row_lo) * {plan.run};")
         code.line(
-            f"const float *restrict weights = wp + panel * {plan.taps * plan.channels} + "
+            f"const {program.ctype} *restrict weights = wp + panel * {plan.taps * plan.channels} + "
             f"{i}_lo * {row * plan.nr};"
         )
         code.line(
             f"float *restrict sums = acc + ({yy} - {yy}_lo) * {plan.across * plan.out} + panel;"
         )
         for start, stop, height, parts in tiles_of_row(program, plan):
-            name = runs_name("float", height, plan.nv, plan.lanes, rs, 1, parts)
+            kind, together = program.product, program.together
+            name = runs_name(kind, height, plan.nv, plan.lanes, rs, together, parts)
             kc = plan.channels if parts else row
             code.line(f"for (ptrdiff_t pixel = {start}; pixel < {stop}; pixel += {height})")
             code.line(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import work_of
+from tgrad.cpu_fallback.code import round_up, work_of
 from tgrad.cpu_fallback.dot_plan import vectors_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
@@ -30,9 +30,8 @@ from tgrad.cpu_fallback.emit_window import (
     declare_buffers,
     inside,
     most_rows,
-    round_up,
 )
-from tgrad.cpu_fallback.preamble import runs_name
+from tgrad.cpu_fallback.register_tiles import runs_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.kernel.ir import Config

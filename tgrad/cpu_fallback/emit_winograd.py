@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tgrad.cpu_fallback.code import round_up
 from tgrad.cpu_fallback.dot_plan import vectors_of
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_window import (
@@ -30,10 +31,9 @@ from tgrad.cpu_fallback.emit_window import (
     emit_bands,
     pack_row,
     pack_weights,
-    round_up,
     rows_of_tile,
 )
-from tgrad.cpu_fallback.preamble import runs_name, vector_type
+from tgrad.cpu_fallback.register_tiles import runs_name, vector_type
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.cpu_fallback.winograd import transform_name

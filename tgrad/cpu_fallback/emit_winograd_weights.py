@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tgrad.cpu_fallback.code import work_of
+from tgrad.cpu_fallback.code import round_up, work_of
 from tgrad.cpu_fallback.dot_plan import vectors_of
 from tgrad.cpu_fallback.emit_body import Body
-from tgrad.cpu_fallback.emit_window import PARALLEL_WORK, round_up, rows_of_tile
+from tgrad.cpu_fallback.emit_window import PARALLEL_WORK, rows_of_tile
 from tgrad.cpu_fallback.emit_window_weights import (
     WeightsPlan,
     count_chunks,
@@ -32,7 +32,7 @@ from tgrad.cpu_fallback.emit_window_weights import (
     tap_results,
 )
 from tgrad.cpu_fallback.emit_winograd import LINE, Cut, transform_image
-from tgrad.cpu_fallback.preamble import runs_name
+from tgrad.cpu_fallback.register_tiles import runs_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.cpu_fallback.winograd import transform_name

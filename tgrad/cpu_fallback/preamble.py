@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
 
+from tgrad.cpu_fallback.dot_words import WORD_PIECES
 from tgrad.cpu_fallback.emit_sort import sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
+from tgrad.cpu_fallback.register_tiles import dot_piece, runs_piece, transpose_piece, vector_piece
 from tgrad.cpu_fallback.winograd import transform_piece
 
 HEADER = """\
@@ -22,7 +23,7 @@ HEADER = """\
 #include <stddef.h>
 """
 
-_PIECES: dict[str, str] = dict(FLOAT_FUNCTIONS)
+_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **WORD_PIECES}
 
 
 def _piece(names: str, text: str) -> None:
@@ -295,7 +296,7 @@ static inline uint32_t tg_philox(int64_t index, int64_t offset, int64_t key, int
 )
 
 _piece(
-    "tg_part tg_window",
+    "tg_part_float tg_part_uint16_t tg_window",
     """
 static inline uint32_t tg_low_bits(ptrdiff_t n) {
   n = n < 0 ? 0 : n > 16 ? 16 : n;
@@ -304,9 +305,21 @@ static inline uint32_t tg_low_bits(ptrdiff_t n) {
 static inline uint32_t tg_window(ptrdiff_t lo, ptrdiff_t hi) { /* bits lo to hi - 1 of 16 */
   return tg_low_bits(hi) & ~tg_low_bits(lo);
 }
-static inline tg_float_16 tg_part(tg_float_16 v, const float *from, uint32_t lanes) {
+static inline tg_float_16 tg_part_float(tg_float_16 v, const float *from, uint32_t lanes) {
 #if defined(__AVX512F__)
   return __builtin_ia32_loadups512_mask(from, v, (uint16_t)lanes);
+#else
+  for (int i = 0; i < 16; i++)
+    if (lanes >> i & 1) v[i] = from[i];
+  return v;
+#endif
+}
+static inline tg_uint16_t_16 tg_part_uint16_t(
+    tg_uint16_t_16 v, const uint16_t *from, uint32_t lanes) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  typedef short vector __attribute__((vector_size(32)));
+  return (tg_uint16_t_16)__builtin_ia32_loaddquhi256_mask(
+      (const vector *)from, (vector)v, (uint16_t)lanes);
 #else
   for (int i = 0; i < 16; i++)
     if (lanes >> i & 1) v[i] = from[i];
@@ -441,159 +454,8 @@ _piece(
 )
 
 
-def vector_type(ctype: str, lanes: int) -> str:
-    """Name of the vector type of `lanes` elements, such as tg_float_16."""
-    return f"tg_{ctype}_{lanes}"
-
-
-@cache
-def _vector_piece(ctype: str, lanes: int) -> str:
-    size = {"float": 4, "double": 8}.get(ctype) or int(re.sub(r"\D", "", ctype)) // 8
-    name = vector_type(ctype, lanes)
-    return (
-        f"typedef {ctype} {name} __attribute__((vector_size({size * lanes})"
-        f", aligned({size}), may_alias));\n"
-    )
-
-
-@cache
-def _transpose_piece(ctype: str, lanes: int) -> str:
-    """In: `lanes` rows of kc elements, rs apart. Out: kc rows of `lanes` elements, ds apart."""
-    v = vector_type(ctype, lanes)
-    out = [
-        f"static __attribute__((noinline)) void tg_transpose_{ctype}_{lanes}(",
-        f"    const {ctype} *src, ptrdiff_t rs, ptrdiff_t kc, {ctype} *dst, ptrdiff_t ds) {{",
-        "  ptrdiff_t k = 0;",
-        f"  for (; k + {lanes} <= kc; k += {lanes}) {{",
-        f"    {v} a[{lanes}], b[{lanes}];",
-        f"#pragma GCC unroll {lanes}",
-        f"    for (int i = 0; i < {lanes}; i++) a[i] = *(const {v} *)(src + i * rs + k);",
-    ]
-    source, target, step = "a", "b", lanes // 2
-    while step:
-        low = ", ".join(str(i - step + lanes if i & step else i) for i in range(lanes))
-        high = ", ".join(str(i + lanes if i & step else i + step) for i in range(lanes))
-        out += [
-            f"#pragma GCC unroll {lanes}",
-            f"    for (int i = 0; i < {lanes}; i++)",
-            f"      {target}[i] = i & {step}",
-            f"        ? __builtin_shufflevector({source}[i & ~{step}], {source}[i],",
-            f"                                  {high})",
-            f"        : __builtin_shufflevector({source}[i], {source}[i | {step}],",
-            f"                                  {low});",
-        ]
-        source, target, step = target, source, step // 2
-    out += [
-        f"#pragma GCC unroll {lanes}",
-        f"    for (int i = 0; i < {lanes}; i++) *({v} *)(dst + (k + i) * ds) = {source}[i];",
-        "  }",
-    ]
-    if lanes > 4:
-        half = lanes // 2
-        out += [
-            f"  for (int i = 0; k < kc && i < {lanes}; i += {half})",
-            f"    tg_transpose_{ctype}_{half}(src + i * rs + k, rs, kc - k, dst + k * ds + i, ds);",
-            "}",
-        ]
-    else:
-        out += [
-            "  for (; k < kc; k++)",
-            f"    for (int i = 0; i < {lanes}; i++) dst[k * ds + i] = src[i * rs + k];",
-            "}",
-        ]
-    return "\n".join(out) + "\n"
-
-
-def _product(ctype: str, rows: range, nv: int, lanes: int, rs: int) -> list[str]:
-    """s[rows, nv*lanes] += a[rows] * b[nv*lanes] with each accumulator a variable of its own.
-
-    b's vectors are kept in registers: where no more than four multiply-adds use one, gcc reads it
-    from memory again for each, and a tile of 4x2 vectors takes as long as one of 6x2 (Zen 3).
-    """
-    v = vector_type(ctype, lanes)
-    lines = [f"{v} y{j} = *(const {v} *)(b + {j * lanes}); tg_keep(y{j});" for j in range(nv)]
-    for r in rows:
-        sums = " ".join(f"s{r}_{j} += x * y{j};" for j in range(nv))
-        lines.append(f"{{ const {ctype} x = a[{r * rs}]; {sums} }}")
-    return lines
-
-
-def _accumulators(ctype: str, mr: int, nv: int, lanes: int) -> tuple[list[str], list[str]]:
-    """Lines that declare the accumulators, and lines that add them to c or store them.
-
-    They start from zero, so that a long sum is one of partial sums.
-    """
-    v = vector_type(ctype, lanes)
-    cells = [(f"s{r}_{j}", f"(c + {r} * ldc + {j * lanes})") for r in range(mr) for j in range(nv)]
-    first = [f"  {v} " + ", ".join(f"{s} = {{0}}" for s, _ in cells) + ";"]
-    last = [
-        "  if (!first) {",
-        *(f"    {s} += *(const {v} *){place};" for s, place in cells),
-        "  }",
-    ]
-    return first, last + [f"  *({v} *){place} = {s};" for s, place in cells]
-
-
-@cache
-def _dot_piece(
-    ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int, ldb: int | None = None
-) -> str:
-    """c[mr, nv*lanes] (+)= a[mr, kc] @ b[kc, nv*lanes], all of c in registers.
-
-    a's rows are `rs` apart and its columns `ks`; b's rows are `ldb` apart, packed by default.
-    """
-    first, last = _accumulators(ctype, mr, nv, lanes)
-    step, place = (nv * lanes, "") if ldb is None else (ldb, f"_{ldb}")
-    name = f"tg_dot_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}{place}"
-    out = [
-        f"static __attribute__((noinline)) void {name}(",
-        f"    ptrdiff_t kc, const {ctype} *restrict a, const {ctype} *restrict b,",
-        f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
-        *first,
-        f"  for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {step}) {{",
-        *(f"    {line}" for line in _product(ctype, range(mr), nv, lanes, rs)),
-        "  }",
-        *last,
-    ]
-    return "\n".join(out) + "\n}\n"
-
-
-@cache
-def _runs_piece(
-    ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int, parts: tuple[range, ...] = ()
-) -> str:
-    """The same over `runs` pieces of k of kc elements each, a_step and b_step apart.
-
-    With parts, each piece is that many times kc elements, and a part adds to its own rows of c.
-    """
-    first, last = _accumulators(ctype, mr, nv, lanes)
-    out = [
-        f"static __attribute__((noinline)) void {runs_name(ctype, mr, nv, lanes, rs, ks, parts)}(",
-        "    ptrdiff_t runs, ptrdiff_t a_step, ptrdiff_t b_step, ptrdiff_t kc,",
-        f"    const {ctype} *restrict a_run, const {ctype} *restrict b_run,",
-        f"    {ctype} *restrict c, ptrdiff_t ldc, int first) {{",
-        *first,
-        "  for (ptrdiff_t run = 0; run < runs; run++, a_run += a_step, b_run += b_step) {",
-        f"    const {ctype} *restrict a = a_run, *restrict b = b_run;",
-    ]
-    for rows in parts or (range(mr),):
-        out += [
-            f"    for (ptrdiff_t k = 0; k < kc; k++, a += {ks}, b += {nv * lanes}) {{",
-            *(f"      {line}" for line in _product(ctype, rows, nv, lanes, rs)),
-            "    }",
-        ]
-    return "\n".join([*out, "  }", *last]) + "\n}\n"
-
-
-def runs_name(
-    ctype: str, mr: int, nv: int, lanes: int, rs: int, ks: int, parts: tuple[range, ...] = ()
-) -> str:
-    """The C function of `_runs_piece`."""
-    rows = "".join(f"_{part.start}to{part.stop}" for part in parts)
-    return f"tg_runs_{ctype}_{mr}x{nv}x{lanes}_{rs}_{ks}{rows}"
-
-
 _CTYPE = r"(float|double|u?int\d+_t)"
+_KIND = r"(float|double|u?int\d+_t|bf16|[su]{2})"
 _TILE = r"(\d+)x(\d+)x(\d+)_(\d+)_(\d+)"
 
 
@@ -601,19 +463,19 @@ def _find(name: str) -> str | None:
     if name in _PIECES:
         return _PIECES[name]
     if found := re.fullmatch(rf"tg_transpose_{_CTYPE}_(\d+)", name):
-        return _transpose_piece(found[1], int(found[2]))
-    if found := re.fullmatch(rf"tg_dot_{_CTYPE}_{_TILE}(?:_(\d+))?", name):
-        return _dot_piece(found[1], *(int(n) for n in found.groups()[1:] if n))
-    if found := re.fullmatch(rf"tg_runs_{_CTYPE}_{_TILE}((?:_\d+to\d+)*)", name):
+        return transpose_piece(found[1], int(found[2]))
+    if found := re.fullmatch(rf"tg_dot_{_KIND}_{_TILE}(?:_(\d+))?", name):
+        return dot_piece(found[1], *(int(n) for n in found.groups()[1:] if n))
+    if found := re.fullmatch(rf"tg_runs_{_KIND}_{_TILE}((?:_\d+to\d+)*)", name):
         parts = re.findall(r"(\d+)to(\d+)", found[7])
         sizes = (int(n) for n in found.groups()[1:6])
-        return _runs_piece(found[1], *sizes, tuple(range(int(a), int(b)) for a, b in parts))
+        return runs_piece(found[1], *sizes, tuple(range(int(a), int(b)) for a, b in parts))
     if found := re.fullmatch(r"tg_winograd_([a-z]+)_(\d+)_(\d+)_(\d+)", name):
         return transform_piece(found[1], *map(int, found.groups()[1:]))
     if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
         return sort_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
-        return _vector_piece(found[1], int(found[2]))
+        return vector_piece(found[1], int(found[2]))
     return None
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from tgrad.cpu_fallback.chain_heuristics import chain_config, chain_points, chain_side
+from tgrad.cpu_fallback.code import round_up
 from tgrad.cpu_fallback.dot_heuristics import (
     DotTiles,
     DotWork,
@@ -28,7 +29,6 @@ from tgrad.cpu_fallback.dot_heuristics import (
     dot_tiles,
     dot_work,
     match_region,
-    round_up,
 )
 from tgrad.cpu_fallback.dot_plan import DotPlan, DotProgram, carry_dtype, plan_dot, rate_plans
 from tgrad.cpu_fallback.heuristics import (
@@ -102,7 +102,7 @@ def _dot_space(region: Region, machine: Machine) -> SearchSpace:
         only = choose_config(region, machine)
         return SearchSpace((), (), lambda choice: only)
     windows: dict[str, tuple[Config, WindowProgram]] = {}
-    for config, window in reversed(list(window_programs(region))):
+    for config, window in reversed(list(window_programs(region, machine))):
         windows[window.kind] = config, window
         for points in winograd_points(window, machine):
             windows[f"{window.kind} {points}"] = replace(config, winograd=points), window

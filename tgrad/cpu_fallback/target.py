@@ -24,6 +24,9 @@ class Machine:
         vector_registers: how many of them there are.
         cores: cores that this process may use.
         l1, l2, l3: bytes of data cache, per core for l1 and l2.
+        has_bf16_dots: whether an instruction adds products of pairs of bfloat16 in float32, in
+            registers of 64 bytes.
+        has_byte_dots: the same for products of four bytes in int32.
     """
 
     isa: str
@@ -33,6 +36,8 @@ class Machine:
     l1: int
     l2: int
     l3: int
+    has_bf16_dots: bool = False
+    has_byte_dots: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """Elements of a size that one vector register holds."""
@@ -106,4 +111,6 @@ def detect_machine() -> Machine:
         l1=_cache_size(1, 32 << 10),
         l2=_cache_size(2, 512 << 10),
         l3=_cache_size(3, 8 << 20),
+        has_bf16_dots={"avx512f", "avx512_bf16"} <= flags,
+        has_byte_dots={"avx512f", "avx512_vnni"} <= flags,
     )

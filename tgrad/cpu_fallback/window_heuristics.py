@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
-from tgrad.cpu_fallback.emit_window import plan_pixels, round_up
+from tgrad.cpu_fallback.code import round_up
+from tgrad.cpu_fallback.emit_window import plan_pixels
 from tgrad.cpu_fallback.emit_window_weights import plan_weights
 from tgrad.cpu_fallback.emit_winograd import plan_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import plan_winograd_weights
@@ -50,7 +51,7 @@ SCALAR = 3.0
 
 def window_config(region: Region, machine: Machine) -> Config | None:
     """The configuration of the first window program that fits the region and pays."""
-    for config, program in window_programs(region):
+    for config, program in window_programs(region, machine):
         points = _fewest_operations(program, machine)
         if points:
             return with_tiles(replace(config, winograd=points), program, machine)
@@ -59,14 +60,14 @@ def window_config(region: Region, machine: Machine) -> Config | None:
     return None
 
 
-def window_programs(region: Region) -> Iterator[tuple[Config, WindowProgram]]:
+def window_programs(region: Region, machine: Machine) -> Iterator[tuple[Config, WindowProgram]]:
     """All window programs of a region, each with the configuration that makes it."""
     space = region.space
     sides = sorted((len(space.m), len(space.n)))
     if space.batch or len(space.k) != 3 or sides not in ([1, 2], [1, 3]):
         return
     for config, kind in _candidates(region):
-        program = match_window(lower(region, config))
+        program = match_window(lower(region, config), machine)
         if program is not None and program.kind == kind:
             yield config, program
 
@@ -123,8 +124,9 @@ def _pays(program: WindowProgram, machine: Machine) -> bool:
     if program.kind == "pixels":
         pixels = plan_pixels(program, machine)
         padding = pixels.out / extent(program.v)
-        panel = pixels.weights // pixels.out * pixels.nr * 4
-        total = 4 * (pixels.weights + pixels.image + pixels.sums)
+        packed = 4 // program.together
+        panel = pixels.weights // pixels.out * pixels.nr * packed
+        total = packed * (pixels.weights + pixels.image) + 4 * pixels.sums
         return (
             pixels.taps * pixels.channels >= LEAST_K
             and pixels.taps <= extent(program.y.step, program.x.step)
@@ -150,7 +152,7 @@ def winograd_points(program: WindowProgram, machine: Machine) -> list[int]:
     kernel, y, x = program.dot.kernel, program.y, program.x
     channels = kernel.axis(_channel(program)).extent
     steps = (y.stride, y.dilation, x.stride, x.dilation)
-    if steps != (1, 1, 1, 1) or channels % machine.lanes(4):
+    if steps != (1, 1, 1, 1) or channels % machine.lanes(4) or program.words is not None:
         return []
     if program.kind == "weights" and program.units != (y.tap, x.tap):
         return []

@@ -28,6 +28,8 @@ from tgrad.cpu_fallback.dot_plan import (
     make_operand,
     split_before,
 )
+from tgrad.cpu_fallback.dot_words import Words, words_of
+from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Index, Var
 from tgrad.kernel import ir
 
@@ -65,6 +67,7 @@ class WindowProgram:
         r, v, k: the rows of a register tile, its vector axis, the contracted tile axis.
         loops: the two loops of block 1 around the loop over k.
         units: grid axes of block 1, outermost first.
+        words: how operands are packed where an instruction takes several elements at once.
     """
 
     dot: DotProgram
@@ -78,6 +81,22 @@ class WindowProgram:
     k: str
     loops: tuple[str, str]
     units: tuple[str, ...]
+    words: Words | None
+
+    @property
+    def ctype(self) -> str:
+        """C type of a packed element."""
+        return "float" if self.words is None else self.words.ctype
+
+    @property
+    def product(self) -> str:
+        """As in the names of the functions of register tiles."""
+        return "float" if self.words is None else self.words.kind
+
+    @property
+    def together(self) -> int:
+        """Steps of k that one multiply-add takes."""
+        return 1 if self.words is None else self.words.size
 
     def stride(self, axis: str) -> int:
         """Elements of memory from one element of the image along an axis to the next."""
@@ -90,7 +109,7 @@ class WindowProgram:
         return Index(terms, e.const)
 
 
-def match_window(kernel: ir.Kernel) -> WindowProgram | None:
+def match_window(kernel: ir.Kernel, machine: Machine) -> WindowProgram | None:
     """The kernel as a convolution; None if it has another form."""
     found = _nest(kernel)
     if found is None:
@@ -103,9 +122,12 @@ def match_window(kernel: ir.Kernel) -> WindowProgram | None:
         load = image.stmts[0] if len(image.stmts) == 1 else None
         if not isinstance(load, ir.LoadTile) or load.out.id != image.tile.id:
             continue
-        if not load.out.dtype is kernel.slots[load.slot].dtype is dt.float32:
+        if load.out.dtype is not kernel.slots[load.slot].dtype:
             continue
-        result = _window(program, loops, load, vector, r)
+        words = words_of(load.out.dtype, vector.tile.dtype, dt.float32, machine)
+        if load.out.dtype is not dt.float32 and words is None:
+            continue
+        result = _window(program, loops, load, vector, r, words)
         if result is not None:
             return result
     return None
@@ -147,7 +169,12 @@ def _nest(kernel: ir.Kernel) -> tuple[DotProgram, tuple[str, str]] | None:
 
 
 def _window(
-    program: DotProgram, loops: tuple[str, str], load: ir.LoadTile, vector: Operand, r: str
+    program: DotProgram,
+    loops: tuple[str, str],
+    load: ir.LoadTile,
+    vector: Operand,
+    r: str,
+    words: Words | None,
 ) -> WindowProgram | None:
     kernel, dot = program.kernel, program.dot
     v = dot.n if r == dot.m else dot.m
@@ -168,6 +195,8 @@ def _window(
     if along_k <= 0 or along_r <= 0:
         return None
     kind = "weights" if along_k <= along_r else "pixels"
+    if words is not None and (kind == "weights" or kernel.axis(dot.k).extent % words.size):
+        return None
     if kind == "pixels":
         pairs = ((sides[-2], loops[0]), (sides[-1], loops[1]))
         fits = sides[-1] == r
@@ -186,7 +215,7 @@ def _window(
     units = tuple(n for n in grid if n not in (r, v))
     if any(kernel.axis(n).block != 1 for n in units):
         return None
-    return WindowProgram(program, kind, load, vector, y, x, r, v, dot.k, loops, units)
+    return WindowProgram(program, kind, load, vector, y, x, r, v, dot.k, loops, units, words)
 
 
 def _axes_of(stmt: ir.Stmt) -> frozenset[str]:

@@ -71,9 +71,9 @@ void conv_input(char *const *slots) {
             const int vm_g1 = k % 3;
             for (int w = 0; w < vm_w; w++) {
               tg_float_16 v = {0};
-              v = tg_part(v, dy + vm_at[w][0] + vm_g, vm_in[w][0] & -((vm_b0[w][0] + vm_g0 >= 0) & (vm_b0[w][0] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][0] + vm_g1), 10 - (vm_b1[w][0] + vm_g1)));
-              v = tg_part(v, dy + vm_at[w][1] + vm_g, vm_in[w][1] & -((vm_b0[w][1] + vm_g0 >= 0) & (vm_b0[w][1] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][1] + vm_g1), 10 - (vm_b1[w][1] + vm_g1)));
-              v = tg_part(v, dy + vm_at[w][2] + vm_g, vm_in[w][2] & -((vm_b0[w][2] + vm_g0 >= 0) & (vm_b0[w][2] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][2] + vm_g1), 10 - (vm_b1[w][2] + vm_g1)));
+              v = tg_part_float(v, dy + vm_at[w][0] + vm_g, vm_in[w][0] & -((vm_b0[w][0] + vm_g0 >= 0) & (vm_b0[w][0] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][0] + vm_g1), 10 - (vm_b1[w][0] + vm_g1)));
+              v = tg_part_float(v, dy + vm_at[w][1] + vm_g, vm_in[w][1] & -((vm_b0[w][1] + vm_g0 >= 0) & (vm_b0[w][1] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][1] + vm_g1), 10 - (vm_b1[w][1] + vm_g1)));
+              v = tg_part_float(v, dy + vm_at[w][2] + vm_g, vm_in[w][2] & -((vm_b0[w][2] + vm_g0 >= 0) & (vm_b0[w][2] + vm_g0 < 10)) & tg_window(0 - (vm_b1[w][2] + vm_g1), 10 - (vm_b1[w][2] + vm_g1)));
               *(tg_float_16 *)(vp + (k - k_lo) * 48 + vm_to[w]) = v;
             }
           }
