@@ -23,6 +23,7 @@ from tests.compile.interrupting import calls_in, interrupt_at
 from tests.compile.training import Training, assert_same, undisturbed
 from tgrad import nn, optim, pipeline, realizing
 from tgrad.compiling import replay as replaying
+from tgrad.compiling import short
 from tgrad.cpu_fallback import compile as c_compiler
 from tgrad.errors import CacheError, CompileError, LaunchError, OutOfMemoryError, TraceError
 from tgrad.graph.node import is_in_source_scope
@@ -174,6 +175,14 @@ def test_a_kernel_does_not_start_on_interpret(
     finish(training)
 
 
+def forget_traces(training: Training) -> None:
+    """The next call traces again."""
+    call = training.call
+    call._entries.clear()
+    call._by_key.clear()
+    call._latest = call._short = None
+
+
 # -- compilers and caches ------------------------------------------------------------------------
 
 
@@ -204,9 +213,7 @@ def test_a_kernel_does_not_compile(
     monkeypatch.setattr(pipeline, "settings", replace(pipeline.settings, cc=str(script)))
     monkeypatch.setattr(pipeline, "_plans", type(pipeline._plans)())
     monkeypatch.setattr(realizing, "_seen", type(realizing._seen)())
-    training.call._entries.clear()
-    training.call._by_key.clear()
-    training.call._latest = None
+    forget_traces(training)
     broken.touch()
     for _ in range(2):
         with pytest.raises(CompileError) as caught:
@@ -278,8 +285,7 @@ def test_the_cache_is_deleted_between_steps(compiled: bool, cold: Path) -> None:
     pipeline._plans.clear()
     realizing._seen.clear()
     shutil.rmtree(cold, ignore_errors=True)
-    training.call._latest = None
-    training.call._by_key.clear()
+    forget_traces(training)
     finish(training)
     assert list((cold / "c" / "objects").glob("*.so"))
 
@@ -358,7 +364,8 @@ def test_ctrl_c_around_the_launch(when: str, monkeypatch: pytest.MonkeyPatch) ->
         while when == "during" and threading.active_count() > 1:
             pass
 
-    monkeypatch.setattr(replaying, "replay", interrupted)
+    for module in (replaying, short):
+        monkeypatch.setattr(module, "replay", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.attempt()
     monkeypatch.undo()

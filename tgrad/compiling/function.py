@@ -16,8 +16,8 @@ from typing import Any
 
 from tgrad.compiling.dynamic import Dynamic
 from tgrad.compiling.guards import current_modes
-from tgrad.compiling.pure import MISSED, PureCall
 from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
+from tgrad.compiling.short import MISSED, ShortCall
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
@@ -58,7 +58,7 @@ class CompiledFunction:
         self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
         self._latest: tuple[Hashable, Entry] | None = None
-        self._pure: PureCall | None = None
+        self._short: ShortCall | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
         self._name, self._source = _name_of(function)
         self._dynamic = None
@@ -69,9 +69,9 @@ class CompiledFunction:
             functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._pure is not None and not kwargs:
+        if self._short is not None and not kwargs:
             with _lock:
-                result = self._pure(args)
+                result = self._short(args)
             if result is not MISSED:
                 return result
         if tracer() is not None:
@@ -112,9 +112,9 @@ class CompiledFunction:
             entry = self._find(key, sizes)
             if entry is not None:
                 result = entry.run(flat.tensors, sizes)
-                if entry.is_pure and (self._pure is None or self._pure.entry is not entry):
+                if entry.is_short and (self._short is None or self._short.entry is not entry):
                     args, kwargs = call
-                    self._pure = None if kwargs else PureCall.of(entry, current_modes(), args)
+                    self._short = None if kwargs else ShortCall.of(entry, current_modes(), args)
                 return result
             try:
                 return self._first_run(key, call, flat, sizes)

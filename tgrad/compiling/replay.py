@@ -171,10 +171,11 @@ class Part:
         return [(position, rank.get(ref, ref)) for position, ref in refs]
 
     @property
-    def is_pure(self) -> bool:
-        """Whether its program makes new tensors, each in memory of its own, and does no more."""
-        others = (self.writes, self.settled, self.donated, self.given, self.gradients)
-        if self.program is None or any(others) or self.new_gradients:
+    def is_short(self) -> bool:
+        """Whether its program makes new tensors and values of state, each in memory of its own, and
+        nothing else is to be done."""
+        others = (self.given, self.gradients, self.new_gradients)
+        if self.program is None or any(others):
             return False
         refs = [ref for _, ref in self.sources]
         return all(r.kind == "output" for r in refs) and len(refs) == len(set(refs))
@@ -220,8 +221,7 @@ class Entry:
         boxes: for each new tensor, which of the plan's elements exist; None for all.
         given_boxes: likewise for arguments that are changed in place, by their numbers.
         padded: what arguments with symbolic sizes are copied to, by their numbers.
-        is_pure: whether a call runs one program on arguments as they are and on states that nothing
-            changes, and makes new tensors.
+        is_short: whether short.py knows all that a call does, as long as nothing comes between.
     """
 
     guards: Guards
@@ -249,7 +249,7 @@ class Entry:
     lent: int = -1
     state_storages: list[Storage] = field(default_factory=list)
     is_ready: bool = False
-    is_pure: bool = False
+    is_short: bool = False
     viewed: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -327,10 +327,8 @@ class Entry:
         for part in self.parts:
             part.prepare()
         self.is_ready = True
-        changes = (self.draws, self.cleared, self.written, self.late, self.shares_state)
-        depends = (self.checks, self.hosts, self.padded, self.scope)
-        is_plain = len(self.parts) == 1 and not any(changes) and not any(depends)
-        self.is_pure = is_plain and self.parts[0].is_pure
+        others = (self.cleared, self.late, self.shares_state, self.padded, self.scope)
+        self.is_short = len(self.parts) == 1 and not any(others) and self.parts[0].is_short
 
     def _padded_arguments(self, arguments: Sequence[Tensor]) -> list[Tensor]:
         """The arguments, those with symbolic sizes in memory for the largest."""
@@ -455,10 +453,7 @@ class Entry:
         made: list[Any],
         arguments: Sequence[Tensor],
     ) -> None:
-        for position, number in part.writes:
-            self.state_storages[number].memory = results[position]
-        if part.writes:
-            self._announce()
+        self.change([(number, position) for position, number in part.writes], results)
         for position, number in part.made:
             dtype, shape, device = self.outputs[number]
             memory = results[position]
@@ -481,6 +476,11 @@ class Entry:
             leaf._grad = Tensor._of(None, part.device, storage)
             versions.gradients += 1
 
+    def advance(self) -> None:
+        """Random streams are where the run left them."""
+        for generator, count in self.draws:
+            generator._draws += count
+
     def _existing(
         self, memory: Any, dtype: DType, shape: Sequence[Any], device: Device, box: Box | None
     ) -> tuple[Any, tuple[int, ...]]:
@@ -490,17 +490,24 @@ class Entry:
         taken = memory if box is None else box.taken(memory, dtype, device, values)
         return taken, tuple(value_at(n, values) for n in shape)
 
-    def _announce(self) -> None:
-        """Tell other entries that borrowed tensors have other memory."""
+    def change(self, taken: Sequence[tuple[int, int]], memories: Any) -> None:
+        """Give states other memory.
+
+        Args:
+            taken: number of the state, and which of the memories it gets.
+        """
+        if not taken:
+            return
+        for number, which in taken:
+            self.state_storages[number].memory = memories[which]
         is_current = self.lent == versions.lent
-        versions.lent += 1
+        versions.lent += 1  # for other entries, which borrowed these tensors
         if is_current:
             self.lent = versions.lent
 
     def _finish(self, arguments: Sequence[Tensor]) -> None:
         self.has_run = True
-        for generator, count in self.draws:
-            generator._draws += count
+        self.advance()
         for number in self.cleared:
             leaf = self._leaf(number, arguments)
             if leaf._grad is not None:

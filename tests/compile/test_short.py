@@ -1,4 +1,4 @@
-"""Calls that change nothing take the short way, and only while it is the same."""
+"""Calls take the short way where nothing came between, and only while it is the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pytest
 
 import tgrad
 from tgrad import nn, optim
-from tgrad.compiling import pure
-from tgrad.compiling.pure import MISSED, PureCall
+from tgrad.compiling import short as short_calls
+from tgrad.compiling.short import MISSED, ShortCall
 from tgrad.device import Device
+from tgrad.errors import OutOfMemoryError
+from tgrad.random import default_generator
+from tgrad.runtime.cpu import CpuRuntime
 from tgrad.runtime.device import counters
 from tgrad.runtime.planning import planning
 from tgrad.runtime.watch import watching
@@ -27,7 +30,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each call that looked whether the short way is the same: whether it was."""
     found: list[bool] = []
 
-    class Watched(PureCall):
+    class Watched(ShortCall):
         __slots__ = ()
 
         def __call__(self, arguments: tuple[Any, ...]) -> Any:
@@ -35,8 +38,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
             found.append(result is not MISSED)
             return result
 
-    monkeypatch.setattr(pure, "PureCall", Watched)
-    monkeypatch.setattr("tgrad.compiling.function.PureCall", Watched)
+    monkeypatch.setattr(short_calls, "ShortCall", Watched)
+    monkeypatch.setattr("tgrad.compiling.function.ShortCall", Watched)
     return found
 
 
@@ -209,8 +212,8 @@ def test_plans_and_watchers_see_the_call(short: list[bool]) -> None:
 def test_a_program_of_a_gpu_is_not_cut_in_two(short: list[bool]) -> None:
     """Ctrl-C while it runs is raised at its end; a C function on the host needs no such care."""
     f = warmed(lambda x: x + 1, some(6))
-    assert f._pure is not None and f._pure.is_host
-    program, ended = f._pure.program, []
+    assert f._short is not None and f._short.is_host
+    program, ended = f._short.program, []
 
     class Interrupted:
         def run(self, moved: Any, outputs: Any, arena: Any) -> int:
@@ -218,37 +221,157 @@ def test_a_program_of_a_gpu_is_not_cut_in_two(short: list[bool]) -> None:
             ended.append(program.run(moved, outputs, arena))
             return ended[-1]
 
-    f._pure.program, f._pure.is_host = Interrupted(), False
+    f._short.program, f._short.is_host = Interrupted(), False
     with pytest.raises(KeyboardInterrupt):
         f(some(6))
     assert ended == [1]
-    f._pure.program = program
+    f._short.program = program
     np.testing.assert_array_equal(f(some(6)).numpy(), some(6).numpy() + 1)
     assert short == [True]
 
 
-def test_memory_that_runs_out(short: list[bool]) -> None:
+def test_memory_that_runs_out(short: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     f = warmed(lambda x: x + 1, some(6))
-    assert f._pure is not None
+    x = some(6)
 
-    def fail(nbytes: int) -> Any:
+    def fail(runtime: CpuRuntime, nbytes: int) -> Any:
         raise MemoryError
 
-    f._pure.allocate = fail
-    np.testing.assert_array_equal(f(some(6)).numpy(), some(6).numpy() + 1)
-    assert short == [False]
+    with monkeypatch.context() as patch:
+        patch.setattr(CpuRuntime, "allocate", fail)
+        with pytest.raises(OutOfMemoryError, match="24 more bytes"):
+            f(x)
+    np.testing.assert_array_equal(f(x).numpy(), x.numpy() + 1)
+    assert short == [True]
 
 
-def test_what_a_step_changes_takes_the_whole_way(short: list[bool]) -> None:
+def test_state_is_changed_where_it_lies(short: list[bool]) -> None:
     total = tgrad.zeros(3)
 
     def add(x: tgrad.Tensor) -> tgrad.Tensor:
         total.add_(x)
-        return total * 1
+        return total * 2
 
     f = tgrad.compile(add)
     x = tgrad.ones(3)
-    assert [f(x).numpy()[0] for _ in range(4)] == [1, 2, 3, 4]
-    g = tgrad.compile(lambda x: x + tgrad.rand(3))
-    drawn = {tuple(g(x).numpy()) for _ in range(4)}
-    assert len(drawn) == 4 and not short
+    assert [f(x).numpy()[0] for _ in range(4)] == [2, 4, 6, 8] and short == [True, True]
+    row = total[:2]  # shares memory, and must see what comes
+    assert [f(x).numpy()[0] for _ in range(3)] == [10, 12, 14] and row.tolist() == [7, 7]
+    total.zero_()
+    assert [f(x).numpy()[0] for _ in range(3)] == [2, 4, 6] and total.tolist() == [3, 3, 3]
+
+
+def test_random_streams_advance(short: list[bool]) -> None:
+    def draw(x: tgrad.Tensor) -> tgrad.Tensor:
+        return x + tgrad.rand(3)
+
+    f, x = tgrad.compile(draw), tgrad.zeros(3)
+    tgrad.manual_seed(7)
+    have = [f(x).tolist() for _ in range(5)]
+    tgrad.manual_seed(7)
+    assert have == [draw(x).tolist() for _ in range(5)]
+    assert any(short)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_an_interrupted_draw_counts(short: list[bool]) -> None:
+    """Ctrl-C behind the run of a step leaves its random stream where the run left it."""
+    f, x = warmed(lambda x: x + tgrad.rand(3), tgrad.zeros(3)), tgrad.zeros(3)
+    while not any(short):
+        f(x)
+    program = f._short.program
+
+    class Interrupted:
+        is_whole = True
+
+        def run(self, moved: Any, outputs: Any, arena: Any) -> int:
+            launches = program.run(moved, outputs, arena)
+            signal.raise_signal(signal.SIGINT)
+            return launches
+
+    before = default_generator._draws
+    f._short.program = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        f(x)
+    f._short.program = program
+    assert default_generator._draws == before + 1
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm = nn.Embedding(11, 8), nn.BatchNorm1d(8)
+        self.drop, self.last = nn.Dropout(0.3), nn.Linear(8, 5)
+
+    def forward(self, tokens: tgrad.Tensor) -> tgrad.Tensor:
+        return self.last(self.drop(self.norm(self.table(tokens))))
+
+
+def train(is_compiled: bool, events: dict[int, str]) -> list[float]:
+    """Losses of 14 steps with a learning rate that sinks; an event comes before its step."""
+    tgrad.manual_seed(3)
+    model = Net()
+    optimizer = optim.AdamW(model.parameters(), lr=0.05)
+    schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    rng = np.random.default_rng(0)
+
+    def step(x: tgrad.Tensor, y: tgrad.Tensor) -> tgrad.Tensor:
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = tgrad.compile(step) if is_compiled else step
+    losses, kept = [], None
+    for n in range(14):
+        x, y = (tgrad.tensor(rng.integers(0, high, 6)) for high in (11, 5))
+        match events.get(n):
+            case "evaluate":
+                model.eval()
+                with tgrad.no_grad():
+                    losses.append(model(tgrad.tensor(rng.integers(0, 11, 6))).sum().item())
+                model.train()
+            case "load":
+                model.load_state_dict({k: v * 0.5 for k, v in model.state_dict().items()})
+            case "hold":
+                kept = model.last.weight * 2
+            case "freeze":
+                model.last.bias.requires_grad_(False)
+            case "accumulate":
+                nn.functional.cross_entropy(model(x), y).backward()
+        losses.append(run(x, y).item())
+        schedule.step()
+    if kept is not None:
+        losses.append(kept.sum().item())
+    return losses
+
+
+@pytest.mark.parametrize("event", ["evaluate", "load", "hold", "freeze", "accumulate"])
+def test_training(short: list[bool], event: str) -> None:
+    """Dropout, running statistics, a scheduler, and what may come between steps."""
+    events = {5: event, 9: event}
+    np.testing.assert_allclose(train(True, events), train(False, events), rtol=1e-4)
+    assert short.count(True) >= 6
+
+
+def test_an_index_out_of_range(short: list[bool]) -> None:
+    table = nn.Embedding(5, 3)
+    optimizer = optim.SGD(table.parameters(), lr=0.1)
+
+    @tgrad.compile
+    def step(index: tgrad.Tensor) -> tgrad.Tensor:
+        loss = table(index).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(3):
+        step(tgrad.tensor([0, 4]))
+    before = table.weight.numpy()
+    with pytest.raises(IndexError, match="5"):
+        step(tgrad.tensor([0, 5]))
+    np.testing.assert_array_equal(table.weight.numpy(), before)
+    step(tgrad.tensor([1, 2]))
+    assert any(short)

@@ -1,8 +1,8 @@
-"""Calls that make new tensors and change nothing, replayed with little Python.
+"""Calls between which nothing else was done, replayed with little Python.
 
-In: an Entry that has run, whose plan writes neither arguments nor state. Out: the results of a
-call, or `MISSED` where something is not as it was: then the whole way (function.py) is taken.
-Invariant: the whole way would return the same.
+In: an Entry that has run, whose plan is one program that makes new tensors and changes state. Out:
+the results of a call, or `MISSED` where something is not as it was: then the whole way of
+function.py is taken. Invariant: it would return the same and change the same.
 
 A kernel that moves more than the caches hold leaves nothing of Python in them, and then a call
 costs by the functions and objects that it touches.
@@ -18,7 +18,7 @@ from tgrad.compiling.replay import Entry, Out
 from tgrad.interrupts import Uninterrupted
 from tgrad.modes import thread
 from tgrad.pipeline import Storage
-from tgrad.runtime.device import counters, open_device
+from tgrad.runtime.device import allocate
 from tgrad.runtime.execute import replay, runs_programs
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
@@ -27,20 +27,23 @@ MISSED = object()
 """Instead of results."""
 
 
-class PureCall:
+class ShortCall:
     """An entry and what its last call found.
 
     Attributes:
         modes: see guards.current_modes.
         kinds: shape, dtype and device of each argument.
         moving: numbers of the arguments that the plan reads, in the order of the program.
+        changing: places among `storages` of states that get other memory, which follow.
+        taken: number of each such state, and the place of what it gets among the outputs.
         made: place among the plan's outputs, dtype and shape of each result.
-        is_host: whether a run is one C function, which Ctrl-C does not cut in two.
+        changes: whether the program changes state.
+        is_host: whether a run is one C function, which Ctrl-C does not cut in two, and all of it.
     """
 
     __slots__ = (
-        "allocate", "counts", "device", "entry", "is_host", "kinds", "made", "modes", "moving",
-        "nbytes", "plan", "program",
+        "changes", "changing", "device", "entry", "is_host", "kinds", "made",
+        "modes", "moving", "nbytes", "plan", "program", "storages", "taken",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, modes: Hashable, arguments: Sequence[Tensor]):
@@ -48,22 +51,24 @@ class PureCall:
         assert part.program is not None
         self.entry, self.modes, self.device = entry, modes, part.device
         self.plan, self.program = part.compiled.plan, part.program
-        self.is_host = part.device.type == "cpu"
-        self.allocate, self.counts = open_device(part.device).allocate, counters(part.device)
+        self.changes = bool(entry.written)
+        self.is_host = part.device.type == "cpu" and not entry.draws and not part.writes
         self.kinds = [(t._node.shape, t._node.dtype, t._device) for t in arguments]
         self.moving = [number for _, number in part.moving_arguments]
+        self.storages, self.changing = part.storages, part.moving_places
         self.nbytes = part.sizes
         place_of = {position: ref.number for position, ref in part.sources}
+        self.taken = [(number, place_of[position]) for position, number in part.writes]
         places = {number: place_of[position] for position, number in part.made}
         self.made = [(places[n], *entry.outputs[n][:2]) for n in range(len(entry.outputs))]
 
     @staticmethod
-    def of(entry: Entry, modes: Hashable, arguments: Sequence[Any]) -> PureCall | None:
+    def of(entry: Entry, modes: Hashable, arguments: Sequence[Any]) -> ShortCall | None:
         """For positional arguments that are different tensors."""
-        is_plain = entry.is_pure and all(type(t) is Tensor for t in arguments)
+        is_plain = entry.is_short and all(type(t) is Tensor for t in arguments)
         if not is_plain or len(set(map(id, arguments))) < len(arguments):
             return None
-        return PureCall(entry, modes, arguments)
+        return ShortCall(entry, modes, arguments)
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
         """The results for these arguments, or MISSED; under the lock of compiled calls."""
@@ -86,19 +91,26 @@ class PureCall:
             or not runs_programs()
             or current_modes() != self.modes
             or not entry.guards.hold()
+            or entry.viewed
+            or (self.changes and not self.program.is_whole)
         ):  # fmt: skip
             return MISSED
-        try:
-            outputs = [self.allocate(n) for n in self.nbytes]
-        except MemoryError:
-            return MISSED
-        self.counts.allocated_bytes += sum(self.nbytes)
+        for number, check, args in entry.checks:
+            check(arguments[number], *args)
+        for host in entry.hosts:
+            if host.refresh():
+                entry.lent = -1
+                return MISSED
+        outputs = [allocate(self.device, n) for n in self.nbytes]
         moved = [memories[n] for n in self.moving]
+        moved += [self.storages[place].memory for place in self.changing]
         if self.is_host:
             replay(self.plan, self.program, moved, outputs)
         else:
             with Uninterrupted():  # a program of a GPU may be in the middle of its capture
                 replay(self.plan, self.program, moved, outputs)
+                entry.change(self.taken, outputs)
+                entry.advance()
         device, tensors = self.device, []
         for place, dtype, shape in self.made:
             t = Tensor.__new__(Tensor)
