@@ -211,3 +211,55 @@ def test_random_steps_as_generated_code() -> None:
         check(program, calls, dynamic, "cpu")
 
     run()
+
+
+def _other_memory(s: State) -> None:
+    s.bias.data = s.bias.detach() + 1
+
+
+BETWEEN: dict[str, Callable[[State], Any]] = {
+    "nothing": lambda s: None,
+    "values": lambda s: s.table.tolist(),
+    "view": lambda s: s.table[1:3],
+    "graph": lambda s: s.bias * 2,
+    "change": lambda s: s.bias.mul_(0.5),
+    "other memory": _other_memory,
+    "gradient": lambda s: (s.weight * s.weight).sum().backward(),
+}
+"""What may come between two equal calls."""
+
+
+def check_equal_calls(program: Program, between: list[str], device: str) -> None:
+    """Calls with the same kinds of arguments, of which most find nothing changed since the last."""
+    eager, other = State.new(device), State.new(device)
+
+    def step(x: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+        return program.run(other, x, places, 0.75)[:2]
+
+    compiled, kept = tgrad.compile(step), list[tuple[Any, Any]]()
+    for turn, name in enumerate(["nothing"] * 3 + between + ["nothing"] * 2):
+        kept.append((BETWEEN[name](eager), BETWEEN[name](other)))
+        rng = np.random.default_rng(turn)
+        x = tgrad.tensor(rng.standard_normal((LARGEST, COLUMNS)).astype(np.float32), device=device)
+        places = tgrad.tensor(rng.integers(0, TABLE, LARGEST), device=device)
+        y = x.clone().realize()
+        wanted, found = program.run(eager, x, places, 0.75), compiled(y, places)
+        for i in range(2):
+            assert_equal(found[i], wanted[i], f"result {i} of call {turn}")
+        assert_equal(y, x, f"the argument after call {turn}")
+    for a, b in (pair for pair in kept if isinstance(pair[0], Tensor)):
+        assert_equal(b, a, "what was made between")
+    for name in ("bias", "table", "weight"):
+        assert_equal(getattr(other, name), getattr(eager, name), f"{name} at the end")
+
+
+def test_equal_calls_as_generated_code() -> None:
+    @quickly(5)
+    @given(
+        programs(dynamic=True),
+        st.lists(st.sampled_from(sorted(BETWEEN)), min_size=1, max_size=5),
+    )
+    def run(program: Program, between: list[str]) -> None:
+        check_equal_calls(program, between, "cpu")
+
+    run()
