@@ -193,15 +193,16 @@ class _Packing:
         panel, spot = layout.k_padded * plan.nr, f"w * {LANES}"
         if side == "v" and plan.v_mode == "lanes":
             self.vector.lanes(buffer, plan.nr, panel, plan.nr, tables["v"])
-            if plan.words is not None and not self.vector.makes_words(tables["v"]):
+            if self.vector.needs_join(tables["v"]):
                 with self.body.code.block(f"for (int p = 0; p < {layout.bv}; p += {plan.nr})"):
-                    self.vector.join(f"{buffer} + p * {layout.k_padded}", plan.nr, tables["v"])
+                    self.vector.join(f"{buffer} + p * {layout.k_padded}", plan.nr)
         elif side == "v":
             table = self.vector.vectors(self.k, spot) or self.vector.table(self.k, 0, 0)
             self.vector.transposed(buffer, panel, layout.ld, table)
         elif plan.r_mode == "lanes":
             self.row.lanes(buffer, 0, 0, layout.br_padded, tables["r"])
-            self.row.join(buffer, layout.br_padded, tables["r"])
+            if self.row.needs_join(tables["r"]):
+                self.row.join(buffer, layout.br_padded)
         else:
             start = f"{self.body.axis_name[plan.r]}_lo"
             rows = self.row.vectors(self.k, spot) or self.row.table(self.k, 0, 0)

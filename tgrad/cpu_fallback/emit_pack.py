@@ -199,8 +199,6 @@ class Packer:
         self._copy(axis, head, f"to[{x} - {x}_run]")
 
     def _invariants(self, inner: str) -> None:
-        if inner == self.lane and self.makes_words(None):
-            return
         for s in self.operand.stmts:
             if inner not in dims_of(s):
                 self.body.statement(s, escapes=False)
@@ -217,28 +215,30 @@ class Packer:
         where its first element would."""
         body, code, x = self.body, self.code, self.x
         saved = dict(body.scalars)
-        row = f"{buffer} + {self._k_place(table)} * {k_stride}"
-        if isinstance(table, VectorTable):
-            with code.block(self._k_loop(table)):
-                emit_registers(body, table, row)
-        elif table is not None:
-            with code.block(self._k_loop(table)):
-                self._invariants(self.lane)
-                with code.block(table.loop):
-                    self.open_run(table, f"{table.name}_q")
-                    at = f"{buffer} + {table.name}_at[{table.name}_q]"
-                    offset = f"{self._k_place(table)} * {k_stride}"
-                    code.line(f"{self.ctype} *restrict to = {at} + {offset};")
-                    self._copy_run(self.lane)
-                    body.bases = {}
-        elif not panel:
-            with code.block(self._k_loop(table)):
-                self._invariants(self.lane)
-                code.line(f"{self.ctype} *restrict to = {row};")
-                self._copy_lanes(body.lane_loop(self.lane), "to", f"{x} - {x}_lo")
-        else:
+        if table is not None:
+            self._lanes_in_runs(buffer, k_stride, table)
+        elif panel:
             self._panels(buffer, panel, panel_stride, k_stride)
+        else:
+            with code.block(self._k_loop()):
+                code.line(f"{self.ctype} *restrict to = {buffer} + {self._k_place()} * {k_stride};")
+                self._copy_lanes(body.lane_loop(self.lane), "to", f"{x} - {x}_lo")
         body.scalars = saved
+
+    def _lanes_in_runs(self, buffer: str, k_stride: int, table: RunTable | VectorTable) -> None:
+        body, code = self.body, self.code
+        row = f"({self.kk} - {self.kk}_lo) * {k_stride}"
+        with code.block(body.lane_loop(self.k)):
+            if isinstance(table, VectorTable):
+                emit_registers(body, table, f"{buffer} + {row}")
+                return
+            self._invariants(self.lane)
+            with code.block(table.loop):
+                self.open_run(table, f"{table.name}_q")
+                at = f"{table.name}_at[{table.name}_q]"
+                code.line(f"{self.ctype} *restrict to = {buffer} + {at} + {row};")
+                self._copy_run(self.lane)
+                body.bases = {}
 
     def _panels(self, buffer: str, panel: int, panel_stride: int, k_stride: int) -> None:
         """All panels, the last of which may have fewer lanes."""
@@ -253,44 +253,47 @@ class Packer:
                 code.line(f"const {body.ctype} {x}_w = {width};")
             at = f"({x}_run - {x}_lo) / {panel} * {panel_stride}"
             code.line(f"{self.ctype} *restrict to = {buffer} + {at};")
-            with code.block(self._k_loop(None)):
-                self._invariants(self.lane)
+            with code.block(self._k_loop()):
                 head = f"for ({body.ctype} {x} = {x}_run; {x} < {x}_run + {{}}; {x}++)"
-                place = f"{self._k_place(None)} * {k_stride}", f"{x} - {x}_run"
+                place = f"{self._k_place()} * {k_stride}", f"{x} - {x}_run"
                 if ragged:
-                    inside = dict(body.scalars)
                     with code.block(f"if ({x}_w == {panel})"):
                         self._copy_lanes(head.format(panel), "to", *place)
-                    body.scalars = inside
                     with code.block("else"):
                         self._copy_lanes(head.format(f"{x}_w"), "to", *place)
                 else:
                     self._copy_lanes(head.format(panel), "to", *place)
 
-    def makes_words(self, table: RunTable | VectorTable | None) -> bool:
-        """Whether words are made of the elements as these are read: where all are whole."""
+    @property
+    def _has_whole_words(self) -> bool:
         words = self.plan.words
-        return (
-            words is not None and table is None and is_whole(self.body.kernel, self.k, words.size)
-        )
+        return words is not None and is_whole(self.body.kernel, self.k, words.size)
 
-    def _k_place(self, table: RunTable | VectorTable | None) -> str:
-        """C text of the steps from the chunk's first k."""
-        return f"({self.kk}{'_w' if self.makes_words(table) else ''} - {self.kk}_lo)"
+    def _k_loop(self) -> str:
+        """`for` over the chunk of k, in words if these are whole."""
+        words, kk, ctype = self.plan.words, self.kk, self.body.ctype
+        if words is None or not self._has_whole_words:
+            return self.body.lane_loop(self.k)
+        return f"for ({ctype} {kk}_w = {kk}_lo; {kk}_w < {kk}_hi; {kk}_w += {words.size})"
+
+    def _k_place(self) -> str:
+        """C text of the present step of that loop."""
+        return f"({self.kk}{'_w' if self._has_whole_words else ''} - {self.kk}_lo)"
 
     def _copy_lanes(self, head: str, row: str, *place: str) -> None:
         """The innermost loop along lanes; an element, or a word, goes to `row`[`place`]."""
-        words = self.plan.words
-        if words is None or not self.makes_words(None):
+        words, body, code, kk = self.plan.words, self.body, self.code, self.kk
+        saved = dict(body.scalars)
+        if words is None or not self._has_whole_words:
+            self._invariants(self.lane)
             self._copy(self.lane, head, f"{row}[{' + '.join(place)}]")
+            body.scalars = saved
             return
-        body, code, kk = self.body, self.code, self.kk
         *start, lane = place
         code.pragma("omp simd")
         with code.block(head):
             code.line("uint32_t w = 0;")
             for e in range(words.size):
-                saved = dict(body.scalars)
                 with code.block(""):
                     code.line(f"const {body.ctype} {kk} = {kk}_w + {e};")
                     for s in self.operand.stmts:
@@ -298,15 +301,8 @@ class Packer:
                     value = words.packed(body.element(self.operand.tile), self.letter == "r")
                     shift = f" << {e * 32 // words.size}" if e else ""
                     code.line(f"w |= (uint32_t)({self.ctype})({value}){shift};")
-                body.scalars = saved
+                body.scalars = dict(saved)
             code.line(f"((tg_word *)({' + '.join([row, *start])}))[{lane}] = w;")
-
-    def _k_loop(self, table: RunTable | VectorTable | None) -> str:
-        words, kk = self.plan.words, self.kk
-        if words is None or not self.makes_words(table):
-            return self.body.lane_loop(self.k)
-        ctype = self.body.ctype
-        return f"for ({ctype} {kk}_w = {kk}_lo; {kk}_w < {kk}_hi; {kk}_w += {words.size})"
 
     def rows(
         self,
@@ -346,11 +342,14 @@ class Packer:
             head = f"for ({self.body.ctype} q = {count}; q % {words.size}; q++)"
             self.code.line(f"{head} ({row})[q] = 0;")
 
-    def join(self, buffer: str, width: int, table: RunTable | VectorTable | None) -> None:
+    def needs_join(self, table: RunTable | VectorTable | None) -> bool:
+        """Whether `lanes` leaves rows of single elements where there should be words."""
+        return self.plan.words is not None and (table is not None or not self._has_whole_words)
+
+    def join(self, buffer: str, width: int) -> None:
         """Rows of neighbouring k, packed along lanes, as rows of words."""
-        if self.plan.words is not None and not self.makes_words(table):
-            rows = f"{self.kk}_hi - {self.kk}_lo"
-            self.code.line(f"tg_join_{self.ctype}({buffer}, {rows}, {width});")
+        rows = f"{self.kk}_hi - {self.kk}_lo"
+        self.code.line(f"tg_join_{self.ctype}({buffer}, {rows}, {width});")
 
     def transposed(
         self,

@@ -28,7 +28,7 @@ from tgrad.cpu_fallback.code import round_up, work_of
 from tgrad.cpu_fallback.dot_plan import tile_cycles, vectors_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import index_text
-from tgrad.cpu_fallback.register_tiles import runs_name
+from tgrad.cpu_fallback.register_tiles import elements_of, runs_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.window_plan import Dim, WindowProgram
 from tgrad.kernel import ir
@@ -215,7 +215,7 @@ def emit_bands(
     if parallel:
         code.pragma("omp parallel")
     with code.block(""):
-        declare_buffers(buffers, body, program.ctype)
+        declare_buffers(buffers, body, program.product)
         for stmt in program.dot.before:
             body.statement(stmt, escapes=True)
         pack_weights()
@@ -231,17 +231,18 @@ def emit_bands(
             _results(program, plan, body)
 
 
-def declare_buffers(buffers: Mapping[str, int], body: Body, packed: str = "float") -> None:
+def declare_buffers(buffers: Mapping[str, int], body: Body, product: str = "float") -> None:
     """Names and elements of a thread's memory, one after the other.
 
     Args:
-        packed: C type of `wp` and `ip`, which come first; the others are of float.
+        product: the kind of the register tiles' products, as in register_tiles.py: what `wp` and
+            `ip` are packed for. They come first; the others are of float.
     """
-    together = 1 if packed == "float" else 32 // int(packed[4:-2])
-    sizes = [round_up(n, 64 * together) for n in buffers.values()]
-    types = [packed if name in ("wp", "ip") else "float" for name in buffers]
-    total = sum(n if t == "float" else n // together for n, t in zip(sizes, types))
-    place, before = f"tg_scratch({total} * sizeof(float))", types[0]
+    elements = elements_of(product)
+    sizes = [round_up(n, 64 * elements.together) for n in buffers.values()]
+    types = [elements.packed if name in ("wp", "ip") else "float" for name in buffers]
+    floats = [n if t == "float" else n // elements.together for n, t in zip(sizes, types)]
+    place, before = f"tg_scratch({sum(floats)} * sizeof(float))", types[0]
     for name, size, ctype in zip(buffers, sizes, types):
         place = place if ctype == before else f"({ctype} *)({place})"
         body.code.line(f"{ctype} *const restrict {name} = {place};")
