@@ -88,8 +88,47 @@ def test_the_older_decorators_of_functions_under_autocast() -> None:
     first = tgrad.rand(2).tolist()
     tgrad.manual_seed(3)
     assert tgrad.rand(2).tolist() == first
-    with pytest.raises(AttributeError, match="Stream"):
+    with pytest.raises(AttributeError, match="no Stream: plans run one after the other"):
         tgrad.cuda.Stream  # noqa: B018
+    with tgrad.cuda.device(0), pytest.raises(UnsupportedError, match="cuda:1"):
+        tgrad.cuda.device(1).__enter__()
+
+
+def test_random_states_of_gpus_are_that_of_the_one_generator() -> None:
+    for seed in (tgrad.cuda.manual_seed_all, tgrad.manual_seed):
+        seed(5)
+        assert tgrad.cuda.initial_seed() == 5 == tgrad.initial_seed()
+    tgrad.rand(3).realize()
+    states = tgrad.cuda.get_rng_state(), tgrad.get_rng_state()
+    first = tgrad.rand(4).tolist()
+    for put_back, state in zip((tgrad.cuda.set_rng_state, tgrad.set_rng_state), states):
+        put_back(state)
+        assert tgrad.rand(4).tolist() == first
+    tgrad.cuda.set_rng_state_all([states[0]])
+    assert tgrad.rand(4).tolist() == first
+    tgrad.cuda.set_rng_state_all(tgrad.cuda.get_rng_state_all())
+    assert tgrad.cuda.seed() == tgrad.initial_seed()
+
+
+def test_every_name_of_cuda_is_there() -> None:
+    torch = pytest.importorskip("torch")
+    for name in tgrad.cuda.__all__:
+        assert getattr(tgrad.cuda, name) is not None and hasattr(torch.cuda, name), name
+    assert tgrad.cuda.Event is torch.cuda.Event
+    assert tgrad.cuda.OutOfMemoryError is tgrad.OutOfMemoryError
+    assert set(dir(torch.cuda)) >= set(tgrad.cuda._ABSENT)
+
+
+@pytest.mark.skipif(not tgrad.cuda.is_available(), reason="needs a GPU")
+def test_events_of_cuda_time_what_was_launched() -> None:
+    begin, end = (tgrad.cuda.Event(enable_timing=True) for _ in range(2))
+    x = tgrad.ones(2048, 2048, device="cuda")
+    (x @ x).realize()
+    begin.record()
+    (x @ (x + 1)).realize()
+    end.record()
+    end.synchronize()
+    assert begin.elapsed_time(end) > 0
 
 
 def test_amp_of_cuda() -> None:

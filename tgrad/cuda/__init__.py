@@ -1,4 +1,4 @@
-"""`torch.cuda`'s names: which GPUs are there, and how their memory is used.
+"""`torch.cuda`'s names: which GPUs are there, how their memory is used, when work is done.
 
 In: nothing, or a device. Out: numbers and names. Invariant: torch, which owns the GPU's memory and
 streams, is imported when one of these is called; without it no GPU is available.
@@ -7,32 +7,58 @@ Source: https://docs.pytorch.org/docs/stable/cuda.html
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from tgrad import random
 from tgrad.cuda import amp as amp
-from tgrad.errors import DeviceError, UnsupportedError
+from tgrad.errors import DeviceError, OutOfMemoryError, UnsupportedError
 from tgrad.random import Generator
+from tgrad.tensor import Tensor
 
 __all__ = [
-    "amp", "current_device", "device_count", "empty_cache", "get_device_capability",
-    "get_device_name", "get_device_properties", "ipc_collect", "is_available", "is_bf16_supported",
-    "is_initialized", "manual_seed", "manual_seed_all", "max_memory_allocated",
-    "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
-    "reset_peak_memory_stats", "set_device", "synchronize",
+    "Event", "OutOfMemoryError", "amp", "clock_rate", "current_device", "current_stream",
+    "default_stream", "device", "device_count", "device_memory_used", "empty_cache",
+    "get_arch_list", "get_device_capability", "get_device_name", "get_device_properties",
+    "get_per_process_memory_fraction", "get_rng_state", "get_rng_state_all", "init",
+    "initial_seed", "ipc_collect", "is_available", "is_bf16_supported",
+    "is_current_stream_capturing", "is_initialized", "is_tf32_supported", "manual_seed",
+    "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
+    "memory_allocated", "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary",
+    "memory_usage", "nvtx", "power_draw", "reset_accumulated_memory_stats",
+    "reset_max_memory_allocated", "reset_peak_memory_stats", "seed", "seed_all", "set_device",
+    "set_per_process_memory_fraction", "set_rng_state", "set_rng_state_all", "synchronize",
+    "temperature", "utilization",
 ]  # fmt: skip
 
 _TORCHS = frozenset(
     [
-        "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
-        "ipc_collect", "is_bf16_supported", "is_initialized", "max_memory_allocated",
-        "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
-        "reset_peak_memory_stats", "synchronize",
+        "Event", "clock_rate", "current_stream", "default_stream", "device_memory_used",
+        "empty_cache", "get_arch_list", "get_device_capability", "get_device_name",
+        "get_device_properties", "get_per_process_memory_fraction", "init", "ipc_collect",
+        "is_bf16_supported", "is_current_stream_capturing", "is_initialized", "is_tf32_supported",
+        "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated",
+        "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary", "memory_usage",
+        "nvtx", "power_draw", "reset_accumulated_memory_stats", "reset_max_memory_allocated",
+        "reset_peak_memory_stats", "set_per_process_memory_fraction", "synchronize", "temperature",
+        "utilization",
     ]
 )  # fmt: skip
-"""Functions that are PyTorch's own: tgrad's memory is of its allocator, its kernels are on its
-streams. `synchronize` waits for what runs; what nobody asked for yet is lazy, and does not run."""
+"""Names that are PyTorch's own: tgrad's memory is of its allocator, its kernels are on its current
+stream. `synchronize` and events see what was launched; what nobody asked for yet is lazy, and was
+not."""
+
+_ABSENT = {
+    "CUDAGraph": "a compiled function is one CUDA graph.",
+    "Stream": "plans run one after the other and share their temporary memory; kernels of one plan "
+    "lie side by side where they can.",
+    "graph": "a compiled function is one CUDA graph.",
+    "make_graphed_callables": "use tgrad.compile: a plan is one CUDA graph.",
+}
+_ABSENT["stream"] = _ABSENT["set_stream"] = _ABSENT["ExternalStream"] = _ABSENT["Stream"]
+"""Names of PyTorch's that are out of scope, and why."""
 
 
 def is_available() -> bool:
@@ -69,12 +95,51 @@ def set_device(device: Any) -> None:
         )
 
 
+@contextmanager
+def device(device: Any) -> Iterator[None]:
+    """Inside, the name "cuda" means this GPU; only the first.
+
+    Raises:
+        UnsupportedError: as `set_device`.
+
+    >>> import tgrad
+    >>> with tgrad.cuda.device(0):
+    ...     tgrad.cuda.current_device()
+    0
+    """
+    set_device(device)
+    yield
+
+
 def manual_seed(seed: int) -> Generator:
     """`tgrad.manual_seed`: one generator serves every device."""
     return random.manual_seed(seed)
 
 
 manual_seed_all = manual_seed
+seed = seed_all = random.seed
+initial_seed = random.initial_seed
+
+
+def get_rng_state(device: Any = "cuda") -> Tensor:
+    """`tgrad.get_rng_state`: one generator serves every device."""
+    return random.get_rng_state()
+
+
+def get_rng_state_all() -> list[Tensor]:
+    """That state once for each GPU."""
+    return [random.get_rng_state() for _ in range(device_count())]
+
+
+def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
+    """Continue the one generator where `get_rng_state` was called."""
+    random.set_rng_state(new_state)
+
+
+def set_rng_state_all(new_states: Iterable[Tensor]) -> None:
+    """The same for what `get_rng_state_all` returned, of whose states the last one counts."""
+    for state in new_states:
+        random.set_rng_state(state)
 
 
 def _torch() -> Any:
@@ -88,4 +153,6 @@ def _torch() -> Any:
 def __getattr__(name: str) -> Any:
     if name in _TORCHS:
         return getattr(_torch(), name)
+    if name in _ABSENT:
+        raise AttributeError(f"tgrad.cuda has no {name}: {_ABSENT[name]}")
     raise AttributeError(f"module 'tgrad.cuda' has no attribute {name!r}")
