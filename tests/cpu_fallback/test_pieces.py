@@ -10,6 +10,7 @@ from tests.cpu_fallback.cases import F32, Draft, check, random_slots
 from tgrad.cpu_fallback import detect_machine
 from tgrad.cpu_fallback.heuristics import choose_config
 from tgrad.cpu_fallback.pieces import in_pieces
+from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.fusion.region import Region
 from tgrad.graph.index import Bound
 from tgrad.graph.op import Op
@@ -68,6 +69,57 @@ def test_loops_are_cut(settings: Settings, reduce: str) -> None:
         region.axes["ij".index(reduce)].extent // 6
     ]
     check(region, settings, tolerance=1e-4)
+
+
+def spread(rows: int, columns: int, step: int) -> Region:
+    """tanh of what `step` windows around an element hold, each of which holds every step-th."""
+    d = Draft(i=rows, j=columns)
+    x = d.slot("x", F32, rows * -(-columns // step))
+    total = -1
+    for tap in range(step):
+        place = d.var("j") + tap
+        mask = (Bound(place % step, 0, 1), Bound(place // step, 0, -(-columns // step)))
+        found = d.load(x, d.var("i") * -(-columns // step) + place // step, mask)
+        y = d.op(Op.TANH, found)
+        total = y if not tap else d.op(Op.ADD, total, y)
+    d.store(total, "i j")
+    return d.region("spread", "map", parallel="i j")
+
+
+@pytest.mark.parametrize("rows, columns, step", [(5, 64, 2), (3, 131, 3), (2, 1000, 4)])
+def test_every_other_element_is_a_piece(
+    settings: Settings, rows: int, columns: int, step: int
+) -> None:
+    region = spread(rows, columns, step)
+    pieces = pieces_of(region)
+    assert len(pieces) >= step
+    assert all(sum(isinstance(s, ir.LoadTile) for s in p.body) <= 1 for p in pieces)
+    check(region, settings)
+
+
+def test_periods_that_are_long_or_whose_parts_are_short_stay_together() -> None:
+    assert len(pieces_of(spread(4, 1000, 5))) == 1
+    assert len(pieces_of(spread(4, 40, 3))) == 1
+
+
+@pytest.mark.parametrize("rows, columns", [(6, 40), (1, 33), (12, 128)])
+def test_windows_of_every_other_element_have_no_masks_inside(
+    settings: Settings, rows: int, columns: int
+) -> None:
+    """Loads of elements that are not neighbours are vectors only without masks."""
+    d = Draft(i=rows, j=columns, r=3, s=3)
+    row, column = d.var("i") * 2 + d.var("r") - 1, d.var("j") * 2 + d.var("s") - 1
+    height, width = 2 * rows, 2 * columns
+    mask = (Bound(row, 0, height), Bound(column, 0, width))
+    x = d.load(d.slot("x", F32, height * width), row * width + column, mask)
+    d.store(d.reduce(Op.REDUCE_MAX, x, "r s"), "i j")
+    region = d.region("pool", "reduce", parallel="i j", row="r s")
+    config = choose_config(region, detect_machine())
+    pieces = in_pieces(unroll_short_loops(lower(region, config)))
+    check(region, settings)
+    masks = [s.mask for p in pieces if max(a.block for a in p.grid) > 2
+             for s in p.body if isinstance(s, ir.LoadTile)]  # fmt: skip
+    assert masks and not any(masks)
 
 
 def test_many_parts_and_short_ones_stay_together() -> None:

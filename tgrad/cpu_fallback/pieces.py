@@ -19,12 +19,12 @@ the rows that a loop in Python has taken as many as there are. (32 rows of 32x51
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from tgrad.cpu_fallback.code import is_scatter, reads_of, walk, work_of
 from tgrad.cpu_fallback.unroll import Unroller
-from tgrad.graph.index import Index, var
+from tgrad.graph.index import Index, Mod, var
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, TileAxis
 from tgrad.kernel.known import Known
@@ -34,6 +34,12 @@ MOST_PIECES, MOST_STATEMENTS = 40, 400
 
 WORTHWHILE = 0.7
 """Work of all pieces over that of the whole, at most; a mask counts as much as its load."""
+
+SINGLE = 8
+"""What a masked load of elements that are not neighbours costs, in loads of a vector's lanes."""
+
+MOST_STEPS = 4
+"""Elements after which a mask repeats, at most."""
 
 LEAST_LANES = 16
 """Elements that a piece has at least along an axis that fills vector lanes."""
@@ -57,9 +63,15 @@ def in_pieces(kernel: ir.Kernel) -> list[ir.Kernel]:
     has_loops = any(isinstance(s, ir.Loop) for s in stmts)
     scatters = any(isinstance(s, ir.StoreTile) and is_scatter(s) for s in stmts)
     for axis in () if has_loops or scatters else kernel.grid:
-        cuts = _cuts(stmts, axis)
+        cuts, step = _cuts(stmts, axis), _period(stmts, axis)
+        choices = []
         if len(cuts) > 2:
-            pieces = [_piece(kernel, axis, *ends) for ends in pairwise(cuts)]
+            parts = (_piece(kernel, axis, *ends) for ends in pairwise(cuts))
+            choices.append([piece for part in parts for piece in in_pieces(part)])
+        if step > 1:
+            every = (_every(kernel, axis, step, first) for first in range(step))
+            choices.append([piece for part in every for piece in in_pieces(part)])
+        for pieces in choices:
             size = sum(len(list(walk(p.body))) for p in pieces)
             if size <= MOST_STATEMENTS and _cost(pieces) < least:
                 best, least = pieces, _cost(pieces)
@@ -67,18 +79,32 @@ def in_pieces(kernel: ir.Kernel) -> list[ir.Kernel]:
 
 
 def _cost(kernels: Iterable[ir.Kernel]) -> int:
-    """Work, with masks."""
+    """Work, with masks, and what single loads cost instead of vectors."""
 
-    def masked(body: Iterable[ir.Stmt]) -> tuple[ir.Stmt, ...]:
+    def only(body: Iterable[ir.Stmt], counts: Callable[[ir.LoadTile], int]) -> tuple[ir.Stmt, ...]:
         kept: list[ir.Stmt] = []
         for s in body:
             if isinstance(s, ir.Loop):
-                kept.append(dataclasses.replace(s, body=masked(s.body)))
+                kept.append(dataclasses.replace(s, body=only(s.body, counts)))
             elif isinstance(s, ir.LoadTile) and s.mask:
-                kept.append(s)
+                kept += [s] * counts(s)
         return tuple(kept)
 
-    return sum(work_of(k) + work_of(dataclasses.replace(k, body=masked(k.body))) for k in kernels)
+    def cost(kernel: ir.Kernel) -> int:
+        lanes = [a.name for a in kernel.grid if a.block > 1]
+        masks = only(
+            kernel.body, lambda s: SINGLE if any(_is_strided(s, lane) for lane in lanes) else 1
+        )
+        return work_of(kernel) + work_of(dataclasses.replace(kernel, body=masks))
+
+    return sum(map(cost, kernels))
+
+
+def _is_strided(stmt: ir.Stmt, lane: str) -> bool:
+    """Whether it is a masked load that no compiler makes a vector: not of neighbours."""
+    if not isinstance(stmt, ir.LoadTile) or lane not in stmt.out.dims:
+        return False
+    return bool(stmt.mask) and stmt.index.stride(lane) not in (0, 1)
 
 
 def _cuts(stmts: Iterable[ir.Stmt], axis: TileAxis) -> list[int]:
@@ -91,10 +117,28 @@ def _cuts(stmts: Iterable[ir.Stmt], axis: TileAxis) -> list[int]:
                 continue
             ends = (-(-(end - bound.index.const) // step) for end in (bound.lo, bound.hi))
             found.update(end for end in ends if 0 < end < axis.extent)
+    if axis.block > 1:  # a piece is a loop of two lanes at least, though masks stay in it
+        found = {end for end in found if 1 < end < axis.extent - 1} | {
+            2 * (1 in found), axis.extent - 2 * (axis.extent - 1 in found), 0, axis.extent,
+        }  # fmt: skip
     cuts = sorted(found)
-    least = min((b - a for a, b in pairwise(cuts)), default=0)
-    is_short = axis.block > 1 and least < LEAST_LANES
+    lanes = [b - a for a, b in pairwise(cuts)]
+    strided = any(_is_strided(s, axis.name) for s in stmts)
+    is_short = axis.block > 1 and (max if strided else min)(lanes, default=0) < LEAST_LANES
     return [] if len(cuts) > MOST_PIECES + 1 or is_short else cuts
+
+
+def _period(stmts: Iterable[ir.Stmt], axis: TileAxis) -> int:
+    """The steps of an axis after which a mask is as it was, where it tells these apart; 1 if none
+    does, or the parts would be short."""
+    for s in stmts:
+        for bound in getattr(s, "mask", ()) or ():
+            atom = bound.index.atom
+            if isinstance(atom, Mod) and atom.base.stride(axis.name) in (1, -1):
+                step, least = atom.divisor, LEAST_LANES if axis.block > 1 else 1
+                if step <= MOST_STEPS and axis.extent >= step * least:
+                    return step
+    return 1
 
 
 def _part_of(axis: TileAxis, name: str, start: int, stop: int) -> tuple[TileAxis, Index]:
@@ -106,7 +150,17 @@ def _part_of(axis: TileAxis, name: str, start: int, stop: int) -> tuple[TileAxis
 
 def _piece(kernel: ir.Kernel, axis: TileAxis, start: int, stop: int) -> ir.Kernel:
     """The part of the kernel from one element of a grid axis to another."""
-    part, place = _part_of(axis, axis.name, start, stop)
+    return _with_part(kernel, axis, *_part_of(axis, axis.name, start, stop))
+
+
+def _every(kernel: ir.Kernel, axis: TileAxis, step: int, first: int) -> ir.Kernel:
+    """Every so many elements of a grid axis, from the first on."""
+    part, place = _part_of(axis, axis.name, 0, -(-(axis.extent - first) // step))
+    return _with_part(kernel, axis, part, place * step + first)
+
+
+def _with_part(kernel: ir.Kernel, axis: TileAxis, part: TileAxis, place: Index) -> ir.Kernel:
+    """The kernel with an axis that is a part of another, whose element is at `place`."""
     simpler = _Simplifier(Unroller(kernel), {axis.name: place})
     axes = tuple(part if a.name == axis.name else a for a in kernel.axes)
     return dataclasses.replace(kernel, axes=axes, body=_needed(simpler.body(kernel.body, False)))

@@ -39,6 +39,13 @@ class Known:
                 return False
             case ir.InsideTile() if not s.mask:
                 return True
+            case ir.IndexTile() if s.index.is_const and not s.out.dtype.is_float:
+                return s.index.const
+            case ir.ComputeTile() if s.op is Op.WHERE and len(self._known(s.args[1:])) == 2:
+                one, other = (self.numbers[t.id] for t in s.args[1:])
+                if repr(one) == repr(other) or s.args[0].id in self.numbers:
+                    return one if self.numbers.get(s.args[0].id, True) else other
+                return None
             case ir.ComputeTile() if s.op in (Op.AND, Op.OR) and s.out.dtype.is_bool:
                 decides = s.op is Op.OR
                 known = [self.numbers.get(t.id) for t in s.args]

@@ -163,12 +163,18 @@ def _parts(x: Tensor, axis: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
 def _mean_parts(input: Tensor, output_size: OutputSize, rank: int) -> Tensor:
     wanted = _sizes(input, output_size, rank, f"adaptive_avg_pool{rank}d")
     x = input.to(input.dtype.accumulator)
+    lead, sizes = input.shape[: input.ndim - rank], input.shape[input.ndim - rank :]
     if not math.prod(wanted):
-        return x.reshape(-1)[:0].reshape(*x.shape[: x.ndim - rank], *wanted).to(input.dtype)
-    for axis, count in enumerate(wanted, input.ndim - rank):
-        picked, belongs, _ = _parts(x, axis, count)
-        share = belongs.to(x.dtype)
-        x = (picked * share).sum(axis + 1) / share.sum(axis + 1)
+        return x.reshape(-1)[:0].reshape(*lead, *wanted).to(input.dtype)
+    if all(n % m == 0 for n, m in zip(sizes, wanted)):
+        parts = [size for n, m in zip(sizes, wanted) for size in (m, n // m)]
+        inner = tuple(range(len(lead) + 1, len(lead) + 2 * rank, 2))
+        x = x.reshape(*lead, *parts).mean(inner)
+    else:
+        for axis, count in enumerate(wanted, len(lead)):
+            picked, belongs, _ = _parts(x, axis, count)
+            share = belongs.to(x.dtype)
+            x = (picked * share).sum(axis + 1) / share.sum(axis + 1)
     result = x.to(input.dtype)
     return result if math.prod(wanted) == 1 else by_formula(result, input)
 
