@@ -165,10 +165,13 @@ class LoopAxes:
 
 
 def loop_tiles(region: Region, axes: LoopAxes, machine: Machine) -> LoopTiles:
-    """Lanes along the axis that memory likes best."""
+    """Lanes along the axis that memory likes best; none where a scatter writes no neighbours along
+    it (columns of 1024x1024 picked by 512 indices, backward: 5.9 to 0.24 ms; 2026-11)."""
     if not axes.lanes:
         return LoopTiles()
     vector = axes.lanes[0][1]
+    if any(a.is_scatter and a.index.stride(vector.name) != 1 for a in axes.accesses):
+        return LoopTiles()
     if vector.role is not Role.GRID:
         return LoopTiles(vector.name)
     block = _vector_block(region, vector, axes.grid, axes.has_loops, machine)
