@@ -87,3 +87,27 @@ def test_what_is_not_finite(settings: Settings, value: float, place: int) -> Non
     have = call(artifact.entry, given)[-1]
     np.testing.assert_array_equal(have[1], np.float32(value))
     assert np.isfinite(have[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("op", [Op.REDUCE_MAX, Op.REDUCE_MIN])
+@pytest.mark.parametrize("m", [32, 33, 100, 1024])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_extrema(settings: Settings, op: Op, m: int, scaled: bool) -> None:
+    """NaN wherever a row has one, in registers and in what is left; infinities."""
+    d = Draft(i=2 * m + 4, j=m)
+    x = d.input("x", "i j")
+    x = d.op(Op.MUL, x, d.input("y", "i")) if scaled else x
+    d.store(d.reduce(op, x, "j"), "i")
+    region = d.region("extremum", "reduce", parallel="i", row="j")
+    [draft] = cpu_fallback.draft([region], machine=dataclasses.replace(WIDE, l2=1 << 30))
+    assert f"tg_{'max' if op is Op.REDUCE_MAX else 'min'}_8(" in draft.source
+    [artifact] = cpu_fallback.compile_drafts([draft], settings)
+    given = random_slots(region)
+    rows = given[0].reshape(2 * m + 4, m)
+    for n in range(m):
+        rows[n, n] = np.nan
+        rows[m + n, n] = np.inf if n % 2 else -np.inf
+    rows[-4:-2], rows[-2:] = np.inf, -np.inf
+    have, want = call(artifact.entry, given)[-1], evaluate_region(region, given)[-1]
+    compare(have, want, 1e-6, draft.source)
+    assert np.isnan(have).sum() == m

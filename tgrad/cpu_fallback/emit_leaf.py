@@ -18,7 +18,8 @@ its own, since an addition takes as long as several loads (gcc keeps one vector 
     }
     t3 = (t3 + t3_1) + (t3_2 + t3_3);
 
-Sums of rows that lie in memory have four registers of 32 bytes, where the processor has wider ones:
+Sums of rows that lie in memory, and extrema of all rows, have four registers of 32 bytes, where the
+processor has wider ones:
 
     tg_float_8 t3_0 = {0}, t3_1 = {0}, t3_2 = {0}, t3_3 = {0};
     int j_v = 0;
@@ -99,7 +100,7 @@ def emit_leaf(body: Body, loop: ir.Loop, start: str, stop: str) -> None:
     emit = _emit_loop
     if simd and _is_worth_parts(body, loop.body, length):
         emit = _emit_parts
-    elif simd and _is_plain_sum(body, loop):
+    elif simd and _is_plain(body, loop):
         emit = _emit_registers
     if not is_long:
         emit(body, loop, start, stop, simd)
@@ -143,11 +144,13 @@ def _is_worth_parts(body: Body, stmts: Sequence[ir.Stmt], length: int) -> bool:
 _LEAVES = (ir.LoadTile, ir.ConstTile, ir.IndexTile)
 
 
-def _is_plain_sum(body: Body, loop: ir.Loop) -> bool:
+def _is_plain(body: Body, loop: ir.Loop) -> bool:
     """Whether the loop adds up sums, differences and products of rows of float32, and is the first
-    that reads one of a slot larger than the second-level cache. (A second pass over a row that the
-    first has fetched is quicker in registers of 64 bytes: layer norm of rows of 1024, a core of Zen
-    4, 0.90 of the time with the first pass so, 1.3 with the second too.)"""
+    that reads one of a slot larger than the second-level cache; or finds their extrema, of a slot
+    of any size. (A second pass over a row that the first has fetched is quicker in registers of 64
+    bytes: layer norm of rows of 1024, a core of Zen 4, 0.90 of the time with the first pass so, 1.3
+    with the second too. Extrema wait for two comparisons: softmax of 4096x1024 on two cores 0.8 of
+    the time, 200x512 on one 0.87; 2026-11.)"""
     if body.machine.vector_bytes < WIDE or body.kernel.axis(loop.axis).extent < PARTS * HALF:
         return False
     largest = 0
@@ -170,14 +173,15 @@ def _is_plain_sum(body: Body, loop: ir.Loop) -> bool:
                 if any(a.id in wide for a in s.args):
                     wide.add(s.out.id)
             case ir.Accumulate():
-                if s.op is not Op.ADD or s.carry.dtype is not dt.float32 or s.value.id not in wide:
+                if s.op not in _JOINS or s.carry.dtype is not dt.float32 or s.value.id not in wide:
                     return False
             case ir.ConstTile():
                 pass
             case _:
                 return False
     cost = sum(OPS[s.op].cost for s in loop.body if isinstance(s, (ir.ComputeTile, ir.Accumulate)))
-    return largest > body.machine.l2 and cost <= MAX_PART_COST
+    adds = any(s.op is Op.ADD for s in loop.body if isinstance(s, ir.Accumulate))
+    return largest > (body.machine.l2 if adds else 0) and cost <= MAX_PART_COST
 
 
 def _first_reader(body: Body, slot: int) -> ir.Loop | None:
@@ -191,6 +195,9 @@ def _first_reader(body: Body, slot: int) -> ir.Loop | None:
 
 
 _SIGNS = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "*"}
+_JOINS = {Op.ADD: "sum", Op.MAXIMUM: "max", Op.MINIMUM: "min"}
+"""Reductions in registers, with the names of their functions: `tg_max_8` of two registers' lanes,
+`tg_sum_8` of one's."""
 
 
 def _emit_loop(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) -> None:
@@ -245,11 +252,17 @@ def _emit_parts(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) ->
 def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) -> None:
     """PARTS registers side by side, then what is left, then the registers added up."""
     code, name, ctype = body.code, body.axis_name[loop.axis], body.ctype
-    own = {s.carry.id: body.element(s.carry) for s in loop.body if isinstance(s, ir.Accumulate)}
+    carries = [s for s in loop.body if isinstance(s, ir.Accumulate)]
+    own = {s.carry.id: body.element(s.carry) for s in carries}
     step = PARTS * HALF
     with code.block(""):
-        for text in own.values():
-            code.line(f"tg_float_{HALF} {', '.join(f'{text}_{q} = {{0}}' for q in range(PARTS))};")
+        for s in carries:
+            identity = "{0}"
+            if s.op is not Op.ADD:
+                identity += f" + {ops.identity(s.op, s.carry.dtype)}"
+                identity = f"(tg_float_{HALF}){identity}"
+            names = ", ".join(f"{own[s.carry.id]}_{q} = {identity}" for q in range(PARTS))
+            code.line(f"tg_float_{HALF} {names};")
         code.line(f"{ctype} {name}_v = {start};")
         with code.block(f"for (; {name}_v + {step} <= {stop}; {name}_v += {step})"):
             for part in range(PARTS):
@@ -261,9 +274,16 @@ def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool
                 body.scalars = saved
         if start != "0" or not stop.isdecimal() or int(stop) % step:
             _emit_loop(body, loop, f"{name}_v", stop, simd)
-        for text in own.values():
-            total = f"({text}_0 + {text}_1) + ({text}_2 + {text}_3)"
-            code.line(f"{text} += tg_sum_{HALF}({total});")
+        for s in carries:
+            text, joins = own[s.carry.id], _JOINS[s.op]
+            if s.op is Op.ADD:
+                total = f"({text}_0 + {text}_1) + ({text}_2 + {text}_3)"
+                code.line(f"{text} += tg_sum_{HALF}({total});")
+                continue
+            low, high = (f"tg_{joins}_{HALF}({text}_{q}, {text}_{q + 1})" for q in (0, 2))
+            code.line(f"{text}_0 = tg_{joins}_{HALF}({low}, {high});")
+            lane = ops.combine(s.op, text, f"{text}_0[lane]", s.carry.dtype)
+            code.line(f"for (int lane = 0; lane < {HALF}; lane++) {text} = {lane};")
 
 
 def _registers(body: Body, loop: ir.Loop) -> None:
@@ -273,6 +293,11 @@ def _registers(body: Body, loop: ir.Loop) -> None:
         if isinstance(s, ir.LoadTile) and loop.axis in s.index.variables():
             at = f"{body.slot_name[s.slot]} + {body.index(s.index)}"
             text = f"*(const tg_float_{HALF} *)({at})"
+        elif isinstance(s, ir.Accumulate) and s.op is not Op.ADD:
+            carry = body.element(s.carry)
+            value = f"tg_{_JOINS[s.op]}_{HALF}({carry}, {body.element(s.value)})"
+            body.code.line(f"{carry} = {value};")
+            continue
         elif isinstance(s, ir.ComputeTile) and any(a.id in wide for a in s.args):
             a, b = (body.element(x) for x in s.args)
             text = f"{a} {_SIGNS[s.op]} {b}"

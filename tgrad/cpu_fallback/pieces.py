@@ -13,7 +13,8 @@ put there; a sum keeps one of its added zeros, for the sign of -0.0.
 
 What autograd makes of slices is a sum of padded parts: of the gates of a recurrent cell four, of
 the rows that a loop in Python has taken as many as there are. (32 rows of 32x512, a core of Zen 4:
-4.4 to 0.2 ms; a masked load whose address is nowhere takes the processor 150 ns; 2026-11.)
+4.4 to 0.2 ms; a masked load whose address is nowhere takes the processor 150 ns; 2026-11.) What it
+makes of windows with a stride is masked in every other element: these are pieces too.
 """
 
 from __future__ import annotations

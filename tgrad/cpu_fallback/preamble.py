@@ -366,6 +366,17 @@ static inline float tg_sum_8(tg_float_8 v) {
 """,
 )
 
+for _name, _sign in (("max", ">"), ("min", "<")):
+    _piece(
+        f"tg_{_name}_8",
+        f"""
+static inline tg_float_8 tg_{_name}_8(tg_float_8 a, tg_float_8 b) {{ /* NaN if either is */
+  tg_int32_t_8 first = (a {_sign} b) | (a != a);
+  return (tg_float_8)(((tg_int32_t_8)a & first) | ((tg_int32_t_8)b & ~first));
+}}
+""",
+    )
+
 _piece(
     "tg_fetch",
     """

@@ -15,10 +15,38 @@ void softmax(char *const *slots) {
   float *restrict out = (float *)slots[1];
   for (int i = 0; i < 17; i++) {
     float t0 = (-__builtin_inff());
+    {
+      tg_float_8 t0_0 = (tg_float_8){0} + (-__builtin_inff()), t0_1 = (tg_float_8){0} + (-__builtin_inff()), t0_2 = (tg_float_8){0} + (-__builtin_inff()), t0_3 = (tg_float_8){0} + (-__builtin_inff());
+      int j_v = 0;
+      for (; j_v + 32 <= 100; j_v += 32) {
+        {
+          const int j = j_v + 0;
+          const tg_float_8 t1 = *(const tg_float_8 *)(x + i * 100 + j);
+          t0_0 = tg_max_8(t0_0, t1);
+        }
+        {
+          const int j = j_v + 8;
+          const tg_float_8 t1 = *(const tg_float_8 *)(x + i * 100 + j);
+          t0_1 = tg_max_8(t0_1, t1);
+        }
+        {
+          const int j = j_v + 16;
+          const tg_float_8 t1 = *(const tg_float_8 *)(x + i * 100 + j);
+          t0_2 = tg_max_8(t0_2, t1);
+        }
+        {
+          const int j = j_v + 24;
+          const tg_float_8 t1 = *(const tg_float_8 *)(x + i * 100 + j);
+          t0_3 = tg_max_8(t0_3, t1);
+        }
+      }
 #pragma omp simd reduction(tg_max_f32:t0)
-    for (int j = 0; j < 100; j++) {
-      const float t1 = x[i * 100 + j];
-      t0 = tg_max_f32(t0, t1);
+      for (int j = j_v; j < 100; j++) {
+        const float t1 = x[i * 100 + j];
+        t0 = tg_max_f32(t0, t1);
+      }
+      t0_0 = tg_max_8(tg_max_8(t0_0, t0_1), tg_max_8(t0_2, t0_3));
+      for (int lane = 0; lane < 8; lane++) t0 = tg_max_f32(t0, t0_0[lane]);
     }
     float t2 = 0.0f;
     float t6[100];
