@@ -122,6 +122,21 @@ def test_windows_of_every_other_element_have_no_masks_inside(
     assert masks and not any(masks)
 
 
+@pytest.mark.parametrize("lo, hi", [(5, 6), (1, 3), (0, 1), (99, 100), (97, 99), (1, 99), (2, 98)])
+def test_cuts_leave_no_single_lane(settings: Settings, lo: int, hi: int) -> None:
+    """Of a masked load of every other element; a piece is a loop of two lanes at least."""
+    d = Draft(i=3, j=100)
+    x, total = d.slot("x", F32, 3 * 200), -1
+    for tap in range(4):
+        place = d.var("i") * 200 + d.var("j") * 2 + tap // 2
+        y = d.load(x, place, (Bound(d.var("j"), lo, hi),))
+        total = y if not tap else d.op(Op.ADD, total, y)
+    d.store(total, "i j")
+    region = d.region("part", "map", parallel="i j")
+    assert all(a.extent > 1 for p in pieces_of(region) for a in p.grid if a.name == "j")
+    check(region, settings)
+
+
 def test_many_parts_and_short_ones_stay_together() -> None:
     assert len(pieces_of(parts(64, 64, 512))) == 1
     assert len(pieces_of(parts(64, 4, 512, "j"))) == 1

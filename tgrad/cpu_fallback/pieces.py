@@ -125,8 +125,9 @@ def _cuts(stmts: Iterable[ir.Stmt], axis: TileAxis) -> list[int]:
     cuts = sorted(found)
     lanes = [b - a for a, b in pairwise(cuts)]
     strided = any(_is_strided(s, axis.name) for s in stmts)
-    is_short = axis.block > 1 and (max if strided else min)(lanes, default=0) < LEAST_LANES
-    return [] if len(cuts) > MOST_PIECES + 1 or is_short else cuts
+    longest, shortest = max(lanes, default=0), min(lanes, default=0)
+    is_short = (longest if strided else shortest) < LEAST_LANES or shortest < 2
+    return [] if len(cuts) > MOST_PIECES + 1 or (axis.block > 1 and is_short) else cuts
 
 
 def _period(stmts: Iterable[ir.Stmt], axis: TileAxis) -> int:
