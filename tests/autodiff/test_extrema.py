@@ -19,6 +19,7 @@ INDEX = np.random.default_rng(3).integers(0, 16, (16, 75))
 
 EXTREMA: dict[str, Callable[..., Any]] = {
     "amax": lambda x, m, i: x.amax(1),
+    "amax of a difference": lambda x, m, i: (x - m * 0.7).amax(1),
     "amin": lambda x, m, i: (x - m.tanh()).amin(0),
     "max": lambda x, m, i: x.max(1).values,
     "cummax": lambda x, m, i: x.cummax(1).values,

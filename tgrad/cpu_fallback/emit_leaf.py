@@ -170,6 +170,8 @@ def _is_plain(body: Body, loop: ir.Loop) -> bool:
             case ir.ComputeTile():
                 if s.op not in _SIGNS or s.out.dtype is not dt.float32:
                     return False
+                if s.op is Op.MUL and body.is_exact:
+                    return False  # a register's product could be rounded with what it is added to
                 if any(a.id in wide for a in s.args):
                     wide.add(s.out.id)
             case ir.Accumulate():
