@@ -32,11 +32,9 @@ class Words:
 
     Attributes:
         kind: as in the names of its functions: "bf16", or the signs of a row and a lane.
-        row: dtype of the row operand.
     """
 
     kind: str
-    row: DType
 
     @property
     def size(self) -> int:
@@ -70,9 +68,9 @@ def words_of(row: DType, vector: DType, sums: DType, machine: Machine) -> Words 
         sums: dtype of what is added up.
     """
     if row is vector is dt.bfloat16 and sums is dt.float32 and machine.has_bf16_dots:
-        return Words("bf16", row)
+        return Words("bf16")
     if row in _BYTES and vector in _BYTES and sums is dt.int32 and machine.has_byte_dots:
-        return Words(_BYTES[row] + _BYTES[vector], row)
+        return Words(_BYTES[row] + _BYTES[vector])
     return None
 
 

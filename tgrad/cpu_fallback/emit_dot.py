@@ -351,7 +351,7 @@ def _rows_in_place(program: DotProgram, plan: DotPlan, body: Body) -> _Rows | No
     if words is not None:
         if words.moves_rows or not is_whole(program.kernel, k, words.size):
             return None
-        dtype = words.row
+        dtype = plan.row.tile.dtype
     rows = _even_rows(stmts[0], program, dtype, plan.r, k, body)
     if rows is None:
         return None

@@ -252,7 +252,7 @@ def _emit_parts(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) ->
 
 
 def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) -> None:
-    """PARTS registers side by side, then what is left, then the registers added up."""
+    """PARTS registers side by side, then what is left, then the registers joined."""
     code, name, ctype = body.code, body.axis_name[loop.axis], body.ctype
     carries = [s for s in loop.body if isinstance(s, ir.Accumulate)]
     own = {s.carry.id: body.element(s.carry) for s in carries}

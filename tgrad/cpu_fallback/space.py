@@ -211,7 +211,8 @@ class _DotChoices:
         loads = 1 + max(0.0, (vectors + rows) / (vectors * rows) - 0.4)
         if form == "packed":
             cycles = dot_cycles(tiles.work, tiles.plan, tiles.v, tiles.r, tiles.k, self.machine)
-            panel = tiles.plan.nr * tiles.k * self.itemsize / self.machine.l1
+            itemsize = self.itemsize / tiles.plan.together
+            panel = tiles.plan.nr * tiles.k * itemsize / self.machine.l1
             patches = PATCHES if self.windows else 1.0
             return cycles * loads * patches * (1 + max(0.0, panel - 1) / 4)
         config, program = self.windows[str(form)]

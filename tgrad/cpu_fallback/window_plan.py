@@ -29,6 +29,7 @@ from tgrad.cpu_fallback.dot_plan import (
     split_before,
 )
 from tgrad.cpu_fallback.dot_words import Words, words_of
+from tgrad.cpu_fallback.register_tiles import elements_of
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Index, Var
 from tgrad.kernel import ir
@@ -86,7 +87,7 @@ class WindowProgram:
     @property
     def ctype(self) -> str:
         """C type of a packed element."""
-        return "float" if self.words is None else self.words.ctype
+        return elements_of(self.product).packed
 
     @property
     def product(self) -> str:
@@ -96,7 +97,7 @@ class WindowProgram:
     @property
     def together(self) -> int:
         """Steps of k that one multiply-add takes."""
-        return 1 if self.words is None else self.words.size
+        return elements_of(self.product).together
 
     def stride(self, axis: str) -> int:
         """Elements of memory from one element of the image along an axis to the next."""

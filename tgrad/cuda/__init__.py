@@ -18,21 +18,6 @@ from tgrad.errors import DeviceError, OutOfMemoryError, UnsupportedError
 from tgrad.random import Generator
 from tgrad.tensor import Tensor
 
-__all__ = [
-    "Event", "OutOfMemoryError", "amp", "clock_rate", "current_device", "current_stream",
-    "default_stream", "device", "device_count", "device_memory_used", "empty_cache",
-    "get_arch_list", "get_device_capability", "get_device_name", "get_device_properties",
-    "get_per_process_memory_fraction", "get_rng_state", "get_rng_state_all", "init",
-    "initial_seed", "ipc_collect", "is_available", "is_bf16_supported",
-    "is_current_stream_capturing", "is_initialized", "is_tf32_supported", "manual_seed",
-    "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
-    "memory_allocated", "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary",
-    "memory_usage", "nvtx", "power_draw", "reset_accumulated_memory_stats",
-    "reset_max_memory_allocated", "reset_peak_memory_stats", "seed", "seed_all", "set_device",
-    "set_per_process_memory_fraction", "set_rng_state", "set_rng_state_all", "synchronize",
-    "temperature", "utilization",
-]  # fmt: skip
-
 _TORCHS = frozenset(
     [
         "Event", "clock_rate", "current_stream", "default_stream", "device_memory_used",
@@ -49,6 +34,12 @@ _TORCHS = frozenset(
 """Names that are PyTorch's own: tgrad's memory is of its allocator, its kernels are on its current
 stream. `synchronize` and events see what was launched; what nobody asked for yet is lazy, and was
 not."""
+
+__all__ = [
+    "OutOfMemoryError", "amp", "current_device", "device", "device_count", "get_rng_state",
+    "get_rng_state_all", "initial_seed", "is_available", "manual_seed", "manual_seed_all", "seed",
+    "seed_all", "set_device", "set_rng_state", "set_rng_state_all", *sorted(_TORCHS),
+]  # fmt: skip
 
 _ABSENT = {
     "CUDAGraph": "a compiled function is one CUDA graph.",
@@ -122,7 +113,11 @@ initial_seed = random.initial_seed
 
 
 def get_rng_state(device: Any = "cuda") -> Tensor:
-    """`tgrad.get_rng_state`: one generator serves every device."""
+    """`tgrad.get_rng_state`.
+
+    Args:
+        device: accepted; one generator serves all devices.
+    """
     return random.get_rng_state()
 
 
@@ -132,7 +127,7 @@ def get_rng_state_all() -> list[Tensor]:
 
 
 def set_rng_state(new_state: Tensor, device: Any = "cuda") -> None:
-    """Continue the one generator where `get_rng_state` was called."""
+    """Continue the one generator where `get_rng_state` was called; `device` as there."""
     random.set_rng_state(new_state)
 
 

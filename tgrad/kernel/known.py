@@ -40,7 +40,8 @@ class Known:
             case ir.InsideTile() if not s.mask:
                 return True
             case ir.IndexTile() if s.index.is_const and not s.out.dtype.is_float:
-                return s.index.const
+                fits = s.out.dtype.min <= s.index.const <= s.out.dtype.max
+                return s.index.const if fits else None
             case ir.ComputeTile() if s.op is Op.WHERE and len(self._known(s.args[1:])) == 2:
                 one, other = (self.numbers[t.id] for t in s.args[1:])
                 if repr(one) == repr(other) or s.args[0].id in self.numbers:
