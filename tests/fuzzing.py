@@ -335,6 +335,7 @@ def scan(g: RandomGraph, x: Tensor) -> Made:
         (
             lambda: x.cumsum(axis) * 0.2, lambda: x.tanh().cumprod(axis),
             lambda: x.cummax(axis).values if x.shape[axis] else x, lambda: x.logcumsumexp(axis),
+            lambda: x[..., :1].expand(x.shape).cumsum(axis) * 0.2,
         )
     )()  # fmt: skip
 

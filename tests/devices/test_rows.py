@@ -96,6 +96,20 @@ def test_empty_rows_and_rows_of_one(op: Op, shape: tuple[int, int], device: str)
     check(op, arrays, device, range(2))
 
 
+@pytest.mark.parametrize("op", sorted(SCAN))
+@pytest.mark.parametrize("shape", [(1, 37, 1), (1, 1, 1), (3, 37, 1), (1, 37, 20)])
+def test_scans_of_what_is_equal_along_other_axes(
+    op: Op, shape: tuple[int, ...], device: str
+) -> None:
+    """The scan is of the small tensor, and its store of the large one."""
+    x = values(dt.float32, 0, shape)
+    ours, theirs = (
+        row_op(op, *[tgrad.tensor(x, device=d).expand(3, 37, 20)] * OPS[op].arity, axis=1)
+        for d in (device, "numpy")
+    )
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_what_shares_a_kernel_with_a_scan(device: str) -> None:
     """A scan from the end, its neighbours, a second scan, and a reduction of the same rows."""
     x = tgrad.tensor(values(dt.float32, 0, (5, 33)), device=device)

@@ -183,7 +183,7 @@ def slots_of(stmt: ir.Stmt) -> tuple[set[int], set[int]]:
 
 
 def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
-    """Axes of the loops that a statement needs within a tile."""
+    """Axes of the values of a statement."""
     match stmt:
         case ir.Accumulate():
             return stmt.carry.dims
@@ -198,9 +198,11 @@ def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
             return stmt.out.dims
 
 
-def store_dims(kernel: ir.Kernel, stmt: ir.StoreTile) -> tuple[str, ...]:
-    """Axes of a store's loops: those of its value and of its index, and of what that is read
-    from."""
+def loops_of(kernel: ir.Kernel, stmt: ir.Stmt) -> tuple[str, ...]:
+    """Axes of the loops that a statement of the kernel needs within a tile: for a store also those
+    of its index, and of what that is read from."""
+    if not isinstance(stmt, ir.StoreTile):
+        return dims_of(stmt)
     names, loaded = set(stmt.value.dims), set[int]()
     for e in ir.indices_of(stmt):
         names |= e.variables()
@@ -223,8 +225,7 @@ def _work(kernel: ir.Kernel, body: Iterable[ir.Stmt]) -> int:
             total += kernel.axis(stmt.axis).steps * _work(kernel, stmt.body)
             continue
         points = 1
-        dims = store_dims(kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
-        for d in dims:
+        for d in loops_of(kernel, stmt):
             points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
         cost = OPS[stmt.op].cost if isinstance(stmt, ir.ComputeTile) else 1
         cost = OPS[Op.ARGSORT].cost if isinstance(stmt, ir.SortTile) else cost
@@ -253,8 +254,7 @@ def traffic_of(kernel: ir.Kernel) -> int:
     total = 0
     for stmt, times in visits(kernel.body, kernel.num_programs):
         if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
-            dims = store_dims(kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
-            for d in dims:
+            for d in loops_of(kernel, stmt):
                 times *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
             slot = kernel.slots[stmt.slot]
             total += min(times, slot.size) * slot.dtype.itemsize

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import dims_of, walk
+from tgrad.cpu_fallback.code import loops_of, walk
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.emit_pass import emit_last_pass
 from tgrad.graph.op import OPS, Op
@@ -78,7 +78,7 @@ LEAST_PART = 4096
 def is_leaf(kernel: ir.Kernel, loop: ir.Loop) -> bool:
     """Whether the body is scalar and has no loops: one vector loop."""
     return kernel.axis(loop.axis).block == 1 and all(
-        not isinstance(s, (ir.Loop, ir.DotTile, ir.ReduceTile, ir.Init)) and not dims_of(s)
+        not isinstance(s, (ir.Loop, ir.DotTile, ir.ReduceTile, ir.Init)) and not loops_of(kernel, s)
         for s in loop.body
     )
 

@@ -29,10 +29,9 @@ from math import prod
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
     Code,
-    dims_of,
     header,
+    loops_of,
     reads_of,
-    store_dims,
     unique_names,
     walk,
     writes_of,
@@ -216,7 +215,7 @@ class _WorkItem(Values):
         """The axis of a row that the statement takes element by element."""
         if isinstance(stmt, (ir.SortTile, ir.Loop)):
             return None
-        dims = store_dims(self.kernel, stmt) if isinstance(stmt, ir.StoreTile) else dims_of(stmt)
+        dims = loops_of(self.kernel, stmt)
         return next((d for d in dims if self.kernel.axis(d).role is Role.FULL), None)
 
     def declare_array(self, tile: Tile) -> None:
@@ -232,7 +231,7 @@ class _WorkItem(Values):
             case ir.SortTile():
                 self.sort(stmt)
             case ir.StoreTile():
-                for _ in self.each_lane(store_dims(self.kernel, stmt)):
+                for _ in self.each_lane(loops_of(self.kernel, stmt)):
                     self.store(stmt)
             case ir.Init():
                 dtype = self.carry_dtype.get(stmt.out.id, stmt.out.dtype)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tgrad.cpu_fallback.code import dims_of, reads_of, slots_of, store_dims, writes_of
+from tgrad.cpu_fallback.code import loops_of, reads_of, slots_of, writes_of
 from tgrad.cpu_fallback.emit_index import run_along
 from tgrad.kernel import ir
 
@@ -49,7 +49,7 @@ def schedule(kernel: ir.Kernel, stmts: Sequence[ir.Stmt]) -> list[Group]:
     """Statements of one scope in groups."""
     before = _dependences(stmts)
     stretch = _stretches(stmts, before)
-    dims = [store_dims(kernel, s) if isinstance(s, ir.StoreTile) else dims_of(s) for s in stmts]
+    dims = [loops_of(kernel, s) for s in stmts]
     wanted = [contiguous_axis(s, d) for s, d in zip(stmts, dims)]
     result: list[Group] = []
     for number in sorted(set(stretch)):
