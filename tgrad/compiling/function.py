@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 from tgrad.compiling.dynamic import Dynamic
 from tgrad.compiling.guards import current_modes
 from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
-from tgrad.compiling.short import MISSED, ShortCall
+from tgrad.compiling.short import MISSED, ShortCall, one_at_a_time
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
@@ -28,9 +27,6 @@ from tgrad.tracing import tracer
 
 KEPT_ENTRIES = 64
 """Traces that one function keeps; beyond that, the one unused for longest is dropped."""
-
-_lock = threading.RLock()
-"""Compiled calls run one after the other: they share state, random streams and the arena."""
 
 
 class CompiledFunction:
@@ -58,6 +54,7 @@ class CompiledFunction:
         self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
         self._latest: tuple[Hashable, Entry] | None = None
+        self._ran: Entry | None = None
         self._short: ShortCall | None = None
         self._by_key: dict[Hashable, list[tuple[Hashable, int]]] = {}
         self._name, self._source = _name_of(function)
@@ -70,7 +67,7 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._short is not None and not kwargs:
-            with _lock:
+            with one_at_a_time:
                 result = self._short(args)
             if result is not MISSED:
                 return result
@@ -108,10 +105,11 @@ class CompiledFunction:
         for number, t in enumerate(flat.tensors):
             if t._storage is None or t._requires_grad:
                 check_argument(t, number, with_gradients)
-        with _lock:
+        with one_at_a_time:
             entry = self._find(key, sizes)
             if entry is not None:
                 result = entry.run(flat.tensors, sizes)
+                self._ran = entry
                 if entry.is_short and (self._short is None or self._short.entry is not entry):
                     args, kwargs = call
                     self._short = None if kwargs else ShortCall.of(entry, current_modes(), args)
@@ -144,6 +142,7 @@ class CompiledFunction:
     def _first_run(self, key: Hashable, call: Any, flat: Flat, sizes: tuple[int, ...]) -> Any:
         """Trace and run; if the run fails, it is as if there had been no trace."""
         self.traces += 1
+        self._ran = None
         limit = self._memory_limit
         symbols = [] if self._dynamic is None else self._dynamic.symbols(sizes)
         with _no_collection():
@@ -157,6 +156,7 @@ class CompiledFunction:
                 entry.undo_trace()
             elif not entry.once:
                 self._keep(key, entry)
+                self._ran = entry
 
     def _keep(self, key: Hashable, entry: Entry) -> None:
         entry.kept = []
@@ -167,6 +167,11 @@ class CompiledFunction:
         if len(self._entries) > KEPT_ENTRIES:
             (old, number), _ = self._entries.popitem(last=False)
             self._by_key[old].remove((old, number))
+
+    def short_call(self, args: tuple[Any, ...]) -> ShortCall | None:
+        """The last call, which had these arguments, for whoever has memories and not tensors; None
+        where there is more to be done than the run of a program."""
+        return None if self._ran is None else ShortCall.of(self._ran, current_modes(), args)
 
     @property
     def plans(self) -> list[Any]:

@@ -172,13 +172,22 @@ class Part:
 
     @property
     def is_short(self) -> bool:
-        """Whether its program makes new tensors and values of state, each in memory of its own, and
-        nothing else is to be done."""
+        """Whether its program makes new tensors, or passes arguments on, and values of state, each
+        of these in memory of its own, and nothing else is to be done."""
         others = (self.given, self.gradients, self.new_gradients)
         if self.program is None or any(others):
             return False
-        refs = [ref for _, ref in self.sources]
-        return all(r.kind == "output" for r in refs) and len(refs) == len(set(refs))
+        arguments, times = (
+            {place for place, _ in self.arguments},
+            Counter(ref for _, ref in self.sources),
+        )
+        own = {position for position, _ in self.writes}
+        return all(
+            times[ref] == 1 and ref.kind == "output"
+            if position in own
+            else ref.kind == "output" or ref.number in arguments
+            for position, ref in self.sources
+        )
 
     def positions(self) -> Iterator[int]:
         """The results that somebody gets."""

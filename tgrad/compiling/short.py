@@ -10,6 +10,7 @@ costs by the functions and objects that it touches.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ from tgrad.tracing import versions
 MISSED = object()
 """Instead of results."""
 
+one_at_a_time = threading.RLock()
+"""Compiled calls run one after the other: they share state, random streams and the arena."""
+
 
 class ShortCall:
     """An entry and what its last call found.
@@ -36,7 +40,8 @@ class ShortCall:
         moving: numbers of the arguments that the plan reads, in the order of the program.
         changing: places among `storages` of states that get other memory, which follow.
         taken: number of each such state, and the place of what it gets among the outputs.
-        made: place among the plan's outputs, dtype and shape of each result.
+        made: place among the plan's outputs, which the arguments follow, dtype and shape of each
+            result.
         changes: whether the program changes state.
         is_host: whether a run is one C function, which Ctrl-C does not cut in two, and all of it.
     """
@@ -57,7 +62,9 @@ class ShortCall:
         self.moving = [number for _, number in part.moving_arguments]
         self.storages, self.changing = part.storages, part.moving_places
         self.nbytes = part.sizes
-        place_of = {position: ref.number for position, ref in part.sources}
+        number_of = {place: len(self.nbytes) + number for place, number in part.arguments}
+        place_of = {position: ref.number if ref.kind == "output" else number_of[ref.number]
+                    for position, ref in part.sources}  # fmt: skip
         self.taken = [(number, place_of[position]) for position, number in part.writes]
         places = {number: place_of[position] for position, number in part.made}
         self.made = [(places[n], *entry.outputs[n][:2]) for n in range(len(entry.outputs))]
@@ -71,9 +78,9 @@ class ShortCall:
         return ShortCall(entry, modes, arguments)
 
     def __call__(self, arguments: tuple[Any, ...]) -> Any:
-        """The results for these arguments, or MISSED; under the lock of compiled calls."""
+        """The results for these arguments, or MISSED; the caller has the lock."""
         entry, kinds, memories = self.entry, self.kinds, []
-        if len(arguments) != len(kinds) or thread.tracer is not None:
+        if len(arguments) != len(kinds):
             return MISSED
         for t, (shape, dtype, device) in zip(arguments, kinds):
             if type(t) is not Tensor or t._requires_grad or t._device is not device:
@@ -82,38 +89,56 @@ class ShortCall:
             if storage is None or node.dtype is not dtype or node.shape != shape:
                 return MISSED
             memories.append(storage.memory)
+        if len(arguments) > 1 and len(set(map(id, arguments))) < len(arguments):
+            return MISSED
+        if not self.holds():
+            return MISSED
+        for number, check, args in entry.checks:
+            check(arguments[number], *args)
+        outputs = [allocate(self.device, n) for n in self.nbytes]
+        self.run(memories, outputs)
+        device, tensors, found = self.device, [], outputs + memories
+        for place, dtype, shape in self.made:
+            t = Tensor.__new__(Tensor)
+            t._set(None, device, Storage(device, dtype, shape, found[place]))
+            tensors.append(t)
+        return tensors[0] if type(entry.result) is Out else entry.filled(tensors, arguments)
+
+    def holds(self) -> bool:
+        """Whether everything but the arguments is as the program knows it."""
+        entry = self.entry
         if entry.named:
             entry.bind_names()
         if (
-            versions.lent != entry.lent
+            thread.tracer is not None
+            or versions.lent != entry.lent
             or versions.gradients != entry.gradients
-            or (len(arguments) > 1 and len(set(map(id, arguments))) < len(arguments))
             or not runs_programs()
             or current_modes() != self.modes
             or not entry.guards.hold()
             or entry.viewed
             or (self.changes and not self.program.is_whole)
         ):  # fmt: skip
-            return MISSED
-        for number, check, args in entry.checks:
-            check(arguments[number], *args)
+            return False
         for host in entry.hosts:
             if host.refresh():
                 entry.lent = -1
-                return MISSED
-        outputs = [allocate(self.device, n) for n in self.nbytes]
+                return False
+        return True
+
+    def run(self, memories: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Run the program, and change what it changes.
+
+        Args:
+            memories: of the arguments.
+            outputs: where its results go, as many bytes each as `nbytes` says.
+        """
         moved = [memories[n] for n in self.moving]
         moved += [self.storages[place].memory for place in self.changing]
         if self.is_host:
             replay(self.plan, self.program, moved, outputs)
-        else:
-            with Uninterrupted():  # a program of a GPU may be in the middle of its capture
-                replay(self.plan, self.program, moved, outputs)
-                entry.change(self.taken, outputs)
-                entry.advance()
-        device, tensors = self.device, []
-        for place, dtype, shape in self.made:
-            t = Tensor.__new__(Tensor)
-            t._set(None, device, Storage(device, dtype, shape, outputs[place]))
-            tensors.append(t)
-        return tensors[0] if type(entry.result) is Out else entry.filled(tensors, arguments)
+            return
+        with Uninterrupted():  # a program of a GPU may be in the middle of its capture
+            replay(self.plan, self.program, moved, outputs)
+            self.entry.change(self.taken, outputs)
+            self.entry.advance()

@@ -11,7 +11,7 @@ Source: https://docs.pytorch.org/docs/stable/torch.compiler_custom_backends.html
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import getitem
 from typing import Any
 
@@ -23,8 +23,11 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 
 import tgrad
+from tgrad.compiling.function import KEPT_ENTRIES
+from tgrad.compiling.short import MISSED
 from tgrad.errors import UnsupportedError
 from tgrad.interop.torch_graph import Graph, why_unsupported
+from tgrad.interop.torch_replay import TorchReplay, lies_plainly, to_tgrad, to_torch
 
 PLAN = "tgrad_"
 """Names of the parts of a graph that are plans, where some are not, begin so."""
@@ -96,7 +99,6 @@ class _Compiled:
 
     Attributes:
         graph: what is computed.
-        run: of tensors of tgrad, compiled; gives what `results` asks for, in order.
         results: for each output of the graph, the number of the input that it is, or None.
     """
 
@@ -104,31 +106,92 @@ class _Compiled:
         self.graph = graph = Graph(module)
         number = {n: i for i, n in enumerate(graph.inputs)}
         at = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in graph.outputs]
-        self.results = at
-
-        def interpret(values: Sequence[Any]) -> list[Any]:
-            made = graph(*values)
-            return [x for x, given in zip(made, at) if given is None] + made[len(at) :]
-
-        found = {"interpret": interpret}.get
-        """A built-in function, into which `tgrad.compile` does not look for what may change: nobody
-        changes a graph, and to compare it would take longer than small graphs run."""
-
-        def torch_graph(*values: Any) -> list[Any]:
-            function = found("interpret")
-            assert function is not None
-            return function(values)
-
-        self.run = tgrad.compile(torch_graph, **options)
+        self.results, self.options = at, options
+        self.plans: _Plans | None = None
 
     def __call__(self, *args: Any) -> list[Any]:
         given = (*args, *self.graph.constants)
+        plans = self.plans
+        if plans is None:
+            stay = {n for n, t in enumerate(given) if _stays(t) or n >= len(args)}
+            plans = self.plans = _Plans(self, given, stay)
+        elif moved := plans.moved(given):
+            plans = self.plans = _Plans(self, given, plans.kept.keys() - moved)
         with tgrad.no_grad():
-            made = iter(_apart(map(_to_torch, self.run(*map(_to_tgrad, given))), given))
+            made = iter(plans(given))
         results = [next(made) if at is None else given[at] for at in self.results]
         for check, value in zip(self.graph.checks, made):
             check.run(value)
         return results
+
+    def interpret(self, values: Sequence[Any]) -> list[Any]:
+        """What is computed of all arguments, and what is checked afterwards."""
+        made, at = self.graph(*values), self.results
+        return [x for x, given in zip(made, at) if given is None] + made[len(at) :]
+
+
+class _Plans:
+    """A graph, compiled for parameters that stay where they are: they are state of its plans, bound
+    once, and a graph of a GPU does not copy them. Those of a block that several layers share do
+    not stay.
+
+    Attributes:
+        kept: arguments that stay, by their numbers, as tensors of tgrad.
+        moving: numbers of the other tensors.
+        sizes: numbers of the arguments that are numbers.
+        run: of the moving arguments, as tensors of tgrad.
+        replays: the latest way of a call without these, by its sizes.
+    """
+
+    def __init__(self, graph: _Compiled, given: Sequence[Any], stay: Collection[int]):
+        others = [n for n in range(len(given)) if n not in stay]
+        self.moving = [n for n in others if isinstance(given[n], torch.Tensor)]
+        self.sizes = [n for n in others if n not in self.moving]
+        self.places = [(n, given[n].data_ptr()) for n in stay]
+        self.kept = {n: to_tgrad(given[n]) for n in stay}
+        self.replays: dict[tuple[Any, ...], TorchReplay] = {}
+
+        order = [*self.kept, *self.moving, *self.sizes]
+        kept = tuple(self.kept.values())
+
+        def interpret(values: Sequence[Any]) -> list[Any]:
+            found = dict(zip(order, values))
+            return graph.interpret([found[n] for n in range(len(order))])
+
+        inner = {"interpret": interpret}.get
+        """A built-in function, into which `tgrad.compile` does not look for what may change: nobody
+        changes a graph, and to compare it would take longer than small graphs run."""
+
+        def torch_graph(*values: Any) -> list[Any]:
+            function = inner("interpret")
+            assert function is not None
+            return function((*kept, *values))
+
+        self.run = tgrad.compile(torch_graph, **graph.options)
+
+    def moved(self, given: Sequence[Any]) -> set[int]:
+        """Which of those that stay are elsewhere now."""
+        return {n for n, address in self.places if given[n].data_ptr() != address}
+
+    def __call__(self, given: Sequence[Any]) -> list[Any]:
+        tensors = [given[n] for n in self.moving]
+        sizes = tuple([given[n] for n in self.sizes])
+        replay = self.replays.get(sizes)
+        if replay is not None:
+            made = replay(tensors)
+            if made is not MISSED:
+                return made
+        values = tuple(map(to_tgrad, tensors))
+        results = list(_apart(map(to_torch, self.run(*values, *sizes)), given))
+        replay = TorchReplay.of(self.run.short_call(values), tensors)
+        if replay is not None and len(self.replays) < KEPT_ENTRIES:
+            self.replays[sizes] = replay
+        return results
+
+
+def _stays(value: Any) -> bool:
+    """Whether an argument of a graph is likely to lie where it is at the next call."""
+    return isinstance(value, torch.nn.Parameter) and lies_plainly(value)
 
 
 class _Mixed(torch.fx.Interpreter):
@@ -179,16 +242,3 @@ def _apart(made: Iterable[Any], given: Sequence[Any]) -> Iterator[Any]:
             t = t.clone() if t.data_ptr() in taken else t
             taken.add(t.data_ptr())
         yield t
-
-
-def _to_tgrad(value: Any) -> Any:
-    return tgrad.from_dlpack(value.detach()) if isinstance(value, torch.Tensor) else value
-
-
-def _to_torch(value: Any) -> Any:
-    if not isinstance(value, tgrad.Tensor):
-        return value
-    if value.device.type == "cuda" or value.dtype.in_numpy:
-        return torch.from_dlpack(value)
-    bits = value.numpy().view(f"i{value.dtype.itemsize}")  # NumPy has no such capsule
-    return torch.from_numpy(bits).view(getattr(torch, value.dtype.name))

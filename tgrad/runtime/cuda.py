@@ -115,8 +115,10 @@ class CudaRuntime:
         return host.view(dtype.numpy).reshape(shape)
 
     def copy(self, target: Memory, source: Memory) -> None:
-        """Copy a memory to another of its size, on torch's current stream."""
-        target.copy_(source)
+        """Copy a memory to another of its size, on torch's current stream; they may be tensors of
+        any contiguous shape."""
+        byte = self.torch.uint8
+        target.reshape(-1).view(byte).copy_(source.reshape(-1).view(byte))
 
     def copier(self) -> Copy | None:
         """Copies by CUDA's runtime library itself, past torch's dispatcher; None where torch has

@@ -1,0 +1,141 @@
+"""Tensors of PyTorch as arguments and results of plans: as tensors of tgrad, or by their memory.
+
+In: tensors of torch. Out: tensors of tgrad over the same memory, and back; `TorchReplay`, a call
+that does without them: a tensor that crosses by DLPack, there and back, costs Python as much as a
+small kernel takes. Invariant: nothing is copied but what does not lie as kernels read it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import tgrad
+from tgrad.compiling.replay import Out
+from tgrad.compiling.short import MISSED, ShortCall, one_at_a_time
+from tgrad.dtype import DType
+from tgrad.runtime.device import allocate
+from tgrad.runtime.storage import Storage
+
+_ROWS = torch.contiguous_format
+FROM_POOL = 1 << 20
+"""Bytes from which on results on the host lie in memory of tgrad, which keeps freed pages: fresh
+ones cost more than a tensor's way across."""
+
+
+def to_tgrad(value: Any) -> Any:
+    """A tensor of torch as one of tgrad; anything else as it is."""
+    return tgrad.from_dlpack(value.detach()) if isinstance(value, torch.Tensor) else value
+
+
+def to_torch(value: Any) -> Any:
+    """A tensor of tgrad as one of torch; anything else as it is."""
+    if not isinstance(value, tgrad.Tensor):
+        return value
+    if value.device.type == "cuda" or value.dtype.in_numpy:
+        return torch.from_dlpack(value)
+    bits = value.numpy().view(f"i{value.dtype.itemsize}")  # NumPy has no such capsule
+    return torch.from_numpy(bits).view(getattr(torch, value.dtype.name))
+
+
+def lies_plainly(t: torch.Tensor) -> bool:
+    """Whether kernels read it where it is."""
+    return t.is_contiguous() and (not t.is_cuda or t.data_ptr() % 16 == 0)
+
+
+class _Host:
+    """Memory of the host as programs take it; keeps the tensor."""
+
+    __slots__ = ("address", "tensor")
+
+    def __init__(self, tensor: torch.Tensor):
+        self.address, self.tensor = tensor.data_ptr(), tensor
+
+
+class TorchReplay:
+    """A short call on tensors of torch.
+
+    Attributes:
+        kinds: shape, dtype and device of each argument.
+        made: for each output of the plan its shape, dtype and bytes.
+        results: for each result its number among the outputs, which the arguments follow, or None;
+            the shape and dtype of a copy, or None; and what it is otherwise.
+    """
+
+    def __init__(
+        self,
+        short: ShortCall,
+        arguments: Sequence[torch.Tensor],
+        made: Sequence[tuple[tuple[int, ...], DType, int]],
+    ):
+        self.short, self.device, self.made = short, short.device, made
+        self.is_host = short.device.type == "cpu"
+        self.torch_device = torch.device("cpu") if self.is_host else arguments[0].device
+        self.kinds = [(t.shape, t.dtype, t.device) for t in arguments]
+        self.results: list[tuple[int | None, Any, Any]] = []
+        taken = set(range(len(made), len(made) + len(arguments)))
+        for result in short.entry.result:
+            if type(result) is not Out:
+                self.results.append((None, None, result))
+                continue
+            place, dtype, shape = short.made[result.number]
+            copy = (shape, getattr(torch, dtype.name)) if place in taken else None
+            self.results.append((place, copy, None))
+            taken.add(place)
+
+    @staticmethod
+    def of(short: ShortCall | None, arguments: Sequence[torch.Tensor]) -> TorchReplay | None:
+        """For a call that had these arguments and made a list; None where some of it is neither a
+        number nor a whole tensor, or where not all is on one device."""
+        if short is None or short.changes or len({t.device for t in arguments}) > 1:
+            return None
+        kind_of = {place: (shape, dtype) for place, dtype, shape in reversed(short.made)}
+        made = [(*kind_of[n], nbytes) for n, nbytes in enumerate(short.nbytes) if n in kind_of]
+        is_plain = (
+            all(type(r) in (Out, int, float, bool, type(None)) for r in short.entry.result)
+            and len(made) == len(short.nbytes)
+            and all(math.prod(shape) * dtype.itemsize == nbytes for shape, dtype, nbytes in made)
+            and (short.device.type == "cpu" or bool(arguments))
+        )
+        return TorchReplay(short, arguments, made) if is_plain else None
+
+    def __call__(self, arguments: Sequence[torch.Tensor]) -> Any:
+        """The results for these arguments, or MISSED."""
+        memories: list[Any] = []
+        for t, (shape, dtype, device) in zip(arguments, self.kinds):
+            if t.shape != shape or t.dtype is not dtype or t.device != device:
+                return MISSED
+            whole = t if lies_plainly(t) else t.clone(memory_format=_ROWS)
+            memories.append(_Host(whole) if self.is_host else whole)
+        short = self.short
+        with one_at_a_time:
+            if not short.holds():
+                return MISSED
+            for number, check, args in short.entry.checks:
+                check(to_tgrad(arguments[number]), *args)
+            made = [self._allocated(*kind) for kind in self.made]
+            short.run(memories, [memory for _, memory in made])
+        found = [*(t for t, _ in made), *arguments]
+        return [self._result(found, *result) for result in self.results]
+
+    def _allocated(self, shape: tuple[int, ...], dtype: DType, nbytes: int) -> tuple[Any, Any]:
+        """A new tensor, and its memory."""
+        if self.is_host and nbytes >= FROM_POOL and dtype.in_numpy:
+            memory = allocate(self.device, nbytes)
+            storage = Storage(self.device, dtype, shape, memory)
+            return to_torch(tgrad.Tensor._of(None, self.device, storage)), memory
+        t = torch.empty(shape, dtype=getattr(torch, dtype.name), device=self.torch_device)
+        return t, _Host(t) if self.is_host else t
+
+    @staticmethod
+    def _result(found: Sequence[torch.Tensor], place: int | None, copy: Any, value: Any) -> Any:
+        """Torch may write to each result: no two are in one memory."""
+        if place is None:
+            return value
+        if copy is None:
+            return found[place]
+        shape, dtype = copy
+        return found[place].clone(memory_format=_ROWS).view(-1).view(dtype).view(shape)
