@@ -21,6 +21,8 @@ from tgrad.tracing import tracer
 
 CPU, CUDA, ROCM = 1, 2, 10
 """DLPack's numbers of devices."""
+ALIGNMENT = 16
+"""Bytes by which addresses on a GPU must be divisible for kernels."""
 
 
 class InterchangeMethods:
@@ -118,8 +120,9 @@ class InterchangeMethods:
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Any:
     """A tensor over the memory of another library's array.
 
-    Memory is shared where the array is contiguous, and copied where it is not. tgrad never writes
-    to it. Do not write to it either while tgrad's results are not computed: they are lazy.
+    Memory is shared where the array is contiguous, on a GPU from an address that 16 divides, and
+    copied elsewhere. tgrad never writes to it. Do not write to it either while tgrad's results are
+    not computed: they are lazy.
 
     Args:
         ext_tensor: anything with `__dlpack__`, on the host or, with torch, on a GPU.
@@ -127,7 +130,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
         copy: True always copies, False raises where it must.
 
     Raises:
-        BufferError: copy is False and the array is not contiguous.
+        BufferError: copy is False and memory is not shared.
 
     >>> import numpy, tgrad
     >>> tgrad.from_dlpack(numpy.arange(3)).tolist()
@@ -142,17 +145,20 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     if kind == CPU:
         array, place = _host_array(ext_tensor), Device("cpu")
         found = dt.from_numpy(array.dtype)
-        is_contiguous = array.flags.c_contiguous and array.flags.aligned
+        is_plain = array.flags.c_contiguous and array.flags.aligned
     elif kind in (CUDA, ROCM):
         import torch
 
         array, place = torch.from_dlpack(ext_tensor), Device("cuda", number)
-        found, is_contiguous = dt.by_name(str(array.dtype)[6:]), array.is_contiguous()
+        found = dt.by_name(str(array.dtype)[6:])
+        is_plain = array.is_contiguous() and array.data_ptr() % ALIGNMENT == 0
     else:
         raise UnsupportedError(f"from_dlpack of memory of DLPack's device {kind}.")
-    if copy is False and not is_contiguous:
-        raise BufferError("from_dlpack with copy=False of an array that is not contiguous.")
-    if copy or not is_contiguous:
+    if copy is False and not is_plain:
+        raise BufferError(
+            "from_dlpack with copy=False of an array that is not contiguous, aligned."
+        )
+    if copy or not is_plain:
         array = array.copy() if kind == CPU else array.clone().contiguous()
     storage = borrowed(array, found, place)
     t = Tensor._of(make(Op.BUFFER, storage=storage), place, storage)
