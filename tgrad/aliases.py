@@ -201,6 +201,13 @@ def is_contiguous_base(t: Tensor) -> bool:
     return not t._path and (t._memory is None or t._memory.strides == contiguous(t._node.shape))
 
 
+def is_part(t: Tensor) -> bool:
+    """Whether it is a view of fewer elements than its memory has."""
+    memory = t._memory
+    return memory is not None and memory.value is not None \
+        and prod(memory.value.shape) != prod(t._node.shape)  # fmt: skip
+
+
 def leave(t: Tensor) -> None:
     """Take it out of its memory, to have one of its own."""
     if t._memory is not None:

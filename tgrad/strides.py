@@ -42,6 +42,24 @@ def channels_last(shape: Shape) -> tuple[int, ...]:
     return (first, 1, *others[:-1])
 
 
+def memory_order(shape: Shape, strides: Sequence[int]) -> tuple[int, ...] | None:
+    """The axes in the order in which elements lie, the nearest neighbours last; None where they
+    lie with gaps between, or several are one.
+
+    >>> memory_order((2, 3), (1, 2)), memory_order((2, 3), (6, 2))
+    ((1, 0), None)
+    """
+    walked = [axis for axis, n in enumerate(shape) if n != 1]
+    sorted_axes = sorted(walked, key=lambda axis: -strides[axis])
+    taken = 1
+    for axis in reversed(sorted_axes):
+        if strides[axis] != taken and 0 not in shape:
+            return None
+        taken *= shape[axis]
+    place_of = dict(zip(walked, sorted_axes))
+    return tuple(place_of.get(axis, axis) for axis in range(len(shape)))
+
+
 def runs(shape: Shape, strides: tuple[int, ...]) -> list[Run]:
     """The axes merged as far as memory allows; those of size 1 do not count."""
     found: list[Run] = []

@@ -194,6 +194,10 @@ FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
     lambda x: torch.repeat_interleave(x, torch.tensor([1, 2] * 4), 0, output_size=12)
     + torch._weight_norm(x[:, :1] * torch.ones(8, 8), x[:, :1], 0).sum(),
     lambda x: masked(x.view(4, 2, 8)),
+    lambda x: x.t().as_strided((3, 2), (1, 9)),
+    lambda x: x[2:].as_strided((3, 2), (5, 1)),
+    lambda x: x.view(2, 4, 8).permute(1, 0, 2).sin().as_strided((3, 3, 2), (20, 5, 2)),
+    lambda x: x * torch.as_strided_scatter(x, x[0, :6].view(2, 3), (2, 3), (7, 2), 3).detach(),
     solved, factorised, bagged,
 ]  # fmt: skip
 

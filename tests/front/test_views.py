@@ -237,6 +237,32 @@ def test_elements_that_are_one_in_memory_are_not_written() -> None:
     assert strided.tolist() == x.tolist() == [1.0, 1.0]
 
 
+STRIDED: list[Callable[[Any], Any]] = [
+    lambda x: x.t().as_strided((3, 2), (1, 5)),
+    lambda x: x.t().as_strided((2, 2, 2), (4, 1, 2), 1),
+    lambda x: x[1:].as_strided((2, 3), (3, 1)),
+    lambda x: x.view(2, 2, 6).permute(1, 2, 0).as_strided((4, 5), (3, 2)),
+    lambda x: (x.t() * 2).as_strided((5,), (3,)),
+    lambda x: x.t().contiguous().as_strided((5,), (3,)),
+    lambda x: x.t().as_strided_scatter(x.t()[:2, :3] * 7, (2, 3), (7, 2)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(STRIDED)))
+def test_strides_count_as_elements_lie(number: int) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    mine, theirs = (STRIDED[number](m.tensor(values)) for m in (tgrad, torch))
+    np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+def test_strides_over_gaps_are_refused() -> None:
+    x = tgrad.zeros(4, 6, device="numpy")
+    with pytest.raises(UnsupportedError, match="part of its memory"):
+        x[:, ::2].as_strided((2, 2), (6, 1))
+    with pytest.raises(UnsupportedError, match="with an offset"):
+        x[1:].as_strided((2, 2), (6, 1), 0)
+
+
 def test_views_of_leaves() -> None:
     w = tgrad.ones(3, device="numpy", requires_grad=True)
     with pytest.raises(GradientError, match="a view of a leaf that requires a gradient is changed"):

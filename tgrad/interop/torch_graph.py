@@ -24,7 +24,9 @@ from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedErr
 from tgrad.graph.node import source_scope
 from tgrad.interop.operators import has_meaning, operator, unsupported
 from tgrad.interop.operators.drawing import draw_again, draw_and_save
+from tgrad.interop.operators.table import Lies
 from tgrad.interop.torch_function import converted
+from tgrad.strides import memory_order
 
 _FRAME = re.compile(r'File "(?P<file>.*)", line (?P<line>\d+)')
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -33,8 +35,12 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 CHECKS = (torch.ops.aten._linalg_check_errors.default,)
 """Operators that give nothing, and raise for a value."""
 EFFECT = torch.ops.higher_order.with_effects
-BY_LAYOUT = (torch.ops.aten._linalg_det.default, torch.ops.aten._linalg_slogdet.default)
-"""Operators whose results depend on whether their argument lies row by row."""
+BY_LAYOUT = frozenset(
+    getattr(torch.ops.aten, name).default
+    for name in ("_linalg_det", "_linalg_slogdet", "as_strided", "as_strided_copy",
+                 "as_strided_scatter")
+)  # fmt: skip
+"""Operators whose results depend on how their first argument lies in memory."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,18 @@ def _step(node: torch.fx.Node) -> Step:
     _check_dtypes(node, source)
     kwargs = {k: v for k, v in node.kwargs.items() if has_meaning(k)}
     if node.target in BY_LAYOUT:
-        kwargs["is_contiguous"] = node.args[0].meta["val"].is_contiguous()
+        kwargs["lies"] = _lies(node.args[0].meta["val"])
     return Step(node, function, _plain(node.args), _plain(kwargs), source)
+
+
+def _lies(t: torch.Tensor) -> Lies:
+    """Symbolic sizes are those of the trace: the order is the same for others."""
+    shape, strides = ([_known(n) for n in numbers] for numbers in (t.shape, t.stride()))
+    return Lies(memory_order(tuple(shape), strides), _known(t.storage_offset()))
+
+
+def _known(n: Any) -> int:
+    return n if isinstance(n, int) else int(n.node.hint)
 
 
 def _check_dtypes(node: torch.fx.Node, source: Source) -> None:

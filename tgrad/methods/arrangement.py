@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import own_memory
-from tgrad.errors import ShapeError
+from tgrad.aliases import is_contiguous_base, is_part, own_memory
+from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import sized
+from tgrad.strides import memory_order
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -315,14 +316,35 @@ class ArrangementMethods:
     ) -> Tensor:
         """out[i, j, ..] = elements[offset + i * stride[0] + j * stride[1] + ..].
 
-        While it lives neither it nor this tensor changes in place.
+        Elements count as they lie in PyTorch's memory, from this tensor's first one: those of a
+        transposed tensor are in the order of its columns. While the view lives neither it nor this
+        tensor changes in place.
 
-        Elements count in row-major order, which is PyTorch's memory of a contiguous tensor.
+        Raises:
+            UnsupportedError: this is a view between whose elements others lie, or from a later
+                element on and an offset is given, which would count from the start of the memory.
+
+        >>> import tgrad
+        >>> tgrad.arange(6).view(2, 3).t().as_strided((2, 2), (3, 1)).tolist()
+        [[0, 1], [3, 4]]
         """
         with source_scope(label="as_strided"):
-            places = self._strided_places(size, stride, storage_offset or 0)
-            picked = self.reshape(-1).index_select(0, places.reshape(-1)).reshape(tuple(size))
+            flat = self.permute(self._memory_order(storage_offset)).reshape(-1)
+            places = flat._strided_places(size, stride, storage_offset or 0)
+            picked = flat.index_select(0, places.reshape(-1)).reshape(tuple(size))
             return self._with_alias(picked)
+
+    def _memory_order(self: Any, offset: int | None) -> tuple[int, ...]:
+        """The axes in the order of PyTorch's memory, where a caller begins at an offset."""
+        axes = tuple(range(len(self.shape)))
+        order = axes if is_contiguous_base(self) else memory_order(self.shape, self.stride())
+        if order is None or (offset is not None and is_part(self)):
+            raise UnsupportedError(
+                f"as_strided of a view of shape {self.shape} that is a part of its memory"
+                + (", with an offset, which counts from the start of that." if order else "."),
+                "Use as_strided of the tensor that it views, or of .contiguous().",
+            )
+        return order
 
     def _strided_places(self: Any, size: Sequence[int], stride: Sequence[int], offset: int) -> Any:
         """The row-major place that each element of a strided view reads."""

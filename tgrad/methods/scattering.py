@@ -215,12 +215,18 @@ class ScatteringMethods:
             return wide._pad_zero(before, after).where(column - row == offset, self)
 
     def as_strided_scatter(
-        self: Any, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int = 0
+        self: Any,
+        src: Tensor,
+        size: Sequence[int],
+        stride: Sequence[int],
+        storage_offset: int | None = None,
     ) -> Tensor:
         """A copy with the elements of `as_strided` replaced."""
-        places = self._strided_places(size, stride, storage_offset)
-        flat = self.reshape(-1)._scatter(0, places.reshape(-1), src.reshape(-1), "set")
-        return flat.reshape(self.shape)
+        order = self._memory_order(storage_offset)
+        lying = self.permute(order)
+        places = lying._strided_places(size, stride, storage_offset or 0)
+        flat = lying.reshape(-1)._scatter(0, places.reshape(-1), src.reshape(-1), "set")
+        return flat.reshape(lying.shape).permute(tuple(order.index(d) for d in range(len(order))))
 
     def fill(self: Any, value: Any) -> Tensor:
         """A copy filled with a number (or 0-d tensor)."""

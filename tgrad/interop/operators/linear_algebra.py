@@ -12,7 +12,7 @@ from typing import Any
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
-from tgrad.interop.operators.table import Tensors, gradients, rule
+from tgrad.interop.operators.table import Lies, Tensors, gradients, rule
 
 linalg = tgrad.linalg
 
@@ -41,19 +41,19 @@ def _solve(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fals
 
 
 @rule("_linalg_det")
-def _det(A: Tensor, *, is_contiguous: bool = True) -> Tensors:
-    return linalg.det(A), *_lu_of_columns(A, is_contiguous)
+def _det(A: Tensor, *, lies: Lies) -> Tensors:
+    return linalg.det(A), *_lu_of_columns(A, lies)
 
 
 @rule("_linalg_slogdet")
-def _slogdet(A: Tensor, *, is_contiguous: bool = True) -> Tensors:
-    return *linalg.slogdet(A), *_lu_of_columns(A, is_contiguous)
+def _slogdet(A: Tensor, *, lies: Lies) -> Tensors:
+    return *linalg.slogdet(A), *_lu_of_columns(A, lies)
 
 
-def _lu_of_columns(A: Tensor, is_contiguous: bool) -> Tensors:
+def _lu_of_columns(A: Tensor, lies: Lies) -> Tensors:
     """PyTorch, whose matrices for LAPACK are columns, factorises the transpose of one of rows, and
     its backward counts on that."""
-    return tuple(linalg.lu_factor(A.mT if is_contiguous else A))
+    return tuple(linalg.lu_factor(A.mT if lies.order == tuple(range(A.ndim)) else A))
 
 
 @rule("_linalg_svd")

@@ -14,7 +14,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.errors import UnsupportedError
-from tgrad.interop.operators.table import rule
+from tgrad.interop.operators.table import Lies, rule
 
 # -- movement ------------------------------------------------------------------------------------
 
@@ -32,6 +32,38 @@ def _bits(x: Tensor, dtype: Any) -> Tensor:
 @rule("view", "_unsafe_view", "reshape")
 def _reshape(x: Tensor, size: Sequence[int]) -> Tensor:
     return x.reshape(tuple(size))
+
+
+@rule("as_strided", "as_strided_copy")
+def _as_strided(
+    x: Tensor, size: Any, stride: Any, storage_offset: int | None = None, *, lies: Lies
+) -> Tensor:
+    order = _order(lies, "as_strided")
+    return x.permute(order).clone().as_strided(size, stride, _from(lies, storage_offset))
+
+
+@rule("as_strided_scatter")
+def _as_strided_scatter(
+    x: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: int | None = None, *, lies: Lies
+) -> Tensor:
+    order = _order(lies, "as_strided_scatter")
+    lying, offset = x.permute(order).clone(), _from(lies, storage_offset)
+    changed = lying.as_strided_scatter(src, size, stride, offset)
+    return changed.permute(tuple(order.index(d) for d in range(x.ndim)))
+
+
+def _order(lies: Lies, name: str) -> tuple[int, ...]:
+    if lies.order is None:
+        raise UnsupportedError(f"{name} of a view that leaves gaps in its memory.")
+    return lies.order
+
+
+def _from(lies: Lies, offset: int | None) -> int:
+    """The first element, counted from that of the argument."""
+    first = 0 if offset is None else offset - lies.start
+    if first < 0:
+        raise UnsupportedError("as_strided of what lies before its argument in memory.")
+    return first
 
 
 @rule("expand")

@@ -7,6 +7,7 @@ takes what the operator takes, in its order, less what says how memory is laid o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tgrad
@@ -16,6 +17,19 @@ Function = Callable[..., Any]
 Tensors = tuple[Tensor | None, ...]
 
 RULES: dict[str, Function] = {}
+
+
+@dataclass(frozen=True)
+class Lies:
+    """How PyTorch's tensor lies in its memory.
+
+    Attributes:
+        order: its axes, the nearest neighbours last; None where it leaves gaps there.
+        start: the place of its first element.
+    """
+
+    order: tuple[int, ...] | None
+    start: int
 
 
 def rule(*names: str) -> Callable[[Function], Function]:
