@@ -230,14 +230,15 @@ ATTENTIONS: dict[str, tuple[Callable[[], tuple[Any, ...]], Callable[..., tuple[A
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("heads", [(3, 3), (4, 2)])
 @pytest.mark.parametrize("kind", ATTENTIONS)
-def test_attention_of_each_kernel_of_a_gpu(kind: str) -> None:
+def test_attention_of_each_kernel_of_a_gpu(kind: str, heads: tuple[int, int]) -> None:
     """The operators that PyTorch takes on a GPU, with the numbers of arguments and results that it
-    gives them there."""
+    gives them there; keys and values may have fewer heads."""
     more, kept = ATTENTIONS[kind]
     name = f"_scaled_dot_product_{kind}_attention"
     forward, backward = (getattr(torch.ops.aten, n).default for n in (name, f"{name}_backward"))
-    q, k, v, g = (torch.randn(2, 3, 9, 8) for _ in range(4))
+    q, k, v, g = (torch.randn(2, heads[n], 9, 8) for n in (0, 1, 1, 0))
     mine = [tgrad.tensor(t.numpy()) for t in (q, k, v)]
     out = operator(forward)(*mine, *more())
     assert len(out) == len(forward._schema.returns)
@@ -246,7 +247,7 @@ def test_attention_of_each_kernel_of_a_gpu(kind: str) -> None:
     found = operator(backward)(*given)
     assert len(found) == len(backward._schema.returns)
     leaves = [t.requires_grad_() for t in (q, k, v)]
-    want = F.scaled_dot_product_attention(*leaves, is_causal=True)
+    want = F.scaled_dot_product_attention(*leaves, is_causal=True, enable_gqa=True)
     want.backward(g)
     for got, theirs in zip((out[0], *found[:3]), (want.detach(), *(t.grad for t in leaves))):
         torch.testing.assert_close(torch.from_dlpack(got), theirs, rtol=1e-4, atol=1e-5)

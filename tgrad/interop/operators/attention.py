@@ -43,8 +43,11 @@ def _given(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, how: Any) -> Tensor:
-    is_causal, scale = how["is_causal"], how["scale"]
-    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale)
+    """Keys and values may have fewer heads, each for several of the queries'."""
+    is_causal, scale, is_grouped = how["is_causal"], how["scale"], q.shape[-3] != k.shape[-3]
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
+    )
 
 
 def _mask_of(given: dict[str, Any]) -> Tensor | None:
