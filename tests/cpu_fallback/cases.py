@@ -258,3 +258,26 @@ def convolution(
         groups = {"m": "n y x", "n": "c", "k": "o i j"}
     parallel = f"{groups['m']} {groups['n']}"
     return d.region(f"conv_{kind}", "dot", parallel=parallel, **groups)
+
+
+def depthwise(
+    kind: str, n: int, c: int, h: int, w: int, k: int, pad: int = 0, stride: int = 1
+) -> Region:
+    """A convolution of each channel by itself: "forward", or "weight" (dW); of what exp makes of
+    the image."""
+    y, x = ((size + 2 * pad - k) // stride + 1 for size in (h, w))
+    outer = {"n": n, "c": c, "y": y, "x": x, "i": k, "j": k}
+    d = Draft(**{name: outer[name] for name in ("ncyxij" if kind == "forward" else "cijnyx")})
+    im = d.slot("im", F32, n * c * h * w)
+    row = d.var("y") * stride + d.var("i") - pad
+    column = d.var("x") * stride + d.var("j") - pad
+    mask = (Bound(row, 0, h), Bound(column, 0, w)) if pad else ()
+    place = d.var("n") * (c * h * w) + d.var("c") * (h * w) + row * w + column
+    image = d.op(Op.EXP, d.load(im, place, mask))
+    if kind == "forward":
+        total = d.reduce(Op.REDUCE_SUM, d.op(Op.MUL, image, d.input("w", "c i j")), "i j")
+        d.store(d.op(Op.NEG, total), "n c y x")
+        return d.region("depthwise_forward", "reduce", parallel="n c y x", row="i j")
+    total = d.reduce(Op.REDUCE_SUM, d.op(Op.MUL, d.input("dy", "n c y x"), image), "n y x")
+    d.store(total, "c i j")
+    return d.region("depthwise_weight", "reduce", parallel="c i j", row="n y x")

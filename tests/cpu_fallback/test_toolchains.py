@@ -17,6 +17,7 @@ from tests.cpu_fallback.cases import (
     Draft,
     compare,
     convolution,
+    depthwise,
     dot_region,
     matmul,
     random_slots,
@@ -132,6 +133,16 @@ def _dot_regions() -> Iterator[Region]:
     yield convolution("weight", 4, 16, 20, 11, 3, pad=1)
 
 
+def _plane_regions() -> Iterator[Region]:
+    """Depthwise convolutions: rows that fill registers and do not, several bands, strides."""
+    for kind in ("forward", "weight"):
+        yield depthwise(kind, 2, 5, 14, 28, 7, pad=3)
+        yield depthwise(kind, 3, 8, 9, 7, 3, pad=1)
+        yield depthwise(kind, 1, 8, 11, 70, 5)
+        yield depthwise(kind, 2, 9, 19, 33, 5, pad=2, stride=2)
+        yield depthwise(kind, 1, 8, 300, 130, 3, pad=1)
+
+
 def _op_cases() -> Iterator[tuple[Region, list[np.ndarray]]]:
     for dtype in DTYPES.values():
         for op in PLAIN:
@@ -162,7 +173,7 @@ def test_x86(
 ) -> None:
     needs_flag(flag)
     tools = Toolchain(find_compiler(*compiler), ("-O2", "-fopenmp", f"-march={arch}"), machine)
-    _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
+    _verify([*_memory_regions(), *_dot_regions(), *_plane_regions()], tools, tmp_path)
 
 
 @pytest.mark.parametrize("machine", [AVX512, SSE2], ids=["avx512", "sse2"])
@@ -173,7 +184,7 @@ def test_sanitizers_report_nothing(machine: Machine, tmp_path: Path) -> None:
         pytest.skip("the compiler has no sanitizers")
     arch = "x86-64-v4" if machine is AVX512 else "x86-64"
     tools = Toolchain(compiler, ("-O0", "-fopenmp", f"-march={arch}", *SANITIZERS), machine)
-    _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
+    _verify([*_memory_regions(), *_dot_regions(), *_plane_regions()], tools, tmp_path)
 
 
 def test_sanitizers_report_nothing_of_any_op(tmp_path: Path) -> None:
@@ -205,7 +216,7 @@ def test_arm64(tmp_path: Path) -> None:
     if not compiles(compiler, "-fopenmp", "-static"):
         pytest.skip("the cross compiler has no static OpenMP library")
     tools = Toolchain(compiler, ("-O2", "-fopenmp", "-static"), NEON, (emulator,))
-    _verify([*_memory_regions(), *_dot_regions()], tools, tmp_path)
+    _verify([*_memory_regions(), *_dot_regions(), *_plane_regions()], tools, tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")

@@ -1,0 +1,262 @@
+"""Sums over windows of planes, such as depthwise convolutions: which axes walk and which reach.
+
+In: a kernel, its loops not yet unrolled. Out: `PlaneProgram`, or None if it has another form.
+Invariant: it depends on sizes and strides only.
+
+A product whose one factor, the *window*, depends on an axis that walks and one that reaches only by
+their sum, in one direction or two:
+
+    pixels   out[y, x] += window[y * s + i * d, x * s + j * d] * other[i, j]         loops i, j
+    taps     out[i, j] += window[n, y * s + i * d, x * s + j * d] * other[n, y, x]   loops n, y, x
+
+Both sides are made once, whatever is computed for them: the window as a plane without bounds, zeros
+around it, of which every element serves all taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from tgrad import dtype as dt
+from tgrad.cpu_fallback.code import compares_extrema, reads_of, writes_of
+from tgrad.cpu_fallback.dot_plan import PURE, split_before
+from tgrad.graph.index import Index, var
+from tgrad.graph.op import Op
+from tgrad.kernel import ir
+from tgrad.kernel.ir import Role, Tile
+
+LEAST_STEPS = 6
+"""Elements of a row below which registers are mostly empty."""
+LEAST_TAPS = 3
+MOST_TAPS = 16
+"""Taps of a row, which are written out."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One direction: place = step * stride + tap * dilation, less the least.
+
+    Attributes:
+        step, tap: names of the axes; empty where the window has one direction only.
+        steps, taps: their extents.
+    """
+
+    step: str
+    tap: str
+    stride: int
+    dilation: int
+    steps: int
+    taps: int
+
+    @property
+    def reach(self) -> int:
+        """Places from the first tap to the last."""
+        return (self.taps - 1) * abs(self.dilation)
+
+    @property
+    def span(self) -> int:
+        """Places in all."""
+        return (self.steps - 1) * self.stride + self.reach + 1
+
+    def place(self, tap: int) -> int:
+        """The place of a tap of the first step."""
+        return (tap if self.dilation > 0 else self.taps - 1 - tap) * abs(self.dilation)
+
+    def placed(self, e: Index, name: str) -> Index:
+        """An index by the variable `name`, which is a place, instead of by step and tap."""
+        if not self.step or not {self.step, self.tap} & e.variables():
+            return e
+        scale = (e.stride(self.step) or 0) // self.stride
+        zero = Index((), 0)
+        first = min(0, (self.taps - 1) * self.dilation)
+        rest = e.substitute({self.step: zero, self.tap: zero})
+        return rest + (var(name, self.span) + first) * scale
+
+
+NO_WAY = Way("", "", 1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class PlaneProgram:
+    """See the module's docstring.
+
+    Attributes:
+        kind: "pixels" or "taps".
+        early, after: statements that the loops need, and those that need their result.
+        carry: the sum.
+        window, other: the statements that make each factor, the factor last.
+        y, x: the outer and the inner direction.
+        units: grid axes that neither walk nor reach.
+        loops: loops around those of the directions.
+    """
+
+    kernel: ir.Kernel
+    kind: str
+    early: tuple[ir.Stmt, ...]
+    after: tuple[ir.Stmt, ...]
+    carry: Tile
+    window: tuple[ir.Stmt, ...]
+    other: tuple[ir.Stmt, ...]
+    y: Way
+    x: Way
+    units: tuple[str, ...]
+    loops: tuple[str, ...]
+
+
+def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
+    """The kernel as a sum over windows; None if it has another form."""
+    at = [n for n, s in enumerate(kernel.body) if isinstance(s, ir.Loop)]
+    if kernel.table is not None or kernel.limits or len(at) != 1 or compares_extrema(kernel):
+        return None
+    loop = kernel.body[at[0]]
+    assert isinstance(loop, ir.Loop)
+    names, inside = _nest(kernel, loop)
+    sums = [s for s in inside if isinstance(s, ir.Accumulate)]
+    if not names or len(sums) != 1 or sums[0].op is not Op.ADD:
+        return None
+    total = sums[0]
+    product = next((s for s in inside if writes_of(s) == {total.value.id}), None)
+    if not isinstance(product, ir.ComputeTile) or product.op is not Op.MUL:
+        return None
+    pure = [s for s in inside if s is not total and s is not product]
+    before = [s for s in kernel.body[: at[0]] if writes_of(s) != {total.carry.id}]
+    init = [s for s in kernel.body[: at[0]] if isinstance(s, ir.Init)]
+    if len(init) != 1 or init[0].out.id != total.carry.id or init[0].value != 0:
+        return None
+    if total.carry.dtype is not dt.float32 or product.out.dtype is not dt.float32:
+        return None
+    if any(not isinstance(s, PURE) for s in (*pure, *before)):
+        return None
+    early, late = split_before(before, loop)
+    after = (*late, *kernel.body[at[0] + 1 :])
+    for window, other in (product.args, product.args[::-1]):
+        if window.dtype is not dt.float32 or other.dtype is not dt.float32:
+            return None
+        sides = _made_by(window, pure), _made_by(other, pure)
+        if {id(s) for side in sides for s in side} != {id(s) for s in pure}:
+            continue
+        directions = _directions(kernel, total.carry, names, *sides)
+        if directions is not None and not _uses(early, directions[1:3]):
+            kind, y, x, units, loops = directions
+            ends = (tuple(early), after, total.carry)
+            return PlaneProgram(kernel, kind, *ends, *sides, y, x, units, loops)
+    return None
+
+
+def _nest(kernel: ir.Kernel, loop: ir.Loop) -> tuple[list[str], list[ir.Stmt]]:
+    """Axes of loops that stand in each other, and the statements in them; none if these are cut
+    short or stand side by side."""
+    names: list[str] = []
+    inside: list[ir.Stmt] = []
+    inner: list[ir.Loop] = [loop]
+    while inner:
+        if len(inner) > 1 or inner[0].start or inner[0].stop:
+            return [], []
+        if kernel.axis(inner[0].axis).block != 1:
+            return [], []
+        names.append(inner[0].axis)
+        inside += [s for s in inner[0].body if not isinstance(s, ir.Loop)]
+        inner = [s for s in inner[0].body if isinstance(s, ir.Loop)]
+    return names, inside
+
+
+def _made_by(tile: Tile, stmts: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
+    """Those of the statements that make the tile."""
+    needed, found = {tile.id}, []
+    for s in reversed(stmts):
+        if writes_of(s) & needed:
+            needed |= reads_of(s)
+            found.append(s)
+    return tuple(reversed(found))
+
+
+Directions = tuple[str, Way, Way, tuple[str, ...], tuple[str, ...]]
+
+
+def _directions(
+    kernel: ir.Kernel,
+    carry: Tile,
+    loops: Sequence[str],
+    window: Sequence[ir.Stmt],
+    other: Sequence[ir.Stmt],
+) -> Directions | None:
+    """Kind, outer and inner direction, units and outer loops."""
+    grid = [a for a in kernel.grid if a.extent > 1]
+    wide = [a for a in grid if a.block > 1]
+    single = [a.name for a in grid if a.block == 1]
+    if any(a.role is Role.FULL for a in kernel.axes):
+        return None
+    loops = [n for n in loops if kernel.axis(n).extent > 1]
+    if len(wide) == 1 and carry.dims == (wide[0].name,) and wide[0].steps == 1:
+        pairs: tuple[tuple[str, str], ...]
+        if len(loops) == 2 and single:
+            pairs = ((single[-1], loops[0]), (wide[0].name, loops[1]))
+        elif len(loops) == 1:
+            pairs = ((wide[0].name, loops[0]),)
+        else:
+            return None
+        return _joined("pixels", kernel, pairs, single, [], window, other)
+    if wide or carry.dims or len(loops) < 2 or not single:
+        return None
+    if len(single) > 1:
+        pairs = ((loops[-2], single[-2]), (loops[-1], single[-1]))
+        found = _joined("taps", kernel, pairs, single, loops, window, other)
+        if found is not None:
+            return found
+    return _joined("taps", kernel, ((loops[-1], single[-1]),), single, loops, window, other)
+
+
+def _joined(
+    kind: str,
+    kernel: ir.Kernel,
+    pairs: Sequence[tuple[str, str]],
+    grid: Sequence[str],
+    loops: Sequence[str],
+    window: Sequence[ir.Stmt],
+    other: Sequence[ir.Stmt],
+) -> Directions | None:
+    ways = [_way(kernel, window, *pair) for pair in pairs]
+    inner = ways[-1]
+    if inner is None or inner.steps < LEAST_STEPS or inner.taps > MOST_TAPS:
+        return None
+    y = NO_WAY if len(ways) == 1 else ways[0]
+    if y is None or y.taps * inner.taps < LEAST_TAPS:
+        return None
+    used = {n for pair in pairs for n in pair}
+    fixed = {pair[0] if kind == "pixels" else pair[1] for pair in pairs}
+    if any(fixed & e.variables() for e in _indices(other)):
+        return None
+    units, around = ([n for n in names if n not in used] for names in (grid, loops))
+    return kind, y, inner, tuple(units), tuple(around)
+
+
+def _way(kernel: ir.Kernel, stmts: Sequence[ir.Stmt], step: str, tap: str) -> Way | None:
+    """The direction in which two axes count only by a sum; None if they count otherwise, or no two
+    steps have a place in common."""
+    found: set[tuple[int, int]] = set()
+    for e in _indices(stmts):
+        a, b = e.stride(step), e.stride(tap)
+        if a == 0 and b == 0:
+            continue
+        if not a or not b:
+            return None
+        whole = gcd(a, b) if a > 0 else -gcd(a, b)
+        found.add((a // whole, b // whole))
+    if len(found) != 1:
+        return None
+    [(stride, dilation)] = found
+    way = Way(step, tap, stride, dilation, kernel.axis(step).extent, kernel.axis(tap).extent)
+    return way if way.stride <= way.reach else None
+
+
+def _indices(stmts: Sequence[ir.Stmt]) -> Iterator[Index]:
+    for s in stmts:
+        yield from ir.indices_of(s)
+
+
+def _uses(stmts: Sequence[ir.Stmt], ways: Sequence[Way]) -> bool:
+    """Whether statements before the loops depend on where in a plane they are."""
+    names = {n for way in ways for n in (way.step, way.tap)}
+    return any(names & e.variables() for e in _indices(stmts))
