@@ -22,7 +22,7 @@ from math import gcd
 from tgrad import dtype as dt
 from tgrad.cpu_fallback.code import compares_extrema, reads_of, writes_of
 from tgrad.cpu_fallback.dot_plan import PURE, split_before
-from tgrad.graph.index import Index, var
+from tgrad.graph.index import ZERO, Div, Index, Mod, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
@@ -41,6 +41,8 @@ class Way:
     Attributes:
         step, tap: names of the axes; empty where the window has one direction only.
         steps, taps: their extents.
+        is_affine: whether no quotient or remainder of places is looked for, as in the gradient of
+            an image under a stride.
     """
 
     step: str
@@ -49,6 +51,7 @@ class Way:
     dilation: int
     steps: int
     taps: int
+    is_affine: bool = True
 
     @property
     def reach(self) -> int:
@@ -68,11 +71,11 @@ class Way:
         """An index by the variable `name`, which is a place, instead of by step and tap."""
         if not self.step or not {self.step, self.tap} & e.variables():
             return e
+        place = var(name, self.span) + min(0, (self.taps - 1) * self.dilation)
+        if self.stride == 1:
+            return e.substitute({self.step: place, self.tap: ZERO})
         scale = (e.stride(self.step) or 0) // self.stride
-        zero = Index((), 0)
-        first = min(0, (self.taps - 1) * self.dilation)
-        rest = e.substitute({self.step: zero, self.tap: zero})
-        return rest + (var(name, self.span) + first) * scale
+        return e.substitute({self.step: ZERO, self.tap: ZERO}) + place * scale
 
 
 NO_WAY = Way("", "", 1, 1, 1, 1)
@@ -191,11 +194,12 @@ def _directions(
     loops = [n for n in loops if kernel.axis(n).extent > 1]
     if len(wide) == 1 and carry.dims == (wide[0].name,) and wide[0].steps == 1:
         pairs: tuple[tuple[str, str], ...]
-        if len(loops) == 2 and single:
-            pairs = ((single[-1], loops[0]), (wide[0].name, loops[1]))
-        elif len(loops) == 1:
-            pairs = ((wide[0].name, loops[0]),)
+        if len(loops) == 2:
+            rows = (n for n in reversed(single) if _way(kernel, window, n, loops[0]) is not None)
+            pairs = ((next(rows, ""), loops[0]), (wide[0].name, loops[1]))
         else:
+            pairs = ((wide[0].name, loops[0]),)
+        if len(loops) > 2 or not all(step for step, _ in pairs):
             return None
         return _joined("pixels", kernel, pairs, single, [], window, other)
     if wide or carry.dims or len(loops) < 2 or not single:
@@ -236,19 +240,33 @@ def _way(kernel: ir.Kernel, stmts: Sequence[ir.Stmt], step: str, tap: str) -> Wa
     """The direction in which two axes count only by a sum; None if they count otherwise, or no two
     steps have a place in common."""
     found: set[tuple[int, int]] = set()
+    is_affine = True
     for e in _indices(stmts):
-        a, b = e.stride(step), e.stride(tap)
-        if a == 0 and b == 0:
-            continue
-        if not a or not b:
-            return None
-        whole = gcd(a, b) if a > 0 else -gcd(a, b)
-        found.add((a // whole, b // whole))
+        is_affine &= e.stride(step) is not None and e.stride(tap) is not None
+        for a, b in _coefficients(e, step, tap):
+            if a == 0 or b == 0:
+                return None
+            whole = gcd(a, b) if a > 0 else -gcd(a, b)
+            found.add((a // whole, b // whole))
     if len(found) != 1:
         return None
     [(stride, dilation)] = found
-    way = Way(step, tap, stride, dilation, kernel.axis(step).extent, kernel.axis(tap).extent)
+    if stride > 1 and not is_affine:
+        return None
+    way = Way(
+        step, tap, stride, dilation, kernel.axis(step).extent, kernel.axis(tap).extent, is_affine
+    )
     return way if way.stride <= way.reach else None
+
+
+def _coefficients(e: Index, step: str, tap: str) -> Iterator[tuple[int, int]]:
+    """Those of two variables in each sum of an index, inside of quotients too, that has one."""
+    own = {atom.name: c for atom, c in e.terms if isinstance(atom, Var)}
+    if step in own or tap in own:
+        yield own.get(step, 0), own.get(tap, 0)
+    for atom, _ in e.terms:
+        if isinstance(atom, (Div, Mod)):
+            yield from _coefficients(atom.base, step, tap)
 
 
 def _indices(stmts: Sequence[ir.Stmt]) -> Iterator[Index]:
