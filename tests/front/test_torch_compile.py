@@ -391,6 +391,18 @@ def test_results_share_no_memory() -> None:
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("holds", [0, 1, 3])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_a_value_for_each_element_that_a_mask_names(holds: int, accumulate: bool) -> None:
+    mask = torch.zeros(2, 3, dtype=torch.bool)
+    mask.view(-1)[:holds] = True
+    x, values = torch.randn(2, 3, 4), torch.randn(holds, 4)
+    function = lambda x, values: x.index_put((mask,), values, accumulate)  # noqa: E731
+    torch.testing.assert_close(
+        torch.compile(function, backend=backend)(x, values), function(x, values)
+    )
+
+
 def test_what_pytorch_chooses_by_a_value() -> None:
     """torch.cond becomes tgrad's."""
     run = torch.compile(

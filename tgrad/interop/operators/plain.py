@@ -148,16 +148,24 @@ def _put_where(
     """index_put of a mask.
 
     Raises:
-        UnsupportedError: there are indices beside it, or a value for each place where it holds.
+        UnsupportedError: there are indices beside it, or axes before it and a value for each place
+            where it holds.
     """
     mask = picked[0]
     after = x.ndim - at[0] - mask.ndim
-    if len(picked) > 1 or (values.ndim > after and values.numel() > 1):
+    is_one = values.ndim <= after or values.numel() == 1
+    if len(picked) > 1 or not (is_one or at[0] == 0):
         raise UnsupportedError(
-            "a mask among other indices, or with a value for each element that it names.",
+            "a mask among other indices, or after other axes with a value for each element.",
             "Use torch.where or masked_scatter.",
         )
-    values = values if values.ndim <= after else values.reshape(())
+    if not is_one and 0 in values.shape:
+        return x
+    if not is_one:
+        count = values.shape[0]
+        values = values.expand((count, *x.shape[mask.ndim :]))[_places_of(mask).clamp(0, count - 1)]
+    elif values.ndim > after:
+        values = values.reshape(())
     mask = mask.reshape((*mask.shape, *(1 for _ in range(after))))
     return (x + values if accumulate else values).to(x.dtype).where(mask, x)
 
