@@ -432,6 +432,38 @@ def test_pytorch_runs_what_has_no_counterpart_where_it_may() -> None:
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_operators_of_other_libraries_are_run_by_their_kernels() -> None:
+    """With gradients, and in place; PyTorch's own without a counterpart raise beside them."""
+
+    @torch.library.custom_op("tgrad_tests::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @torch.library.custom_op("tgrad_tests::add_one", mutates_args=("x",))
+    def add_one(x: torch.Tensor) -> None:
+        x += 1
+
+    twice.register_fake(torch.empty_like)
+    twice.register_autograd(lambda context, g: g * 2)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = twice(x.sin()) + x
+        z = y.detach() * 3
+        add_one(z)
+        return y * z.cos()
+
+    run = torch.compile(function, backend=backend)
+    x = torch.randn(5, requires_grad=True)
+    with pytest.warns(UserWarning, match=r"runs tgrad_tests.twice.* at .*tgrad_tests.add_one"):
+        run(x)
+    for _ in range(3):
+        found = [(y, *torch.autograd.grad(y.sum(), x)) for y in (run(x), function(x))]
+        for mine, theirs in zip(*found):
+            torch.testing.assert_close(mine, theirs)
+    with pytest.raises(Exception, match=r"linalg_eig.* has no counterpart"):
+        torch.compile(lambda x: torch.linalg.eigvals(twice(x)), backend=backend)(torch.eye(2))
+
+
 def test_what_is_not_supported_is_said() -> None:
     x = torch.ones(2)
     with pytest.raises(Exception, match="max-autotune"):

@@ -26,7 +26,7 @@ import tgrad
 from tgrad.compiling.function import KEPT_ENTRIES
 from tgrad.compiling.short import MISSED
 from tgrad.errors import UnsupportedError
-from tgrad.interop.torch_graph import Graph, why_unsupported
+from tgrad.interop.torch_graph import Graph, is_custom, name_of, why_unsupported
 from tgrad.interop.torch_replay import TorchReplay, lies_plainly, to_tgrad, to_torch
 
 PLAN = "tgrad_"
@@ -55,10 +55,12 @@ def backend(
         mode: only "default".
         options: memory_limit and autotune, as `tgrad.compile` takes them. With fallback=True
             PyTorch runs each operator that has no counterpart, a warning names it and the line that
-            calls it, and plans of tgrad run what is between.
+            calls it, and plans of tgrad run what is between. Operators of other libraries, which
+            bring their kernels, are run so in any case.
 
     Raises:
-        UnsupportedError: a mode or an option that is none, or an operator without a counterpart.
+        UnsupportedError: a mode or an option that is none, or an operator of PyTorch without a
+            counterpart.
 
     >>> import torch
     >>> double = torch.compile(lambda x: x * 2, backend=backend)
@@ -75,10 +77,12 @@ def backend(
         )
 
     chosen = dict(options or {})
-    compiled = _Mixed if chosen.pop("fallback", False) else _Compiled
+    falls_back = bool(chosen.pop("fallback", False))
 
     def make(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        return make_boxed_func(compiled(module, chosen))
+        is_mixed = falls_back or any(map(is_custom, module.graph.nodes))
+        compiled = _Mixed(module, chosen, falls_back) if is_mixed else _Compiled(module, chosen)
+        return make_boxed_func(compiled)
 
     kept = {op: how for op, how in core_aten_decompositions().items() if not _is_whole(op)}
     aot = aot_autograd(
@@ -194,34 +198,57 @@ def _stays(value: Any) -> bool:
     return isinstance(value, torch.nn.Parameter) and lies_plainly(value)
 
 
-class _Mixed(torch.fx.Interpreter):
-    """A graph whose operators without a counterpart are PyTorch's, between plans of tgrad."""
+class _Mixed:
+    """A graph whose operators without a counterpart are run by PyTorch, between plans of tgrad.
 
-    def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
+    Args:
+        takes_all: whether these may be PyTorch's own.
+    """
+
+    def __init__(
+        self, module: torch.fx.GraphModule, options: Mapping[str, Any], takes_all: bool = True
+    ):
         calls = [n for n in module.graph.nodes if n.op == "call_function"]
         errors = [(n, error) for n in calls if (error := why_unsupported(n)) is not None]
-        named = [f"{n.target} at {e.source}" for n, e in errors if n.target is not getitem]
+        for node, error in errors:
+            if not (takes_all or is_custom(node)):
+                raise error
+        named = [f"{name_of(n)} at {e.source}" for n, e in errors if n.target is not getitem]
         if named:
             _warn(", ".join(dict.fromkeys(named)))
         known = CapabilityBasedPartitioner(module, _Known(), allows_single_node_partition=True)
-        super().__init__(known.partition_and_fuse(PLAN))
-        parts = self.module.named_children()
-        self.plans = {n: _Compiled(m, options) for n, m in parts if n.startswith(PLAN)}
+        self.module = known.partition_and_fuse(PLAN)
+        for name, part in list(self.module.named_children()):
+            if name.startswith(PLAN):
+                setattr(self.module, name, _Part(name, part, options, takes_all))
 
     def __call__(self, *args: Any) -> Any:
-        return self.run(*args)
+        return self.module.forward(*args)
 
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        plan = self.plans.get(target)
-        if plan is None:
-            return super().call_module(target, args, kwargs)
+
+class _Part(torch.nn.Module):
+    """A part of a graph, as a plan; PyTorch runs it where that turns out not to be one."""
+
+    def __init__(
+        self, name: str, part: torch.fx.GraphModule, options: Mapping[str, Any], takes_all: bool
+    ):
+        super().__init__()
+        self.name, self.part, self.takes_all = name, part, takes_all
+        self.plan: _Compiled | None = _Compiled(part, options)
+
+    def forward(self, *args: Any) -> Any:
+        """What the part gives."""
+        if self.plan is None:
+            return self.part(*args)
         try:
-            made = plan(*args)
+            made = self.plan(*args)
         except UnsupportedError as error:  # arguments of an operator, seen when the plan is made
-            _warn(f"{target} ({error.what})")
-            del self.plans[target]
-            return super().call_module(target, args, kwargs)
-        return made[0] if plan.graph.is_single else made
+            if not self.takes_all:
+                raise
+            _warn(f"{self.name} ({error.what})")
+            self.plan = None
+            return self.part(*args)
+        return made[0] if self.plan.graph.is_single else made
 
 
 def _warn(what: str) -> None:

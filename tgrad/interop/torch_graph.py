@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import getitem
 from typing import Any
 
 import torch
@@ -35,6 +36,10 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 CHECKS = (torch.ops.aten._linalg_check_errors.default,)
 """Operators that give nothing, and raise for a value."""
 EFFECT = torch.ops.higher_order.with_effects
+PYTORCH_S = frozenset({"aten", "prims", "prim", "rngprims", "_c10d_functional", "inductor"})
+"""Namespaces of PyTorch's own operators."""
+AROUND = ("auto_functionalized", "auto_functionalized_v2")
+"""What stands around operators that change their arguments."""
 BY_LAYOUT = frozenset(
     getattr(torch.ops.aten, name).default
     for name in ("_linalg_det", "_linalg_slogdet", "as_strided", "as_strided_copy",
@@ -125,6 +130,26 @@ def why_unsupported(node: torch.fx.Node) -> UnsupportedError | None:
     except UnsupportedError as error:
         return error
     return None
+
+
+def is_custom(node: torch.fx.Node) -> bool:
+    """Whether a call is of an operator that another library brings with its kernels, or of a part
+    of its result."""
+    if node.target is getitem:
+        return isinstance(node.args[0], torch.fx.Node) and is_custom(node.args[0])
+    target = _called(node)
+    return isinstance(target, torch._ops.OpOverload) and target.namespace not in PYTORCH_S
+
+
+def name_of(node: torch.fx.Node) -> str:
+    """The operator that is called, for a message."""
+    return str(_called(node))
+
+
+def _called(node: torch.fx.Node) -> Any:
+    target: Any = node.target
+    is_around = isinstance(target, torch._ops.HigherOrderOperator) and target.name() in AROUND
+    return node.args[0] if is_around else target
 
 
 def source_of(node: torch.fx.Node) -> Source:
