@@ -13,9 +13,8 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.cpu_fallback.cases import depthwise
 from tgrad.cpu_fallback.emit_c import emit
-from tgrad.cpu_fallback.emit_plane import is_worth_planes
 from tgrad.cpu_fallback.heuristics import choose_config
-from tgrad.cpu_fallback.plane_plan import match_plane
+from tgrad.cpu_fallback.plane_plan import is_worth_planes, match_plane
 from tgrad.cpu_fallback.target import detect_machine
 from tgrad.kernel.lower import lower
 
@@ -114,6 +113,28 @@ def test_who_has_planes(kind: str, stride: int) -> None:
         source = emit(lowered, config, machine)
         assert ("plane" in source) == is_worth
         assert not is_worth or source.count("expf") + source.count("tg_exp") <= 6
+
+
+def test_layers_of_one_shape_share_a_launch() -> None:
+    """Gradients of equal layers are a batch; channels lie last before and after each."""
+    torch.manual_seed(0)
+    values = torch.randn(4, 14, 14, 32), *(torch.randn(32, 1, 7, 7) for _ in range(3))
+
+    def loss(module: Any, x: Any, *weights: Any) -> Any:
+        for w in weights:
+            y = module.conv2d(x.movedim(-1, 1), w, padding=3, groups=32).movedim(1, -1)
+            x = x + module.layer_norm(y, (32,))
+        return (x * x).sum()
+
+    theirs = [t.double().requires_grad_() for t in values]
+    loss(torch.nn.functional, *theirs).backward()
+    mine = [tgrad.tensor(t).requires_grad_() for t in values]
+    loss(F, *mine).backward()
+    gradients = [t.grad for t in mine]
+    sources = [k.source for k in tgrad.explain(*gradients).kernels if "_x3" in k.name]
+    assert any("plane" in s and "member" in s for s in sources)
+    for got, want in zip(gradients, theirs):
+        np.testing.assert_allclose(got.numpy(), want.grad.numpy(), rtol=2e-3, atol=2e-3)
 
 
 def test_sums_of_another_form_have_none() -> None:

@@ -138,6 +138,7 @@ def _plane_regions() -> Iterator[Region]:
     for kind in ("forward", "weight"):
         yield depthwise(kind, 2, 5, 14, 28, 7, pad=3)
         yield depthwise(kind, 3, 8, 9, 7, 3, pad=1)
+        yield depthwise(kind, 4, 9, 8, 8, 7, pad=3)
         yield depthwise(kind, 1, 8, 11, 70, 5)
         yield depthwise(kind, 2, 9, 19, 33, 5, pad=2, stride=2)
         yield depthwise(kind, 1, 8, 300, 130, 3, pad=1)

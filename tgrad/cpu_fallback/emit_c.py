@@ -40,13 +40,13 @@ from tgrad.cpu_fallback.emit_batch import emit_lengths
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_chain import ChainBody, emit_chain, is_chain
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
-from tgrad.cpu_fallback.emit_plane import emit_plane, is_worth_planes
+from tgrad.cpu_fallback.emit_plane import emit_plane
 from tgrad.cpu_fallback.emit_window import emit_pixels
 from tgrad.cpu_fallback.emit_window_weights import emit_weights
 from tgrad.cpu_fallback.emit_winograd import emit_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import emit_winograd_weights
 from tgrad.cpu_fallback.pieces import in_pieces
-from tgrad.cpu_fallback.plane_plan import match_plane
+from tgrad.cpu_fallback.plane_plan import is_worth_planes, match_plane
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window

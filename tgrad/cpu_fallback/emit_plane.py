@@ -28,7 +28,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from tgrad.cpu_fallback.code import FEW_PROGRAMS, work_of
+from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_window import affine, declare_buffers
 from tgrad.cpu_fallback.plane_plan import PlaneProgram, Way
@@ -39,10 +39,6 @@ from tgrad.kernel import ir
 
 MOST_ADDS = 640
 """Multiply-adds that are written out."""
-FEW_TAPS = 9
-"""Taps of pixels whose columns are not neighbours that are quicker without a plane (3x3 by 2, 64
-channels of 56x56, two cores of Zen 4: 0.17 ms, with a plane 0.24; gradient of the image 0.67 and
-1.14, of 5x5 at 128 channels of 28x28 3.0 and 0.76; 2026-11)."""
 BAND_BYTES = 96 << 10
 """Of the plane of a band: it stays in the second-level cache, and small images are one band."""
 
@@ -112,19 +108,6 @@ def _plan(program: PlaneProgram, machine: Machine) -> _Plan:
     return _Plan(lanes, width, part, band, 12 if machine.vector_bytes >= 64 else 8, x, y)
 
 
-def is_worth_planes(program: PlaneProgram) -> bool:
-    """Whether there are units enough for threads to share, and taps enough for the plane."""
-    units, y, x = 1, program.y, program.x
-    for name in program.units:
-        units *= program.kernel.axis(name).extent
-    if program.kind == "pixels":
-        units *= y.steps
-        is_dense = x.stride == 1 and x.is_affine and y.is_affine
-        if not is_dense and y.taps * x.taps <= FEW_TAPS:
-            return False
-    return units >= FEW_PROGRAMS
-
-
 def emit_plane(program: PlaneProgram, body: Body, machine: Machine, least: int) -> None:
     """The function's body; from `least` operations on threads share it."""
     plan, code, kernel = _plan(program, machine), body.code, program.kernel
@@ -132,10 +115,14 @@ def emit_plane(program: PlaneProgram, body: Body, machine: Machine, least: int) 
     heads = [body.loop_head(kernel.axis(n)) for n in program.units]
     if program.kind == "pixels":
         heads.append(_bands(plan, body))
+    if kernel.table is not None:
+        members = kernel.table.members
+        heads.insert(0, f"for ({body.ctype} member = 0; member < {members}; member++)")
     if work_of(kernel) >= least and heads:
         collapse = f" collapse({len(heads)})" if len(heads) > 1 else ""
         code.pragma(f"omp parallel for{collapse} schedule(static)")
     with code.block(*heads or [""]):
+        body.open_member()
         (_emit_pixels if program.kind == "pixels" else _emit_taps)(program, plan, body)
 
 
