@@ -31,7 +31,7 @@ from itertools import product
 from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_window import affine, declare_buffers
-from tgrad.cpu_fallback.plane_plan import PlaneProgram, Way
+from tgrad.cpu_fallback.plane_plan import PlaneProgram, Way, units_of
 from tgrad.cpu_fallback.register_tiles import vector_type
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Bound
@@ -39,6 +39,9 @@ from tgrad.kernel import ir
 
 MOST_ADDS = 640
 """Multiply-adds that are written out."""
+LEAST_BAND = 8
+BANDS_PER_CORE = 2
+"""Of an image of few channels, so that threads share it."""
 BAND_BYTES = 96 << 10
 """Of the plane of a band: it stays in the second-level cache, and small images are one band."""
 
@@ -76,10 +79,6 @@ class _Plan:
         """Rows of the plane of a band."""
         return (self.band - 1) * self.y.stride + self.y.reach + 1
 
-    @property
-    def bands(self) -> int:
-        return -(-self.y.steps // self.band)
-
     def column(self, tap: int) -> int:
         """Where the first step's place of a tap lies in a row of the plane."""
         place = self.x.place(tap)
@@ -105,6 +104,9 @@ def _plan(program: PlaneProgram, machine: Machine) -> _Plan:
     part = width + x.reach // x.stride
     rows = max(1, BAND_BYTES // (4 * part * x.stride))
     band = max(1, min(y.steps, (rows - y.reach - 1) // y.stride + 1))
+    if program.kind == "pixels":
+        wanted = -(-BANDS_PER_CORE * machine.cores // units_of(program))
+        band = min(band, max(-(-y.steps // wanted), LEAST_BAND, y.reach))
     return _Plan(lanes, width, part, band, 12 if machine.vector_bytes >= 64 else 8, x, y)
 
 
@@ -164,12 +166,11 @@ def _fill(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     down, across = (_bounds(stmts, name) for name in (U, V))
     with code.block(f"for ({ctype} {U} = band{first}; {U} < {end}; {U}++)"):
         code.line(f"float *const restrict row = plane + ({U} - band{first}) * {plan.pitch};")
-        if down or across:
-            with code.block(f"if ({body.mask(tuple(down))})"):
+        if down:
+            with code.block(f"if ({body.mask(down)})"):
                 _fill_row([_without(s, down) for s in stmts], across, plan, body)
-            if down:
-                with code.block("else"):
-                    _fill_columns(stmts, 0, x.span, plan, body)
+            with code.block("else"):
+                _fill_columns(stmts, 0, x.span, plan, body)
         else:
             _fill_row(stmts, across, plan, body)
         for part in range(x.stride):
@@ -209,11 +210,13 @@ def _fill_columns(stmts: Sequence[ir.Stmt], begin: int, stop: int, plan: _Plan, 
         body.scalars = saved
 
 
-def _bounds(stmts: Sequence[ir.Stmt], name: str) -> set[Bound]:
+def _bounds(stmts: Sequence[ir.Stmt], name: str) -> tuple[Bound, ...]:
     """Bounds of one place alone."""
     masks = [s.mask for s in stmts if isinstance(s, (ir.LoadTile, ir.InsideTile))]
-    plain = {b for mask in masks for b in mask if b.index.variables() == {name}}
-    return {b for b in plain if not b.is_always and not b.index.loaded() and b.index.stride(name)}
+    found = dict.fromkeys(b for mask in masks for b in mask if b.index.variables() == {name})
+    return tuple(
+        b for b in found if not b.is_always and not b.index.loaded() and b.index.stride(name)
+    )
 
 
 def _inside(b: Bound) -> tuple[int, int]:

@@ -287,15 +287,19 @@ def _uses(stmts: Sequence[ir.Stmt], ways: Sequence[Way]) -> bool:
     return any(names & e.variables() for e in _indices(stmts))
 
 
-def is_worth_planes(program: PlaneProgram) -> bool:
-    """Whether there are units enough for threads to share, and taps enough for the plane."""
-    table, y, x = program.kernel.table, program.y, program.x
+def units_of(program: PlaneProgram) -> int:
+    """How many units there are."""
+    table = program.kernel.table
     units = 1 if table is None else table.members
     for name in program.units:
         units *= program.kernel.axis(name).extent
-    if program.kind == "pixels":
-        units *= y.steps
-        is_dense = x.stride == 1 and x.is_affine and y.is_affine
-        if not is_dense and y.taps * x.taps <= FEW_TAPS:
-            return False
-    return units >= FEW_PROGRAMS
+    return units
+
+
+def is_worth_planes(program: PlaneProgram) -> bool:
+    """Whether there are units enough for threads to share, and taps enough for the plane."""
+    y, x = program.y, program.x
+    if program.kind == "taps":
+        return units_of(program) >= FEW_PROGRAMS
+    is_dense = x.stride == 1 and x.is_affine and y.is_affine
+    return is_dense or y.taps * x.taps > FEW_TAPS
