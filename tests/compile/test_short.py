@@ -209,6 +209,7 @@ def test_plans_and_watchers_see_the_call(short: list[bool]) -> None:
     assert len(plans) == 1 and launches == [0] and short == [False, False]
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_program_of_a_gpu_is_not_cut_in_two(short: list[bool]) -> None:
     """Ctrl-C while it runs is raised at its end; a C function on the host needs no such care."""
     f = warmed(lambda x: x + 1, some(6))
@@ -273,6 +274,7 @@ def test_random_streams_advance(short: list[bool]) -> None:
     assert any(short)
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_an_interrupted_draw_counts(short: list[bool]) -> None:
     """Ctrl-C behind the run of a step leaves its random stream where the run left it."""
