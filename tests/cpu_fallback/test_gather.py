@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.cpu_fallback.cases import F32, Draft, call, compare
+from tests.cpu_fallback.cases import F32, Draft, call, compare, random_slots
 from tgrad import cpu_fallback
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -86,3 +86,22 @@ def test_rows_that_the_last_cache_holds_are_not_copied_past_it() -> None:
         [draft] = cpu_fallback.draft([region], machine=machine)
         assert "tg_fetch" in draft.source
         assert ("tg_stream" in draft.source) == copies
+
+
+def test_two_rows_picked_in_one_program(settings: Settings) -> None:
+    """Each is fetched ahead by itself: a sum over pairs of rows."""
+    d = Draft(i=50, j=256, r=2)
+    number = d.input("number", "i r", dt.int64)
+    row = loaded(number, -20, 20)
+    table = d.slot("table", F32, ROWS * 256)
+    value = d.load(table, row * 256 + d.var("j"), (Bound(row, 0, ROWS),))
+    value = d.op(Op.MUL, value, d.input("weight", "i r"))
+    d.store(d.reduce(Op.REDUCE_SUM, value, "r"), "i j")
+    region = d.region("pairs", "reduce", parallel="i j", row="r")
+    given = random_slots(region)
+    given[0] = np.random.default_rng(7).integers(-3, ROWS + 3, 100)
+    [draft] = cpu_fallback.draft([region], machine=NO_CACHES)
+    assert draft.source.count("tg_fetch(") == 2
+    [artifact] = cpu_fallback.compile_drafts([draft], settings)
+    have = call(artifact.entry, given)
+    compare(have[-1], evaluate_region(region, given)[-1], 1e-5, draft.source)

@@ -4,11 +4,13 @@ In: the statements of an innermost loop and the Body that emits them. Out: C lin
 or instead of it. Invariant: results are those of the plain loop; a row is fetched only if its
 number is inside the table.
 
-    const ptrdiff_t i_next = tg_min(i + 4, 8191);
     {
-      const ptrdiff_t i = i_next;
-      const int64_t t0 = number[i];
-      if ((t0 >= 0) & (t0 < 32768)) tg_fetch(table + t0 * 256 + j_lo, (j_hi - j_lo) * 4);
+      const ptrdiff_t i_next = tg_min(i + 4, 8191);
+      {
+        const ptrdiff_t i = i_next;
+        const int64_t t0 = number[i];
+        if ((t0 >= 0) & (t0 < 32768)) tg_fetch(table + t0 * 256 + j_lo, (j_hi - j_lo) * 4);
+      }
     }
     if ((t0 >= 0) & (t0 < 32768)) tg_stream(out + i * 256 + j_lo, table + ..., j_hi - j_lo);
     else for (...) out[i * 256 + j] = 0;
@@ -128,19 +130,20 @@ def _steps(body: Body, load: ir.LoadTile) -> tuple[ir.Stmt, ...] | None:
 def _fetch(body: Body, pick: _Pick, axis: str) -> None:
     code, name, along = body.code, body.axis_name[axis], body.axis_name[pick.along]
     slot, last = body.kernel.slots[pick.load.slot], body.kernel.axis(pick.along).extent - 1
-    code.line(f"const {body.ctype} {along}_next = tg_min({along} + {AHEAD}, {last});")
     saved = dict(body.scalars)
     with code.block(""):
-        code.line(f"const {body.ctype} {along} = {along}_next;")
-        for stmt in pick.steps:
-            body.statement(stmt, escapes=False)
-        row = f"{body.slot_name[pick.load.slot]} + {_at_start(body, pick.load.index, axis)}"
-        nbytes = f"({name}_hi - {name}_lo) * {slot.dtype.itemsize}"
-        if body.block(axis) * slot.dtype.itemsize > MOST_FETCHED:
-            nbytes = f"tg_min({nbytes}, {MOST_FETCHED})"
-        condition = body.mask(pick.load.mask)
-        guard = "" if condition == "1" else f"if ({condition}) "
-        code.line(f"{guard}tg_fetch({row}, {nbytes});")
+        code.line(f"const {body.ctype} {along}_next = tg_min({along} + {AHEAD}, {last});")
+        with code.block(""):
+            code.line(f"const {body.ctype} {along} = {along}_next;")
+            for stmt in pick.steps:
+                body.statement(stmt, escapes=False)
+            row = f"{body.slot_name[pick.load.slot]} + {_at_start(body, pick.load.index, axis)}"
+            nbytes = f"({name}_hi - {name}_lo) * {slot.dtype.itemsize}"
+            if body.block(axis) * slot.dtype.itemsize > MOST_FETCHED:
+                nbytes = f"tg_min({nbytes}, {MOST_FETCHED})"
+            condition = body.mask(pick.load.mask)
+            guard = "" if condition == "1" else f"if ({condition}) "
+            code.line(f"{guard}tg_fetch({row}, {nbytes});")
     body.scalars = saved
 
 
