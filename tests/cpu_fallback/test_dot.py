@@ -64,6 +64,18 @@ def test_prologue(settings: Settings) -> None:
     check(dot_region(d), settings, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("m, n, k", [(64, 64, 3072), (37, 50, 70), (8, 300, 5000)])
+def test_expensive_prologue(settings: Settings, m: int, n: int, k: int) -> None:
+    """It is packed with its operand; nothing of it is kept for a loop that does not come."""
+    d = Draft(m=m, n=n, k=k)
+    x = d.input("a", "m k")
+    d.dot(d.op(Op.MUL, x, d.op(Op.SIGMOID, x)), d.input("b", "n k"), "k")
+    region, machine = dot_region(d), detect_machine()
+    config = choose_config(region, machine)
+    assert "tg_scratch" in emit(lower(region, config), config, machine)
+    check(region, settings, tolerance=2e-4)
+
+
 @pytest.mark.parametrize("side", ["m", "n"])
 def test_gathered_operand(settings: Settings, side: str) -> None:
     """Rows of an embedding, looked up while packing."""

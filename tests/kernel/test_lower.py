@@ -198,3 +198,27 @@ def test_a_config_that_forgets_an_axis_is_refused() -> None:
     axes = (TileAxis("i0", (ROWS,), 1, Role.GRID),)
     with pytest.raises(VerifyError, match="an axis without a tile axis"):
         lower(SOFTMAX, Config(axes))
+
+
+def test_only_what_a_later_loop_needs_is_stashed() -> None:
+    """An exponential that a dot has consumed is not: the store after the loop needs the sum."""
+    region = Region(
+        "matmul",
+        (M, N, K),
+        (
+            Slot("in0", F32, 96 * 70, "in"),
+            Slot("in1", F32, 5600, "in"),
+            Slot("out0", F32, 96 * 80, "out"),
+        ),
+        (
+            *OPERANDS,
+            Compute(Op.SIGMOID, (0,), F32),
+            Dot(2, 1, ("r0",), F32),
+        ),
+        (Store(2, MN, 3),),
+        UNKNOWN,
+        Space("dot", (M, N), m=(M,), n=(N,), k=(K,)),
+    )
+    kernel = lower(region, Config(TILES, stash_limit=1 << 14))
+    verify_kernel(kernel)
+    assert "stash" not in print_kernel(kernel)

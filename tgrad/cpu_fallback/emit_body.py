@@ -291,12 +291,10 @@ class Body(Values):
     def stash_place(self, tile: Tile, axes: tuple[str, ...]) -> str:
         array = self.arrays[tile.id]
         parts = []
-        for axis, stride in array.strides:
-            name = self.axis_name[axis]
-            if axis in axes:
-                a = self.kernel.axis(axis)
-                wide = f"{name}_lo / {a.block}" if a.block > 1 else name
-                parts.append(f"{wide} * {stride}" if stride != 1 else wide)
+        for axis, stride in array.strides[: len(axes)]:
+            name, a = self.axis_name[axis], self.kernel.axis(axis)
+            wide = f"{name}_lo / {a.block}" if a.block > 1 else name
+            parts.append(f"{wide} * {stride}" if stride != 1 else wide)
         lanes = tuple(s for s in array.strides[len(axes) :] if self.kernel.axis(s[0]).block > 1)
         if lanes:
             parts.append(self.offset(lanes))

@@ -155,7 +155,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
         and loop_work(kernel, s) >= PARALLEL_WORK
         and not unsafe
         and kernel.axis(s.axis).steps > 1
-        and not any(isinstance(inner, ir.ScanTile) for inner in walk(s.body))
+        and not any(isinstance(inner, (ir.ScanTile, ir.DotTile)) for inner in walk(s.body))
     ]
     heads = [body.loop_head(a) for a in order]
     shared = len(safe)

@@ -298,7 +298,8 @@ class Lowering:
             if all(i.loops <= inner.open for i in items):
                 self._unstash(inner, items, stashed, axis)
                 self._block(inner, items)
-                self._stash(inner, later, stashed, axis)
+                done = {**scope.tiles, **{i.value: i.carry for i in work if i.carry is not None}}
+                self._stash(inner, self._needed(later, done), stashed, axis)
             else:
                 self._block(inner, items)
             start, stop = self._live_steps(scope, axis)
@@ -367,11 +368,13 @@ class Lowering:
                 inner.body.append(ir.Unstash(out, stashed[v], (axis,)))
                 inner.tiles[v] = out
 
-    def _stash(self, inner: Scope, later: list[_Item], stashed: dict[int, Tile], axis: str) -> None:
+    def _stash(
+        self, inner: Scope, later: Sequence[int], stashed: dict[int, Tile], axis: str
+    ) -> None:
         """Keep expensive values of this pass that a later pass over the same axis needs."""
         if self._axis(axis).extent > self.config.stash_limit:
             return
-        for v in self._needed(later, {}):
+        for v in later:
             value = self.region.values[v]
             if v in stashed or v not in inner.tiles or self._loops(v) != inner.open:
                 continue
