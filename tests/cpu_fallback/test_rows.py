@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -18,3 +20,15 @@ def test_a_selected_row_of_a_quotient(row: int, columns: int) -> None:
     exact = np.exp(x.astype(np.float64) - 1.0)
     want = (exact / exact.sum(1, keepdims=True))[row : row + 1]
     np.testing.assert_allclose(y.numpy(), want, rtol=1e-5)
+
+
+def test_rows_of_two_loops_have_nothing_in_common() -> None:
+    """Their copies have the same numbers; only the carries, and what both loops share, lie in
+    memory, and the source is the same each time."""
+    x = tgrad.zeros(2, 128, 784).realize()
+    variance = ((x - x.mean(1, keepdim=True)) ** 2).mean(1)
+    sources = {tgrad.explain(variance).kernels[-1].source for _ in range(3)}
+    assert len(sources) == 1
+    [source] = sources
+    assert source.count("+= 8)") >= 2
+    assert len(re.findall(r"float t\d+\[", source)) <= 4

@@ -562,14 +562,15 @@ class Body(Values):
             self.code.line(
                 f"const {self.ctype} {end} = {start} + ({stop} - {start}) / {ROWS} * {ROWS};"
             )
-        self.note_consumers(rows)
         # copies of the next loop have the same numbers
         saved, arrays = dict(self.scalars), dict(self.arrays)
+        consumers = {tile: set(users) for tile, users in self.consumers.items()}
+        self.note_consumers(rows)
         with self.code.block(
             f"for ({self.ctype} {name} = {start}; {name} < {end}; {name} += {ROWS})"
         ):
             self.scope(rows)
-        self.scalars, self.arrays = saved, arrays
+        self.scalars, self.arrays, self.consumers = saved, arrays, consumers
         return end
 
     def note_consumers(self, stmts: Iterable[ir.Stmt]) -> None:
