@@ -18,6 +18,8 @@ from tgrad.settings import settings
 KINDS = ("cpu", "cuda", "opencl", "interpret", "numpy")
 INDEXED = ("cuda", "opencl")
 """Of these a machine may have several."""
+GPU_ALIGNMENT = 16
+"""Kernels on `cuda` are compiled for addresses that this divides."""
 
 
 @dataclass(frozen=True, slots=True, init=False, eq=False)

@@ -16,6 +16,7 @@ from tgrad.fusion.region import (
     Slot,
     Space,
     Store,
+    Value,
 )
 from tgrad.graph.index import var
 from tgrad.graph.op import Op
@@ -138,23 +139,20 @@ def test_what_a_store_writes_over_is_loaded_before() -> None:
     assert body.index("LoadTile") < body.index("StoreTile")
 
 
-def test_a_looped_dot_carries_its_accumulator() -> None:
-    region = Region(
-        "matmul",
-        (M, N, K),
-        (
-            Slot("in0", F32, 96 * 70, "in"),
-            Slot("in1", F32, 5600, "in"),
-            Slot("out0", F32, 96 * 80, "out"),
-        ),
-        (
-            *OPERANDS,
-            Dot(0, 1, ("r0",), F32),
-        ),
-        (Store(2, MN, 2),),
-        UNKNOWN,
-        Space("dot", (M, N), m=(M,), n=(N,), k=(K,)),
+def matmul(*values: Value) -> Region:
+    """A region that stores the last of the values, a dot."""
+    slots = (
+        Slot("in0", F32, 96 * 70, "in"),
+        Slot("in1", F32, 5600, "in"),
+        Slot("out0", F32, 96 * 80, "out"),
     )
+    space = Space("dot", (M, N), m=(M,), n=(N,), k=(K,))
+    stores = (Store(2, MN, len(values) - 1),)
+    return Region("matmul", (M, N, K), slots, values, stores, UNKNOWN, space)
+
+
+def test_a_looped_dot_carries_its_accumulator() -> None:
+    region = matmul(*OPERANDS, Dot(0, 1, ("r0",), F32))
     kernel = lower(region, Config(TILES))
     verify_kernel(kernel)
     text = print_kernel(kernel)
@@ -202,23 +200,7 @@ def test_a_config_that_forgets_an_axis_is_refused() -> None:
 
 def test_only_what_a_later_loop_needs_is_stashed() -> None:
     """An exponential that a dot has consumed is not: the store after the loop needs the sum."""
-    region = Region(
-        "matmul",
-        (M, N, K),
-        (
-            Slot("in0", F32, 96 * 70, "in"),
-            Slot("in1", F32, 5600, "in"),
-            Slot("out0", F32, 96 * 80, "out"),
-        ),
-        (
-            *OPERANDS,
-            Compute(Op.SIGMOID, (0,), F32),
-            Dot(2, 1, ("r0",), F32),
-        ),
-        (Store(2, MN, 3),),
-        UNKNOWN,
-        Space("dot", (M, N), m=(M,), n=(N,), k=(K,)),
-    )
+    region = matmul(*OPERANDS, Compute(Op.SIGMOID, (0,), F32), Dot(2, 1, ("r0",), F32))
     kernel = lower(region, Config(TILES, stash_limit=1 << 14))
     verify_kernel(kernel)
     assert "stash" not in print_kernel(kernel)

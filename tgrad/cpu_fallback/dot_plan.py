@@ -157,21 +157,24 @@ def split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], li
     return early[::-1], [s for s in stmts if id(s) not in kept]
 
 
-def make_operand(tile: Tile, lane: str, k: str, inside: Sequence[ir.Stmt]) -> Operand:
-    """The operand whose tile the statements make."""
+def made_by(tile: Tile, inside: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
+    """Those of the statements that make the tile."""
     needed, stmts = {tile.id}, []
     for stmt in reversed(inside):
-        assert not isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Loop, ir.DotTile))
-        assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
-        if stmt.out.id in needed:
+        if writes_of(stmt) & needed:
             needed |= reads_of(stmt)
             stmts.append(stmt)
-    stmts.reverse()
+    return tuple(reversed(stmts))
+
+
+def make_operand(tile: Tile, lane: str, k: str, inside: Sequence[ir.Stmt]) -> Operand:
+    """The operand whose tile the statements make."""
+    stmts = made_by(tile, inside)
     loads = [s for s in stmts if isinstance(s, ir.LoadTile)]
     main = max(loads, key=lambda s: len(s.out.dims), default=None)
     if main is None:
-        return Operand(tile, lane, tuple(stmts), Run(0, 1), Run(0, 1))
-    return Operand(tile, lane, tuple(stmts), run_along(main.index, lane), run_along(main.index, k))
+        return Operand(tile, lane, stmts, Run(0, 1), Run(0, 1))
+    return Operand(tile, lane, stmts, run_along(main.index, lane), run_along(main.index, k))
 
 
 def carry_dtype(program: DotProgram) -> dt.DType:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from math import gcd
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import FEW_PROGRAMS, compares_extrema, reads_of, writes_of
-from tgrad.cpu_fallback.dot_plan import PURE, split_before
+from tgrad.cpu_fallback.code import FEW_PROGRAMS, compares_extrema, writes_of
+from tgrad.cpu_fallback.dot_plan import PURE, made_by, split_before
 from tgrad.graph.index import ZERO, Div, Index, Mod, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
@@ -144,7 +144,7 @@ def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
     for window, other in (product.args, product.args[::-1]):
         if window.dtype is not dt.float32 or other.dtype is not dt.float32:
             return None
-        sides = _made_by(window, pure), _made_by(other, pure)
+        sides = made_by(window, pure), made_by(other, pure)
         if {id(s) for side in sides for s in side} != {id(s) for s in pure}:
             continue
         directions = _directions(kernel, total.carry, names, *sides)
@@ -170,16 +170,6 @@ def _nest(kernel: ir.Kernel, loop: ir.Loop) -> tuple[list[str], list[ir.Stmt]]:
         inside += [s for s in inner[0].body if not isinstance(s, ir.Loop)]
         inner = [s for s in inner[0].body if isinstance(s, ir.Loop)]
     return names, inside
-
-
-def _made_by(tile: Tile, stmts: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
-    """Those of the statements that make the tile."""
-    needed, found = {tile.id}, []
-    for s in reversed(stmts):
-        if writes_of(s) & needed:
-            needed |= reads_of(s)
-            found.append(s)
-    return tuple(reversed(found))
 
 
 Directions = tuple[str, Way, Way, tuple[str, ...], tuple[str, ...]]

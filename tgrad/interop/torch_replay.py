@@ -16,8 +16,8 @@ import torch
 import tgrad
 from tgrad.compiling.replay import Out
 from tgrad.compiling.short import MISSED, ShortCall, one_at_a_time
+from tgrad.device import GPU_ALIGNMENT
 from tgrad.dtype import DType
-from tgrad.methods.interchange import ALIGNMENT
 from tgrad.runtime.device import allocate
 from tgrad.runtime.storage import Storage
 
@@ -44,7 +44,7 @@ def to_torch(value: Any) -> Any:
 
 def lies_plainly(t: torch.Tensor) -> bool:
     """Whether kernels read it where it is."""
-    return t.is_contiguous() and (not t.is_cuda or t.data_ptr() % ALIGNMENT == 0)
+    return t.is_contiguous() and (not t.is_cuda or t.data_ptr() % GPU_ALIGNMENT == 0)
 
 
 class _Host:

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.device import INDEXED, Device, as_device
+from tgrad.device import GPU_ALIGNMENT, INDEXED, Device, as_device
 from tgrad.errors import GradientError, UnsupportedError
 from tgrad.runtime.storage import borrowed, lent
 from tgrad.tracing import tracer
 
 CPU, CUDA, ROCM = 1, 2, 10
 """DLPack's numbers of devices."""
-ALIGNMENT = 16
-"""Bytes by which addresses on a GPU must be divisible for kernels."""
 
 
 class InterchangeMethods:
@@ -151,7 +149,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
 
         array, place = torch.from_dlpack(ext_tensor), Device("cuda", number)
         found = dt.by_name(str(array.dtype)[6:])
-        is_plain = array.is_contiguous() and array.data_ptr() % ALIGNMENT == 0
+        is_plain = array.is_contiguous() and array.data_ptr() % GPU_ALIGNMENT == 0
     else:
         raise UnsupportedError(f"from_dlpack of memory of DLPack's device {kind}.")
     if copy is False and not is_plain:

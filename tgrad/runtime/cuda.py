@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tgrad.device import Device
+from tgrad.device import GPU_ALIGNMENT, Device
 from tgrad.dtype import DType
 from tgrad.errors import DeviceError
 from tgrad.kernel.ir import Executable
@@ -70,8 +70,7 @@ def _checked(status: int) -> None:
 class CudaRuntime:
     """See runtime/device.py for the protocol."""
 
-    alignment = 16
-    """Kernels are compiled for addresses that 16 divides."""
+    alignment = GPU_ALIGNMENT
 
     def __init__(self, device: Device = Device("cuda")):
         self.torch = _torch()
