@@ -143,3 +143,26 @@ def test_sums_of_another_form_have_none() -> None:
     assert match_plane(lowered) is None  # rows of two
     region = depthwise("weight", 2, 8, 20, 40, 4, stride=4)
     assert match_plane(lower(region, choose_config(region, detect_machine()))) is None  # no overlap
+
+
+@pytest.mark.parametrize("how", ["pixels", "taps"])
+@pytest.mark.parametrize("other", ["one", "per channel", "per column", "per tap", "of everything"])
+def test_products_with_any_factor(other: str, how: str) -> None:
+    """Also one that no loop changes, and that is computed before them."""
+    rng = np.random.default_rng(0)
+    x, taps = rng.standard_normal((8, 10, 33)).astype(np.float32), (5, 3)
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), taps, (1, 2))
+    channels, rows, columns, *_ = windows.shape
+    shape = {
+        "one": (1, 1, 1, 1, 1),
+        "per channel": (channels, 1, 1, 1, 1),
+        "per column": (1, 1, columns, 1, taps[1]),
+        "per tap": (1, 1, 1, *taps),
+        "of everything": (channels, rows, columns, *taps),
+    }[other]
+    factor = rng.standard_normal(shape).astype(np.float32)
+    axes = (3, 4) if how == "pixels" else (1, 2)
+    mine = tgrad.tensor(x).unfold(1, taps[0], 1).unfold(2, taps[1], 1)
+    got = (mine * tgrad.tensor(factor).sin()).sum(axes)
+    want = (windows * np.sin(factor.astype(np.float64))).sum(axes)
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-4, atol=1e-4)

@@ -24,14 +24,14 @@ zeros after them, and then walks over it with no bounds:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_window import affine, declare_buffers
-from tgrad.cpu_fallback.plane_plan import PlaneProgram, Way, units_of
+from tgrad.cpu_fallback.plane_plan import Factor, PlaneProgram, Way, units_of
 from tgrad.cpu_fallback.register_tiles import vector_type
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Bound
@@ -136,14 +136,11 @@ def _open_band(plan: _Plan, body: Body) -> None:
     body.code.line(f"const {body.ctype} band_end = tg_min(band + {plan.band}, {plan.y.steps});")
 
 
-def _run(stmts: Sequence[ir.Stmt], body: Body) -> str:
-    """Compute what the statements make; C text of the last."""
-    for s in stmts:
+def _made(factor: Factor, body: Body) -> str:
+    """Compute a factor; its C text."""
+    for s in factor.stmts:
         body.statement(s, escapes=False)
-    last = stmts[-1]
-    assert not isinstance(last, (ir.StoreTile, ir.Accumulate, ir.Loop, ir.DotTile))
-    assert not isinstance(last, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
-    return body.element(last.out)
+    return body.element(factor.tile)
 
 
 def _placed(stmt: ir.Stmt, y: Way, x: Way) -> ir.Stmt:
@@ -162,17 +159,17 @@ def _fill(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     code, x, y = body.code, plan.x, plan.y
     ctype, first = body.ctype, "" if y.stride == 1 else f" * {y.stride}"
     end = f"(band_end - 1){first} + {y.reach + 1}"
-    stmts = [_placed(s, y, x) for s in program.window]
-    down, across = (_bounds(stmts, name) for name in (U, V))
+    window = _changed(program.window, lambda s: _placed(s, y, x))
+    down, across = (_bounds(window.stmts, name) for name in (U, V))
     with code.block(f"for ({ctype} {U} = band{first}; {U} < {end}; {U}++)"):
         code.line(f"float *const restrict row = plane + ({U} - band{first}) * {plan.pitch};")
         if down:
             with code.block(f"if ({body.mask(down)})"):
-                _fill_row([_without(s, down) for s in stmts], across, plan, body)
+                _fill_row(_changed(window, lambda s: _without(s, down)), across, plan, body)
             with code.block("else"):
-                _fill_columns(stmts, 0, x.span, plan, body)
+                _fill_columns(window, 0, x.span, plan, body)
         else:
-            _fill_row(stmts, across, plan, body)
+            _fill_row(window, across, plan, body)
         for part in range(x.stride):
             filled = (x.span - part + x.stride - 1) // x.stride
             if filled < plan.part:
@@ -180,21 +177,21 @@ def _fill(program: PlaneProgram, plan: _Plan, body: Body) -> None:
                 code.line(f"for ({ctype} e = {begin}; e < {stop}; e++) row[e] = 0;")
 
 
-def _fill_row(stmts: Sequence[ir.Stmt], across: Collection[Bound], plan: _Plan, body: Body) -> None:
+def _fill_row(window: Factor, across: Collection[Bound], plan: _Plan, body: Body) -> None:
     """A row of the plane: with bounds at its ends, without them between."""
     begin, stop = 0, plan.x.span
     for b in across:
         low, high = _inside(b)
         begin, stop = max(begin, low), min(stop, high)
     if begin >= stop:
-        _fill_columns(stmts, 0, plan.x.span, plan, body)
+        _fill_columns(window, 0, plan.x.span, plan, body)
         return
-    _fill_columns(stmts, 0, begin, plan, body)
-    _fill_columns([_without(s, across) for s in stmts], begin, stop, plan, body)
-    _fill_columns(stmts, stop, plan.x.span, plan, body)
+    _fill_columns(window, 0, begin, plan, body)
+    _fill_columns(_changed(window, lambda s: _without(s, across)), begin, stop, plan, body)
+    _fill_columns(window, stop, plan.x.span, plan, body)
 
 
-def _fill_columns(stmts: Sequence[ir.Stmt], begin: int, stop: int, plan: _Plan, body: Body) -> None:
+def _fill_columns(window: Factor, begin: int, stop: int, plan: _Plan, body: Body) -> None:
     """Some columns of a row, those of each part together."""
     code, stride, saved = body.code, plan.x.stride, dict(body.scalars)
     for part in range(stride):
@@ -206,7 +203,7 @@ def _fill_columns(stmts: Sequence[ir.Stmt], begin: int, stop: int, plan: _Plan, 
         with code.block(f"for ({body.ctype} e = {first}; e < {last}; e++)"):
             code.line(f"const {body.ctype} {V} = {affine('e', stride, part)};")
             at = affine("e", 1, part * plan.part)
-            code.line(f"row[{at}] = {_run(stmts, body)};")
+            code.line(f"row[{at}] = {_made(window, body)};")
         body.scalars = saved
 
 
@@ -226,6 +223,10 @@ def _inside(b: Bound) -> tuple[int, int]:
     if step < 0:
         step, low, high = -step, -high, -low
     return -(-low // step), high // step + 1
+
+
+def _changed(factor: Factor, change: Callable[[ir.Stmt], ir.Stmt]) -> Factor:
+    return replace(factor, stmts=tuple(change(s) for s in factor.stmts))
 
 
 def _without(stmt: ir.Stmt, bounds: Collection[Bound]) -> ir.Stmt:
@@ -264,7 +265,7 @@ def _emit_pixels(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     declare_buffers(sizes, body)
     saved = dict(body.scalars)
     with code.block(*_tap_heads(program, body)):
-        code.line(f"taps[{_number(program, body)}] = {_run(program.other, body)};")
+        code.line(f"taps[{_number(program, body)}] = {_made(program.other, body)};")
     body.scalars = saved
     _fill(program, plan, body)
     code.line(f"{body.ctype} step = band;")
@@ -345,7 +346,7 @@ def _fill_side(program: PlaneProgram, plan: _Plan, body: Body) -> None:
         code.line(f"float *const restrict row = side + ({name} - band) * {plan.width};")
         code.pragma("omp simd")
         with code.block(f"for ({ctype} {column} = 0; {column} < {x.steps}; {column}++)"):
-            code.line(f"row[{column}] = {_run(program.other, body)};")
+            code.line(f"row[{column}] = {_made(program.other, body)};")
         if x.steps < plan.width:
             code.line(f"for ({ctype} e = {x.steps}; e < {plan.width}; e++) row[e] = 0;")
     body.scalars = saved

@@ -88,6 +88,15 @@ NO_WAY = Way("", "", 1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
+class Factor:
+    """A factor of the products, and the statements of the loops that make it: none where it is the
+    same in all of them."""
+
+    tile: Tile
+    stmts: tuple[ir.Stmt, ...]
+
+
+@dataclass(frozen=True)
 class PlaneProgram:
     """See the module's docstring.
 
@@ -95,7 +104,7 @@ class PlaneProgram:
         kind: "pixels" or "taps".
         early, after: statements that the loops need, and those that need their result.
         carry: the sum.
-        window, other: the statements that make each factor, the factor last.
+        window, other: the factors.
         y, x: the outer and the inner direction.
         units: grid axes that neither walk nor reach.
         loops: loops around those of the directions.
@@ -106,8 +115,8 @@ class PlaneProgram:
     early: tuple[ir.Stmt, ...]
     after: tuple[ir.Stmt, ...]
     carry: Tile
-    window: tuple[ir.Stmt, ...]
-    other: tuple[ir.Stmt, ...]
+    window: Factor
+    other: Factor
     y: Way
     x: Way
     units: tuple[str, ...]
@@ -151,7 +160,8 @@ def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
         if directions is not None and not _uses(early, directions[1:3]):
             kind, y, x, units, loops = directions
             ends = (tuple(early), after, total.carry)
-            return PlaneProgram(kernel, kind, *ends, *sides, y, x, units, loops)
+            factors = Factor(window, sides[0]), Factor(other, sides[1])
+            return PlaneProgram(kernel, kind, *ends, *factors, y, x, units, loops)
     return None
 
 
