@@ -71,7 +71,7 @@ class Backend:
         generate: regions, settings and configurations in, sources and how to compile them out.
         space: what a search may choose for a region.
         place: where measured times hold, with a compiler of the settings.
-        binaries: how its kernels are found again; None where they are compiled in each process.
+        binaries: how its kernels are found again; None where they are made in each process.
     """
 
     name: str
@@ -214,8 +214,10 @@ def _triton(target: object) -> Backend:
         origin="peak figures of the data sheet",
     )
     limits = INTERPRETER_LIMITS if target.is_interpreter else GPU_LIMITS
+    kept = Binaries(lambda options: triton_gen.toolchain(target), triton_gen.keep, triton_gen.take)
     return Backend(
         target.name, limits, figures, generate,
         lambda region: triton_gen.search_space(region, target),
         lambda options: triton_gen.place(target),
+        None if target.is_interpreter else kept,
     )  # fmt: skip

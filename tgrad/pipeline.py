@@ -76,9 +76,9 @@ from tgrad.runtime.plan import (
     KernelInfo,
     Plan,
     PlannedGraph,
-    Step,
     announce_plan,
     are_graphs_recorded,
+    step_of,
 )
 from tgrad.runtime.planning import current_planning, planning
 from tgrad.runtime.storage import Storage, upload
@@ -503,8 +503,10 @@ def _plan(
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
     has_calls = any(f.region.library is not None for f in fused)
     steps = tuple(
-        Step(i, tuple(refs[n] for n in (*f.inputs, *f.outputs)), first_bytes(f))
-        for i, f in enumerate(fused)
+        step_of(
+            i, f.region, tuple(refs[n] for n in (*f.inputs, *f.outputs)), first_bytes(f), k.bytes
+        )
+        for i, (f, k) in enumerate(zip(fused, kernels))
     )
     return Plan(
         device,

@@ -19,13 +19,13 @@ from tgrad import dtype as dt
 from tgrad import nn, optim
 from tgrad.device import Device
 from tgrad.errors import DeviceError
-from tgrad.fusion.region import Slot
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.cuda import CudaRuntime
 from tgrad.runtime.graph_capture import CudaCapture, _places, capture_graph
 from tgrad.runtime.launches import CudaLaunches, is_quicker_launched
 from tgrad.runtime.plan import BufferRef, BufferSpec, Moves, Plan, Step
 from tgrad.runtime.planning import planning
+from tgrad.runtime.side_by_side import Access
 
 torch = pytest.importorskip("torch")
 
@@ -176,19 +176,9 @@ def stand_in() -> tuple[StandIn, CudaRuntime]:
     return fake, runtime
 
 
-def kernels(*roles: str) -> Any:
-    """What a plan knows of kernels over single numbers: the roles of their slots."""
-    return tuple(
-        SimpleNamespace(
-            region=SimpleNamespace(
-                library=None, buffers=[Slot("", dt.float32, 1, role) for role in each.split()]
-            )
-        )
-        for each in roles
-    )
-
-
-ADDS = "in in out"
+def add(number: int, buffers: tuple[BufferRef, ...], starts: tuple[int, ...] = ()) -> Step:
+    """A step over single numbers: the last is the sum of the two before it."""
+    return Step(number, buffers, starts, (BYTES, BYTES, BYTES), (2,))
 
 
 def make() -> tuple[StandIn, CudaCapture]:
@@ -197,12 +187,9 @@ def make() -> tuple[StandIn, CudaCapture]:
     spec = BufferSpec(dt.float32, (1,), BYTES)
     x, state = BufferRef("input", 0), BufferRef("input", 1)
     temp, out = BufferRef("temp", 0), BufferRef("output", 0)
-    steps = (Step(0, (x, state, temp)), Step(1, (temp, x, state)), Step(2, (state, temp, out)))
+    steps = (add(0, (x, state, temp)), add(1, (temp, x, state)), add(2, (state, temp, out)))
     artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(3))
-    known = kernels(*3 * [ADDS])
-    plan = Plan(
-        Device("cuda"), known, steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts
-    )
+    plan = Plan(Device("cuda"), (), steps, (spec, spec), (spec,), (spec,), BYTES, lambda: artifacts)
     return fake, CudaCapture(plan, runtime, Moves((0,)))
 
 
@@ -268,9 +255,8 @@ def test_next_values_of_state_are_put_there_by_the_run() -> None:
     refs = BufferRef("input", 1), BufferRef("input", 0), BufferRef("output", 1)
     also = BufferRef("input", 1), BufferRef("input", 1), BufferRef("output", 0)
     artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
-    steps = Step(0, refs), Step(1, also)
-    known = kernels(ADDS, ADDS)
-    plan = Plan(Device("cuda"), known, steps, (spec,) * 2, (spec,) * 2, (), 0, lambda: artifacts)
+    steps = add(0, refs), add(1, also)
+    plan = Plan(Device("cuda"), (), steps, (spec,) * 2, (spec,) * 2, (), 0, lambda: artifacts)
     program = CudaCapture(plan, runtime, Moves((0, 1), successors=((1, 1),)))
     assert program.settled == {1} and program.moving == (0,)
     state, seen = memory(10.0), []
@@ -387,9 +373,9 @@ def test_launches_that_share_no_bytes_lie_side_by_side() -> None:
     t, out = [BufferRef("temp", n) for n in range(6)], BufferRef("output", 0)
     sums = [(x[0], x[1], t[0]), (x[2], x[3], t[1]), (x[4], x[5], t[2]), (x[6], x[7], t[3]),
             (t[0], t[1], t[4]), (t[2], t[3], t[5]), (t[4], t[5], out)]  # fmt: skip
-    steps = tuple(Step(n, buffers) for n, buffers in enumerate(sums))
+    steps = tuple(add(n, buffers) for n, buffers in enumerate(sums))
     artifacts = tuple(Executable(f"k{n}", "", Kernel(fake, f"k{n}"), 1) for n in range(7))
-    plan = Plan(Device("cuda"), kernels(*7 * [ADDS]), steps, 8 * (spec,), (spec,), temps, 20,
+    plan = Plan(Device("cuda"), (), steps, 8 * (spec,), (spec,), temps, 20,
                 lambda: artifacts)  # fmt: skip
     program = CudaCapture(plan, runtime, Moves((0,)))
     arena, held = torch.zeros(20, dtype=torch.uint8), [memory(float(n)) for n in range(8)]
@@ -404,18 +390,29 @@ def test_launches_that_share_no_bytes_lie_side_by_side() -> None:
     assert len(orders) > 3
 
 
-def test_a_call_of_a_library_runs_alone() -> None:
+def test_what_a_launch_touches() -> None:
     _, program = make()
-    region = SimpleNamespace(library="cholesky", buffers=[])
-    program.plan = replace(program.plan, kernels=(*program.plan.kernels[:2],
-                                                  SimpleNamespace(region=region)))  # fmt: skip
     held, arena = [memory(0.0), memory(1.0)], memory(0.0)
     program.bind(held)
-    touched = [program._accesses(step, arena) for step in program.plan.steps]
-    assert touched[2] is None
-    assert [(a.stop - a.start, a.is_write) for a in touched[0] or ()] == [
-        (BYTES, False), (BYTES, False), (BYTES, True)
-    ]  # fmt: skip
+    first = program._accesses(program.plan.steps[0], arena)
+    places = program.inputs[0].data_ptr(), held[1].data_ptr(), arena.data_ptr()
+    assert first == [
+        Access(place, place + BYTES, is_write)
+        for place, is_write in zip(places, (False, False, True), strict=True)
+    ]
+
+
+def test_a_step_says_what_its_kernel_touches() -> None:
+    """And what it must move at least."""
+    with planning("sm_90"):
+        call = tgrad.compile(lambda x: (x.mul_(2).sum(), x.softmax(0) @ x.mT))
+        call(tgrad.zeros(6, 5, device="cuda").realize())
+        (plan,) = call.plans
+        moved = [(k.region.buffers, k.bytes) for k in plan.kernels]
+    for made, (slots, nbytes) in zip(plan.steps, moved, strict=True):
+        assert made.spans == tuple(s.nbytes for s in slots) and made.moved == nbytes
+        assert made.written == tuple(n for n, s in enumerate(slots) if s.role != "in")
+    assert plan.bytes == sum(nbytes for _, nbytes in moved) >= 6 * 5 * 4 * 2
 
 
 @pytest.mark.parametrize("number", [np.float32(-1.5), np.int64(-7), np.float64(2.5), np.uint32(9)])
@@ -475,10 +472,9 @@ def test_slots_begin_where_the_step_says(program: type[CudaCapture | CudaLaunche
     spec, two = BufferSpec(dt.float32, (1,), 4), BufferSpec(dt.float32, (2,), 8)
     x, state = BufferRef("input", 0), BufferRef("input", 1)
     temp, out = BufferRef("temp", 0), BufferRef("output", 0)
-    steps = (Step(0, (x, state, temp), (4, 0, 4)), Step(1, (state, temp, out), (0, 4, 0)))
+    steps = (add(0, (x, state, temp), (4, 0, 4)), add(1, (state, temp, out), (0, 4, 0)))
     artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
-    known = kernels(ADDS, ADDS)
-    plan = Plan(Device("cuda"), known, steps, (two, spec), (spec,), (two,), 8, lambda: artifacts)
+    plan = Plan(Device("cuda"), (), steps, (two, spec), (spec,), (two,), 8, lambda: artifacts)
     made = program(plan, runtime, Moves((0,)))
     arena, result = torch.zeros(8, dtype=torch.uint8), memory(0.0)
     made.bind([torch.zeros(8, dtype=torch.uint8), state_memory := memory(10.0)])

@@ -39,7 +39,7 @@ from tgrad.runtime.plan import (
     Compiled,
     KernelInfo,
     Plan,
-    Step,
+    step_of,
 )
 from tgrad.settings import Settings
 from tgrad.threads import get_num_threads
@@ -120,8 +120,14 @@ class _Whole:
             self.device,
             kernels,
             tuple(
-                Step(n, tuple(BufferRef("input", b) for b in buffers), tuple(starts))
-                for n, (_, buffers, starts) in enumerate(chosen)
+                step_of(
+                    n,
+                    k.region,
+                    tuple(BufferRef("input", b) for b in buffers),
+                    tuple(starts),
+                    k.bytes,
+                )
+                for n, (k, (_, buffers, starts)) in enumerate(zip(kernels, chosen))
             ),
             specs,
             (),

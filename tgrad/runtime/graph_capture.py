@@ -174,15 +174,12 @@ class CudaCapture:
             streams[0].wait_event(stream.record_event())
         self._put_home(arena)
 
-    def _accesses(self, step: Step, arena: Memory | None) -> list[Access] | None:
-        """What a launch touches, by address; None for a call of a library."""
-        region = self.plan.kernels[step.kernel].region
-        if region.library is not None:
-            return None
+    def _accesses(self, step: Step, arena: Memory | None) -> list[Access]:
+        """What a launch touches, by address."""
         starts = [m.data_ptr() for m in self._windows(step, arena)]
         return [
-            Access(start, start + slot.nbytes, slot.role != "in")
-            for start, slot in zip(starts, region.buffers, strict=True)
+            Access(start, start + nbytes, number in step.written)
+            for number, (start, nbytes) in enumerate(zip(starts, step.spans, strict=True))
         ]
 
     def _memory(self, kind: str, number: int, arena: Memory | None) -> Memory:

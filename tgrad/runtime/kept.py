@@ -92,7 +92,7 @@ def _data(kept: KeptPlan, rows: Mapping[Source, int]) -> dict[str, Any]:
     specs = {"inputs": kept.inputs, "outputs": kept.outputs, "temps": kept.temps}
     return {
         "executables": kept.executables,
-        "steps": [[_codes(s.buffers), s.starts] for s in kept.steps],
+        "steps": [[_codes(s.buffers), s.starts, s.spans, s.written, s.moved] for s in kept.steps],
         **{
             name: [[b.dtype.name, b.shape, b.nbytes, b.offset, rows[b.source]] for b in buffers]
             for name, buffers in specs.items()
@@ -115,7 +115,10 @@ def _plan(data: Mapping[str, Any], lines: Mapping[int, Source]) -> KeptPlan:
     steps = enumerate(data["steps"])
     return KeptPlan(
         executables=tuple(data["executables"]),
-        steps=tuple(Step(n, _buffers(codes), tuple(starts)) for n, (codes, starts) in steps),
+        steps=tuple(
+            Step(n, _buffers(codes), tuple(starts), tuple(spans), tuple(written), moved)
+            for n, (codes, starts, spans, written, moved) in steps
+        ),
         inputs=specs("inputs"),
         outputs=specs("outputs"),
         temps=specs("temps"),

@@ -40,11 +40,7 @@ def is_quicker_launched(plan: Plan, moves: Moves) -> bool:
 
 
 def _writes_inputs(plan: Plan) -> bool:
-    for step in plan.steps:
-        slots = plan.kernels[step.kernel].region.buffers
-        if any(b.kind == "input" and s.role != "in" for b, s in zip(step.buffers, slots)):
-            return True
-    return False
+    return any(step.buffers[n].kind == "input" for step in plan.steps for n in step.written)
 
 
 Places = list[tuple[list[int], int, int]]

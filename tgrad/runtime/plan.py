@@ -72,17 +72,37 @@ class KernelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One launch: the kernel's number, the buffers of its slots, and the byte of each at which its
-    slot begins; empty if all begin at 0."""
+    """One launch.
+
+    Attributes:
+        kernel: its number.
+        buffers: of its slots.
+        starts: the byte of each at which its slot begins; empty if all begin at 0.
+        spans: bytes of each slot; empty for a call of a library.
+        written: numbers of the slots that are written.
+        moved: bytes that it must move at least.
+    """
 
     kernel: int
     buffers: tuple[BufferRef, ...]
     starts: tuple[int, ...] = ()
+    spans: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
+    moved: int = 0
 
     @property
     def windows(self) -> list[tuple[BufferRef, int]]:
         """The buffers with the byte at which each begins."""
         return list(zip(self.buffers, self.starts or len(self.buffers) * (0,), strict=True))
+
+
+def step_of(
+    number: int, region: Region, buffers: tuple[BufferRef, ...], starts: tuple[int, ...], moved: int
+) -> Step:
+    """The launch of a region's kernel."""
+    spans = () if region.library is not None else tuple(s.nbytes for s in region.buffers)
+    written = tuple(n for n, s in enumerate(region.buffers) if s.role != "in")
+    return Step(number, buffers, starts, spans, written, moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +217,7 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes that the kernels must move at least."""
-        return sum(k.bytes for k in self.kernels)
+        return sum(step.moved for step in self.steps)
 
     @property
     def output_bytes(self) -> int:

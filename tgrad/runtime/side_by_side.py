@@ -36,12 +36,11 @@ class Turn:
     waits: tuple[int, ...]
 
 
-def take_turns(launches: Sequence[Sequence[Access] | None], streams: int) -> list[Turn]:
+def take_turns(launches: Sequence[Sequence[Access]], streams: int) -> list[Turn]:
     """A turn for each launch.
 
     Args:
-        launches: what each reads and writes; None for one of which that is not known, which runs
-            alone.
+        launches: what each reads and writes.
         streams: how many there are.
 
     >>> read, write = Access(0, 8, False), Access(0, 8, True)
@@ -81,19 +80,15 @@ def _stream_for(needed: set[int], last: list[int | None], before: list[int]) -> 
     return free[0] if free else min((n, s) for s, n in enumerate(last) if n is not None)[1]
 
 
-def _needed(launches: Sequence[Sequence[Access] | None]) -> Iterator[set[int]]:
+def _needed(launches: Sequence[Sequence[Access]]) -> Iterator[set[int]]:
     """For each launch those before it that use the same bytes, one of the two to write them."""
-    count = sum(len(x) for x in launches if x is not None)
+    count = sum(map(len, launches))
     starts, stops, numbers = (np.zeros(count, np.int64) for _ in range(3))
     writes = np.zeros(count, bool)
-    known, alone = 0, -1
-    """Accesses so far, and the last launch that runs alone."""
+    known = 0
+    """Accesses so far."""
     for number, accesses in enumerate(launches):
-        if accesses is None:
-            yield set(range(alone if alone >= 0 else 0, number))
-            alone = number
-            continue
-        found = {alone} if alone >= 0 else set()
+        found: set[int] = set()
         for a in accesses:
             meets = (starts[:known] < a.stop) & (stops[:known] > a.start)
             if not a.is_write:

@@ -22,6 +22,7 @@ from tgrad.kernel.space import Place
 from tgrad.settings import Settings
 from tgrad.settings import settings as default_settings
 from tgrad.triton_gen import prelude
+from tgrad.triton_gen.binaries import keep, take, toolchain
 from tgrad.triton_gen.compile import (
     attributes_of,
     compile_source,
@@ -35,7 +36,7 @@ from tgrad.triton_gen.emit import emit
 from tgrad.triton_gen.emit_batch import arguments_of, pointers_of
 from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.interpreted import InterpretedKernel
-from tgrad.triton_gen.kept import KeptKernel, KernelPlace, alone, find, keep, place_of
+from tgrad.triton_gen.kept import KeptKernel, KernelPlace, alone, find, keep_kernel, place_of
 from tgrad.triton_gen.search_space import GENERATION, search_space
 from tgrad.triton_gen.static import read_figures
 from tgrad.triton_gen.target import (
@@ -57,11 +58,14 @@ __all__ = [
     "draft",
     "emit",
     "generate",
+    "keep",
     "place",
     "present_target",
     "search_space",
+    "take",
     "target_by_name",
     "target_names",
+    "toolchain",
 ]
 
 
@@ -161,8 +165,7 @@ def _compiled(d: Draft, settings: Settings, target: Target) -> Artifact:
     is, which shows only when it is compiled."""
     kernel = d.kernel
     slots = arguments_of(kernel)
-    signature = signature_of(slots)
-    attributes = attributes_of(slots, target)
+    signature, attributes = signature_of(slots), attributes_of(slots, target)
     place = place_of(d.source, signature, attributes, d.config, target, settings.cache_dir)
     with nullcontext() if place is None else alone(place):
         return _found_or_made(d, slots, place, settings, target)
@@ -172,19 +175,19 @@ def _found_or_made(
     d: Draft, slots: tuple[Slot, ...], place: KernelPlace | None, settings: Settings, target: Target
 ) -> Artifact:
     kernel = d.kernel
-    found = None if place is None else find(place, signature_of(slots))
+    found = None if place is None else find(place)
     if found is not None:
         d = _with_stages(d, found.num_stages, target)
         path = write_source(d.source, kernel.name, settings.cache_dir)
-        return _artifact(d, path, found.entry, found.figures)
+        return _artifact(d, path, found.entry, found.figures, place)
     while True:
         path = write_source(d.source, kernel.name, settings.cache_dir)
         entry = compile_source(kernel.name, d.source, slots, d.config, target, path, kernel.source)
         figures = read_figures(entry, target, import_triton().knobs.nvidia)
         if (figures.shared or 0) <= target.shared_memory or d.config.num_stages <= 1:
             if place is not None:
-                keep(place, KeptKernel(entry, figures, d.config.num_stages))
-            return _artifact(d, path, entry, figures)
+                keep_kernel(place, KeptKernel(entry, figures, d.config.num_stages))
+            return _artifact(d, path, entry, figures, place)
         d = _with_stages(d, d.config.num_stages - 1, target)
 
 
@@ -200,14 +203,16 @@ def _interpreted(d: Draft, settings: Settings) -> Artifact:
     path = write_source(d.source, kernel.name, settings.cache_dir)
     module = load_module(path, d.source)
     entry = InterpretedKernel(kernel.name, module, arguments_of(kernel), _grid(d), kernel.source)
-    return _artifact(d, path, entry, StaticFigures())
+    return _artifact(d, path, entry, StaticFigures(), None)
 
 
 def _grid(d: Draft) -> int:
     return count_launched(d.config, d.kernel.table)
 
 
-def _artifact(d: Draft, path: Path, entry: object, figures: StaticFigures) -> Artifact:
+def _artifact(
+    d: Draft, path: Path, entry: object, figures: StaticFigures, place: KernelPlace | None
+) -> Artifact:
     return Artifact(
         name=d.kernel.name,
         source=d.source,
@@ -218,4 +223,5 @@ def _artifact(d: Draft, path: Path, entry: object, figures: StaticFigures) -> Ar
         figures=figures,
         needs_scratch=d.config.descriptors,
         pointers=pointers_of(d.kernel),
+        binary="" if place is None else place.key,
     )

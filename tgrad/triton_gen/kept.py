@@ -29,8 +29,8 @@ from tgrad.cache_files import write_whole
 from tgrad.kernel.ir import Config, StaticFigures
 from tgrad.triton_gen.target import Target
 
-GENERATION = 1
-"""Counted up when figures are read otherwise."""
+GENERATION = 2
+"""Counted up when figures are read otherwise, or files are written so."""
 
 _PARTS = ("_C", "backends", "compiler", "language", "runtime")
 """Folders of Triton that decide what it makes of a source."""
@@ -72,25 +72,35 @@ def place_of(
     Comments decide nothing: kernels of two lines of a program that say the same are one to Triton
     too, and two records of it would each call the other's files broken.
     """
+    if asks_to_compile():
+        return None
+    code = "\n".join(line for line in source.splitlines() if not line.startswith("#"))
+    launched = (config.num_warps, config.num_stages)
+    text = repr((made_with(target), launched, signature, attributes, code))
+    return place_by_key(hashlib.sha256(text.encode()).hexdigest()[:32], cache_dir)
+
+
+def place_by_key(key: str, cache_dir: Path) -> KernelPlace:
+    return KernelPlace(key, cache_dir / "triton" / "kept" / f"{key}.json")
+
+
+def asks_to_compile() -> bool:
+    """Whether Triton's settings want each kernel compiled, by other means or watched."""
     import triton
+
+    options, runtime = triton.knobs.compilation, triton.knobs.runtime
+    is_changed = options.always_compile or options.override or options.dump_ir or options.listener
+    return bool(is_changed) or runtime.add_stages_inspection_hook is not None
+
+
+def made_with(target: Target) -> tuple[object, ...]:
+    """What a compiled kernel depends on beside its source."""
     from triton.compiler import compiler
 
-    knobs = triton.knobs
-    options = knobs.compilation
-    if options.always_compile or options.override or options.dump_ir or options.listener:
-        return None
-    if knobs.runtime.add_stages_inspection_hook is not None:
-        return None
     environment = sorted((k, v) for k, v in os.environ.items() if k.startswith("TRITON_"))
     more = sorted(compiler.get_cache_invalidating_env_vars().items())
     made_for = (target.backend, target.arch, target.warp_size, target.shared_memory)
-    launched = (config.num_warps, config.num_stages)
-    code = "\n".join(line for line in source.splitlines() if not line.startswith("#"))
-    text = repr(
-        (GENERATION, _stamp(), environment, more, made_for, launched, signature, attributes, code)
-    )
-    key = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return KernelPlace(key, cache_dir / "triton" / "kept" / f"{key}.json")
+    return GENERATION, _stamp(), environment, more, made_for
 
 
 _turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -122,7 +132,7 @@ def _files(folder: Path | str) -> Iterator[tuple[str, int, int]]:
                 yield entry.path, found.st_size, found.st_mtime_ns
 
 
-def find(place: KernelPlace, signature: Mapping[str, str]) -> KeptKernel | None:
+def find(place: KernelPlace) -> KeptKernel | None:
     """The kernel that is kept there; None where something is missing or broken."""
     from triton.compiler import CompiledKernel
 
@@ -136,7 +146,7 @@ def find(place: KernelPlace, signature: Mapping[str, str]) -> KeptKernel | None:
             _forget(path for path, _ in files.values())
             return None
         group = {name: path for name, (path, _) in files.items()}
-        source = SimpleNamespace(signature=dict(signature), constants={})
+        source = SimpleNamespace(signature=data["signature"], constants={})
         entry = CompiledKernel(source, group, data["hash"])
     except OSError:
         return None
@@ -157,7 +167,7 @@ def _forget(paths: Iterable[str]) -> None:
             os.unlink(path)
 
 
-def keep(place: KernelPlace, kernel: KeptKernel) -> None:
+def keep_kernel(place: KernelPlace, kernel: KeptKernel) -> None:
     """Write down where Triton keeps the kernel; without space or permission nothing is."""
     with suppress(OSError):
         files = {
@@ -167,6 +177,7 @@ def keep(place: KernelPlace, kernel: KeptKernel) -> None:
         data = {
             "files": files,
             "hash": kernel.entry.hash,
+            "signature": kernel.entry.src.signature,
             "figures": asdict(kernel.figures),
             "num_stages": kernel.num_stages,
         }
