@@ -19,6 +19,7 @@ from tgrad.cpu_fallback.code import reads_of, walk, writes_of
 from tgrad.cpu_fallback.dot_words import Words, words_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.target import Machine
+from tgrad.graph.index import Index
 from tgrad.kernel import ir
 from tgrad.kernel.ir import RegisterTile, Role, Tile
 
@@ -57,7 +58,11 @@ class Operand:
 
 @dataclass(frozen=True)
 class DotProgram:
-    """A kernel that is one dot: statements before, in and after the loop over k."""
+    """A kernel that is one dot: statements before, in and after the loop over k.
+
+    Attributes:
+        start, stop: bounds of the loop; outside of them the operands are 0.
+    """
 
     kernel: ir.Kernel
     dot: ir.DotTile
@@ -65,6 +70,8 @@ class DotProgram:
     after: tuple[ir.Stmt, ...]
     a: Operand
     b: Operand
+    start: tuple[Index, ...] = ()
+    stop: tuple[Index, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,8 @@ def match_dot(kernel: ir.Kernel) -> DotProgram | None:
         return None
     a, b = make_operand(dot.a, dot.m, dot.k, inside), make_operand(dot.b, dot.n, dot.k, inside)
     early, late = split_before([s for s in before if s is not init[0]], loop)
-    return DotProgram(kernel, dot, tuple(early), (*late, *kernel.body[at[0] + 1 :]), a, b)
+    after = (*late, *kernel.body[at[0] + 1 :])
+    return DotProgram(kernel, dot, tuple(early), after, a, b, loop.start, loop.stop)
 
 
 def split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], list[ir.Stmt]]:

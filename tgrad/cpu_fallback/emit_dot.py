@@ -226,6 +226,7 @@ def _tile(
         _open_axis(body, a, a in order)
     body.skip_unneeded(order)
     body.scope(program.before)
+    _declare_bounds(program, layout, body)
     pack = _Packing(program, plan, layout, body, direct)
     place = {"v": "vp", "r": "rp"}
     if fixed:
@@ -235,7 +236,7 @@ def _tile(
         number = _tile_number(body, [a for a in order if a.name != streamed])
         with code.block(f"if (packed != {number})"):
             code.line(f"packed = {number};")
-            with code.block(_k_head(body, kernel.axis(k))):
+            with code.block(_k_head(program, body)):
                 _open_k(body, kernel.axis(k))
                 pack.operand(fixed, f"({place[fixed]})")
     if direct:
@@ -271,7 +272,7 @@ def _chunks(
     packed = _Rows(place["r"], plan.together, layout.br_padded * plan.together)
     if plan.r_mode == "rows":
         packed = _Rows(place["r"], layout.ld, plan.together)
-    with code.block(_k_head(body, k_axis)):
+    with code.block(_k_head(program, body)):
         _open_k(body, k_axis)
         if fixed != "v":
             pack.operand("v", place["v"])
@@ -288,10 +289,35 @@ def _chunks(
             _register_tiles(program, plan, layout, place["v"], in_place, to, body)
 
 
-def _k_head(body: Body, axis: ir.TileAxis) -> str:
-    name = body.axis_name[axis.name]
-    block = max(1, axis.block)
-    return f"for ({body.ctype} {name}_lo = 0; {name}_lo < {axis.extent}; {name}_lo += {block})"
+def _declare_bounds(program: DotProgram, layout: _Layout, body: Body) -> None:
+    """Where the loop over k starts, a multiple of a chunk, and stops: after one chunk at least,
+    which begins the sums."""
+    axis, kc = program.kernel.axis(program.dot.k), layout.kc
+    name, extent = body.axis_name[axis.name], axis.extent
+
+    def first(atom: Atom) -> str:
+        return body.rename(atom) + ("_lo" if isinstance(atom, Var) else "")
+
+    start, stop = "0", str(extent)
+    for e in program.start:
+        start = f"tg_max({start}, {index_text(e, first)})"
+    for e in program.stop:
+        stop = f"tg_min({stop}, {index_text(e, first)})"
+    if program.start:
+        start = f"tg_min({start}, {extent - 1}) / {kc} * {kc}"
+    if program.start or program.stop:
+        code, ctype = body.code, body.ctype
+        code.line(f"const {ctype} {name}_start = {start};")
+        code.line(f"const {ctype} {name}_stop = tg_max({stop}, {name}_start + 1);")
+
+
+def _k_head(program: DotProgram, body: Body) -> str:
+    axis = program.kernel.axis(program.dot.k)
+    name, start, stop = body.axis_name[axis.name], "0", str(axis.extent)
+    if program.start or program.stop:
+        start, stop = f"{name}_start", f"{name}_stop"
+    step = max(1, axis.block)
+    return f"for ({body.ctype} {name}_lo = {start}; {name}_lo < {stop}; {name}_lo += {step})"
 
 
 def _open_k(body: Body, axis: ir.TileAxis) -> None:
@@ -414,6 +440,7 @@ def _register_tiles(
     rs, ks = rows.along_r, rows.step
     kind = ops.register_type(carry_dtype(program)) if plan.words is None else plan.words.kind
     name = dot_name(kind, plan.mr, plan.nv, plan.lanes, rs, ks)
+    begins = f"{kk}_start" if program.start or program.stop else "0"
     with code.block(
         f"for (ptrdiff_t j = 0; j < {v}_hi - {v}_lo; j += {plan.nr})",
         f"for (ptrdiff_t i = 0; i < {r}_hi - {r}_lo; i += {plan.mr})",
@@ -424,5 +451,5 @@ def _register_tiles(
             code.line(f"for (int q = 0; q < {plan.mr}; q++) tg_fetch({row}, {nbytes});")
         code.line(
             f"{name}({kk}_hi - {kk}_lo, {rows.start} + i * {rs}, {panels} + j * {layout.k_padded}, "
-            f"{place}, {to.along_r}, {kk}_lo == 0);"
+            f"{place}, {to.along_r}, {kk}_lo == {begins});"
         )

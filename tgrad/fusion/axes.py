@@ -32,10 +32,12 @@ class DotAxes:
 
 
 def drop_dead(region: Region) -> Region:
-    """Remove values that no store needs, and axes that only those walked: a gather from a constant
-    needs no index. A store that counts happens at each point of all axes."""
+    """Remove values that no store and no bound of the space needs, and axes that only those walked:
+    a gather from a constant needs no index. A store that counts happens at each point of all
+    axes."""
     live: set[int] = set()
     stack = [v for s in region.stores for v in rg.operands_of(s)]
+    stack += [v for b in region.space.live for v in b.index.loaded()]
     while stack:
         v = stack.pop()
         if v not in live:
@@ -54,7 +56,8 @@ def drop_dead(region: Region) -> Region:
         )
         for s in region.stores
     )
-    kept = replace(region, values=values, stores=stores)
+    space = replace(region.space, live=_renumber_mask(region.space.live, number))
+    kept = replace(region, values=values, stores=stores, space=space)
     if any(s.counts for s in stores):
         return kept
     walked = _walked(kept)

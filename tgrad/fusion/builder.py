@@ -23,7 +23,7 @@ from tgrad.fusion.chain import settle_chain
 from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.folding import fold, next_operand
 from tgrad.fusion.legality import Refused, classify
-from tgrad.fusion.live import with_live_rows
+from tgrad.fusion.live import with_live_dot, with_live_rows
 from tgrad.fusion.movement import Indices, covers, push_index
 from tgrad.fusion.packed import take_apart_packed
 from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
@@ -633,7 +633,7 @@ class _Builder:
         space = classify(draft, dots, limits, len(self.group) == 1)
         if isinstance(space, Refused):
             return space
-        region = replace(draft, space=space)
+        region = with_live_dot(replace(draft, space=space))
         if not limits.orders_scatters:  # the device's programs, not one thread, go through rows
             region = with_live_rows(region)
         return Built(region, tuple(self.inputs), tuple(self.stored))

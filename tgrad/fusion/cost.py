@@ -153,7 +153,7 @@ def _cost_of_one(region: Region) -> Cost:
         elif isinstance(value, rg.Scan):
             flops += len(value.args) * points(dims[number])
         elif isinstance(value, rg.Dot):
-            count = 2 * points(tuple(set(dims[number]) | set(value.axes)))
+            count = 2 * computed(tuple(set(dims[number]) | set(value.axes)))
             flops, dot_flops = flops + count, dot_flops + count
             if max(region.values[v].dtype.itemsize for v in (value.a, value.b)) <= 2:
                 matrix_flops += count
@@ -174,13 +174,14 @@ def _cost_of_one(region: Region) -> Cost:
 
 
 def _live_part(region: Region, extent: Mapping[str, int]) -> dict[str, int]:
-    """Elements of each row of a sum from its first to its last: the mean if rows share none."""
+    """Elements of each row of a sum, or of what a dot contracts, from the first to the last: the
+    mean if rows share none."""
     space = region.space
-    if space.kind != "reduce" or len(space.live) < 2:
+    if space.kind not in ("reduce", "dot") or len(space.live) < 2:
         return {}
     bounds = {v for b in space.live for v in b.index.loaded()}
     rows = prod(extent[n] for n in {n for v in bounds for n in region.dims[v]})
-    return {a.name: -(-a.extent // max(rows, 1)) for a in space.row}
+    return {a.name: -(-a.extent // max(rows, 1)) for a in (*space.row, *space.k)}
 
 
 def _comb(index: Index) -> tuple[int, int]:

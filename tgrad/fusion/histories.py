@@ -12,7 +12,7 @@ from math import prod
 
 from tgrad.fusion.device_limits import Limits
 from tgrad.graph.node import Node
-from tgrad.graph.op import OPS, Op
+from tgrad.graph.op import MOVEMENT, OPS, Op
 
 FLOPS_PER_BYTE = 5
 """Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
@@ -24,6 +24,9 @@ TILES_OF_PACKED = 8
 
 DOT_TILE = 128
 """Rows or columns of a dot's result whose tile computes an operand once."""
+
+MASK_COST = 8
+"""Of comparing a place with both ends of a run."""
 
 TINY = 4096
 """Kernels over at most this many elements join even if they share no data, and values of so few are
@@ -63,10 +66,28 @@ def histories_of(
     return result
 
 
+def below_movement(node: Node) -> Node:
+    while node.op in MOVEMENT:
+        node = node.inputs[0]
+    return node
+
+
 def is_costly_prologue(operand: Node, histories: Mapping[Node, History]) -> bool:
     """Whether a dot should read the stored operand: each element is read many times."""
     history = histories[operand]
     return history.cost > 2 or len(history.leaves) > 1
+
+
+def is_masked_load(operand: Node, histories: Mapping[Node, History]) -> bool:
+    """Whether an operand is what lies in memory where a condition of fewer axes holds, else 0: rows
+    of a group. It is cheap to compute, and storing it would take a copy for each group."""
+    if operand.op is not Op.WHERE:
+        return False
+    condition, value, zero = map(below_movement, operand.inputs)
+    is_zero = zero.op is Op.CONST and zero.attr("value") == 0
+    is_load = not histories[value].cost and len(histories[value].leaves) == 1
+    is_small = max(condition.size, value.size) * 2 <= operand.size
+    return is_zero and is_load and is_small and histories[condition].cost <= MASK_COST
 
 
 def is_dear_to_repeat(

@@ -18,11 +18,12 @@ integer of rows is at most (below) one of columns. Equal integers are two such t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
+from tgrad.fusion.axes import drop_dead, with_numbers
 from tgrad.fusion.region import Mask, Region
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Index
@@ -99,25 +100,28 @@ def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
     """The region with the integers that bounds compare with as int32 within [-_FAR, _FAR], and the
     bounds on those."""
     values = list(region.values)
-    new: dict[int, int] = {}
-    for number in sorted({v for b in mask for v in b.index.loaded()}):
-        dtype = region.values[number].dtype
-        for op, limit in ((Op.MINIMUM, _FAR), (Op.MAXIMUM, -_FAR)):
-            if dtype.min <= limit <= dtype.max:
-                values.append(rg.Const(limit, dtype))
-                last = new.get(number, number)
-                values.append(rg.Compute(op, (last, len(values) - 1), dtype))
-                new[number] = len(values) - 1
-        values.append(rg.Compute(Op.CAST, (new.get(number, number),), dt.int32))
-        new[number] = len(values) - 1
+    numbers = sorted({v for b in mask for v in b.index.loaded()})
+    known = {number: _append_known(values, number) for number in numbers}
+    return replace(region, values=tuple(values)), tuple(_renumbered(b, known) for b in mask)
 
-    def known(e: Index) -> Index:
-        return e.rebuild(
-            lambda a: ix.loaded(new[a.value], a.lo, a.hi) if isinstance(a, ix.Loaded) else None
-        )
 
-    found = tuple(Bound(known(b.index), b.lo, b.hi) for b in mask)
-    return replace(region, values=tuple(values)), found
+def _append_known(values: list[rg.Value], number: int) -> int:
+    """Append an integer as int32 within [-_FAR, _FAR]; its number."""
+    dtype = values[number].dtype
+    for op, limit in ((Op.MINIMUM, _FAR), (Op.MAXIMUM, -_FAR)):
+        if dtype.min <= limit <= dtype.max:
+            values.append(rg.Const(limit, dtype))
+            values.append(rg.Compute(op, (number, len(values) - 1), dtype))
+            number = len(values) - 1
+    values.append(rg.Compute(Op.CAST, (number,), dt.int32))
+    return len(values) - 1
+
+
+def _renumbered(bound: Bound, known: Mapping[int, int]) -> Bound:
+    def known_atom(a: ix.Atom) -> Index | None:
+        return ix.loaded(known[a.value], a.lo, a.hi) if isinstance(a, ix.Loaded) else None
+
+    return Bound(bound.index.rebuild(known_atom), bound.lo, bound.hi)
 
 
 def with_live_rows(region: Region) -> Region:
@@ -147,6 +151,60 @@ def with_live_rows(region: Region) -> Region:
         return region
     region, live = with_known_integers(region, mask)
     return replace(region, space=replace(space, live=live))
+
+
+def with_live_dot(region: Region) -> Region:
+    """A region of one dot, with the bounds that integers known before its loop set on what it
+    contracts. Operands that are loads between the bounds, and else 0, become loads with them.
+
+        dot over t of (where lo[b] <= t < hi[b], x[t, m], 0), ..       live where 0 <= t - lo[b] and
+                                                                             1 <= hi[b] - t
+    """
+    space = region.space
+    own = [n for n, v in enumerate(region.values) if isinstance(v, rg.AlongAxes)]
+    dot = region.values[own[0]] if len(own) == 1 else None
+    if space.kind != "dot" or not isinstance(dot, rg.Dot):
+        return region
+    if any(e.loaded() for s in region.stores for e in rg.indices_of(s)):
+        return region
+    rows, columns = (frozenset(a.name for a in g) for g in (space.parallel, space.k))
+    uniform = frozenset(
+        number
+        for number, v in enumerate(region.values[: own[0]])
+        if v.dtype.is_int and set(region.dims[number]) <= rows
+    )
+    search = _Search(region, rows, columns, uniform)
+    found = _union(search.zero_unless(dot.a), search.zero_unless(dot.b))
+    bounds = [c for c in found if isinstance(c, Bound)]
+    live = [c for c in bounds if c.index.loaded() and c.index.variables() & columns]
+    if not live:
+        return region
+    return _with_masked_loads(region, search, live)
+
+
+def _with_masked_loads(region: Region, search: _Search, live: list[Bound]) -> Region:
+    """The region with the bounds, on integers that cannot overflow, and with masks of loads in
+    place of choices between a load and 0."""
+    needed = {v for b in live for v in b.index.loaded()}
+    values: list[rg.Value] = []
+    number: dict[int, int] = {}
+    known: dict[int, int] = {}
+    for old, v in enumerate(region.values):
+        masked = search.masked_load(v)
+        if masked is not None and all(set(b.index.loaded()) <= needed for b in masked[1]):
+            load, bounds = masked
+            plain = with_numbers(load, number)
+            assert isinstance(plain, rg.Load)
+            more = (_renumbered(b, known) for b in bounds)
+            values.append(replace(plain, mask=(*plain.mask, *more)))
+        else:
+            values.append(with_numbers(v, number))
+        number[old] = len(values) - 1
+        if old in needed:
+            known[old] = _append_known(values, len(values) - 1)
+    stores = tuple(replace(s, value=number[s.value]) for s in region.stores)
+    space = replace(region.space, live=tuple(_renumbered(b, known) for b in live))
+    return drop_dead(replace(region, values=tuple(values), stores=stores, space=space))
 
 
 def live_where(
@@ -202,6 +260,29 @@ class _Search:
     def is_positive(self, number: int) -> bool:
         v = self.values[number]
         return isinstance(v, rg.Const) and v.value > 0
+
+    def masked_load(self, v: rg.Value) -> tuple[rg.Load, list[Bound]] | None:
+        """The load that the value is where all of these bounds hold, and else 0."""
+        if (
+            not isinstance(v, rg.Compute)
+            or v.op is not Op.WHERE
+            or not self.is_constant(v.args[2], 0)
+        ):
+            return None
+        load, bounds = self.values[v.args[1]], self.exactly(v.args[0])
+        return None if bounds is None or not isinstance(load, rg.Load) else (load, bounds)
+
+    def exactly(self, number: int) -> list[Bound] | None:
+        """The bounds that a condition is; None if it is more or less."""
+        v = self.values[number]
+        if isinstance(v, rg.Inside):
+            return list(v.mask)
+        if not isinstance(v, rg.Compute) or v.op not in (Op.AND, Op.LT, Op.LE):
+            return None
+        if v.op is Op.AND:
+            parts = [self.exactly(a) for a in v.args]
+            return None if None in parts else [b for part in parts for b in part or ()]
+        return [c for c in self.comparison(v) if isinstance(c, Bound)] or None
 
     def zero_unless(self, number: int) -> list[Condition]:
         """Conditions outside of which the value is 0."""

@@ -33,9 +33,11 @@ from tgrad.fusion.group import Bucket, Group, Kind
 from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.histories import (
     TINY,
+    below_movement,
     histories_of,
     is_costly_prologue,
     is_dear_to_repeat,
+    is_masked_load,
     is_worth_storing,
 )
 from tgrad.fusion.legality import Refused
@@ -45,7 +47,7 @@ from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import MOVEMENT, REDUCE, ROWWISE, Op, is_elementwise
+from tgrad.graph.op import REDUCE, ROWWISE, Op, is_elementwise
 
 INLINE_NODES = 256
 """Longest elementwise history that is computed in place; longer ones are stored on the way."""
@@ -202,8 +204,10 @@ class _Partition:
                 roots.update(map(stored_operand, n.inputs))
             if n in roots or n.op is Op.DOT:
                 for x in n.inputs if n.op is Op.DOT else ():
-                    operand = _below_movement(x)
+                    operand = below_movement(x)
                     if operand in self.inside or not is_elementwise(operand.op):
+                        continue
+                    if is_masked_load(operand, histories):
                         continue
                     if self._is_stored(operand, is_costly_prologue(operand, histories)):
                         roots.add(operand)
@@ -211,10 +215,10 @@ class _Partition:
                         self.repeated.add((operand, n))
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
-            if n.op is Op.GATHER and _below_movement(n.inputs[0]).op is Op.GATHER:
-                roots.add(_below_movement(n.inputs[0]))  # one load each time, not one after another
+            if n.op is Op.GATHER and below_movement(n.inputs[0]).op is Op.GATHER:
+                roots.add(below_movement(n.inputs[0]))  # one load each time, not one after another
             if n.op is Op.EXPAND and n.size >= 8 * n.inputs[0].size:
-                operand = _below_movement(n.inputs[0])
+                operand = below_movement(n.inputs[0])
                 if is_elementwise(operand.op) and histories[operand].cost >= 4:
                     if self._is_stored(operand, True):
                         roots.add(operand)
@@ -614,12 +618,6 @@ def _least_buffers(a: Built | Draft | None, b: Built | Draft | None) -> int:
     assert a is not None and b is not None
     loaded, stored = {*a.inputs, *b.inputs}, {*a.outputs, *b.outputs}
     return len(loaded - stored) + len(stored - loaded)
-
-
-def _below_movement(node: Node) -> Node:
-    while node.op in MOVEMENT:
-        node = node.inputs[0]
-    return node
 
 
 def is_computed_once(node: Node) -> bool:

@@ -23,7 +23,7 @@ import tgrad
 from tgrad.dtype import by_name
 from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedError
 from tgrad.graph.node import source_scope
-from tgrad.interop.operators import has_meaning, operator, unsupported
+from tgrad.interop.operators import PYTORCH_S, has_meaning, operator, unsupported
 from tgrad.interop.operators.drawing import draw_again, draw_and_save
 from tgrad.interop.operators.table import Lies
 from tgrad.interop.torch_function import converted
@@ -36,8 +36,6 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 CHECKS = (torch.ops.aten._linalg_check_errors.default,)
 """Operators that give nothing, and raise for a value."""
 EFFECT = torch.ops.higher_order.with_effects
-PYTORCH_S = frozenset({"aten", "prims", "prim", "rngprims", "_c10d_functional", "inductor"})
-"""Namespaces of PyTorch's own operators."""
 AROUND = ("auto_functionalized", "auto_functionalized_v2")
 """What stands around operators that change their arguments."""
 BY_LAYOUT = frozenset(

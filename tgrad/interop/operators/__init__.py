@@ -28,6 +28,8 @@ from tgrad.interop.operators import linear_algebra as linear_algebra
 from tgrad.interop.operators import plain as plain
 from tgrad.interop.operators.table import RULES, Function
 
+PYTORCH_S = frozenset({"aten", "prims", "prim", "rngprims", "_c10d_functional", "inductor"})
+"""Namespaces of PyTorch's own operators."""
 HINT = (
     "Leave it to PyTorch: options={'fallback': True} of torch.compile does so with each such "
     "operator, torch.compiler.disable with the function that calls it."
@@ -70,6 +72,8 @@ def operator(op: Any, source: Source | None = None) -> Function:
     [[2.0]]
     """
     packet = op.overloadpacket.__name__
+    if op.namespace not in PYTORCH_S:
+        packet = f"{op.namespace}::{packet}"  # what it means is its library's to say
     for name in (f"{packet}.{op._overloadname}", packet):
         if name in RULES:
             return RULES[name]

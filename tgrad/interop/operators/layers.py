@@ -278,3 +278,29 @@ def _grid_backward(
 ) -> Tensors:
     how = (("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding])
     return gradients(lambda x, p: F.grid_sample(x, p, *how, align_corners), g, (x, grid), wanted)
+
+
+# -- groups of rows --------------------------------------------------------------------------------
+
+
+@rule("_grouped_mm")
+def _grouped_mm(
+    a: Tensor,
+    b: Tensor,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: Any = None,
+) -> Tensor:
+    return F.grouped_mm(a, b, offs=offs, bias=bias, out_dtype=out_dtype)
+
+
+@rule("transformers::grouped_mm_fallback")
+def _grouped_rows(x: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
+    """What Hugging Face's mixtures of experts call where PyTorch's own operator does not do."""
+    return F.grouped_mm(x, weight, offs=offs.to(tgrad.int32))
+
+
+@rule("transformers::grouped_mm_fallback_backward")
+def _grouped_rows_backward(x: Tensor, weight: Tensor, offs: Tensor, g: Tensor) -> tuple[Any, ...]:
+    ends = offs.to(tgrad.int32)
+    return F.grouped_mm(g, weight.mT, offs=ends), F.grouped_mm(x.mT, g, offs=ends)

@@ -10,6 +10,7 @@ from tgrad.nn.functional.classification import *  # noqa: F403
 from tgrad.nn.functional.convolution import *  # noqa: F403
 from tgrad.nn.functional.ctc import *  # noqa: F403
 from tgrad.nn.functional.fractional import *  # noqa: F403
+from tgrad.nn.functional.grouped import *  # noqa: F403
 from tgrad.nn.functional.linear import *  # noqa: F403
 from tgrad.nn.functional.loss import *  # noqa: F403
 from tgrad.nn.functional.margin_loss import *  # noqa: F403
