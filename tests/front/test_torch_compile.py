@@ -464,6 +464,46 @@ def test_operators_of_other_libraries_are_run_by_their_kernels() -> None:
         torch.compile(lambda x: torch.linalg.eigvals(twice(x)), backend=backend)(torch.eye(2))
 
 
+def test_an_operator_of_another_library_is_none_of_pytorchs_by_its_name() -> None:
+    @torch.library.custom_op("tgrad_tests::relu", mutates_args=())
+    def relu(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    relu.register_fake(torch.empty_like)
+    run = torch.compile(lambda x: relu(x) + 1, backend=backend)
+    with pytest.warns(UserWarning, match=r"runs tgrad_tests.relu"):
+        assert run(torch.tensor([-1.0, 2.0])).tolist() == [-1.0, 5.0]
+
+
+def test_mixtures_of_experts_are_whole_plans() -> None:
+    """Rows sorted by expert, and PyTorch's product of groups."""
+    torch.manual_seed(0)
+    experts, width = 5, 16
+    rows = torch.randn(37, width, dtype=torch.bfloat16, requires_grad=True)
+    up = torch.randn(experts, width, 32, dtype=torch.bfloat16, requires_grad=True)
+    down = torch.randn(experts, 32, width, dtype=torch.bfloat16, requires_grad=True)
+    router = torch.randn(width, experts, dtype=torch.bfloat16)
+
+    def function(rows: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        chosen = (rows @ router).argmax(1)
+        order = chosen.argsort(stable=True)
+        counts = torch.histc(chosen.float(), experts, 0, experts - 1)
+        ends = counts.cumsum(0).to(torch.int32)
+        grouped = torch.nn.functional.grouped_mm
+        inside = torch.nn.functional.silu(grouped(rows[order], up, offs=ends))
+        made = grouped(inside, down, offs=ends)
+        return torch.zeros_like(made).index_copy(0, order, made)
+
+    run, arguments = torch.compile(function, backend=backend, fullgraph=True), (rows, up, down)
+    g = torch.randn(37, width, dtype=torch.bfloat16)
+    for _ in range(2):
+        found = [(y, *torch.autograd.grad(y, arguments, g)) for y in
+                 (run(*arguments), function(*arguments))]  # fmt: skip
+        for mine, theirs in zip(*found):
+            scale = float(theirs.abs().max())
+            torch.testing.assert_close(mine / scale, theirs / scale, rtol=2e-2, atol=1e-2)
+
+
 def test_what_is_not_supported_is_said() -> None:
     x = torch.ones(2)
     with pytest.raises(Exception, match="max-autotune"):

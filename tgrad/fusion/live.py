@@ -1,4 +1,5 @@
-"""Masks of indices and of loaded integers: where elements of a chain or of sums add nothing.
+"""Masks of indices and of loaded integers: where elements of a chain, of sums or of a dot add
+nothing.
 
 In: a Region. Out: one whose comparisons of indices are index expressions, and the conditions
 outside of which every element of m x k adds nothing. Invariant: a condition is given only if

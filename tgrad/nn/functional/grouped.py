@@ -60,17 +60,16 @@ def grouped_mm(
     [[2.0], [5.0], [5.0]]
     """
     _check(mat_a, mat_b, offs)
+    dtype = mat_a.dtype if out_dtype is None else out_dtype
     if offs is None:
-        result = mat_a @ mat_b
+        result = mat_a._matmul(mat_b, dtype)
     elif mat_b.ndim == 3:
-        result = _rows(mat_a, mat_b, offs)
+        result = _rows(mat_a, mat_b, offs, dtype)
     elif mat_a.ndim == 3:
-        result = _rows(mat_b.mT, mat_a.mT, offs).mT
+        result = _rows(mat_b.mT, mat_a.mT, offs, dtype).mT
     else:
-        result = _sums(mat_a.mT, mat_b, offs)
-    if bias is not None:
-        result = result + _fitting(bias, result, mat_a, mat_b, offs)
-    return result.to(mat_a.dtype if out_dtype is None else out_dtype)
+        result = _sums(mat_a.mT, mat_b, offs, dtype)
+    return result if bias is None else result + _fitting(bias.to(dtype), result, mat_a, offs)
 
 
 def _check(a: Tensor, b: Tensor, offs: Tensor | None) -> None:
@@ -92,7 +91,7 @@ def _check(a: Tensor, b: Tensor, offs: Tensor | None) -> None:
         raise ShapeError(f"grouped_mm: offs of shape {offs.shape}.", f"Its shape must be {wanted}.")
 
 
-def _fitting(bias: Tensor, result: Tensor, a: Tensor, b: Tensor, offs: Tensor | None) -> Tensor:
+def _fitting(bias: Tensor, result: Tensor, a: Tensor, offs: Tensor | None) -> Tensor:
     """The bias as it is added to the result."""
     if bias.ndim == 2 and result.ndim == 3:
         return bias.unsqueeze(1)
@@ -126,11 +125,11 @@ def _picked(x: Tensor, places: Tensor) -> Tensor:
 # -- rows by matrices ----------------------------------------------------------------------------
 
 
-def _rows(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
+def _rows(x: Tensor, w: Tensor, offs: Tensor, dtype: DType) -> Tensor:
     """x[t] @ w[group of t]: [T, K], [G, K, N] -> [T, N]."""
     (total, _), (groups, _, columns) = x.shape, w.shape
     if not total or not groups:
-        result = x.new_zeros(total, columns)
+        result = x.new_zeros(total, columns, dtype=dtype)
         return with_vjp("grouped_rows", result, x, w, offs)
     tile = LEAST_TILE
     while tile < MOST_TILE and tile * groups < total:
@@ -145,7 +144,7 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor) -> Tensor:
     begins = first - (end - tiles) * tile
     """Of each group the row that its first tile would begin at, were all tiles before full."""
     row = (_picked(begins, group) + number * tile).unsqueeze(1) + _places(tile, x)
-    product = _picked(x, row.clamp(0, total - 1)) @ _picked(w, group)
+    product = _picked(x, row.clamp(0, total - 1))._matmul(_picked(w, group), dtype)
     own = _groups_of(offs, total)
     place = _places(total, x) - _picked(begins, own.clamp(max=groups - 1))
     result = _picked(product.reshape(count * tile, columns), place.clamp(0, count * tile - 1))
@@ -158,18 +157,19 @@ def _rows_backward(
     g: Tensor, y: Tensor, x: Tensor, w: Tensor, offs: Tensor
 ) -> tuple[Tensor, Tensor, None]:
     """g @ w.T of each row; sums of x.T @ g over each group"""
-    return _rows(g, w.mT, offs), _sums(x, g, offs), None
+    g = g.to(x.dtype)
+    return _rows(g, w.mT, offs, x.dtype), _sums(x, g, offs, w.dtype), None
 
 
 # -- sums over groups of rows --------------------------------------------------------------------
 
 
-def _sums(x: Tensor, y: Tensor, offs: Tensor) -> Tensor:
+def _sums(x: Tensor, y: Tensor, offs: Tensor, dtype: DType) -> Tensor:
     """The sum of x[t] outer y[t] over the rows of each group: [T, K], [T, N] -> [G, K, N]."""
     row, first = _places(x.shape[0], x), _first_of(offs)
     is_mine = (first.unsqueeze(1) <= row) & (row < offs.unsqueeze(1))
     left, right = (t.where(is_mine.unsqueeze(2), 0) for t in (x, y))
-    return with_vjp("grouped_sums", left.mT @ right, x, y, offs)
+    return with_vjp("grouped_sums", left.mT._matmul(right, dtype), x, y, offs)
 
 
 @define_vjp("grouped_sums")
@@ -177,4 +177,5 @@ def _sums_backward(
     g: Tensor, s: Tensor, x: Tensor, y: Tensor, offs: Tensor
 ) -> tuple[Tensor, Tensor, None]:
     """y @ g.T and x @ g of each row"""
-    return _rows(y, g.mT, offs), _rows(x, g, offs), None
+    g = g.to(x.dtype)
+    return _rows(y, g.mT, offs, x.dtype), _rows(x, g, offs, y.dtype), None
