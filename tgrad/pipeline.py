@@ -42,7 +42,7 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.extrema import keep_nan
 from tgrad.fusion.few_outputs import split_few_outputs, sums_to_split
 from tgrad.fusion.few_queries import split_few_queries
-from tgrad.fusion.limits import with_limits
+from tgrad.fusion.limits import with_computed_limits, with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
@@ -344,7 +344,7 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
         # A buffer that nothing reads is no argument of the plan: it cannot be written either.
         donated = {base: leaf for base, leaf in gifts if leaf not in bases and leaf in fixed}
         cut = _cut(stored, limits, choices, outputs.turns, outputs.copies)
-        cut = [_noted(f, outputs.notes) for f in cut]
+        cut = with_computed_limits([_noted(f, outputs.notes) for f in cut], stored)
         shares = limits.shares_launches and choices.at(LAUNCHES) != "apart"
         given = Given(donated, fixed, used, stored, shares)
         ordered = order_for_memory(cut, donated, fixed)
@@ -395,7 +395,10 @@ def _without_unneeded(
     for base, conditions in zip(bases, needed):
         known = frozenset(c for c in conditions if c.size in used)
         read[base] = read[base] & known if base in read else known
-    elements = needed_elements(read)
+    elements = {
+        n: frozenset(c for c in conditions if c.size in used)
+        for n, conditions in needed_elements(read).items()
+    }
     return replace(place, fused=unique_names([with_limits(f, elements) for f in place.fused]))
 
 

@@ -84,3 +84,72 @@ def test_tiles_of_attention_are_skipped() -> None:
     sources = [k.source for p in plans for k in p.kernels if k.region]
     chains = [s for s in sources if "_stop" in s and "[0]) continue;" in s]
     assert chains
+
+
+def product(x: tgrad.Tensor, count: tgrad.Tensor) -> tgrad.Tensor:
+    """Rows of x @ x.T that a number made by the plan leaves, read in another order."""
+    y = (x @ x.mT).where(tgrad.arange(x.shape[0], device=x.device).unsqueeze(1) < count, 0)
+    return y.index_select(0, tgrad.arange(x.shape[0] - 1, -1, -1, device=x.device))
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 40])
+def test_a_number_that_the_plan_makes_limits_too(count: int, device: str) -> None:
+    """What is skipped is what memory holds, NaN at its worst."""
+    parts = np.array([count // 2, count - count // 2])
+    values = np.random.default_rng(0).standard_normal((40, 24), dtype=np.float32)
+    want = values @ values.T
+    want[count:] = 0
+
+    def function(x: tgrad.Tensor, parts: tgrad.Tensor) -> tgrad.Tensor:
+        return product(x, parts.sum())
+
+    compiled = tgrad.compile(function)
+    for _ in range(3):
+        x, given = (tgrad.tensor(a, device=device) for a in (values, parts))
+        full = tgrad.full((40, 40), float("nan"), device=device).realize()
+        del full  # its memory is taken next
+        np.testing.assert_allclose(compiled(x, given).numpy(), want[::-1], rtol=1e-4, atol=1e-5)
+    if device == "numpy":
+        return
+    limited = [k for k in compiled.plans[-1].kernels if k.region.limits]
+    assert [k.region.space.kind for k in limited] == ["dot"]
+    (limit,) = limited[0].region.limits
+    assert (limit.inner, limit.capacity) == (1, 40)
+
+
+def test_a_number_that_depends_on_what_it_would_limit() -> None:
+    """It is there only when all rows are."""
+    values = np.random.default_rng(0).standard_normal((40, 24), dtype=np.float32)
+    want = values @ values.T
+    count = int((want > 5).sum()) % 30 + 5
+    want[count:] = 0
+
+    def function(x: tgrad.Tensor) -> tgrad.Tensor:
+        return product(x, ((x @ x.mT) > 5).sum() % 30 + 5)
+
+    compiled = tgrad.compile(function)
+    with record_plans() as plans:
+        found = compiled(tgrad.tensor(values)).numpy()
+    np.testing.assert_allclose(found, want[::-1], rtol=1e-4, atol=1e-5)
+    assert 0 < count < 40 and not any(k.region.limits for p in plans for k in p.kernels)
+
+
+def test_a_number_comes_before_what_it_limits() -> None:
+    """Though its kernel would stand behind: the sum waits for many others."""
+
+    def function(x: tgrad.Tensor, parts: tgrad.Tensor) -> tgrad.Tensor:
+        for _ in range(4):
+            parts = parts.sort()[0].cumsum(0) % 7
+        return product(x, parts.sum())
+
+    x, parts = tgrad.ones(40, 24), tgrad.tensor(np.arange(30) % 5)
+    compiled = tgrad.compile(function)
+    with record_plans() as plans:
+        found = compiled(x, parts).numpy()
+    np.testing.assert_allclose(found, function(x, parts).numpy(), rtol=1e-5)
+    plan = plans[-1]
+    (at,) = (n for n, k in enumerate(plan.kernels) if k.region.limits)
+    (limit,) = plan.kernels[at].region.limits
+    size = plan.steps[at].buffers[limit.slot]
+    (made,) = (n for n, s in enumerate(plan.steps) if any(s.buffers[w] == size for w in s.written))
+    assert made < at

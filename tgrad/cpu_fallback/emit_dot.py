@@ -136,10 +136,18 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
             code.line("ptrdiff_t packed = -1;")
         if parallel:
             collapse = f" collapse({len(order)})" if len(order) > 1 else ""
-            code.pragma(f"omp for{collapse} schedule(static)")
+            code.pragma(f"omp for{collapse} schedule({_schedule(program, order)})")
         heads = [body.loop_head(a) for a in order]
         with code.block(*heads or [""]):
             _tile(program, plan, layout, fixed, in_place, sums, direct, order, body)
+
+
+def _schedule(program: DotProgram, order: list[ir.TileAxis]) -> str:
+    """How threads share tiles: as they come where some are less work, those that one packing serves
+    together."""
+    if program.kernel.limits or program.start or program.stop:
+        return f"dynamic, {order[-1].steps}"
+    return "static"
 
 
 def _tile_order(

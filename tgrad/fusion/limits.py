@@ -3,11 +3,15 @@
 In: a kernel to be, and which elements of its results are needed. Out: the same, with limits on axes
 that a generator may use to skip programs. Invariant: at a skipped point of the iteration domain no
 store writes an element that is needed.
+
+Sizes are inputs of the plan, or numbers that a kernel of it computes, such as how many tiles there
+are; that kernel then runs before those that it limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -15,8 +19,50 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import AxisLimit, Region, Slot
 from tgrad.graph import index as ix
-from tgrad.graph.demand import EVERYTHING, Condition, Needed
+from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
 from tgrad.graph.node import Node
+
+
+def with_computed_limits(fused: Sequence[Fused], results: Sequence[Node]) -> list[Fused]:
+    """The kernels with limits by sizes that kernels of the plan make, in an order that may run.
+
+    Args:
+        fused: in an order that may run.
+        results: of the plan.
+    """
+    makers: dict[Node, list[Fused]] = defaultdict(list)
+    for f in fused:
+        for n in f.outputs:
+            makers[n].append(f)
+    needed = {
+        n: frozenset(c for c in conditions if c.size in makers)
+        for n, conditions in needed_elements(dict.fromkeys(results, EVERYTHING)).items()
+    }
+    order = list(fused)
+    for f in fused if any(needed.values()) else ():
+        limited = with_limits(f, needed)
+        before = _behind(limited, makers)
+        if limited is f or id(f) in before:  # a size that depends on what it would limit
+            continue
+        at = next(i for i, k in enumerate(order) if k is f)
+        early = [k for k in order[at + 1 :] if id(k) in before]
+        late = [k for k in order[at + 1 :] if id(k) not in before]
+        order = [*order[:at], *early, limited, *late]
+        for n in f.outputs:
+            makers[n] = [limited if k is f else k for k in makers[n]]
+    return order
+
+
+def _behind(fused: Fused, makers: Mapping[Node, Sequence[Fused]]) -> set[int]:
+    """Identities of the kernels that make what a kernel needs, and of those that they need."""
+    found: set[int] = set()
+    stack = list(fused.inputs)
+    while stack:
+        for maker in makers.get(stack.pop(), ()):
+            if id(maker) not in found:
+                found.add(id(maker))
+                stack += maker.inputs
+    return found
 
 
 def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
@@ -35,6 +81,7 @@ def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
         allowed = found if allowed is None else allowed & found
     if not allowed:
         return f
+    known = f.region.limits
     sizes = tuple(dict.fromkeys(size for *_, size in sorted(allowed, key=lambda a: a[:3])))
     added = [s for s in sizes if s not in f.inputs]
     region = _with_slots(f.region, len(f.inputs), added)
@@ -44,7 +91,9 @@ def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
         for axis, inner, capacity, size in sorted(allowed, key=lambda a: a[:3])
     )
     starts = (*f.starts, *(len(inputs) - len(f.inputs)) * (0,)) if f.starts else ()
-    return replace(f, region=replace(region, limits=limits), inputs=inputs, starts=starts)
+    return replace(
+        f, region=replace(region, limits=(*known, *limits)), inputs=inputs, starts=starts
+    )
 
 
 def _axis_of(region: Region, store: rg.Store, c: Condition) -> tuple[str, int, int] | None:

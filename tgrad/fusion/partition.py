@@ -46,6 +46,7 @@ from tgrad.fusion.pointwise import Draft, Pointwise, pointwise_of
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
+from tgrad.graph.demand import conditions_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import REDUCE, ROWWISE, Op, is_elementwise
 
@@ -287,7 +288,7 @@ class _Partition:
             moves = user.op in (Op.RESHAPE, Op.PERMUTE)
             if user.size != end.size or not (moves or is_elementwise(user.op)):
                 break
-            if self.turns.get(user) != self.turns.get(dot):
+            if self.turns.get(user) != self.turns.get(dot) or _hides_by_place(user):
                 break
             end = user
         while end.op is Op.RESHAPE or _is_widened(end):  # its readers take it as they need it
@@ -618,6 +619,14 @@ def _least_buffers(a: Built | Draft | None, b: Built | Draft | None) -> int:
     assert a is not None and b is not None
     loaded, stored = {*a.inputs, *b.inputs}, {*a.outputs, *b.outputs}
     return len(loaded - stored) + len(stored - loaded)
+
+
+def _hides_by_place(node: Node) -> bool:
+    """Whether elements from a number on that the plan computes are replaced: by readers, so that
+    programs that compute them alone are skipped."""
+    if node.op is not Op.WHERE:
+        return False
+    return any(c.size.op is not Op.BUFFER for c in conditions_of(node.inputs[0]))
 
 
 def is_computed_once(node: Node) -> bool:

@@ -90,7 +90,7 @@ def form_of(region: Region) -> Region | None:
     Regions of one form are the same code: they are equal but for their names, or they walk whole
     buffers along one axis whose length alone differs.
     """
-    if region.table is not None or region.space.kind not in ("map", "reduce"):
+    if region.table is not None or region.limits or region.space.kind not in ("map", "reduce"):
         return None
     plain = replace(region, name="", source=UNKNOWN)
     if not walks_whole_buffers(region):

@@ -26,7 +26,7 @@ class Condition:
     """place // inner % capacity < size, for the place of an element in row-major memory.
 
     Attributes:
-        size: a 0-d integer BUFFER.
+        size: a 0-d integer node, which is there when the elements are computed.
     """
 
     inner: int
@@ -109,7 +109,8 @@ def _moved(node: Node, needed: Needed, shape: Shape, axes: Mapping[int, int]) ->
 
 
 def conditions_of(mask: Node) -> Iterable[Condition]:
-    """The conditions that a mask of graph/padding.py stands for; those of others are not found."""
+    """The conditions that a mask by places stands for, as graph/padding.py makes them; those of
+    others are not found."""
     if mask.op is Op.AND:
         return [*conditions_of(mask.inputs[0]), *conditions_of(mask.inputs[1])]
     if mask.op in (Op.EXPAND, Op.RESHAPE):
@@ -121,9 +122,9 @@ def conditions_of(mask: Node) -> Iterable[Condition]:
     if mask.op is not Op.LT:
         return []
     place, size = mask.inputs
-    while size.op in (Op.EXPAND, Op.CAST, Op.RESHAPE):
+    while size.op in (Op.EXPAND, Op.CAST, Op.RESHAPE) and (size.shape or size.op is Op.CAST):
         (size,) = size.inputs
-    if size.op is not Op.BUFFER or size.shape:
+    if size.shape or not size.dtype.is_int:
         return []
     found = _place(place)
     return [] if found is None else [Condition(*found, size)]
@@ -132,21 +133,31 @@ def conditions_of(mask: Node) -> Iterable[Condition]:
 def _place(node: Node) -> tuple[int, int] | None:
     """(inner, capacity) of iota // a % b."""
     capacity, divisor = None, 1
+    node = _plain(node)
     if node.op is Op.MOD:
         capacity = _constant(node.inputs[1])
-        node = node.inputs[0]
+        node = _plain(node.inputs[0])
         if capacity is None:
             return None
     if node.op is Op.FLOORDIV:
         found = _constant(node.inputs[1])
         if found is None:
             return None
-        divisor, node = found, node.inputs[0]
+        divisor, node = found, _plain(node.inputs[0])
     if node.op is not Op.IOTA:
         return None
     axis, shape = node.attr("axis"), node.shape
     stride, whole = prod(shape[axis + 1 :]), shape[axis] // divisor
     return divisor * stride, whole if capacity is None else capacity
+
+
+def _plain(node: Node) -> Node:
+    """Places without what does not change them: another shape, other integers that hold them."""
+    while node.op is Op.RESHAPE or (
+        node.op is Op.CAST and node.dtype.is_int and node.dtype.max >= node.size
+    ):
+        (node,) = node.inputs
+    return node
 
 
 def _constant(node: Node) -> int | None:

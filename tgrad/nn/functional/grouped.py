@@ -132,7 +132,7 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor, dtype: DType) -> Tensor:
         result = x.new_zeros(total, columns, dtype=dtype)
         return with_vjp("grouped_rows", result, x, w, offs)
     tile = LEAST_TILE
-    while tile < MOST_TILE and tile * groups < total:
+    while tile < MOST_TILE and 2 * tile * groups < total:
         tile *= 2
     filled = min(groups, total)
     count = (total + filled * (tile - 1)) // tile
@@ -144,10 +144,13 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor, dtype: DType) -> Tensor:
     begins = first - (end - tiles) * tile
     """Of each group the row that its first tile would begin at, were all tiles before full."""
     row = (_picked(begins, group) + number * tile).unsqueeze(1) + _places(tile, x)
+    used = number < tiles.sum(dtype=dt.int32)
+    """Tiles; those of no group are not computed, since nobody reads them."""
     product = _picked(x, row.clamp(0, total - 1))._matmul(_picked(w, group), dtype)
     own = _groups_of(offs, total)
     place = _places(total, x) - _picked(begins, own.clamp(max=groups - 1))
-    result = _picked(product.reshape(count * tile, columns), place.clamp(0, count * tile - 1))
+    product = product.where(used.reshape(count, 1, 1), 0).reshape(count * tile, columns)
+    result = _picked(product, place.clamp(0, count * tile - 1))
     result = result.where((own < groups).unsqueeze(1), 0)
     return with_vjp("grouped_rows", result, x, w, offs)
 
