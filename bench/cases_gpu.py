@@ -235,6 +235,44 @@ def quantised_products(sizes: str) -> list[FunctionCase]:
     ]  # fmt: skip
 
 
+def grouped_inputs(rows: int, groups: int, k: int, n: int, gradient: bool) -> Callable[[], Inputs]:
+    """Rows that go to the groups at random, as tokens to experts."""
+
+    def make() -> Inputs:
+        random = np.random.default_rng(SEED)
+        counts = np.bincount(random.integers(0, groups, rows), minlength=groups)
+
+        def drawn(scale: float) -> Callable[[int], np.ndarray]:
+            return lambda count: np.float32(scale) * random.standard_normal(count, np.float32)
+
+        made: Inputs = {
+            "x": repeated(drawn(1.0), (rows, k)),
+            "weight": repeated(drawn(k**-0.5), (groups, k, n)),
+            "ends": counts.cumsum().astype(np.int32),
+        }
+        return {**made, "gradient": repeated(drawn(1.0), (rows, n))} if gradient else made
+
+    return make
+
+
+def grouped_products(sizes: str) -> list[FunctionCase]:
+    """Of mixtures of experts: 8 large ones and 128 small ones, forward and backward."""
+    shapes = ((40, 3, 16, 24),) if sizes == "small" else (
+        (4096, 64, 2048, 768), (16384, 8, 2048, 1408), (65536, 128, 2048, 768),
+    )  # fmt: skip
+    return [
+        replace(
+            function(f"grouped_{rows}_{groups}_{k}_{n}",
+                     f"{rows} rows in {groups} groups by {k}x{n}",
+                     grouped_inputs(rows, groups, k, n, gradient), programs.grouped, rank,
+                     gradient),
+            exact=programs.exact_grouped,
+        )
+        for rank, (rows, groups, k, n) in ranks_of(shapes, MEDIUM)
+        for gradient in (False, True)
+    ]  # fmt: skip
+
+
 def attentions(sizes: str) -> list[FunctionCase]:
     """Full, causal, in a window of a quarter, and grouped; heads of 64 and 128, 1k to 32k tokens.
 
@@ -341,7 +379,7 @@ def whole_steps(sizes: str) -> list[StepCase]:
 def cases(sizes: str = "full") -> list[Case]:
     """All rows of the table, in order."""
     made: list[Case] = []
-    for rows in (memory_bound, losses, products, quantised_products, attentions, decoding,
-                 convolutions):  # fmt: skip
+    for rows in (memory_bound, losses, products, quantised_products, grouped_products, attentions,
+                 decoding, convolutions):  # fmt: skip
         made += rows(sizes)
     return [*made, *whole_steps(sizes)]

@@ -86,6 +86,18 @@ def linear_int4(library: Any, functional: Any, x: Any, packed: Any, scale: Any) 
     return functional.linear(x, (groups * scale[:, :, None]).reshape(packed.shape[0], -1))
 
 
+def grouped(library: Any, functional: Any, x: Any, weight: Any, ends: Any) -> Any:
+    """Rows [t, k] sorted by group, of which each has a matrix [k, n] and ends at a row."""
+    return functional.grouped_mm(x, weight, offs=ends)
+
+
+def exact_grouped(library: Any, functional: Any, x: Any, weight: Any, ends: Any) -> Any:
+    """The same, group by group."""
+    places = [0, *ends.tolist()]
+    parts = [x[a:b] @ w for a, b, w in zip(places[:-1], places[1:], weight)]
+    return library.cat(parts)
+
+
 def attention(library: Any, functional: Any, q: Any, k: Any, v: Any, causal: bool) -> Any:
     return functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
