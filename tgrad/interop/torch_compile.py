@@ -26,8 +26,9 @@ import tgrad
 from tgrad.compiling.function import KEPT_ENTRIES
 from tgrad.compiling.short import MISSED
 from tgrad.errors import UnsupportedError
+from tgrad.interop.operators.complex_numbers import is_complex
 from tgrad.interop.torch_graph import Graph, is_custom, name_of, why_unsupported
-from tgrad.interop.torch_replay import TorchReplay, lies_plainly, to_tgrad, to_torch
+from tgrad.interop.torch_replay import TorchReplay, as_real, lies_plainly, to_tgrad, to_torch
 
 PLAN = "tgrad_"
 """Names of the parts of a graph that are plans, where some are not, begin so."""
@@ -104,6 +105,7 @@ class _Compiled:
     Attributes:
         graph: what is computed.
         results: for each output of the graph, the number of the input that it is, or None.
+        complex: numbers of the other outputs that are complex.
     """
 
     def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
@@ -111,6 +113,9 @@ class _Compiled:
         number = {n: i for i, n in enumerate(graph.inputs)}
         at = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in graph.outputs]
         self.results, self.options = at, options
+        values = (n.meta.get("val") if isinstance(n, torch.fx.Node) else n for n in graph.outputs)
+        is_made = (given is None and is_complex(v) for v, given in zip(values, at))
+        self.complex = [number for number, found in enumerate(is_made) if found]
         self.plans: _Plans | None = None
 
     def __call__(self, *args: Any) -> list[Any]:
@@ -124,6 +129,8 @@ class _Compiled:
         with tgrad.no_grad():
             made = iter(plans(given))
         results = [next(made) if at is None else given[at] for at in self.results]
+        for at in self.complex:
+            results[at] = torch.view_as_complex(results[at])
         for check, value in zip(self.graph.checks, made):
             check.run(value)
         return results
@@ -143,6 +150,7 @@ class _Plans:
         kept: arguments that stay, by their numbers, as tensors of tgrad.
         moving: numbers of the other tensors.
         sizes: numbers of the arguments that are numbers.
+        complex: which of the moving tensors are complex.
         run: of the moving arguments, as tensors of tgrad.
         replays: the latest way of a call without these, by its sizes.
     """
@@ -151,6 +159,7 @@ class _Plans:
         others = [n for n in range(len(given)) if n not in stay]
         self.moving = [n for n in others if isinstance(given[n], torch.Tensor)]
         self.sizes = [n for n in others if n not in self.moving]
+        self.complex = [at for at, n in enumerate(self.moving) if given[n].is_complex()]
         self.places = [(n, given[n].data_ptr()) for n in stay]
         self.kept = {n: to_tgrad(given[n]) for n in stay}
         self.replays: dict[tuple[Any, ...], TorchReplay] = {}
@@ -179,6 +188,8 @@ class _Plans:
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         tensors = [given[n] for n in self.moving]
+        for at in self.complex:
+            tensors[at] = as_real(tensors[at])
         sizes = tuple([given[n] for n in self.sizes])
         replay = self.replays.get(sizes)
         if replay is not None:

@@ -18,12 +18,20 @@ from typing import Any
 
 import torch
 import torch._prims.rng_prims
+import torch.utils._pytree as pytree
 
 import tgrad
 from tgrad.dtype import by_name
 from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.interop.operators import PYTORCH_S, has_meaning, operator, unsupported
+from tgrad.interop.operators.complex_numbers import (
+    PARTS,
+    Complex,
+    ComplexKind,
+    complex_operator,
+    is_complex,
+)
 from tgrad.interop.operators.drawing import draw_again, draw_and_save
 from tgrad.interop.operators.table import Lies
 from tgrad.interop.torch_function import converted
@@ -71,7 +79,8 @@ class Step:
 
 
 class Graph:
-    """A function of tensors of tgrad, and of sizes.
+    """A function of tensors of tgrad, and of sizes. Complex tensors have the parts of their numbers
+    along a last axis of two.
 
     Attributes:
         inputs: nodes of the arguments; the graph's constants follow them.
@@ -91,6 +100,8 @@ class Graph:
         self._inner = {n: _inner(v) for n, v in attributes.items() if n not in held}
         self.constants = list(held.values())
         self.inputs = [*(n for n in nodes if n.op == "placeholder"), *held]
+        values = {n: held.get(n, n.meta.get("val")) for n in self.inputs}
+        self._complex_inputs = [n for n in self.inputs if is_complex(values[n])]
         (output,) = (n for n in nodes if n.op == "output")
         results = output.args[0]
         self.is_single = not isinstance(results, (list, tuple))
@@ -106,6 +117,8 @@ class Graph:
             UnsupportedError: arguments of an operator that tgrad does not take.
         """
         made: dict[Any, Any] = {**dict(zip(self.inputs, values)), **self._inner}
+        for node in self._complex_inputs:
+            made[node] = Complex.from_pairs(made[node])
         for step in self._steps:
             args, kwargs = _filled(step.args, made), _filled(step.kwargs, made)
             try:
@@ -118,7 +131,8 @@ class Graph:
                 what = f"{step.node.target}: {error.what}"
                 raise unsupported(what, step.source, error.hint) from error
         wanted = [*self.outputs, *(check.of for check in self.checks)]
-        return [_filled(x, made) for x in wanted]
+        found = (_filled(x, made) for x in wanted)
+        return [x.pairs() if isinstance(x, Complex) else x for x in found]
 
 
 def why_unsupported(node: torch.fx.Node) -> UnsupportedError | None:
@@ -191,12 +205,12 @@ def _known(n: Any) -> int:
 def _check_dtypes(node: torch.fx.Node, source: Source) -> None:
     """
     Raises:
-        UnsupportedError: the call takes or gives a dtype that tgrad has not, such as a complex one.
+        UnsupportedError: the call takes or gives a dtype that tgrad has not.
     """
     for verb, at in (*(("takes", n) for n in node.all_input_nodes), ("gives", node)):
         found = at.meta.get("val")
         for value in found if isinstance(found, (list, tuple)) else (found,):
-            if not isinstance(value, torch.Tensor):
+            if not isinstance(value, torch.Tensor) or is_complex(value):
                 continue
             try:
                 by_name(str(value.dtype).removeprefix("torch."))
@@ -218,8 +232,25 @@ def _function(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
     if not isinstance(target, torch._ops.OperatorBase):
         return target  # arithmetic with sizes, and the choice of one result of several
     if isinstance(target, torch._ops.OpOverload):
-        return operator(target, source)
+        return _of_complex(node, source) if _has_complex(node) else operator(target, source)
     raise unsupported(f"{target} has no counterpart.", source)
+
+
+def _has_complex(node: torch.fx.Node) -> bool:
+    """Whether a complex number is among the arguments or the results of a call."""
+    found = [n.meta.get("val") for n in (node, *node.all_input_nodes)]
+    return any(map(is_complex, pytree.tree_leaves(found)))
+
+
+def _of_complex(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
+    target: Any = node.target
+    name = target.overloadpacket.__name__
+    function = None
+    if target.namespace in PYTORCH_S:
+        function = complex_operator(name, lambda: operator(target, source))
+    if function is None:
+        raise unsupported(f"{target} of complex numbers has no counterpart.", source)
+    return function
 
 
 def _inner(module: torch.fx.GraphModule) -> Callable[..., list[Any]]:
@@ -243,6 +274,8 @@ def _plain(value: Any) -> Any:
         return tuple(map(_plain, value)) if isinstance(value, tuple) else list(map(_plain, value))
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, torch.dtype) and value in PARTS:
+        return ComplexKind(PARTS[value])
     return converted(value)
 
 

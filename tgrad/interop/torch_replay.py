@@ -29,7 +29,13 @@ ones cost more than a tensor's way across."""
 
 def to_tgrad(value: Any) -> Any:
     """A tensor of torch as one of tgrad; anything else as it is."""
-    return tgrad.from_dlpack(value.detach()) if isinstance(value, torch.Tensor) else value
+    return tgrad.from_dlpack(as_real(value.detach())) if isinstance(value, torch.Tensor) else value
+
+
+def as_real(t: torch.Tensor) -> torch.Tensor:
+    """The parts of complex numbers along a last axis of two, in their memory; other tensors as they
+    are."""
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
 
 
 def to_torch(value: Any) -> Any:
