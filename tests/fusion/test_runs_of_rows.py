@@ -3,6 +3,7 @@ loads with masks, and nothing is copied for each run."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import tgrad
@@ -90,3 +91,22 @@ def test_a_mask_of_other_values_stays_a_choice() -> None:
         call(x, y, keep)
         (plan,) = call.plans
     assert not any(k.region.space.live for k in plan.kernels)
+
+
+def test_one_mask_alone_bounds_nothing() -> None:
+    """0 times NaN is NaN."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((3, 40, 8), dtype=np.float32) for _ in range(2))
+    y[1, 30] = np.nan
+    ends = np.array([40, 20, 35], np.int32)
+
+    def function(x: tgrad.Tensor, y: tgrad.Tensor, ends: tgrad.Tensor) -> tgrad.Tensor:
+        live = tgrad.arange(40, dtype=tgrad.int32) < ends.unsqueeze(1)
+        return x.where(live.unsqueeze(2), 0).mT @ y
+
+    compiled = tgrad.compile(function)
+    found = compiled(*map(tgrad.tensor, (x, y, ends))).numpy()
+    masked = np.where((np.arange(40) < ends[:, None])[..., None], x, 0)
+    np.testing.assert_allclose(found, masked.transpose(0, 2, 1) @ y, rtol=1e-4, atol=1e-4)
+    assert np.isnan(found[1]).all() and not np.isnan(found[[0, 2]]).any()
+    assert not any(k.region.space.live for k in compiled.plans[0].kernels)

@@ -156,10 +156,11 @@ def with_live_rows(region: Region) -> Region:
 
 def with_live_dot(region: Region) -> Region:
     """A region of one dot, with the bounds that integers known before its loop set on what it
-    contracts. Operands that are loads between the bounds, and else 0, become loads with them.
+    contracts, where both operands are 0 outside of them. Operands that are loads between the bounds
+    become loads with them.
 
-        dot over t of (where lo[b] <= t < hi[b], x[t, m], 0), ..       live where 0 <= t - lo[b] and
-                                                                             1 <= hi[b] - t
+        dot over t of (where lo[b] <= t < hi[b], x[t, m], 0), (the same of y[t, n])
+                                                live where 0 <= t - lo[b] and 1 <= hi[b] - t
     """
     space = region.space
     own = [n for n, v in enumerate(region.values) if isinstance(v, rg.AlongAxes)]
@@ -175,7 +176,8 @@ def with_live_dot(region: Region) -> Region:
         if v.dtype.is_int and set(region.dims[number]) <= rows
     )
     search = _Search(region, rows, columns, uniform)
-    found = _union(search.zero_unless(dot.a), search.zero_unless(dot.b))
+    right = search.zero_unless(dot.b)
+    found = [c for c in search.zero_unless(dot.a) if c in right]  # 0 times NaN would be NaN
     bounds = [c for c in found if isinstance(c, Bound)]
     live = [c for c in bounds if c.index.loaded() and c.index.variables() & columns]
     if not live:

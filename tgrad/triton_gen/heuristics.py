@@ -400,7 +400,8 @@ def _shared(region: Region, config: Config, target: Target) -> Config:
     is_pair = config.epilogue_parts > 1 and programs <= 2 * target.num_sms
     if tile == SHARED_TILE and programs > target.num_sms and (steps <= SHORT_LOOP or is_pair):
         return replace(config, num_stages=min(config.num_stages, 3))
-    is_plain = len(loops) == 1 and not _is_masked(region)
+    # a program that walks does not skip what nobody needs
+    is_plain = len(loops) == 1 and not _is_masked(region) and not region.limits
     if tile > SHARED_TILE and steps <= WALKED and is_plain and programs > 2 * target.num_sms:
         return replace(config, programs=target.num_sms)
     return config
