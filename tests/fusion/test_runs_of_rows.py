@@ -110,3 +110,22 @@ def test_one_mask_alone_bounds_nothing() -> None:
     np.testing.assert_allclose(found, masked.transpose(0, 2, 1) @ y, rtol=1e-4, atol=1e-4)
     assert np.isnan(found[1]).all() and not np.isnan(found[[0, 2]]).any()
     assert not any(k.region.space.live for k in compiled.plans[0].kernels)
+
+
+@pytest.mark.parametrize("k", [40, 700])
+def test_values_between_bounds_that_are_no_loads(k: int, device: str) -> None:
+    """The loop has its bounds, and the masks stay choices."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((3, k, n), dtype=np.float32) for n in (8, 24))
+    ends = np.array([k, k // 3, 0], np.int32)
+
+    def function(x: tgrad.Tensor, y: tgrad.Tensor, ends: tgrad.Tensor) -> tgrad.Tensor:
+        place = tgrad.arange(k, dtype=tgrad.int32, device=x.device)
+        live = (place < ends.unsqueeze(1)).unsqueeze(2)
+        return (x * 2).where(live, 0).mT @ (y + 1).where(live, 0)
+
+    compiled = tgrad.compile(function)
+    found = compiled(*(tgrad.tensor(a, device=device) for a in (x, y, ends))).numpy()
+    live = (np.arange(k) < ends[:, None])[..., None]
+    want = np.where(live, x * 2, 0).transpose(0, 2, 1) @ np.where(live, y + 1, 0)
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-3)

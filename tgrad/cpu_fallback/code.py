@@ -148,9 +148,10 @@ def _shifts_products(
 
 
 def reads_of(stmt: ir.Stmt) -> set[int]:
-    """Ids of the tiles that the statement reads, in loops and indices too."""
+    """Ids of the tiles that the statement reads, in loops, their bounds and indices too."""
     if isinstance(stmt, ir.Loop):
-        return set().union(*map(reads_of, stmt.body))
+        bounds = {v for e in (*stmt.start, *stmt.stop) for v in e.loaded()}
+        return bounds.union(*map(reads_of, stmt.body))
     own = {stmt.stash.id} if isinstance(stmt, ir.Unstash) else set[int]()
     return own | ir.read_numbers(stmt)
 
