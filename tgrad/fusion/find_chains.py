@@ -5,7 +5,8 @@ it would compute on the way. Invariant: nothing here decides what is legal (chai
 that something outside of the chains needs is on nobody's way.
 
 A chain starts where a dot's operand, walked back element by element, leads to a dot of its own size
-by way of row statistics: those of a softmax on the way, or the log-sum-exp that one stored.
+by way of row statistics: those of a softmax on the way, or the log-sum-exp that one stored, in this
+plan or in an earlier one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tgrad.fusion.statistics import is_log_sum_exp
+from tgrad.fusion.statistics import dot_behind, is_log_sum_exp
 from tgrad.graph.node import Node
 from tgrad.graph.op import REDUCE, Op, is_elementwise
 from tgrad.graph.rules_elementwise import constant_of
@@ -66,7 +67,8 @@ def find_chains(
     if not weights:
         return Found((), {})
     position = {n: i for i, n in enumerate(order)}
-    stored = {n for n in order if is_log_sum_exp(n)}
+    given = _given_rows(weights)
+    stored = {n for n in order if is_log_sum_exp(n) or n in given}
     chains: list[Chain] = []
     for n in order:
         if n.op is Op.DOT:
@@ -129,6 +131,25 @@ def softmax_weights(order: Sequence[Node]) -> set[Node]:
             if any(x in found and x.size == n.size for x in n.inputs):
                 found.add(n)
     return found
+
+
+def _given_rows(weights: set[Node]) -> set[Node]:
+    """The rows' numbers of exp(scores - a row's number) that the graph is given: an earlier plan
+    has stored them."""
+    found: set[Node] = set()
+    for n in weights:
+        if n.op is Op.EXP and n.inputs[0].op is Op.SUB:
+            scores, row = n.inputs[0].inputs
+            (row,) = row.inputs if row.op is Op.EXPAND else (row,)
+            if row.size < scores.size and _is_given(row) and dot_behind(scores) is not None:
+                found.add(row)
+    return found
+
+
+def _is_given(node: Node) -> bool:
+    while node.op in _VIEWS:
+        (node,) = node.inputs
+    return node.op is Op.BUFFER
 
 
 def _way(dot: Node, side: int, stored: set[Node]) -> _Way | None:

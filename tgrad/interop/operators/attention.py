@@ -1,8 +1,9 @@
 """The kernels of attention that PyTorch chooses from on each device, and their backwards.
 
 In: arguments of an operator. Out: what it gives. Invariant: all are one attention, and PyTorch's
-schemas say where its parts stand. What kernels of PyTorch keep of rows, and of random numbers, for
-their backward is not read by tgrad's, which computes the rows again: zeros stand in its place.
+schemas say where its parts stand. A backward computes the weights again from the scores and the one
+number a row that forward kept, as PyTorch's kernels do; zeros stand in place of what they keep of
+random numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.errors import UnsupportedError
-from tgrad.interop.operators.table import Tensors, gradients, rule
+from tgrad.interop.operators.table import Tensors, rule
+from tgrad.nn.functional.attention import log_sums, masked_scores, scores, share_heads
 
 KERNELS = (
     "_scaled_dot_product_flash_attention_for_cpu",
@@ -42,24 +44,29 @@ def _given(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[s
     return given
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, how: Any) -> Tensor:
-    """Keys and values may have fewer heads, each for several of the queries'."""
-    is_causal, scale, is_grouped = how["is_causal"], how["scale"], q.shape[-3] != k.shape[-3]
-    return F.scaled_dot_product_attention(
-        q, k, v, mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
-    )
-
-
 def _mask_of(given: dict[str, Any]) -> Tensor | None:
     return given.get("attn_mask", given.get("attn_bias"))
 
 
+def _shared(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, and keys and values of as many heads: of fewer, each is for several of theirs."""
+    q, k, v = (given[name] for name in ("query", "key", "value"))
+    if q.shape[-3] == k.shape[-3]:
+        return q, k, v
+    return q, *(share_heads(t, q.shape[-3]) for t in (k, v))
+
+
+def _scores_of(given: dict[str, Any], q: Tensor, k: Tensor) -> Tensor:
+    return masked_scores(q, k, _mask_of(given), given["is_causal"], given["scale"])
+
+
 def _forward(schema: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     given = _given(schema, args, kwargs)
-    q, k, v = (given[name] for name in ("query", "key", "value"))
-    rows = tgrad.zeros(q.shape[:-1], dtype=tgrad.float32, device=q.device)
+    q, k, v = _shared(given)
+    mask, is_causal, scale = _mask_of(given), given["is_causal"], given["scale"]
+    rows = log_sums(_scores_of(given, q, k), sees_a_key=mask is None)
     known = {
-        "output": _attention(q, k, v, _mask_of(given), given),
+        "output": F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale),
         "logsumexp": rows, "log_sumexp": rows, "max_q": q.shape[2], "max_k": k.shape[2],
         "cum_seq_q": None, "cum_seq_k": None,
     }  # fmt: skip
@@ -68,18 +75,37 @@ def _forward(schema: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
 
 
 def _backward(schema: Any, *args: Any, **kwargs: Any) -> Tensors:
-    given = _given(schema, args, kwargs)
-    inputs = [given[name] for name in ("query", "key", "value")]
-    mask = _mask_of(given)
+    """Of weights w = exp(scores - rows): with the gradient h of w, that of the scores is
+    w (h - Σ h w), whose sum is Σ g o."""
+    given, g = _given(schema, args, kwargs), args[0]
+    q, k, v = _shared(given)
+    wide = _scores_of(given, q, k)
+    weights = (wide - given["logsumexp"].to(wide.dtype).unsqueeze(-1)).exp()
+    sums = (g.to(wide.dtype) * given["out"].to(wide.dtype)).sum(-1, keepdim=True)
+    ds = weights * (scores(g, v) - sums)
+    narrow, scale = ds.to(q.dtype), given["scale"]
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    found = (
+        (narrow._matmul(k, ds.dtype) * factor).to(q.dtype),
+        _of_heads((narrow.mT._matmul(q, ds.dtype) * factor).to(k.dtype), given["key"]),
+        _of_heads(weights.to(v.dtype).mT @ g, given["value"]),
+    )
     wanted = list(given.get("grad_input_mask", len(schema.returns) * (True,)))
+    made = (*found, _of_mask(ds, _mask_of(given)))
+    return tuple(x if is_wanted else None for x, is_wanted in zip(made, wanted))
 
-    def again(q: Tensor, k: Tensor, v: Tensor, *own: Tensor) -> Tensor:
-        return _attention(q, k, v, own[0] if own else mask, given)
 
-    g = args[0]
-    if len(wanted) > 3 and mask is not None and mask.dtype.is_float:
-        return gradients(again, g, (*inputs, mask), wanted)
-    return *gradients(again, g, inputs, wanted[:3]), *(None for _ in wanted[3:])
+def _of_mask(ds: Tensor, mask: Tensor | None) -> Tensor | None:
+    if mask is None or not mask.dtype.is_float:
+        return None
+    return ds.sum_to_size(mask.shape).to(mask.dtype)
+
+
+def _of_heads(gradient: Tensor, head: Tensor) -> Tensor:
+    """The sum over those that a head was shared by."""
+    if gradient.shape == head.shape:
+        return gradient
+    return gradient.unflatten(-3, (head.shape[-3], -1)).sum(-3)
 
 
 @rule("_native_multi_head_attention")

@@ -5,6 +5,7 @@ In: tensors. Out: lazy tensors. Invariant: nothing is defined here.
 
 from tgrad.nn.functional.activation import *  # noqa: F403
 from tgrad.nn.functional.adaptive import *  # noqa: F403
+from tgrad.nn.functional.attention import *  # noqa: F403
 from tgrad.nn.functional.bags import *  # noqa: F403
 from tgrad.nn.functional.classification import *  # noqa: F403
 from tgrad.nn.functional.convolution import *  # noqa: F403

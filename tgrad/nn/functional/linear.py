@@ -1,4 +1,4 @@
-"""Linear layers, embeddings, dropout, padding, attention.
+"""Linear layers, embeddings, dropout.
 
 In: tensors and weights. Out: lazy tensors. Invariant: products accumulate in float32 for float16
 and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
@@ -6,16 +6,11 @@ and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 
 from __future__ import annotations
 
-import math
-
 from tgrad.arguments import refuse
-from tgrad.creation import places
 from tgrad.dtype import promote
-from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.errors import ShapeError
 from tgrad.joining import broadcast_tensors
-from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.indexing import check_known_index
-from tgrad.methods.reduction import normal_axis
 from tgrad.random import Generator, rand
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
@@ -125,99 +120,6 @@ def dropout(
     return input._assign(result) if inplace else result
 
 
-@labelled("scaled_dot_product_attention")
-def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """softmax(q kᵀ * scale + mask) v.
-
-    Args:
-        query: (..., H, L, E).
-        key: (..., H, S, E).
-        value: (..., H, S, Ev).
-        attn_mask: broadcasts to (..., H, L, S); bool (True takes part) or added to the scores.
-        dropout_p: probability of dropping an attention weight; applied whenever it is not 0.
-        is_causal: each query sees the keys up to its own place only.
-        scale: by default 1 / sqrt(E).
-        enable_gqa: key and value may have fewer heads, each shared by a group of query heads.
-
-    Returns:
-        (..., H, L, Ev). A query that may see no key gets 0, as in PyTorch.
-
-    Raises:
-        UnsupportedError: both attn_mask and is_causal.
-
-    >>> import tgrad, tgrad.nn.functional as F
-    >>> q = tgrad.zeros(1, 2, 4)
-    >>> F.scaled_dot_product_attention(q, q, tgrad.ones(1, 2, 3)).shape
-    (1, 2, 3)
-    """
-    if attn_mask is not None and is_causal:
-        raise UnsupportedError(
-            "scaled_dot_product_attention: attn_mask with is_causal=True.", "Give one of them."
-        )
-    if query.dtype is not key.dtype or query.dtype is not value.dtype:
-        raise DTypeError(
-            f"attention of {query.dtype.name}, {key.dtype.name} and {value.dtype.name}.",
-            "Query, key and value need one dtype.",
-        )
-    if enable_gqa:
-        key, value = (_share_heads(t, query.shape[-3]) for t in (key, value))
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    wide = _scores(query, key) * factor
-    seen = attn_mask
-    if is_causal:
-        shape = (query.shape[-2], key.shape[-2])
-        rows, columns = (places(shape, axis, device=query.device) for axis in (0, 1))
-        seen = columns <= rows
-    if seen is None:
-        weights = wide.softmax(-1)
-    else:
-        # a causal query sees the first key at least
-        wide = wide.where(seen, -math.inf) if seen.dtype.is_bool else wide + seen
-        weights = wide.softmax(-1) if is_causal else _softmax_or_zero(wide)
-    if dropout_p:
-        weights = dropout(weights, dropout_p)
-    return weights.to(value.dtype).matmul(value)
-
-
-def _softmax_or_zero(scores: Tensor) -> Tensor:
-    """softmax over the last axis; 0 in a row that is -inf throughout."""
-    axis = scores.ndim - 1
-    highest = scores.amax(axis, keepdim=True)
-    highest = highest.where(~(highest == -math.inf), 0.0)
-    power = (scores - highest).exp()
-    total = power.sum(axis, keepdim=True)
-    weights = power / total.where(~(total == 0.0), 1.0)
-    return with_vjp("softmax", weights, scores, params=(axis,))
-
-
-def _scores(query: Tensor, key: Tensor) -> Tensor:
-    """q kᵀ in the accumulator's dtype: a score beyond float16 is no overflow."""
-    batch = broadcast_shapes(query.shape[:-2], key.shape[:-2])
-    q, k = query.expand(*batch, *query.shape[-2:]), key.expand(*batch, *key.shape[-2:])
-    axes, last = tuple(range(len(batch))), len(batch) + 1
-    return q._dot(k, ((last,), (last,)), (axes, axes), q.dtype.accumulator)
-
-
-def _share_heads(x: Tensor, heads: int) -> Tensor:
-    """Each head repeated for its group of query heads."""
-    axis = normal_axis(-3, x.ndim)
-    have = x.shape[axis]
-    if heads % have:
-        raise ShapeError(f"attention of {heads} query heads over {have} key heads.")
-    spread = x.unsqueeze(axis + 1)
-    wide = spread.expand(*x.shape[: axis + 1], heads // have, *x.shape[axis + 1 :])
-    return wide.reshape(*x.shape[:axis], heads, *x.shape[axis + 1 :])
-
-
 @labelled("cosine_similarity")
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along `dim`, each norm at least eps.
@@ -232,5 +134,5 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 
 __all__ = [
-    "cosine_similarity", "dropout", "embedding", "linear", "scaled_dot_product_attention",
+    "cosine_similarity", "dropout", "embedding", "linear",
 ]  # fmt: skip

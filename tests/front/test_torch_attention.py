@@ -1,0 +1,116 @@
+"""Attention under `torch.compile` with tgrad: forward keeps a number a row for backward, and on GPUs
+neither keeps scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import tgrad
+from tgrad.interop.operators import operator
+from tgrad.runtime.planning import planning
+
+ATTENTION = torch.nn.functional.scaled_dot_product_attention
+
+
+def heads(count: int, length: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(2, count, length, width, dtype=dtype, requires_grad=True)
+
+
+def some_rows_see_nothing(queries: int, keys: int) -> torch.Tensor:
+    mask = torch.rand(2, 1, queries, keys) > 0.4
+    mask[:, :, 1] = False
+    return mask
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "other lengths": {"keys": 21},
+    "other scale": {"scale": 0.3},
+    "fewer heads": {"shared": 2, "enable_gqa": True},
+    "fewer heads, causal": {"shared": 1, "enable_gqa": True, "is_causal": True},
+    "mask": {"attn_mask": lambda: torch.rand(2, 1, 9, 9) > 0.3},
+    "mask of keys": {"attn_mask": lambda: torch.arange(9) < torch.tensor([4, 9]).view(2, 1, 1, 1)},
+    "empty rows": {"attn_mask": lambda: some_rows_see_nothing(9, 9)},
+    "bias": {"attn_mask": lambda: torch.randn(1, 4, 9, 9)},
+    "learned bias": {"attn_mask": lambda: torch.randn(1, 4, 9, 9, requires_grad=True)},
+    "double": {"dtype": torch.float64},
+    "bfloat16": {"dtype": torch.bfloat16, "is_causal": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_results_and_gradients(name: str) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    options = dict(CASES[name])
+    dtype, keys = options.pop("dtype", torch.float32), options.pop("keys", 9)
+    shared = options.pop("shared", 4)
+    if "attn_mask" in options:
+        options["attn_mask"] = options["attn_mask"]()
+    run = torch.compile(ATTENTION, backend="tgrad")
+    for _ in range(3):
+        inputs = (
+            heads(4, 9, 16, dtype),
+            heads(shared, keys, 16, dtype),
+            heads(shared, keys, 16, dtype),
+        )
+        given = [*inputs, *(m for m in options.values() if getattr(m, "requires_grad", False))]
+        g = torch.randn(2, 4, 9, 16, dtype=dtype)
+        found = [
+            [y, *torch.autograd.grad(y, given, g)]
+            for y in (f(*inputs, **options) for f in (run, ATTENTION))
+        ]
+        unit = 2e-2 if dtype is torch.bfloat16 else 1e-5
+        for mine, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=unit, atol=unit)
+
+
+def kinds(function: Callable[..., Any], *shapes: Any) -> list[str]:
+    """Of the kernels of a plan for a GPU."""
+    with planning("sm_90"), tgrad.no_grad():
+        inputs = [tgrad.zeros(s, dtype=d, device="cuda").realize() for s, d in shapes]
+        compiled = tgrad.compile(function)
+        compiled(*inputs)
+        (plan,) = compiled.plans
+        return [k.region.space.kind for k in plan.kernels]
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize(("length", "width"), [(1024, 64), (1125, 16)])
+def test_flash_attention_keeps_no_scores_on_gpus(length: int, width: int, is_causal: bool) -> None:
+    aten, half = torch.ops.aten, tgrad.bfloat16
+    forward = operator(aten._scaled_dot_product_flash_attention.default)
+    backward = operator(aten._scaled_dot_product_flash_attention_backward.default)
+    x, rows = ((2, 4, length, width), half), ((2, 4, length), tgrad.float32)
+    made = kinds(lambda q, k, v: forward(q, k, v, 0.0, is_causal)[:2], x, x, x)
+    assert made == ["chain"]
+    sizes, draws = (None, None, length, length), (None, None)
+    made = kinds(lambda *t: backward(*t, *sizes, 0.0, is_causal, *draws), x, x, x, x, x, rows)
+    assert sorted(made) == ["chain", "chain", "reduce"]
+
+
+@pytest.mark.parametrize("mask", [None, (2, 1, 512, 512), (2, 1, 1, 512)])
+def test_efficient_attention_keeps_no_scores_on_gpus(mask: tuple[int, ...] | None) -> None:
+    aten, wide = torch.ops.aten, tgrad.float32
+    forward = operator(aten._scaled_dot_product_efficient_attention.default)
+    backward = operator(aten._scaled_dot_product_efficient_attention_backward.default)
+    x, rows = ((2, 4, 512, 64), wide), ((2, 4, 512), wide)
+    seen = [] if mask is None else [(mask, tgrad.bool)]
+
+    def masked(*t: Any) -> Any:
+        return t[-1] if seen else None
+
+    made = kinds(lambda q, k, v, *m: forward(q, k, v, masked(*m), True)[:2], x, x, x, *seen)
+    assert made == ["chain"]
+
+    def gradients(g: Any, q: Any, k: Any, v: Any, o: Any, rows: Any, *m: Any) -> Any:
+        wanted = [True, True, True, False]
+        return backward(g, q, k, v, masked(*m), o, rows, None, None, 0.0, wanted)
+
+    made = kinds(gradients, x, x, x, x, x, rows, *seen)
+    assert sorted(made) == ["chain", "chain", "reduce"]
