@@ -1,5 +1,5 @@
-"""Attention under `torch.compile` with tgrad: forward keeps a number a row for backward, and on GPUs
-neither keeps scores."""
+"""Attention under `torch.compile` with tgrad: forward keeps a number a row for backward; on GPUs
+neither has scores in memory."""
 
 from __future__ import annotations
 

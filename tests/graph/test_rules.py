@@ -109,6 +109,19 @@ TABLE: list[tuple[str, Node, str, str]] = [
     ("empty_pad", pad(e, (0, 1), (0, 2)), "pad(e, high=(0, 2), low=(0, 1))", "0.0"),
     ("empty_scatter", op(Op.SCATTER, x, n, e, axis=1, combine="add"),
      "scatter(x, n, e, axis=1, combine=add)", "x"),
+    ("scatter_of_one", op(Op.SCATTER, like(h, 2.0), q, r, axis=0, combine="set"),
+     "scatter(2.0, q, r, axis=0, combine=set)",
+     "where(eq(iota(axis=0, dtype=i32, shape=(2, 3)), "
+     "expand(cast(minimum(maximum(q, -1), 2), dtype=i32), shape=(2, 3))), "
+     "expand(r, shape=(2, 3)), 2.0)"),
+    ("scatter_of_one", op(Op.SCATTER, like(h, 2.0), q, r, axis=0, combine="add"),
+     "scatter(2.0, q, r, axis=0, combine=add)",
+     "where(eq(iota(axis=0, dtype=i32, shape=(2, 3)), "
+     "expand(cast(minimum(maximum(q, -1), 2), dtype=i32), shape=(2, 3))), "
+     "add(2.0, expand(r, shape=(2, 3))), 2.0)"),
+    ("scatter_of_one", op(Op.SCATTER, like(h, 2.0), q, r, axis=0, combine="max"),
+     "scatter(2.0, q, r, axis=0, combine=max)",
+     "scatter(2.0, q, r, axis=0, combine=max)"),
     ("narrow_scatter", op(Op.SCATTER, h, q, r, axis=0, combine="add"),
      "scatter(h, q, r, axis=0, combine=add)",
      "cast(scatter(cast(h, dtype=f32), q, cast(r, dtype=f32), axis=0, combine=add), dtype=f16)"),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from math import prod
 
-from tgrad.dtype import DType, float32, int32
+from tgrad.dtype import DType, float32, int32, int64
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rule
+from tgrad.graph.rules_elementwise import constant_of, is_constant
 from tgrad.graph.shape import dot_axes
 
 _ALL = (Op.REDUCE_SUM, Op.REDUCE_PROD, Op.REDUCE_MAX, Op.REDUCE_MIN)
@@ -116,6 +117,35 @@ def dot_of_casts(node: Node) -> Node | None:
     return make(Op.DOT, a, b, **dict(node.attrs))
 
 
+@rule("scatter(number, i, y) = where(place = i, y, number), one place a row", Op.SCATTER)
+def scatter_of_one(node: Node) -> Node | None:
+    """What is equal everywhere is nowhere in memory: each element says whether it is the place, in
+    the kernel that reads it. So the gradient of picking a logit a row is no matrix of zeros.
+
+    %3 = scatter 0.0, %1, %2 axis=1 combine=set : f32[4,8]          %1: i64[4,1]
+    ->
+    %3 = iota axis=1 shape=(4, 8), %4 = cast (minimum (maximum %1, -1), 8) dtype=i32
+    %5 = where (eq %3, (expand %4)), (expand %2), 0.0
+    """
+    base, index, src = node.inputs
+    axis, combine = node.attr("axis"), node.attr("combine")
+    if constant_of(base) is None or combine not in ("set", "add") or index.shape[axis] != 1:
+        return None
+    if any(n != 1 if a == axis else n != base.shape[a] for a, n in enumerate(index.shape)):
+        return None
+    size = base.shape[axis]
+    kind = int32 if size < int32.max else int64
+    if index.dtype.itemsize > kind.itemsize:  # the same where there is such a place
+        index = make(Op.MINIMUM, make(Op.MAXIMUM, index, b.const_like(index, -1)),
+                     b.const_like(index, size))  # fmt: skip
+    place = make(Op.IOTA, shape=base.shape, axis=axis, dtype=kind)
+    here = b.equal(place, b.expand_to(b.cast_to(index, kind), base.shape))
+    value = b.expand_to(src, base.shape)
+    if combine == "add" and not is_constant(base, 0):
+        value = b.add(base, value)
+    return b.where(here, value, base)
+
+
 @rule("scatter(x, i, y) = cast(scatter(wide(x), i, wide(y))), of less than four bytes", Op.SCATTER)
 def narrow_scatter(node: Node) -> Node | None:
     """Sums of 16-bit floats are rounded once, and GPUs join numbers of four bytes in memory.
@@ -135,5 +165,6 @@ def narrow_scatter(node: Node) -> Node | None:
 
 
 REDUCE_RULES = (
-    reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts, narrow_scatter,
+    reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts, scatter_of_one,
+    narrow_scatter,
 )  # fmt: skip
