@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -114,3 +115,26 @@ def test_efficient_attention_keeps_no_scores_on_gpus(mask: tuple[int, ...] | Non
 
     made = kinds(gradients, x, x, x, x, x, rows, *seen)
     assert sorted(made) == ["chain", "chain", "reduce"]
+
+
+@pytest.mark.devices("cpu", "interpret")
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_backward_by_the_rows_of_forward(is_causal: bool, device: str) -> None:
+    """As kernels of each device, beside float64."""
+    torch.manual_seed(0)
+    aten, length = torch.ops.aten, 70
+    forward = operator(aten._scaled_dot_product_flash_attention.default)
+    backward = operator(aten._scaled_dot_product_flash_attention_backward.default)
+    q, k, v, g = (torch.randn(1, 2, length, 16, dtype=torch.float64) for _ in range(4))
+    exact = [t.clone().requires_grad_() for t in (q, k, v)]
+    y = ATTENTION(*exact, is_causal=is_causal)
+    want = torch.autograd.grad(y, exact, g)
+    given = [tgrad.tensor(t.float().numpy(), device=device) for t in (q, k, v)]
+    out, rows, *_ = forward(*given, 0.0, is_causal)
+    out.realize(), rows.realize()
+    np.testing.assert_allclose(out.numpy(), y.detach(), rtol=1e-4, atol=1e-5)
+    upstream = tgrad.tensor(g.float().numpy(), device=device)
+    sizes, draws = (None, None, length, length), (None, None)
+    made = backward(upstream, *given, out, rows, *sizes, 0.0, is_causal, *draws)
+    for mine, theirs in zip(made, want, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-4, atol=1e-5)

@@ -136,7 +136,8 @@ def scatter_of_one(node: Node) -> Node | None:
     size = base.shape[axis]
     kind = int32 if size < int32.max else int64
     if index.dtype.itemsize > kind.itemsize:  # the same where there is such a place
-        index = make(Op.MINIMUM, make(Op.MAXIMUM, index, b.const_like(index, -1)),
+        low = b.const_like(index, max(-1, index.dtype.min))
+        index = make(Op.MINIMUM, make(Op.MAXIMUM, index, low),
                      b.const_like(index, size))  # fmt: skip
     place = make(Op.IOTA, shape=base.shape, axis=axis, dtype=kind)
     here = b.equal(place, b.expand_to(b.cast_to(index, kind), base.shape))
