@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
-from torch._decomp import core_aten_decompositions
+from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
@@ -36,6 +36,9 @@ OPTIONS = ("memory_limit", "autotune", "fallback")
 """What `options` may hold: the first two have the meaning that they have for `tgrad.compile`."""
 WHOLE = "_scaled_dot_product_"
 """Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
+TAKEN_APART = (torch.ops.aten._log_softmax, torch.ops.aten._log_softmax_backward_data)
+"""Operators that are taken apart, so that backward is given statistics of rows and not a matrix of
+log-probabilities."""
 
 
 def backend(
@@ -86,6 +89,7 @@ def backend(
         return make_boxed_func(compiled)
 
     kept = {op: how for op, how in core_aten_decompositions().items() if not _is_whole(op)}
+    kept |= get_decompositions(TAKEN_APART)
     aot = aot_autograd(
         fw_compiler=make,
         bw_compiler=make,
