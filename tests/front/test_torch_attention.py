@@ -12,6 +12,8 @@ import torch
 
 import tgrad
 from tgrad.interop.operators import operator
+from tgrad.interop.operators.drawing import SavedGenerator
+from tgrad.nn.functional.attention import attend, masked_scores
 from tgrad.runtime.planning import planning
 
 ATTENTION = torch.nn.functional.scaled_dot_product_attention
@@ -138,3 +140,63 @@ def test_backward_by_the_rows_of_forward(is_causal: bool, device: str) -> None:
     made = backward(upstream, *given, out, rows, *sizes, 0.0, is_causal, *draws)
     for mine, theirs in zip(made, want, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.devices("cpu", "interpret")
+def test_what_is_dropped_is_dropped_again(device: str) -> None:
+    """The gradients are those of forward with the same numbers drawn; another call draws others."""
+    rng, length, p = np.random.default_rng(0), 70, 0.3
+    aten = torch.ops.aten
+    forward = operator(aten._scaled_dot_product_efficient_attention.default)
+    backward = operator(aten._scaled_dot_product_efficient_attention_backward.default)
+    values = [rng.standard_normal((1, 2, length, 16), dtype=np.float32) for _ in range(4)]
+    q, k, v, g = (tgrad.tensor(a, device=device) for a in values)
+    out, rows, state, unused = forward(q, k, v, None, True, p)
+    other = forward(q, k, v, None, True, p)[0]
+    assert abs(out.numpy() - other.numpy()).max() > 0.1
+    wanted = [True, True, True, False]
+    made = backward(g, q, k, v, None, out, rows, state, unused, p, wanted)
+    leaves = [t.detach().requires_grad_() for t in (q, k, v)]
+    wide = masked_scores(*leaves[:2], None, False, None)
+    y = attend(wide, leaves[2], True, p, SavedGenerator(state))
+    np.testing.assert_allclose(out.numpy(), y.detach().numpy(), rtol=1e-4, atol=1e-5)
+    y.backward(g)
+    for mine, leaf in zip(made, leaves):
+        assert leaf.grad is not None
+        np.testing.assert_allclose(mine.numpy(), leaf.grad.numpy(), rtol=1e-3, atol=1e-5)
+    assert made[3] is None
+
+
+def test_dropping_keeps_no_scores_on_gpus() -> None:
+    aten, half = torch.ops.aten, tgrad.bfloat16
+    forward = operator(aten._scaled_dot_product_flash_attention.default)
+    backward = operator(aten._scaled_dot_product_flash_attention_backward.default)
+    x, rows = ((2, 4, 512, 64), half), ((2, 4, 512), tgrad.float32)
+    made = kinds(lambda q, k, v: forward(q, k, v, 0.1, True)[:2], x, x, x)
+    assert "chain" in made and "dot" not in made
+    state = ((2,), tgrad.int64)
+
+    def gradients(*t: Any) -> Any:
+        return backward(*t[:6], None, None, 512, 512, 0.1, True, t[6], None)
+
+    made = kinds(gradients, x, x, x, x, x, rows, state)
+    assert made.count("chain") == 2 and "dot" not in made
+
+
+def test_a_model_with_dropout_trains() -> None:
+    """Its loss falls, and in evaluation nothing is dropped."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, dropout=0.2, batch_first=True)
+    run, x = torch.compile(layer, backend="tgrad"), torch.randn(4, 10, 16)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.01)
+    losses = []
+    for _ in range(30):
+        loss = (run(x) - x.flip(1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    layer.eval()
+    torch.testing.assert_close(run(x), layer(x), rtol=1e-4, atol=1e-5)

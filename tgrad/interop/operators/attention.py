@@ -2,8 +2,8 @@
 
 In: arguments of an operator. Out: what it gives. Invariant: all are one attention, and PyTorch's
 schemas say where its parts stand. A backward computes the weights again from the scores and the one
-number a row that forward kept, as PyTorch's kernels do; zeros stand in place of what they keep of
-random numbers.
+number a row that forward kept, as PyTorch's kernels do, and what was dropped from the state of the
+generator, which tgrad keeps where PyTorch keeps its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.errors import UnsupportedError
+from tgrad.interop.operators.drawing import SavedGenerator, saved_state
 from tgrad.interop.operators.table import Tensors, rule
-from tgrad.nn.functional.attention import log_sums, masked_scores, scores, share_heads
+from tgrad.nn.functional.attention import attend, log_sums, masked_scores, scores, share_heads
 
 KERNELS = (
     "_scaled_dot_product_flash_attention_for_cpu",
@@ -27,20 +28,20 @@ KERNELS = (
     "_scaled_dot_product_cudnn_attention",
 )
 
+STATES = ("rng_state", "philox_seed")
+"""Where the state of a generator is kept, and read again."""
+
 
 def _given(schema: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """An operator's arguments by its names for them.
 
     Raises:
-        UnsupportedError: they ask for dropout, or for a mask to look at.
+        UnsupportedError: they ask for a mask to look at.
     """
     given = {a.name: a.default_value for a in schema.arguments}
     given |= dict(zip(given, args)) | kwargs
-    if given["dropout_p"] or given.get("return_debug_mask"):
-        raise UnsupportedError(
-            "dropout inside an attention kernel of PyTorch.",
-            "Use torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or dropout_p=0.",
-        )
+    if given.get("return_debug_mask"):
+        raise UnsupportedError("attention that also gives what it dropped.")
     return given
 
 
@@ -63,32 +64,37 @@ def _scores_of(given: dict[str, Any], q: Tensor, k: Tensor) -> Tensor:
 def _forward(schema: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     given = _given(schema, args, kwargs)
     q, k, v = _shared(given)
-    mask, is_causal, scale = _mask_of(given), given["is_causal"], given["scale"]
-    rows = log_sums(_scores_of(given, q, k), sees_a_key=mask is None)
+    wide, sees_a_key = _scores_of(given, q, k), _mask_of(given) is None
+    rows, p = log_sums(wide, sees_a_key), given["dropout_p"]
+    unused = tgrad.zeros((), dtype=tgrad.int64, device=q.device)
+    state = saved_state(q.device) if p else unused
     known = {
-        "output": F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, scale=scale),
+        "output": attend(wide, v, sees_a_key, p, SavedGenerator(state) if p else None),
         "logsumexp": rows, "log_sumexp": rows, "max_q": q.shape[2], "max_k": k.shape[2],
-        "cum_seq_q": None, "cum_seq_k": None,
+        "cum_seq_q": None, "cum_seq_k": None, **dict.fromkeys(STATES, state),
     }  # fmt: skip
-    seed = tgrad.zeros((), dtype=tgrad.int64, device=q.device)
-    return tuple(known.get(result.name, seed) for result in schema.returns)
+    return tuple(known.get(result.name, unused) for result in schema.returns)
 
 
 def _backward(schema: Any, *args: Any, **kwargs: Any) -> Tensors:
     """Of weights w = exp(scores - rows): with the gradient h of w, that of the scores is
-    w (h - Σ h w), whose sum is Σ g o."""
+    w (h - Σ h w), whose sum is Σ g o, also where weights are dropped on their way to o."""
     given, g = _given(schema, args, kwargs), args[0]
     q, k, v = _shared(given)
     wide = _scores_of(given, q, k)
     weights = (wide - given["logsumexp"].to(wide.dtype).unsqueeze(-1)).exp()
     sums = (g.to(wide.dtype) * given["out"].to(wide.dtype)).sum(-1, keepdim=True)
-    ds = weights * (scores(g, v) - sums)
+    h, kept = scores(g, v), weights
+    if p := given["dropout_p"]:
+        (state,) = (given[name] for name in STATES if name in given)
+        h, kept = (F.dropout(x, p, generator=SavedGenerator(state)) for x in (h, weights))
+    ds = weights * (h - sums)
     narrow, scale = ds.to(q.dtype), given["scale"]
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     found = (
         (narrow._matmul(k, ds.dtype) * factor).to(q.dtype),
         _of_heads((narrow.mT._matmul(q, ds.dtype) * factor).to(k.dtype), given["key"]),
-        _of_heads(weights.to(v.dtype).mT @ g, given["value"]),
+        _of_heads(kept.to(v.dtype).mT @ g, given["value"]),
     )
     wanted = list(given.get("grad_input_mask", len(schema.returns) * (True,)))
     made = (*found, _of_mask(ds, _mask_of(given)))

@@ -25,7 +25,7 @@ IN_PLACE = {
 """Operators, and the methods that fill a tensor with what they give."""
 
 
-class _Saved(Generator):
+class SavedGenerator(Generator):
     """Draws that a tensor (2,) says: the number of a draw and a seed, int64."""
 
     def __init__(self, state: Tensor):
@@ -38,18 +38,22 @@ class _Saved(Generator):
         return number._node, (seed + (self._draws - 1))._node
 
 
+def saved_state(device: Device) -> Tensor:
+    """A state that nobody has drawn from, for `SavedGenerator`."""
+    return tgrad.stack([Tensor._of(node, device) for node in default_generator.draw(device)])
+
+
 def draw_and_save(function: Function, op: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
     """The state that an operator draws from, and its result: `run_and_save_rng_state`."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     device = tensors[0].device if tensors else as_device(kwargs.get("device") or "cpu")
-    parts = [Tensor._of(node, device) for node in default_generator.draw(device)]
-    state = tgrad.stack(parts)
-    return state, function(*args, generator=_Saved(state), **kwargs)
+    state = saved_state(device)
+    return state, function(*args, generator=SavedGenerator(state), **kwargs)
 
 
 def draw_again(function: Function, state: Tensor, op: Any, *args: Any, **kwargs: Any) -> Any:
     """What the operator gave when that state was saved: `run_with_rng_state`."""
-    return function(*args, generator=_Saved(state), **kwargs)
+    return function(*args, generator=SavedGenerator(state), **kwargs)
 
 
 def _filled(method: str, x: Tensor, *args: Any, generator: Any = None) -> Tensor:

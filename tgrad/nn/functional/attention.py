@@ -14,6 +14,7 @@ from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.nn.functional.linear import dropout
+from tgrad.random import Generator
 from tgrad.tensor import Tensor, labelled, with_vjp
 
 __all__ = ["scaled_dot_product_attention"]
@@ -65,10 +66,25 @@ def scaled_dot_product_attention(
     if enable_gqa:
         key, value = (share_heads(t, query.shape[-3]) for t in (key, value))
     wide = masked_scores(query, key, attn_mask, is_causal, scale)
-    # a causal query sees the first key at least
-    weights = wide.softmax(-1) if attn_mask is None else _softmax_or_zero(wide)
+    return attend(wide, value, attn_mask is None, dropout_p)
+
+
+def attend(
+    wide: Tensor,
+    value: Tensor,
+    sees_a_key: bool,
+    dropout_p: float = 0.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Values by the softmax of scores.
+
+    Args:
+        sees_a_key: whether no row is -inf throughout, as of causal queries, which see the first
+            key at least; the result of one that is, is 0.
+    """
+    weights = wide.softmax(-1) if sees_a_key else _softmax_or_zero(wide)
     if dropout_p:
-        weights = dropout(weights, dropout_p)
+        weights = dropout(weights, dropout_p, generator=generator)
     return weights.to(value.dtype).matmul(value)
 
 
