@@ -25,6 +25,7 @@ from tgrad.interop.operators import drawing as drawing
 from tgrad.interop.operators import embeddings as embeddings
 from tgrad.interop.operators import layers as layers
 from tgrad.interop.operators import linear_algebra as linear_algebra
+from tgrad.interop.operators import of_cuda as of_cuda
 from tgrad.interop.operators import plain as plain
 from tgrad.interop.operators.table import RULES, Function
 
