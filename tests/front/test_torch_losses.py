@@ -84,3 +84,25 @@ def test_what_lies_in_memory() -> None:
         large = [b for b in (*plan.outputs, *plan.temps) if b.nbytes >= rows * classes * 4]
         assert len(large) == 1, [b.shape for b in large]
     assert all(k.region.space.kind != "scatter" for k in backward.kernels)
+
+
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_alignments(zero_infinity: bool) -> None:
+    """One target has more letters than the sequence has steps."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    targets, steps = torch.randint(1, 6, (3, 5)), [12, 9, 12]
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        lengths = [5, 3, 5] if not zero_infinity else [5, 3, 4]
+        times = steps if not zero_infinity else [12, 2, 12]
+        return torch.nn.functional.ctc_loss(
+            x.log_softmax(2), targets, times, lengths, zero_infinity=zero_infinity
+        )
+
+    run = torch.compile(function, backend=backend)
+    for _ in range(2):
+        x = torch.randn(12, 3, 6, requires_grad=True)
+        found = [(y, *torch.autograd.grad(y, x)) for y in (run(x), function(x))]
+        for mine, theirs in zip(*found):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)

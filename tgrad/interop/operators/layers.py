@@ -304,3 +304,36 @@ def _grouped_rows(x: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
 def _grouped_rows_backward(x: Tensor, weight: Tensor, offs: Tensor, g: Tensor) -> tuple[Any, ...]:
     ends = offs.to(tgrad.int32)
     return F.grouped_mm(g, weight.mT, offs=ends), F.grouped_mm(x.mT, g, offs=ends)
+
+
+# -- alignments ------------------------------------------------------------------------------------
+
+
+@rule("_ctc_loss")
+def _ctc_loss(
+    x: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    zero_infinity: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """What PyTorch keeps of alignments for its backward is not kept here."""
+    loss = F.ctc_loss(x, targets, input_lengths, target_lengths, blank, "none")
+    return loss, tgrad.zeros_like(loss)
+
+
+@rule("_ctc_loss_backward")
+def _ctc_loss_backward(
+    g: Tensor,
+    x: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    loss: Tensor,
+    alignments: Tensor,
+    blank: int,
+    zero_infinity: bool = False,
+) -> Tensor | None:
+    more = targets, input_lengths, target_lengths, blank, "none", zero_infinity
+    return gradients(lambda x: F.ctc_loss(x, *more), g, (x,), (True,))[0]
