@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import tgrad
+from tgrad.fusion.region import Dot
 from tgrad.interop.operators import operator
 from tgrad.interop.operators.drawing import SavedGenerator
 from tgrad.nn.functional.attention import attend, masked_scores
@@ -95,6 +96,24 @@ def test_flash_attention_keeps_no_scores_on_gpus(length: int, width: int, is_cau
     sizes, draws = (None, None, length, length), (None, None)
     made = kinds(lambda *t: backward(*t, *sizes, 0.0, is_causal, *draws), x, x, x, x, x, rows)
     assert sorted(made) == ["chain", "chain", "reduce"]
+
+
+def test_gradients_of_keys_do_not_join_those_of_queries() -> None:
+    """As many queries as keys: columns of the scores are rows of their transpose."""
+
+    def backward(q: Any, k: Any, v: Any, g: Any, rows: Any, sums: Any) -> Any:
+        weights = (q.float() @ k.float().mT - rows).exp()
+        ds = (weights * (g.float() @ v.float().mT - sums)).to(q.dtype)
+        return ds @ k, ds.mT @ q, weights.to(v.dtype).mT @ g
+
+    x, row = ((2, 4, 512, 64), tgrad.bfloat16), ((2, 4, 512, 1), tgrad.float32)
+    with planning("sm_90"), tgrad.no_grad():
+        inputs = [tgrad.zeros(s, dtype=d, device="cuda").realize() for s, d in (*4 * [x], row, row)]
+        compiled = tgrad.compile(backward)
+        compiled(*inputs)
+        chains = [k.region for k in compiled.plans[0].kernels if k.region.space.kind == "chain"]
+    assert sorted(len(r.stores) for r in chains) == [1, 2]
+    assert all(sum(isinstance(v, Dot) for v in r.values) == 2 + len(r.stores) for r in chains)
 
 
 @pytest.mark.parametrize("mask", [None, (2, 1, 512, 512), (2, 1, 1, 512)])

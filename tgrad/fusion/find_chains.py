@@ -270,6 +270,8 @@ def _paired(chains: Sequence[Chain], position: Mapping[Node, int]) -> list[Chain
         for at, other in enumerate(result):
             if other.columns != chain.columns or not other.dots & chain.dots:
                 continue
+            if _turns(other) != _turns(chain):  # columns of the one are rows of the other
+                continue
             if other.has_statistics or chain.has_statistics or other.halves:
                 continue
             if other.roots[0].size != chain.roots[0].size:
@@ -283,6 +285,11 @@ def _paired(chains: Sequence[Chain], position: Mapping[Node, int]) -> list[Chain
         else:
             result.append(chain)
     return result
+
+
+def _turns(chain: Chain) -> set[object]:
+    """How scores are permuted on the way to the last dots."""
+    return {n.attr("axes") for n in chain.inside if n.op is Op.PERMUTE}
 
 
 def _depends(node: Node, on: Node, position: Mapping[Node, int]) -> bool:

@@ -16,6 +16,7 @@ import torch
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
+from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.interop.operators.drawing import SavedGenerator, saved_state
 from tgrad.interop.operators.table import Tensors, rule
@@ -93,8 +94,8 @@ def _backward(schema: Any, *args: Any, **kwargs: Any) -> Tensors:
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     found = (
         (narrow._matmul(k, ds.dtype) * factor).to(q.dtype),
-        _of_heads((narrow.mT._matmul(q, ds.dtype) * factor).to(k.dtype), given["key"]),
-        _of_heads(kept.to(v.dtype).mT @ g, given["value"]),
+        _of_heads((_over_queries(narrow, q, ds.dtype) * factor).to(k.dtype), given["key"]),
+        _of_heads(_over_queries(kept.to(v.dtype), g, v.dtype), given["value"]),
     )
     wanted = list(given.get("grad_input_mask", len(schema.returns) * (True,)))
     made = (*found, _of_mask(ds, _mask_of(given)))
@@ -105,6 +106,12 @@ def _of_mask(ds: Tensor, mask: Tensor | None) -> Tensor | None:
     if mask is None or not mask.dtype.is_float:
         return None
     return ds.sum_to_size(mask.shape).to(mask.dtype)
+
+
+def _over_queries(weights: Tensor, rows: Tensor, dtype: DType) -> Tensor:
+    """The sum over queries of their weights, each times a row of its own."""
+    heads, queries = tuple(range(rows.ndim - 2)), (rows.ndim - 2,)
+    return weights._dot(rows, (queries, queries), (heads, heads), dtype)
 
 
 def _of_heads(gradient: Tensor, head: Tensor) -> Tensor:
