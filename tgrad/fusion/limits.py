@@ -19,8 +19,9 @@ from tgrad.fusion import region as rg
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import AxisLimit, Region, Slot
 from tgrad.graph import index as ix
-from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
-from tgrad.graph.node import Node
+from tgrad.graph.demand import EVERYTHING, Condition, Needed, conditions_of, needed_elements
+from tgrad.graph.node import Node, toposort
+from tgrad.graph.op import Op
 
 
 def with_computed_limits(fused: Sequence[Fused], results: Sequence[Node]) -> list[Fused]:
@@ -34,12 +35,15 @@ def with_computed_limits(fused: Sequence[Fused], results: Sequence[Node]) -> lis
     for f in fused:
         for n in f.outputs:
             makers[n].append(f)
+    masks = (n.inputs[0] for n in toposort(results) if n.op is Op.WHERE)
+    if not any(c.size in makers for mask in masks for c in conditions_of(mask)):
+        return list(fused)
     needed = {
         n: frozenset(c for c in conditions if c.size in makers)
         for n, conditions in needed_elements(dict.fromkeys(results, EVERYTHING)).items()
     }
     order = list(fused)
-    for f in fused if any(needed.values()) else ():
+    for f in fused:
         limited = with_limits(f, needed)
         before = _behind(limited, makers)
         if limited is f or id(f) in before:  # a size that depends on what it would limit
