@@ -72,6 +72,26 @@ def test_what_is_read_seldom_or_well_is_not_copied(shapes: list[tuple[int, ...]]
     assert [k.region.space.kind for k in kernels] == ["dot", "dot"]
 
 
+def test_what_lies_with_channels_last_is_not_copied() -> None:
+    """And is seen with them second, as images and weights of PyTorch's channels_last."""
+
+    def step(x: Tensor, w: Tensor, g: Tensor) -> Tensor:
+        image, weight = (t.permute(0, 3, 1, 2) for t in (x, w))
+        return F.conv2d(image, weight, padding=1).relu() * g.permute(0, 3, 1, 2)
+
+    with planning("sm_90"), record_plans() as plans:
+        shapes = (8, 20, 20, 32), (48, 3, 3, 32), (8, 20, 20, 48)
+        inputs = [tgrad.empty(*s, device="cuda").realize().requires_grad_() for s in shapes]
+        plans.clear()
+        y = step(*inputs)
+        realize_tensors([y, *tgrad.autograd.grad(y.sum(), inputs[:2])])
+    kernels = [k for plan in plans for k in plan.kernels]
+    assert not [
+        k.name for k in kernels if k.region.space.kind == "map" and len(k.region.values) == 1
+    ]
+    assert sum(k.region.space.kind == "dot" for k in kernels) == 3
+
+
 def test_values_and_gradients(device: str) -> None:
     rng = np.random.default_rng(0)
     arrays = [

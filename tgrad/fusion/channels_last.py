@@ -63,10 +63,20 @@ def _is_read_badly(view: Node, dot: Node) -> bool:
     stored = _stored_below(view)
     if stored is None or len(stored.shape) < 3 or dot.attr("batch")[0]:
         return False
+    if _is_turned(view):
+        return False
     if prod(stored.shape[2:]) == 1 or stored.shape[1] < LEAST_CHANNELS:
         return False
     rows = dot.size // max(view.size // _contracted(view, dot), 1)
     return rows >= LEAST_ROWS or (_has_windows(view) and dot.size >= LEAST_RESULTS)
+
+
+def _is_turned(view: Node) -> bool:
+    """Whether what is stored has its channels last, and is only seen with them second."""
+    above = view
+    while view.op in MOVEMENT:
+        above, view = view, view.inputs[0]
+    return above.op is Op.PERMUTE and above.attr("axes")[1] == len(above.shape) - 1
 
 
 def _has_windows(view: Node) -> bool:

@@ -28,7 +28,15 @@ from tgrad.compiling.short import MISSED
 from tgrad.errors import UnsupportedError
 from tgrad.interop.operators.complex_numbers import is_complex
 from tgrad.interop.torch_graph import Graph, is_custom, name_of, why_unsupported
-from tgrad.interop.torch_replay import TorchReplay, as_real, lies_plainly, to_tgrad, to_torch
+from tgrad.interop.torch_replay import (
+    TorchReplay,
+    as_real,
+    inverse,
+    lies_plainly,
+    order_of,
+    to_tgrad,
+    to_torch,
+)
 
 PLAN = "tgrad_"
 """Names of the parts of a graph that are plans, where some are not, begin so."""
@@ -110,6 +118,8 @@ class _Compiled:
         graph: what is computed.
         results: for each output of the graph, the number of the input that it is, or None.
         complex: numbers of the other outputs that are complex.
+        orders: of the other outputs that PyTorch's graph has in another order than row by row, such
+            as images with channels last: a plan makes them in that order.
     """
 
     def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
@@ -117,9 +127,11 @@ class _Compiled:
         number = {n: i for i, n in enumerate(graph.inputs)}
         at = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in graph.outputs]
         self.results, self.options = at, options
-        values = (n.meta.get("val") if isinstance(n, torch.fx.Node) else n for n in graph.outputs)
-        is_made = (given is None and is_complex(v) for v, given in zip(values, at))
-        self.complex = [number for number, found in enumerate(is_made) if found]
+        values = [n.meta.get("val") if isinstance(n, torch.fx.Node) else n for n in graph.outputs]
+        made = {n: v for n, v in enumerate(values) if at[n] is None and isinstance(v, torch.Tensor)}
+        self.complex = [n for n, v in made.items() if is_complex(v)]
+        orders = {n: order_of(v) for n, v in made.items()}
+        self.orders = {n: order for n, order in orders.items() if order is not None}
         self.plans: _Plans | None = None
 
     def __call__(self, *args: Any) -> list[Any]:
@@ -135,6 +147,8 @@ class _Compiled:
         results = [next(made) if at is None else given[at] for at in self.results]
         for at in self.complex:
             results[at] = torch.view_as_complex(results[at])
+        for at, order in self.orders.items():
+            results[at] = results[at].permute(inverse(order))
         for check, value in zip(self.graph.checks, made):
             check.run(value)
         return results
@@ -142,6 +156,8 @@ class _Compiled:
     def interpret(self, values: Sequence[Any]) -> list[Any]:
         """What is computed of all arguments, and what is checked afterwards."""
         made, at = self.graph(*values), self.results
+        for number, order in self.orders.items():
+            made[number] = made[number].permute(order)
         return [x for x, given in zip(made, at) if given is None] + made[len(at) :]
 
 
@@ -155,6 +171,7 @@ class _Plans:
         moving: numbers of the other tensors.
         sizes: numbers of the arguments that are numbers.
         complex: which of the moving tensors are complex.
+        orders: of tensors that lie in another order than row by row, by their numbers.
         run: of the moving arguments, as tensors of tgrad.
         replays: the latest way of a call without these, by its sizes.
     """
@@ -165,14 +182,18 @@ class _Plans:
         self.sizes = [n for n in others if n not in self.moving]
         self.complex = [at for at, n in enumerate(self.moving) if given[n].is_complex()]
         self.places = [(n, given[n].data_ptr()) for n in stay]
-        self.kept = {n: to_tgrad(given[n]) for n in stay}
+        found = {n: order_of(t) for n, t in enumerate(given) if isinstance(t, torch.Tensor)}
+        self.orders = {n: order for n, order in found.items() if order is not None}
+        self.kept = {n: to_tgrad(self._lying(given, n)) for n in stay}
         self.replays: dict[tuple[Any, ...], TorchReplay] = {}
 
         order = [*self.kept, *self.moving, *self.sizes]
-        kept = tuple(self.kept.values())
+        kept, orders = tuple(self.kept.values()), self.orders
 
         def interpret(values: Sequence[Any]) -> list[Any]:
             found = dict(zip(order, values))
+            for n, axes in orders.items():
+                found[n] = found[n].permute(inverse(axes))
             return graph.interpret([found[n] for n in range(len(order))])
 
         inner = {"interpret": interpret}.get
@@ -186,12 +207,19 @@ class _Plans:
 
         self.run = tgrad.compile(torch_graph, **graph.options)
 
+    def _lying(self, given: Sequence[Any], number: int) -> torch.Tensor:
+        """A tensor with its axes in the order in which its elements lay at first."""
+        t: torch.Tensor = given[number]
+        return t.permute(self.orders[number]) if number in self.orders else t
+
     def moved(self, given: Sequence[Any]) -> set[int]:
         """Which of those that stay are elsewhere now."""
         return {n for n, address in self.places if given[n].data_ptr() != address}
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         tensors = [given[n] for n in self.moving]
+        if self.orders:
+            tensors = [self._lying(given, n) for n in self.moving]
         for at in self.complex:
             tensors[at] = as_real(tensors[at])
         sizes = tuple([given[n] for n in self.sizes])
@@ -210,7 +238,10 @@ class _Plans:
 
 def _stays(value: Any) -> bool:
     """Whether an argument of a graph is likely to lie where it is at the next call."""
-    return isinstance(value, torch.nn.Parameter) and lies_plainly(value)
+    if not isinstance(value, torch.nn.Parameter):
+        return False
+    order = order_of(value)
+    return lies_plainly(value if order is None else value.permute(order))
 
 
 class _Mixed:

@@ -35,6 +35,7 @@ from tgrad.interop.operators.complex_numbers import (
 from tgrad.interop.operators.drawing import draw_again, draw_and_save
 from tgrad.interop.operators.table import Lies
 from tgrad.interop.torch_function import converted
+from tgrad.interop.torch_replay import known
 from tgrad.strides import memory_order
 
 _FRAME = re.compile(r'File "(?P<file>.*)", line (?P<line>\d+)')
@@ -194,12 +195,8 @@ def _step(node: torch.fx.Node) -> Step:
 
 def _lies(t: torch.Tensor) -> Lies:
     """Symbolic sizes are those of the trace: the order is the same for others."""
-    shape, strides = ([_known(n) for n in numbers] for numbers in (t.shape, t.stride()))
-    return Lies(memory_order(tuple(shape), strides), _known(t.storage_offset()))
-
-
-def _known(n: Any) -> int:
-    return n if isinstance(n, int) else int(n.node.hint)
+    shape, strides = ([known(n) for n in numbers] for numbers in (t.shape, t.stride()))
+    return Lies(memory_order(tuple(shape), strides), known(t.storage_offset()))
 
 
 def _check_dtypes(node: torch.fx.Node, source: Source) -> None:

@@ -20,6 +20,9 @@ from tgrad.device import GPU_ALIGNMENT
 from tgrad.dtype import DType
 from tgrad.runtime.device import allocate
 from tgrad.runtime.storage import Storage
+from tgrad.strides import memory_order
+
+Axes = tuple[int, ...]
 
 _ROWS = torch.contiguous_format
 FROM_POOL = 1 << 20
@@ -48,8 +51,27 @@ def to_torch(value: Any) -> Any:
     return torch.from_numpy(bits).view(getattr(torch, value.dtype.name))
 
 
+def order_of(t: torch.Tensor) -> Axes | None:
+    """The axes in the order in which elements lie in memory, nearest neighbours last, as those of
+    images with channels last; None where that is their own order, or gaps are between."""
+    if t.is_complex() or t.is_contiguous():
+        return None
+    found = memory_order(tuple(map(known, t.shape)), tuple(map(known, t.stride())))
+    return None if found == tuple(range(t.ndim)) else found
+
+
+def known(n: Any) -> int:
+    """A size, or that of the trace."""
+    return n if isinstance(n, int) else int(n.node.hint)
+
+
+def inverse(order: Axes) -> Axes:
+    """The permutation that takes axes back."""
+    return tuple(order.index(axis) for axis in range(len(order)))
+
+
 def lies_plainly(t: torch.Tensor) -> bool:
-    """Whether kernels read it where it is."""
+    """Whether kernels read it where it is, row by row."""
     return t.is_contiguous() and (not t.is_cuda or t.data_ptr() % GPU_ALIGNMENT == 0)
 
 
