@@ -62,8 +62,8 @@ from tgrad.graph.interpret import interpret
 from tgrad.graph.key import GraphKey, Sources, graph_key, graph_of, sources_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import REDUCE, Op
-from tgrad.graph.rewrite import rewrite
-from tgrad.graph.rules import CANONICAL
+from tgrad.graph.rewrite import Rule, rewrite
+from tgrad.graph.rules import CANONICAL, COMPILED
 from tgrad.kernel.ir import Config, Draft, Executable
 from tgrad.placement import Given, Placed, fit, unique_names
 from tgrad.plan_store import find, keep, place_of
@@ -255,7 +255,7 @@ class _Outputs:
 
 def _over_outputs(work: _Work, backend: Backend, choices: PlanChoices) -> _Outputs:
     """The passes that take outputs and return them, in their order."""
-    limits, bases = backend.limits, canonical_bases(work.outputs)
+    limits, bases = backend.limits, canonical_bases(work.outputs, COMPILED)
     if work.is_ordered:
         bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
         _check_order(unordered(bases, limits))
@@ -423,9 +423,9 @@ def _backend(device: Device) -> Backend | None:
     return None if device.type == "numpy" else backend_of(device)
 
 
-def canonical_bases(outputs: Sequence[Node]) -> list[Node]:
+def canonical_bases(outputs: Sequence[Node], rules: Sequence[Rule] = CANONICAL) -> list[Node]:
     """The outputs in canonical form; a reshape stands for the node whose memory it shares."""
-    return [_below_reshapes(n) for n in save_statistics(rewrite(outputs, CANONICAL))]
+    return [_below_reshapes(n) for n in save_statistics(rewrite(outputs, rules))]
 
 
 def cut_graph(bases: Sequence[Node], limits: Limits) -> list[Fused]:

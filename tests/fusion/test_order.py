@@ -75,6 +75,16 @@ def test_random_graphs(data: st.DataObject) -> None:
     assert held(ordered, fixed) <= held(fused, fixed)
 
 
+def test_weights_that_several_products_read() -> None:
+    """Chains that compute the same rows' numbers: one of them stores these for others."""
+    x = leaf(8, 8)
+    weights = (x + (x @ leaf(8, 32)) @ leaf(32, 8)).softmax(-1)
+    fused, fixed = cut([((weights @ leaf(8, 32)) @ leaf(32, 8)) @ ((weights @ x) @ weights)])
+    check_order(fused, order_for_memory(fused, {}, fixed))
+    written = [n for f in fused for n in f.outputs]
+    assert len(written) == len(set(written))
+
+
 def test_what_frees_memory_runs_first() -> None:
     """Two wide values, each reduced at once: never both alive."""
     x = leaf(64, 64)

@@ -14,7 +14,7 @@ from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.rewrite import rewrite
-from tgrad.graph.rules import CANONICAL
+from tgrad.graph.rules import CANONICAL, COMPILED
 from tgrad.graph.rules_elementwise import is_lossless
 from tgrad.graph.verify import verify
 
@@ -279,7 +279,7 @@ TABLE: list[tuple[str, Node, str, str]] = [
      "argsort(cast(k, dtype=u32), axis=1), axis=1), axis=1), axis=1)"),
 ]  # fmt: skip
 
-BY_NAME = {rule.name: rule for rule in CANONICAL}
+BY_NAME = {rule.name: rule for rule in COMPILED}
 
 
 def close(a: Node, b: Node) -> None:
@@ -295,7 +295,7 @@ def test_rule(name: str, node: Node, before: str, after: str) -> None:
     assert text(node) == before
     (alone,) = rewrite([node], [BY_NAME[name]])
     assert text(alone) == after
-    (all_rules,) = rewrite([node], CANONICAL)
+    (all_rules,) = rewrite([node], COMPILED)
     verify([alone])
     verify([all_rules], lowered=True)
     close(alone, node)
@@ -304,8 +304,8 @@ def test_rule(name: str, node: Node, before: str, after: str) -> None:
 
 def test_each_rule_is_in_the_table_and_changes_something() -> None:
     assert {row[0] for row in TABLE if row[2] != row[3]} == set(BY_NAME)
-    assert len(BY_NAME) == len(CANONICAL)
-    assert all("=" in rule.equation for rule in CANONICAL)
+    assert len(BY_NAME) == len(COMPILED)
+    assert all("=" in rule.equation for rule in COMPILED)
 
 
 @pytest.mark.parametrize("dtype", [dt.float16, dt.bfloat16, dt.float32, dt.float64])

@@ -97,7 +97,8 @@ def find_chains(
                 label = what.source.label or what.op.value
                 refused[c.roots[0]] = f"its {what.op} of {label} is needed outside of the kernel"
         chains = [c for c in chains if not c.inside & bad]
-    return Found(tuple(_with_statistics(_paired(chains, position), stored)), refused)
+    in_order = [n for n in order if n in stored]
+    return Found(tuple(_with_statistics(_paired(chains, position), in_order)), refused)
 
 
 _VIEWS = (Op.RESHAPE, Op.PERMUTE, Op.EXPAND)
@@ -304,11 +305,16 @@ def _depends(node: Node, on: Node, position: Mapping[Node, int]) -> bool:
     return False
 
 
-def _with_statistics(chains: Sequence[Chain], stored: set[Node]) -> list[Chain]:
-    """The kernel that computes the statistics that others load stores them."""
+def _with_statistics(chains: Sequence[Chain], stored: Sequence[Node]) -> list[Chain]:
+    """The kernel that computes the statistics that others load stores them: the first of several
+    that compute them."""
     result: list[Chain] = []
+    taken = set[Node]()
     for chain in chains:
-        mine = [n for n in stored if chain.has_statistics and _is_made_in(n, chain)]
+        mine = [
+            n for n in stored if n not in taken and chain.has_statistics and _is_made_in(n, chain)
+        ]
+        taken.update(mine)
         result.append(replace(chain, roots=(*mine, *chain.rows, *chain.roots)))
     return result
 

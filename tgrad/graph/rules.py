@@ -1,6 +1,7 @@
 """The canonical form of a graph, as a table of equations.
 
-In: nothing. Out: `CANONICAL`, rules for graph/rewrite.py. Invariant: each rule is an equation that
+In: nothing. Out: `CANONICAL`, rules for graph/rewrite.py, and `COMPILED`, which also has those that
+generated kernels gain from, and that look at no index. Invariant: each rule is an equation that
 holds for every input in the dtype's arithmetic; each is pinned in tests/graph/test_rules.py as text
 before and after, and checked there by the interpreter.
 """
@@ -13,7 +14,7 @@ from tgrad.graph.rewrite import Rule, rule
 from tgrad.graph.rules_elementwise import ELEMENTWISE_RULES
 from tgrad.graph.rules_empty import EMPTY_RULES
 from tgrad.graph.rules_movement import MOVEMENT_RULES
-from tgrad.graph.rules_reduce import REDUCE_RULES
+from tgrad.graph.rules_reduce import REDUCE_RULES, scatter_of_one
 from tgrad.graph.rules_rows import ROW_RULES
 
 
@@ -30,3 +31,5 @@ CANONICAL: tuple[Rule, ...] = (
     *REDUCE_RULES,
     *ROW_RULES,
 )
+
+COMPILED = (*CANONICAL, scatter_of_one)

@@ -166,6 +166,5 @@ def narrow_scatter(node: Node) -> Node | None:
 
 
 REDUCE_RULES = (
-    reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts, scatter_of_one,
-    narrow_scatter,
+    reduce_ones, extremum_of_expand, sum_of_expand, dot_of_vector, dot_of_casts, narrow_scatter,
 )  # fmt: skip
