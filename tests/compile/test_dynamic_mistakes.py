@@ -161,8 +161,13 @@ def cuts(x: Any) -> Any:
     return x.T.reshape(-1)[2:] + 1
 
 
+def sums_up(x: Any) -> Any:
+    return tgrad.func.grad(lambda x: (x.cumsum(0) * x).sum())(x)
+
+
 REFUSED = {
     flips: "flip is not supported on an axis of symbolic size.",
+    sums_up: "flip is not supported on an axis of symbolic size.",
     windows: "window is not supported on an axis of symbolic size.",
     splits: "reshape from (x.shape[0], 2) to (2, 8) splits an axis of symbolic size.",
     sets: "scatter that sets is not supported along an axis of symbolic size.",
