@@ -149,3 +149,13 @@ def test_what_has_no_counterpart_is_said() -> None:
     with pytest.raises(Exception, match=r"aten\.tan\.default of complex numbers has no") as caught:
         torch.compile(lambda z: z.tan(), backend="tgrad")(torch.ones(2, dtype=torch.complex64))
     assert isinstance(caught.value.inner_exception, UnsupportedError)
+
+
+def test_sums_in_another_dtype() -> None:
+    """Of more bits."""
+    z = real(3, 4, dtype=torch.complex64).detach()
+    run = torch.compile(lambda z: z.sum(0, dtype=torch.complex128), backend="tgrad")
+    for _ in range(2):
+        found, want = run(z), z.sum(0, dtype=torch.complex128)
+        assert found.dtype is want.dtype
+        torch.testing.assert_close(found, want)

@@ -72,12 +72,6 @@ def below_movement(node: Node) -> Node:
     return node
 
 
-def is_costly_prologue(operand: Node, histories: Mapping[Node, History]) -> bool:
-    """Whether a dot should read the stored operand: each element is read many times."""
-    history = histories[operand]
-    return history.cost > 2 or len(history.leaves) > 1
-
-
 def is_masked_load(operand: Node, histories: Mapping[Node, History]) -> bool:
     """Whether an operand is what lies in memory where a condition of fewer axes holds, else 0: rows
     of a group. It is cheap to compute, and storing it would take a copy for each group."""
@@ -90,6 +84,13 @@ def is_masked_load(operand: Node, histories: Mapping[Node, History]) -> bool:
     return is_zero and is_load and is_small and histories[condition].cost <= MASK_COST
 
 
+def is_costly_prologue(operand: Node, histories: Mapping[Node, History]) -> bool:
+    """Whether a dot should read the stored operand: each element is read many times."""
+    history = histories[operand]
+    is_simple = history.cost <= 2 and len(history.leaves) <= 1
+    return not (is_simple or is_masked_load(operand, histories))
+
+
 def is_dear_to_repeat(
     operand: Node, view: Node, dot: Node, histories: Mapping[Node, History], limits: Limits
 ) -> bool:
@@ -100,7 +101,7 @@ def is_dear_to_repeat(
     tiles read them."""
     history = histories[operand]
     packed = sum(x.nbytes for x in history.leaves)
-    if operand.size <= TINY:
+    if operand.size <= TINY or is_masked_load(operand, histories):
         return False
     other = next((x for x in dot.inputs if x is not view), view)
     k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])

@@ -37,7 +37,6 @@ from tgrad.fusion.histories import (
     histories_of,
     is_costly_prologue,
     is_dear_to_repeat,
-    is_masked_load,
     is_worth_storing,
 )
 from tgrad.fusion.legality import Refused
@@ -207,8 +206,6 @@ class _Partition:
                 for x in n.inputs if n.op is Op.DOT else ():
                     operand = below_movement(x)
                     if operand in self.inside or not is_elementwise(operand.op):
-                        continue
-                    if is_masked_load(operand, histories):
                         continue
                     if self._is_stored(operand, is_costly_prologue(operand, histories)):
                         roots.add(operand)

@@ -79,15 +79,7 @@ def backend(
     >>> double(torch.ones(2)).tolist()
     [2.0, 2.0]
     """
-    if mode not in (None, "default"):
-        raise UnsupportedError(f"torch.compile with the backend tgrad: mode={mode!r}.", "Leave it.")
-    unknown = sorted(set(options or {}) - set(OPTIONS))
-    if unknown:
-        raise UnsupportedError(
-            f"torch.compile with the backend tgrad: options {', '.join(unknown)}.",
-            f"Known are {', '.join(OPTIONS)}.",
-        )
-
+    _check_asked(mode, options or {})
     chosen = dict(options or {})
     falls_back = bool(chosen.pop("fallback", False))
 
@@ -96,15 +88,34 @@ def backend(
         compiled = _Mixed(module, chosen, falls_back) if is_mixed else _Compiled(module, chosen)
         return make_boxed_func(compiled)
 
-    kept = {op: how for op, how in core_aten_decompositions().items() if not _is_whole(op)}
-    kept |= get_decompositions(TAKEN_APART)
     aot = aot_autograd(
         fw_compiler=make,
         bw_compiler=make,
-        decompositions=kept,
+        decompositions=_decompositions(),
         partition_fn=min_cut_rematerialization_partition,
     )
     return aot(graph, inputs)
+
+
+def _check_asked(mode: str | None, options: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UnsupportedError: a mode or an option that is none.
+    """
+    if mode not in (None, "default"):
+        raise UnsupportedError(f"torch.compile with the backend tgrad: mode={mode!r}.", "Leave it.")
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise UnsupportedError(
+            f"torch.compile with the backend tgrad: options {', '.join(unknown)}.",
+            f"Known are {', '.join(OPTIONS)}.",
+        )
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """What PyTorch takes apart before a graph is planned."""
+    core = {op: how for op, how in core_aten_decompositions().items() if not _is_whole(op)}
+    return core | get_decompositions(TAKEN_APART)
 
 
 def _is_whole(op: Any) -> bool:

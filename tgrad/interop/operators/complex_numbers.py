@@ -19,7 +19,7 @@ import tgrad
 from tgrad import Tensor
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
-from tgrad.interop.operators.table import Function
+from tgrad.interop.operators.table import Function, rules_of
 
 RULES: dict[str, Function] = {}
 PARTS = {torch.complex64: tgrad.float32, torch.complex128: tgrad.float64}
@@ -30,7 +30,7 @@ MOVES = (
     "diagonal", "expand", "flip", "gather", "index", "index_select", "lift_fresh",
     "lift_fresh_copy", "mean", "narrow", "neg", "permute", "repeat", "reshape", "roll", "select",
     "slice", "split", "split_with_sizes", "squeeze", "stack", "sum", "t", "transpose", "unbind",
-    "unfold", "unsqueeze", "unsqueeze_", "view", "_unsafe_view",
+    "unfold", "unsqueeze", "view", "_unsafe_view",
 )  # fmt: skip
 """Operators that do the same to both parts of all complex arguments."""
 JOINS = {
@@ -97,12 +97,7 @@ def is_complex(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype in PARTS
 
 
-def rule(*names: str) -> Callable[[Function], Function]:
-    def record(function: Function) -> Function:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return record
+rule = rules_of(RULES)
 
 
 def complex_operator(name: str, real: Callable[[], Function]) -> Function | None:
@@ -129,7 +124,11 @@ def _by_parts(function: Function, values: Sequence[int]) -> Function:
         return getattr(Complex.of(value), part) if is_complex else value
 
     def apply(*args: Any, **kwargs: Any) -> Any:
-        kwargs.pop("dtype", None)
+        dtype = kwargs.pop("dtype", None)
+        if isinstance(dtype, ComplexKind):
+            kwargs["dtype"] = dtype.part
+        elif dtype is not None:
+            raise UnsupportedError(f"complex numbers with a result of {dtype.name}.")
         real, imag = (
             function(*(picked(v, part, at in values) for at, v in enumerate(args)), **kwargs)
             for part in ("real", "imag")
@@ -217,45 +216,39 @@ def _like(z: Any) -> Tensor:
 
 
 @rule("zeros_like", "empty_like")
-def _zeros_like(z: Any, *, dtype: Any = None, device: Any = None, **layout: Any) -> Complex:
+def _zeros_like(z: Any, *, dtype: Any = None, device: Any = None) -> Complex:
     return _filled(_like(z), None, 0, dtype, device)
 
 
 @rule("ones_like")
-def _ones_like(z: Any, *, dtype: Any = None, device: Any = None, **layout: Any) -> Complex:
+def _ones_like(z: Any, *, dtype: Any = None, device: Any = None) -> Complex:
     return _filled(_like(z), None, 1, dtype, device)
 
 
 @rule("full_like")
-def _full_like(
-    z: Any, value: Any, *, dtype: Any = None, device: Any = None, **layout: Any
-) -> Complex:
+def _full_like(z: Any, value: Any, *, dtype: Any = None, device: Any = None) -> Complex:
     return _filled(_like(z), None, value, dtype, device)
 
 
 @rule("new_zeros", "new_empty", "new_empty_strided")
 def _new_zeros(
-    z: Any, size: Any, stride: Any = None, *, dtype: Any = None, device: Any = None, **layout: Any
+    z: Any, size: Any, stride: Any = None, *, dtype: Any = None, device: Any = None
 ) -> Complex:
     return _filled(_like(z), size, 0, dtype, device)
 
 
 @rule("zeros", "empty", "empty_permuted", "empty_strided")
-def _zeros(
-    size: Any, order: Any = None, *, dtype: Any = None, device: Any = None, **layout: Any
-) -> Complex:
+def _zeros(size: Any, order: Any = None, *, dtype: Any = None, device: Any = None) -> Complex:
     return _filled(None, size, 0, dtype, device)
 
 
 @rule("full")
-def _full(
-    size: Any, value: Any, *, dtype: Any = None, device: Any = None, **layout: Any
-) -> Complex:
+def _full(size: Any, value: Any, *, dtype: Any = None, device: Any = None) -> Complex:
     return _filled(None, size, value, dtype, device)
 
 
 @rule("scalar_tensor")
-def _scalar(value: Any, *, dtype: Any = None, device: Any = None, **layout: Any) -> Complex:
+def _scalar(value: Any, *, dtype: Any = None, device: Any = None) -> Complex:
     return _filled(None, (), value, dtype, device)
 
 
@@ -356,7 +349,7 @@ def _product(x: Any, y: Any) -> Complex:
 def _norm(
     z: Complex, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
-    return tgrad.linalg.vector_norm(_abs(z), ord, dim, keepdim)
+    return tgrad.linalg.vector_norm(_abs(z), ord, dim, keepdim, dtype=dtype)
 
 
 # -- Fourier transforms --------------------------------------------------------------------------

@@ -32,14 +32,20 @@ class Lies:
     start: int
 
 
-def rule(*names: str) -> Callable[[Function], Function]:
-    """Write a function into the table."""
+def rules_of(table: dict[str, Function]) -> Callable[..., Callable[[Function], Function]]:
+    """A decorator that writes functions into a table under the names that it is given."""
 
-    def record(function: Function) -> Function:
-        RULES.update(dict.fromkeys(names, function))
-        return function
+    def rule(*names: str) -> Callable[[Function], Function]:
+        def record(function: Function) -> Function:
+            table.update(dict.fromkeys(names, function))
+            return function
 
-    return record
+        return record
+
+    return rule
+
+
+rule = rules_of(RULES)
 
 
 def gradients(

@@ -141,11 +141,11 @@ def _rows(x: Tensor, w: Tensor, offs: Tensor, dtype: DType) -> Tensor:
     end = tiles.cumsum(0, dtype=dt.int32)
     number = _places(count, x)
     group = (end <= number.unsqueeze(1)).sum(1, dtype=dt.int32).clamp(max=groups - 1)
+    # Of each group: the row where tile 0 would begin, were all tiles before it the group's.
     begins = first - (end - tiles) * tile
-    """Of each group the row that its first tile would begin at, were all tiles before full."""
     row = (_picked(begins, group) + number * tile).unsqueeze(1) + _places(tile, x)
+    # Tiles of no group are not computed, since nobody reads them.
     used = number < tiles.sum(dtype=dt.int32)
-    """Tiles; those of no group are not computed, since nobody reads them."""
     product = _picked(x, row.clamp(0, total - 1))._matmul(_picked(w, group), dtype)
     own = _groups_of(offs, total)
     place = _places(total, x) - _picked(begins, own.clamp(max=groups - 1))
