@@ -349,7 +349,8 @@ def _product(x: Any, y: Any) -> Complex:
 def _norm(
     z: Complex, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
-    return tgrad.linalg.vector_norm(_abs(z), ord, dim, keepdim, dtype=dtype)
+    kind = dtype.part if isinstance(dtype, ComplexKind) else dtype
+    return tgrad.linalg.vector_norm(_abs(z), ord, dim, keepdim, dtype=kind)
 
 
 # -- Fourier transforms --------------------------------------------------------------------------
