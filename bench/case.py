@@ -21,6 +21,8 @@ BLOCK = (1 << 22) + 3
 """Random numbers of a `Repeated` array at most; no row's size divides it."""
 SAMPLE = 1 << 20
 """Elements of a result that are compared at most; of a larger one, every n-th."""
+AS_PIXELS, AS_CHANNELS = (0, 2, 3, 1), (0, 3, 1, 2)
+"""Axes of images [N, C, H, W] as [N, H, W, C], and back."""
 STATE = "state:"
 """Prefix of the arrays that are the model's initial state, by PyTorch's names."""
 
@@ -113,6 +115,15 @@ class FunctionCase:
     exact: Callable[..., Any] | None = None
     rank: int = 0
     is_searched: bool = False
+
+    def of_pixels(self, library: Any, functional: Any, *inputs: Any) -> Any:
+        """The program for a peer without such a layout: where `channels_last`, inputs with four
+        axes are [N, H, W, C], and so is a result with four. Gradients are as the inputs."""
+        if not self.channels_last:
+            return self.program(library, functional, *inputs)
+        images = [x.permute(*AS_CHANNELS) if x.ndim == 4 else x for x in inputs]
+        result = self.program(library, functional, *images)
+        return result.permute(*AS_PIXELS) if result.ndim == 4 else result
 
 
 @dataclass(frozen=True)

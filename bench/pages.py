@@ -58,8 +58,10 @@ KNOWN = """## What is known of these figures
   128x64x56x56 to 64, forward and backward` the host waited for the device at each call. It waits no
   longer: on the H200 0.108 ms and, in its table, 0.396 ms.
 - NVIDIA H200: two calls of one commit; each peer had a minute and a half for a step. Without
-  max-autotune. The Python part of a call, with the copies into and out of its graph but without
-  CUDA's launch of it (`python -m bench.replay cuda`): 41 to 59 us, the whole call 68 to 76 us.
+  max-autotune. In the rows of convolutions PyTorch's images lay channels last and tgrad's did not,
+  which it copied in the time measured; since, both lie so. The Python part of a call, with the copies
+  into and out of its graph but without CUDA's launch of it (`python -m bench.replay cuda`): 41 to 59
+  us, the whole call 68 to 76 us.
 """
 
 GPU_RUN = """## On a GPU

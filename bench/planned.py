@@ -8,13 +8,13 @@ every machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 import tgrad
 import tgrad.nn.functional as F
 from bench.case import Case, FunctionCase, StepCase, expanded
+from bench.peers.tgrad import compiled_function, lying
 from tgrad import nn
 from tgrad.graph.node import Node
 from tgrad.runtime.plan import Plan
@@ -61,13 +61,9 @@ def _stored(array: np.ndarray, dtype: str) -> tgrad.Tensor:
 
 def _planned_function(case: FunctionCase, target: str | None) -> Plan:
     with planning(target):
-        inputs = [_stored(a, case.dtype) for a in expanded(case.arrays()).values()]
-
-        @tgrad.compile
-        def function(*inputs: tgrad.Tensor) -> Any:
-            return case.program(tgrad, F, *inputs)
-
-        function(*inputs)
+        inputs = [lying(_stored(a, case.dtype), case) for a in expanded(case.arrays()).values()]
+        function, calls = compiled_function(case, [inputs])
+        calls[0]()
         plan: Plan = function.plans[-1]
         return plan
 

@@ -15,6 +15,8 @@ import numpy as np
 import tgrad
 import tgrad.nn.functional as F
 from bench.case import (
+    AS_CHANNELS,
+    AS_PIXELS,
     Case,
     FunctionCase,
     Inputs,
@@ -57,14 +59,12 @@ class TgradPeer:
 
     def _function(self, case: FunctionCase, arrays: Inputs, copies: int) -> Loaded:
         sets = [
-            [stored(a, case.dtype, self.device) for a in arrays.values()] for _ in range(copies)
+            [lying(stored(a, case.dtype, self.device), case) for a in arrays.values()]
+            for _ in range(copies)
         ]
-        if case.has_gradient:
-            function, calls = differentiated(case.program, sets)
-        else:
-            function = tgrad.compile(lambda *inputs: case.program(tgrad, F, *inputs))
-            calls = [partial(function, *inputs) for inputs in sets]
-        return Loaded(calls, _read, lambda: figures_of(function.plans))
+        function, calls = compiled_function(case, sets)
+        read = partial(_read, axes=AS_CHANNELS if case.channels_last else None)
+        return Loaded(calls, read, lambda: figures_of(function.plans))
 
     def _step(self, case: StepCase, arrays: Inputs) -> Loaded:
         _, step = compiled_step(case, arrays, self.device)
@@ -99,6 +99,22 @@ def stored(array: np.ndarray | Repeated, dtype: str, device: str) -> tgrad.Tenso
     host = array.expanded() if isinstance(array, Repeated) else array
     kind = getattr(tgrad, dtype) if host.dtype.kind == "f" else None
     return tgrad.tensor(host, dtype=kind, device=device).realize()
+
+
+def lying(tensor: tgrad.Tensor, case: FunctionCase) -> tgrad.Tensor:
+    """An input in the layout that PyTorch's have; tgrad chooses one inside of a program alone."""
+    is_image = case.channels_last and tensor.ndim == 4
+    return tensor.permute(*AS_PIXELS).contiguous().realize() if is_image else tensor
+
+
+def compiled_function(
+    case: FunctionCase, sets: Sequence[Sequence[tgrad.Tensor]]
+) -> tuple[Any, list[Callable[[], Any]]]:
+    """A case's program, compiled, with the gradients that belong to it; a call for each set."""
+    if case.has_gradient:
+        return differentiated(case.of_pixels, sets)
+    function = tgrad.compile(lambda *inputs: case.of_pixels(tgrad, F, *inputs))
+    return function, [partial(function, *inputs) for inputs in sets]
 
 
 def differentiated(
@@ -150,8 +166,10 @@ def compiled_step(case: StepCase, arrays: Inputs, device: str) -> tuple[Any, Any
     return model, step
 
 
-def _read(result: Any) -> list[np.ndarray]:
-    return [_sampled(p.detach()) for p in (result if isinstance(result, tuple) else (result,))]
+def _read(result: Any, axes: Sequence[int] | None = None) -> list[np.ndarray]:
+    """The parts of a result; those with four axes in the order that is given."""
+    parts = [p.detach() for p in (result if isinstance(result, tuple) else (result,))]
+    return [_sampled(p.permute(*axes) if axes and p.ndim == 4 else p) for p in parts]
 
 
 def _sampled(part: tgrad.Tensor) -> np.ndarray:

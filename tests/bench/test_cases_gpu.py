@@ -88,6 +88,16 @@ def test_images_lie_channels_last_in_pytorch() -> None:
     assert not image.is_contiguous()
 
 
+def test_images_lie_channels_last_in_tgrad_too() -> None:
+    """As in PyTorch's tensors: what a row measures is a convolution, and no change of layout."""
+    table = {c.key: c for c in cases_gpu.cases("full")}
+    assert planned(table["conv_64_64_3_1_56"], "sm_90").launches == 1
+    both = planned(table["conv_64_64_3_1_56_backward"], "sm_90")
+    image = 128 * 64 * 56 * 56 * 2
+    assert sum(k.bytes >= image for k in both.kernels) == 3
+    assert sum(k.flops == 0 for k in both.kernels) == 0
+
+
 def test_a_run_of_the_table_where_there_is_no_gpu() -> None:
     keys = ("softmax_48x64_backward", "linear_int4_4x128x48")
     torch, reference = (spec(o, o, "bench.peers.torch") for o in ("", "float32"))
