@@ -31,6 +31,7 @@ PEERS: dict[str, tuple[str, str]] = {
     "torch": ("bench.peers.torch", ""),
     "compile": ("bench.peers.torch", "compile"),
     "max-autotune": ("bench.peers.torch", "max-autotune"),
+    "backend": ("bench.peers.torch", "tgrad"),
     "jax": ("bench.peers.jax", ""),
     "tinygrad": ("bench.peers.tinygrad", ""),
 }
@@ -41,9 +42,9 @@ LOOK_PEERS = {
     "memory": "torch,compile",
     "compile": "compile",
 }
-CPU_PEERS = "torch,compile,jax,tinygrad"
+CPU_PEERS = "torch,compile,backend,jax,tinygrad"
 GPU_PEERS = "torch,compile,max-autotune"
-COMPILING = ("tgrad", "compile", "max-autotune", "jax", "tinygrad")
+COMPILING = ("tgrad", "compile", "max-autotune", "backend", "jax", "tinygrad")
 """Peers whose first step compiles."""
 SEARCHING = ("max-autotune",)
 """Peers whose search for kernels takes too long for every row."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import results
 from bench.machine import ROOT
-from bench.results import OURS, Results, Row, fastest_peer, geometric_mean, ratio_of
+from bench.results import OURS, WAYS, Results, Row, fastest_peer, geometric_mean, ratio_of
 from bench.tables import Table, first_step_table, main_table, markdown, milliseconds, others_text
 
 RESULTS = ROOT / "bench" / "results"
@@ -59,9 +59,9 @@ KNOWN = """## What is known of these figures
   longer: on the H200 0.108 ms and, in its table, 0.396 ms.
 - NVIDIA H200: two calls of one commit; each peer had a minute and a half for a step. Without
   max-autotune. In the rows of convolutions PyTorch's images lay channels last and tgrad's did not,
-  which it copied in the time measured; since, both lie so. The Python part of a call, with the copies
-  into and out of its graph but without CUDA's launch of it (`python -m bench.replay cuda`): 41 to 59
-  us, the whole call 68 to 76 us.
+  which it copied in the time measured; since, both lie so. The Python part of a call, with the
+  copies into and out of its graph but without CUDA's launch of it (`python -m bench.replay cuda`):
+  41 to 59 us, the whole call 68 to 76 us.
 """
 
 GPU_RUN = """## On a GPU
@@ -216,7 +216,7 @@ def _summary(found: Results, heading: str) -> str:
     slower, faster = split_rows(found.rows)
     mean = geometric_mean([ratio for _, ratio in (*slower, *faster)])
     machine = found.machine.accelerator or f"{found.machine.processor}, {found.machine.cores} cores"
-    peers = ", ".join(name for name in found.peers if name != OURS)
+    peers = ", ".join(name for name in found.peers if name not in WAYS)
     begin = "Preliminary, of no weight: on" if found.preliminary else "On"
     text = f"{heading}. {begin} {machine}, against the fastest of {peers} in each row: "
     if mean is None:

@@ -13,13 +13,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tgrad.modes import thread
+from tgrad.runtime.storage import lent
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tgrad.device import Device
     from tgrad.dtype import DType
     from tgrad.graph.node import Node
     from tgrad.random import Generator
     from tgrad.tensor import Tensor
+
+
+Refuse = Callable[..., None]
+"""(values, *args): raises where an array of the host holds what it must not."""
 
 
 class Tracer(Protocol):
@@ -54,14 +61,32 @@ class Tracer(Protocol):
     def draw(self, generator: Generator, device: Device) -> tuple[Node, Node]:
         """The number of the next draw and the seed, as in `Generator.draw`."""
 
-    def check(self, t: Tensor, function: Callable[..., None], *args: Any) -> None:
-        """Replays must call `function(t, *args)`, which refuses values of an argument."""
+    def check(self, t: Tensor, refuse: Refuse, *args: Any) -> None:
+        """Replays must call `refuse(values, *args)` on the values of an argument."""
 
     def keep_once(self) -> None:
         """The trace depends on more than its guards: it serves this call alone."""
 
     def refuse(self, what: str, hint: str = "") -> None:
         """Raise, since `what` cannot be part of a plan."""
+
+
+def check_values(t: Tensor, refuse: Refuse, *args: Any) -> None:
+    """Let `refuse(values, *args)` see a tensor's values: now, if they are known, and in a trace at
+    each call."""
+    trace = tracer()
+    if trace is not None:
+        trace.check(t, refuse, *args)
+    elif (values := known_values(t)) is not None:
+        refuse(values, *args)
+
+
+def known_values(t: Tensor) -> np.ndarray | None:
+    """The values of a tensor that is stored on the host; nobody waits for those on a GPU."""
+    if t._storage is None or t.device.type == "cuda":
+        return None
+    values: np.ndarray = lent(t._storage)
+    return values
 
 
 class Versions:

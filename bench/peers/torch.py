@@ -1,4 +1,4 @@
-"""PyTorch: eager, `torch.compile`, or `torch.compile(mode="max-autotune")`.
+"""PyTorch: eager, or `torch.compile` with its own compiler, with the most search, or with tgrad.
 
 In: a case. Out: it, loaded. Invariant: best ordinary settings: no gradients where none are wanted,
 the fused optimizers, the model with its loss compiled as one function.
@@ -23,8 +23,14 @@ from bench.case import Case, FunctionCase, Inputs, Repeated, StepCase, batch_of,
 from bench.peers import Loaded, StepCounts, StepMemory, Trainer, Unsupported
 from bench.peers.torch_arrays import sampled, stored
 
-OPTIONS = ("", "compile", "max-autotune", "float64", "float32")
+COMPILERS: dict[str, dict[str, str]] = {
+    "compile": {},
+    "max-autotune": {"mode": "max-autotune"},
+    "tgrad": {"backend": "tgrad"},
+}
+"""Options that compile, and what they are to `torch.compile`."""
 REFERENCES = ("float64", "float32")
+OPTIONS = ("", *COMPILERS, *REFERENCES)
 
 
 def make(option: str, device: str) -> TorchPeer:
@@ -58,18 +64,14 @@ class TorchPeer:
     def release(self) -> None:
         """Dynamo keeps what it compiled by source, and all cases' functions have one source: after
         eight of them it would compile no more, and shapes would be dynamic from the second on."""
-        if self.is_compiling:
+        if self.option in COMPILERS:
             torch.compiler.reset()
-
-    @property
-    def is_compiling(self) -> bool:
-        return self.option not in ("", *REFERENCES)
 
     def compiled(self, function: Any) -> Any:
         """The function under the option."""
-        if not self.is_compiling:
+        if self.option not in COMPILERS:
             return function
-        return torch.compile(function, mode=None if self.option == "compile" else self.option)
+        return torch.compile(function, **COMPILERS[self.option])
 
     def stored(self, array: np.ndarray | Repeated, case: Case) -> torch.Tensor:
         """A copy of an array on the device, in the case's dtype if it is of floats, and in its

@@ -52,6 +52,18 @@ def test_functions_agree_with_the_reference(key: str) -> None:
     assert error_of(*results) < 1e-5
 
 
+@pytest.mark.parametrize("key", ["conv_8_8_3_1_8_backward", "softmax_48x64"])
+def test_tgrad_under_torch_compile_agrees_too(key: str) -> None:
+    case = CASES[key]
+    assert isinstance(case, FunctionCase)
+    case = replace(case, dtype="float32")
+    arrays, found = case.arrays(), []
+    for option in ("tgrad", "float64"):
+        loaded = TorchPeer(option, "cpu").load(case, arrays)
+        found.append(loaded.read(loaded.calls[0]()))
+    assert error_of(*found) < 1e-5
+
+
 STEPS = [key for key, case in CASES.items() if isinstance(case, StepCase)]
 
 
@@ -176,7 +188,7 @@ def test_what_was_compiled_for_a_case_is_not_kept_for_the_next(
     import torch
 
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda call, mode: real(call, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda call: real(call, backend="eager"))
     peer = TorchPeer("compile", "cpu")
     limits = {"recompile_limit": 2, "fail_on_recompile_limit_hit": True}
     with torch._dynamo.config.patch(limits):

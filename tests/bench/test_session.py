@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import cases_cpu, cases_gpu, machine, results
 from bench.process import PeerFailure, PeerTimeout, Process, worker_environment
-from bench.results import Results, ratio_of
+from bench.results import Results, fastest_peer, ratio_of
 from bench.session import chosen_cases, in_turn
 from bench.tables import main_table, markdown
 from tests.bench.running import OURS, short_run, spec
@@ -55,6 +56,12 @@ def test_the_fastest_counts_peers_with_a_right_result_only(found: Results) -> No
         ours, right = row.cells["tgrad"].median, row.cells["right"].median
         assert ours is not None and right is not None
         assert ratio_of(row) == right / ours
+
+
+def test_tgrad_under_torch_compile_is_no_rival(found: Results) -> None:
+    row = found.rows[0]
+    cells = {**row.cells, "backend": replace(row.cells["right"], median=1e-12)}
+    assert fastest_peer(replace(row, cells=cells)) == fastest_peer(row)
 
 
 def test_tables_name_the_reasons(found: Results) -> None:

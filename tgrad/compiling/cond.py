@@ -21,7 +21,7 @@ from tgrad.graph.node import Node
 from tgrad.nn.parameter import realize_parameters
 from tgrad.random import Generator
 from tgrad.tensor import Tensor, drop_pending, labelled, mark_pending
-from tgrad.tracing import Tracer, tracer, tracing
+from tgrad.tracing import Refuse, Tracer, check_values, tracer, tracing
 
 Branch = Callable[..., Any]
 
@@ -177,12 +177,9 @@ class _Computing:
         with tracing(self.outer):
             return generator.draw(device)
 
-    def check(self, t: Tensor, function: Callable[..., None], *args: Any) -> None:
-        if self.outer is not None:
-            self.outer.check(t, function, *args)
-            return
-        with tracing(None):
-            function(t, *args)
+    def check(self, t: Tensor, refuse: Refuse, *args: Any) -> None:
+        with tracing(self.outer):
+            check_values(t, refuse, *args)
 
     def keep_once(self) -> None:
         self.refuse("an optimizer makes a step")

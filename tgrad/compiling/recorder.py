@@ -28,7 +28,7 @@ from tgrad.rollback import Before
 from tgrad.runtime.device import allocate, open_device
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor
-from tgrad.tracing import tracing
+from tgrad.tracing import Refuse, check_values, tracing
 
 WAYS_OUT = (
     "Use tgrad.where to choose between values or tgrad.cond between computations, return the "
@@ -128,7 +128,7 @@ class Recorder:
         self.pending: dict[int, ReferenceType[Tensor]] = {}
         self.hosts: dict[Any, HostNumber] = {}
         self.draws: dict[Generator, int] = {}
-        self.checks: dict[tuple[int, Callable[..., None], tuple[Any, ...]], None] = {}
+        self.checks: dict[tuple[int, Refuse, tuple[Any, ...]], None] = {}
         self.differentiated = self.once = False
 
     def _stand_in(self, like: Tensor, axes: Mapping[int, int] | None = None) -> Tensor:
@@ -237,18 +237,18 @@ class Recorder:
         seed = self.number((*key, "seed"), lambda: _signed(generator._seed), device, dt.int64)
         return (first + count)._node, seed._node
 
-    def check(self, t: Tensor, function: Callable[..., None], *args: Any) -> None:
+    def check(self, t: Tensor, refuse: Refuse, *args: Any) -> None:
         storage = t._storage
         number = None if storage is None else self.argument_of.get(storage)
         if t.device.type == "cuda":
             return  # nobody waits for values on a GPU
         if number is not None:
-            self.checks[number, function, args] = None
+            self.checks[number, refuse, args] = None
         elif any(isinstance(a, Size) for a in args):
             return  # known values and a size that is not: as for values that are computed
         elif storage is not None and not isinstance(storage, StandIn):
             with tracing(None):
-                function(t, *args)
+                check_values(t, refuse, *args)
 
     def keep_once(self) -> None:
         self.once = True

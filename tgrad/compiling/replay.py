@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ from tgrad.runtime.execute import allocate_outputs, execute, replay, runs_progra
 from tgrad.runtime.plan import BufferRef, Moves, Program
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor, realize_tensors
-from tgrad.tracing import versions
+from tgrad.tracing import Refuse, check_values, versions
 
 
 class _Calibration:
@@ -238,7 +238,7 @@ class Entry:
     states: list[State]
     hosts: list[HostNumber]
     draws: list[tuple[Generator, int]]
-    checks: list[tuple[int, Callable[..., None], tuple[Any, ...]]]
+    checks: list[tuple[int, Refuse, tuple[Any, ...]]]
     leaves: list[Tensor | int]
     presence: list[tuple[Tensor, bool]]
     cleared: list[int]
@@ -290,9 +290,9 @@ class Entry:
         """Call it; `sizes` are the values of its symbols."""
         if self.scope is not None:
             self.scope.values = list(sizes)
-        for number, check, args in self.checks:
+        for number, refuse, args in self.checks:
             here = args if self.scope is None else [value_at(a, sizes) for a in args]
-            check(arguments[number], *here)
+            check_values(arguments[number], refuse, *here)
         if self.given:
             self._check_aliases(arguments)
         if self.named:

@@ -22,7 +22,7 @@ from tgrad.pipeline import Storage
 from tgrad.runtime.device import allocate
 from tgrad.runtime.execute import replay, runs_programs
 from tgrad.tensor import Tensor
-from tgrad.tracing import versions
+from tgrad.tracing import check_values, versions
 
 MISSED = object()
 """Instead of results."""
@@ -93,8 +93,8 @@ class ShortCall:
             return MISSED
         if not self.holds():
             return MISSED
-        for number, check, args in entry.checks:
-            check(arguments[number], *args)
+        for number, refuse, args in entry.checks:
+            check_values(arguments[number], refuse, *args)
         outputs = [allocate(self.device, n) for n in self.nbytes]
         self.run(memories, outputs)
         device, tensors, found = self.device, [], outputs + memories

@@ -24,8 +24,7 @@ from tgrad.graph.size import Size, is_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import Range, are_same, is_whole, length_of, range_of
-from tgrad.runtime.storage import Storage, lent
-from tgrad.tracing import tracer
+from tgrad.tracing import check_values
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -324,10 +323,10 @@ def _range_of(item: slice, n: Any) -> Range:
     return range_of(item, n)
 
 
-def outside(storage: Storage, lowest: int, end: int) -> np.ndarray:
-    """The integers of a storage that are below `lowest`, or not below `end`. Compiled functions ask
-    at every call."""
-    values = lent(storage).reshape(-1)
+def outside(values: np.ndarray, lowest: int, end: int) -> np.ndarray:
+    """The integers that are below `lowest`, or not below `end`. Compiled functions ask at every
+    call."""
+    values = values.reshape(-1)
     if values.dtype == np.int64:
         first = values - lowest if lowest else values
         if not np.count_nonzero(first.view(np.uint64) >= end - lowest):  # negative ones are large
@@ -344,16 +343,13 @@ def check_known_index(index: Tensor, size: int, lowest: int = 0) -> None:
     """
     if not index.dtype.is_int:
         raise DTypeError(f"an index of {index.dtype.name}.", "Use .long().")
-    trace = tracer()
-    if trace is not None:
-        trace.check(index, check_known_index, size, lowest)
-        return
-    if index._storage is None or index.device.type == "cuda" or not index.numel():
-        return
-    values = outside(index._storage, lowest, size)
-    if values.size:
-        worst = values[0]
+    check_values(index, _refuse_outside, size, lowest)
+
+
+def _refuse_outside(values: np.ndarray, size: int, lowest: int) -> None:
+    bad = outside(values, lowest, size)
+    if bad.size:
         raise OutOfRangeError(
-            f"index {int(worst)} is out of range for an axis of size {size}.",
+            f"index {int(bad[0])} is out of range for an axis of size {size}.",
             f"Use {lowest} to {size - 1}.",
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.dtype import DType
@@ -17,7 +19,7 @@ from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.indexing import outside
 from tgrad.methods.slopes import by_formula
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
-from tgrad.tracing import tracer
+from tgrad.tracing import check_values
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -288,13 +290,11 @@ def check_classes(target: Tensor, classes: int, ignore_index: int | None = None)
     Raises:
         OutOfRangeError: names the first one.
     """
-    trace = tracer()
-    if trace is not None:
-        trace.check(target, check_classes, classes, ignore_index)
-        return
-    if target._storage is None or target.device.type == "cuda":
-        return
-    bad = outside(target._storage, 0, classes)
+    check_values(target, _refuse_classes, classes, ignore_index)
+
+
+def _refuse_classes(values: np.ndarray, classes: int, ignore_index: int | None) -> None:
+    bad = outside(values, 0, classes)
     if bad.size and ignore_index is not None:
         bad = bad[bad != ignore_index]
     if bad.size:
