@@ -219,3 +219,39 @@ def test_a_model_with_dropout_trains() -> None:
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     layer.eval()
     torch.testing.assert_close(run(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
+class Block(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = torch.nn.Linear(32, 96), torch.nn.Linear(32, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).view(2, 9, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        made: torch.Tensor = self.out(ATTENTION(q, k, v).transpose(1, 2).reshape(2, 9, 32))
+        return made
+
+
+def test_the_result_is_kept_once() -> None:
+    """Attention's heads and the matrix of the next product are one memory, as in PyTorch."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    block, kept = Block(), list[torch.Tensor]()
+
+    def keep(t: torch.Tensor) -> torch.Tensor:
+        kept.append(t)
+        return t
+
+    run = torch.compile(block, backend="tgrad")
+    for _ in range(3):
+        x = torch.randn(2, 9, 32)
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            y = run(x)
+        found = [torch.autograd.grad(f.square().sum(), block.parameters()) for f in (y, block(x))]
+        for mine, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+        heads, matrices = (
+            {t.data_ptr() for t in kept if t.shape == s} for s in ((2, 4, 9, 8), (18, 32))
+        )
+        assert len(heads & matrices) == 1

@@ -3,8 +3,8 @@
 In: graphs of operators, forward and backward, as PyTorch's AOTAutograd makes them, and tensors of
 torch. Out: the same results in tensors of torch, computed by plans of tgrad. Invariant: memory is
 shared both ways where it is contiguous, so parameters, activations and gradients are copied no more
-often than PyTorch itself would, and no two results share it; autograd, state and optimizers stay
-PyTorch's.
+often than PyTorch itself would, and no two results that the caller sees share it; autograd, state
+and optimizers stay PyTorch's.
 Source: https://docs.pytorch.org/docs/stable/torch.compiler_custom_backends.html
 """
 
@@ -36,6 +36,7 @@ from tgrad.interop.torch_replay import (
     order_of,
     to_tgrad,
     to_torch,
+    views_among,
 )
 
 PLAN = "tgrad_"
@@ -44,6 +45,8 @@ OPTIONS = ("memory_limit", "autotune", "fallback")
 """What `options` may hold: the first two have the meaning that they have for `tgrad.compile`."""
 WHOLE = "_scaled_dot_product_"
 """Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
+KEPT_FROM = "tgrad: kept from"
+"""In a forward graph's `meta`: from which result on they are what backward is given."""
 TAKEN_APART = (torch.ops.aten._log_softmax, torch.ops.aten._log_softmax_backward_data)
 """Operators that are taken apart, so that backward is given statistics of rows and not a matrix of
 log-probabilities."""
@@ -92,9 +95,20 @@ def backend(
         fw_compiler=make,
         bw_compiler=make,
         decompositions=_decompositions(),
-        partition_fn=min_cut_rematerialization_partition,
+        partition_fn=_partition,
     )
     return aot(graph, inputs)
+
+
+def _partition(
+    joint: torch.fx.GraphModule, inputs: Any, *, num_fwd_outputs: int, **options: Any
+) -> tuple[torch.fx.GraphModule, torch.fx.GraphModule]:
+    """What PyTorch does in forward and what in backward, by the least memory between them."""
+    forward, backward = min_cut_rematerialization_partition(
+        joint, inputs, num_fwd_outputs=num_fwd_outputs, **options
+    )
+    forward.meta[KEPT_FROM] = num_fwd_outputs
+    return forward, backward
 
 
 def _check_asked(mode: str | None, options: Mapping[str, Any]) -> None:
@@ -128,9 +142,11 @@ class _Compiled:
     Attributes:
         graph: what is computed.
         results: for each output of the graph, the number of the input that it is, or None.
-        complex: numbers of the other outputs that are complex.
-        orders: of the other outputs that PyTorch's graph has in another order than row by row, such
-            as images with channels last: a plan makes them in that order.
+        views: by their numbers, outputs that lie in the memory of another one.
+        made: numbers of the outputs that the plan makes: all others.
+        complex: which of these are complex.
+        orders: of these, those that PyTorch's graph has in another order than row by row, such as
+            images with channels last: a plan makes them in that order.
     """
 
     def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
@@ -140,6 +156,10 @@ class _Compiled:
         self.results, self.options = at, options
         values = [n.meta.get("val") if isinstance(n, torch.fx.Node) else n for n in graph.outputs]
         made = {n: v for n, v in enumerate(values) if at[n] is None and isinstance(v, torch.Tensor)}
+        kept_from = module.meta.get(KEPT_FROM, len(values))
+        self.views = views_among({n: v for n, v in made.items() if n >= kept_from})
+        self.made = [n for n, given in enumerate(at) if given is None and n not in self.views]
+        made = {n: v for n, v in made.items() if n not in self.views}
         self.complex = [n for n, v in made.items() if is_complex(v)]
         orders = {n: order_of(v) for n, v in made.items()}
         self.orders = {n: order for n, order in orders.items() if order is not None}
@@ -154,22 +174,26 @@ class _Compiled:
         elif moved := plans.moved(given):
             plans = self.plans = _Plans(self, given, plans.kept.keys() - moved)
         with tgrad.no_grad():
-            made = iter(plans(given))
-        results = [next(made) if at is None else given[at] for at in self.results]
+            made = plans(given)
+        results: list[Any] = [None if at is None else given[at] for at in self.results]
+        for at, value in zip(self.made, made):
+            results[at] = value
         for at in self.complex:
             results[at] = torch.view_as_complex(results[at])
         for at, order in self.orders.items():
             results[at] = results[at].permute(inverse(order))
-        for check, value in zip(self.graph.checks, made):
+        for at, view in self.views.items():
+            results[at] = view.of(results[view.base])
+        for check, value in zip(self.graph.checks, made[len(self.made) :]):
             check.run(value)
         return results
 
     def interpret(self, values: Sequence[Any]) -> list[Any]:
         """What is computed of all arguments, and what is checked afterwards."""
-        made, at = self.graph(*values), self.results
+        found = self.graph(*values)
         for number, order in self.orders.items():
-            made[number] = made[number].permute(order)
-        return [x for x, given in zip(made, at) if given is None] + made[len(at) :]
+            found[number] = found[number].permute(order)
+        return [found[n] for n in self.made] + found[len(self.results) :]
 
 
 class _Plans:

@@ -8,7 +8,8 @@ small kernel takes. Invariant: nothing is copied but what does not lie as kernel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,6 +69,48 @@ def known(n: Any) -> int:
 def inverse(order: Axes) -> Axes:
     """The permutation that takes axes back."""
     return tuple(order.index(axis) for axis in range(len(order)))
+
+
+@dataclass(frozen=True)
+class View:
+    """How a result lies in the memory of another one, `base` by its number; in elements."""
+
+    base: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def of(self, base: torch.Tensor) -> torch.Tensor:
+        """The view."""
+        return base.as_strided(self.shape, self.stride, base.storage_offset() + self.offset)
+
+
+def views_among(values: Mapping[int, torch.Tensor]) -> dict[int, View]:
+    """Which of a graph's values it makes as views of another one that fills its memory, such as
+    attention's heads and the matrix that the next product takes; by their numbers.
+
+    >>> x = torch.zeros(2, 3)
+    >>> views_among({4: x, 5: x.T, 6: x.clone()})
+    {5: View(base=4, shape=(3, 2), stride=(1, 3), offset=0)}
+    """
+    fixed = {n: v for n, v in values.items() if _is_fixed(v)}
+    memory = {n: (v.untyped_storage()._cdata, v.dtype) for n, v in fixed.items()}
+    whole = {memory[n]: n for n, v in reversed(fixed.items()) if _fills_its_memory(v)}
+    return {
+        n: View(whole[memory[n]], tuple(v.shape), tuple(v.stride()), int(v.storage_offset()))
+        for n, v in fixed.items()
+        if whole.get(memory[n], n) != n
+    }
+
+
+def _is_fixed(t: torch.Tensor) -> bool:
+    """Whether it lies in the same way at each call."""
+    return all(isinstance(n, int) for n in (*t.shape, *t.stride(), t.storage_offset()))
+
+
+def _fills_its_memory(t: torch.Tensor) -> bool:
+    is_dense = t.is_contiguous() or order_of(t) is not None
+    return is_dense and t.untyped_storage().nbytes() == t.nbytes
 
 
 def lies_plainly(t: torch.Tensor) -> bool:
