@@ -40,11 +40,13 @@ from tgrad.cpu_fallback.emit_batch import emit_lengths
 from tgrad.cpu_fallback.emit_body import Body
 from tgrad.cpu_fallback.emit_chain import ChainBody, emit_chain, is_chain
 from tgrad.cpu_fallback.emit_dot import DotProgram, emit_dot, match_dot
+from tgrad.cpu_fallback.emit_neighbourhood import emit_neighbourhood
 from tgrad.cpu_fallback.emit_plane import emit_plane
 from tgrad.cpu_fallback.emit_window import emit_pixels
 from tgrad.cpu_fallback.emit_window_weights import emit_weights
 from tgrad.cpu_fallback.emit_winograd import emit_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import emit_winograd_weights
+from tgrad.cpu_fallback.neighbourhood_plan import match_neighbourhood
 from tgrad.cpu_fallback.pieces import in_pieces
 from tgrad.cpu_fallback.plane_plan import is_worth_planes, match_plane
 from tgrad.cpu_fallback.target import Machine
@@ -78,9 +80,11 @@ CHUNK_ELEMENTS = 1 << 16
 def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     """C source of the kernel's function `void NAME(char *const *slots)`."""
     plane = match_plane(kernel)
+    around = match_neighbourhood(kernel, machine.lanes(4)) if plane is None else None
     if plane is not None and not is_worth_planes(plane):
         plane = None
-    kernel = kernel if plane is not None else unroll_short_loops(kernel)
+    if plane is None and around is None:
+        kernel = unroll_short_loops(kernel)
     code = Code()
     body = (ChainBody if is_chain(kernel) else Body)(kernel, code, machine)
     header(code, kernel)
@@ -92,6 +96,8 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
             emit_chain(kernel, body, work_of(kernel) >= PARALLEL_WORK)
         elif plane is not None:
             emit_plane(plane, body, machine, PARALLEL_WORK)
+        elif around is not None:
+            emit_neighbourhood(around, body, PARALLEL_WORK)
         elif window is not None:
             emit_convolution = CONVOLUTIONS[window.kind, config.winograd > 0]
             emit_convolution(window, config, body, machine)

@@ -31,7 +31,7 @@ from itertools import product
 from tgrad.cpu_fallback.code import work_of
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_window import affine, declare_buffers
-from tgrad.cpu_fallback.plane_plan import Factor, PlaneProgram, Way, units_of
+from tgrad.cpu_fallback.plane_plan import Factor, PlaneProgram, U, V, Way, placed, units_of
 from tgrad.cpu_fallback.register_tiles import vector_type
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Bound
@@ -45,12 +45,9 @@ BANDS_PER_CORE = 2
 BAND_BYTES = 96 << 10
 """Of the plane of a band: it stays in the second-level cache, and small images are one band."""
 
-U, V = "place_u", "place_v"
-"""Variables of a place of the plane."""
-
 
 @dataclass(frozen=True)
-class _Plan:
+class PlaneSizes:
     """Sizes of a program.
 
     Attributes:
@@ -95,7 +92,7 @@ class _Plan:
         return -(-self.band // blocks), 1
 
 
-def _plan(program: PlaneProgram, machine: Machine) -> _Plan:
+def _plan(program: PlaneProgram, machine: Machine) -> PlaneSizes:
     y, x = program.y, program.x
     lanes = machine.lanes(4)
     while lanes > 4 and lanes // 2 >= x.steps:
@@ -107,7 +104,7 @@ def _plan(program: PlaneProgram, machine: Machine) -> _Plan:
     if program.kind == "pixels":
         wanted = -(-BANDS_PER_CORE * machine.cores // units_of(program))
         band = min(band, max(-(-y.steps // wanted), LEAST_BAND, y.reach))
-    return _Plan(lanes, width, part, band, 12 if machine.vector_bytes >= 64 else 8, x, y)
+    return PlaneSizes(lanes, width, part, band, 12 if machine.vector_bytes >= 64 else 8, x, y)
 
 
 def emit_plane(program: PlaneProgram, body: Body, machine: Machine, least: int) -> None:
@@ -128,11 +125,11 @@ def emit_plane(program: PlaneProgram, body: Body, machine: Machine, least: int) 
         (_emit_pixels if program.kind == "pixels" else _emit_taps)(program, plan, body)
 
 
-def _bands(plan: _Plan, body: Body) -> str:
+def _bands(plan: PlaneSizes, body: Body) -> str:
     return f"for ({body.ctype} band = 0; band < {plan.y.steps}; band += {plan.band})"
 
 
-def _open_band(plan: _Plan, body: Body) -> None:
+def _open_band(plan: PlaneSizes, body: Body) -> None:
     body.code.line(f"const {body.ctype} band_end = tg_min(band + {plan.band}, {plan.y.steps});")
 
 
@@ -143,26 +140,17 @@ def _made(factor: Factor, body: Body) -> str:
     return body.element(factor.tile)
 
 
-def _placed(stmt: ir.Stmt, y: Way, x: Way) -> ir.Stmt:
-    """A statement of the window, by places."""
-    changes = {}
-    if isinstance(stmt, (ir.LoadTile, ir.IndexTile)):
-        changes["index"] = x.placed(y.placed(stmt.index, U), V)
-    if isinstance(stmt, (ir.LoadTile, ir.InsideTile)):
-        bounds = ((x.placed(y.placed(b.index, U), V), b) for b in stmt.mask)
-        changes["mask"] = tuple(Bound(index, b.lo, b.hi) for index, b in bounds)  # type: ignore
-    return replace(stmt, **changes)  # type: ignore[arg-type]
-
-
-def _fill(program: PlaneProgram, plan: _Plan, body: Body) -> None:
-    """plane = the window at each place of the band, and zeros after each part of a row."""
+def fill_plane(
+    window: Factor, plan: PlaneSizes, body: Body, name: str = "plane", kind: str = "float"
+) -> None:
+    """A plane = the window at each place of the band, and zeros after each part of a row."""
     code, x, y = body.code, plan.x, plan.y
     ctype, first = body.ctype, "" if y.stride == 1 else f" * {y.stride}"
     end = f"(band_end - 1){first} + {y.reach + 1}"
-    window = _changed(program.window, lambda s: _placed(s, y, x))
+    window = _changed(window, lambda s: placed(s, y, x))
     down, across = (_bounds(window.stmts, name) for name in (U, V))
     with code.block(f"for ({ctype} {U} = band{first}; {U} < {end}; {U}++)"):
-        code.line(f"float *const restrict row = plane + ({U} - band{first}) * {plan.pitch};")
+        code.line(f"{kind} *const restrict row = {name} + ({U} - band{first}) * {plan.pitch};")
         if down:
             with code.block(f"if ({body.mask(down)})"):
                 _fill_row(_changed(window, lambda s: _without(s, down)), across, plan, body)
@@ -177,7 +165,7 @@ def _fill(program: PlaneProgram, plan: _Plan, body: Body) -> None:
                 code.line(f"for ({ctype} e = {begin}; e < {stop}; e++) row[e] = 0;")
 
 
-def _fill_row(window: Factor, across: Collection[Bound], plan: _Plan, body: Body) -> None:
+def _fill_row(window: Factor, across: Collection[Bound], plan: PlaneSizes, body: Body) -> None:
     """A row of the plane: with bounds at its ends, without them between."""
     begin, stop = 0, plan.x.span
     for b in across:
@@ -191,7 +179,7 @@ def _fill_row(window: Factor, across: Collection[Bound], plan: _Plan, body: Body
     _fill_columns(window, stop, plan.x.span, plan, body)
 
 
-def _fill_columns(window: Factor, begin: int, stop: int, plan: _Plan, body: Body) -> None:
+def _fill_columns(window: Factor, begin: int, stop: int, plan: PlaneSizes, body: Body) -> None:
     """Some columns of a row, those of each part together."""
     code, stride, saved = body.code, plan.x.stride, dict(body.scalars)
     for part in range(stride):
@@ -253,7 +241,7 @@ def _number(program: PlaneProgram, body: Body) -> str:
 # -- pixels --------------------------------------------------------------------------------------
 
 
-def _emit_pixels(program: PlaneProgram, plan: _Plan, body: Body) -> None:
+def _emit_pixels(program: PlaneProgram, plan: PlaneSizes, body: Body) -> None:
     """One band of one unit."""
     code, x, y = body.code, plan.x, plan.y
     rows, wide = plan.block
@@ -267,7 +255,7 @@ def _emit_pixels(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     with code.block(*_tap_heads(program, body)):
         code.line(f"taps[{_number(program, body)}] = {_made(program.other, body)};")
     body.scalars = saved
-    _fill(program, plan, body)
+    fill_plane(program.window, plan, body)
     code.line(f"{body.ctype} step = band;")
     with code.block(f"for (; step + {rows} <= band_end; step += {rows})"):
         _emit_rows(program, plan, body, rows, wide)
@@ -276,7 +264,7 @@ def _emit_pixels(program: PlaneProgram, plan: _Plan, body: Body) -> None:
             _emit_rows(program, plan, body, 1, wide)
 
 
-def _emit_rows(program: PlaneProgram, plan: _Plan, body: Body, rows: int, wide: int) -> None:
+def _emit_rows(program: PlaneProgram, plan: PlaneSizes, body: Body, rows: int, wide: int) -> None:
     """The sums of some rows from `step` on, and what becomes of them. A register of the plane is
     read once for all rows and taps that it counts for."""
     code, x, y, lanes = body.code, plan.x, plan.y, plan.lanes
@@ -308,7 +296,7 @@ def _emit_rows(program: PlaneProgram, plan: _Plan, body: Body, rows: int, wide: 
 # -- taps ----------------------------------------------------------------------------------------
 
 
-def _emit_taps(program: PlaneProgram, plan: _Plan, body: Body) -> None:
+def _emit_taps(program: PlaneProgram, plan: PlaneSizes, body: Body) -> None:
     """All taps of one unit."""
     code, x, y, lanes = body.code, plan.x, plan.y, plan.lanes
     taps = y.taps * x.taps
@@ -322,7 +310,7 @@ def _emit_taps(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     around = [body.loop_head(program.kernel.axis(n)) for n in program.loops]
     with code.block(*around, _bands(plan, body)):
         _open_band(plan, body)
-        _fill(program, plan, body)
+        fill_plane(program.window, plan, body)
         _fill_side(program, plan, body)
         rows = max(1, min(y.taps, plan.count // x.taps))
         for first in range(0, y.taps, rows):
@@ -337,7 +325,7 @@ def _emit_taps(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     body.scalars = saved
 
 
-def _fill_side(program: PlaneProgram, plan: _Plan, body: Body) -> None:
+def _fill_side(program: PlaneProgram, plan: PlaneSizes, body: Body) -> None:
     """side = the other factor of the band's rows, and zeros after each."""
     code, x, y, saved = body.code, plan.x, plan.y, dict(body.scalars)
     name, ctype = body.axis_name[y.step] if y.step else "line", body.ctype
@@ -352,7 +340,7 @@ def _fill_side(program: PlaneProgram, plan: _Plan, body: Body) -> None:
     body.scalars = saved
 
 
-def _emit_sums(plan: _Plan, body: Body, first: int, stop: int) -> None:
+def _emit_sums(plan: PlaneSizes, body: Body, first: int, stop: int) -> None:
     """Add the band to the sums of some rows of taps. In a row's last register, lanes beyond the
     row are zeros on both sides: an infinity times a zero would be none."""
     code, x, y, lanes = body.code, plan.x, plan.y, plan.lanes

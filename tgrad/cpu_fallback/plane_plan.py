@@ -16,17 +16,19 @@ around it, of which every element serves all taps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback.code import FEW_PROGRAMS, compares_extrema, writes_of
 from tgrad.cpu_fallback.dot_plan import PURE, made_by, split_before
-from tgrad.graph.index import ZERO, Div, Index, Mod, Var, var
+from tgrad.graph.index import ZERO, Bound, Div, Index, Mod, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
 
+U, V = "place_u", "place_v"
+"""Variables of a place."""
 LEAST_STEPS = 6
 """Elements of a row below which registers are mostly empty."""
 LEAST_TAPS = 3
@@ -123,6 +125,17 @@ class PlaneProgram:
     loops: tuple[str, ...]
 
 
+def placed(stmt: ir.Stmt, y: Way, x: Way) -> ir.Stmt:
+    """A statement of a window, by places."""
+    changes: dict[str, object] = {}
+    if isinstance(stmt, (ir.LoadTile, ir.IndexTile)):
+        changes["index"] = x.placed(y.placed(stmt.index, U), V)
+    if isinstance(stmt, (ir.LoadTile, ir.InsideTile)):
+        bounds = ((x.placed(y.placed(b.index, U), V), b) for b in stmt.mask)
+        changes["mask"] = tuple(Bound(index, b.lo, b.hi) for index, b in bounds)
+    return replace(stmt, **changes)  # type: ignore[arg-type]
+
+
 def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
     """The kernel as a sum over windows; None if it has another form."""
     at = [n for n, s in enumerate(kernel.body) if isinstance(s, ir.Loop)]
@@ -131,7 +144,7 @@ def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
         return None
     loop = kernel.body[at[0]]
     assert isinstance(loop, ir.Loop)
-    names, inside = _nest(kernel, loop)
+    names, inside = nest_of(kernel, loop)
     sums = [s for s in inside if isinstance(s, ir.Accumulate)]
     if not names or len(sums) != 1 or sums[0].op is not Op.ADD:
         return None
@@ -165,7 +178,7 @@ def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
     return None
 
 
-def _nest(kernel: ir.Kernel, loop: ir.Loop) -> tuple[list[str], list[ir.Stmt]]:
+def nest_of(kernel: ir.Kernel, loop: ir.Loop) -> tuple[list[str], list[ir.Stmt]]:
     """Axes of loops that stand in each other, and the statements in them; none if these are cut
     short or stand side by side."""
     names: list[str] = []
@@ -202,7 +215,7 @@ def _directions(
     if len(wide) == 1 and carry.dims == (wide[0].name,) and wide[0].steps == 1:
         pairs: tuple[tuple[str, str], ...]
         if len(loops) == 2:
-            rows = (n for n in reversed(single) if _way(kernel, window, n, loops[0]) is not None)
+            rows = (n for n in reversed(single) if way_of(kernel, window, n, loops[0]) is not None)
             pairs = ((next(rows, ""), loops[0]), (wide[0].name, loops[1]))
         else:
             pairs = ((wide[0].name, loops[0]),)
@@ -228,7 +241,7 @@ def _joined(
     window: Sequence[ir.Stmt],
     other: Sequence[ir.Stmt],
 ) -> Directions | None:
-    ways = [_way(kernel, window, *pair) for pair in pairs]
+    ways = [way_of(kernel, window, *pair) for pair in pairs]
     inner = ways[-1]
     if inner is None or inner.steps < LEAST_STEPS or inner.taps > MOST_TAPS:
         return None
@@ -243,14 +256,14 @@ def _joined(
     return kind, y, inner, tuple(units), tuple(around)
 
 
-def _way(kernel: ir.Kernel, stmts: Sequence[ir.Stmt], step: str, tap: str) -> Way | None:
+def way_of(kernel: ir.Kernel, stmts: Sequence[ir.Stmt], step: str, tap: str) -> Way | None:
     """The direction in which two axes count only by a sum; None if they count otherwise, or no two
     steps have a place in common."""
     found: set[tuple[int, int]] = set()
     is_affine = True
     for e in _indices(stmts):
         is_affine &= e.stride(step) is not None and e.stride(tap) is not None
-        for a, b in _coefficients(e, step, tap):
+        for a, b in coefficients(e, step, tap):
             if a == 0 or b == 0:
                 return None
             whole = gcd(a, b) if a > 0 else -gcd(a, b)
@@ -266,14 +279,14 @@ def _way(kernel: ir.Kernel, stmts: Sequence[ir.Stmt], step: str, tap: str) -> Wa
     return way if way.stride <= way.reach else None
 
 
-def _coefficients(e: Index, step: str, tap: str) -> Iterator[tuple[int, int]]:
+def coefficients(e: Index, step: str, tap: str) -> Iterator[tuple[int, int]]:
     """Those of two variables in each sum of an index, inside of quotients too, that has one."""
     own = {atom.name: c for atom, c in e.terms if isinstance(atom, Var)}
     if step in own or tap in own:
         yield own.get(step, 0), own.get(tap, 0)
     for atom, _ in e.terms:
         if isinstance(atom, (Div, Mod)):
-            yield from _coefficients(atom.base, step, tap)
+            yield from coefficients(atom.base, step, tap)
 
 
 def _indices(stmts: Sequence[ir.Stmt]) -> Iterator[Index]:

@@ -27,6 +27,7 @@ from tgrad.compiling.function import KEPT_ENTRIES
 from tgrad.compiling.short import MISSED
 from tgrad.errors import UnsupportedError
 from tgrad.interop.operators.complex_numbers import is_complex
+from tgrad.interop.operators.layers import max_pool_gradient
 from tgrad.interop.torch_graph import Graph, is_custom, name_of, why_unsupported
 from tgrad.interop.torch_replay import (
     TorchReplay,
@@ -47,6 +48,11 @@ WHOLE = "_scaled_dot_product_"
 """Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
 KEPT_FROM = "tgrad: kept from"
 """In a forward graph's `meta`: from which result on they are what backward is given."""
+POOLS = (
+    torch.ops.aten.max_pool2d_with_indices_backward.default,
+    torch.ops.aten.max_pool3d_with_indices_backward.default,
+)
+"""Operators whose last argument are places."""
 TAKEN_APART = (torch.ops.aten._log_softmax, torch.ops.aten._log_softmax_backward_data)
 """Operators that are taken apart, so that backward is given statistics of rows and not a matrix of
 log-probabilities."""
@@ -104,11 +110,22 @@ def _partition(
     joint: torch.fx.GraphModule, inputs: Any, *, num_fwd_outputs: int, **options: Any
 ) -> tuple[torch.fx.GraphModule, torch.fx.GraphModule]:
     """What PyTorch does in forward and what in backward, by the least memory between them."""
+    _forget_places(joint)
     forward, backward = min_cut_rematerialization_partition(
         joint, inputs, num_fwd_outputs=num_fwd_outputs, **options
     )
     forward.meta[KEPT_FROM] = num_fwd_outputs
     return forward, backward
+
+
+def _forget_places(joint: torch.fx.GraphModule) -> None:
+    """Let the gradients of pools find their maxima again: they read the pool's input in any case,
+    and places are eight bytes a maximum to compute and to keep."""
+    for node in joint.graph.nodes:
+        if node.target in POOLS:
+            node.target, node.args = max_pool_gradient, node.args[:-1]
+    joint.graph.eliminate_dead_code()
+    joint.recompile()
 
 
 def _check_asked(mode: str | None, options: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
@@ -193,13 +195,28 @@ def _max_pool_backward(
     padding: Any,
     dilation: Any,
     ceil: bool,
-    indices: Tensor,
+    indices: Tensor | None = None,
 ) -> Tensor:
     pool = F.max_pool3d if len(kernel) == 3 else F.max_pool2d
     how = (tuple(kernel), tuple(stride) or None, padding, dilation, ceil)
     (found,) = gradients(lambda x: pool(x, *how), g, (x,), (True,))
     assert found is not None
     return found
+
+
+def max_pool_gradient(g: Any, x: Any, kernel: Any, *how: Any) -> Any:
+    """The gradient of a maximum of windows without the places of the maxima, for tensors of tgrad
+    and for those of torch."""
+    if isinstance(g, Tensor):
+        return _max_pool_backward(g, x, kernel, *how)
+    aten = torch.ops.aten
+    is_deep = len(kernel) == 3
+    pool = aten.max_pool3d_with_indices if is_deep else aten.max_pool2d_with_indices
+    _, places = pool(x, kernel, *how)
+    backward = (
+        aten.max_pool3d_with_indices_backward if is_deep else aten.max_pool2d_with_indices_backward
+    )
+    return backward(g, x, kernel, *how, places)
 
 
 @rule("avg_pool2d_backward", "avg_pool3d_backward")

@@ -261,7 +261,7 @@ def input_gradient(dy: Tensor, sizes: Sizes, w: Tensor, geometry: Geometry) -> T
     or by phases, where those multiply fewer zeros.
     """
     g, rank, kernel = geometry.groups, w.ndim - 2, w.shape[2:]
-    reaches = [Phase.of(*x) for x in zip(kernel, geometry.stride, geometry.low)]
+    reaches = [Phase.of(*x) for x in zip(sizes, kernel, geometry.stride, geometry.low)]
     is_depthwise = w.shape[0] == g and w.shape[1] == 1
     if prod(p.taps for p in reaches) < prod(kernel) and set(geometry.dilation) == {1}:
         if not is_depthwise:
@@ -288,31 +288,43 @@ def input_gradient(dy: Tensor, sizes: Sizes, w: Tensor, geometry: Geometry) -> T
 class Phase:
     """How one axis of an input gradient is gathered, s elements of it at a time.
 
-    dx[s P + r] = Σ_v dy[P + first + v] * w[r + s (taps - 1 - v) - before],   0 <= r < s
+    dx[s P + r - shift] = Σ_v dy[P + first + v] * w[r + s (taps - 1 - v) - before],   0 <= r < s
 
     Attributes:
         stride, first, taps: s, the first v and how many.
         before: zeros before the kernel, so that a multiple of the stride is left of it.
+        shift: where dx begins among the elements that are computed.
+        count: how many P.
     """
 
     stride: int
     first: int
     taps: int
     before: int
+    shift: int
+    count: int
 
     @staticmethod
-    def of(kernel: int, stride: int, low: int) -> Phase:
+    def of(size: int, kernel: int, stride: int, low: int) -> Phase:
+        """With the fewest products: where the first window begins left of dx, phases that are
+        counted from there reach ceil(kernel / s) elements, others one more."""
+        ways = (Phase._from(shift, size, kernel, stride, low) for shift in (0, low % stride))
+        return min(ways, key=lambda p: p.taps * p.count)
+
+    @staticmethod
+    def _from(shift: int, size: int, kernel: int, stride: int, low: int) -> Phase:
+        low -= shift
         first, last = -((kernel - 1 - low) // stride), (stride - 1 + low) // stride
-        return Phase(stride, first, last - first + 1, stride * last - low)
+        count = -(-(size + shift) // stride)
+        return Phase(stride, first, last - first + 1, stride * last - low, shift, count)
 
 
 def _by_phases(dy: Tensor, sizes: Sizes, w: Tensor, g: int, phases: Sequence[Phase]) -> Tensor:
     """The input gradient as one product whose columns are (phase, channel): pixels of one phase are
     a dense convolution, and all phases read the same elements of dy."""
-    rank, steps = w.ndim - 2, tuple(p.stride for p in phases)
-    wide = tuple(-(-n // s) for n, s in zip(sizes, steps))
+    rank = w.ndim - 2
     low = tuple(-p.first for p in phases)
-    high = tuple(n + p.taps - 1 - m - a for n, p, m, a in zip(wide, phases, dy.shape[2:], low))
+    high = tuple(p.count + p.taps - 1 - n - a for p, n, a in zip(phases, dy.shape[2:], low))
     taps = tuple(p.taps for p in phases)
     view = windows(_padded(dy, 2, low, high), 2, taps, (1,) * rank, (1,) * rank)
     after = tuple(p.taps * p.stride - p.before - k for p, k in zip(phases, w.shape[2:]))
@@ -325,9 +337,9 @@ def _by_phases(dy: Tensor, sizes: Sizes, w: Tensor, g: int, phases: Sequence[Pha
     dx = view._dot(w, (inner, tuple(range(1, 2 + rank))), ((1,), (0,)))  # [G, N, *P, *s, C]
     pairs = (a for i in range(rank) for a in (2 + i, 2 + rank + i))
     dx = dx.permute(1, 0, 2 + 2 * rank, *pairs)
-    dx = dx.reshape(dx.shape[0], g * dx.shape[2], *(n * s for n, s in zip(wide, steps)))
-    for axis, n in enumerate(sizes, 2):
-        dx = dx if dx.shape[axis] == n else dx.narrow(axis, 0, n)
+    dx = dx.reshape(dx.shape[0], g * dx.shape[2], *(p.count * p.stride for p in phases))
+    for axis, (n, p) in enumerate(zip(sizes, phases), 2):
+        dx = dx if dx.shape[axis] == n else dx.narrow(axis, p.shift, n)
     return dx
 
 

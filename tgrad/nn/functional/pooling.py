@@ -187,7 +187,7 @@ def _max_pool(input: Tensor, w: Windows, return_indices: bool) -> Any:
         view = windows(_pad_lowest(input, first, w), first, w.kernel, w.stride, w.dilation)
         top = view.amax(tuple(range(input.ndim, view.ndim)))
         y = with_vjp("max_pool_windows", top, input, params=(w,))
-    return (y, _indices(input.detach(), y.detach(), w)) if return_indices else y
+    return (y, _winners(input.detach(), y.detach(), w).long()) if return_indices else y
 
 
 def _blocks(x: Tensor, first: int, kernel: Sizes) -> tuple[Tensor, Sizes]:
@@ -206,16 +206,22 @@ def _pad_lowest(x: Tensor, first: int, w: Windows) -> Tensor:
     """Padded with the smallest value of the dtype."""
     if not any((*w.low, *w.high)):
         return x
-    low, high = (0,) * first + w.low, (0,) * first + w.high
-    inside = x._constant(1, dt.bool_).expand(x.shape)._pad_zero(low, high)
-    return x._pad_zero(low, high).where(inside, x.dtype.min)
+    inside = _pad_zero(x._constant(1, dt.bool_).expand(x.shape), first, w)
+    return _pad_zero(x, first, w).where(inside, x.dtype.min)
+
+
+def _pad_zero(x: Tensor, first: int, w: Windows) -> Tensor:
+    """Padded with zeros."""
+    zeros = (0,) * first
+    return x._pad_zero(zeros + w.low, zeros + w.high) if any((*w.low, *w.high)) else x
 
 
 def _place(view: Tensor, axes: Sizes) -> Tensor:
-    """The row-major position in the window, for each element of a view of windows; int32."""
+    """The row-major place of each element along some axes; int32 if that holds the last place."""
     total: Tensor | None = None
+    dtype = dt.int32 if math.prod(view.shape[a] for a in axes) < dt.int32.max else dt.int64
     for axis in axes:
-        part = places(view.shape, axis, device=view.device, dtype=dt.int32)
+        part = places(view.shape, axis, device=view.device, dtype=dtype)
         total = part if total is None else total * view.shape[axis] + part
     assert total is not None
     return total
@@ -244,35 +250,26 @@ def _blocks_backward(g: Tensor, y: Tensor, x: Tensor, kernel: Sizes) -> tuple[Te
 
 @define_vjp("max_pool_windows", is_formula=True)
 def _windows_backward(g: Tensor, y: Tensor, x: Tensor, w: Windows) -> tuple[Tensor]:
-    """dx[p] = Σ_k g[i] over i * stride + k * dilation - pad = p, where k is the first maximum of
+    """dx[p] = Σ_k g[i] over i * stride + k * dilation - pad = p, where p is the first maximum of
     window i"""
     lead = x.ndim - len(w.kernel)
-    first = _first(x, y, w) + 1  # 0 is "no window"
-    around = [_around(t, x.shape, lead, w) for t in (first, g)]
+    around = [_around(t, x.shape, lead, w) for t in (_winners(x, y, w) + 1, g)]  # 0: no window
     axes = tuple(range(x.ndim, around[0].ndim))
-    wanted = math.prod(w.kernel) - _place(around[0], axes)
-    return (around[1].where(around[0] == wanted, 0.0).sum(axes),)
+    here = _place(around[0], tuple(range(lead, x.ndim))) + 1
+    return (around[1].where(around[0] == here, 0.0).sum(axes),)
 
 
-def _first(x: Tensor, y: Tensor, w: Windows) -> Tensor:
-    """The position in the window of each first maximum; int32."""
+def _winners(x: Tensor, y: Tensor, w: Windows) -> Tensor:
+    """The row-major place in the input's plane of each window's first maximum; int32 if that holds
+    the last place."""
     lead = x.ndim - len(w.kernel)
+    plane = tuple(range(lead, x.ndim))
     view = windows(_pad_lowest(x, lead, w), lead, w.kernel, w.stride, w.dilation)
-    axes = tuple(range(x.ndim, view.ndim))
+    none = math.prod(x.shape[lead:])
+    inside = _place(x, plane) - none  # not of the padding, which is -inf as well
+    places = windows(_pad_zero(inside, lead, w), lead, w.kernel, w.stride, w.dilation) + none
     top = y.reshape(*y.shape, *(1,) * len(w.kernel))
-    return _place(view, axes).where(_wins(view, top), math.prod(w.kernel)).amin(axes)
-
-
-def _indices(x: Tensor, y: Tensor, w: Windows) -> Tensor:
-    """The row-major place in the input's plane of each first maximum; int64."""
-    place, lead = _first(x, y, w).long(), x.ndim - len(w.kernel)
-    total, inner = place * 0, math.prod(w.kernel)
-    for axis, (k, s, p, d) in enumerate(zip(w.kernel, w.stride, w.low, w.dilation), lead):
-        inner //= k
-        along = (place // inner) % k
-        start = places(place.shape, axis, device=x.device) * s - p
-        total = total * x.shape[axis] + start + along * d
-    return total
+    return places.where(_wins(view, top), none).amin(tuple(range(x.ndim, view.ndim)))
 
 
 def _around(t: Tensor, shape: Sizes, lead: int, w: Windows) -> Tensor:
