@@ -17,7 +17,10 @@ from tgrad.fusion.evaluate import evaluate_region
 from tgrad.fusion.region import (
     Axis,
     Compute,
+    Const,
     Dot,
+    IndexValue,
+    Inside,
     Load,
     Mask,
     Reduce,
@@ -281,3 +284,29 @@ def depthwise(
     total = d.reduce(Op.REDUCE_SUM, d.op(Op.MUL, d.input("dy", "n c y x"), image), "n y x")
     d.store(total, "c i j")
     return d.region("depthwise_weight", "reduce", parallel="c i j", row="n y x")
+
+
+def pooling(
+    n: int, c: int, h: int, w: int, k: int, pad: int = 0, stride: int = 1, columns: str = "y x"
+) -> Region:
+    """The maxima of windows, scaled, and which element of its window each is first; the results'
+    axes are n, c and these columns."""
+    y, x = ((size + 2 * pad - k) // stride + 1 for size in (h, w))
+    d = Draft(n=n, c=c, y=y, x=x, i=k, j=k)
+    im = d.slot("im", F32, n * c * h * w)
+    row = d.var("y") * stride + d.var("i") - pad
+    column = d.var("x") * stride + d.var("j") - pad
+    mask = (Bound(row, 0, h), Bound(column, 0, w)) if pad else ()
+    place = d.var("n") * (c * h * w) + d.var("c") * (h * w) + row * w + column
+    image = d.load(im, place, mask)
+    if pad:
+        lowest = d.add(Const(-np.inf, F32))
+        image = d.op(Op.WHERE, d.add(Inside(mask)), image, lowest)
+    top = d.reduce(Op.REDUCE_MAX, image, "i j")
+    at = d.add(IndexValue(d.var("i") * k + d.var("j"), dt.int32))
+    none = d.add(Const(k * k, dt.int32))
+    first = d.op(Op.WHERE, d.op(Op.EQ, image, top, dtype=dt.bool_), at, none)
+    scaled = d.op(Op.MUL, top, d.input("scale", "n c y x"))
+    d.store(scaled, f"n c {columns}")
+    d.store(d.reduce(Op.REDUCE_MIN, first, "i j"), f"n c {columns}", "places")
+    return d.region("pooling", "reduce", parallel="n c y x", row="i j")

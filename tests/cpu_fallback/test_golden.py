@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.attention import attention_regions
-from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul
+from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul, pooling
 from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
 from tgrad.cpu_fallback import Machine
 from tgrad.cpu_fallback.emit_c import emit
@@ -92,6 +92,7 @@ CASES = {
     "convolution_weights": (lambda: convolution("weight", 9, 20, 32, 14, 3, pad=1), AVX512),
     "attention_forward": (lambda: attention_regions(4, 200, 40, _f32())[0], AVX512),
     "attention_backward": (lambda: attention_regions(4, 200, 64, _f32())[2], AVX512),
+    "pooling": (lambda: pooling(8, 3, 14, 14, 3, pad=1), AVX512),
     "convolution_dx": (lambda: convolution("input", 4, 20, 17, 12, 3), AVX512),
 }
 

@@ -20,6 +20,7 @@ from tests.cpu_fallback.cases import (
     depthwise,
     dot_region,
     matmul,
+    pooling,
     random_slots,
 )
 from tests.cpu_fallback.standalone import Toolchain, run_standalone
@@ -134,7 +135,8 @@ def _dot_regions() -> Iterator[Region]:
 
 
 def _plane_regions() -> Iterator[Region]:
-    """Depthwise convolutions: rows that fill registers and do not, several bands, strides."""
+    """Depthwise convolutions and pools: rows that fill registers and do not, several bands,
+    strides."""
     for kind in ("forward", "weight"):
         yield depthwise(kind, 2, 5, 14, 28, 7, pad=3)
         yield depthwise(kind, 3, 8, 9, 7, 3, pad=1)
@@ -142,6 +144,12 @@ def _plane_regions() -> Iterator[Region]:
         yield depthwise(kind, 1, 8, 11, 70, 5)
         yield depthwise(kind, 2, 9, 19, 33, 5, pad=2, stride=2)
         yield depthwise(kind, 1, 8, 300, 130, 3, pad=1)
+    yield pooling(2, 5, 14, 14, 3, pad=1)
+    yield pooling(3, 8, 9, 7, 5, pad=2)
+    yield pooling(2, 9, 19, 33, 3, pad=1, stride=2)
+    yield pooling(1, 3, 300, 130, 3, pad=1)
+    yield pooling(2, 8, 13, 17, 11)
+    yield pooling(2, 8, 13, 7, 3, pad=1, columns="x y")
 
 
 def _op_cases() -> Iterator[tuple[Region, list[np.ndarray]]]:
