@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tgrad.interop.operators.layers import max_pool_gradient
+from tgrad.interop.torch_graph import source_of
 
 POOLS = {
     "3x3": (F.max_pool2d, (2, 4, 9, 10), (3, 2, 1)),
@@ -68,3 +69,11 @@ def test_pytorch_can_run_such_a_gradient_too(name: str) -> None:
     how += [how[0], [0] * rank, [1] * rank, False][len(how) - 1 :]
     (want,) = torch.autograd.grad(y, x, g)
     assert torch.equal(max_pool_gradient(g, x.detach(), *how), want)
+
+
+def test_kernels_are_named_alike_in_each_process() -> None:
+    """By what is called, not by where it lies: names are part of keys of the cache."""
+    graph = torch.fx.Graph()
+    node = graph.call_function(max_pool_gradient, (graph.placeholder("g"),))
+    node.meta["stack_trace"] = '  File "model.py", line 3, in forward'
+    assert source_of(node).label == "max_pool_gradient"

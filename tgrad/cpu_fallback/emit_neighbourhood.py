@@ -60,7 +60,9 @@ def _lines(program: Neighbourhood, rows: Body, names: Sequence[str], stores: boo
         if line.is_store == stores:
             place = f"{rows.slot_name[line.slot]} + {rows.index(line.start)}"
             to, source = (place, name) if stores else (name, place)
-            rows.code.line(f"__builtin_memcpy({to}, {source}, {program.x.steps} * sizeof(*{name}));")
+            rows.code.line(
+                f"__builtin_memcpy({to}, {source}, {program.x.steps} * sizeof(*{name}));"
+            )
 
 
 def _bytes(n: int) -> int:

@@ -39,6 +39,9 @@ from tgrad.kernel.ir import Config
 CHUNK_WORK = 4_000_000
 """Multiply-adds of a chunk, at least."""
 
+FEW_ROWS = 4
+"""Rows whose results are written together."""
+
 MAX_CHUNKS = 16
 
 JOIN_BLOCK = 4096
@@ -270,18 +273,24 @@ def join_chunks(plan: WeightsPlan, body: Body) -> None:
 
 
 def tap_results(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
-    """The statements after the dot, for each tap."""
+    """The statements after the dot, for each tap of a few rows: where taps lie together, as in
+    weights, lines of the result stay in cache until all of them are written."""
     code, kernel = body.code, program.dot.kernel
+    r, v = (body.axis_name[axis] for axis in (program.r, program.v))
     heads = [body.loop_head(kernel.axis(n)) for n in program.units]
-    with code.block(*heads or [""]):
+    if work_of(kernel) >= PARALLEL_WORK:
+        code.pragma("omp parallel for schedule(static)")
+    with code.block(f"for ({body.ctype} {r}_lo = 0; {r}_lo < {plan.rows}; {r}_lo += {FEW_ROWS})"):
         code.line(
-            f"const float *restrict acc = part + ({tap_number(program, body)}) * "
-            f"{plan.rows * plan.out};"
+            f"const {body.ctype} {r}_hi = tg_min({r}_lo + {FEW_ROWS}, {plan.rows}), "
+            f"{v}_lo = 0, {v}_hi = {kernel.axis(program.v).extent};"
         )
-        for axis in (program.r, program.v):
-            name = body.axis_name[axis]
-            code.line(f"const {body.ctype} {name}_lo = 0, {name}_hi = {kernel.axis(axis).extent};")
-        carry = program.dot.dot.carry
-        strides = {program.r: plan.out, program.v: 1}
-        body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
-        body.scope(program.dot.after)
+        with code.block(*heads or [""]):
+            code.line(
+                f"const float *restrict acc = part + ({tap_number(program, body)}) * "
+                f"{plan.rows * plan.out} + {r}_lo * {plan.out};"
+            )
+            carry = program.dot.dot.carry
+            strides = {program.r: plan.out, program.v: 1}
+            body.arrays[carry.id] = Array("acc", tuple((d, strides[d]) for d in carry.dims))
+            body.scope(program.dot.after)

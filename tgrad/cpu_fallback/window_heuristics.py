@@ -12,7 +12,7 @@ from math import prod
 
 from tgrad.cpu_fallback.code import round_up
 from tgrad.cpu_fallback.emit_window import plan_pixels
-from tgrad.cpu_fallback.emit_window_weights import plan_weights
+from tgrad.cpu_fallback.emit_window_weights import count_chunks, plan_weights
 from tgrad.cpu_fallback.emit_winograd import plan_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import plan_winograd_weights
 from tgrad.cpu_fallback.target import Machine
@@ -44,6 +44,10 @@ TRANSFORM = (5.0, 3.0)
 """Vector operations that it takes to transform a vector of the image, and of the result, for each
 product of points (64x32x24x24 to 32 channels, 5x5, a core of Zen 4: 170 and 93 cycles for 36;
 2026-11)."""
+
+JOIN = 35.0
+"""Vector operations that it takes to write a vector of a chunk's sums and to add it to those of the
+other chunks (8 images of 128 channels, 7x7, two cores of Zen 4: 1.7 and 1.0 ms; 2026-11)."""
 
 SCALAR = 3.0
 """Operations that it takes to collect a number of the weights."""
@@ -186,7 +190,19 @@ def _plain_operations(program: WindowProgram, machine: Machine) -> float:
     rows, taps = kernel.axis(y.step).extent, kernel.axis(y.tap).extent
     inside = sum(y.lo <= r + t + y.origin < y.hi for r in range(rows) for t in range(taps))
     names = {a.name for a in kernel.axes} - {program.v, y.step, y.tap}
-    return inside * prod(kernel.axis(n).extent for n in names) * _vectors(program, machine)
+    products = inside * prod(kernel.axis(n).extent for n in names) * _vectors(program, machine)
+    taps = prod(kernel.axis(way.tap).extent for way in (y, program.x))
+    return products + _join_operations(program, taps, machine)
+
+
+def _join_operations(program: WindowProgram, sums: int, machine: Machine) -> float:
+    """Vector operations for the parts of a gradient of the weights, so many sums for each pair of
+    channels."""
+    if program.kind == "pixels":
+        return 0.0
+    out = _vectors(program, machine)
+    pairs = program.dot.kernel.axis(_channel(program)).extent * out
+    return JOIN * count_chunks(program, out * machine.lanes(4)) * sums * pairs
 
 
 def _vectors(program: WindowProgram, machine: Machine) -> int:
@@ -198,8 +214,8 @@ def winograd_operations(program: WindowProgram, points: int, machine: Machine) -
     """Vector operations with so many points along each direction.
 
     Products of a tile are what the plain sum would take for `points` results of one tap; besides,
-    each vector of the image is transformed and each of the results, and threads transform the
-    weights.
+    each vector of the image is transformed and each of the results; threads transform the weights,
+    or join their parts of them.
     """
     kernel, y, x = program.dot.kernel, program.y, program.x
     channels, out = kernel.axis(_channel(program)).extent, _vectors(program, machine)
@@ -213,5 +229,7 @@ def winograd_operations(program: WindowProgram, points: int, machine: Machine) -
     image = TRANSFORM[0] * channels / machine.lanes(4)
     weights = channels * out * (SCALAR * machine.lanes(4) * taps + TRANSFORM[0] * points**2)
     return tiles * points**2 * (channels * out + image + TRANSFORM[1] * out) + (
-        machine.cores * weights if program.kind == "pixels" else 0
+        machine.cores * weights
+        if program.kind == "pixels"
+        else _join_operations(program, points**2, machine)
     )

@@ -169,7 +169,8 @@ def source_of(node: torch.fx.Node) -> Source:
     """The line of the model, outside of torch if there is one."""
     frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
     own = [f for f in frames if not f["file"].startswith(_TORCH)] or frames
-    label = str(getattr(node.target, "_overloadpacket", node.target)).rpartition(".")[2]
+    target = getattr(node.target, "_overloadpacket", node.target)
+    label = getattr(target, "__name__", str(target)).rpartition(".")[2]
     return Source(own[-1]["file"], int(own[-1]["line"]), label) if own else UNKNOWN
 
 

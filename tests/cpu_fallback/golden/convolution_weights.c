@@ -57,16 +57,18 @@ void conv_weight(char *const *slots) {
       for (int e = block; e < end; e++)
         part[e] += part[chunk * 5760 + e];
   }
-  for (int i = 0; i < 3; i++)
-    for (int j = 0; j < 3; j++) {
-      const float *restrict acc = part + ((i) * 3 + j) * 640;
-      const int c_lo = 0, c_hi = 20;
-      const int o_lo = 0, o_hi = 32;
-      for (int o = o_lo; o < o_hi; o++) {
+#pragma omp parallel for schedule(static) num_threads(tg_threads)
+  for (int c_lo = 0; c_lo < 20; c_lo += 4) {
+    const int c_hi = tg_min(c_lo + 4, 20), o_lo = 0, o_hi = 32;
+    for (int i = 0; i < 3; i++)
+      for (int j = 0; j < 3; j++) {
+        const float *restrict acc = part + ((i) * 3 + j) * 640 + c_lo * 32;
+        for (int o = o_lo; o < o_hi; o++) {
 #pragma omp simd
-        for (int c = c_lo; c < c_hi; c++) {
-          out[o * 180 + c * 9 + i * 3 + j] = acc[(o - o_lo) + (c - c_lo) * 32];
+          for (int c = c_lo; c < c_hi; c++) {
+            out[o * 180 + c * 9 + i * 3 + j] = acc[(o - o_lo) + (c - c_lo) * 32];
+          }
         }
       }
-    }
+  }
 }
