@@ -38,8 +38,8 @@ from tgrad.kernel import ir
 LANES = 16
 """Elements of a register; the only width that is emitted."""
 
-MAX_PARTS = 4
-"""Most runs that one register may overlap."""
+MAX_PARTS = 5
+"""Most runs that one register may overlap: as many as of the shortest that are worth a loop."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,13 @@ def find_load(operand: Operand, body: Body, axis: str, dtype: dt.DType) -> ir.Lo
     return load
 
 
-def parts_of(period: int) -> int:
-    """Runs of `period` elements that one register may overlap."""
-    return (LANES - 1) // period + 2
+def parts_of(period: int, is_aligned: bool = False) -> int:
+    """Runs of `period` elements that one register may overlap.
+
+    Args:
+        is_aligned: whether each register begins at a multiple of its lanes.
+    """
+    return LANES // period if is_aligned and LANES % period == 0 else (LANES - 1) // period + 2
 
 
 def declare_table(
@@ -121,12 +125,13 @@ def declare_table(
         place: C text of register `w`'s offset in the packed buffer; "" without one.
         together: registers that are read together: empty ones fill up the last.
     """
-    parts = parts_of(period)
+    block = body.block(axis)
+    parts = parts_of(period, body.kernel.axis(axis).steps == 1 or block % LANES == 0)
     if parts > MAX_PARTS:
         return None
     code, x, ctype = body.code, body.axis_name[axis], body.ctype
     name = f"{prefix}{x}"
-    count = -(-body.block(axis) // (LANES * together)) * together
+    count = -(-block // (LANES * together)) * together
     address = split_index(load.index, axis, other)
     assert address is not None
     bounds: list[tuple[Bound, str, Index, bool]] = []
