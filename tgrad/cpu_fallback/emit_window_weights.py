@@ -37,7 +37,7 @@ from tgrad.cpu_fallback.window_plan import WindowProgram
 from tgrad.kernel.ir import Config
 
 CHUNK_WORK = 4_000_000
-"""Multiply-adds of a chunk, at least."""
+"""Multiply-adds of a chunk, about; half of them at least."""
 
 FEW_ROWS = 4
 """Rows whose results are written together."""
@@ -113,12 +113,13 @@ def plan_weights(
 
 
 def count_chunks(program: WindowProgram, out: int) -> int:
-    """Chunks of images for a result of so many lanes."""
+    """Chunks of images for a result of so many lanes: a power of two, which any usual number of
+    threads shares, unless there are fewer images."""
     kernel = program.dot.kernel
     names = (program.r, program.k, *program.loops, *program.units)
     work = out * prod(kernel.axis(n).extent for n in names)
     images = kernel.axis(program.loops[0]).extent
-    return max(1, min(images, MAX_CHUNKS, work // CHUNK_WORK))
+    return max(1, min(images, MAX_CHUNKS, 1 << (work // CHUNK_WORK).bit_length()))
 
 
 def emit_weights(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:

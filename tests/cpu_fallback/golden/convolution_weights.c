@@ -16,14 +16,14 @@ void conv_weight(char *const *slots) {
   const float *restrict dy = (const float *)slots[0];
   const float *restrict im = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
-  float *const restrict part = tg_partials(11520 * sizeof(float));
+  float *const restrict part = tg_partials(23040 * sizeof(float));
 #pragma omp parallel for schedule(static) num_threads(tg_threads)
-  for (int chunk = 0; chunk < 2; chunk++) {
+  for (int chunk = 0; chunk < 4; chunk++) {
     float *const restrict vp = tg_scratch(10112 * sizeof(float));
     float *const restrict rows = vp + 6272;
     float *const restrict acc = part + chunk * 5760;
-    const int n_lo = (ptrdiff_t)9 * chunk / 2;
-    const int n_hi = (ptrdiff_t)9 * (chunk + 1) / 2;
+    const int n_lo = (ptrdiff_t)9 * chunk / 4;
+    const int n_hi = (ptrdiff_t)9 * (chunk + 1) / 4;
     for (int n = n_lo; n < n_hi; n++) {
       for (int o_t = 0; o_t < 32; o_t += 16) {
         const int o_end = tg_min(o_t + 16, 32);
@@ -53,7 +53,7 @@ void conv_weight(char *const *slots) {
 #pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int block = 0; block < 5760; block += 4096) {
     const int end = tg_min(block + 4096, 5760);
-    for (int chunk = 1; chunk < 2; chunk++)
+    for (int chunk = 1; chunk < 4; chunk++)
       for (int e = block; e < end; e++)
         part[e] += part[chunk * 5760 + e];
   }

@@ -16,9 +16,9 @@ void conv_weight(char *const *slots) {
   const float *restrict dy = (const float *)slots[0];
   const float *restrict im = (const float *)slots[1];
   float *restrict out = (float *)slots[2];
-  float *const restrict part = tg_partials(65536 * sizeof(float));
+  float *const restrict part = tg_partials(131072 * sizeof(float));
 #pragma omp parallel for schedule(static) num_threads(tg_threads)
-  for (int chunk = 0; chunk < 4; chunk++) {
+  for (int chunk = 0; chunk < 8; chunk++) {
     float *const restrict dp = tg_scratch(72832 * sizeof(float));
     float *const restrict rows = dp + 6272;
     float *const restrict ip = rows + 3840;
@@ -27,8 +27,8 @@ void conv_weight(char *const *slots) {
     float *const restrict half = vp + 25344;
     float *const restrict wp = half + 1792;
     float *const restrict acc = part + chunk * 16384;
-    const int n_lo = (ptrdiff_t)9 * chunk / 4;
-    const int n_hi = (ptrdiff_t)9 * (chunk + 1) / 4;
+    const int n_lo = (ptrdiff_t)9 * chunk / 8;
+    const int n_hi = (ptrdiff_t)9 * (chunk + 1) / 8;
     for (int n = n_lo; n < n_hi; n++) {
       for (int o_t = 0; o_t < 32; o_t += 16) {
         const int o_end = tg_min(o_t + 16, 32);
@@ -94,7 +94,7 @@ void conv_weight(char *const *slots) {
 #pragma omp parallel for schedule(static) num_threads(tg_threads)
   for (int block = 0; block < 16384; block += 4096) {
     const int end = tg_min(block + 4096, 16384);
-    for (int chunk = 1; chunk < 4; chunk++)
+    for (int chunk = 1; chunk < 8; chunk++)
       for (int e = block; e < end; e++)
         part[e] += part[chunk * 16384 + e];
   }
