@@ -136,3 +136,18 @@ def test_who_has_none() -> None:
         depthwise("weight", 8, 8, 14, 14, 3, 1),  # sums over pixels
     ):
         assert found(region) is None
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 1), (3, 1, 3), (1, 3, 3), (2, 3, 3)])
+def test_windows_over_two_of_three_axes(kernel: tuple[int, ...]) -> None:
+    """Two loops, of which one may walk along an axis that is no row's."""
+    torch.manual_seed(0)
+    x = torch.randn(8, 8, 5, 8, 8)
+    y, places = torch.nn.functional.max_pool3d(x, kernel, 1, return_indices=True)
+    top, at = F.max_pool3d(tgrad.tensor(x), kernel, 1, return_indices=True)
+    assert np.array_equal(top.numpy(), y) and np.array_equal(at.numpy(), places)
+    theirs = x.clone().requires_grad_()
+    torch.nn.functional.max_pool3d(theirs, kernel, 1).sum().backward()
+    mine = tgrad.tensor(x).requires_grad_()
+    F.max_pool3d(mine, kernel, 1).sum().backward()
+    assert np.array_equal(mine.grad.numpy(), theirs.grad)

@@ -137,15 +137,13 @@ class _Nest:
             return None
         pairs = ((y, names[0]), (x, names[1]))
         constants = [s for s in kernel.body if isinstance(s, ir.ConstTile)]
-        free, local, read = {s.out.id for s in constants}, dict[int, ir.Stmt](), set[int]()
-        for s in inside:
-            kind = None if isinstance(s, ir.Accumulate) else _kind_of(s, pairs, free, local)
-            if kind is None:
-                read |= reads_of(s)
-            elif kind:
-                local[s.out.id] = s  # type: ignore[union-attr]
-            else:
-                free.add(s.out.id)  # type: ignore[union-attr]
+        numbers = set[int]()
+        while True:
+            local, read = _local(inside, pairs, {s.out.id for s in constants}, numbers)
+            single = {n for n in read & local.keys() if not _spreads(n, local, pairs)}
+            if not single:
+                break
+            numbers |= single
         stmts = list(local.values())
         ways = [way_of(kernel, _with(stmts, pair), *pair) for pair in pairs]
         planes = tuple(s.out for s in stmts if s.out.id in read)  # type: ignore[union-attr]
@@ -153,6 +151,33 @@ class _Nest:
             return None
         assert ways[0] is not None and ways[1] is not None
         return _Nest(ways[0], ways[1], (*constants, *inside), frozenset(local), planes)
+
+
+def _local(
+    inside: Sequence[ir.Stmt],
+    pairs: Sequence[tuple[str, str]],
+    free: set[int],
+    numbers: set[int],
+) -> tuple[dict[int, ir.Stmt], set[int]]:
+    """The statements whose values depend on a place alone, by their tiles, and what others read;
+    `numbers` are tiles that count among the others."""
+    local, read, free = dict[int, ir.Stmt](), set[int](), set(free)
+    for s in inside:
+        is_other = isinstance(s, ir.Accumulate) or s.out.id in numbers  # type: ignore[union-attr]
+        kind = None if is_other else _kind_of(s, pairs, free, local)
+        if kind is None:
+            read |= reads_of(s)
+        elif kind:
+            local[s.out.id] = s  # type: ignore[union-attr]
+        else:
+            free.add(s.out.id)  # type: ignore[union-attr]
+    return local, read
+
+
+def _spreads(tile: int, local: dict[int, ir.Stmt], pairs: Sequence[tuple[str, str]]) -> bool:
+    """Whether a tile differs in both directions; the place along one of them is no plane."""
+    made = made_by(local[tile].out, list(local.values()))  # type: ignore[union-attr]
+    return all(_with(made, pair) for pair in pairs)
 
 
 def _with(stmts: Sequence[ir.Stmt], pair: tuple[str, str]) -> list[ir.Stmt]:
@@ -193,7 +218,7 @@ def _joined(
     first = nests[0]
     if any(_shape(n.y) != _shape(first.y) or _shape(n.x) != _shape(first.x) for n in nests):
         return None
-    if first.y.taps * first.x.taps < LEAST_TAPS:
+    if first.y.taps * first.x.taps < LEAST_TAPS or not (_is_near(first.y) and _is_near(first.x)):
         return None
     planes, numbers = dict[object, Factor](), dict[int, int]()
     for nest in nests:
@@ -218,6 +243,11 @@ def _joined(
         kernel, first.y, first.x, tuple(a.name for a in units), band, tuple(planes.values()),
         tuple(rows.lines), unroll_short_loops(rows.kernel_with(made)),
     )  # fmt: skip
+
+
+def _is_near(way: Way) -> bool:
+    """Whether taps reach no further than steps: a tap of another direction is a whole row away."""
+    return way.reach <= (way.steps - 1) * way.stride
 
 
 def _shape(way: Way) -> tuple[int, ...]:
