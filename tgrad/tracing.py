@@ -16,8 +16,6 @@ from tgrad.modes import thread
 from tgrad.runtime.storage import lent
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tgrad.device import Device
     from tgrad.dtype import DType
     from tgrad.graph.node import Node
@@ -77,16 +75,8 @@ def check_values(t: Tensor, refuse: Refuse, *args: Any) -> None:
     trace = tracer()
     if trace is not None:
         trace.check(t, refuse, *args)
-    elif (values := known_values(t)) is not None:
-        refuse(values, *args)
-
-
-def known_values(t: Tensor) -> np.ndarray | None:
-    """The values of a tensor that is stored on the host; nobody waits for those on a GPU."""
-    if t._storage is None or t.device.type == "cuda":
-        return None
-    values: np.ndarray = lent(t._storage)
-    return values
+    elif t._storage is not None and t.device.type != "cuda":  # nobody waits for values on a GPU
+        refuse(lent(t._storage), *args)
 
 
 class Versions:

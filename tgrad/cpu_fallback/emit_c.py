@@ -82,7 +82,7 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     plane = match_plane(kernel)
     around = match_neighbourhood(kernel, machine.lanes(4)) if plane is None else None
     if plane is not None and not is_worth_planes(plane):
-        plane = None
+        plane = None  # nor would planes of neighbourhoods be: few taps, under strides
     if plane is None and around is None:
         kernel = unroll_short_loops(kernel)
     code = Code()

@@ -137,13 +137,11 @@ class _Nest:
             return None
         pairs = ((y, names[0]), (x, names[1]))
         constants = [s for s in kernel.body if isinstance(s, ir.ConstTile)]
-        numbers = set[int]()
-        while True:
-            local, read = _local(inside, pairs, {s.out.id for s in constants}, numbers)
-            single = {n for n in read & local.keys() if not _spreads(n, local, pairs)}
-            if not single:
-                break
-            numbers |= single
+        free, others = {s.out.id for s in constants}, set[int]()
+        local, read = _local(inside, pairs, free, others)
+        while single := {n for n in read & local.keys() if not _spreads(n, local, pairs)}:
+            others |= single
+            local, read = _local(inside, pairs, free, others)
         stmts = list(local.values())
         ways = [way_of(kernel, _with(stmts, pair), *pair) for pair in pairs]
         planes = tuple(s.out for s in stmts if s.out.id in read)  # type: ignore[union-attr]
@@ -157,14 +155,15 @@ def _local(
     inside: Sequence[ir.Stmt],
     pairs: Sequence[tuple[str, str]],
     free: set[int],
-    numbers: set[int],
+    others: set[int],
 ) -> tuple[dict[int, ir.Stmt], set[int]]:
-    """The statements whose values depend on a place alone, by their tiles, and what others read;
-    `numbers` are tiles that count among the others."""
+    """The statements whose values depend on a place alone, by their tiles, and what the rest reads;
+    tiles among `others` belong to the rest."""
     local, read, free = dict[int, ir.Stmt](), set[int](), set(free)
     for s in inside:
-        is_other = isinstance(s, ir.Accumulate) or s.out.id in numbers  # type: ignore[union-attr]
-        kind = None if is_other else _kind_of(s, pairs, free, local)
+        kind = None
+        if isinstance(s, PURE) and s.out.id not in others:
+            kind = _kind_of(s, pairs, free, local)
         if kind is None:
             read |= reads_of(s)
         elif kind:

@@ -250,8 +250,7 @@ def _blocks_backward(g: Tensor, y: Tensor, x: Tensor, kernel: Sizes) -> tuple[Te
 
 @define_vjp("max_pool_windows", is_formula=True)
 def _windows_backward(g: Tensor, y: Tensor, x: Tensor, w: Windows) -> tuple[Tensor]:
-    """dx[p] = Σ_k g[i] over i * stride + k * dilation - pad = p, where p is the first maximum of
-    window i"""
+    """dx[p] = Σ g[i] over the windows i that reach p and whose first maximum is there"""
     lead = x.ndim - len(w.kernel)
     around = [_around(t, x.shape, lead, w) for t in (_winners(x, y, w) + 1, g)]  # 0: no window
     axes = tuple(range(x.ndim, around[0].ndim))
@@ -260,16 +259,16 @@ def _windows_backward(g: Tensor, y: Tensor, x: Tensor, w: Windows) -> tuple[Tens
 
 
 def _winners(x: Tensor, y: Tensor, w: Windows) -> Tensor:
-    """The row-major place in the input's plane of each window's first maximum; int32 if that holds
-    the last place."""
+    """The row-major place in the input's plane of each window's first maximum, or how many places
+    there are where it lies in padding alone; int32 if that holds the last place."""
     lead = x.ndim - len(w.kernel)
     plane = tuple(range(lead, x.ndim))
     view = windows(_pad_lowest(x, lead, w), lead, w.kernel, w.stride, w.dilation)
     none = math.prod(x.shape[lead:])
     inside = _place(x, plane) - none  # not of the padding, which is -inf as well
-    places = windows(_pad_zero(inside, lead, w), lead, w.kernel, w.stride, w.dilation) + none
+    at = windows(_pad_zero(inside, lead, w), lead, w.kernel, w.stride, w.dilation) + none
     top = y.reshape(*y.shape, *(1,) * len(w.kernel))
-    return places.where(_wins(view, top), none).amin(tuple(range(x.ndim, view.ndim)))
+    return at.where(_wins(view, top), none).amin(tuple(range(x.ndim, view.ndim)))
 
 
 def _around(t: Tensor, shape: Sizes, lead: int, w: Windows) -> Tensor:
