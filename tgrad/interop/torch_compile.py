@@ -124,8 +124,6 @@ def _forget_places(joint: torch.fx.GraphModule) -> None:
     for node in joint.graph.nodes:
         if node.target in POOLS:
             node.target, node.args = max_pool_gradient, node.args[:-1]
-    joint.graph.eliminate_dead_code()
-    joint.recompile()
 
 
 def _check_asked(mode: str | None, options: Mapping[str, Any]) -> None:
