@@ -171,7 +171,9 @@ FUNCTIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
     lambda x: F.adaptive_max_pool2d(x[None, None], 4).sum() + F.max_pool2d(x[None, None], 2).sum()
     + F.avg_pool2d(x[None, None], 2).sum() * F.local_response_norm(x.view(1, 2, 4, 8), 2),
     lambda x: F.grid_sample(x[None, None], x.tanh().view(1, 4, 8, 2), align_corners=False)
-    + F.interpolate(x[None, None], size=(4, 8), mode="bilinear"),
+    + F.interpolate(x[None, None], size=(4, 8), mode="bilinear")
+    + F.interpolate(x[None, None], size=(4, 8), mode="bilinear", antialias=True)
+    + F.interpolate(x[None, None], scale_factor=(0.5, 1.5), mode="bicubic", antialias=True).sum(),
     lambda x: F.instance_norm(x.view(1, 2, 4, 8)) + F.group_norm(x.view(1, 2, 4, 8), 2),
     lambda x: F.cross_entropy(x, torch.arange(8), torch.arange(8.0) + 1, label_smoothing=0.1)
     + F.kl_div(F.log_softmax(x, 1), F.softmax(2 * x, 1), reduction="batchmean"),

@@ -7,6 +7,7 @@ PyTorch's meaning; backwards are asked of tgrad's autograd.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ import tgrad
 import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.interop.operators.table import Tensors, gradients, rule
+from tgrad.nn.functional.antialias import FILTERS
+from tgrad.nn.functional.sampling import resized
 
 # -- norms ---------------------------------------------------------------------------------------
 
@@ -295,6 +298,32 @@ def _grid_backward(
 ) -> Tensors:
     how = (("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding])
     return gradients(lambda x, p: F.grid_sample(x, p, *how, align_corners), g, (x, grid), wanted)
+
+
+def _antialiased(
+    mode: str, x: Tensor, sizes: Sequence[int], align_corners: bool, *factors: float | None
+) -> Tensor:
+    return resized(x, sizes, factors or None, mode, align_corners, True)
+
+
+def _antialiased_backward(
+    mode: str,
+    g: Tensor,
+    sizes: Sequence[int],
+    shape: Sequence[int],
+    align_corners: bool,
+    *factors: float | None,
+) -> Tensor | None:
+    def forward(x: Tensor) -> Tensor:
+        return _antialiased(mode, x, sizes, align_corners, *factors)
+
+    x = tgrad.zeros(*shape, dtype=g.dtype, device=g.device)
+    return gradients(forward, g, (x,), (True,))[0]
+
+
+for _mode in FILTERS:
+    rule(f"_upsample_{_mode}2d_aa")(partial(_antialiased, _mode))
+    rule(f"_upsample_{_mode}2d_aa_backward")(partial(_antialiased_backward, _mode))
 
 
 # -- groups of rows --------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from itertools import product
 from typing import Any
 
 from tgrad import dtype as dt
-from tgrad.arguments import refuse
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.joining import stack
+from tgrad.nn.functional import antialias as aa
 from tgrad.nn.functional.adaptive import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -31,7 +31,7 @@ __all__ = [
 
 RANKS = {
     "nearest": (1, 2, 3), "nearest-exact": (1, 2, 3), "linear": (1,), "bilinear": (2,),
-    "bicubic": (2,), "trilinear": (3,), "area": (1, 2, 3),
+    "bicubic": (2,), "trilinear": (3,), "area": (1, 2, 3), "lanczos": (2,),
 }  # fmt: skip
 """How many axes each mode takes."""
 
@@ -55,25 +55,31 @@ def interpolate(
         input: (N, C, L), (N, C, H, W) or (N, C, D, H, W), floating point.
         size: the new sizes, one number or one an axis.
         scale_factor: or how many times larger.
-        mode: "nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic" or "area".
+        mode: "nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area", or,
+            with antialias, "lanczos".
         align_corners: whether the centres of corner elements (True) or their outer edges stay.
         recompute_scale_factor: whether scales follow from the rounded sizes.
-        antialias: not supported.
+        antialias: whether pixels of smaller images are means over all that they cover; modes
+            "bilinear", "bicubic" and "lanczos".
 
     Raises:
-        UnsupportedError: antialias, a mode that does not take so many axes, or one that computes
-            between neighbours, of integers.
+        UnsupportedError: a mode that does not take so many axes, that is not made with antialias or
+            only with it, or one that computes between neighbours, of integers.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.interpolate(tgrad.tensor([[[1.0, 3.0]]]), scale_factor=2).tolist()
     [[[1.0, 1.0, 3.0, 3.0]]]
     """
-    refuse("interpolate", antialias=antialias)
     rank = input.ndim - 2
     if rank not in RANKS.get(mode, ()):
         raise UnsupportedError(
             f"interpolate: mode={mode!r} of shape {input.shape}.",
             f"Modes of {rank} axes: {', '.join(m for m, ranks in RANKS.items() if rank in ranks)}.",
+        )
+    if mode not in aa.FILTERS if antialias else mode == "lanczos":
+        raise UnsupportedError(
+            f"interpolate: mode={mode!r} with antialias={antialias}.",
+            f"With antialias: {', '.join(aa.FILTERS)}; lanczos is only with it.",
         )
     if not (input.dtype.is_float or "nearest" in mode):
         raise UnsupportedError(
@@ -93,10 +99,25 @@ def interpolate(
         return pool(input, sizes)
     if 0 in (*sizes, *input.shape[1:]):
         raise ShapeError(f"interpolate of shape {input.shape} to {sizes}.", "No size may be 0.")
+    return resized(input, sizes, factors, mode, bool(align_corners), antialias)
+
+
+def resized(
+    input: Tensor,
+    sizes: Sequence[int],
+    factors: Sequence[float | None] | None,
+    mode: str,
+    align_corners: bool,
+    antialias: bool,
+) -> Tensor:
+    """Images of other sizes, axis by axis; scales follow from factors where there are any."""
     x = input if "nearest" in mode else input.to(input.dtype.accumulator)
     for axis, n in enumerate(sizes, 2):
-        factor = None if factors is None else float(factors[axis - 2])
-        x = _resized(x, axis, n, factor, mode, bool(align_corners))
+        factor = factors[axis - 2] if factors is not None else None
+        if antialias:
+            x = aa.resampled(x, axis, n, _scale(x.shape[axis], n, factor, align_corners), mode)
+        else:
+            x = _resized(x, axis, n, factor, mode, align_corners)
     return x.to(input.dtype).clone()
 
 
@@ -107,6 +128,13 @@ def _each(value: Any, rank: int) -> tuple[Any, ...]:
     return given
 
 
+def _scale(n: int, size: int, factor: float | None, align_corners: bool) -> float:
+    """Old pixels for a new one."""
+    if align_corners:
+        return (n - 1) / (size - 1) if size > 1 else 0.0
+    return n / size if not factor else 1.0 / float(factor)
+
+
 def _resized(
     x: Tensor, axis: int, size: int, factor: float | None, mode: str, align_corners: bool
 ) -> Tensor:
@@ -114,7 +142,7 @@ def _resized(
     n = x.shape[axis]
     is_wide = x.dtype is dt.float64 and "nearest" not in mode
     at = places((size,), 0, device=x.device).to(dt.float64 if is_wide else dt.float32)
-    scale = n / size if not factor else 1.0 / factor
+    scale = _scale(n, size, factor, align_corners and "nearest" not in mode)
     if "nearest" in mode and size % n == 0 and scale == n / size:
         return _repeated(x, axis, size // n)
     if "nearest" in mode:
@@ -122,7 +150,7 @@ def _resized(
         place = ((at + offset) * scale).floor().long().clamp(max=n - 1)
         return x.index_select(axis, place)
     if align_corners:
-        source = at * ((n - 1) / (size - 1) if size > 1 else 0.0)
+        source = at * scale
     else:
         source = (at + 0.5) * scale - 0.5
         source = source if mode == "bicubic" else source.clamp(min=0.0)
