@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,41 @@ def test_a_pool_answers_what_it_can():
     found = [str(r) if isinstance(r, WorkerLost) else r["did"] for r in replies]
     wanted = ["a", "crashed with SIGSEGV", "b", "c", "ended with exit status 3", "d"]
     assert found == wanted
+    pool.stop()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_stopped_worker_is_lost_to_who_asks_it():
+    """As on Ctrl-C, where the main thread stops what the threads of a pool wait for."""
+    worker = fake()
+    by = worker.ask({"do": "work"}, 30)["by"]
+    lost = []
+
+    def ask():
+        with pytest.raises(WorkerLost) as found:
+            worker.ask({"do": "hang"}, 30)
+        lost.append(str(found.value))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    worker.stop()
+    thread.join(30)
+    assert len(lost) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(by, 0)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_ctrl_c_leaves_no_request_waiting():
+    """Requests that no worker has taken are not made."""
+    pool = WorkerPool(1, fake)
+    by = pool.ask_all([{"do": "work"}], 30)[0]["by"]
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.ask_all([{"do": "hang"}] * 3, 30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(by, 0)
+    assert pool.ask_all([{"do": "work"}], 30)[0]["did"] == "work"
     pool.stop()
 
 

@@ -164,7 +164,7 @@ def writes_of(stmt: ir.Stmt) -> set[int]:
         return {stmt.carry.id}
     if isinstance(stmt, ir.ScanTile) and stmt.carry is not None:
         return {stmt.out.id, stmt.carry.id}
-    assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
+    assert not isinstance(stmt, ir.OfTriton)
     return set() if isinstance(stmt, ir.StoreTile) else {stmt.out.id}
 
 
@@ -195,7 +195,7 @@ def dims_of(stmt: ir.Stmt) -> tuple[str, ...]:
         case ir.Loop() | ir.DotTile():
             return ()
         case _:
-            assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
+            assert not isinstance(stmt, ir.OfTriton)
             return stmt.out.dims
 
 

@@ -258,7 +258,7 @@ class Body(Values):
                 self.assign(stmt.out, carry, escapes)
             case _:
                 assert not isinstance(stmt, (ir.Loop, ir.DotTile, ir.ReduceTile))
-                assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
+                assert not isinstance(stmt, ir.OfTriton)
                 self.assign(stmt.out, self.expression(stmt), escapes)
 
     def assign(self, tile: Tile, text: str, escapes: bool) -> None:
@@ -333,7 +333,7 @@ class Body(Values):
             if isinstance(stmt, (ir.StoreTile, ir.Accumulate, ir.Stash)):
                 continue
             assert not isinstance(stmt, (ir.Loop, ir.DotTile))
-            assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
+            assert not isinstance(stmt, ir.OfTriton)
             if stmt.out.id in outside and stmt.out.id not in self.arrays:
                 self.declare_array(stmt.out)
         inner = group.inner or group.dims[-1]

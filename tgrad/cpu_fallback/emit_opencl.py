@@ -256,7 +256,7 @@ class _WorkItem(Values):
                     self.assign(stmt.out, carry)
             case _:
                 assert not isinstance(stmt, (ir.Stash, ir.Unstash)), "rows are read again"
-                assert not isinstance(stmt, (ir.AccumulateExp, ir.JoinExp)), "Triton's alone"
+                assert not isinstance(stmt, ir.OfTriton)
                 for _ in self.each_lane(stmt.out.dims):
                     self.assign(stmt.out, self.expression(stmt))
 

@@ -57,9 +57,7 @@ class ShiftedExp:
                 self.joined.setdefault(stmt.carry.id, []).append(stmt)
                 if stmt.op is Op.ADD and shifted.get(stmt.value.id) == loops[id(stmt)]:
                     self.sums.add(stmt.carry.id)
-            elif not isinstance(
-                stmt, (ir.Loop, ir.StoreTile, ir.DotTile, ir.AccumulateExp, ir.JoinExp)
-            ):
+            elif not isinstance(stmt, (ir.Loop, ir.StoreTile, ir.DotTile, ir.OfTriton)):
                 self.made[stmt.out.id] = stmt
             if isinstance(stmt, ir.ComputeTile) and self._is_low(stmt):
                 self.low.add(stmt.out.id)

@@ -12,8 +12,10 @@ Grammar:
            | init tile = number                    a carry, declared before the loop that updates it
            | tile = scan_op(tiles) along axis, after carry
            | tile = argsort(tile) along axis
-           | loop axis [from max(..)] [to min(..)]: stmts    sequential, over tiles of the axis
+           | loop axis [from max(..)] [to min(..)]: stmts [then: stmts]
+                                                   sequential, over tiles of the axis
            | tile op= tile                         accumulate elementwise into a carry, broadcast
+           | keep tile = tile                      a carry is what the next step finds in it
            | tile, tile += exp tile                the largest, and the sum of exp(tile - largest)
            | tile, tile = join exp tile, tile over axes
            | tile += dot(tile[m k], tile[k n])     contract over an axis into a carry
@@ -27,6 +29,7 @@ times block plus lane). Lanes at or beyond an axis's extent are undefined: loads
 touch memory there, and reductions, accumulations over a reduced axis and dots must ignore them.
 A loop's bounds are index expressions in which the variable of a GRID axis stands for the first
 element of its tile; the loop takes the steps that reach into [max(0, start), min(extent, stop)).
+What stands under `then` is repeated after the last step, with the axis one step further.
 A stash keeps its tile for each step of the loop it stands in; the unstash stands in a later loop
 over the same axis, in the same step.
 """
@@ -122,6 +125,7 @@ class Config:
         epilogue_parts: parts of a dot's columns that its epilogue takes one after the other.
         programs: how many walk over all tiles of a dot; 0 for one a tile.
         descriptors: whether matrices that a dot reads are loaded through tensor descriptors.
+        late_products: whether what ends a step of a chain is multiplied in the next one on a GPU.
         input_precision: of float32 operands of a dot on a GPU, Triton's "ieee" or "tf32"; the
             user's choice, and no search's.
         origin: "heuristic", "stored", or "nearest": stored for a kernel of other sizes.
@@ -138,6 +142,7 @@ class Config:
     epilogue_parts: int = 1
     programs: int = 0
     descriptors: bool = False
+    late_products: bool = False
     input_precision: str = "ieee"
     origin: str = "heuristic"
 
@@ -249,6 +254,14 @@ class Accumulate:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """carry = value, for the next step of the loop."""
+
+    carry: Tile
+    value: Tile
+
+
+@dataclass(frozen=True, slots=True)
 class AccumulateExp:
     """largest, total = next, total * exp(largest - next) + exp(value - next) with next =
     maximum(largest, value): of what a lane or a few together have been given. While those are all
@@ -315,13 +328,18 @@ class StoreTile:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Sequential steps over the tiles of a LOOP axis that reach into its bounds."""
+    """Sequential steps over the tiles of a LOOP axis that reach into its bounds. `late` are
+    statements of the body once more, after the last step, where the axis is one step further."""
 
     axis: str
     body: tuple[Stmt, ...]
     start: tuple[Index, ...] = ()
     stop: tuple[Index, ...] = ()
+    late: tuple[Stmt, ...] = ()
 
+
+OfTriton = Keep | AccumulateExp | JoinExp
+"""What passes of the Triton generator alone make."""
 
 Stmt = (
     LoadTile
@@ -334,6 +352,7 @@ Stmt = (
     | SortTile
     | Init
     | Accumulate
+    | Keep
     | AccumulateExp
     | JoinExp
     | DotTile
@@ -425,7 +444,7 @@ def reads(stmt: Stmt) -> tuple[Tile, ...]:
             return (stmt.arg,)
         case ScanTile():
             return stmt.args if stmt.carry is None else (*stmt.args, stmt.carry)
-        case Accumulate():
+        case Accumulate() | Keep():
             return (stmt.carry, stmt.value)
         case AccumulateExp():
             return (stmt.largest, stmt.total, stmt.value)

@@ -34,6 +34,8 @@ def _body(kernel: ir.Kernel, body: tuple[ir.Stmt, ...], indent: int) -> list[str
             stop = f" to min({', '.join(map(str, (end, *stmt.stop)))})" if stmt.stop else ""
             lines.append(" " * indent + f"loop {stmt.axis}{start}{stop}:")
             lines += _body(kernel, stmt.body, indent + 2)
+            if stmt.late:
+                lines += [" " * indent + "then:", *_body(kernel, stmt.late, indent + 2)]
         else:
             lines.append(" " * indent + _text(kernel, stmt))
     return lines
@@ -72,6 +74,8 @@ def _text(kernel: ir.Kernel, stmt: ir.Stmt) -> str:
             return f"init {_typed(stmt.out)} = {stmt.value!r}"
         case ir.Accumulate():
             return f"{stmt.carry} = {stmt.op} {stmt.carry}, {stmt.value}"
+        case ir.Keep():
+            return f"keep {stmt.carry} = {stmt.value}"
         case ir.AccumulateExp():
             return f"{stmt.largest}, {stmt.total} += exp {stmt.value}"
         case ir.JoinExp():

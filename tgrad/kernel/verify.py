@@ -87,6 +87,8 @@ class _Checker:
                     if unknown or roles - {Role.GRID} or not e.variables() <= set(self.order):
                         self.fail(stmt, "a bound that is not known before the loop")
                 self.body(stmt.body, known, open_loops | {stmt.axis})
+                if not set(map(id, stmt.late)) <= set(map(id, stmt.body)):
+                    self.fail(stmt, "late statements that are none of the body")
             case ir.LoadTile():
                 if stmt.slot in self.stored:
                     self.fail(stmt, "a load of what the kernel has written over")
@@ -125,6 +127,9 @@ class _Checker:
                 if self.kernel.axis(stmt.axis).role is not Role.FULL:
                     self.fail(stmt, "a sort of part of a row")
                 self.define(stmt, stmt.out, {*stmt.arg.dims, stmt.axis} & self.wide, known)
+            case ir.Keep():
+                if (stmt.carry.dtype, stmt.carry.dims) != (stmt.value.dtype, stmt.value.dims):
+                    self.fail(stmt, "carry and value differ")
             case ir.Accumulate():
                 same = stmt.carry.dtype is stmt.value.dtype
                 if not same or not set(stmt.value.dims) <= set(stmt.carry.dims):

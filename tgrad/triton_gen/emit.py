@@ -42,6 +42,7 @@ from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, me
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
 from tgrad.triton_gen.exponents import LOG2_E, Exponent, find_exponents
 from tgrad.triton_gen.float8_loads import KINDS, float8_loads
+from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.online import with_online_sums
 from tgrad.triton_gen.op_table import (
     TRITON_TYPES,
@@ -77,6 +78,7 @@ def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
     """
     kernel = with_online_sums(with_picked_loads(kernel))
     kernel = with_early_loads(kernel, config)
+    kernel = with_late_products(kernel) if config.late_products else kernel
     printer = Emitter(kernel, config, dialect)
     printer.run()
     body = "\n".join(printer.lines)
@@ -332,6 +334,8 @@ class Emitter:
                 emit_rest.emit_init(self, stmt)
             case ir.Accumulate():
                 self._accumulate(stmt)
+            case ir.Keep():
+                self.line(f"{stmt.carry} = {self.text(stmt.value, stmt.carry.dims)}")
             case ir.AccumulateExp():
                 emit_online.emit_step(self, stmt)
             case ir.JoinExp():
@@ -392,6 +396,11 @@ class Emitter:
             self.steps(stmt, start, stop)
         else:
             emit_whole.emit_in_parts(self, stmt, whole, start, stop)
+        if stmt.late:
+            block = self.size(stmt.axis)
+            self.line(f"{stmt.axis}0 = ({stop} + {block} - 1) // {block} * {block}")
+            self._axis(self.kernel.axis(stmt.axis), f"{stmt.axis}0")
+            self.body(stmt.late)
 
     def steps(self, stmt: ir.Loop, start: str, stop: str) -> None:
         """A loop over tiles of its axis, from the one at `start` to before `stop`."""

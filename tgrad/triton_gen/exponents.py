@@ -84,7 +84,7 @@ class _Search:
         self.changes: dict[int, list[int]] = {}
         """By number of a carry, the places where it changes."""
         for at, s in enumerate(self.flat):
-            if isinstance(s, (ir.Accumulate, ir.DotTile)):
+            if isinstance(s, (ir.Accumulate, ir.DotTile, ir.Keep)):
                 self.changes.setdefault(s.carry.id, []).append(at)
         whole = (ir.LoadTile, ir.ReduceTile, ir.ComputeTile)
         self.before = {s.out.id for s in kernel.body if isinstance(s, whole)}

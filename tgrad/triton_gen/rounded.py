@@ -93,7 +93,7 @@ def _needed(stmt: ir.Stmt, exact: set[int]) -> list[int]:
             return [] if ends else [a.id for a in stmt.args]
         case ir.ReduceTile():
             return [stmt.arg.id] if stmt.out.id in exact else []
-        case ir.Accumulate():
+        case ir.Accumulate() | ir.Keep():
             return [stmt.value.id] if stmt.carry.id in exact else []
         case ir.AccumulateExp():
             return [stmt.value.id] if {stmt.largest.id, stmt.total.id} & exact else []

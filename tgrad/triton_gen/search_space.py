@@ -10,6 +10,8 @@ two, and those of a matrix product stay at least 16.
     group_m       1, 4, 8, 16, for a dot with many tiles
     programs      one a tile (0), or 1 or 2 a multiprocessor that walk over the tiles of a dot
     descriptors   0, 1: whether a dot's matrices are copied by TMA, where the GPU has it
+    late_products 0, 1: whether a chain multiplies beside its exponentials, where products run on
+                  while a program goes on
 
 Spills and too much shared memory show when a choice is compiled.
 """
@@ -26,6 +28,7 @@ from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
 from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
 from tgrad.triton_gen.heuristics import choose_config, power_of_two
+from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.target import Target
 
 GENERATION = 2
@@ -72,6 +75,12 @@ class _Choices:
             is_dot and target.has_tma and bool(matrices_of(lower(region, heuristic)))
         )
 
+        self.has_late = (
+            self.kind == "chain"
+            and target.has_wgmma
+            and with_late_products(program := lower(region, heuristic)) is not program
+        )
+
     def space(self) -> SearchSpace:
         parameters: list[Parameter] = []
         start: list[int] = []
@@ -91,6 +100,8 @@ class _Choices:
             options.append(("programs", (0, sms, 2 * sms), self.heuristic.programs))
         if self.has_matrices:
             options.append(("descriptors", (0, 1), int(self.heuristic.descriptors)))
+        if self.has_late:
+            options.append(("late_products", (0, 1), int(self.heuristic.late_products)))
         for name, values, value in options:
             parameters.append(parameter(name, values, value))
             start.append(value)
@@ -121,6 +132,7 @@ class _Choices:
         group = next(rest) if self.heuristic.group_m > 1 else 1
         programs = next(rest) if self.has_walks else 0
         descriptors = bool(next(rest)) if self.has_matrices else False
+        late = bool(next(rest)) if self.has_late else False
         axes = tuple(self._axis(a, blocks.get(a.name, a.block)) for a in self.heuristic.axes)
         threads = warps * self.target.warp_size
         if threads > 1024 or self._tile(axes) > ELEMENTS_OF_A_THREAD * threads:
@@ -133,6 +145,7 @@ class _Choices:
             group_m=group,
             programs=programs,
             descriptors=descriptors,
+            late_products=late,
         )
         if self.kind == "dot":
             return with_epilogue_parts(self.region, config, self.target)

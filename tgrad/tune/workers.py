@@ -37,6 +37,7 @@ class Worker:
         self._command, self._environment = list(command), environment
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
+        self._asking = threading.RLock()
 
     def ask(self, message: Message, seconds: float) -> Message:
         """The reply to a message.
@@ -44,6 +45,10 @@ class Worker:
         Raises:
             WorkerLost: there was none within the time.
         """
+        with self._asking:
+            return self._ask(message, seconds)
+
+    def _ask(self, message: Message, seconds: float) -> Message:
         if self._process is None:
             self._start()
             seconds += START_SECONDS
@@ -54,12 +59,12 @@ class Worker:
             process.stdin.flush()
             line = self._read_line(process, time.monotonic() + seconds)
         except TimeoutError:
-            self.stop()
+            self._end(process)
             raise WorkerLost(f"no answer in {seconds:.0f} s") from None
         except OSError:
             line = b""
         if not line:
-            raise WorkerLost(self._death())
+            raise WorkerLost(self._death(process))
         reply: Message = json.loads(line)
         return reply
 
@@ -89,30 +94,41 @@ class Worker:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def _death(self) -> str:
+    def _death(self, process: subprocess.Popen[bytes]) -> str:
         """How the process ended, in words."""
-        assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        status = self._process.returncode
-        self.stop()
+            process.wait(5)
+        status = process.returncode
+        self._end(process)
         if status is not None and status < 0:
             with suppress(ValueError):
                 return f"crashed with {signal.Signals(-status).name}"
         return f"ended with exit status {status}"
 
     def stop(self) -> None:
-        """Kill the process, if there is one, and what it started."""
-        process, self._process = self._process, None
+        """Kill the process, if there is one, and what it started; what asks it, in another thread,
+        loses it."""
+        process = self._process
         if process is None:
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
+        with self._asking:  # who asks has seen that it ended, and reads its pipes no more
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        if self._process is process:
+            self._process = None
+        _kill(process)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class WorkerPool:
@@ -143,7 +159,14 @@ class WorkerPool:
         threads = [threading.Thread(target=run, args=(w,), daemon=True) for w in busy]
         for thread in threads:
             thread.start()
-        _join(threads)
+        try:
+            _join(threads)
+        except BaseException:  # Ctrl-C: what was not asked yet is not, and nobody waits
+            with suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+            self.stop()
+            raise
         return replies
 
     def stop(self) -> None:
