@@ -393,6 +393,30 @@ def test_results_share_no_memory() -> None:
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x.t() * 3,  # lies as PyTorch's, transposed
+        lambda x: x.to(torch.bfloat16) * 2,
+        lambda x: torch.complex(x, x * 2),
+        lambda x: (x.sin(), x.sin())[1],
+        lambda x: (x.clone(), x.clone())[0],
+    ],
+)
+def test_a_model_may_write_to_results(make: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """As it does behind what torch.compile cannot trace; at the first call and at later ones."""
+    network = torch.compile(lambda x: (make(x), x.cos()), backend="tgrad", fullgraph=True)
+    for _ in range(3):
+        leaves = [torch.randn(4, 6, requires_grad=True) for _ in range(2)]
+        leaves[1].data.copy_(leaves[0])
+        for leaf, function in zip(leaves, (make, lambda x: network(x)[0])):
+            result = function(leaf * 1)
+            result[0] = result[1] * 5
+            result.mul_(2)
+            result.abs().sum().backward()
+        torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
+
+
 @pytest.mark.parametrize("holds", [0, 1, 3])
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_a_value_for_each_element_that_a_mask_names(holds: int, accumulate: bool) -> None:

@@ -194,9 +194,9 @@ class _Compiled:
         for at, value in zip(self.made, made):
             results[at] = value
         for at in self.complex:
-            results[at] = torch.view_as_complex(results[at])
+            results[at] = torch.view_as_complex(results[at]).data
         for at, order in self.orders.items():
-            results[at] = results[at].permute(inverse(order))
+            results[at] = results[at].permute(inverse(order)).data
         for at, view in self.views.items():
             results[at] = view.of(results[view.base])
         for check, value in zip(self.graph.checks, made[len(self.made) :]):

@@ -49,7 +49,7 @@ def to_torch(value: Any) -> Any:
     if value.device.type == "cuda" or value.dtype.in_numpy:
         return torch.from_dlpack(value)
     bits = value.numpy().view(f"i{value.dtype.itemsize}")  # NumPy has no such capsule
-    return torch.from_numpy(bits).view(getattr(torch, value.dtype.name))
+    return torch.from_numpy(bits).view(getattr(torch, value.dtype.name)).data
 
 
 def order_of(t: torch.Tensor) -> Axes | None:
@@ -204,10 +204,11 @@ class TorchReplay:
 
     @staticmethod
     def _result(found: Sequence[torch.Tensor], place: int | None, copy: Any, value: Any) -> Any:
-        """Torch may write to each result: no two are in one memory."""
+        """Torch may write to each result: no two are in one memory, and none is a view, to which it
+        would not let a model write."""
         if place is None:
             return value
         if copy is None:
             return found[place]
         shape, dtype = copy
-        return found[place].clone(memory_format=_ROWS).view(-1).view(dtype).view(shape)
+        return found[place].clone(memory_format=_ROWS).view(-1).view(dtype).view(shape).data
