@@ -417,6 +417,45 @@ def test_a_model_may_write_to_results(make: Callable[[torch.Tensor], torch.Tenso
         torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
 
 
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: (y := x.clone(), y.relu_()),  # one tensor twice
+        lambda x: (y := x.sin(), y[::2]),
+        lambda x: (y := x.sin(), y.t()[1:], y.flatten()),
+        lambda x: (x, x[1:]),
+        lambda x: (x.view(2, -1), x.cos()),
+    ],
+)
+def test_results_share_what_pytorchs_share(
+    make: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], requires_grad: bool
+) -> None:
+    """What is written to one is in the other; equal values of two calls are apart (above)."""
+    network = torch.compile(make, backend="tgrad", fullgraph=True)
+    for _ in range(3):
+        x = torch.randn(4, 6, requires_grad=requires_grad)
+        seen = []
+        for function in (make, network):
+            results = function(x * 1)
+            with torch.no_grad():
+                for number, result in enumerate(results):
+                    result.mul_(number + 2)
+            seen.append([r.detach() for r in results])
+        torch.testing.assert_close(*seen)
+
+
+def test_strides_of_sizes_that_change() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = (x * 2).transpose(0, 1)
+        return torch.empty_strided(y.shape, y.stride()).fill_(1.0) + (y @ y.mT).stride(0) * y
+
+    network = torch.compile(function, backend="tgrad", fullgraph=True, dynamic=True)
+    for rows in (4, 5, 7):
+        x = torch.randn(rows, rows + 1, 3)
+        torch.testing.assert_close(network(x), function(x))
+
+
 @pytest.mark.parametrize("holds", [0, 1, 3])
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_a_value_for_each_element_that_a_mask_names(holds: int, accumulate: bool) -> None:

@@ -46,8 +46,6 @@ OPTIONS = ("memory_limit", "autotune", "fallback")
 """What `options` may hold: the first two have the meaning that they have for `tgrad.compile`."""
 WHOLE = "_scaled_dot_product_"
 """Operators that stay whole though PyTorch could take them apart begin so: tgrad knows them."""
-KEPT_FROM = "tgrad: kept from"
-"""In a forward graph's `meta`: from which result on they are what backward is given."""
 POOLS = (
     torch.ops.aten.max_pool2d_with_indices_backward.default,
     torch.ops.aten.max_pool3d_with_indices_backward.default,
@@ -107,15 +105,11 @@ def backend(
 
 
 def _partition(
-    joint: torch.fx.GraphModule, inputs: Any, *, num_fwd_outputs: int, **options: Any
+    joint: torch.fx.GraphModule, inputs: Any, **options: Any
 ) -> tuple[torch.fx.GraphModule, torch.fx.GraphModule]:
     """What PyTorch does in forward and what in backward, by the least memory between them."""
     _forget_places(joint)
-    forward, backward = min_cut_rematerialization_partition(
-        joint, inputs, num_fwd_outputs=num_fwd_outputs, **options
-    )
-    forward.meta[KEPT_FROM] = num_fwd_outputs
-    return forward, backward
+    return min_cut_rematerialization_partition(joint, inputs, **options)
 
 
 def _forget_places(joint: torch.fx.GraphModule) -> None:
@@ -157,7 +151,9 @@ class _Compiled:
     Attributes:
         graph: what is computed.
         results: for each output of the graph, the number of the input that it is, or None.
-        views: by their numbers, outputs that lie in the memory of another one.
+        same: by their numbers, outputs that are an earlier one.
+        views: by their numbers, outputs that lie in the memory of an input, ~number, or of another
+            output. PyTorch's graph makes them so: writes to one reach the other, or raise.
         made: numbers of the outputs that the plan makes: all others.
         complex: which of these are complex.
         orders: of these, those that PyTorch's graph has in another order than row by row, such as
@@ -171,10 +167,15 @@ class _Compiled:
         self.results, self.options = at, options
         values = [n.meta.get("val") if isinstance(n, torch.fx.Node) else n for n in graph.outputs]
         made = {n: v for n, v in enumerate(values) if at[n] is None and isinstance(v, torch.Tensor)}
-        kept_from = module.meta.get(KEPT_FROM, len(values))
-        self.views = views_among({n: v for n, v in made.items() if n >= kept_from})
-        self.made = [n for n, given in enumerate(at) if given is None and n not in self.views]
+        first = {graph.outputs[n]: n for n in reversed(made)}
+        self.same = {n: first[x] for n in made if first[x := graph.outputs[n]] != n}
+        made = {n: v for n, v in made.items() if n not in self.same}
+        inputs = {~n: node.meta.get("val") for n, node in enumerate(graph.inputs)}
+        tensors = {n: v for n, v in inputs.items() if isinstance(v, torch.Tensor)}
+        self.views = {n: view for n, view in views_among(tensors | made).items() if n >= 0}
         made = {n: v for n, v in made.items() if n not in self.views}
+        others = {*self.same, *self.views}
+        self.made = [n for n, given in enumerate(at) if given is None and n not in others]
         self.complex = [n for n, v in made.items() if is_complex(v)]
         orders = {n: order_of(v) for n, v in made.items()}
         self.orders = {n: order for n, order in orders.items() if order is not None}
@@ -198,7 +199,9 @@ class _Compiled:
         for at, order in self.orders.items():
             results[at] = results[at].permute(inverse(order)).data
         for at, view in self.views.items():
-            results[at] = view.of(results[view.base])
+            results[at] = view.of(given[~view.base] if view.base < 0 else results[view.base])
+        for at, earlier in self.same.items():
+            results[at] = results[earlier]
         for check, value in zip(self.graph.checks, made[len(self.made) :]):
             check.run(value)
         return results

@@ -48,9 +48,12 @@ EFFECT = torch.ops.higher_order.with_effects
 AROUND = ("auto_functionalized", "auto_functionalized_v2")
 """What stands around operators that change their arguments."""
 BY_LAYOUT = frozenset(
-    getattr(torch.ops.aten, name).default
-    for name in ("_linalg_det", "_linalg_slogdet", "as_strided", "as_strided_copy",
-                 "as_strided_scatter")
+    getattr(getattr(torch.ops.aten, name), overload)
+    for name, overload in (
+        ("_linalg_det", "default"), ("_linalg_slogdet", "default"), ("as_strided", "default"),
+        ("as_strided_copy", "default"), ("as_strided_scatter", "default"), ("sym_stride", "int"),
+        ("sym_storage_offset", "default"),
+    )
 )  # fmt: skip
 """Operators whose results depend on how their first argument lies in memory."""
 

@@ -104,13 +104,14 @@ def views_among(values: Mapping[int, torch.Tensor]) -> dict[int, View]:
 
 
 def _is_fixed(t: torch.Tensor) -> bool:
-    """Whether it lies in the same way at each call."""
-    return all(isinstance(n, int) for n in (*t.shape, *t.stride(), t.storage_offset()))
+    """Whether it lies in the same way at each call, with its own numbers there."""
+    is_plain = not (t.is_complex() or t.is_neg())  # torch.conj and the imaginary part of it wait
+    return is_plain and all(isinstance(n, int) for n in (*t.shape, *t.stride(), t.storage_offset()))
 
 
 def _fills_its_memory(t: torch.Tensor) -> bool:
     is_dense = t.is_contiguous() or order_of(t) is not None
-    return is_dense and t.untyped_storage().nbytes() == t.nbytes
+    return is_dense and t.untyped_storage().nbytes() == math.prod(t.shape) * t.itemsize
 
 
 def lies_plainly(t: torch.Tensor) -> bool:

@@ -211,6 +211,18 @@ def _size(x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
 
+@rule("sym_stride")
+def _stride(x: Tensor, dim: int, *, lies: Lies) -> int:
+    """In the memory that PyTorch would have given it."""
+    order = _order(lies, "stride")
+    return prod(x.shape[axis] for axis in order[order.index(dim % x.ndim) + 1 :])
+
+
+@rule("sym_storage_offset")
+def _offset(x: Tensor, *, lies: Lies) -> int:
+    return lies.start
+
+
 # -- elementwise, creation, reductions -----------------------------------------------------------
 
 
