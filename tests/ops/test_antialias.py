@@ -59,3 +59,12 @@ def test_infinite_pixels_reach_their_windows_only() -> None:
 def test_modes_without(mode: str, antialias: bool) -> None:
     with pytest.raises(UnsupportedError, match=f"mode='{mode}' with antialias={antialias}"):
         F.interpolate(tgrad.ones(1, 1, 4, 4), 2, mode=mode, antialias=antialias)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "area", "lanczos"])
+def test_modes_without_corners(mode: str) -> None:
+    """PyTorch raises too, of lanczos for True alone."""
+    with pytest.raises(UnsupportedError, match=f"align_corners=True with mode='{mode}'"):
+        F.interpolate(
+            tgrad.ones(1, 1, 4, 4), 2, mode=mode, align_corners=True, antialias=mode == "lanczos"
+        )

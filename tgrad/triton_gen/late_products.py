@@ -31,9 +31,9 @@ from tgrad.kernel.ir import Kernel, Tile, TileAxis
 
 def with_late_products(kernel: Kernel) -> Kernel:
     """The kernel with its loops changed so; itself where none can be."""
-    body: list[ir.Stmt] = []
+    names, body = _Names(kernel), list[ir.Stmt]()
     for stmt in kernel.body:
-        late = _late(kernel, stmt) if isinstance(stmt, ir.Loop) else None
+        late = _late(kernel, stmt, names) if isinstance(stmt, ir.Loop) else None
         body += late if late is not None else [stmt]
     changed = tuple(body)
     return kernel if changed == kernel.body else replace(kernel, body=changed)
@@ -57,7 +57,7 @@ class _Product:
     load: ir.LoadTile
 
 
-def _late(kernel: Kernel, loop: ir.Loop) -> list[ir.Stmt] | None:
+def _late(kernel: Kernel, loop: ir.Loop, names: _Names) -> list[ir.Stmt] | None:
     """Statements in place of a loop."""
     axis = kernel.axis(loop.axis)
     if loop.start or axis.is_ragged or kernel.limits or kernel.table is not None:
@@ -69,7 +69,6 @@ def _late(kernel: Kernel, loop: ir.Loop) -> list[ir.Stmt] | None:
     products = [p for p in found if p is not None]
     if not first or not products or len(products) < len(found):
         return None
-    names = _Names(kernel)
     inits: list[ir.Stmt] = []
     moved: list[ir.Stmt] = []
     kept: list[ir.Stmt] = []
@@ -102,18 +101,20 @@ def _product(loop: ir.Loop, dot: ir.DotTile) -> _Product | None:
     if any(loop.axis in e.variables() for e in divided):
         return None
     (wide,) = cast.args
-    steps = [s for s in loop.body if isinstance(s, ir.Accumulate) and s.carry.id == dot.carry.id]
-    if wide.dtype is not float32 or any(s.op is not Op.MUL for s in steps):
+    *steps, last = [s for s in loop.body if dot.carry.id in ir.read_numbers(s)]
+    scaled = [s for s in steps if isinstance(s, ir.Accumulate) and s.op is Op.MUL]
+    if wide.dtype is not float32 or last is not dot or len(scaled) < len(steps):
         return None
-    return _Product(dot, tuple(steps), cast, wide, load)
+    return _Product(dot, tuple(scaled), cast, wide, load)
 
 
 class _Names:
     """Numbers of tiles that are not taken."""
 
     def __init__(self, kernel: Kernel):
-        outs = (getattr(s, "out", None) for s in ir.statements(kernel.body))
-        self.next = 1 + max(out.id for out in outs if out is not None)
+        flat = list(ir.statements(kernel.body))
+        outs = {t.id for s in flat if (t := getattr(s, "out", None)) is not None}
+        self.next = 1 + max(outs.union(*map(ir.read_numbers, flat)))
 
     def new(self, like: Tile) -> Tile:
         self.next += 1

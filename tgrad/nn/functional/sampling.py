@@ -35,6 +35,9 @@ RANKS = {
 }  # fmt: skip
 """How many axes each mode takes."""
 
+ALIGNED = ("linear", "bilinear", "bicubic", "trilinear")
+"""Modes that know corners."""
+
 CUBIC = -0.75
 """The free parameter of cubic convolution, PyTorch's."""
 
@@ -64,27 +67,14 @@ def interpolate(
 
     Raises:
         UnsupportedError: a mode that does not take so many axes, that is not made with antialias or
-            only with it, or one that computes between neighbours, of integers.
+            only with it, or has no corners; or one that computes between neighbours, of integers.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.interpolate(tgrad.tensor([[[1.0, 3.0]]]), scale_factor=2).tolist()
     [[[1.0, 1.0, 3.0, 3.0]]]
     """
     rank = input.ndim - 2
-    if rank not in RANKS.get(mode, ()):
-        raise UnsupportedError(
-            f"interpolate: mode={mode!r} of shape {input.shape}.",
-            f"Modes of {rank} axes: {', '.join(m for m, ranks in RANKS.items() if rank in ranks)}.",
-        )
-    if mode not in aa.FILTERS if antialias else mode == "lanczos":
-        raise UnsupportedError(
-            f"interpolate: mode={mode!r} with antialias={antialias}.",
-            f"With antialias: {', '.join(aa.FILTERS)}; lanczos is only with it.",
-        )
-    if not (input.dtype.is_float or "nearest" in mode):
-        raise UnsupportedError(
-            f"interpolate: mode={mode!r} of {input.dtype.name}.", "Use x.float() or a nearest mode."
-        )
+    _check_mode(input, mode, align_corners, antialias)
     if (size is None) == (scale_factor is None):
         raise ShapeError("interpolate with size and scale_factor, or neither.", "Give one of them.")
     factors = None if scale_factor is None else _each(scale_factor, rank)
@@ -100,6 +90,34 @@ def interpolate(
     if 0 in (*sizes, *input.shape[1:]):
         raise ShapeError(f"interpolate of shape {input.shape} to {sizes}.", "No size may be 0.")
     return resized(input, sizes, factors, mode, bool(align_corners), antialias)
+
+
+def _check_mode(input: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> None:
+    """
+    Raises:
+        UnsupportedError: as `interpolate` says.
+    """
+    rank = input.ndim - 2
+    if rank not in RANKS.get(mode, ()):
+        raise UnsupportedError(
+            f"interpolate: mode={mode!r} of shape {input.shape}.",
+            f"Modes of {rank} axes: {', '.join(m for m, ranks in RANKS.items() if rank in ranks)}.",
+        )
+    if mode not in aa.FILTERS if antialias else mode == "lanczos":
+        raise UnsupportedError(
+            f"interpolate: mode={mode!r} with antialias={antialias}.",
+            f"With antialias: {', '.join(aa.FILTERS)}; lanczos is only with it.",
+        )
+    given = align_corners if mode == "lanczos" else align_corners is not None
+    if given and mode not in ALIGNED:
+        raise UnsupportedError(
+            f"interpolate: align_corners={align_corners} with mode={mode!r}.",
+            f"Modes with corners: {', '.join(ALIGNED)}.",
+        )
+    if not (input.dtype.is_float or "nearest" in mode):
+        raise UnsupportedError(
+            f"interpolate: mode={mode!r} of {input.dtype.name}.", "Use x.float() or a nearest mode."
+        )
 
 
 def resized(
@@ -142,7 +160,7 @@ def _resized(
     n = x.shape[axis]
     is_wide = x.dtype is dt.float64 and "nearest" not in mode
     at = places((size,), 0, device=x.device).to(dt.float64 if is_wide else dt.float32)
-    scale = _scale(n, size, factor, align_corners and "nearest" not in mode)
+    scale = _scale(n, size, factor, align_corners)
     if "nearest" in mode and size % n == 0 and scale == n / size:
         return _repeated(x, axis, size // n)
     if "nearest" in mode:
