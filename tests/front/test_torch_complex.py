@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tgrad.errors import UnsupportedError
@@ -79,6 +80,27 @@ def arithmetic(x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
     )
 
 
+def products(x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return (
+        z.prod(0), z.prod(1, keepdim=True), z[:, :3].prod(), z.cumprod(1),
+        torch.addmm(z, z * 0.1, z, beta=2j, alpha=0.5), torch.add(x, z, alpha=1j),
+        torch.linalg.inv(z + 5 * torch.eye(4)), torch.matrix_exp(z / 4), z.var(0), z.std(),
+        torch.dist(z, z * 2j, 1), z**2.5, z ** (1 + 1j), 2**z, z**-3, z ** (x * 0.5), z**0.5,
+    )  # fmt: skip
+
+
+def moves(x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    index = torch.tensor([[0, 1, 1, 3]])
+    return (
+        torch.cat([z, x]), torch.block_diag(z, x), F.pad(z, (1, 1), value=2.0),
+        F.pad(z[None], (1, 1), "replicate"), F.pad(z[None], (1, 1), "reflect"), z.gather(0, index),
+        z.scatter_add(0, index, z[:1]), z.index_add(0, index[0], z), z.masked_scatter(x > 0, z * 2),
+        z.take(index), z.put(index, z[:1]), z.masked_fill(x > 0, 1j), z.tril() + z.diagonal(),
+        torch.full_like(x, 2j, dtype=torch.complex64) * z, z.diagonal_scatter(z[0]),
+        torch.complex(x, x[0]), torch.nn.functional.linear(z, z, z[0]),
+    )  # fmt: skip
+
+
 def norms(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     names = ("backward", "ortho", "forward")
     forth = [torch.fft.fftn(x, norm=n) for n in names]
@@ -99,6 +121,8 @@ CASES: dict[str, tuple[Callable[[], Function], Callable[[], Sequence[torch.Tenso
     "spectrogram": (lambda: spectrogram_loss, lambda: [real(2, 128), real(2, 128)]),
     "there and back": (lambda: there_and_back, lambda: [real(2, 128)]),
     "arithmetic": (lambda: arithmetic, lambda: [real(4, 4), real(4, 4, dtype=torch.complex64)]),
+    "products": (lambda: products, lambda: [real(4, 4), real(4, 4, dtype=torch.complex64)]),
+    "moves": (lambda: moves, lambda: [real(4, 4), real(4, 4, dtype=torch.complex64)]),
     "double": (lambda: arithmetic, lambda: [real(4, 4, dtype=torch.float64),
                                             real(4, 4, dtype=torch.complex128)]),
     "norms": (lambda: norms, lambda: [real(3, 4, 6)]),
@@ -146,8 +170,12 @@ def test_a_result_has_memory_of_its_own() -> None:
 
 
 def test_what_has_no_counterpart_is_said() -> None:
-    with pytest.raises(Exception, match=r"aten\.tan\.default of complex numbers has no") as caught:
-        torch.compile(lambda z: z.tan(), backend="tgrad")(torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(
+        Exception, match=r"aten\._linalg_det\.default of complex numbers has no"
+    ) as caught:
+        torch.compile(lambda z: torch.linalg.det(z), backend="tgrad")(
+            torch.ones(2, 2, dtype=torch.complex64)
+        )
     assert isinstance(caught.value.inner_exception, UnsupportedError)
 
 
@@ -159,3 +187,44 @@ def test_sums_in_another_dtype() -> None:
         found, want = run(z), z.sum(0, dtype=torch.complex128)
         assert found.dtype is want.dtype
         torch.testing.assert_close(found, want)
+
+
+ELEMENTWISE = (
+    "acos", "acosh", "angle", "asin", "asinh", "atan", "atanh", "cos", "cosh", "exp", "exp2",
+    "expm1",
+    "log", "log10", "log1p", "log2", "reciprocal", "rsqrt", "sgn", "sigmoid", "sin", "sinh", "sqrt",
+    "square", "tan", "tanh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_functions(name: str) -> None:
+    """Within a few roundings of float64's, near their zeros, their branch cuts and far away too."""
+    function = getattr(torch, name)
+    ends = [0.0, 1.0, 1e-4, 1e-7, 0.5, 2.0, 30.0]
+    grid = [complex(x * s, y * t) for x in ends for y in ends for s in (1, -1) for t in (1, -1)]
+    z = torch.cat([torch.tensor(grid), torch.randn(500, dtype=torch.complex64) * 2])
+    z = z.to(torch.complex64)
+    found = torch.compile(lambda z: function(z), backend="tgrad", fullgraph=True)(z)
+    want = function(z.to(torch.complex128))
+    assert found.dtype is function(z).dtype
+    is_known = want.isfinite() & (want.abs() < 1e38)
+    bound = 4e-6 * want.abs()[is_known]
+    assert ((found - want).abs()[is_known] <= bound).all()
+
+
+def test_questions() -> None:
+    """What is asked of numbers, and dtypes that are asked for."""
+
+    def function(z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (
+            z.any(0), z.all(), z.logical_not(), z.logical_and(z[0]), z.isnan(), z.isinf(),
+            z.isfinite(), z.bool(), torch.zeros_like(z, dtype=torch.float32), z == z[0],
+            torch.ones_like(z), torch.isclose(z, z + 1e-9), torch.nonzero_static(z, size=4),
+        )  # fmt: skip
+
+    z = torch.tensor([[0j, 1j, 2.0], [complex("nan"), complex(0, float("inf")), 0]])
+    run = torch.compile(function, backend="tgrad", fullgraph=True)
+    for mine, theirs in zip(run(z), function(z), strict=True):
+        assert mine.dtype is theirs.dtype
+        assert torch.equal(mine, theirs)

@@ -3,6 +3,7 @@ last: read where they are, and results lie as PyTorch's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -108,3 +109,49 @@ def test_weights_with_channels_last_are_state() -> None:
             optimizer.step()
             losses[name].append(loss.item())
     torch.testing.assert_close(*(torch.tensor(v) for v in losses.values()), rtol=1e-4, atol=1e-5)
+
+
+VIEWS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "expanded": lambda x: x[:, None].expand(-1, 3, *x.shape[1:]),
+    "a column": lambda x: x[:, -1],
+    "every second row": lambda x: x[1::2],
+    "transposed part": lambda x: x.mT[1:],
+    "in other sizes": lambda x: x.view(-1),
+    "of another result": lambda x: (y := x * 2, y.mT, y[:, 1:]),
+    "of a part": lambda x: (x[1:], x[1:].mT),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_in_sizes_that_change(name: str, dtype: torch.dtype) -> None:
+    """PyTorch reads an argument's memory by the strides of the result that is a view of it."""
+    run = torch.compile(VIEWS[name], backend="tgrad", fullgraph=True, dynamic=True)
+    for rows, columns in ((4, 6), (5, 7), (9, 3)):
+        wide = torch.randn(rows + 1, columns + 2, dtype=dtype)
+        for x in (wide[1:, 1:-1].contiguous(), wide[1:, 1:-1]) if "other" not in name else (wide,):
+            found, want = run(x), VIEWS[name](x)
+            for mine, theirs in zip(
+                *((r if isinstance(r, tuple) else (r,)) for r in (found, want))
+            ):
+                torch.testing.assert_close(mine, theirs)
+                assert mine.stride() == theirs.stride()
+            if not isinstance(found, tuple):
+                assert found.data_ptr() == want.data_ptr()
+
+
+def test_complex_results_lie_as_pytorchs() -> None:
+    def function(x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (
+            torch.fft.fft(x, dim=0),
+            (z * 2).permute(2, 0, 1),
+            torch.stft(x[0], 4, window=torch.ones(4), return_complex=True),
+        )
+
+    run = torch.compile(function, backend=backend)
+    x, z = torch.randn(3, 16), torch.randn(2, 3, 4, dtype=torch.complex64)
+    for given in (z, z.permute(1, 2, 0), z.conj().permute(1, 2, 0)):
+        for _ in range(2):
+            for mine, theirs in zip(run(x, given), function(x, given)):
+                torch.testing.assert_close(mine, theirs)
+                assert mine.stride() == theirs.stride()

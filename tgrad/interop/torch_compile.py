@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -34,7 +35,10 @@ from tgrad.interop.torch_replay import (
     as_real,
     inverse,
     lies_plainly,
+    numbers_of,
     order_of,
+    permuted,
+    symbols_of,
     to_tgrad,
     to_torch,
     views_among,
@@ -51,9 +55,13 @@ POOLS = (
     torch.ops.aten.max_pool3d_with_indices_backward.default,
 )
 """Operators whose last argument are places."""
-TAKEN_APART = (torch.ops.aten._log_softmax, torch.ops.aten._log_softmax_backward_data)
-"""Operators that are taken apart, so that backward is given statistics of rows and not a matrix of
-log-probabilities."""
+TAKEN_APART = (
+    torch.ops.aten._log_softmax,
+    torch.ops.aten._log_softmax_backward_data,
+    torch.ops.aten.batch_norm_backward,
+)
+"""Operators that are taken apart beside those that PyTorch takes apart for all: of logarithms of
+softmax, so that backward is given statistics of rows and not a matrix of log-probabilities."""
 
 
 def backend(
@@ -90,14 +98,16 @@ def backend(
     chosen = dict(options or {})
     falls_back = bool(chosen.pop("fallback", False))
 
-    def make(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        is_mixed = falls_back or any(map(is_custom, module.graph.nodes))
-        compiled = _Mixed(module, chosen, falls_back) if is_mixed else _Compiled(module, chosen)
-        return make_boxed_func(compiled)
+    def make(
+        is_forward: bool, module: torch.fx.GraphModule, inputs: Sequence[Any]
+    ) -> Callable[..., Any]:
+        if falls_back or any(map(is_custom, module.graph.nodes)):
+            return make_boxed_func(_Mixed(module, chosen, falls_back))
+        return make_boxed_func(_Compiled(module, chosen, is_forward))
 
     aot = aot_autograd(
-        fw_compiler=make,
-        bw_compiler=make,
+        fw_compiler=partial(make, True),
+        bw_compiler=partial(make, False),
         decompositions=_decompositions(),
         partition_fn=_partition,
     )
@@ -148,19 +158,27 @@ def _is_whole(op: Any) -> bool:
 class _Compiled:
     """A graph as a function of tensors of torch.
 
+    Args:
+        is_forward: whether the arguments are the caller's, and lie as the graph says; those of
+            backward are what forward made.
+
     Attributes:
         graph: what is computed.
         results: for each output of the graph, the number of the input that it is, or None.
         same: by their numbers, outputs that are an earlier one.
         views: by their numbers, outputs that lie in the memory of an input, ~number, or of another
-            output. PyTorch's graph makes them so: writes to one reach the other, or raise.
+            output. PyTorch's graph makes them so: writes to one reach the other, or raise; and its
+            code around the graph reads an input by what the output says of its memory.
+        symbols: where a call finds the sizes that vary.
         made: numbers of the outputs that the plan makes: all others.
         complex: which of these are complex.
         orders: of these, those that PyTorch's graph has in another order than row by row, such as
             images with channels last: a plan makes them in that order.
     """
 
-    def __init__(self, module: torch.fx.GraphModule, options: Mapping[str, Any]):
+    def __init__(
+        self, module: torch.fx.GraphModule, options: Mapping[str, Any], is_forward: bool = False
+    ):
         self.graph = graph = Graph(module)
         number = {n: i for i, n in enumerate(graph.inputs)}
         at = [number.get(x) if isinstance(x, torch.fx.Node) else None for x in graph.outputs]
@@ -170,9 +188,11 @@ class _Compiled:
         first = {graph.outputs[n]: n for n in reversed(made)}
         self.same = {n: first[x] for n in made if first[x := graph.outputs[n]] != n}
         made = {n: v for n, v in made.items() if n not in self.same}
-        inputs = {~n: node.meta.get("val") for n, node in enumerate(graph.inputs)}
-        tensors = {n: v for n, v in inputs.items() if isinstance(v, torch.Tensor)}
-        self.views = {n: view for n, view in views_among(tensors | made).items() if n >= 0}
+        inputs = [node.meta.get("val") for node in graph.inputs]
+        tensors = {~n: v for n, v in enumerate(inputs) if isinstance(v, torch.Tensor)}
+        self.symbols = symbols_of(inputs)
+        views = views_among(tensors | made, tensors if is_forward else (), self.symbols)
+        self.views = {n: view for n, view in views.items() if n >= 0}
         made = {n: v for n, v in made.items() if n not in self.views}
         others = {*self.same, *self.views}
         self.made = [n for n, given in enumerate(at) if given is None and n not in others]
@@ -198,19 +218,26 @@ class _Compiled:
             results[at] = torch.view_as_complex(results[at]).data
         for at, order in self.orders.items():
             results[at] = results[at].permute(inverse(order)).data
+        sizes = self._sizes(given) if self.views else {}
         for at, view in self.views.items():
-            results[at] = view.of(given[~view.base] if view.base < 0 else results[view.base])
+            base = given[~view.base] if view.base < 0 else results[view.base]
+            results[at] = view.of(base, sizes)
         for at, earlier in self.same.items():
             results[at] = results[earlier]
         for check, value in zip(self.graph.checks, made[len(self.made) :]):
             check.run(value)
         return results
 
+    def _sizes(self, given: Sequence[Any]) -> dict[Any, int]:
+        return {
+            symbol: numbers_of(given[number])[at] for symbol, (number, at) in self.symbols.items()
+        }
+
     def interpret(self, values: Sequence[Any]) -> list[Any]:
         """What is computed of all arguments, and what is checked afterwards."""
         found = self.graph(*values)
         for number, order in self.orders.items():
-            found[number] = found[number].permute(order)
+            found[number] = permuted(found[number], order)
         return [found[n] for n in self.made] + found[len(self.results) :]
 
 
@@ -246,7 +273,7 @@ class _Plans:
         def interpret(values: Sequence[Any]) -> list[Any]:
             found = dict(zip(order, values))
             for n, axes in orders.items():
-                found[n] = found[n].permute(inverse(axes))
+                found[n] = permuted(found[n], inverse(axes))
             return graph.interpret([found[n] for n in range(len(order))])
 
         inner = {"interpret": interpret}.get

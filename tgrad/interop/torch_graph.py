@@ -134,9 +134,33 @@ class Graph:
             except UnsupportedError as error:
                 what = f"{step.node.target}: {error.what}"
                 raise unsupported(what, step.source, error.hint) from error
+            _check_made(step, made[step.node])
         wanted = [*self.outputs, *(check.of for check in self.checks)]
         found = (_filled(x, made) for x in wanted)
         return [x.pairs() if isinstance(x, Complex) else x for x in found]
+
+
+def _check_made(step: Step, made: Any) -> None:
+    """One of several results may be what PyTorch keeps for its backward, and differ.
+
+    Raises:
+        UnsupportedError: a result that is complex where PyTorch's is not, or of another shape, as
+            far as that is known.
+    """
+    wanted = step.node.meta.get("val")
+    part = made.real if isinstance(made, Complex) else made
+    is_one = isinstance(wanted, torch.Tensor) and isinstance(part, tgrad.Tensor)
+    if not is_one or step.node.target is getitem:
+        return
+    has, wants, shape = isinstance(made, Complex), is_complex(wanted), tuple(part.shape)
+    is_known = all(isinstance(n, int) for n in (*shape, *wanted.shape))
+    if has == wants and (shape == tuple(wanted.shape) or not is_known):
+        return
+    found, other = (
+        f"a {'complex' if is_so else 'real'} tensor of shape {size}"
+        for is_so, size in ((has, shape), (wants, tuple(wanted.shape)))
+    )
+    raise unsupported(f"{step.node.target} gives {found}, and PyTorch's {other}.", step.source)
 
 
 def why_unsupported(node: torch.fx.Node) -> UnsupportedError | None:

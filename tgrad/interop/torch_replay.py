@@ -8,11 +8,12 @@ small kernel takes. Invariant: nothing is copied but what does not lie as kernel
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 import tgrad
 from tgrad.compiling.replay import Out
@@ -55,10 +56,15 @@ def to_torch(value: Any) -> Any:
 def order_of(t: torch.Tensor) -> Axes | None:
     """The axes in the order in which elements lie in memory, nearest neighbours last, as those of
     images with channels last; None where that is their own order, or gaps are between."""
-    if t.is_complex() or t.is_contiguous():
+    if t.is_contiguous():
         return None
     found = memory_order(tuple(map(known, t.shape)), tuple(map(known, t.stride())))
     return None if found == tuple(range(t.ndim)) else found
+
+
+def permuted(value: Any, order: Axes) -> Any:
+    """A tensor of tgrad with its axes in that order; those of complex numbers have one more."""
+    return value.permute((*order, *range(len(order), value.ndim)))
 
 
 def known(n: Any) -> int:
@@ -73,45 +79,92 @@ def inverse(order: Axes) -> Axes:
 
 @dataclass(frozen=True)
 class View:
-    """How a result lies in the memory of another one, `base` by its number; in elements."""
+    """How a result lies in the memory of another one, `base` by its number; in elements, numbers or
+    expressions of SymPy."""
 
     base: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
+    shape: tuple[Any, ...]
+    stride: tuple[Any, ...]
+    offset: Any
 
-    def of(self, base: torch.Tensor) -> torch.Tensor:
-        """The view."""
-        return base.as_strided(self.shape, self.stride, base.storage_offset() + self.offset)
+    def of(self, base: torch.Tensor, sizes: Mapping[Any, int]) -> torch.Tensor:
+        """The view, for values of the symbols."""
+        numbers = self.shape, self.stride, (self.offset,)
+        shape, stride, offset = ([_value(n, sizes) for n in each] for each in numbers)
+        return base.as_strided(shape, stride, base.storage_offset() + offset[0])
 
 
-def views_among(values: Mapping[int, torch.Tensor]) -> dict[int, View]:
-    """Which of a graph's values it makes as views of another one that fills its memory, such as
-    attention's heads and the matrix that the next product takes; by their numbers.
+def views_among(
+    values: Mapping[int, torch.Tensor], own: Collection[int], symbols: Collection[Any]
+) -> dict[int, View]:
+    """Which of a graph's values it makes as views of another one, by their numbers: of one that
+    fills its memory, such as attention's heads and the matrix that the next product takes; or of
+    one of the caller's own, which lies as the graph says.
+
+    Args:
+        own: the caller's.
+        symbols: those whose values each call gives.
 
     >>> x = torch.zeros(2, 3)
-    >>> views_among({4: x, 5: x.T, 6: x.clone()})
+    >>> views_among({4: x, 5: x.T, 6: x.clone()}, (), ())
     {5: View(base=4, shape=(3, 2), stride=(1, 3), offset=0)}
     """
-    fixed = {n: v for n, v in values.items() if _is_fixed(v)}
+    fixed = {n: v for n, v in values.items() if _is_known(v, symbols)}
     memory = {n: (v.untyped_storage()._cdata, v.dtype) for n, v in fixed.items()}
-    whole = {memory[n]: n for n, v in reversed(fixed.items()) if _fills_its_memory(v)}
+    whole = [n for n, v in fixed.items() if _fills_its_memory(v)]
+    bases = [*whole, *(n for n in fixed if n in own)]
+    base_of = {memory[n]: n for n in reversed(bases)}
     return {
-        n: View(whole[memory[n]], tuple(v.shape), tuple(v.stride()), int(v.storage_offset()))
+        n: View(
+            base,
+            *map(_expressions, (v.shape, v.stride())),
+            *_expressions([v.storage_offset() - first]),
+        )
         for n, v in fixed.items()
-        if whole.get(memory[n], n) != n
+        if (base := base_of.get(memory[n], n)) != n
+        for first in (fixed[base].storage_offset(),)
     }
 
 
-def _is_fixed(t: torch.Tensor) -> bool:
-    """Whether it lies in the same way at each call, with its own numbers there."""
-    is_plain = not (t.is_complex() or t.is_neg())  # torch.conj and the imaginary part of it wait
-    return is_plain and all(isinstance(n, int) for n in (*t.shape, *t.stride(), t.storage_offset()))
+def symbols_of(values: Sequence[Any]) -> dict[Any, tuple[int, int]]:
+    """Where the value of each symbol is found: the argument, and which of its `numbers_of`."""
+    found: dict[Any, tuple[int, int]] = {}
+    for number, value in enumerate(values):
+        for at, n in enumerate(numbers_of(value)):
+            if isinstance(n, torch.SymInt) and n.node.expr.is_symbol:
+                found.setdefault(n.node.expr, (number, at))
+    return found
+
+
+def numbers_of(value: Any) -> tuple[Any, ...]:
+    """A number; or what says how a tensor lies."""
+    if not isinstance(value, torch.Tensor):
+        return (value,)
+    return *value.shape, *value.stride(), value.storage_offset()
+
+
+def _expressions(numbers: Iterable[Any]) -> tuple[Any, ...]:
+    """Of PyTorch's symbols, as they are now: its numbers change with what it assumes later."""
+    return tuple(n if isinstance(n, int) else n.node.expr for n in numbers)
+
+
+def _value(n: Any, sizes: Mapping[Any, int]) -> int:
+    return n if isinstance(n, int) else int(n.xreplace(sizes))
+
+
+def _is_known(t: torch.Tensor, symbols: Collection[Any]) -> bool:
+    """Whether a call says how it lies, with its own numbers there."""
+    if t.is_conj() or t.is_neg():
+        return False  # these wait to be computed
+    varying = (n for n in _expressions(numbers_of(t)) if not isinstance(n, int))
+    return all(n.free_symbols <= set(symbols) for n in varying)
 
 
 def _fills_its_memory(t: torch.Tensor) -> bool:
     is_dense = t.is_contiguous() or order_of(t) is not None
-    return is_dense and t.untyped_storage().nbytes() == math.prod(t.shape) * t.itemsize
+    return is_dense and statically_known_true(
+        t.untyped_storage().nbytes() == math.prod(t.shape) * t.itemsize
+    )
 
 
 def lies_plainly(t: torch.Tensor) -> bool:

@@ -182,7 +182,7 @@ class IndexingMethods:
             return self
         rows, order, rank = self._rows(tensors)
         sizes = [self.shape[a] for a in order]
-        flat = self.permute(order).reshape(-1, *sizes[len(tensors) :])
+        flat = self.permute(order).flatten(0, len(tensors) - 1)
         if not flat.shape[0] and rows.numel():
             raise OutOfRangeError(f"an index of an empty axis of shape {self.shape}.")
         picked = flat.index_select(0, rows.reshape(-1))
@@ -233,7 +233,8 @@ class IndexingMethods:
         axis = normal_axis(dim, len(self.shape))
         with source_scope(label="gather"):
             if not index.numel():
-                return self._constant(0, self.dtype).expand(index.shape) + 0 * self.sum()
+                nothing = self.reshape(-1)[:0].sum().to(self.dtype)  # has a gradient as self has
+                return nothing.expand(index.shape)
             if not self.shape or not index.shape:
                 rows = self.reshape(1) if not self.shape else self
                 return rows.gather(0, index.reshape(-1)).reshape(index.shape)
@@ -295,12 +296,22 @@ class IndexingMethods:
         return self.nonzero()
 
     def nonzero_static(self: Any, *, size: int, fill_value: int = -1) -> Tensor:
-        """The first `size` rows of `nonzero`; rows of `fill_value` where there are fewer."""
-        rows = self.nonzero()[:size]
-        missing = size - rows.shape[0]
-        inside = rows._constant(1, dt.bool_).expand(rows.shape)
-        high = (missing, 0)
-        return rows._pad_zero((0, 0), high).where(inside._pad_zero((0, 0), high), fill_value)
+        """The first `size` rows of `nonzero`; rows of `fill_value` where there are fewer.
+        Nothing is read: row k is where the count of such elements reaches k + 1."""
+        from tgrad.creation import arange
+        from tgrad.joining import stack
+        from tgrad.sorting import searchsorted
+
+        counts = (self != 0).reshape(-1).to(dt.int64).cumsum(0)
+        place = searchsorted(counts, arange(1, size + 1, device=self.device))
+        is_there = (place < counts.shape[0]).unsqueeze(1)
+        columns = []
+        for n in reversed(self.shape):
+            columns.append(place % max(n, 1))
+            place = place // max(n, 1)
+        if not columns:
+            return place.new_full((size, 0), fill_value)
+        return stack(columns[::-1], 1).where(is_there, fill_value)
 
     def masked_select(self: Any, mask: Tensor) -> Tensor:
         """The elements where the mask holds, as a vector; reads the mask."""

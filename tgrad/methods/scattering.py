@@ -75,7 +75,7 @@ class ScatteringMethods:
                 hit = (
                     self._constant(0, dt.bool_).expand(self.shape)._scatter(dim, index, True, "set")
                 )
-                base = base.where(~hit, _identity(reduce, self.dtype))
+                base = base.where(~hit, self._constant(_identity(reduce, self.dtype), self.dtype))
             result = base._scatter(dim, index, src, REDUCTIONS[reduce])
             if reduce != "mean":
                 return result
@@ -309,7 +309,7 @@ class ScatteringMethods:
             .movedim(tuple(range(first, first + rank)), tuple(range(rank)))
         )
         source = value.reshape(rows.numel(), *kept)
-        flat = self.permute(order).reshape(-1, *kept)
+        flat = self.permute(order).flatten(0, len(tensors) - 1)
         flat = flat._scatter(0, source._along(rows.reshape(-1), 0), source, combine)
         back = [order.index(a) for a in range(len(order))]
         return flat.reshape([self.shape[a] for a in order]).permute(back)

@@ -43,7 +43,7 @@ def _group_norm(
     groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y, mean, rstd = _normalised(x.reshape(n, groups, -1), (2,), eps)
+    y, mean, rstd = _normalised(x.reshape(n, groups, c // groups * points), (2,), eps)
     y = y.reshape(x.shape)
     y = _scaled(y, _per_channel(weight, x), _per_channel(bias, x))
     return y.to(x.dtype), mean.reshape(n, groups), rstd.reshape(n, groups)
@@ -70,6 +70,22 @@ def _batch_norm(
     new_mean = (running_mean * (1 - momentum) + mean * momentum).to(running_mean.dtype)
     new_var = (running_var * (1 - momentum) + var * momentum).to(running_var.dtype)
     return y, mean, rstd, new_mean, new_var
+
+
+@rule("_batch_norm_with_update_functional")
+def _batch_norm_with_update(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """The same in training, with what cuDNN would keep: nothing."""
+    how = (x, weight, bias, running_mean, running_var, True, momentum, eps)
+    y, mean, rstd, new_mean, new_var = _batch_norm(*how)
+    return y, mean, rstd, tgrad.zeros(0, dtype=tgrad.uint8, device=x.device), new_mean, new_var
 
 
 @rule("_native_batch_norm_legit.no_stats")
@@ -237,12 +253,15 @@ def _adaptive(x: Tensor, size: Sequence[int]) -> Tensor:
     return pool(x, tuple(size))
 
 
-@rule("_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward")
-def _adaptive_backward(g: Tensor, x: Tensor) -> Tensor:
-    size = g.shape[2:]
+def _adaptive_backward(rank: int, g: Tensor, x: Tensor) -> Tensor:
+    size = g.shape[-rank:]
     (found,) = gradients(lambda x: _adaptive(x, size), g, (x,), (True,))
     assert found is not None
     return found
+
+
+for _rank in (2, 3):
+    rule(f"_adaptive_avg_pool{_rank}d_backward")(partial(_adaptive_backward, _rank))
 
 
 @rule("adaptive_max_pool2d", "adaptive_max_pool3d")

@@ -172,7 +172,7 @@ def _put_where(
 
 @rule("masked_scatter")
 def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    mask = mask.expand(x.shape)
+    x, mask = tgrad.broadcast_tensors(x, mask)
     places = _places_of(mask).clamp(0, max(source.numel() - 1, 0))
     return source.flatten()[places].where(mask, x)
 
@@ -262,7 +262,10 @@ def _scalar(value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     return tgrad.full((), value, dtype=dtype, device=device)
 
 
-@rule("empty_permuted", "empty", "new_empty", "new_empty_strided", "empty_strided")
+@rule(
+    "empty_permuted", "empty", "new_empty", "new_empty_strided", "empty_strided",
+    "_efficientzerotensor",
+)  # fmt: skip
 def _empty(*args: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """Like the first argument where that is a tensor; zeros, and not what was there."""
     if isinstance(args[0], Tensor):

@@ -194,8 +194,8 @@ def _largest_parts(input: Tensor, output_size: OutputSize, rank: int, return_ind
         rows = place.expand(picked.shape).gather(axis + 1, best).squeeze(axis + 1)
         index = indices.gather(axis + 1, best).squeeze(axis + 1) + rows * inner
         inner *= input.shape[axis]
-    flat = input.reshape(*input.shape[:lead], -1)
-    values = flat.gather(lead, index.reshape(*input.shape[:lead], -1)).reshape(index.shape)
+    flat = input.flatten(lead)
+    values = flat.gather(lead, index.flatten(lead)).reshape(index.shape)
     values = by_formula(values, input)
     return (values, index) if return_indices else values
 
@@ -269,5 +269,5 @@ def _unpool(
     if output_size is not None:
         sizes = tuple(int(n) for n in output_size)[-rank:]
     base = input._constant(0, input.dtype).expand(*input.shape[:lead], math.prod(sizes))
-    rows = [t.reshape(*input.shape[:lead], -1) for t in (indices, input)]
+    rows = [t.flatten(lead) for t in (indices, input)]
     return base.scatter(lead, *rows).reshape(*input.shape[:lead], *sizes)

@@ -106,8 +106,8 @@ def _pool(input: Tensor, rank: int, settings: tuple[Any, ...], return_indices: b
     if samples is None:
         samples = rand(*x.shape[:2], rank, dtype=input.dtype, device=input.device)
     place = _places(samples, sizes, kernel, count)
-    flat = x.reshape(*x.shape[:2], -1)
-    read = flat.gather(2, place.reshape(*x.shape[:2], -1)).reshape(place.shape)
+    flat = x.flatten(2)
+    read = flat.gather(2, place.flatten(2)).reshape(place.shape)
     largest, which = read.max(-1)
     if input.ndim == rank + 1:
         largest = largest.squeeze(0)

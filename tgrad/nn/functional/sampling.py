@@ -314,7 +314,7 @@ def _read(input: Tensor, coordinates: Sequence[Tensor]) -> Tensor:
         index = index * n + at.where(hit, 0.0).to(dt.int64)
     shape = index.shape[1:]
     rows = index.reshape(count[0], 1, -1).expand(*count, index.numel() // max(count[0], 1))
-    picked = input.reshape(*count, -1).gather(2, rows).reshape(*count, *shape)
+    picked = input.flatten(len(count)).gather(2, rows).reshape(*count, *shape)
     return picked.where(inside.unsqueeze(1), 0.0)
 
 
