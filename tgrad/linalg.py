@@ -230,7 +230,7 @@ def matrix_exp(A: Tensor) -> Tensor:
     NaN beyond a 1-norm of 2^19 in float32 and 2^48 in float64, as are its gradients.
 
     Args:
-        A: (.., n, n), float32 or float64.
+        A: (.., n, n), float32 or float64; half types are computed in float32.
 
     >>> import tgrad
     >>> tgrad.linalg.matrix_exp(tgrad.zeros(2, 2)).tolist()
@@ -238,6 +238,8 @@ def matrix_exp(A: Tensor) -> Tensor:
     """
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         raise ShapeError(f"matrix_exp of shape {A.shape}.", "Give square matrices.")
+    if A.dtype.is_float and A.dtype.itemsize == 2:
+        return matrix_exp(A.float()).to(A.dtype)
     if A.dtype.name not in EXPONENTIAL_TERMS:
         raise DTypeError(f"matrix_exp of {A.dtype.name}.", "Use float32 or float64.")
     if 0 in A.shape:

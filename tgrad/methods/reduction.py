@@ -103,6 +103,8 @@ class ReductionMethods:
 
     def prod(self, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
         """Product over axes; integers and bools in int64."""
+        if dtype is dt.bool_:
+            return self.to(dt.bool_).all(dim, keepdim)
         x = self.to(dtype or (self.dtype if self.dtype.is_float else dt.int64))
         return x._reduce(Op.REDUCE_PROD, dim, keepdim)
 

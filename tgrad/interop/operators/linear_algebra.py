@@ -94,6 +94,8 @@ def _cdist(x: Tensor, y: Tensor, p: float, mode: int | None) -> Tensor:
 
 @rule("_cdist_backward")
 def _cdist_backward(g: Tensor, x: Tensor, y: Tensor, p: float, distance: Tensor) -> Tensor:
+    """For each matrix of the other argument; PyTorch adds them up."""
+    x = x.expand((*g.shape[:-2], *x.shape[-2:]))
     (found,) = gradients(lambda x: tgrad.cdist(x, y, p), g, (x,), (True,))
     assert found is not None
     return found
