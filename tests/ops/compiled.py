@@ -55,7 +55,7 @@ def samples_of(op: OpInfo, dtype: str, count: int) -> list[SampleInput]:
     if len(samples) <= count:
         return samples
     if count == 1:
-        return samples[len(samples) // 2 :][:1]
+        return samples[(len(samples) - 1) // 2 :][:1]
     return [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
 
 

@@ -271,6 +271,8 @@ class ReductionMethods:
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""
         with source_scope(label="logsumexp"):
+            if 0 in self.shape:  # no element is the largest
+                return self.exp().sum(dim, keepdim).log()  # type: ignore[attr-defined]
             top = self.detach().amax(dim, keepdim=True)  # type: ignore[attr-defined]
             top = top.where(top.isfinite(), 0.0)
             result = (self - top).exp().sum(dim, keepdim=True).log() + top

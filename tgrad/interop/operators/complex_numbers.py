@@ -46,6 +46,9 @@ JOINS = {
 }  # fmt: skip
 """The same; a real tensor or number at these places is a complex one without imaginary part."""
 
+SIZES = ("sym_size", "sym_storage_offset", "sym_stride")
+"""What is asked of a tensor's memory, in elements."""
+
 
 @dataclass(frozen=True, eq=False)
 class Complex:
@@ -131,6 +134,9 @@ def complex_operator(name: str, real: Callable[[], Function]) -> Function | None
         return RULES[name]
     if name in MOVES or name in JOINS:
         return _by_parts(real(), JOINS.get(name, ()))
+    if name in SIZES:
+        function = real()
+        return lambda z, *args, **kwargs: function(z.real, *args, **kwargs)
     return None
 
 
@@ -178,12 +184,6 @@ def _as_real(z: Complex) -> Tensor:
 @rule("real")
 def _real(z: Complex) -> Tensor:
     return z.real
-
-
-@rule("sym_size")
-def _size(z: Complex, dim: int) -> int:
-    size: int = z.real.shape[dim]
-    return size
 
 
 @rule("imag")

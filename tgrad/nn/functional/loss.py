@@ -239,7 +239,7 @@ def kl_div(
         loss = (t * t.where(~zero, 1.0).log()).where(~zero, 0.0) - t * x
     if reduction == "batchmean":
         count = input.shape[0] if input.ndim else 1
-        return (loss.sum() * (1.0 / count)).to(input.dtype)
+        return (loss.sum() / count).to(input.dtype)
     return reduced(loss, reduction, "kl_div").to(input.dtype)
 
 

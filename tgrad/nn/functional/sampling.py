@@ -313,7 +313,8 @@ def _read(input: Tensor, coordinates: Sequence[Tensor]) -> Tensor:
         inside = hit if inside is None else inside & hit
         index = index * n + at.where(hit, 0.0).to(dt.int64)
     shape = index.shape[1:]
-    rows = index.reshape(count[0], 1, -1).expand(*count, index.numel() // max(count[0], 1))
+    rows = index.flatten(1).unsqueeze(1)
+    rows = rows.expand(*count, rows.shape[-1])
     picked = input.flatten(len(count)).gather(2, rows).reshape(*count, *shape)
     return picked.where(inside.unsqueeze(1), 0.0)
 

@@ -161,7 +161,7 @@ class MultiheadAttention(Module):
             mask = _added(attn_mask, q.dtype)
             parts.append(mask if mask.ndim == 2 else mask.unflatten(0, (-1, self.num_heads)))
         if padding is not None:
-            parts.append(_added(padding, q.dtype).reshape(padding.shape[0], 1, 1, -1))
+            parts.append(_added(padding, q.dtype).unsqueeze(1).unsqueeze(1))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1] if parts else None
 
     def _with_extra_keys(
