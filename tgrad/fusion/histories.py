@@ -28,6 +28,12 @@ DOT_TILE = 128
 MASK_COST = 8
 """Of comparing a place with both ends of a run."""
 
+PLACES = 64
+"""How many times as large a table is as each tensor that it is made of."""
+
+TABLE_COST = 40
+"""Of an element of a table that is computed where it is read: about that of a draw is more."""
+
 TINY = 4096
 """Kernels over at most this many elements join even if they share no data, and values of so few are
 computed again."""
@@ -114,8 +120,19 @@ def is_dear_to_repeat(
     return history.cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize
 
 
+def is_table_of_places(node: Node, histories: Mapping[Node, History]) -> bool:
+    """Whether a node is a large table of what places and far smaller tensors say, such as a mask of
+    documents or distances of keys from queries. It is not stored: with sequences of 32k it would be
+    gigabytes, and where a kernel computes it, tiles may be skipped for it."""
+    history = histories[node]
+    is_small = all(PLACES * leaf.size <= node.size for leaf in history.leaves)
+    return node.size > TINY and is_small and history.cost <= TABLE_COST
+
+
 def is_worth_storing(node: Node, histories: Mapping[Node, History]) -> bool:
     """Whether loading a node beats computing it again in every kernel that needs it."""
+    if is_table_of_places(node, histories):
+        return False
     history = histories[node]
     big = sum(1 for leaf in history.leaves if 4 * leaf.size >= node.size)
     if big > 1 and node.size > 1:

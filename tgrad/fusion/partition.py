@@ -37,6 +37,7 @@ from tgrad.fusion.histories import (
     histories_of,
     is_costly_prologue,
     is_dear_to_repeat,
+    is_table_of_places,
     is_worth_storing,
 )
 from tgrad.fusion.legality import Refused
@@ -218,7 +219,8 @@ class _Partition:
             if n.op is Op.EXPAND and n.size >= 8 * n.inputs[0].size:
                 operand = below_movement(n.inputs[0])
                 if is_elementwise(operand.op) and histories[operand].cost >= 4:
-                    if self._is_stored(operand, True):
+                    is_table = is_table_of_places(operand, histories)
+                    if self._is_stored(operand, not is_table):
                         roots.add(operand)
         roots |= compared_with_extrema(self.order, roots) - self.inside
         histories = histories_of(self.order, roots, self.inside)
