@@ -45,10 +45,15 @@ class Chain:
 
 @dataclass(frozen=True)
 class Found:
-    """Proposals, and for dots that are none although their operand is of the kind, why not."""
+    """Proposals, and for dots that are none although their operand is of the kind, why not.
+
+    Attributes:
+        rows: small values that are stored for chains to load.
+    """
 
     chains: tuple[Chain, ...]
     refused: Mapping[Node, str]
+    rows: frozenset[Node] = frozenset()
 
 
 def find_chains(
@@ -98,7 +103,9 @@ def find_chains(
                 refused[c.roots[0]] = f"its {what.op} of {label} is needed outside of the kernel"
         chains = [c for c in chains if not c.inside & bad]
     in_order = [n for n in order if n in stored]
-    return Found(tuple(_with_statistics(_paired(chains, position), in_order)), refused)
+    found = tuple(_with_statistics(_paired(chains, position), in_order))
+    rows = frozenset(_below_views(n) for n in given if chains)
+    return Found(found, refused, frozenset(n for n in rows if n.op is not Op.BUFFER))
 
 
 _VIEWS = (Op.RESHAPE, Op.PERMUTE, Op.EXPAND)
@@ -135,8 +142,8 @@ def softmax_weights(order: Sequence[Node]) -> set[Node]:
 
 
 def _given_rows(weights: set[Node]) -> set[Node]:
-    """The rows' numbers of exp(scores - a row's number) that the graph is given: an earlier plan
-    has stored them."""
+    """The rows' numbers of exp(scores - a row's number) that the graph is given, or makes of what
+    it is given: an earlier plan has stored them, to the base of 2 for instance."""
     found: set[Node] = set()
     for n in weights:
         if n.op is Op.EXP and n.inputs[0].op is Op.SUB:
@@ -147,10 +154,25 @@ def _given_rows(weights: set[Node]) -> set[Node]:
     return found
 
 
-def _is_given(node: Node) -> bool:
+def _is_given(row: Node) -> bool:
+    """Whether a row is computed element by element from what is given and constants."""
+    seen, stack = set[Node](), [row]
+    while stack:
+        n = stack.pop()
+        if n in seen:
+            continue
+        seen.add(n)
+        if n.op in _VIEWS or is_elementwise(n.op):
+            stack.extend(n.inputs)
+        elif n.op not in (Op.BUFFER, Op.CONST) or n.size > row.size:
+            return False
+    return any(n.op is Op.BUFFER for n in seen)
+
+
+def _below_views(node: Node) -> Node:
     while node.op in _VIEWS:
         (node,) = node.inputs
-    return node.op is Op.BUFFER
+    return node
 
 
 def _way(dot: Node, side: int, stored: set[Node]) -> _Way | None:

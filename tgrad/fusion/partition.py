@@ -137,7 +137,7 @@ class _Partition:
             for x in n.inputs:
                 self.uses[x].add(n)
         found = find_chains(self.order, self.uses, self.outputs)
-        self.refused = dict(found.refused)
+        self.refused, self.rows = dict(found.refused), found.rows
         self._cut(found.chains)
         self._build_chains(found.chains)
 
@@ -191,7 +191,7 @@ class _Partition:
         of_chains = {n for c in self.chains for n in c.roots}
         plain = (n for n in self.order if n.op is Op.DOT and n not in of_chains)
         roots |= {self._end_of_epilogue(n) for n in plain} | of_chains
-        roots |= self.copies.intersection(self.order)
+        roots |= self.copies.intersection(self.order) | self.rows
         alone = self.inside | of_chains
         self.sums = partial_sums(self.order, self.uses, alone, self.limits.dots)
         roots |= self.sums

@@ -24,7 +24,13 @@ import tgrad
 from tgrad.dtype import by_name
 from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedError
 from tgrad.graph.node import source_scope
-from tgrad.interop.operators import PYTORCH_S, has_meaning, operator, unsupported
+from tgrad.interop.operators import (
+    PYTORCH_S,
+    flex_attention,
+    has_meaning,
+    operator,
+    unsupported,
+)
 from tgrad.interop.operators.complex_numbers import (
     PARTS,
     Complex,
@@ -86,6 +92,9 @@ class Graph:
     """A function of tensors of tgrad, and of sizes. Complex tensors have the parts of their numbers
     along a last axis of two.
 
+    Args:
+        is_of_one: whether it is traced for single elements, and called for many.
+
     Attributes:
         inputs: nodes of the arguments; the graph's constants follow them.
         constants: these, as tensors of torch.
@@ -97,11 +106,12 @@ class Graph:
         UnsupportedError: an operator, or a dtype of its, without a counterpart.
     """
 
-    def __init__(self, module: torch.fx.GraphModule):
+    def __init__(self, module: torch.fx.GraphModule, is_of_one: bool = False):
+        self._is_of_one = is_of_one
         nodes = list(module.graph.nodes)
         attributes = {n: getattr(module, n.target) for n in nodes if n.op == "get_attr"}
         held = {n: v for n, v in attributes.items() if isinstance(v, torch.Tensor)}
-        self._inner = {n: _inner(v) for n, v in attributes.items() if n not in held}
+        self._inner = {n: _inner(n, v) for n, v in attributes.items() if n not in held}
         self.constants = list(held.values())
         self.inputs = [*(n for n in nodes if n.op == "placeholder"), *held]
         values = {n: held.get(n, n.meta.get("val")) for n in self.inputs}
@@ -134,7 +144,8 @@ class Graph:
             except UnsupportedError as error:
                 what = f"{step.node.target}: {error.what}"
                 raise unsupported(what, step.source, error.hint) from error
-            _check_made(step, made[step.node])
+            if not self._is_of_one:
+                _check_made(step, made[step.node])
         wanted = [*self.outputs, *(check.of for check in self.checks)]
         found = (_filled(x, made) for x in wanted)
         return [x.pairs() if isinstance(x, Complex) else x for x in found]
@@ -250,6 +261,10 @@ def _function(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
         return _cond
     if target is EFFECT:
         return _token
+    if target is flex_attention.FORWARD:
+        return flex_attention.forward
+    if target is flex_attention.BACKWARD:
+        return flex_attention.backward
     if target is torch._prims.rng_prims.run_and_save_rng_state:
         return partial(draw_and_save, operator(node.args[0], source))
     if target is torch._prims.rng_prims.run_with_rng_state:
@@ -278,10 +293,25 @@ def _of_complex(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
     return function
 
 
-def _inner(module: torch.fx.GraphModule) -> Callable[..., list[Any]]:
-    """A branch, as a function of its operands alone."""
-    graph = Graph(module)
-    return lambda *operands: graph(*operands, *map(tgrad.from_dlpack, graph.constants))
+def _inner(node: torch.fx.Node, module: torch.fx.GraphModule) -> Callable[..., Any] | None:
+    """A branch, as a function of its operands alone; or a function of attention's scores.
+
+    Raises:
+        UnsupportedError: such a function does more than elementwise arithmetic.
+    """
+    (user, *_) = node.users
+    is_of_scores = user.target in (flex_attention.FORWARD, flex_attention.BACKWARD)
+    if user.target is flex_attention.BACKWARD and user.args[flex_attention.JOINT_GRAPH] is node:
+        return None
+    if is_of_scores and (found := flex_attention.what_is_not_of_one_score(module)):
+        raise unsupported(f"{found} in a function of flex_attention.", source_of(user))
+    graph = Graph(module, is_of_scores)
+
+    def function(*operands: Any) -> Any:
+        made = graph(*operands, *map(tgrad.from_dlpack, graph.constants))
+        return made[0] if is_of_scores else made
+
+    return function
 
 
 def _token(token: Any, *effect: Any, **kwargs: Any) -> tuple[Any]:

@@ -24,6 +24,7 @@ from tgrad.interop.operators import attention as attention
 from tgrad.interop.operators import complex_functions as complex_functions
 from tgrad.interop.operators import drawing as drawing
 from tgrad.interop.operators import embeddings as embeddings
+from tgrad.interop.operators import flex_attention as flex_attention
 from tgrad.interop.operators import layers as layers
 from tgrad.interop.operators import linear_algebra as linear_algebra
 from tgrad.interop.operators import of_cuda as of_cuda

@@ -89,17 +89,26 @@ def _backward(schema: Any, *args: Any, **kwargs: Any) -> Tensors:
     if p := given["dropout_p"]:
         (state,) = (given[name] for name in STATES if name in given)
         h, kept = (F.dropout(x, p, generator=SavedGenerator(state)) for x in (h, weights))
-    ds = weights * (h - sums)
-    narrow, scale = ds.to(q.dtype), given["scale"]
+    ds, scale = weights * (h - sums), given["scale"]
     factor = q.shape[-1] ** -0.5 if scale is None else scale
-    found = (
-        (narrow._matmul(k, ds.dtype) * factor).to(q.dtype),
-        _of_heads((_over_queries(narrow, q, ds.dtype) * factor).to(k.dtype), given["key"]),
-        _of_heads(_over_queries(kept.to(v.dtype), g, v.dtype), given["value"]),
-    )
+    dq, dk, dv = products_of(ds, kept, q, k, v, g, factor)
+    found = dq, _of_heads(dk, given["key"]), _of_heads(dv, given["value"])
     wanted = list(given.get("grad_input_mask", len(schema.returns) * (True,)))
     made = (*found, _of_mask(ds, _mask_of(given)))
     return tuple(x if is_wanted else None for x, is_wanted in zip(made, wanted))
+
+
+def products_of(
+    ds: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, g: Tensor, factor: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values by that of the scores, which are products times a
+    factor, and by the weights."""
+    narrow = ds.to(q.dtype)
+    return (
+        (narrow._matmul(k, ds.dtype) * factor).to(q.dtype),
+        (_over_queries(narrow, q, ds.dtype) * factor).to(k.dtype),
+        _over_queries(weights.to(v.dtype), g, v.dtype),
+    )
 
 
 def _of_mask(ds: Tensor, mask: Tensor | None) -> Tensor | None:
