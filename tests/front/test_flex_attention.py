@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -86,11 +87,13 @@ def assert_equal(found: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> Non
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=2e-5 * max(1.0, largest))
 
 
+@pytest.mark.devices("cpu", "interpret")
 @pytest.mark.parametrize(("mod", "mask"), NAMES)
-def test_of_tgrads_tensors(mod: str, mask: str) -> None:
+def test_of_tgrads_tensors(mod: str, mask: str, device: str) -> None:
     arrays = [heads(HEADS, QUERIES), heads(2, KEYS), heads(2, KEYS) + 1]
-    q, k, v, bias = (tgrad.tensor(a, requires_grad=True) for a in (*arrays, BIAS))
-    sees = masks(tgrad.tensor)[mask]
+    made = partial(tgrad.tensor, device=device)
+    q, k, v, bias = (made(a, requires_grad=True) for a in (*arrays, BIAS))
+    sees = masks(made)[mask]
     block = None if sees is None else ours.create_block_mask(sees, None, None, QUERIES, KEYS)
     y, rows = ours.flex_attention(q, k, v, mods(bias)[mod], block, enable_gqa=True, return_lse=True)
     loss(y, rows).backward()
