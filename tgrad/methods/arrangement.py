@@ -329,10 +329,15 @@ class ArrangementMethods:
         [[0, 1], [3, 4]]
         """
         with source_scope(label="as_strided"):
-            flat = self.permute(self._memory_order(storage_offset)).reshape(-1)
-            places = flat._strided_places(size, stride, storage_offset or 0)
-            picked = flat.index_select(0, places.reshape(-1)).reshape(tuple(size))
-            return self._with_alias(picked)
+            lying = self.permute(self._memory_order(storage_offset))
+            return self._with_alias(lying._strided(size, stride, storage_offset or 0))
+
+    def _strided(self: Any, size: Sequence[int], stride: Sequence[int], offset: int) -> Tensor:
+        """`as_strided` of elements that lie row by row."""
+        flat = self.reshape(-1)
+        places = flat._strided_places(size, stride, offset)
+        picked: Tensor = flat.index_select(0, places.reshape(-1)).reshape(tuple(size))
+        return picked
 
     def _memory_order(self: Any, offset: int | None) -> tuple[int, ...]:
         """The axes in the order of PyTorch's memory, where a caller begins at an offset."""

@@ -223,10 +223,16 @@ class ScatteringMethods:
     ) -> Tensor:
         """A copy with the elements of `as_strided` replaced."""
         order = self._memory_order(storage_offset)
-        lying = self.permute(order)
-        places = lying._strided_places(size, stride, storage_offset or 0)
-        flat = lying.reshape(-1)._scatter(0, places.reshape(-1), src.reshape(-1), "set")
-        return flat.reshape(lying.shape).permute(tuple(order.index(d) for d in range(len(order))))
+        lying = self.permute(order)._with_strided(src, size, stride, storage_offset or 0)
+        return lying.permute(tuple(order.index(d) for d in range(len(order))))
+
+    def _with_strided(
+        self: Any, src: Tensor, size: Sequence[int], stride: Sequence[int], offset: int
+    ) -> Any:
+        """`as_strided_scatter` of elements that lie row by row."""
+        places = self._strided_places(size, stride, offset)
+        flat = self.reshape(-1)._scatter(0, places.reshape(-1), src.reshape(-1), "set")
+        return flat.reshape(self.shape)
 
     def fill(self: Any, value: Any) -> Tensor:
         """A copy filled with a number (or 0-d tensor)."""

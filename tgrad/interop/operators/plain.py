@@ -38,8 +38,8 @@ def _reshape(x: Tensor, size: Sequence[int]) -> Tensor:
 def _as_strided(
     x: Tensor, size: Any, stride: Any, storage_offset: int | None = None, *, lies: Lies
 ) -> Tensor:
-    order = _order(lies, "as_strided")
-    return x.permute(order).clone().as_strided(size, stride, _from(lies, storage_offset))
+    lying = x.permute(_order(lies, "as_strided"))
+    return lying._strided(size, stride, _from(lies, storage_offset))
 
 
 @rule("as_strided_scatter")
@@ -47,8 +47,7 @@ def _as_strided_scatter(
     x: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: int | None = None, *, lies: Lies
 ) -> Tensor:
     order = _order(lies, "as_strided_scatter")
-    lying, offset = x.permute(order).clone(), _from(lies, storage_offset)
-    changed = lying.as_strided_scatter(src, size, stride, offset)
+    changed = x.permute(order)._with_strided(src, size, stride, _from(lies, storage_offset))
     return changed.permute(tuple(order.index(d) for d in range(x.ndim)))
 
 
