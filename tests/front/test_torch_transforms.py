@@ -1,4 +1,4 @@
-"""torch.func's transforms, and what else surrounds a function, inside of `torch.compile` with tgrad."""
+"""torch.func's transforms and checkpoints inside of `torch.compile` with tgrad."""
 
 from __future__ import annotations
 
@@ -10,20 +10,6 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
-
-
-class Tripled(torch.autograd.Function):
-    """A square whose gradient is not its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
-        (x,) = ctx.saved_tensors
-        return 3 * g * x
 
 
 def loss(network: nn.Module, weights: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -41,7 +27,6 @@ CASES: dict[str, Case] = {
     "hessian": lambda f, x, y: hessian(lambda a: f(a).sum())(x[0]),
     "jvp": lambda f, x, y: jvp(f, (x,), (x * 2,)),
     "vjp": lambda f, x, y: vjp(f, x)[1](y),
-    "a function's own gradient": lambda f, x, y: vjp(Tripled.apply, x)[1](x),
     "a checkpoint": lambda f, x, y: torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False),
 }
 
