@@ -154,6 +154,28 @@ def test_functions_of_more_than_one_score_are_refused() -> None:
     assert isinstance(caught.value.inner_exception, UnsupportedError)
 
 
+@pytest.mark.parametrize("is_of_one", [True, False])
+def test_beside_what_pytorch_runs(is_of_one: bool) -> None:
+    """A plan holds the functions of its attention; one that it cannot take is PyTorch's."""
+    torch._dynamo.reset()
+    points = torch.randn(QUERIES, 3)
+
+    def mod(s: Any, b: Any, h: Any, i: Any, j: Any) -> Any:
+        return s + (points[i, 0] - points[j, 0] if is_of_one else (points[i] - points[j]).sum())
+
+    def attention(q: torch.Tensor) -> torch.Tensor:
+        return theirs.flex_attention(q, q, q, mod) + torch.special.airy_ai(q)
+
+    q = torch.tensor(heads(2, QUERIES))
+    run = torch.compile(attention, backend="tgrad", options={"fallback": True})
+    asked = "PyTorch runs aten.special_airy_ai" if is_of_one else "PyTorch runs flex_attention"
+    with pytest.warns(UserWarning, match=asked):
+        found = run(q)
+    places = points[:, :1] - points[:, 0] if is_of_one else (points[:, None] - points).sum(-1)
+    want = torch.softmax(q @ q.mT / 4 + places, -1) @ q + torch.special.airy_ai(q)
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-4)
+
+
 LENGTH = 2048
 ON_GPUS: dict[str, tuple[Any, Any]] = {
     "causal": (None, lambda documents, q, k: q >= k),

@@ -32,7 +32,8 @@ PLACES = 64
 """How many times as large a table is as each tensor that it is made of."""
 
 TABLE_COST = 40
-"""Of an element of a table that is computed where it is read: about that of a draw is more."""
+"""What an element of a table costs at most that is computed where it is read; a random draw costs
+more."""
 
 TINY = 4096
 """Kernels over at most this many elements join even if they share no data, and values of so few are

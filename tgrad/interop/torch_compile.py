@@ -344,12 +344,36 @@ class _Mixed:
             _warn(", ".join(dict.fromkeys(named)))
         known = CapabilityBasedPartitioner(module, _Known(), allows_single_node_partition=True)
         self.module = known.partition_and_fuse(PLAN)
+        for node in self.module.graph.nodes:
+            if node.op == "call_module" and node.target.startswith(PLAN):
+                _take_functions(node, self.module)
+        self.module.recompile()
         for name, part in list(self.module.named_children()):
             if name.startswith(PLAN):
                 setattr(self.module, name, _Part(name, part, options, takes_all))
 
     def __call__(self, *args: Any) -> Any:
         return self.module.forward(*args)
+
+
+def _take_functions(call: torch.fx.Node, module: torch.fx.GraphModule) -> None:
+    """Let a part hold the functions that it is given, such as those of attention's scores."""
+    part: Any = getattr(module, str(call.target))
+    inputs = [n for n in part.graph.nodes if n.op == "placeholder"]
+    kept = []
+    for node, given in zip(inputs, call.args, strict=True):
+        of = None
+        if isinstance(given, torch.fx.Node) and given.op == "get_attr":
+            of = getattr(module, str(given.target))
+        if not isinstance(of, torch.fx.GraphModule):
+            kept.append(given)
+            continue
+        setattr(part, str(given.target), of)
+        with part.graph.inserting_before(node):
+            node.replace_all_uses_with(part.graph.get_attr(given.target))
+        part.graph.erase_node(node)
+    call.args = tuple(kept)
+    part.recompile()
 
 
 class _Part(torch.nn.Module):

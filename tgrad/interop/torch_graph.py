@@ -261,10 +261,11 @@ def _function(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
         return _cond
     if target is EFFECT:
         return _token
-    if target is flex_attention.FORWARD:
-        return flex_attention.forward
-    if target is flex_attention.BACKWARD:
-        return flex_attention.backward
+    if target in (flex_attention.FORWARD, flex_attention.BACKWARD):
+        if found := flex_attention.what_is_not_of_one_score(node):
+            raise unsupported(f"{found} in a function of flex_attention.", source)
+        is_forward = target is flex_attention.FORWARD
+        return flex_attention.forward if is_forward else flex_attention.backward
     if target is torch._prims.rng_prims.run_and_save_rng_state:
         return partial(draw_and_save, operator(node.args[0], source))
     if target is torch._prims.rng_prims.run_with_rng_state:
@@ -294,17 +295,11 @@ def _of_complex(node: torch.fx.Node, source: Source) -> Callable[..., Any]:
 
 
 def _inner(node: torch.fx.Node, module: torch.fx.GraphModule) -> Callable[..., Any] | None:
-    """A branch, as a function of its operands alone; or a function of attention's scores.
-
-    Raises:
-        UnsupportedError: such a function does more than elementwise arithmetic.
-    """
-    (user, *_) = node.users
+    """A branch, as a function of its operands alone; or a function of attention's scores."""
+    user = next(iter(node.users), node)
     is_of_scores = user.target in (flex_attention.FORWARD, flex_attention.BACKWARD)
     if user.target is flex_attention.BACKWARD and user.args[flex_attention.JOINT_GRAPH] is node:
         return None
-    if is_of_scores and (found := flex_attention.what_is_not_of_one_score(module)):
-        raise unsupported(f"{found} in a function of flex_attention.", source_of(user))
     graph = Graph(module, is_of_scores)
 
     def function(*operands: Any) -> Any:

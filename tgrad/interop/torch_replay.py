@@ -89,9 +89,11 @@ class View:
 
     def of(self, base: torch.Tensor, sizes: Mapping[Any, int]) -> torch.Tensor:
         """The view, for values of the symbols."""
-        numbers = self.shape, self.stride, (self.offset,)
-        shape, stride, offset = ([_value(n, sizes) for n in each] for each in numbers)
-        return base.as_strided(shape, stride, base.storage_offset() + offset[0])
+        shape, stride, offset = self.shape, self.stride, self.offset
+        if sizes:
+            shape, stride = (tuple([_value(n, sizes) for n in each]) for each in (shape, stride))
+            offset = _value(offset, sizes)
+        return base.as_strided(shape, stride, base.storage_offset() + offset)
 
 
 def views_among(

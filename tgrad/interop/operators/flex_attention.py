@@ -33,17 +33,23 @@ LN2 = math.log(2)
 """PyTorch keeps logarithms to the base of 2."""
 
 
-def what_is_not_of_one_score(module: torch.fx.GraphModule) -> str:
-    """The first operator of a function of scores that is not elementwise; "" if there is none."""
-    for node in module.graph.nodes:
-        target = node.target
-        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
-            continue
-        is_plain = torch.Tag.pointwise in target.tags or target.overloadpacket.__name__ in PLAIN
-        found = node.meta.get("val")
-        if not is_plain or (isinstance(found, torch.Tensor) and found.ndim):
-            return str(target)
-    return ""
+def what_is_not_of_one_score(call: torch.fx.Node) -> str:
+    """The first operator of the functions of scores and places that is not elementwise; "" if there
+    is none."""
+    used = [n for n in call.all_input_nodes if n.op == "get_attr"]
+    if call.target is BACKWARD:
+        used.remove(call.args[JOINT_GRAPH])
+    functions = (getattr(call.graph.owning_module, str(n.target)) for n in used)
+    graphs = (f.graph for f in functions if isinstance(f, torch.fx.GraphModule))
+    return next((str(n.target) for g in graphs for n in g.nodes if not _is_of_one(n)), "")
+
+
+def _is_of_one(node: torch.fx.Node) -> bool:
+    target, found = node.target, node.meta.get("val")
+    if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
+        return True
+    is_plain = torch.Tag.pointwise in target.tags or target.overloadpacket.__name__ in PLAIN
+    return is_plain and not (isinstance(found, torch.Tensor) and found.ndim)
 
 
 def _of_places(function: Callable[..., Any], others: Sequence[Any]) -> Callable[..., Any]:
