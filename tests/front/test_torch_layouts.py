@@ -140,6 +140,21 @@ def test_views_in_sizes_that_change(name: str, dtype: torch.dtype) -> None:
                 assert found.data_ptr() == want.data_ptr()
 
 
+def test_views_of_arguments_beside_what_pytorch_runs() -> None:
+    """Of an argument between whose elements others lie, in sizes that change."""
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x[:, -1], torch.special.airy_ai(x)
+
+    options = {"fallback": True}
+    with pytest.warns(UserWarning, match="PyTorch runs aten.special_airy_ai"):
+        run = torch.compile(function, backend="tgrad", dynamic=True, options=options)
+        for rows in (4, 5):
+            x = torch.randn(rows, 9)[:, 1:-1]
+            for mine, theirs in zip(run(x), function(x)):
+                torch.testing.assert_close(mine, theirs)
+
+
 def test_complex_results_lie_as_pytorchs() -> None:
     def function(x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (

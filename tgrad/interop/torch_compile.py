@@ -102,8 +102,9 @@ def backend(
         is_forward: bool, module: torch.fx.GraphModule, inputs: Sequence[Any]
     ) -> Callable[..., Any]:
         if falls_back or any(map(is_custom, module.graph.nodes)):
-            return make_boxed_func(_Mixed(module, chosen, falls_back))
-        return make_boxed_func(_Compiled(module, chosen, is_forward))
+            return make_boxed_func(_Mixed(module, chosen, falls_back, is_forward))
+        count = sum(n.op == "placeholder" for n in module.graph.nodes)
+        return make_boxed_func(_Compiled(module, chosen, range(count if is_forward else 0)))
 
     aot = aot_autograd(
         fw_compiler=partial(make, True),
@@ -159,7 +160,7 @@ class _Compiled:
     """A graph as a function of tensors of torch.
 
     Args:
-        is_forward: whether the arguments are the caller's, and lie as the graph says; those of
+        own: numbers of the arguments that are the caller's, and lie as the graph says; those of
             backward are what forward made.
 
     Attributes:
@@ -177,7 +178,7 @@ class _Compiled:
     """
 
     def __init__(
-        self, module: torch.fx.GraphModule, options: Mapping[str, Any], is_forward: bool = False
+        self, module: torch.fx.GraphModule, options: Mapping[str, Any], own: Collection[int]
     ):
         self.graph = graph = Graph(module)
         number = {n: i for i, n in enumerate(graph.inputs)}
@@ -191,7 +192,7 @@ class _Compiled:
         inputs = [node.meta.get("val") for node in graph.inputs]
         tensors = {~n: v for n, v in enumerate(inputs) if isinstance(v, torch.Tensor)}
         self.symbols = symbols_of(inputs)
-        views = views_among(tensors | made, tensors if is_forward else (), self.symbols)
+        views = views_among(tensors | made, {~n for n in own}, self.symbols)
         self.views = {n: view for n, view in views.items() if n >= 0}
         made = {n: v for n, v in made.items() if n not in self.views}
         others = {*self.same, *self.views}
@@ -329,10 +330,15 @@ class _Mixed:
 
     Args:
         takes_all: whether these may be PyTorch's own.
+        is_forward: whether the arguments are the caller's.
     """
 
     def __init__(
-        self, module: torch.fx.GraphModule, options: Mapping[str, Any], takes_all: bool = True
+        self,
+        module: torch.fx.GraphModule,
+        options: Mapping[str, Any],
+        takes_all: bool,
+        is_forward: bool,
     ):
         calls = [n for n in module.graph.nodes if n.op == "call_function"]
         errors = [(n, error) for n in calls if (error := why_unsupported(n)) is not None]
@@ -347,10 +353,11 @@ class _Mixed:
         for node in self.module.graph.nodes:
             if node.op == "call_module" and node.target.startswith(PLAN):
                 _take_functions(node, self.module)
+                part = getattr(self.module, node.target)
+                own = [n for n, x in enumerate(node.args) if is_forward and x.op == "placeholder"]
+                plan = _Part(node.target, part, options, takes_all, own)
+                setattr(self.module, node.target, plan)
         self.module.recompile()
-        for name, part in list(self.module.named_children()):
-            if name.startswith(PLAN):
-                setattr(self.module, name, _Part(name, part, options, takes_all))
 
     def __call__(self, *args: Any) -> Any:
         return self.module.forward(*args)
@@ -380,11 +387,16 @@ class _Part(torch.nn.Module):
     """A part of a graph, as a plan; PyTorch runs it where that turns out not to be one."""
 
     def __init__(
-        self, name: str, part: torch.fx.GraphModule, options: Mapping[str, Any], takes_all: bool
+        self,
+        name: str,
+        part: torch.fx.GraphModule,
+        options: Mapping[str, Any],
+        takes_all: bool,
+        own: Collection[int],
     ):
         super().__init__()
         self.name, self.part, self.takes_all = name, part, takes_all
-        self.plan: _Compiled | None = _Compiled(part, options)
+        self.plan: _Compiled | None = _Compiled(part, options, own)
 
     def forward(self, *args: Any) -> Any:
         """What the part gives."""

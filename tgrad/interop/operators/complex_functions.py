@@ -15,7 +15,13 @@ from typing import Any
 
 import tgrad
 from tgrad import Tensor
-from tgrad.interop.operators.complex_numbers import Complex, ComplexKind, nonzero, rule
+from tgrad.interop.operators.complex_numbers import (
+    Complex,
+    ComplexKind,
+    converted,
+    nonzero,
+    rule,
+)
 
 # -- arithmetic ----------------------------------------------------------------------------------
 
@@ -48,9 +54,7 @@ def _div(x: Any, y: Any) -> Complex:
     z = Complex.of(x)
     if not isinstance(y, (Complex, complex)):
         return Complex(z.real / y, z.imag / y)
-    other = Complex.of(y)
-    if not isinstance(other.real, Tensor):
-        return z * Complex.of(1 / complex(other.real, other.imag))
+    other = y if isinstance(y, Complex) else _constant(y, z)
     largest = other.real.abs().maximum(other.imag.abs())  # its square may be out of range
     other = Complex(other.real / largest, other.imag / largest)
     made, size = z * other.conjugate(), other.square() * largest
@@ -341,8 +345,7 @@ def _prod(
     z: Complex, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Complex:
     """One half times the other, until one is left."""
-    if dtype is not None:
-        z = Complex(z.real.to(dtype.part), z.imag.to(dtype.part))
+    z = Complex.of(converted(z, dtype=dtype))
     if not z.real.ndim:
         return z
     if dim is None:
@@ -360,8 +363,7 @@ def _prod(
 @rule("cumprod")
 def _cumprod(z: Complex, dim: int, *, dtype: Any = None) -> Complex:
     """Each times what lies 1, 2, 4, ... before it."""
-    if dtype is not None:
-        z = Complex(z.real.to(dtype.part), z.imag.to(dtype.part))
+    z = Complex.of(converted(z, dtype=dtype))
     count, step = (z.real.shape[dim], 1) if z.real.ndim else (1, 1)
     while step < count:
         later, before = _narrowed(z, dim, step, count - step), _narrowed(z, dim, 0, count - step)

@@ -81,9 +81,6 @@ class Complex:
     def __sub__(self, other: Complex) -> Complex:
         return Complex(self.real - other.real, self.imag - other.imag)
 
-    def __neg__(self) -> Complex:
-        return Complex(-self.real, -self.imag)
-
     def __mul__(self, other: Complex) -> Complex:
         a, b, c, d = self.real, self.imag, other.real, other.imag
         return Complex(a * c - b * d, a * d + b * c)
@@ -212,7 +209,7 @@ def _same(z: Any) -> Any:
 
 
 @rule("_to_copy", "convert_element_type")
-def _to_copy(z: Any, dtype: Any = None, device: Any = None) -> Any:
+def converted(z: Any, dtype: Any = None, device: Any = None) -> Any:
     """Of complex numbers real ones are their real parts, truth is whether they are not 0."""
     z = Complex.of(z)
     if dtype is tgrad.bool:

@@ -73,19 +73,11 @@ def _batch_norm(
 
 
 @rule("_batch_norm_with_update_functional")
-def _batch_norm_with_update(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor,
-    running_var: Tensor,
-    momentum: float,
-    eps: float,
-) -> tuple[Tensor, ...]:
+def _batch_norm_with_update(x: Tensor, *how: Any) -> tuple[Tensor, ...]:
     """The same in training, with what cuDNN would keep: nothing."""
-    how = (x, weight, bias, running_mean, running_var, True, momentum, eps)
-    y, mean, rstd, new_mean, new_var = _batch_norm(*how)
-    return y, mean, rstd, tgrad.zeros(0, dtype=tgrad.uint8, device=x.device), new_mean, new_var
+    *parameters, momentum, eps = how
+    y, mean, rstd, *new = _batch_norm(x, *parameters, True, momentum, eps)
+    return y, mean, rstd, tgrad.zeros(0, dtype=tgrad.uint8, device=x.device), *new
 
 
 @rule("_native_batch_norm_legit.no_stats")
