@@ -213,6 +213,14 @@ def test_functions(name: str) -> None:
     assert ((found - want).abs()[is_known] <= bound).all()
 
 
+def test_division() -> None:
+    """By what is 0, and by what has a square out of range."""
+    z = torch.tensor([1 + 2j, 0j, 3.0, 1e-30j, 1e30 + 1e30j])
+    for other in (0j, 2e-30 + 1e-30j, 1e30j, z.flip(0), 1 + 3j):
+        run = torch.compile(lambda z: z / other, backend="tgrad", fullgraph=True)  # noqa: B023
+        torch.testing.assert_close(run(z), z / other, equal_nan=True)
+
+
 def test_questions() -> None:
     """What is asked of numbers, and dtypes that are asked for."""
 

@@ -58,7 +58,10 @@ def _div(x: Any, y: Any) -> Complex:
     largest = other.real.abs().maximum(other.imag.abs())  # its square may be out of range
     other = Complex(other.real / largest, other.imag / largest)
     made, size = z * other.conjugate(), other.square() * largest
-    return Complex(made.real / size, made.imag / size)
+    return Complex(  # by 0 each part for itself, as in PyTorch
+        (made.real / size).where(largest != 0, z.real / largest),
+        (made.imag / size).where(largest != 0, z.imag / largest),
+    )
 
 
 @rule("reciprocal")
