@@ -35,11 +35,18 @@ LEAST_K, LEAST_TERMS = 512, 128
 """Terms that a part adds at least, of a dot and of a sum."""
 FEW_K = 8192
 """A dot of fewer terms is not worth a second kernel; nor is a sum that one program may nest."""
+PLANES = 3
+"""Axes of a sum over the pixels of images: a gradient of a convolution's weights."""
+ALONE, IMAGES, FEW_IMAGES = 0.75, 64, 4 / 3
+"""Share of its rate that a program alone on a multiprocessor reaches; images that one tile takes at
+a pixel; what fewer cost (H200, 2026-11)."""
+PART = 800
+"""Terms that are added in the time in which a part's sum of them is written and read."""
 SHARE = 8
 """A sum is split where fewer than one in so many of the device's programs would work, or where the
 parts save more than a launch takes."""
 SPREAD = 2
-"""Programs for each of the device's that such parts make at most."""
+"""Programs for each of the device's that such parts make at most, and those of images."""
 FEW_PROGRAMS, LEAST_SPLIT = 16, 1 << 16
 """Programs, and terms above which a sum may be split, where the device asks for no splits and a
 search tries one: with the first processors of few cores are busy, below the second a launch costs
@@ -128,10 +135,13 @@ def _split_dot(node: Node, programs: int) -> Node | None:
         return None
     m, n = (x.size // k for x in (left, right))
     tiles = -(-m // TILE) * -(-n // TILE)
-    most = min(programs // tiles, k // LEAST_K)
-    at, parts = max(
-        ((i, _parts(left.shape[a], most)) for i, a in enumerate(ca)), key=lambda found: found[1]
-    )
+    extents = [left.shape[a] for a in ca]
+    if len(ca) == PLANES:
+        at, parts = _of_images(extents, tiles, programs)
+    else:
+        most = min(programs // tiles, k // LEAST_K)
+        found = [(i, _parts(extent, most)) for i, extent in enumerate(extents)]
+        at, parts = max(found, key=lambda one: one[1])
     if parts < 2:
         return None
     acc = node.dtype.accumulator
@@ -144,6 +154,25 @@ def _split_dot(node: Node, programs: int) -> Node | None:
         dtype=acc,
     )
     return b.cast_to(b.sum_over(made, (0,)), node.dtype)
+
+
+def _of_images(extents: Sequence[int], tiles: int, programs: int) -> tuple[int, int]:
+    """The axis of a sum over (images, rows, columns) to part, and in how many parts: what takes
+    least time. A program alone on a multiprocessor waits for loads, two keep it busy; where a part
+    has few images, a tile's masks change within it."""
+    k = prod(extents)
+    most = min(SPREAD * programs // tiles, k // LEAST_K)
+
+    def cost(choice: tuple[int, int]) -> float:
+        at, parts = choice
+        count = tiles * parts
+        pairs = -(-count // (SPREAD * programs)) * SPREAD * programs
+        busy = ALONE * count / programs if count <= programs else count / pairs
+        is_whole = at > 0 or extents[0] // parts >= IMAGES
+        return (1 if is_whole else FEW_IMAGES) / busy + PART * (parts - 1) / k
+
+    divisors = ((at, p) for at, n in enumerate(extents) for p in range(1, most + 1) if n % p == 0)
+    return min(divisors, key=cost, default=(0, 1))
 
 
 def _shifted(axes: tuple[int, ...], at: int) -> tuple[int, ...]:

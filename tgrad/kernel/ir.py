@@ -328,14 +328,16 @@ class StoreTile:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Sequential steps over the tiles of a LOOP axis that reach into its bounds. `late` are
-    statements of the body once more, after the last step, where the axis is one step further."""
+    """Sequential steps over the tiles of a LOOP axis that reach into its bounds; none unless what
+    it `needs` holds. `late` are statements of the body once more, after the last step, where the
+    axis is one step further."""
 
     axis: str
     body: tuple[Stmt, ...]
     start: tuple[Index, ...] = ()
     stop: tuple[Index, ...] = ()
     late: tuple[Stmt, ...] = ()
+    needs: Mask = ()
 
 
 OfTriton = Keep | AccumulateExp | JoinExp
@@ -464,6 +466,8 @@ def indices_of(stmt: Stmt) -> tuple[Index, ...]:
     """Index expressions that a statement evaluates, those of inner statements left out."""
     own = (stmt.index,) if isinstance(stmt, (LoadTile, IndexTile, StoreTile)) else ()
     mask = stmt.mask if isinstance(stmt, (LoadTile, InsideTile, StoreTile)) else ()
+    if isinstance(stmt, Loop):
+        mask = stmt.needs
     return (*own, *(b.index for b in mask if not b.is_always))
 
 

@@ -32,7 +32,7 @@ def _body(kernel: ir.Kernel, body: tuple[ir.Stmt, ...], indent: int) -> list[str
             start = f" from max({', '.join(map(str, (0, *stmt.start)))})" if stmt.start else ""
             end = kernel.axis(stmt.axis).extent
             stop = f" to min({', '.join(map(str, (end, *stmt.stop)))})" if stmt.stop else ""
-            lines.append(" " * indent + f"loop {stmt.axis}{start}{stop}:")
+            lines.append(" " * indent + f"loop {stmt.axis}{start}{stop}{_mask(stmt.needs)}:")
             lines += _body(kernel, stmt.body, indent + 2)
             if stmt.late:
                 lines += [" " * indent + "then:", *_body(kernel, stmt.late, indent + 2)]

@@ -81,7 +81,7 @@ class _Checker:
             case ir.Loop():
                 if self.kernel.axis(stmt.axis).role is not Role.LOOP or stmt.axis in open_loops:
                     self.fail(stmt, f"bad loop over {stmt.axis}")
-                for e in (*stmt.start, *stmt.stop):
+                for e in (*stmt.start, *stmt.stop, *(b.index for b in stmt.needs)):
                     roles = {self.kernel.axis(n).role for n in e.variables() if n in self.order}
                     unknown = [v for v in e.loaded() if v not in known or self.dims[v]]
                     if unknown or roles - {Role.GRID} or not e.variables() <= set(self.order):

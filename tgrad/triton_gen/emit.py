@@ -43,6 +43,7 @@ from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is
 from tgrad.triton_gen.exponents import LOG2_E, Exponent, find_exponents
 from tgrad.triton_gen.float8_loads import KINDS, float8_loads
 from tgrad.triton_gen.late_products import with_late_products
+from tgrad.triton_gen.needed_steps import with_needed_steps
 from tgrad.triton_gen.online import with_online_sums
 from tgrad.triton_gen.op_table import (
     TRITON_TYPES,
@@ -79,6 +80,7 @@ def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
     kernel = with_online_sums(with_picked_loads(kernel))
     kernel = with_early_loads(kernel, config)
     kernel = with_late_products(kernel) if config.late_products else kernel
+    kernel = kernel if config.programs else with_needed_steps(kernel)
     printer = Emitter(kernel, config, dialect)
     printer.run()
     body = "\n".join(printer.lines)
@@ -472,6 +474,8 @@ class Emitter:
             stop = f"tl.minimum({stop}, {text(e)})"
         if stmt.start and axis.block > 1:
             start = f"{start} // BLOCK_{stmt.axis.upper()} * BLOCK_{stmt.axis.upper()}"
+        if needed := self.index.mask(stmt.needs, (), ()):
+            stop = f"tl.where({needed}, {stop}, 0)"
         for name, bound in (("start", start), ("stop", stop)):
             if "(" in bound:
                 self.line(f"{stmt.axis}_{name} = {bound}")

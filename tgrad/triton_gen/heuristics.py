@@ -52,8 +52,9 @@ SIDE = 90
 """Elements of a tile's product that take as long as an element of its sides. A grid of 64 x 128
 reaches 0.66 of the rate of 128 x 256, one of 128 x 128 0.86 (H100, bfloat16, 2026-11)."""
 SHORT_K = 512
-"""Bytes of k up to which a product moves more than it computes, as one with few rows or columns
-does: small tiles, many at a time."""
+"""Bytes of k below which a product moves more than it computes, as one with few rows or columns
+does: small tiles, many at a time. With 256 columns of bfloat16 100352 x 512 takes 77 us in tiles of
+128 x 128 and 94 in smaller ones (H200, 2026-11)."""
 SHARED_TILE = 128 * 128
 """Tile of which two programs of 3 stages fit a multiprocessor: one computes while the other writes
 its results or waits for a window of an image."""
@@ -358,16 +359,17 @@ def _dot(region: Region, target: Target) -> Config:
         stages = _stages(region, blocks, target)
         if blocks[0] > 128:  # tiles of 8-bit floats, by time on an H200
             stages = min(stages, 3)
-        is_image = target.has_wgmma and not windowed and _is_masked_by_rows(region)
-        if is_image and blocks[0] * blocks[1] <= SHARED_TILE:
-            warps, stages = 4, min(stages, 3)
+        if target.has_wgmma and not windowed and _is_masked(region):
+            programs = batch * _steps(m, blocks[0]) * _steps(n, blocks[1])
+            warps, stages = _image_options(region, blocks, programs, warps, stages, target)
     block_m, block_n, block_k = blocks
     inner = (g for g in walks if g != space.k)
     groups = (
         TileAxis("b", space.batch, 1, Role.GRID),
-        TileAxis("m", _as_loaded(region, space.m), block_m, Role.GRID),
-        *(_walked(f"j{i}", _as_loaded(region, g), block_k) for i, g in enumerate(inner)),
-        _walked("k", _as_loaded(region, space.k), block_k),
+        TileAxis("m", _in_one_place(region, space.m, block_m), block_m, Role.GRID),
+        *(_walked(f"j{i}", _in_one_place(region, g, block_k), block_k)
+          for i, g in enumerate(inner)),
+        _walked("k", _in_one_place(region, space.k, block_k), block_k),
         TileAxis("n", _as_loaded(region, space.n), block_n, Role.GRID),
     )
     if is_turned:
@@ -446,6 +448,19 @@ def _as_loaded(region: Region, group: tuple[Axis, ...]) -> tuple[Axis, ...]:
     return tuple(sorted(group, key=lambda a: stride(best, a), reverse=True))
 
 
+def _in_one_place(region: Region, group: tuple[Axis, ...], block: int) -> tuple[Axis, ...]:
+    """The axes as loaded, but those that no mask depends on behind the others where tiles fit them:
+    a tile then is one pixel of many images, and its masks are numbers. The gradient of a 3x3
+    window of 512 channels takes 65 us of 147 so, of 64 channels 143 of 177 (H200, 2026-11)."""
+    loaded = _as_loaded(region, group)
+    masks = (v.mask for v in region.values if isinstance(v, Load))
+    masked = {name for mask in masks for b in mask for name in b.index.variables()}
+    free = tuple(a for a in loaded if a.name not in masked)
+    if extent_of(free) % block:
+        return loaded
+    return (*(a for a in loaded if a.name in masked), *free)
+
+
 def _matrix_block(extent: int, most: int, dtype: DType | None = None) -> int:
     least = 32 if dtype is not None and dtype.itemsize == 1 else 16
     return min(max(power_of_two(extent), least), most)
@@ -477,7 +492,7 @@ def _matrix_blocks(
     most = min(target.columns, 128) if dtype.is_float8 else target.columns
     while sums > 1 and sums * block_n > most and block_n > 16:
         block_n //= 2
-    if target.has_wgmma and (k * dtype.itemsize <= SHORT_K or min(m, n) < LEAST_WGMMA):
+    if target.has_wgmma and (k * dtype.itemsize < SHORT_K or min(m, n) < LEAST_WGMMA):
         block_m, block_n = min(block_m, 64), min(block_n, 128)
     least_m = min(block_m, LEAST_WGMMA if target.has_wgmma else 32)
     rows, columns = _halves(block_m, least_m), _halves(block_n, min(block_n, 16))
@@ -597,6 +612,20 @@ def _stages(region: Region, blocks: tuple[int, int, int], target: Target) -> int
     epilogue = 16 * 1024
     stage = max(_stage_bytes(region, g, blocks) for g in _contracted(region))
     return max(1, min(4, (target.shared_memory - epilogue) // stage))
+
+
+def _image_options(
+    region: Region, blocks: tuple[int, int, int], programs: int, warps: int, stages: int,
+    target: Target,
+) -> tuple[int, int]:  # fmt: skip
+    """(num_warps, num_stages) of a convolution or its gradients, by time on an H200 (2026-11): so
+    many that two programs share a multiprocessor."""
+    tile = blocks[0] * blocks[1]
+    if _is_masked_by_rows(region) and tile <= SHARED_TILE:
+        return (8 if tile == SHARED_TILE else 4), min(stages, 3)
+    if tile == SHARED_TILE and programs > target.num_sms:
+        return 4, min(stages, 3)
+    return warps, stages
 
 
 def _stage_bytes(region: Region, contracted: tuple[Axis, ...], blocks: tuple[int, int, int]) -> int:

@@ -6,13 +6,21 @@ in one tile; blocks are powers of two of at least 16, which tl.dot needs.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tgrad.dtype import DType
 from tgrad.fusion.region import Dot, Region, extent_of, whole_axes
 from tgrad.kernel.ir import Config, Role, TileAxis
+from tgrad.kernel.lower import lower
 from tgrad.triton_gen.emit_dot import operand_type
+from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.target import Target
 
 LEAST = 16
+LATE_ROWS, LATE_STAGES = 64, 3
+"""Tiles of attention with heads of 65 to 128 whose second products run beside the exponentials of
+the next step: 574 us beside 617, causal, 64 x 4096 x 128; with heads of 64, and in gradients, that
+gains nothing (H200, 2026-11)."""
 
 
 def power_of_two(n: int) -> int:
@@ -48,7 +56,12 @@ def choose_chain(region: Region, target: Target) -> Config:
     ]
     for name, covers in zip(("n", "d", "e", "f"), groups):
         axes.append(TileAxis(name, covers, _block(extent_of(covers), 1 << 30), Role.FULL))
-    return Config(tuple(a for a in axes if a.covers), num_warps=warps, num_stages=stages)
+    config = Config(tuple(a for a in axes if a.covers), num_warps=warps, num_stages=stages)
+    is_late = target.has_wgmma and len(last) == 2 and (most_m, stages) == (LATE_ROWS, LATE_STAGES)
+    if is_late and wide > 64 and dtype.itemsize == 2:
+        program = lower(region, config)
+        config = replace(config, late_products=with_late_products(program) is not program)
+    return config
 
 
 def _few_rows(dtype: DType, wide: int, target: Target) -> tuple[int, int, int, int]:
