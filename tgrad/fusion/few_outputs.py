@@ -25,7 +25,7 @@ from tgrad.fusion.row_columns import summed_beside_rows
 from tgrad.fusion.statistics import dot_behind
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
-from tgrad.graph.op import REDUCE, Op
+from tgrad.graph.op import MOVEMENT, REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
 
@@ -36,7 +36,8 @@ LEAST_K, LEAST_TERMS = 512, 128
 FEW_K = 8192
 """A dot of fewer terms is not worth a second kernel; nor is a sum that one program may nest."""
 PLANES = 3
-"""Axes of a sum over the pixels of images: a gradient of a convolution's weights."""
+"""Axes of a sum over the pixels of images: a gradient of a convolution's weights, of windows that
+reach over the edge."""
 ALONE, IMAGES, FEW_IMAGES = 0.75, 64, 4 / 3
 """Share of its rate that a program alone on a multiprocessor reaches; images that one tile takes at
 a pixel; what fewer cost (H200, 2026-11)."""
@@ -136,7 +137,7 @@ def _split_dot(node: Node, programs: int) -> Node | None:
     m, n = (x.size // k for x in (left, right))
     tiles = -(-m // TILE) * -(-n // TILE)
     extents = [left.shape[a] for a in ca]
-    if len(ca) == PLANES:
+    if len(ca) == PLANES and extents[0] >= IMAGES and any(map(_is_padded, node.inputs)):
         at, parts = _of_images(extents, tiles, programs)
     else:
         most = min(programs // tiles, k // LEAST_K)
@@ -154,6 +155,15 @@ def _split_dot(node: Node, programs: int) -> Node | None:
         dtype=acc,
     )
     return b.cast_to(b.sum_over(made, (0,)), node.dtype)
+
+
+def _is_padded(x: Node) -> bool:
+    """Whether a view has elements that are not there, as windows at the edge of an image do."""
+    while x.op in MOVEMENT:
+        if x.op is Op.PAD:
+            return True
+        (x,) = x.inputs
+    return False
 
 
 def _of_images(extents: Sequence[int], tiles: int, programs: int) -> tuple[int, int]:
