@@ -41,6 +41,8 @@ reach over the edge."""
 ALONE, IMAGES, FEW_IMAGES = 0.75, 64, 4 / 3
 """Share of its rate that a program alone on a multiprocessor reaches; images that one tile takes at
 a pixel; what fewer cost (H200, 2026-11)."""
+CHANNELS = 16
+"""Of windows that lie apart in memory; of fewer, neighbours share what one access brings."""
 PART = 800
 """Terms that are added in the time in which a part's sum of them is written and read."""
 SHARE = 8
@@ -137,7 +139,8 @@ def _split_dot(node: Node, programs: int) -> Node | None:
     m, n = (x.size // k for x in (left, right))
     tiles = -(-m // TILE) * -(-n // TILE)
     extents = [left.shape[a] for a in ca]
-    if len(ca) == PLANES and extents[0] >= IMAGES and any(map(_is_padded, node.inputs)):
+    are_images = len(ca) == PLANES and extents[0] >= IMAGES
+    if are_images and (_has_edges(left, ca) or _has_edges(right, cb)):
         at, parts = _of_images(extents, tiles, programs)
     else:
         most = min(programs // tiles, k // LEAST_K)
@@ -157,8 +160,12 @@ def _split_dot(node: Node, programs: int) -> Node | None:
     return b.cast_to(b.sum_over(made, (0,)), node.dtype)
 
 
-def _is_padded(x: Node) -> bool:
-    """Whether a view has elements that are not there, as windows at the edge of an image do."""
+def _has_edges(x: Node, summed: Sequence[int]) -> bool:
+    """Whether an operand is windows of some channels, of which those at the edge have elements that
+    are not there."""
+    others = [extent for axis, extent in enumerate(x.shape) if axis not in summed]
+    if max(others, default=1) < CHANNELS:
+        return False
     while x.op in MOVEMENT:
         if x.op is Op.PAD:
             return True

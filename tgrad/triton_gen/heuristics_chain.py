@@ -12,6 +12,7 @@ from tgrad.dtype import DType
 from tgrad.fusion.region import Dot, Region, extent_of, whole_axes
 from tgrad.kernel.ir import Config, Role, TileAxis
 from tgrad.kernel.lower import lower
+from tgrad.triton_gen.blocks import power_of_two
 from tgrad.triton_gen.emit_dot import operand_type
 from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.target import Target
@@ -21,15 +22,6 @@ LATE_ROWS, LATE_STAGES = 64, 3
 """Tiles of attention with heads of 65 to 128 whose second products run beside the exponentials of
 the next step: 574 us beside 617, causal, 64 x 4096 x 128; with heads of 64, and in gradients, that
 gains nothing (H200, 2026-11)."""
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is at least n (1 for n <= 1).
-
-    >>> power_of_two(1), power_of_two(40)
-    (1, 64)
-    """
-    return 1 << max(n - 1, 0).bit_length()
 
 
 def _block(extent: int, most: int) -> int:

@@ -25,9 +25,10 @@ from tgrad.fusion.region import Dot, Region
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.kernel.lower import lower
 from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
+from tgrad.triton_gen.blocks import power_of_two
 from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
-from tgrad.triton_gen.heuristics import choose_config, power_of_two
+from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.target import Target
 
