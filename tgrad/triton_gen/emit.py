@@ -40,8 +40,9 @@ from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.early_loads import with_early_loads
 from tgrad.triton_gen.emit_batch import arguments_of, extent_text, is_ragged, member_lines
 from tgrad.triton_gen.emit_index import IndexPrinter, Named, expand, grouped, is_wide
+from tgrad.triton_gen.emit_load import emit_load
 from tgrad.triton_gen.exponents import LOG2_E, Exponent, find_exponents
-from tgrad.triton_gen.float8_loads import KINDS, float8_loads
+from tgrad.triton_gen.float8_loads import float8_loads
 from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.needed_steps import with_needed_steps
 from tgrad.triton_gen.online import with_online_sums
@@ -314,7 +315,7 @@ class Emitter:
             case ir.Loop():
                 self._loop(stmt)
             case ir.LoadTile():
-                self._load(stmt)
+                emit_load(self, stmt)
             case ir.ConstTile():
                 self.tiles[stmt.out.id] = Named(str(stmt.out), stmt.out.dtype, (), stmt.value)
             case ir.IndexTile():
@@ -484,7 +485,7 @@ class Emitter:
             f"{stmt.axis}_stop" if "(" in stop else stop,
         )
 
-    def _address(
+    def address(
         self, slot: int, index: Index, mask: ir.Mask, dims: tuple[str, ...], name: str
     ) -> tuple[str, str]:
         """Pointer and mask expressions of an access over `dims`."""
@@ -514,30 +515,6 @@ class Emitter:
         self.line(f"{name} = {text}")
         self.known[-1][text] = name
         return name
-
-    def _load(self, stmt: ir.LoadTile) -> None:
-        if stmt.out.id in self.matrices:
-            x = self.matrices[stmt.out.id]
-            text = f"{stmt.out}_matrix.load([{x.rows}0, {x.columns}0])"
-            is_turned = stmt.out.dims != (x.rows, x.columns)
-            self.assign(stmt.out, f"tl.trans({text})" if is_turned else text)
-            self.zero_lanes[stmt.out.id] = frozenset(stmt.out.dims)
-            return
-        dims, dtype = stmt.out.dims, self.kernel.slots[stmt.slot].dtype
-        pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, str(stmt.out))
-        is_float = dtype.is_float and not dtype.is_float8
-        if stmt.out.id in self.float8:
-            is_float = True
-            name = f"{self.kernel.slots[stmt.slot].name}_ptr"
-            kind = f"tl.pointer_type({KINDS[self.float8[stmt.out.id]]})"
-            pointer = pointer.replace(name, f"{name}.to({kind})", 1)
-        text = f"tl.load({pointer})"
-        if condition:
-            text = f"tl.load({pointer}, mask={condition}, other={'0.0' if is_float else '0'})"
-        if dtype.is_bool:
-            text = f"{text} != 0"
-        self.assign(stmt.out, text)
-        self.zero_lanes[stmt.out.id] = frozenset(self.lanes(dims))
 
     def _index(self, stmt: ir.IndexTile) -> None:
         out, e = stmt.out, stmt.index
@@ -657,7 +634,7 @@ class Emitter:
         if slot.dtype.is_bool:
             value = f"({value}).to(tl.uint8)"
         name = f"{slot.name}_{len(self.lines)}"
-        pointer, condition = self._address(stmt.slot, stmt.index, stmt.mask, dims, name)
+        pointer, condition = self.address(stmt.slot, stmt.index, stmt.mask, dims, name)
         mask = f", mask={condition}" if condition else ""
         if id(stmt) in self.waiting:
             self.line("tl.debug_barrier()")
