@@ -147,3 +147,15 @@ def test_gradients_of_strided_convolutions(device: str, batch: int, kernel: int)
     for mine, theirs in zip(found, (x.grad, w.grad)):
         assert theirs is not None
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_taps_of_a_phase() -> None:
+    """Rows of an image's gradient through stride 2 have one row of taps and two in turn."""
+    image = regions(3, 2, 8, 128)[1]
+    assert sum(a.covers[0].extent == 2 for a in choose_config(image, SM_90).axes) == 2
+    gone, made = changed_lines(image)
+    (load,) = [line for line in gone if "*-2" in line]
+    assert "0 <= ((k // 256)*-2 + (n // 256) + 1) < 3" in load
+    assert made[0].endswith(
+        "to min(512, ((m // 512)*-256 + 1024), ((((n // 256) + 1) // 2)*256 + 256)):"
+    )

@@ -54,7 +54,9 @@ def _needed(kernel: Kernel, loop: ir.Loop, index: IndexPrinter) -> ir.Loop:
     if not needs and not ranges:
         return loop
     body = tuple(_without(s, {*needs, *ranges}) for s in loop.body)
-    starts, stops = (tuple(side) for side in zip(*ranges.values())) if ranges else ((), ())
+    extent = kernel.axis(loop.axis).extent
+    starts = [first for first, _ in ranges.values() if first.hi > 0]
+    stops = [end for _, end in ranges.values() if end.lo < extent]
     start, stop = (*loop.start, *starts), (*loop.stop, *stops)
     return replace(loop, body=body, start=start, stop=stop, needs=needs)
 
@@ -65,15 +67,20 @@ def _is_of_tiles(bound: Bound, index: IndexPrinter) -> bool:
 
 
 def _steps_within(bound: Bound, axis: str, kernel: Kernel) -> tuple[Index, Index] | None:
-    """Where steps that keep to the bound begin and end, if they follow each other."""
+    """Where steps that keep to the bound begin and end, if they follow each other: with q for
+    axis // divisor, low <= factor * q + rest < high."""
     block = kernel.axis(axis).block
     for atom, factor in bound.index.terms:
-        if not isinstance(atom, Div) or factor != 1 or atom.divisor % block:
+        if not isinstance(atom, Div) or atom.divisor % block:
             continue
-        walked, rest = atom.base.atom, bound.index - Index(((atom, 1),), 0)
+        walked, rest = atom.base.atom, bound.index - Index(((atom, factor),), 0)
         roles = {kernel.axis(name).role for name in rest.variables()}
         if isinstance(walked, Var) and walked.name == axis and roles <= {ir.Role.GRID}:
-            return (rest * -1 + bound.lo) * atom.divisor, (rest * -1 + bound.hi) * atom.divisor
+            if factor > 0:
+                first, end = ((rest * -1 + x - 1) // factor + 1 for x in (bound.lo, bound.hi))
+            else:
+                first, end = ((rest - x) // -factor + 1 for x in (bound.hi, bound.lo))
+            return first * atom.divisor, end * atom.divisor
     return None
 
 
