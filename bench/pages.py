@@ -63,9 +63,9 @@ KNOWN = """## What is known of these figures
   copies into and out of its graph but without CUDA's launch of it (`python -m bench.replay cuda`):
   41 to 59 us, the whole call 68 to 76 us.
 - NVIDIA H200, commit 821e2b18bd: one turn of each peer, PyTorch alone beside tgrad. The row of the
-  7x7 convolution, forward and backward, is of an order of axes that it no longer has: 2.17 ms before
-  (commit ec016c062c, 1.50 times PyTorch's speed there). The Python part of a call is 15 to 22 us,
-  with copies into and out of its graph 34 to 55, the whole call 44 to 71.
+  7x7 convolution, forward and backward, is of an order of axes that it no longer has: 2.17 ms
+  before (commit ec016c062c, 1.50 times PyTorch's speed there). The Python part of a call is 15 to
+  22 us, with copies into and out of its graph 34 to 55, the whole call 44 to 71.
 """
 
 GPU_RUN = """## On a GPU
