@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,29 @@ def test_steps_do_not_write_to_borrowed_memory() -> None:
     add()
     add()
     assert w.tolist() == [2.0] * 4 and not array.any()
+
+
+def test_what_is_borrowed_goes_with_its_last_user() -> None:
+    """And not when Python looks for cycles: a loop over batches would keep them until then."""
+    array = np.arange(6, dtype=np.float32)
+    base = sys.getrefcount(array)
+    gc.disable()
+    try:
+        x = tgrad.from_dlpack(array)
+        alias, view = x.detach(), np.from_dlpack(x)
+        assert sys.getrefcount(array) > base
+        del x
+        assert alias.tolist() == view.tolist() == list(range(6))
+        del alias
+        assert view.tolist() == list(range(6)) and sys.getrefcount(array) > base
+        for _ in range(3):
+            assert (tgrad.from_dlpack(array) * 2).sum().item() == 30.0
+        held = sys.getrefcount(array)
+        for _ in range(3):
+            tgrad.from_dlpack(array)
+        assert sys.getrefcount(array) == held
+    finally:
+        gc.enable()
 
 
 def test_empty_and_single_elements() -> None:

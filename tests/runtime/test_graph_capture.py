@@ -173,7 +173,7 @@ class RecordedRuntime(CudaRuntime):
     """Copies are captured too, as launches are."""
 
     def copy(self, target: Any, source: Any) -> None:
-        self.torch.do(partial(target.copy_, source))
+        self.torch.do(partial(CudaRuntime.copy, self, target, source))
 
 
 def stand_in() -> tuple[StandIn, CudaRuntime]:
@@ -333,6 +333,29 @@ def test_an_argument_that_is_state_is_copied_before_it_is_written() -> None:
         temp, want = 2 * want, 3 * want
         assert (value(state), value(out)) == (want, want + temp)
     assert program.captures == 1
+
+
+def test_typed_arguments_are_memory_too() -> None:
+    """torch.compile gives its tensors as they are, of any shape; slots begin at bytes of them.
+    temp = x[1] + state, out = state + temp."""
+    fake, runtime = stand_in()
+    spec, two = BufferSpec(dt.float32, (1,), 4), BufferSpec(dt.float32, (2,), 8)
+    x, state = BufferRef("input", 0), BufferRef("input", 1)
+    temp, out = BufferRef("temp", 0), BufferRef("output", 0)
+    steps = (add(0, (x, state, temp), (4, 0, 0)), add(1, (state, temp, out)))
+    artifacts = tuple(Executable(f"k{i}", "", Kernel(fake, f"k{i}"), 1) for i in range(2))
+    plan = Plan(Device("cuda"), (), steps, (two, spec), (spec,), (spec,), 4, lambda: artifacts)
+    program = CudaCapture(plan, runtime, Moves((0,)))
+    arena, held = memory(0.0), memory(10.0)
+    program.bind([torch.zeros(8, dtype=torch.uint8), held])
+    whole = torch.zeros(32)
+    first = -whole.data_ptr() % 16 // 4
+    argument, result = whole[first : first + 2].view(2, 1), whole[first + 4]
+    for number in range(5):
+        argument[1] = float(number)
+        program.run([argument], [result], arena)
+        assert float(result) == 20.0 + number
+    assert [c.graph is not None for c in program.in_place.values()] == [True]
 
 
 @pytest.mark.parametrize("why", ["refused", "unaligned", "written"])

@@ -208,9 +208,11 @@ class CudaCapture:
         """A graph that works on the caller's memory, if one may."""
         if not self._may_stay(moved, outputs):
             return _Captured(None)
-        given = iter(outputs)
-        all_outputs = [m if n in self.settled else next(given) for n, m in enumerate(self.outputs)]
-        where = _Where(dict(zip(self.moving, moved)), all_outputs, arena)
+        byte = self.runtime.torch.uint8  # PyTorch's tensors come as they are
+        inputs, given = ([m.reshape(-1).view(byte) for m in these] for these in (moved, outputs))
+        taken = iter(given)
+        all_outputs = [m if n in self.settled else next(taken) for n, m in enumerate(self.outputs)]
+        where = _Where(dict(zip(self.moving, inputs)), all_outputs, arena)
         artifacts = own_artifacts(self.plan)
         try:
             for step, artifact in zip(self.plan.steps, artifacts):  # no table is made in a capture

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.runtime.device import allocate, open_device
 
+NOBODY = ()
+"""Owner of memory that was borrowed."""
 _serials = itertools.count()
 
 
@@ -45,6 +49,22 @@ class Storage:
         return open_device(self.device).read(self.memory, self.dtype, self.shape)
 
 
+class _Borrowed(Storage):
+    """A storage over somebody else's memory, which refers to itself and so counts as shared (see
+    the runtimes' `borrow`). It goes with the storage if nobody has it by then: a loop over batches
+    of PyTorch would keep them all until Python looks for cycles."""
+
+    __slots__ = ()
+
+    def __del__(self, count: Callable[[object], int] = sys.getrefcount) -> None:
+        memory: Any = self.memory
+        is_its_own = getattr(memory, "owner", NOBODY) is memory
+        if is_its_own:
+            memory.owner = NOBODY
+            if count(memory) > 3:
+                memory.owner = memory
+
+
 def lent(storage: Storage) -> Any:
     """An array over a storage's memory, with no copy: NumPy's, read-only, or torch's on cuda."""
     return open_device(storage.device).lend(storage.memory, storage.dtype, storage.shape)
@@ -52,7 +72,7 @@ def lent(storage: Storage) -> Any:
 
 def borrowed(array: Any, dtype: DType, device: Device) -> Storage:
     """A storage over the memory of a contiguous array of the device."""
-    return Storage(device, dtype, tuple(array.shape), open_device(device).borrow(array))
+    return _Borrowed(device, dtype, tuple(array.shape), open_device(device).borrow(array))
 
 
 def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:
