@@ -19,7 +19,7 @@ from tgrad.compiling.replay import Entry, Out
 from tgrad.interrupts import Uninterrupted
 from tgrad.modes import thread
 from tgrad.pipeline import Storage
-from tgrad.runtime.device import allocate
+from tgrad.runtime.device import allocate, counters, open_device
 from tgrad.runtime.execute import replay, runs_programs
 from tgrad.tensor import Tensor
 from tgrad.tracing import check_values, versions
@@ -47,8 +47,8 @@ class ShortCall:
     """
 
     __slots__ = (
-        "changes", "changing", "device", "entry", "is_host", "kinds", "made",
-        "modes", "moving", "nbytes", "plan", "program", "storages", "taken",
+        "allocated", "changes", "changing", "counters", "device", "entry", "is_host", "kinds", "made",
+        "modes", "moving", "nbytes", "plan", "program", "runtime", "storages", "taken",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, modes: Hashable, arguments: Sequence[Tensor]):
@@ -56,12 +56,13 @@ class ShortCall:
         assert part.program is not None
         self.entry, self.modes, self.device = entry, modes, part.device
         self.plan, self.program = part.compiled.plan, part.program
+        self.runtime, self.counters = open_device(self.device), counters(self.device)
         self.changes = bool(entry.written)
         self.is_host = part.device.type == "cpu" and not entry.draws and not part.writes
         self.kinds = [(t._node.shape, t._node.dtype, t._device) for t in arguments]
         self.moving = [number for _, number in part.moving_arguments]
         self.storages, self.changing = part.storages, part.moving_places
-        self.nbytes = part.sizes
+        self.nbytes, self.allocated = part.sizes, sum(part.sizes)
         number_of = {place: len(self.nbytes) + number for place, number in part.arguments}
         place_of = {position: ref.number if ref.kind == "output" else number_of[ref.number]
                     for position, ref in part.sources}  # fmt: skip
@@ -95,14 +96,26 @@ class ShortCall:
             return MISSED
         for number, refuse, args in entry.checks:
             check_values(arguments[number], refuse, *args)
-        outputs = [allocate(self.device, n) for n in self.nbytes]
-        self.run(memories, outputs)
+        self.run(memories, outputs := self._outputs())
         device, tensors, found = self.device, [], outputs + memories
         for place, dtype, shape in self.made:
             t = Tensor.__new__(Tensor)
             t._set(None, device, Storage(device, dtype, shape, found[place]))
             tensors.append(t)
         return tensors[0] if type(entry.result) is Out else entry.filled(tensors, arguments)
+
+    def _outputs(self) -> list[Any]:
+        """New memory for the outputs; nobody plans, as `holds` has said.
+
+        Raises:
+            OutOfMemoryError: there is not enough.
+        """
+        try:
+            made = [self.runtime.allocate(n) for n in self.nbytes]
+        except MemoryError:
+            return [allocate(self.device, n) for n in self.nbytes]
+        self.counters.allocated_bytes += self.allocated
+        return made
 
     def holds(self) -> bool:
         """Whether everything but the arguments is as the program knows it."""
