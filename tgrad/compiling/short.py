@@ -47,8 +47,8 @@ class ShortCall:
     """
 
     __slots__ = (
-        "allocated", "changes", "changing", "counters", "device", "entry", "is_host", "kinds", "made",
-        "modes", "moving", "nbytes", "plan", "program", "runtime", "storages", "taken",
+        "allocated", "changes", "changing", "counters", "device", "entry", "is_host", "kinds",
+        "made", "modes", "moving", "nbytes", "plan", "program", "runtime", "storages", "taken",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, modes: Hashable, arguments: Sequence[Tensor]):
