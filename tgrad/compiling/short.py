@@ -19,7 +19,7 @@ from tgrad.compiling.replay import Entry, Out
 from tgrad.interrupts import Uninterrupted
 from tgrad.modes import thread
 from tgrad.pipeline import Storage
-from tgrad.runtime.device import allocate, counters, open_device
+from tgrad.runtime.device import counters, open_device, out_of_memory
 from tgrad.runtime.execute import replay, runs_programs
 from tgrad.tensor import Tensor
 from tgrad.tracing import check_values, versions
@@ -112,8 +112,8 @@ class ShortCall:
         """
         try:
             made = [self.runtime.allocate(n) for n in self.nbytes]
-        except MemoryError:
-            return [allocate(self.device, n) for n in self.nbytes]
+        except MemoryError as error:
+            raise out_of_memory(self.device, self.allocated) from error
         self.counters.allocated_bytes += self.allocated
         return made
 

@@ -126,13 +126,18 @@ def allocate(device: Device, nbytes: int) -> Any:
     try:
         memory = open_device(device).allocate(nbytes)
     except MemoryError as error:
-        raise OutOfMemoryError(
-            f"{device} has no memory for {nbytes:,} more bytes.",
-            "Use smaller batches, or tgrad.compile with memory_limit=, which computes values again "
-            "instead of keeping them.",
-        ) from error
+        raise out_of_memory(device, nbytes) from error
     counters(device).allocated_bytes += nbytes
     return memory
+
+
+def out_of_memory(device: Device, nbytes: int) -> OutOfMemoryError:
+    """The error of a device that has not as much."""
+    return OutOfMemoryError(
+        f"{device} has no memory for {nbytes:,} more bytes.",
+        "Use smaller batches, or tgrad.compile with memory_limit=, which computes values again "
+        "instead of keeping them.",
+    )
 
 
 def arena(device: Device, nbytes: int) -> Any:
