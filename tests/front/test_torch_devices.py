@@ -18,15 +18,13 @@ pytestmark = pytest.mark.devices("cpu")
 
 @pytest.fixture(autouse=True)
 def _exact(device: str) -> Iterator[None]:
-    """Products in float32 as they are, on either side."""
+    """Convolutions of PyTorch's in float32 as they are, as products are by default."""
     if device not in ("cpu", "cuda"):
         pytest.skip("no device of torch")
     torch._dynamo.reset()
     torch.manual_seed(0)
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def close(found: torch.Tensor | None, wanted: torch.Tensor | None, tolerance: float) -> None:
