@@ -145,6 +145,33 @@ def test_loss(name, device):
     near(mine.grad, other.grad)
 
 
+@pytest.mark.parametrize("kind", [2.0, 1.0, math.inf])
+@pytest.mark.parametrize("name", ["Embedding", "EmbeddingBag"])
+def test_rows_are_scaled_to_a_norm_in_place(name, kind, device):
+    """Those that are named, and whose norm is larger; a step of training follows."""
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, name)(7, 4, max_norm=1.0, norm_type=kind)
+    theirs.weight.data[5] = 0.0
+    mine = getattr(nn, name)(7, 4, max_norm=1.0, norm_type=kind).to(device)
+    mine.load_state_dict(theirs.state_dict())
+    rows = np.array([[1, 3, 5], [3, 0, 1]])
+    for _ in range(2):
+        x, y = theirs(torch.tensor(rows)), mine(tgrad.tensor(rows, device=device))
+        np.testing.assert_allclose(y.numpy(), x.detach(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            mine.weight.numpy(), theirs.weight.detach(), rtol=1e-5, atol=1e-6
+        )
+        x.square().sum().backward()
+        y.square().sum().backward()
+        np.testing.assert_allclose(
+            mine.weight.grad.numpy(), theirs.weight.grad, rtol=1e-5, atol=1e-6
+        )
+        with torch.no_grad(), tgrad.no_grad():
+            theirs.weight += theirs.weight.grad
+            mine.weight += mine.weight.grad
+        theirs.weight.grad = mine.weight.grad = None
+
+
 def test_embedding(device):
     theirs = torch.nn.Embedding(7, 3, padding_idx=2)
     ours = nn.Embedding(7, 3, padding_idx=2, device=device)

@@ -31,7 +31,6 @@ RANDOM = ("FractionalMaxPool2d", "FractionalMaxPool3d")
 """Modules whose draws are not PyTorch's; tests/front/test_sequences.py gives them the draws."""
 
 REFUSED = {
-    "Embedding": "max_norm changes the table in forward",
     "MultiheadAttention": "is_causal without a mask is an error",
 }
 """Modules some of whose arguments raise UnsupportedError, and why."""

@@ -11,6 +11,7 @@ import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.errors import UnsupportedError
 from tgrad.interop.operators.table import Tensors, gradients, rule
+from tgrad.nn.functional.linear import with_bounded_norms
 
 MODES = ("sum", "mean", "max")
 
@@ -28,10 +29,7 @@ def _embedding(
 
 @rule("embedding_renorm")
 def _renormed(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> Tensor:
-    norm = tgrad.linalg.vector_norm(weight, norm_type, 1, keepdim=True)
-    is_used = tgrad.zeros(weight.shape[0], dtype=tgrad.bool, device=weight.device)
-    is_used = is_used.index_fill(0, indices.flatten(), True).unsqueeze(1)
-    return (weight * (max_norm / (norm + 1e-7))).where(is_used & (norm > max_norm), weight)
+    return with_bounded_norms(weight, indices, max_norm, norm_type)
 
 
 @rule("_embedding_bag", "_embedding_bag_forward_only")

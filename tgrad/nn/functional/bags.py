@@ -12,6 +12,7 @@ from tgrad.arguments import refuse
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.methods.indexing import check_known_index
+from tgrad.nn.functional.linear import bound_norms
 from tgrad.products import einsum
 from tgrad.tensor import Tensor, labelled
 
@@ -60,8 +61,9 @@ def embedding_bag(
         input: rows, (B, N), or (L,) with offsets.
         weight: the table, (rows, D).
         offsets: where each bag of (L,) starts, (B,).
-        max_norm, scale_grad_by_freq, sparse: not supported.
+        max_norm: rows that are named and whose norm is larger are scaled to it, in `weight` itself.
         norm_type: of max_norm.
+        scale_grad_by_freq, sparse: not supported.
         mode: "sum", "mean" or "max".
         per_sample_weights: a factor a row, for mode "sum".
         include_last_offset: whether the last offset is the end of the last bag.
@@ -71,13 +73,15 @@ def embedding_bag(
     >>> F.embedding_bag(tgrad.tensor([[0, 1]]), tgrad.tensor([[1.0], [3.0]])).tolist()
     [[2.0]]
     """
-    refuse("embedding_bag", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+    refuse("embedding_bag", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
     if mode not in ("sum", "mean", "max") or (per_sample_weights is not None and mode != "sum"):
         raise UnsupportedError(
             f"embedding_bag: mode={mode!r}.",
             'Use "sum", or "mean" or "max" without per_sample_weights.',
         )
     check_known_index(input, weight.shape[0])
+    if max_norm is not None:
+        bound_norms(weight, input, max_norm, norm_type)
     rows, (bag, count) = input.reshape(-1), _bags(input, offsets, include_last_offset)
     picked = weight.index_select(0, rows)
     if per_sample_weights is not None:

@@ -7,9 +7,12 @@ and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 from __future__ import annotations
 
 from tgrad.arguments import refuse
-from tgrad.dtype import promote
+from tgrad.creation import zeros
+from tgrad.dtype import bool_, promote
 from tgrad.errors import ShapeError
+from tgrad.grad_mode import no_grad
 from tgrad.joining import broadcast_tensors
+from tgrad.linalg import vector_norm
 from tgrad.methods.indexing import check_known_index
 from tgrad.random import Generator, rand
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -60,7 +63,9 @@ def embedding(
         input: integers of any shape.
         weight: (rows, size).
         padding_idx: a row that gets no gradient.
-        max_norm, scale_grad_by_freq, sparse: not supported.
+        max_norm: rows that are named and whose norm is larger are scaled to it, in `weight` itself.
+        norm_type: of max_norm.
+        scale_grad_by_freq, sparse: not supported.
 
     Returns:
         (*input.shape, size).
@@ -72,16 +77,32 @@ def embedding(
     >>> F.embedding(tgrad.tensor([1, 0]), tgrad.eye(2)).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    refuse("embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+    refuse("embedding", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
     if weight.ndim != 2:
         raise ShapeError(f"embedding: weight of shape {weight.shape}.", "It has two axes.")
     check_known_index(input, weight.shape[0])
+    if max_norm is not None:
+        bound_norms(weight, input, max_norm, norm_type)
     rows = weight.index_select(0, input.reshape(-1))
     if padding_idx is not None:
         padding = padding_idx % weight.shape[0]
         kept = (input.reshape(-1, 1) != padding).expand(rows.shape)
         rows = with_vjp("mask_gradient", rows, rows, kept)
     return rows.reshape(*input.shape, weight.shape[1])
+
+
+def bound_norms(weight: Tensor, rows: Tensor, most: float, kind: float) -> None:
+    """Scale those of the rows of a table whose norm of a kind is larger to `most`, in place."""
+    with no_grad():
+        weight.copy_(with_bounded_norms(weight, rows, most, kind))
+
+
+def with_bounded_norms(weight: Tensor, rows: Tensor, most: float, kind: float) -> Tensor:
+    """The table that `bound_norms` makes; 1e-7 is PyTorch's, too."""
+    norm = vector_norm(weight, kind, 1, keepdim=True)
+    is_named = zeros(weight.shape[0], dtype=bool_, device=weight.device)
+    is_named = is_named.index_fill(0, rows.reshape(-1), True).unsqueeze(1)
+    return (weight * (most / (norm + 1e-7))).where(is_named & (norm > most), weight)
 
 
 @define_vjp("mask_gradient")

@@ -114,7 +114,8 @@ class Embedding(Module):
     Args:
         num_embeddings, embedding_dim: sizes of the table, which is normal at first.
         padding_idx: a row that is zero at first and gets no gradient.
-        max_norm, scale_grad_by_freq, sparse: not supported.
+        max_norm, norm_type: see nn.functional.embedding.
+        scale_grad_by_freq, sparse: not supported.
     """
 
     def __init__(
@@ -130,11 +131,12 @@ class Embedding(Module):
         dtype: DType | None = None,
     ):
         super().__init__()
-        refuse("Embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
+        refuse("Embedding", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ShapeError(f"Embedding: padding_idx={padding_idx} of {num_embeddings} rows.")
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.max_norm, self.norm_type = max_norm, norm_type
         self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -147,7 +149,7 @@ class Embedding(Module):
                 self.weight._assign(self.weight.masked_fill(rows == self.padding_idx, 0.0))
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, self.weight, self.padding_idx)
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -162,7 +164,8 @@ class EmbeddingBag(Module):
         mode: "sum", "mean" or "max".
         include_last_offset: whether the last offset is the end of the last bag.
         padding_idx: a row that no bag counts.
-        max_norm, scale_grad_by_freq, sparse: not supported.
+        max_norm, norm_type: see nn.functional.embedding_bag.
+        scale_grad_by_freq, sparse: not supported.
     """
 
     def __init__(
@@ -180,12 +183,10 @@ class EmbeddingBag(Module):
         dtype: DType | None = None,
     ):
         super().__init__()
-        refuse(
-            "EmbeddingBag", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse
-        )
+        refuse("EmbeddingBag", scale_grad_by_freq=scale_grad_by_freq, sparse=sparse)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.mode, self.include_last_offset = mode, include_last_offset
-        self.padding_idx = padding_idx
+        self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
         self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -203,6 +204,8 @@ class EmbeddingBag(Module):
             input,
             self.weight,
             offsets,
+            self.max_norm,
+            self.norm_type,
             mode=self.mode,
             per_sample_weights=per_sample_weights,
             include_last_offset=self.include_last_offset,
