@@ -377,3 +377,14 @@ def test_an_index_out_of_range(short: list[bool]) -> None:
     np.testing.assert_array_equal(table.weight.numpy(), before)
     step(tgrad.tensor([1, 2]))
     assert any(short)
+
+
+def test_a_call_that_is_planned_leaves_no_short_way() -> None:
+    """Its memory would be that of no device."""
+    f = tgrad.compile(lambda x: x * 2 + 1)
+    first, second = (tgrad.ones(n).realize() for n in (3, 4))
+    for x in (first, first, second, second):
+        f(x)
+    with planning():
+        f(first)
+    assert [f(first).tolist() for _ in range(3)] == 3 * [[3.0] * 3]

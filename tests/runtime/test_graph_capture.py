@@ -522,8 +522,9 @@ def chained(x: tgrad.Tensor) -> tgrad.Tensor:
 # -- on a GPU ------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_training_step_on_a_gpu() -> None:
+def train_on_a_gpu(count: int, keeps_losses: bool) -> tuple[list[list[float]], Any]:
+    """The losses of so many steps, of an uncompiled and a compiled one, and the latter's program.
+    Losses that are kept until the end never lie where earlier ones did."""
     losses = []
     for compiled in (False, True):
         tgrad.manual_seed(2)
@@ -537,11 +538,19 @@ def test_a_training_step_on_a_gpu() -> None:
             optimizer.step()
             return loss
 
-        call = tgrad.compile(step) if compiled else step
-        random = np.random.default_rng(1)
-        batches = [random.standard_normal((4, 8), np.float32) for _ in range(6)]
-        made = [call(tgrad.tensor(x, device="cuda")) for x in batches]
-        losses.append([loss.item() for loss in made])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+        call, random = tgrad.compile(step) if compiled else step, np.random.default_rng(1)
+        made: list[Any] = []
+        for _ in range(count):
+            x = tgrad.tensor(random.standard_normal((4, 8), np.float32), device="cuda")
+            loss = call(x)
+            made.append(loss if keeps_losses else loss.item())
+        losses.append([loss.item() for loss in made] if keeps_losses else made)
     (entry,) = call._entries.values()
-    assert entry.parts[0].program.captures == 1
+    return losses, entry.parts[0].program
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_training_step_on_a_gpu() -> None:
+    losses, program = train_on_a_gpu(6, keeps_losses=True)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert program.captures == 1

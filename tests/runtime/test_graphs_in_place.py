@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tgrad
 from tests.runtime.test_graph_capture import (
     BYTES,
     LAUNCHES,
@@ -17,10 +16,10 @@ from tests.runtime.test_graph_capture import (
     make,
     memory,
     stand_in,
+    train_on_a_gpu,
     value,
 )
 from tgrad import dtype as dt
-from tgrad import nn, optim
 from tgrad.device import Device
 from tgrad.kernel.ir import Executable
 from tgrad.runtime.graph_capture import GRAPHS_IN_PLACE, MOST_CAPTURES, CudaCapture
@@ -140,7 +139,7 @@ def test_where_no_graph_may_work_the_one_on_copies_is_replayed(why: str) -> None
         x = torch.zeros(3 * BYTES, dtype=torch.uint8)
         x = x[BYTES : 2 * BYTES] if x.data_ptr() % 16 == 0 else x[:BYTES]
     if why == "written":
-        program.writes_moving = True
+        program.may_stay = False
     runs = Runs(program, [(x, out)])
     runs(2)
     fake.refuses = why == "refused"
@@ -151,32 +150,12 @@ def test_where_no_graph_may_work_the_one_on_copies_is_replayed(why: str) -> None
 
 def test_plans_that_write_what_moves_never_work_in_place() -> None:
     _, program = make()
-    assert not program.writes_moving
-    assert CudaCapture(program.plan, program.runtime, Moves((0, 1))).writes_moving
+    assert program.may_stay
+    assert not CudaCapture(program.plan, program.runtime, Moves((0, 1))).may_stay
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_loop_on_a_gpu_works_where_its_batches_come_back() -> None:
-    losses = []
-    for compiled in (False, True):
-        tgrad.manual_seed(2)
-        model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)).to("cuda")
-        optimizer = optim.AdamW(model.parameters(), lr=0.01)
-
-        def step(x: tgrad.Tensor, model: Any = model, optimizer: Any = optimizer) -> tgrad.Tensor:
-            optimizer.zero_grad()
-            loss = model(x).square().sum()
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        call, random = tgrad.compile(step) if compiled else step, np.random.default_rng(1)
-        made = []
-        for _ in range(12):
-            x = tgrad.tensor(random.standard_normal((4, 8), np.float32), device="cuda")
-            made.append(call(x).item())
-        losses.append(made)
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    (entry,) = call._entries.values()
-    program = entry.parts[0].program
+    losses, program = train_on_a_gpu(12, keeps_losses=False)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
     assert program.captures > 1 and any(c.graph is not None for c in program.in_place.values())

@@ -43,6 +43,8 @@ class ShortCall:
         made: place among the plan's outputs, which the arguments follow, dtype and shape of each
             result.
         changes: whether the program changes state.
+        nbytes, allocated: of each output of the plan, and of all.
+        runtime, counters: of the device.
         is_host: whether a run is one C function, which Ctrl-C does not cut in two, and all of it.
     """
 
@@ -72,8 +74,9 @@ class ShortCall:
 
     @staticmethod
     def of(entry: Entry, modes: Hashable, arguments: Sequence[Any]) -> ShortCall | None:
-        """For positional arguments that are different tensors."""
-        is_plain = entry.is_short and all(type(t) is Tensor for t in arguments)
+        """For positional arguments that are different tensors, where nobody plans: memory would be
+        that of no device."""
+        is_plain = runs_programs() and entry.is_short and all(type(t) is Tensor for t in arguments)
         if not is_plain or len(set(map(id, arguments))) < len(arguments):
             return None
         return ShortCall(entry, modes, arguments)

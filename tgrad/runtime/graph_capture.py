@@ -91,7 +91,9 @@ class CudaCapture:
         captures: how often a graph was captured.
         graph: the one that works on copies.
         in_place: those that work at addresses that came back, the oldest first.
-        met: addresses that have not come back yet.
+        met: addresses that may come back.
+        written: inputs that a run overwrites.
+        may_stay: whether no argument is among these, so that graphs may work where arguments lie.
     """
 
     def __init__(self, plan: Plan, runtime: CudaRuntime, moves: Moves):
@@ -113,7 +115,9 @@ class CudaCapture:
         self.arena: ReferenceType[Memory] | None = None
         self.graph: Any = None
         self.has_warmed_up = False
-        self.writes_moving = _writes(plan, frozenset(self.moving))
+        written = (step.buffers[n] for step in plan.steps for n in step.written)
+        self.written = {b.number for b in written if b.kind == "input"} | stay
+        self.may_stay = self.written.isdisjoint(self.moving)
         self.in_place: dict[Addresses, _Captured] = {}
         self.met: dict[Addresses, None] = {}
         self.refused = ""
@@ -137,7 +141,7 @@ class CudaCapture:
         if arena is not (None if self.arena is None else self.arena()):
             self.arena = ref(arena)
             self._forget()
-        if self.graph is not None and not self.writes_moving:
+        if self.graph is not None and self.may_stay:
             there = tuple([m.data_ptr() for m in (*moved, *outputs)])
             found = self.in_place.get(there) or self._come_back(there, moved, outputs, arena)
             if found is not None and found.graph is not None:
@@ -206,7 +210,7 @@ class CudaCapture:
         self, moved: Sequence[Memory], outputs: Sequence[Memory], arena: Memory | None
     ) -> _Captured:
         """A graph that works on the caller's memory, if one may."""
-        if not self._may_stay(moved, outputs):
+        if not self._lies_well(moved, outputs):
             return _Captured(None)
         byte = self.runtime.torch.uint8  # PyTorch's tensors come as they are
         inputs, given = ([m.reshape(-1).view(byte) for m in these] for these in (moved, outputs))
@@ -221,20 +225,14 @@ class CudaCapture:
         except RuntimeError:
             return _Captured(None)
 
-    def _may_stay(self, moved: Sequence[Memory], outputs: Sequence[Memory]) -> bool:
+    def _lies_well(self, moved: Sequence[Memory], outputs: Sequence[Memory]) -> bool:
         """Whether kernels may read and write these themselves: they are aligned, and no argument is
         state that the plan overwrites before it has read the argument."""
         spans = [(m.data_ptr(), m.data_ptr() + m.nbytes) for m in (*moved, *outputs)]
         if any(start % GPU_ALIGNMENT for start, _ in spans):
             return False
-        written = {
-            step.buffers[n].number
-            for step in self.plan.steps
-            for n in step.written
-            if step.buffers[n].kind == "input"
-        } | {number for _, number in self.successors}
         state = [(self.addresses[n], self.addresses[n] + self.plan.inputs[n].nbytes)
-                 for n in written]  # fmt: skip
+                 for n in self.written]  # fmt: skip
         return not any(a < stop and start < b for a, b in state for start, stop in spans)
 
     def _capture(self, where: _Where, artifacts: Sequence[Executable]) -> Any:
@@ -303,9 +301,3 @@ class CudaCapture:
             temp = self.plan.temps[number]
             return self.runtime.view(where.arena, temp.offset, temp.nbytes)
         return where.inputs[number] if number in where.inputs else self.bound[number]()
-
-
-def _writes(plan: Plan, inputs: frozenset[int]) -> bool:
-    """Whether a step writes one of these inputs."""
-    written = (step.buffers[n] for step in plan.steps for n in step.written)
-    return any(b.kind == "input" and b.number in inputs for b in written)
