@@ -380,7 +380,7 @@ def test_an_index_out_of_range(short: list[bool]) -> None:
 
 
 def test_a_call_that_is_planned_leaves_no_short_way() -> None:
-    """Its memory would be that of no device."""
+    """Its memory would be that of no device, which programs of a GPU cannot take."""
     f = tgrad.compile(lambda x: x * 2 + 1)
     first, second = (tgrad.ones(n).realize() for n in (3, 4))
     for x in (first, first, second, second):
@@ -388,3 +388,4 @@ def test_a_call_that_is_planned_leaves_no_short_way() -> None:
     with planning():
         f(first)
     assert [f(first).tolist() for _ in range(3)] == 3 * [[3.0] * 3]
+    assert f._short is not None and type(f._short.runtime) is CpuRuntime
