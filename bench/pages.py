@@ -64,8 +64,9 @@ KNOWN = """## What is known of these figures
   41 to 59 us, the whole call 68 to 76 us.
 - NVIDIA H200, commit 821e2b18bd: one turn of each peer, PyTorch alone beside tgrad. The row of the
   7x7 convolution, forward and backward, is of an order of axes that it no longer has: 2.17 ms
-  before (commit ec016c062c, 1.50 times PyTorch's speed there). The Python part of a call is 15 to
-  22 us, with copies into and out of its graph 34 to 55, the whole call 44 to 71.
+  before (commit ec016c062c, 1.50 times PyTorch's speed there). The Python part of a call is 14 to
+  27 us, the median of nine 19.7; with copies into and out of its graph 34 to 60, the whole call 41
+  to 76.
 """
 
 GPU_RUN = """## On a GPU

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.front.test_torch_compile import Block
 from tgrad.interop.torch_compile import backend
 
 pytestmark = pytest.mark.devices("cpu")
@@ -34,26 +35,6 @@ def close(found: torch.Tensor | None, wanted: torch.Tensor | None, tolerance: fl
     torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance * scale)
 
 
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norm, self.qkv, self.out = (
-            nn.LayerNorm(width),
-            nn.Linear(width, 3 * width),
-            nn.Linear(width, width),
-        )
-        self.heads = heads
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, steps, width = x.shape
-        q, k, v = (
-            t.view(batch, steps, self.heads, -1).transpose(1, 2)
-            for t in self.qkv(self.norm(x)).chunk(3, -1)
-        )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return x + self.out(y.transpose(1, 2).reshape(batch, steps, width))
-
-
 class Images(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +53,7 @@ def models() -> dict[str, tuple[nn.Module, torch.Tensor]]:
         "layers": (
             nn.Sequential(nn.Linear(20, 48), nn.GELU(), nn.Linear(48, 10)), torch.randn(33, 20)
         ),
-        "attention": (Attention(64, 4), torch.randn(2, 48, 64)),
+        "attention": (Block(64, 4), torch.randn(2, 48, 64)),
         "images": (Images(), torch.randn(8, 3, 16, 16)),
         "images with channels last": (
             Images().to(memory_format=torch.channels_last),
@@ -112,7 +93,7 @@ def test_training_steps(device: str, name: str) -> None:
 
 
 def test_half_types(device: str) -> None:
-    model, x = Attention(64, 4).to(device, torch.bfloat16), torch.randn(2, 64, 64)
+    model, x = Block(64, 4).to(device, torch.bfloat16), torch.randn(2, 64, 64)
     x = x.to(device, torch.bfloat16)
     exact = copy.deepcopy(model).float()
     out = torch.compile(model, backend=backend)(x)
@@ -142,7 +123,7 @@ def test_arguments_that_are_written_and_results_that_are_views(device: str) -> N
 
 
 def test_sizes_that_change(device: str) -> None:
-    model = Attention(32, 2).to(device)
+    model = Block(32, 2).to(device)
     run = torch.compile(model, backend=backend, dynamic=True)
     for steps in (7, 12, 33):
         x = torch.randn(2, steps, 32, device=device)

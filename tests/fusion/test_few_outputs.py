@@ -44,6 +44,27 @@ def test_split_k() -> None:
     assert sorted(dot.shape[1:]) == [20, 24]
 
 
+@pytest.mark.parametrize(
+    ("channels", "padding", "sides"),
+    [(64, 1, (128, 1, 16)), (3, 1, (2, 16, 16)), (64, 0, (8, 16, 16))],
+    ids=["rows", "few channels", "no edge"],
+)
+def test_gradients_of_padded_windows_keep_their_images(
+    channels: int, padding: int, sides: tuple[int, int, int]
+) -> None:
+    """A tile then lies at one pixel of them; else the images come in parts."""
+    side = 16 + 2 * (1 - padding)
+    x = draw(128, channels, side, side)
+    w = draw(64, channels, 3, 3, seed=2).requires_grad_()
+    F.conv2d(x, w, padding=padding).backward(draw(128, 64, 16, 16, seed=3))
+    assert w.grad is not None
+    (dot,) = (n for n in split(w.grad) if n.op is Op.DOT)
+    (batch, _), (summed, _) = dot.attr("batch"), dot.attr("contract")
+    left = dot.inputs[0]
+    assert tuple(left.shape[a] for a in summed) == sides
+    assert left.shape[batch[0]] == 128 * 16 * 16 // np.prod(sides)
+
+
 def test_parts_of_half_products_are_added_in_float32() -> None:
     x, dy = draw(8192, 20).to(tgrad.bfloat16), draw(8192, 24).to(tgrad.bfloat16)
     (dot,) = (n for n in split(dy.t() @ x) if n.op is Op.DOT)

@@ -76,19 +76,22 @@ class _Checker:
                     self.fail(stmt, f"{tile} is not in scope")
             self.statement(stmt, known, open_loops)
 
+    def loop(self, stmt: ir.Loop, known: set[int], open_loops: set[str]) -> None:
+        if self.kernel.axis(stmt.axis).role is not Role.LOOP or stmt.axis in open_loops:
+            self.fail(stmt, f"bad loop over {stmt.axis}")
+        for e in (*stmt.start, *stmt.stop, *(b.index for b in stmt.needs)):
+            roles = {self.kernel.axis(n).role for n in e.variables() if n in self.order}
+            unknown = [v for v in e.loaded() if v not in known or self.dims[v]]
+            if unknown or roles - {Role.GRID} or not e.variables() <= set(self.order):
+                self.fail(stmt, "a bound that is not known before the loop")
+        self.body(stmt.body, known, open_loops | {stmt.axis})
+        if not set(map(id, stmt.late)) <= set(map(id, stmt.body)):
+            self.fail(stmt, "late statements that are none of the body")
+
     def statement(self, stmt: ir.Stmt, known: set[int], open_loops: set[str]) -> None:
         match stmt:
             case ir.Loop():
-                if self.kernel.axis(stmt.axis).role is not Role.LOOP or stmt.axis in open_loops:
-                    self.fail(stmt, f"bad loop over {stmt.axis}")
-                for e in (*stmt.start, *stmt.stop, *(b.index for b in stmt.needs)):
-                    roles = {self.kernel.axis(n).role for n in e.variables() if n in self.order}
-                    unknown = [v for v in e.loaded() if v not in known or self.dims[v]]
-                    if unknown or roles - {Role.GRID} or not e.variables() <= set(self.order):
-                        self.fail(stmt, "a bound that is not known before the loop")
-                self.body(stmt.body, known, open_loops | {stmt.axis})
-                if not set(map(id, stmt.late)) <= set(map(id, stmt.body)):
-                    self.fail(stmt, "late statements that are none of the body")
+                self.loop(stmt, known, open_loops)
             case ir.LoadTile():
                 if stmt.slot in self.stored:
                     self.fail(stmt, "a load of what the kernel has written over")

@@ -136,7 +136,6 @@ def _reduce(region: Region, target: Target) -> Config:
     parallel, row, outer = space.parallel, space.row, space.outer
     rows, length = extent_of(parallel), extent_of(row)
     column = _is_column(region)
-    live = _row_loads(region)
     if len(space.live) > 1:  # from a first to a last element of each row, which leave out most
         tile = min(LIVE_BLOCK, power_of_two(length))
         axis_r = TileAxis("r", row, tile, Role.LOOP)
@@ -156,20 +155,7 @@ def _reduce(region: Region, target: Target) -> Config:
         axis_r, tile = TileAxis("r", row, block, role), block
         warps = 8 if target.is_rdna else min(max(per_program * tile // 1024, 4), 8)
     else:
-        longest = FULL_ROW if live <= 2 else FULL_ROW // 2
-        longest = min(longest, SCANNED_ROW) if region.space.kind == "scan" else longest
-        is_lone = _is_lone_load(region, target) and length > longest
-        block = LOOP_BLOCK if rows > 1 else 2 * LOOP_BLOCK
-        if is_lone:
-            block = 4 * LOOP_BLOCK if length > 2 * FULL_ROW else 2 * LOOP_BLOCK
-        axis_r, tile = _row_axis(row, length, longest, block)
-        per_program = min(max(TILE // tile, 1), power_of_two(rows))
-        members = _members(region)
-        while per_program > 1 and members * steps_of(rows, per_program) < 2 * target.num_sms:
-            per_program //= 2
-        warps = _row_warps(per_program * tile, target)
-        if is_lone:
-            warps = tile // (16 * target.warp_size)
+        axis_r, tile, per_program, warps = _whole_rows(region, target)
     stages = 1 if column or outer or target.is_interpreter else _row_stages(region, axis_r, target)
     axes = [axis_r] if row else []
     if outer:
@@ -187,6 +173,23 @@ def _reduce(region: Region, target: Target) -> Config:
     if parallel:
         axes.append(TileAxis("i", parallel, per_program, Role.GRID))
     return Config(_in_order(region, axes), num_warps=warps, num_stages=stages)
+
+
+def _whole_rows(region: Region, target: Target) -> tuple[TileAxis, int, int, int]:
+    """The axis of rows that lie together, elements of a step along it, rows of a program, warps."""
+    rows, length = extent_of(region.space.parallel), extent_of(region.space.row)
+    longest = FULL_ROW if _row_loads(region) <= 2 else FULL_ROW // 2
+    longest = min(longest, SCANNED_ROW) if region.space.kind == "scan" else longest
+    is_lone = _is_lone_load(region, target) and length > longest
+    block = LOOP_BLOCK if rows > 1 else 2 * LOOP_BLOCK
+    if is_lone:
+        block = 4 * LOOP_BLOCK if length > 2 * FULL_ROW else 2 * LOOP_BLOCK
+    axis, tile = _row_axis(region.space.row, length, longest, block)
+    per_program, members = min(max(TILE // tile, 1), power_of_two(rows)), _members(region)
+    while per_program > 1 and members * steps_of(rows, per_program) < 2 * target.num_sms:
+        per_program //= 2
+    warps = tile // (16 * target.warp_size) if is_lone else _row_warps(per_program * tile, target)
+    return axis, tile, per_program, warps
 
 
 def _is_window(rows: int, length: int, target: Target) -> bool:

@@ -5,10 +5,10 @@ tile. Invariant: the products that are left are the same; those left out have an
 mask, which is 0.
 
 Of a gradient through a convolution of stride 2 three pixels of four get nothing. Where a tile lies
-at pixels of one kind, its program stores zeros at once. Where it lies at one pixel, of a 3x3 window
-over 7x7 images one row of seven is short of a third, and steps over it are left out:
+at pixels of one kind, its program stores zeros at once. Where it lies at one pixel of 7x7, two rows
+of seven have two of the three rows of a 3x3 window, and a tenth of all steps is left out:
 
-    loop k:                                        loop k from 0 if 0 <= m // 200704 < 1:
+    loop k:                                        loop k if 0 <= m // 200704 < 1:
         t1 = load in0[...] if 0 <= m // 200704 < 1     t1 = load in0[...]
         sum += dot t1, t2                    =>        sum += dot t1, t2
 

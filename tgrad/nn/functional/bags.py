@@ -80,20 +80,22 @@ def embedding_bag(
             'Use "sum", or "mean" or "max" without per_sample_weights.',
         )
     check_known_index(input, weight.shape[0])
-    if max_norm is not None:
-        bound_norms(weight, input, max_norm, norm_type)
+    bound_norms(weight, input, max_norm, norm_type)
     rows, (bag, count) = input.reshape(-1), _bags(input, offsets, include_last_offset)
     picked = weight.index_select(0, rows)
     if per_sample_weights is not None:
         picked = picked * per_sample_weights.reshape(-1, 1)
-    counted: Any = rows == rows
-    if padding_idx is not None:
-        counted = rows != padding_idx % weight.shape[0]
-    base = weight._constant(0, weight.dtype).expand(count, weight.shape[1])
+    counted: Any = rows == rows if padding_idx is None else rows != padding_idx % weight.shape[0]
+    return _combined(picked, counted, bag, count, mode)
+
+
+def _combined(picked: Tensor, counted: Tensor, bag: Tensor, count: int, mode: str) -> Tensor:
+    """The rows that count, by bag."""
+    base = picked._constant(0, picked.dtype).expand(count, picked.shape[1])
     column = counted.unsqueeze(1)
-    sizes = base[:, 0].index_add(0, bag, counted.to(weight.dtype)).unsqueeze(1)
+    sizes = base[:, 0].index_add(0, bag, counted.to(picked.dtype)).unsqueeze(1)
     if mode == "max":
-        lowest = picked.where(column, weight.dtype.min)
+        lowest = picked.where(column, picked.dtype.min)
         return base.index_reduce(0, bag, lowest, "amax", include_self=False).where(sizes > 0, 0.0)
     total = base.index_add(0, bag, picked.where(column, 0.0))
     return total if mode == "sum" else total / sizes.clamp(min=1.0)

@@ -81,8 +81,7 @@ def embedding(
     if weight.ndim != 2:
         raise ShapeError(f"embedding: weight of shape {weight.shape}.", "It has two axes.")
     check_known_index(input, weight.shape[0])
-    if max_norm is not None:
-        bound_norms(weight, input, max_norm, norm_type)
+    bound_norms(weight, input, max_norm, norm_type)
     rows = weight.index_select(0, input.reshape(-1))
     if padding_idx is not None:
         padding = padding_idx % weight.shape[0]
@@ -91,8 +90,11 @@ def embedding(
     return rows.reshape(*input.shape, weight.shape[1])
 
 
-def bound_norms(weight: Tensor, rows: Tensor, most: float, kind: float) -> None:
-    """Scale those of the rows of a table whose norm of a kind is larger to `most`, in place."""
+def bound_norms(weight: Tensor, rows: Tensor, most: float | None, kind: float) -> None:
+    """Scale those of the rows of a table whose norm of a kind is larger to `most`, in place; none
+    without it."""
+    if most is None:
+        return
     with no_grad():
         weight.copy_(with_bounded_norms(weight, rows, most, kind))
 
