@@ -146,6 +146,7 @@ _ELSEWHERE = {
         "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "selu", "threshold",
     ),
     "tgrad.discrete": ("binomial", "poisson"),
+    "tgrad.fft.frames": ("istft", "stft"),
     "tgrad.func": ("vmap",),
     "tgrad.amp": ("GradScaler",),
     "tgrad.errors": ("OutOfMemoryError",),

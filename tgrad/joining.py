@@ -287,3 +287,43 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     if not rows or not r:
         return input[:0] if not r else input[:0].reshape(0, r)
     return input[tensor(rows, device=input.device)]
+
+
+def padded(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """One axis padded with its own elements: "reflect", "replicate" or "circular"; negative cuts.
+
+    Raises:
+        ShapeError: more than there is to repeat.
+
+    >>> import tgrad
+    >>> padded(tgrad.tensor([1, 2, 3]), 0, 2, 1, "reflect").tolist()
+    [3, 2, 1, 2, 3, 2]
+    """
+    if mode == "circular":
+        x = x.narrow(axis, max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0))
+        before, after = max(before, 0), max(after, 0)
+    n = x.shape[axis]
+    limit = {"reflect": n - 1, "circular": n}.get(mode, max(before, after))
+    if max(before, after) > limit or not n:
+        raise ShapeError(
+            f"pad by {before} and {after} of an axis of size {n}: mode={mode!r}.",
+            f"Pad by at most {limit}.",
+        )
+    if mode == "replicate":
+        ends = (0, n - 1)
+        sides = [x.narrow(axis, end, 1).expand(_with(x, axis, max(count, 0)))
+                 for end, count in zip(ends, (before, after))]  # fmt: skip
+        parts = [sides[0], x, sides[1]]
+    elif mode == "circular":
+        parts = [x.narrow(axis, n - before, before), x, x.narrow(axis, 0, after)]
+    else:
+        left = x.narrow(axis, 1, max(before, 0)).flip(axis)
+        right = x.narrow(axis, n - 1 - max(after, 0), max(after, 0)).flip(axis)
+        parts = [left, x, right]
+    wide = cat([t for t in parts if t.shape[axis]], axis)
+    start = max(-before, 0)
+    return wide.narrow(axis, start, wide.shape[axis] - start - max(-after, 0))
+
+
+def _with(x: Tensor, axis: int, size: int) -> tuple[int, ...]:
+    return (*x.shape[:axis], size, *x.shape[axis + 1 :])

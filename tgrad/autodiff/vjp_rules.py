@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import pi, sqrt
 
+from tgrad.autodiff.overlaps import overlap_added
 from tgrad.dtype import int64, promote
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
@@ -18,9 +19,6 @@ from tgrad.graph.shape import dot_axes
 
 Rule = Callable[[Node, Node], Node]
 """(y, g) -> gradient of one input."""
-
-UNROLLED_WINDOW = 32
-"""Windows of up to this many elements are differentiated one offset at a time."""
 
 
 def _zero(i: int) -> Rule:
@@ -201,41 +199,9 @@ def _slice(y: Node, g: Node) -> Node:
 
 def _window(y: Node, g: Node) -> Node:
     """dx[p] = Σ_k g[i, k] over i * stride + k * dilation = p"""
-    axis, size, stride = y.attr("axis"), y.attr("size"), y.attr("stride")
-    n, last = y.inputs[0].shape[axis], len(y.shape) - 1
-    if size <= stride and y.attr("dilation") == 1:
-        return _disjoint_windows(g, axis, stride, n)
-    if size > UNROLLED_WINDOW:
-        return _skewed_windows(g, axis, stride, y.attr("dilation"), n)
-    total: Node | None = None
-    for k in range(size):
-        part = b.reshape_to(b.slice_axis(g, last, k, k + 1), g.shape[:-1])
-        part = b.fit_axis(b.dilate_axis(part, axis, stride), axis, k * y.attr("dilation"), n)
-        total = part if total is None else b.add(total, part)
-    assert total is not None
-    return total
-
-
-def _disjoint_windows(g: Node, axis: int, stride: int, n: int) -> Node:
-    """Windows that do not overlap: [.., i, .., k] -> [.., i * stride + k, ..]."""
-    last = len(g.shape) - 1
-    beside = b.permute(g, (*range(axis + 1), last, *range(axis + 1, last)))
-    spread = b.pad_axis(beside, axis + 1, 0, stride - g.shape[last])
-    shape = (*g.shape[:axis], g.shape[axis] * stride, *g.shape[axis + 1 : last])
-    return b.fit_axis(b.reshape_to(spread, shape), axis, 0, n)
-
-
-def _skewed_windows(g: Node, axis: int, stride: int, dilation: int, n: int) -> Node:
-    """Any windows: row k of length n + dilation, read with row length n, moves by k * dilation."""
-    size, last = g.shape[-1], len(g.shape) - 1
-    others = tuple(a for a in range(last) if a != axis)
-    rows = b.dilate_axis(b.permute(g, (*others, last, axis)), last, stride)
-    rows = b.fit_axis(rows, last, 0, n + dilation)
-    lead = tuple(g.shape[a] for a in others)
-    flat = b.reshape_to(rows, (*lead, size * (n + dilation)))
-    skewed = b.reshape_to(b.slice_axis(flat, len(lead), 0, size * n), (*lead, size, n))
-    total = b.sum_over(skewed, (len(lead),))
-    return b.permute(total, (*range(axis), len(lead), *range(axis, len(lead))))
+    axis = y.attr("axis")
+    n = y.inputs[0].shape[axis]
+    return overlap_added(g, axis, y.attr("stride"), y.attr("dilation"), n)
 
 
 def _gather(y: Node, g: Node) -> Node:

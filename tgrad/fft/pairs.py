@@ -42,6 +42,12 @@ def conjugate(input: Tensor) -> Tensor:
     return stack([input[..., 0], -input[..., 1]], -1)
 
 
+def times(z: Tensor, w: Tensor) -> Tensor:
+    """The products of complex numbers, pairs."""
+    a, b, c, d = z[..., 0], z[..., 1], w[..., 0], w[..., 1]
+    return stack([a * c - b * d, a * d + b * c], -1)
+
+
 def as_float(input: Tensor, name: str) -> Tensor:
     """Real numbers as float32 or float64.
 

@@ -1,12 +1,13 @@
-"""Linear algebra as methods of Tensor.
+"""Linear algebra, and transforms of signals, as methods of Tensor.
 
-In: a tensor. Out: what the function of that name in tgrad.linalg gives. Invariant: none of it is
-loaded before it is used.
+In: a tensor. Out: what the function of that name in tgrad.linalg or tgrad.fft gives. Invariant:
+none of it is loaded before it is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 FUNCTIONS = {
@@ -27,19 +28,19 @@ FUNCTIONS = {
     "triangular_solve": "triangular_solve",
 }
 """Names of PyTorch's methods, and of the functions that they are."""
+TRANSFORMS = ("istft", "stft")
+"""Names of methods and of functions of tgrad.fft.frames."""
 
 
 class AlgebraMethods:
-    """Methods that factor a matrix."""
+    """Methods that factor a matrix or transform a signal."""
 
     __slots__ = ()
 
 
-def _method(name: str, function: str) -> Callable[..., Any]:
+def _method(name: str, module: str, function: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        from tgrad import linalg
-
-        return getattr(linalg, function)(self, *args, **kwargs)
+        return getattr(import_module(module), function)(self, *args, **kwargs)
 
     method.__name__, method.__qualname__ = name, f"AlgebraMethods.{name}"
     method.__doc__ = f"`tgrad.{name}`."
@@ -47,4 +48,6 @@ def _method(name: str, function: str) -> Callable[..., Any]:
 
 
 for _name, _function in FUNCTIONS.items():
-    setattr(AlgebraMethods, _name, _method(_name, _function))
+    setattr(AlgebraMethods, _name, _method(_name, "tgrad.linalg", _function))
+for _name in TRANSFORMS:
+    setattr(AlgebraMethods, _name, _method(_name, "tgrad.fft.frames", _name))

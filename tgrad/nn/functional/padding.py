@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tgrad import dtype as dt
 from tgrad.errors import ShapeError, UnsupportedError
-from tgrad.joining import cat
+from tgrad.joining import padded
 from tgrad.nn.functional.convolution import IntOrSizes, as_axes, spread
 from tgrad.tensor import Tensor, labelled
 
@@ -48,7 +48,7 @@ def pad(
     if value:
         raise UnsupportedError(f"pad: value={value!r} with mode={mode!r}.", "Leave it out.")
     for i in range(len(pad) // 2):
-        input = _extended(input, input.ndim - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
+        input = padded(input, input.ndim - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
     return input
 
 
@@ -69,38 +69,6 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
         return wide
     inside = input._constant(1, dt.bool_).expand(input.shape)._pad_zero(low, high)
     return wide.where(inside, value).to(input.dtype)
-
-
-def _extended(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
-    """One axis padded with its own elements."""
-    if mode == "circular":
-        x = x.narrow(axis, max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0))
-        before, after = max(before, 0), max(after, 0)
-    n = x.shape[axis]
-    limit = {"reflect": n - 1, "circular": n}.get(mode, max(before, after))
-    if max(before, after) > limit or not n:
-        raise ShapeError(
-            f"pad by {before} and {after} of an axis of size {n}: mode={mode!r}.",
-            f"Pad by at most {limit}.",
-        )
-    if mode == "replicate":
-        ends = (0, n - 1)
-        sides = [x.narrow(axis, end, 1).expand(_with(x, axis, max(count, 0)))
-                 for end, count in zip(ends, (before, after))]  # fmt: skip
-        parts = [sides[0], x, sides[1]]
-    elif mode == "circular":
-        parts = [x.narrow(axis, n - before, before), x, x.narrow(axis, 0, after)]
-    else:
-        left = x.narrow(axis, 1, max(before, 0)).flip(axis)
-        right = x.narrow(axis, n - 1 - max(after, 0), max(after, 0)).flip(axis)
-        parts = [left, x, right]
-    wide = cat([t for t in parts if t.shape[axis]], axis)
-    start = max(-before, 0)
-    return wide.narrow(axis, start, wide.shape[axis] - start - max(-after, 0))
-
-
-def _with(x: Tensor, axis: int, size: int) -> tuple[int, ...]:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 
 @labelled("fold")
