@@ -77,6 +77,21 @@ from tgrad.nn.modules.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from tgrad.nn.modules.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from tgrad.nn.modules.linear import (
     Bilinear,
     Embedding,
@@ -183,7 +198,7 @@ from tgrad.nn.modules.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
-from tgrad.nn.parameter import Buffer, Parameter
+from tgrad.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
 __all__ = [
     "CELU",
@@ -260,6 +275,19 @@ __all__ = [
     "LPPool3d",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
@@ -326,6 +354,8 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
@@ -338,8 +368,6 @@ _ABSENT = {
     "DataParallel": "One process drives one device; use DistributedDataParallel of PyTorch.",
     "SyncBatchNorm": "Statistics are those of one process; use BatchNorm.",
     "CrossMapLRN2d": "Use LocalResponseNorm.",
-    "Lazy": "Shapes of parameters are known when a module is made; give the number of inputs.",
-    "Uninitialized": "Shapes of parameters are known when a module is made.",
 }
 """Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""
 

@@ -1,19 +1,24 @@
 """Parameters: the leaves that modules own and optimizers change.
 
-In: a tensor. Out: a Parameter. Invariant: values that were not computed yet (initialisation is lazy
-as well) are computed together, in one plan, before the first forward pass or step that reads them;
-so the plan of the first step is that of all others.
+In: a tensor, or a dtype and a device alone. Out: a Parameter, at once or when its shape is known.
+Invariant: values that were not computed yet (initialisation is lazy as well) are computed together,
+in one plan, before the first forward pass or step that reads them; so the plan of the first step is
+that of all others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NoReturn
 from weakref import ref
 
 import numpy as np
 
 from tgrad.aliases import DETACH, join, leave
-from tgrad.creation import remade
-from tgrad.device import Device
+from tgrad.creation import DeviceLike, empty, remade
+from tgrad.device import Device, as_device
+from tgrad.dtype import DType
+from tgrad.errors import ShapeError
 from tgrad.tensor import Tensor, realize_tensors, tensor
 from tgrad.tracing import tracer, versions
 
@@ -71,6 +76,171 @@ class Buffer(Tensor):
         self.persistent = persistent
 
 
+# -- before their shapes are known ---------------------------------------------------------------
+
+
+class _Uninitialized(Tensor):
+    """What a parameter or buffer is as long as its shape is not known: dtype and device."""
+
+    __slots__ = ()
+    _becomes: type[Tensor]
+
+    def _specify(self, device: Any, dtype: DType | None, requires_grad: bool) -> None:
+        """Keep dtype and device, in the graph of no elements, which nobody gets to see."""
+        none = empty(0, device=device, dtype=dtype)
+        self._set(none._node, none.device)
+        self._requires_grad = requires_grad
+
+    @property  # type: ignore[override]
+    def _node(self) -> NoReturn:
+        raise ShapeError(
+            f"an {type(self).__name__} is used: it has no shape and no values yet.",
+            "Call the lazy module once, load a state_dict, or use materialize(shape).",
+        )
+
+    @_node.setter
+    def _node(self, node: Any) -> None:
+        _NODE.__set__(self, node)
+
+    @property
+    def dtype(self) -> DType:
+        return _NODE.__get__(self).dtype
+
+    @property
+    def is_leaf(self) -> bool:
+        return True
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Whether what it becomes will require a gradient."""
+        self._requires_grad = requires_grad
+        return self
+
+    def materialize(
+        self, shape: Sequence[int], device: DeviceLike = None, dtype: DType | None = None
+    ) -> None:
+        """Be an ordinary parameter or buffer of that shape, whose values do not matter.
+
+        Args:
+            shape: sizes.
+            device, dtype: other ones than it was made with.
+
+        Raises:
+            TraceError: a function is being compiled, whose plan could not repeat it.
+        """
+        trace = tracer()
+        if trace is not None:
+            trace.refuse(
+                "a lazy parameter gets its shape",
+                "Call the lazy module once before, outside of tgrad.compile.",
+            )
+        versions.guards += 1
+        made = empty(
+            tuple(shape),
+            device=self.device if device is None else device,
+            dtype=self.dtype if dtype is None else dtype,
+        )
+        wanted = self._requires_grad
+        object.__setattr__(self, "__class__", self._becomes)
+        self._set(made._node, made.device, made._storage)
+        self.requires_grad_(wanted)
+        mark_fresh(self)
+
+    def to(self, *args: Any, device: Any = None, dtype: DType | None = None, **rest: Any) -> Any:
+        """One of another device or dtype."""
+        for a in args:
+            if isinstance(a, DType):
+                dtype = a
+            elif isinstance(a, Tensor):
+                device, dtype = a.device, a.dtype
+            elif not isinstance(a, bool):
+                device = a
+        return self._twin(device, dtype)
+
+    def _twin(self, device: Any = None, dtype: DType | None = None) -> Any:
+        where = self.device if device is None else as_device(device)
+        twin = type(self).__new__(type(self))
+        twin._specify(where, self.dtype if dtype is None else dtype, self._requires_grad)
+        return twin
+
+    _snapshot = _without_history = _twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        memo[id(self)] = twin = self._twin()
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self._requires_grad, str(self.device), self.dtype)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+_NODE: Any = Tensor.__dict__["_node"]
+"""Where a tensor keeps its node."""
+
+
+class UninitializedParameter(_Uninitialized, Parameter):
+    """A parameter whose shape is not known yet; it becomes a Parameter, the same object.
+
+    Anything but its dtype, device, `to` and `requires_grad` raises ShapeError until then.
+
+    Args:
+        requires_grad: whether gradients will be collected for it.
+        device, dtype: of what it becomes.
+
+    Source: https://docs.pytorch.org/docs/stable/nn.html#lazy-modules-initialization
+
+    >>> import tgrad
+    >>> p = tgrad.nn.UninitializedParameter()
+    >>> p.materialize((2, 3))
+    >>> type(p).__name__, p.shape
+    ('Parameter', (2, 3))
+    """
+
+    __slots__ = ()
+    _becomes = Parameter
+
+    def __init__(
+        self, requires_grad: bool = True, device: DeviceLike = None, dtype: DType | None = None
+    ):
+        self._specify(device, dtype, requires_grad)
+
+
+class UninitializedBuffer(_Uninitialized, Buffer):
+    """A buffer whose shape is not known yet; see `UninitializedParameter`.
+
+    Args:
+        requires_grad: whether gradients will be collected for it.
+        device, dtype: of what it becomes.
+        persistent: whether it is in the `state_dict`.
+
+    >>> import tgrad
+    >>> tgrad.nn.UninitializedBuffer()
+    <UninitializedBuffer>
+    """
+
+    __slots__ = ()
+    _becomes = Buffer
+
+    def __init__(
+        self,
+        requires_grad: bool = False,
+        device: DeviceLike = None,
+        dtype: DType | None = None,
+        persistent: bool = True,
+    ):
+        self._specify(device, dtype, requires_grad)
+        self.persistent = persistent
+
+
+def is_lazy(param: Any) -> bool:
+    """Whether it is a parameter or buffer whose shape is not known yet."""
+    return isinstance(param, _Uninitialized)
+
+
+# -- values --------------------------------------------------------------------------------------
+
+
 def mark_fresh(t: Tensor) -> None:
     """Have a parameter or buffer that has no values yet computed by `realize_parameters`."""
     if t._storage is None:
@@ -90,6 +260,8 @@ def moved(value: Tensor, device: Device) -> Tensor:
     value = value._without_history()
     if value.device == device:
         return value
+    if is_lazy(value):
+        return value.to(device)
     return remade(value, device) if value._storage is None else value.to(device)
 
 
@@ -99,6 +271,9 @@ def replace(target: Tensor, value: Tensor) -> None:
     if trace is not None:
         trace.refuse("a parameter or buffer changes its dtype or device")
     versions.guards += 1
+    if isinstance(target, _Uninitialized):
+        target._specify(value.device, value.dtype, target._requires_grad)
+        return
     target._device = value.device
     leave(target)
     target._rebind(value._without_history()._node, value._storage)

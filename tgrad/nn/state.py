@@ -18,7 +18,7 @@ from tgrad.dtype import by_name
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.hooks import RemovableHandle
-from tgrad.nn.parameter import Parameter
+from tgrad.nn.parameter import Parameter, is_lazy
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
 
@@ -276,8 +276,13 @@ def _prepared(
 
 
 def _check_shape(name: str, target: Any, value: Any) -> None:
-    if not isinstance(target, Tensor):
+    if not isinstance(target, Tensor) or is_lazy(target):
         return
+    if is_lazy(value):
+        raise ShapeError(
+            f"load_state_dict: {name!r} has shape {target.shape}, the value none yet.",
+            "Call the model that was saved once before.",
+        )
     shape = tuple(value.shape) if hasattr(value, "shape") else np.shape(value)
     if shape != target.shape:
         raise ShapeError(
@@ -291,7 +296,11 @@ def _load(module: Module, name: str, value: Any, assign: bool) -> None:
         module.set_extra_state(value)
         return
     target = getattr(module, name)
+    if is_lazy(value):
+        return
     value = value if isinstance(value, Tensor) else _as_array(value)
+    if is_lazy(target) and not assign:
+        target.materialize(value.shape)
     if not assign:
         with no_grad():
             target.copy_(as_tensor(value, device=target.device)._without_history())

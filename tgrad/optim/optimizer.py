@@ -21,7 +21,7 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import GradientError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
-from tgrad.nn.parameter import realize_parameters, stored_full
+from tgrad.nn.parameter import is_lazy, realize_parameters, stored_full
 from tgrad.nn.state import ModuleHook
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
@@ -244,7 +244,7 @@ class Optimizer:
         self.param_groups.append(group)
         versions.guards += 1
         realize_parameters()
-        realize_tensors([p for p in params if p._storage is None])
+        realize_tensors([p for p in params if p._storage is None and not is_lazy(p)])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
