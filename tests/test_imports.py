@@ -53,6 +53,7 @@ FRONT = (
     "tgrad.functional",
     "tgrad.grad_mode",
     "tgrad.interrupts",
+    "tgrad.jit",
     "tgrad.joining",
     "tgrad.labelling",
     "tgrad.linalg",

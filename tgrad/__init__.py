@@ -118,6 +118,7 @@ if _typing.TYPE_CHECKING:
     from tgrad import distributed as distributed
     from tgrad import fft as fft
     from tgrad import func as func
+    from tgrad import jit as jit
     from tgrad import linalg as linalg
     from tgrad import masked as masked
     from tgrad import nn as nn
@@ -132,8 +133,8 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "linalg",
-    "masked", "nn", "optim", "signal", "special", "utils",
+    "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "jit",
+    "linalg", "masked", "nn", "optim", "signal", "special", "utils",
 )  # fmt: skip
 
 _ELSEWHERE = {
@@ -149,6 +150,7 @@ _ELSEWHERE = {
     "tgrad.fft.frames": ("istft", "stft"),
     "tgrad.func": ("vmap",),
     "tgrad.amp": ("GradScaler",),
+    "tgrad.dtype": ("get_default_dtype", "set_default_dtype"),
     "tgrad.errors": ("OutOfMemoryError",),
     "tgrad.places": (
         "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
@@ -158,10 +160,8 @@ _ELSEWHERE = {
     "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
-        "finfo",
-        "get_default_dtype", "iinfo", "is_complex", "is_floating_point", "is_nonzero",
-        "is_same_size", "is_signed", "is_tensor", "numel", "set_default_dtype",
-        "set_default_tensor_type",
+        "finfo", "iinfo", "is_complex", "is_floating_point", "is_nonzero", "is_same_size",
+        "is_signed", "is_tensor", "numel", "set_default_tensor_type",
     ),
     "tgrad.signal.periodic": (
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",
@@ -191,7 +191,6 @@ _ABSENT = {
     **dict.fromkeys(
         ("qint8", "quint8", "qint32", "quantize_per_tensor", "quantization"),
         "there are no quantized dtypes; integers and .to(dtype) compute the same."),
-    "jit": "use tgrad.compile.",
     "nested": "tensors are rectangular; pad them.",
 }  # fmt: skip
 """Names of PyTorch's that are out of scope, and why."""

@@ -28,6 +28,16 @@ Number = bool | int | float
 DeviceLike = str | Device | None
 
 
+def given_sizes(size: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...]:
+    """Sizes given as one sequence or as arguments, or by the name `size`, which is taken out of the
+    options.
+
+    >>> given_sizes((2, 3), {}), given_sizes((), {"size": (2, 3)})
+    ((2, 3), (2, 3))
+    """
+    return checked_sizes((options.pop("size"),) if not size and "size" in options else size)
+
+
 def checked_sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as one sequence or as arguments.
 
@@ -91,7 +101,7 @@ def _filled(
     refuse(name, **others)
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    found = as_dtype(type(fill_value) if dtype is None else dtype)
+    found = dt.dtype_of_number(fill_value) if dtype is None else as_dtype(dtype)
     with source_scope(label=name):
         number = (bool if found.is_bool else float if found.is_float else int)(fill_value)
         node = make(Op.CONST, value=number, dtype=found)
@@ -114,8 +124,9 @@ def zeros(
     >>> tgrad.zeros(2, 3).shape
     (2, 3)
     """
-    kind = dt.float32 if dtype is None else dtype
-    return _filled("zeros", as_sizes(size), 0, kind, device, requires_grad, others)
+    return _filled(
+        "zeros", given_sizes(size, others), 0, dt.float_dtype(dtype), device, requires_grad, others
+    )
 
 
 def ones(
@@ -131,8 +142,9 @@ def ones(
     >>> tgrad.ones(3).sum().item()
     3.0
     """
-    kind = dt.float32 if dtype is None else dtype
-    return _filled("ones", as_sizes(size), 1, kind, device, requires_grad, others)
+    return _filled(
+        "ones", given_sizes(size, others), 1, dt.float_dtype(dtype), device, requires_grad, others
+    )
 
 
 def empty(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
@@ -244,7 +256,7 @@ def arange(
             "Give a step that leads from the start to the end.",
         )
     whole = all(isinstance(x, (int, np.integer, Size)) for x in (start, end, step))
-    found = as_dtype((dt.int64 if whole else dt.float32) if dtype is None else dtype)
+    found = dt.float_dtype(dt.int64 if whole and dtype is None else dtype)
     count = -(-(end - start) // step) if whole else math.ceil((end - start) / step)
     wide = dt.int64 if whole else found.accumulator if found.is_float else dt.float64
     values = places((as_size(count),), 0, device=default_device(device)).to(wide) * step + start
@@ -276,7 +288,7 @@ def linspace(
     """
     refuse("linspace", **others)
     start, end = _number(start), _number(end)
-    found = as_dtype(dt.float32 if dtype is None else dtype)
+    found = dt.float_dtype(dtype)
     wide = found.accumulator if found.is_float else dt.float64
     target = default_device(device)
     if checked_sizes((steps,))[0] <= 1:
@@ -308,7 +320,7 @@ def logspace(
     """
     refuse("logspace", **others)
     start, end = _number(start), _number(end)
-    found = as_dtype(dt.float32 if dtype is None else dtype)
+    found = dt.float_dtype(dtype)
     exponents = linspace(start, end, steps, dtype=dt.float64, device=device)
     return _leaf((float(base) ** exponents).to(found), requires_grad)
 
@@ -320,7 +332,7 @@ def scalar_tensor(s: Number, *, dtype: DType | None = None, **options: Any) -> T
     >>> tgrad.scalar_tensor(2).item()
     2.0
     """
-    return full((), s, dtype=dt.float32 if dtype is None else dtype, **options)
+    return full((), s, dtype=dt.float_dtype(dtype), **options)
 
 
 @labelled("eye")
@@ -342,7 +354,7 @@ def eye(
     refuse("eye", **others)
     shape, target = checked_sizes((n, n if m is None else m)), default_device(device)
     rows, columns = (places(shape, axis, device=target) for axis in (0, 1))
-    return _leaf((rows == columns).to(as_dtype(dtype or dt.float32)), requires_grad)
+    return _leaf((rows == columns).to(dt.float_dtype(dtype)), requires_grad)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tgrad.errors import DTypeError
+from tgrad.modes import process
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -204,11 +205,15 @@ def _of_numpy(dtype: np.dtype) -> DType:
 
 
 def as_dtype(value: Any) -> DType:
-    """A `DType` from a `DType`, a name, a Python type or a NumPy dtype."""
+    """A `DType` from a `DType`, a name, a Python type or a NumPy dtype.
+
+    >>> as_dtype(float), as_dtype("int8")
+    (tgrad.float64, tgrad.int8)
+    """
     if isinstance(value, DType):
         return value
     if value is float:
-        return float32
+        return float64
     if value is int:
         return int64
     if value is bool:
@@ -216,6 +221,44 @@ def as_dtype(value: Any) -> DType:
     if isinstance(value, str):
         return by_name(value)
     return from_numpy(value)
+
+
+def get_default_dtype() -> DType:
+    """Of floats that name none: Python's numbers, new tensors, functions of integers."""
+    found: DType | None = process.floats
+    return float32 if found is None else found
+
+
+def set_default_dtype(d: DType) -> None:
+    """Make floats that name no dtype these, from now on; see `get_default_dtype`.
+
+    Raises:
+        DTypeError: it is no dtype of floats, or one of 8 bits.
+
+    >>> import tgrad
+    >>> tgrad.set_default_dtype(tgrad.float64)
+    >>> tgrad.tensor([1.5]).dtype, tgrad.ones(1).dtype, (tgrad.tensor(1) / 2).dtype
+    (tgrad.float64, tgrad.float64, tgrad.float64)
+    >>> tgrad.set_default_dtype(tgrad.float32)
+    """
+    found = as_dtype(d)
+    if not found.is_float or found.is_float8:
+        raise DTypeError(f"set_default_dtype({found}).", "Give one of 16, 32 or 64 bits.")
+    process.floats = None if found is float32 else found
+
+
+def float_dtype(dtype: Any) -> DType:
+    """The dtype, or the default one where there is none."""
+    return get_default_dtype() if dtype is None else as_dtype(dtype)
+
+
+def dtype_of_number(value: bool | int | float) -> DType:
+    """Of a tensor of a Python number.
+
+    >>> dtype_of_number(1), dtype_of_number(1.0)
+    (tgrad.int64, tgrad.float32)
+    """
+    return get_default_dtype() if isinstance(value, float) else as_dtype(type(value))
 
 
 @cache
@@ -264,5 +307,5 @@ def promote_scalar(tensor: DType, scalar: bool | int | float) -> DType:
     if isinstance(scalar, bool) or tensor.is_float:
         return tensor
     if isinstance(scalar, float):
-        return float32
+        return get_default_dtype()
     return int64 if tensor.is_bool else tensor

@@ -72,8 +72,12 @@ class TgradError(Exception):
         super().__init__(f"{what}{place}{text}{advice}")
 
 
-class ShapeError(TgradError, ValueError, RuntimeError):
+class ShapeError(TgradError, ValueError, RuntimeError, IndexError):
     """Shapes that do not fit together, or an axis that does not exist."""
+
+
+class ScalarError(ShapeError, TypeError):
+    """A tensor with no axes where one is gone through."""
 
 
 class DTypeError(TgradError, TypeError, RuntimeError):
@@ -84,11 +88,11 @@ class DeviceError(TgradError, RuntimeError):
     """A device that is unknown, absent, or not the one of the other operand."""
 
 
-class OutOfRangeError(TgradError, IndexError):
-    """An index beyond the end of its axis."""
+class OutOfRangeError(TgradError, IndexError, ValueError, RuntimeError):
+    """An index beyond the end of its axis, or a number that an argument may not be."""
 
 
-class GradientError(TgradError, RuntimeError):
+class GradientError(TgradError, RuntimeError, ValueError):
     """A gradient that is not defined, or asked for in the wrong way."""
 
 
@@ -96,8 +100,8 @@ class LinAlgError(TgradError, RuntimeError):
     """A matrix that a function of linear algebra has no value for, such as a singular one."""
 
 
-class UnsupportedError(TgradError, NotImplementedError):
-    """An argument or operation that tgrad does not support."""
+class UnsupportedError(TgradError, NotImplementedError, ValueError):
+    """An argument or operation that tgrad does not support, or that nobody does."""
 
 
 class TraceError(TgradError, RuntimeError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-from tgrad.dtype import DType, as_dtype
+from tgrad.dtype import DType, dtype_of_number
 from tgrad.errors import DTypeError
 from tgrad.methods.elementwise import result_type
 from tgrad.methods.inplace import written
@@ -315,16 +315,35 @@ def from_method(method: Callable[..., R]) -> Callable[..., R]:
     return function
 
 
+def from_operator(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`from_method` of one with two operands, the first of which may be a number.
+
+    >>> import tgrad
+    >>> tgrad.pow(2, tgrad.tensor([1, 3])).tolist()
+    [2, 8]
+    """
+    function = from_method(method)
+
+    @wraps(function)
+    def operator(input: Any, *args: Any, **kwargs: Any) -> Tensor:
+        other = next(iter((*args, *kwargs.values())), None)
+        if isinstance(input, (bool, int, float)) and isinstance(other, Tensor):
+            input = other._constant(input, result_type(input, other))
+        return function(input, *args, **kwargs)
+
+    return operator
+
+
 # -- arithmetic ----------------------------------------------------------------------------------
 
 abs = from_method(Tensor.abs)
-add = from_method(Tensor.add)
-sub = from_method(Tensor.sub)
-mul = from_method(Tensor.mul)
-div = from_method(Tensor.div)
-floor_divide = from_method(Tensor.floor_divide)
-remainder = from_method(Tensor.remainder)
-pow = from_method(Tensor.pow)
+add = from_operator(Tensor.add)
+sub = from_operator(Tensor.sub)
+mul = from_operator(Tensor.mul)
+div = from_operator(Tensor.div)
+floor_divide = from_operator(Tensor.floor_divide)
+remainder = from_operator(Tensor.remainder)
+pow = from_operator(Tensor.pow)
 neg = from_method(Tensor.neg)
 square = from_method(Tensor.square)
 reciprocal = from_method(Tensor.reciprocal)
@@ -334,10 +353,10 @@ minimum = from_method(Tensor.minimum)
 clamp = from_method(Tensor.clamp)
 addcmul = from_method(Tensor.addcmul)
 addcdiv = from_method(Tensor.addcdiv)
-subtract = from_method(Tensor.subtract)
-multiply = from_method(Tensor.multiply)
-divide = from_method(Tensor.divide)
-true_divide = from_method(Tensor.true_divide)
+subtract = from_operator(Tensor.subtract)
+multiply = from_operator(Tensor.multiply)
+divide = from_operator(Tensor.divide)
+true_divide = from_operator(Tensor.true_divide)
 negative = from_method(Tensor.negative)
 absolute = from_method(Tensor.absolute)
 fmod = from_method(Tensor.fmod)
@@ -352,8 +371,8 @@ clamp_max = from_method(Tensor.clamp_max)
 clip = from_method(Tensor.clip)
 logaddexp = from_method(Tensor.logaddexp)
 logaddexp2 = from_method(Tensor.logaddexp2)
-xlogy = from_method(Tensor.xlogy)
-float_power = from_method(Tensor.float_power)
+xlogy = from_operator(Tensor.xlogy)
+float_power = from_operator(Tensor.float_power)
 copysign = from_method(Tensor.copysign)
 sgn = from_method(Tensor.sgn)
 heaviside = from_method(Tensor.heaviside)
@@ -381,9 +400,9 @@ isfinite = from_method(Tensor.isfinite)
 logical_and = from_method(Tensor.logical_and)
 logical_or = from_method(Tensor.logical_or)
 logical_not = from_method(Tensor.logical_not)
-bitwise_and = from_method(Tensor.bitwise_and)
-bitwise_or = from_method(Tensor.bitwise_or)
-bitwise_xor = from_method(Tensor.bitwise_xor)
+bitwise_and = from_operator(Tensor.bitwise_and)
+bitwise_or = from_operator(Tensor.bitwise_or)
+bitwise_xor = from_operator(Tensor.bitwise_xor)
 bitwise_not = from_method(Tensor.bitwise_not)
 masked_fill = from_method(Tensor.masked_fill)
 less = from_method(Tensor.less)
@@ -398,8 +417,8 @@ isclose = from_method(Tensor.isclose)
 allclose = from_method(Tensor.allclose)
 equal = from_method(Tensor.equal)
 logical_xor = from_method(Tensor.logical_xor)
-bitwise_left_shift = from_method(Tensor.bitwise_left_shift)
-bitwise_right_shift = from_method(Tensor.bitwise_right_shift)
+bitwise_left_shift = from_operator(Tensor.bitwise_left_shift)
+bitwise_right_shift = from_operator(Tensor.bitwise_right_shift)
 signbit = from_method(Tensor.signbit)
 
 # -- functions -----------------------------------------------------------------------------------
@@ -654,5 +673,5 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor | t
     if isinstance(other, Tensor):
         dtype: DType = result_type(input, other)
         return condition._constant(input, dtype).where(condition, other.to(dtype))
-    dtype = as_dtype(type(input + other))
+    dtype = dtype_of_number(input + other)
     return condition._constant(input, dtype).where(condition, other)

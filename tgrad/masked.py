@@ -138,7 +138,7 @@ def var(
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
     x = _converted(input, dtype)
-    x = x if x.dtype.is_float else x.float()
+    x = x if x.dtype.is_float else x.to(dt.get_default_dtype())
     count = _count(x, dim, True, mask).to(x.dtype)
     centred = _filled(x - _filled(x, mask, 0).sum(dim, keepdim=True) / count, mask, 0)
     freedom = (_count(x, dim, keepdim, mask) - correction).clamp(min=0)

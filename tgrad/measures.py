@@ -11,6 +11,7 @@ from typing import Any
 
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.joining import cat
+from tgrad.methods.activation import as_float
 from tgrad.methods.reduction import normal_axis
 from tgrad.tensor import Tensor, labelled, tensor
 
@@ -159,7 +160,7 @@ def cov(
     2.0
     """
     x = input.reshape(1, -1) if input.ndim < 2 else input
-    x = x if x.dtype.is_float else x.float()
+    x = as_float(x)
     if x.ndim > 2:
         raise ShapeError(f"cov of shape {input.shape}.", "Give at most two axes.")
     given = [w for w in (fweights, aweights) if w is not None]

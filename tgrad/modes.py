@@ -35,14 +35,16 @@ class ProcessModes:
         precision: of float32 products on GPUs (precision.py).
         deterministic, warn_only: see determinism.py.
         device: where tensors are made that name none; None until somebody asks (device.py).
+        floats: the dtype of floats that name none; None for float32 (dtype.py).
     """
 
-    __slots__ = ("deterministic", "device", "precision", "warn_only")
+    __slots__ = ("deterministic", "device", "floats", "precision", "warn_only")
 
     def __init__(self) -> None:
         self.precision = "highest"
         self.deterministic = self.warn_only = False
         self.device: Any = None
+        self.floats: Any = None
 
 
 thread = ThreadModes()

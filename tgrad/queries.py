@@ -24,6 +24,14 @@ is_signed = from_method(Tensor.is_signed)
 numel = from_method(Tensor.numel)
 
 
+_CONSTRUCTORS = {
+    "BFloat16Tensor": dt.bfloat16,
+    "DoubleTensor": dt.float64,
+    "FloatTensor": dt.float32,
+    "HalfTensor": dt.float16,
+}
+
+
 @dataclass(frozen=True)
 class FloatInfo:
     """What a dtype of floats can hold; see `finfo`."""
@@ -48,8 +56,8 @@ class IntInfo:
     dtype: str
 
 
-def finfo(type: DType = dt.float32) -> FloatInfo:
-    """Limits of a dtype of floats.
+def finfo(type: DType | None = None) -> FloatInfo:
+    """Limits of a dtype of floats, by default of `get_default_dtype()`.
 
     Source: https://docs.pytorch.org/docs/stable/type_info.html
 
@@ -60,6 +68,7 @@ def finfo(type: DType = dt.float32) -> FloatInfo:
     >>> tgrad.finfo(tgrad.float16).max
     65504.0
     """
+    type = dt.float_dtype(type)
     if not type.is_float:
         raise TypeError(f"finfo of {type.name}; use tgrad.iinfo for integers.")
     info: Any
@@ -107,30 +116,16 @@ def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
 
 
-def get_default_dtype() -> DType:
-    """float32: of tensors that are made with no dtype."""
-    return dt.float32
-
-
 def set_default_tensor_type(t: Any) -> None:
-    """Accepts FloatTensor, or its name as PyTorch's: the only default.
+    """`set_default_dtype` by a constructor such as tgrad.DoubleTensor, or by its name in PyTorch.
 
     Raises:
-        UnsupportedError: it is another.
+        UnsupportedError: it is not one of floats.
     """
     name = t if isinstance(t, str) else getattr(t, "__name__", repr(t))
-    if name not in ("FloatTensor", "torch.FloatTensor"):
+    kind = _CONSTRUCTORS.get(name.removeprefix("torch."))
+    if kind is None:
         raise UnsupportedError(
-            f"set_default_tensor_type({name!r}).",
-            "Give dtype= where tensors are made, and call set_default_device.",
+            f"set_default_tensor_type({name!r}).", "Call set_default_dtype and set_default_device."
         )
-
-
-def set_default_dtype(d: DType) -> None:
-    """Accepts float32, the only default.
-
-    Raises:
-        UnsupportedError: it is another.
-    """
-    if d is not dt.float32:
-        raise UnsupportedError(f"set_default_dtype({d}).", "Give dtype= where tensors are made.")
+    dt.set_default_dtype(kind)

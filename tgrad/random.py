@@ -19,7 +19,7 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.aliases import keep_order
 from tgrad.arguments import refuse
-from tgrad.creation import DeviceLike, checked_sizes, default_device
+from tgrad.creation import DeviceLike, checked_sizes, default_device, given_sizes
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
@@ -226,7 +226,7 @@ class _Draw:
 
 
 def _float_dtype(function: str, dtype: DType | None) -> DType:
-    found = as_dtype(dt.float32 if dtype is None else dtype)
+    found = dt.float_dtype(dtype)
     if not found.is_float:
         raise DTypeError(f"{function} of dtype {found.name}.", "Use a floating-point dtype.")
     return found
@@ -258,9 +258,10 @@ def rand(
     >>> bool((tgrad.rand(100) < 1).all())
     True
     """
+    sizes = given_sizes(size, others)
     refuse("rand", **others)
     found = _float_dtype("rand", dtype)
-    draw = _Draw(checked_sizes(size), default_device(device), generator)
+    draw = _Draw(sizes, default_device(device), generator)
     return _finish(draw.uniform(0, found), found, requires_grad)
 
 
@@ -279,9 +280,10 @@ def randn(
     >>> tgrad.randn(2, 3).shape
     (2, 3)
     """
+    sizes = given_sizes(size, others)
     refuse("randn", **others)
     found = _float_dtype("randn", dtype)
-    draw = _Draw(checked_sizes(size), default_device(device), generator)
+    draw = _Draw(sizes, default_device(device), generator)
     return _finish(draw.normal(found), found, requires_grad)
 
 

@@ -27,8 +27,9 @@ from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When,
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
-from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
+from tgrad.errors import DeviceError, DTypeError, GradientError, ScalarError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph.interpret import constant_value
 from tgrad.graph.node import Node, buffer_node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
@@ -165,7 +166,7 @@ class Tensor(
         are_sizes = len(data) != 1 or isinstance(data[0], int)
         given = np.zeros([as_size(n) for n in data] or 0) if are_sizes else data[0]
         if dtype is None and not isinstance(given, Tensor):
-            dtype = dt.float32
+            dtype = dt.get_default_dtype()
         made = tensor(given, dtype=dtype, device=device)
         self._set(made._node, made._device, made._storage)
         if requires_grad:
@@ -320,7 +321,7 @@ class Tensor(
 
     def __len__(self) -> int:
         if not self.shape:
-            raise ShapeError("len() of a tensor with no axes.", "Use .numel() for its elements.")
+            raise ScalarError("len() of a tensor with no axes.", "Use .numel() for its elements.")
         return self.shape[0].__index__()
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -333,7 +334,7 @@ class Tensor(
         array = self.numpy().astype(np.float32) if self.dtype.is_narrow else self.numpy()
         body = np.array2string(array, separator=", ", prefix="tensor(", **print_options())
         parts = [body]
-        if self.dtype not in (dt.float32, dt.int64, dt.bool_):
+        if self.dtype not in (dt.get_default_dtype(), dt.int64, dt.bool_):
             parts.append(f"dtype={self.dtype}")
         if self._device.type != "cpu":
             parts.append(f"device='{self._device}'")
@@ -360,13 +361,16 @@ class Tensor(
         aliases.stored(self)
 
     def numpy(self) -> np.ndarray:
-        """A copy of the values on the host.
+        """A copy of the values on the host. A trace knows those that depend on nothing.
 
         Returns:
             An array of the same shape and dtype (bfloat16 as ml_dtypes.bfloat16).
         """
         trace = tracer()
         if trace is not None:
+            known = constant_value(self._node) if running_scope() is None else None
+            if known is not None:
+                return known
             trace.refuse("the value of a tensor is read")
         self.realize()
         assert self._storage is not None
@@ -642,7 +646,7 @@ def tensor(
 
     Args:
         data: a number, nested sequences, a NumPy array, torch's tensor, anything with `__array__`.
-        dtype: by default that of the data; Python floats become float32.
+        dtype: by default that of the data; Python floats become `get_default_dtype()`.
         device: by default that of `get_default_device`, or the GPU that torch's tensor is on.
         requires_grad: whether it is a leaf that gradients are collected for.
 
@@ -665,7 +669,7 @@ def tensor(
     except ValueError as error:
         raise ShapeError(f"data that is no array: {error}", "Give rows of one length.") from None
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
-        dtype = dt.float32
+        dtype = dt.get_default_dtype()
     found = dt.from_numpy(array.dtype) if dtype is None else as_dtype(dtype)
     with np.errstate(over="ignore"):  # PyTorch gives infinity and says nothing
         if found.is_narrow and array.dtype != found.numpy:

@@ -10,6 +10,7 @@ import pytest
 
 import tgrad
 from tgrad import nn, optim
+from tgrad.errors import TraceError
 
 SCALE = 2.0
 SETTINGS = {"scale": 2.0, "deep": {"shift": [0.0, 1.0]}}
@@ -43,6 +44,15 @@ def test_globals_and_functions_called(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: monkeypatch.setitem(globals(), "SCALE", 4.0), 5.0,
         lambda: monkeypatch.undo(),
     )  # fmt: skip
+
+
+def test_attributes_with_the_name_of_a_global(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setitem(globals(), "log", seen)
+    f = tgrad.compile(lambda x: x.exp().log())
+    for _ in range(3):
+        seen.append(f(tgrad.ones(1)).item())
+    assert f.traces == 1
 
 
 def test_containers_are_compared_by_their_items() -> None:
@@ -183,3 +193,22 @@ def test_modules_and_functions_as_arguments() -> None:
     for model in (a, b, a):
         assert f(model, helper, x).item() == pytest.approx(helper(model(x)).item())
     assert f.traces == 2
+
+
+def test_values_that_depend_on_nothing_are_known() -> None:
+    """Masks and places made of sizes alone choose shapes while a function is traced."""
+
+    @tgrad.compile
+    def pairs(x: tgrad.Tensor) -> tgrad.Tensor:
+        mask = tgrad.eye(4, dtype=tgrad.bool).roll(1, 0)
+        return x[mask] * len(mask.nonzero())
+
+    x = np.arange(16.0).reshape(4, 4)
+    wanted = x[np.roll(np.eye(4, dtype=bool), 1, 0)] * 4
+    assert pairs(tgrad.tensor(x)).tolist() == wanted.tolist()
+    chosen = tgrad.compile(lambda x: x[x > 0])
+    with pytest.raises(TraceError, match="the value of a tensor is read"):
+        chosen(tgrad.ones(3))
+    drawn = tgrad.compile(lambda x: x[tgrad.rand(3) > 0.5])
+    with pytest.raises(TraceError, match="the value of a tensor is read"):
+        drawn(tgrad.ones(3))

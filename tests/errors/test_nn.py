@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import tgrad
 import tgrad.nn.functional as F
@@ -232,3 +233,36 @@ def test_load_of_a_file_that_is_corrupt(tmp_path):
 def test_save_where_there_is_no_directory(tmp_path):
     with pytest.raises(DataError, match=r"(?s)cannot be written: .*Choose another path"):
         tgrad.save({"a": zeros(1)}, tmp_path / "absent" / "file")
+
+
+def _settings(t):
+    return t.optim.SGD([t.ones(1).requires_grad_()], lr=1.0)
+
+
+CAUGHT = {
+    "rate": lambda t: t.optim.SGD([t.ones(1).requires_grad_()], lr=-1.0),
+    "betas": lambda t: t.optim.Adam([t.ones(1).requires_grad_()], betas=(1.0, 2.0)),
+    "no leaf": lambda t: t.optim.SGD([t.ones(1).requires_grad_() * 2], lr=1.0),
+    "no length": lambda t: t.optim.lr_scheduler.OneCycleLR(_settings(t), 1.0),
+    "factor": lambda t: t.optim.lr_scheduler.ReduceLROnPlateau(_settings(t), factor=1.5),
+    "mode": lambda t: t.optim.lr_scheduler.ReduceLROnPlateau(_settings(t), mode="up"),
+    "gain": lambda t: t.nn.init.calculate_gain("other"),
+    "reduction": lambda t: t.nn.MSELoss(reduction="other")(t.ones(2), t.ones(2)),
+    "axis": lambda t: t.ones(2).sum(dim=4),
+    "mask": lambda t: t.ones(3)[t.tensor([True, False])],
+    "place": lambda t: t.ones(2, 3).gather(1, t.tensor([[5]])).tolist(),
+    "draws": lambda t: t.multinomial(t.ones(3), 5).tolist(),
+    "largest": lambda t: t.ones(3).topk(5),
+    "pieces": lambda t: t.ones(4).chunk(0),
+    "length": lambda t: len(t.tensor(1.0)),
+    "items": lambda t: list(t.tensor(1.0)),
+    "parameter": lambda t: t.nn.Module().register_parameter("a", t.ones(1)),
+}
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_what_catches_an_error_of_pytorch_s_catches_it_here(name):
+    with pytest.raises(Exception) as wanted:
+        CAUGHT[name](torch)
+    with pytest.raises(wanted.type):
+        CAUGHT[name](tgrad)

@@ -122,6 +122,7 @@ SHAPES = {
         lambda: len(zeros(())),
         "len() of a tensor with no axes.\nUse .numel() for its elements.",
     ),
+    "chunk": (lambda: zeros(3).chunk(0), "chunk into 0 pieces.\nGive 1 or more."),
     "maximum of nothing": (
         lambda: zeros(0).amax(),
         "reduce_max over an empty axis of shape (0,) has no value.\n"

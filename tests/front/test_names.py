@@ -78,10 +78,110 @@ def test_unravel_and_buffers():
 
 
 @pytest.mark.parametrize(
-    "name", ["complex64", "view_as_complex", "sparse_coo_tensor", "qint8", "jit"]
+    "name", ["complex64", "view_as_complex", "sparse_coo_tensor", "qint8", "nested"]
 )
 def test_what_is_out_of_scope_says_why(name):
     with pytest.raises(AttributeError, match=f"tgrad has no {name}: "):
         getattr(tgrad, name)
+
+
+def test_marks_for_scripts_change_nothing():
+    class Doubled(tgrad.nn.Module):
+        @tgrad.jit.export
+        def forward(self, x):
+            return self.named(x) * 2
+
+        @tgrad.jit.ignore
+        def named(self, x):
+            return x + 1
+
+        @tgrad.jit.ignore(drop=True)
+        def other(self, x): ...
+
+    assert tgrad.jit.script(Doubled())(tgrad.ones(1)).item() == 4
+    assert not tgrad.jit.is_scripting() and tgrad.jit.annotate(int, 3) == 3
+    with pytest.raises(AttributeError, match=r"use tgrad\.compile"):
+        _ = tgrad.jit.trace
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "empty", "rand", "randn"])
+def test_sizes_by_name(name):
+    assert getattr(tgrad, name)(size=(2, 3)).shape == (2, 3)
+    with pytest.raises(NotImplementedError, match="size=3"):
+        getattr(tgrad, name)(2, size=3)
+
+
+@pytest.mark.parametrize("number", [2, 2.5])
+@pytest.mark.parametrize(
+    "name",
+    ["add", "sub", "mul", "div", "pow", "remainder", "floor_divide", "true_divide", "xlogy",
+     "float_power", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift",
+     "bitwise_right_shift"],
+)  # fmt: skip
+def test_functions_of_a_number_and_a_tensor(name, number):
+    if "bitwise" in name and number != int(number):
+        return
+    for kind in ("int64", "int32", "float32", "bfloat16")[: 2 if "bitwise" in name else 4]:
+        have = getattr(tgrad, name)(number, tgrad.tensor([1, 2, 3], dtype=kind, device="numpy"))
+        want = getattr(torch, name)(number, torch.tensor([1, 2, 3], dtype=getattr(torch, kind)))
+        assert str(want.dtype) == f"torch.{have.dtype.name}"
+        np.testing.assert_allclose(have.float().numpy(), want.float(), rtol=5e-3)
+
+
+def test_the_type_float_is_double_precision():
+    assert tgrad.zeros(1, dtype=float).dtype is tgrad.ones(1).to(float).dtype is tgrad.float64
+    assert tgrad.full((1,), 2.0).dtype is tgrad.tensor([2.0]).dtype is tgrad.float32
+
+
+DEFAULTS = {
+    "number": lambda t: t.tensor([1.5]),
+    "array": lambda t: t.tensor(np.float32(1)),
+    "zeros": lambda t: t.zeros(2),
+    "full": lambda t: t.full((2,), 1.0),
+    "integers": lambda t: t.full((2,), 1),
+    "places": lambda t: t.arange(0.0, 2),
+    "normal": lambda t: t.randn(2),
+    "identity": lambda t: t.eye(2),
+    "window": lambda t: t.hann_window(3),
+    "frequencies": lambda t: t.fft.fftfreq(3),
+    "constructor": lambda t: t.Tensor([1]),
+    "quotient": lambda t: t.arange(3) / 2,
+    "sum": lambda t: t.arange(3) + 1.5,
+    "root": lambda t: t.arange(3).sqrt(),
+    "gamma": lambda t: t.polygamma(1, t.arange(3)),
+    "angle": lambda t: t.atan2(t.arange(3), t.arange(3)),
+    "chosen": lambda t: t.where(t.arange(3) > 1, 1.0, 0.0),
+    "single": lambda t: t.arange(3).float(),
+    "weights": lambda t: t.nn.Linear(2, 2).weight,
+    "statistics": lambda t: t.nn.BatchNorm1d(2).running_mean,
+    "mask": lambda t: t.nn.Transformer.generate_square_subsequent_mask(3),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("kind", ["float64", "float16"])
+def test_default_dtype(name, kind):
+    found = []
+    for library in (tgrad, torch):
+        library.set_default_dtype(getattr(library, kind))
+        try:
+            assert library.get_default_dtype() is getattr(library, kind)
+            found.append(str(DEFAULTS[name](library).dtype).rpartition(".")[2])
+        finally:
+            library.set_default_dtype(library.float32)
+    assert found[0] == found[1]
+
+
+def test_other_default_dtypes():
+    with pytest.raises(TypeError):
+        tgrad.set_default_dtype(tgrad.int64)
     with pytest.raises(NotImplementedError):
-        tgrad.set_default_dtype(tgrad.float64)
+        tgrad.set_default_tensor_type("torch.LongTensor")
+    scaled = tgrad.compile(lambda x: x + 0.5)
+    try:
+        for name, kind in (("torch.DoubleTensor", "float64"), ("FloatTensor", "float32")):
+            tgrad.set_default_tensor_type(name)
+            assert tgrad.finfo().dtype == kind
+            assert scaled(tgrad.tensor([1, 2], device="numpy")).dtype.name == kind
+    finally:
+        tgrad.set_default_dtype(tgrad.float32)

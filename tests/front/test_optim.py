@@ -430,8 +430,13 @@ def test_rates(name):
         assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), abs=1e-7)
         momenta = [[g["momentum"] for g in s.optimizer.param_groups] for s in schedules]
         assert momenta[0] == pytest.approx(momenta[1])
-        if "OneCycle" not in name or ours.last_epoch < 11:
+        ours.step()
+        theirs.step()
+    assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), abs=1e-7)
+    if "OneCycle" in name:
+        with pytest.raises(ValueError, match="step 13 of 12"):
             ours.step()
+        with pytest.raises(ValueError):
             theirs.step()
 
 

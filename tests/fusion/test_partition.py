@@ -52,6 +52,14 @@ def test_a_sum_of_many_buffers_is_stored_on_the_way(rng: np.random.Generator) ->
     assert all(len(k.inputs) + len(k.outputs) <= GPU_LIMITS.slots for k in kernels)
 
 
+def test_joined_batches_of_many_buffers_are_stored_on_the_way(rng: np.random.Generator) -> None:
+    """As where transitions of a replay memory become one batch: what is wide lies below a move."""
+    batches = [tgrad.cat([draw(rng, 1, 3) for _ in range(20)]) for _ in range(2)]
+    for joined in (tgrad.cat(batches), batches[0].flip(0) - batches[1].t().reshape(20, 3)):
+        kernels = cut([joined])
+        assert all(len(k.inputs) + len(k.outputs) <= GPU_LIMITS.slots for k in kernels)
+
+
 @pytest.mark.parametrize("dim", [0, 1, (0, 1), None])
 def test_reduction_with_prologue_and_epilogue_is_one_kernel(
     rng: np.random.Generator, dim: object

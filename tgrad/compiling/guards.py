@@ -124,6 +124,7 @@ def current_modes() -> Hashable:
     return (
         thread.gradients,
         process.precision,
+        process.floats,
         process.deterministic,
         autocast_state() if thread.autocast else (),
         (devices[-1] if devices else process.device) or get_default_device(),

@@ -7,6 +7,7 @@ and methods that it calls, and in the objects they reach; libraries are not ente
 
 from __future__ import annotations
 
+import dis
 import functools
 import os
 import sys
@@ -178,10 +179,9 @@ class _Walk:
             return
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self.visit(value, f"a default of {label}")
-        mentioned = {name for each in _codes(code) for name in each.co_names}
-        self.names |= mentioned
+        self.names.update(name for each in _codes(code) for name in each.co_names)
         space = function.__globals__
-        for name in sorted(mentioned):
+        for name in sorted(_globals_of(code)):
             if name in space:
                 self._bind(name, space, name, space[name])
 
@@ -238,6 +238,18 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for each in code.co_consts:
         if isinstance(each, CodeType):
             yield from _codes(each)
+
+
+@functools.lru_cache(maxsize=4096)
+def _globals_of(code: CodeType) -> frozenset[str]:
+    """Names that code looks up among the globals. Attributes are mentioned too, and may have the
+    name of a global that the code has nothing to do with."""
+    return frozenset(
+        i.argval
+        for each in _codes(code)
+        for i in dis.get_instructions(each)
+        if "GLOBAL" in i.opname or i.opname.endswith("_NAME")
+    )
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import Any
 
 from tgrad.arguments import refuse
 from tgrad.creation import DeviceLike, arange
-from tgrad.dtype import DType, as_dtype, float32
+from tgrad.dtype import DType, float_dtype
 from tgrad.errors import ShapeError
 from tgrad.tensor import Tensor, labelled
 
@@ -59,7 +59,7 @@ def rfftfreq(
 def _checked(n: int, dtype: DType | None) -> DType:
     if n < 1:
         raise ShapeError(f"frequencies of {n} values.", "Give at least one.")
-    return as_dtype(float32 if dtype is None else dtype)
+    return float_dtype(dtype)
 
 
 def _options(made: Tensor, others: dict[str, Any]) -> Tensor:

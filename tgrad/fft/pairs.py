@@ -55,7 +55,7 @@ def as_float(input: Tensor, name: str) -> Tensor:
         DTypeError: they are float16 or bfloat16.
     """
     if not input.dtype.is_float:
-        return input.to(dt.float32)
+        return input.to(dt.get_default_dtype())
     if input.dtype not in (dt.float32, dt.float64):
         raise DTypeError(f"{name} of {input.dtype.name}.", "Use float32 or float64.")
     return input

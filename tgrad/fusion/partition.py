@@ -261,10 +261,11 @@ class _Partition:
         limit = self.limits.slots - 4
         reads: dict[Node, frozenset[Node]] = {}
         for n in self.order:
-            found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
+            read = [below_movement(x) for x in n.inputs]
+            found = frozenset[Node]().union(*(reads[x] for x in read))
             while len(found) > limit:
                 cut = max(
-                    (x for x in n.inputs if self._may_cut(x) and x not in roots),
+                    (x for x in read if self._may_cut(x) and x not in roots),
                     key=lambda x: len(reads[x]),
                     default=None,
                 )
@@ -272,7 +273,7 @@ class _Partition:
                     break
                 roots.add(cut)
                 reads[cut] = frozenset({cut})
-                found = frozenset[Node]().union(*(reads[x] for x in n.inputs))
+                found = frozenset[Node]().union(*(reads[x] for x in read))
             reads[n] = frozenset({n}) if n.op is Op.BUFFER or n in roots else found
 
     def _may_cut(self, n: Node) -> bool:

@@ -62,6 +62,24 @@ def interpret(outputs: Sequence[Node], read: Read) -> list[Array]:
     return [np.array(values[id(node)], order="C") for node in outputs]
 
 
+LARGEST_CONSTANT = 2**20
+"""Elements of a node that `constant_value` computes, and of each below it."""
+
+
+def constant_value(node: Node) -> Array | None:
+    """The values of a node that reads no memory and draws nothing; None for every other, and for
+    large ones."""
+    for n in toposort([node]):
+        is_known = n.op not in (Op.BUFFER, Op.PHILOX, Op.LIBRARY)
+        if not is_known or n.size > LARGEST_CONSTANT:
+            return None
+    return interpret([node], _no_buffer)[0]
+
+
+def _no_buffer(storage: Any) -> Array:
+    raise LookupError(f"constants read {storage}")
+
+
 def evaluate(node: Node, arrays: Sequence[Array]) -> Array:
     """The value of one node from the values of its inputs; any op but buffer."""
     if OPS[node.op].kind is Kind.ELEMENTWISE:

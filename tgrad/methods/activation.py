@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tgrad.autodiff.backward import register_vjp
-from tgrad.dtype import DType
+from tgrad.dtype import DType, get_default_dtype
 from tgrad.errors import DTypeError
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, source_scope
@@ -70,8 +70,8 @@ class ActivationMethods:
 
 
 def as_float(x: Any) -> Tensor:
-    """Integers as float32, as PyTorch's functions of floats take them."""
-    return x if x.dtype.is_float else x.float()
+    """Integers in the default dtype, as PyTorch's functions of floats take them."""
+    return x if x.dtype.is_float else x.to(get_default_dtype())
 
 
 def _softmax_input(x: Any, dim: int, dtype: DType | None, name: str) -> tuple[Any, int]:

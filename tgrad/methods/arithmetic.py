@@ -216,7 +216,7 @@ class ArithmeticMethods:
             equal = self == other
             if equal_nan:
                 equal = equal | (self.isnan() & other.isnan())
-            a, b = (x if x.dtype.is_float else x.float() for x in (self, other))
+            a, b = (x if x.dtype.is_float else x.to(dt.get_default_dtype()) for x in (self, other))
             limit = atol + (b * rtol).abs()
             return equal | ((a - b).abs() <= limit) & (a - b).isfinite()
 
@@ -285,7 +285,7 @@ def _exp2_like(x: Any, exponent: Any) -> Any:
     if not isinstance(exponent, Tensor):
         return 2.0**exponent
     kind = result_type(x, exponent)
-    return 2.0 ** exponent.to(kind if kind.is_float else dt.float32)
+    return 2.0 ** exponent.to(kind if kind.is_float else dt.get_default_dtype())
 
 
 def _logaddexp(a: Any, b: Any) -> Any:

@@ -65,8 +65,8 @@ class ConversionMethods:
         for a in args[: len(args) - len(flags)]:
             if isinstance(a, Tensor):
                 dtype, device = a.dtype, a.device
-            elif isinstance(a, DType):
-                dtype = a
+            elif isinstance(a, DType) or a in (bool, int, float):
+                dtype = as_dtype(a)
             else:
                 device = a
         result = self

@@ -162,7 +162,7 @@ class ElementwiseMethods:
             operand = other if is_tensor(other) else self._other(op, other)
             dtype = result_type(self, operand)  # type: ignore[arg-type]
             if floats and not dtype.is_float:
-                dtype = dt.float32
+                dtype = dt.get_default_dtype()
             if dtype.is_bool and op in (Op.ADD, Op.MUL):
                 op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
             shape = self.shape
@@ -185,9 +185,9 @@ class ElementwiseMethods:
         return other
 
     def _unary(self, op: Op) -> Tensor:
-        """A function of floats; integers are converted to float32 first, as in PyTorch."""
+        """A function of floats; integers become the default dtype first, as in PyTorch."""
         with source_scope(label=op.value):
-            x = self if self.dtype.is_float else self.to(dt.float32)
+            x = self if self.dtype.is_float else self.to(dt.get_default_dtype())
             return x._apply(op)
 
     # -- arithmetic -----------------------------------------------------------------------------

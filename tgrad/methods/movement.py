@@ -237,6 +237,8 @@ class MovementMethods:
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most `chunks` pieces of an axis, of equal size but for the last."""
         n = self.shape[normal_axis(dim, len(self.shape))]
+        if chunks < 1:
+            raise ShapeError(f"chunk into {chunks} pieces.", "Give 1 or more.")
         if isinstance(n, int) and n == 0:
             return tuple(self.narrow(dim, 0, 0) for _ in range(chunks))
         return self.split(max(-(-n // chunks), 1), dim)

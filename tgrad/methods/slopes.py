@@ -85,7 +85,7 @@ def unary_function(name: str, x: Any, compute: Function, *params: Any) -> Tensor
     from tgrad.tensor import with_vjp
 
     with source_scope(label=name):
-        x = x if x.dtype.is_float else x.float()
+        x = x if x.dtype.is_float else x.to(dt.get_default_dtype())
         y = compute(x.to(x.dtype.accumulator), *params)
         return with_vjp(name, y.to(x.dtype), x, params=params)
 
@@ -111,7 +111,7 @@ def paired(a: Any, b: Any, floats: bool = True) -> tuple[Any, Any]:
     from tgrad.tensor import Tensor
 
     dtype = result_type(a, b)
-    dtype = dtype if dtype.is_float or not floats else dt.float32
+    dtype = dtype if dtype.is_float or not floats else dt.get_default_dtype()
     shape = broadcast_shapes(*(x.shape for x in (a, b) if isinstance(x, Tensor)))
     tensor: Any = a if isinstance(a, Tensor) else b
     return tensor._operand(a, dtype, shape), tensor._operand(b, dtype, shape)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
+from tgrad.methods.activation import as_float
 from tgrad.methods.gammas import density, lower_gamma, upper_gamma
 from tgrad.methods.slopes import (
     Function,
@@ -65,7 +66,7 @@ class SpecialMethods:
     def mvlgamma(self: Any, p: int) -> Tensor:
         """The logarithm of the gamma function of dimension p, for x > (p - 1) / 2."""
         with source_scope(label="mvlgamma"):
-            x = self if self.dtype.is_float else self.float()
+            x = as_float(self)
             total = sum(((x - j / 2).lgamma() for j in range(1, p)), x.lgamma())
             return total + p * (p - 1) / 4 * math.log(math.pi)
 
@@ -97,7 +98,7 @@ class SpecialMethods:
     def logit(self: Any, eps: float | None = None) -> Tensor:
         """log(x / (1 - x)), of x limited to [eps, 1 - eps]."""
         with source_scope(label="logit"):
-            x = self if self.dtype.is_float else self.float()
+            x = as_float(self)
             if eps is not None:
                 inside = (x >= eps) & (x <= 1.0 - eps)
                 x = x.where(inside, x.detach().clamp(eps, 1.0 - eps))

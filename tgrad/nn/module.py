@@ -219,6 +219,11 @@ class Module(Stateful):
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Make a parameter an attribute; None keeps the place free."""
         self._check_name(name)
+        if param is not None and not isinstance(param, Parameter):
+            raise DTypeError(
+                f"parameter {name!r} is set to a {type(param).__name__}.",
+                "Give an nn.Parameter, or None.",
+            )
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.arguments import refuse
 from tgrad.creation import DeviceLike, default_device, full, places
-from tgrad.dtype import DType, as_dtype
+from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.tensor import Tensor, labelled
 
@@ -30,7 +30,7 @@ def _window(
 ) -> Tensor:  # fmt: skip
     """`shape(place, last place)` of each place; one number is 1."""
     refuse(name, **others)
-    found = as_dtype(dt.float32 if dtype is None else dtype)
+    found = dt.float_dtype(dtype)
     if M < 0:
         raise ShapeError(f"{name}: M={M}.", "Give 0 or more.")
     if not found.is_float:

@@ -61,7 +61,7 @@ class _NormBase(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         _register_scales(self, (num_features,), affine, affine and bias, device, dtype)
-        kind = dt.float32 if dtype is None else dtype
+        kind = dt.float_dtype(dtype)
         if track_running_stats:
             first = {"running_mean": 0.0, "running_var": 1.0}
             for name, value in first.items():

@@ -278,5 +278,5 @@ class Transformer(Module):
         sz: int, device: DeviceLike = None, dtype: DType | None = None
     ) -> Tensor:
         """The causal mask (sz, sz): minus infinity above the diagonal, else 0."""
-        kind = dt.float32 if dtype is None else dtype
+        kind = dt.float_dtype(dtype)
         return full((sz, sz), float("-inf"), device=device, dtype=kind).triu(1)

@@ -111,7 +111,7 @@ class OneCycleLR(LRScheduler):
         return end + (start - end) / 2.0 * (1 + math.cos(math.pi * done))
 
     def get_lr(self) -> list[float]:
-        if self.last_epoch >= self.total_steps:
+        if self.last_epoch > self.total_steps:  # the step after the last batch is one of them
             raise OutOfRangeError(
                 f"OneCycleLR: step {self.last_epoch} of {self.total_steps}.", "Give more steps."
             )
