@@ -28,7 +28,13 @@ LEAVES = (
     "tgrad.precision",
     "tgrad.threads",
 )
-IR = ("tgrad.graph.op", "tgrad.graph.library", "tgrad.graph.index", "tgrad.fusion.region")
+IR = (
+    "tgrad.graph.op",
+    "tgrad.graph.library",
+    "tgrad.graph.collective",
+    "tgrad.graph.index",
+    "tgrad.fusion.region",
+)
 """What a Region and a Kernel are made of: whoever reads one may name its parts."""
 RUNNING = ("tgrad.pipeline", "tgrad.realizing", "tgrad.runtime.storage")
 """What the front needs to hold memory, and to compute."""
@@ -126,6 +132,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
+    "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
+    "tgrad.nn.modules.sync_batchnorm": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
     "tgrad.distributions": (*LEAVES, *FRONT, "tgrad.nn"),
@@ -147,7 +155,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.data": LEAVES,
     "tgrad.interop": ("tgrad",),
-    "tgrad.distributed": (*LEAVES, *FRONT),
+    "tgrad.distributed": (
+        *LEAVES,
+        *FRONT,
+        "tgrad.graph",
+        "tgrad.runtime.collective",
+        "tgrad.runtime.device",
+        "tgrad.runtime.storage",
+    ),
     "tgrad.cli": ("tgrad",),
     "tgrad": (
         *LEAVES,

@@ -30,7 +30,8 @@ class Device:
         type: "cpu" (generated C), "cuda" (Triton), "opencl" (generated OpenCL C, through pyopencl),
             "interpret" (Triton's interpreter) or "numpy" (the graph interpreter, the oracle of the
             tests).
-        index: which of several, 0 for the first; "cuda:1" and "opencl:1" say it in the name.
+        index: which of several, 0 for the first; "cuda:1" and "opencl:1" say it in the name. "cuda"
+            alone is the GPU that `choose_gpu` said, at first the first.
 
     Raises:
         DeviceError: there is no such type.
@@ -46,11 +47,13 @@ class Device:
     type: str
     index: int
 
-    def __new__(cls, type: str, index: int = 0) -> Device:
+    def __new__(cls, type: str, index: int | None = None) -> Device:
         kind, _, number = type.partition(":")
         if kind not in KINDS or (number and not number.isdecimal()):
             raise DeviceError(f"{type!r} is not a device.", f"Use one of {', '.join(KINDS)}.")
-        place = kind, int(number or index)
+        if not number:
+            number = str((process.gpu if kind == "cuda" else 0) if index is None else index)
+        place = kind, int(number)
         if place not in _devices:
             made = object.__new__(cls)
             object.__setattr__(made, "type", kind)
@@ -87,7 +90,9 @@ def as_device(value: str | Device) -> Device:
     >>> as_device("cuda:1")
     device('cuda:1')
     """
-    return value if isinstance(value, Device) else _device(str(value))
+    if isinstance(value, Device):
+        return value
+    return Device(value) if value == "cuda" else _device(str(value))
 
 
 @cache
@@ -95,6 +100,14 @@ def _device(name: str) -> Device:
     """The device of a name as it writes itself: "cpu" for "cpu:1"."""
     made = Device(name)
     return made if str(made) == name else _device(str(made))
+
+
+def choose_gpu(index: int) -> None:
+    """Let the name "cuda" mean this GPU from now on, also where it names the default device."""
+    former = Device("cuda", process.gpu)
+    if get_default_device() is former and not thread.devices:
+        process.device = Device("cuda", index)
+    process.gpu = index
 
 
 def set_default_device(device: str | Device | None) -> None:

@@ -120,6 +120,10 @@ class OutOfMemoryError(TgradError, MemoryError):
     """Memory of a device that ran out; what was asked for has not happened."""
 
 
+class DistributedError(TgradError, RuntimeError):
+    """Processes that are not joined, or an exchange between them that failed."""
+
+
 class LaunchError(TgradError, RuntimeError):
     """A kernel that did not start; the step that it belongs to has not happened."""
 

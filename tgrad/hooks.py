@@ -8,7 +8,8 @@ tensors share by equal structure has one set of hooks.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, finalize, ref
 
@@ -121,11 +122,32 @@ def register_post_accumulate_grad_hook(
     return RemovableHandle(_of_token(_after, t), hook)
 
 
-def run_after_accumulation(leaf: Tensor) -> None:
-    """Call the hooks that wait for the gradient of a leaf."""
-    if leaf._token is not None:
-        for hook in list(_after.get(leaf._token, {}).values()):
-            hook(leaf)
+class _Queue(threading.local):
+    """What this thread's backward calls at its end."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[Callable[[], None], None] = {}
+
+
+_queue = _Queue()
+
+
+def after_backward(callback: Callable[[], None]) -> None:
+    """For hooks: call this once, when the backward that runs has called all of its hooks."""
+    _queue.callbacks[callback] = None
+
+
+def run_after_accumulation(leaves: Iterable[Tensor]) -> None:
+    """Call the hooks that wait for the gradients of leaves, and then what these asked for."""
+    try:
+        for leaf in leaves:
+            if leaf._token is not None:
+                for hook in list(_after.get(leaf._token, {}).values()):
+                    hook(leaf)
+        for callback in list(_queue.callbacks):
+            callback()
+    finally:
+        _queue.callbacks.clear()
 
 
 def retain_grad(t: Tensor) -> None:

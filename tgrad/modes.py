@@ -36,15 +36,17 @@ class ProcessModes:
         deterministic, warn_only: see determinism.py.
         device: where tensors are made that name none; None until somebody asks (device.py).
         floats: the dtype of floats that name none; None for float32 (dtype.py).
+        gpu: the number that the name "cuda" means (device.py).
     """
 
-    __slots__ = ("deterministic", "device", "floats", "precision", "warn_only")
+    __slots__ = ("deterministic", "device", "floats", "gpu", "precision", "warn_only")
 
     def __init__(self) -> None:
         self.precision = "highest"
         self.deterministic = self.warn_only = False
         self.device: Any = None
         self.floats: Any = None
+        self.gpu = 0
 
 
 thread = ThreadModes()

@@ -504,7 +504,7 @@ def _plan(
     if options is not None:
         drafts, compile_all = _drafts([f.region for f in fused], backend, options)
     kernels = tuple(_info(f, d) for f, d in zip(fused, drafts))
-    has_calls = any(f.region.library is not None for f in fused)
+    has_calls = any(f.region.call is not None for f in fused)
     steps = tuple(
         step_of(
             i, f.region, tuple(refs[n] for n in (*f.inputs, *f.outputs)), first_bytes(f), k.bytes
@@ -549,15 +549,15 @@ def _drafts(
     regions: Sequence[Region], backend: Backend, options: Settings
 ) -> tuple[list[Draft | None], Callable[[], tuple[Executable | None, ...]]]:
     """The source of each step, and how to compile all: calls of a library have and need none."""
-    generated = [r for r in regions if r.library is None]
+    generated = [r for r in regions if r.call is None]
     drafts, compile_all = backend.generate(generated, options, _stored(generated, backend, options))
     each = iter(drafts)
 
     def compile_kernels() -> tuple[Executable | None, ...]:
         made = iter(compile_all())
-        return tuple(next(made) if r.library is None else None for r in regions)
+        return tuple(next(made) if r.call is None else None for r in regions)
 
-    return [next(each) if r.library is None else None for r in regions], compile_kernels
+    return [next(each) if r.call is None else None for r in regions], compile_kernels
 
 
 def _stored(regions: Sequence[Region], backend: Backend, options: Settings) -> list[Config | None]:

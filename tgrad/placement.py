@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from tgrad.errors import MemoryLimitError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
+from tgrad.fusion.exchanges import let_exchanges_run
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.recompute import Budget, recompute_to_fit
@@ -86,20 +87,20 @@ def fit(
     """Kernels with their memory; some run again, later, if all would not fit otherwise."""
     placed = given.place(ordered)
     if limit is None:
-        return _share_launches(ordered, placed, given, None)
+        return _with_company(_share_launches(ordered, placed, given, None), given)
 
     made = sum(n.nbytes for n in given.stored if n not in placed.replaces)
     room = allowed = limit - made - sum(n.nbytes for n in given.used)
     again = ordered
     for _ in range(_PACKINGS):
         if placed.layout.nbytes <= room:
-            return _share_launches(again, placed, given, room)
+            return _with_company(_share_launches(again, placed, given, room), given)
         budget = Budget(max(allowed, 0), seconds, given.fixed, given.donated)
         again = recompute_to_fit(ordered, budget)
         placed = given.place(again)
         allowed -= max(placed.layout.nbytes - room, 0)
     if placed.layout.nbytes <= room:
-        return _share_launches(again, placed, given, room)
+        return _with_company(_share_launches(again, placed, given, room), given)
     raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
 
 
@@ -132,6 +133,15 @@ def _share_launches(ordered: list[Fused], placed: Placed, given: Given, room: in
             if len(best.fused) <= fewest:
                 return best
     return best
+
+
+def _with_company(placed: Placed, given: Given) -> Placed:
+    """Kernels that run while processes exchange, where that takes no more memory."""
+    order = let_exchanges_run(placed.fused, placed.replaces)
+    if order == placed.fused:
+        return placed
+    found = _place(InPlace(tuple(order), placed.replaces), given.used, given.stored)
+    return found if found.layout.nbytes <= placed.layout.nbytes else placed
 
 
 def _does_not_fit(placed: Placed, limit: int, excess: int) -> MemoryLimitError:

@@ -62,6 +62,12 @@ class Tracer(Protocol):
     def check(self, t: Tensor, refuse: Refuse, *args: Any) -> None:
         """Replays must call `refuse(values, *args)` on the values of an argument."""
 
+    def exchanged(self, device: Device) -> list[Tensor]:
+        """Results of the exchanges between processes so far, of tensors on a device."""
+
+    def exchange(self, t: Tensor) -> None:
+        """The result of one more: it is computed whether or not somebody reads it."""
+
     def keep_once(self) -> None:
         """The trace depends on more than its guards: it serves this call alone."""
 

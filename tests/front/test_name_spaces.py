@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,18 +81,30 @@ def test_the_older_decorators_of_functions_under_autocast() -> None:
         y = Double.apply(x)
     y.sum().backward()
     assert (y.item(), x.grad.item()) == (2.0, 2.0)
-    assert tgrad.cuda.current_device() == 0
-    tgrad.cuda.set_device(0)
-    with pytest.raises(UnsupportedError, match=r'set_default_device\("cuda:1"\)'):
-        tgrad.cuda.set_device(1)
     tgrad.cuda.manual_seed_all(3)
     first = tgrad.rand(2).tolist()
     tgrad.manual_seed(3)
     assert tgrad.rand(2).tolist() == first
     with pytest.raises(AttributeError, match="no Stream: plans run one after the other"):
         tgrad.cuda.Stream  # noqa: B018
-    with tgrad.cuda.device(0), pytest.raises(UnsupportedError, match="cuda:1"):
-        tgrad.cuda.device(1).__enter__()
+
+
+def test_the_name_cuda_means_the_gpu_that_was_chosen(monkeypatch) -> None:
+    chosen = []
+    monkeypatch.setattr(tgrad.cuda, "is_available", lambda: True)
+    fake = SimpleNamespace(set_device=chosen.append)
+    monkeypatch.setattr(tgrad.cuda, "_torch", lambda: fake)
+    assert tgrad.cuda.current_device() == 0
+    with tgrad.cuda.device("cuda:2"):
+        assert tgrad.cuda.current_device() == 2 and str(tgrad.device("cuda")) == "cuda:2"
+        tgrad.cuda.set_device(3)
+        tgrad.set_default_device("cuda")
+        tgrad.cuda.set_device(1)  # the default device moves along
+        assert str(tgrad.get_default_device()) == "cuda:1"
+        tgrad.set_default_device(None)
+    assert chosen == [2, 3, 1, 0] and str(tgrad.device("cuda")) == "cuda:0"
+    with pytest.raises(DeviceError, match="it is no GPU"):
+        tgrad.cuda.set_device("cpu")
 
 
 def test_random_states_of_gpus_are_that_of_the_one_generator() -> None:
@@ -179,7 +192,7 @@ def test_places_of_classes() -> None:
 
 
 def test_questions_about_compiling_and_processes() -> None:
-    assert not tgrad.distributed.is_available() and not tgrad.distributed.is_initialized()
+    assert not tgrad.distributed.is_initialized()
 
     @tgrad.compiler.disable(reason="it reads files")
     def read(x: tgrad.Tensor) -> tgrad.Tensor:

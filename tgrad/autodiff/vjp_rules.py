@@ -384,6 +384,7 @@ NO_VJP: dict[Op, str] = {
     Op.PHILOX: "random bits do not depend on any float",
     Op.ARGSORT: "places are constant almost everywhere; gather the values by them",
     Op.LIBRARY: "each function of tgrad.linalg declares the VJP of its results",
+    Op.COLLECTIVE: "those of tgrad.distributed.nn declare theirs; others write in place",
     Op.IOTA: _LEAF,
     Op.CONST: _LEAF,
     Op.BUFFER: _LEAF,

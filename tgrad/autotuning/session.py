@@ -172,7 +172,7 @@ def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> 
     seconds: dict[str, float] = {}
     for plan in plans:
         for info in plan.kernels:
-            if not fnmatchcase(info.name, pattern) or info.region.library is not None:
+            if not fnmatchcase(info.name, pattern) or info.region.call is not None:
                 continue
             key = region_key(info.region)
             if key not in regions:
@@ -189,7 +189,7 @@ def subjects_of(plans: Iterable[Plan], backend: Backend, pattern: str = "*") -> 
 
 def predicted_seconds(region: Region, backend: Backend) -> float:
     """Of one launch with the heuristic's configuration."""
-    if region.library is not None:
+    if region.call is not None:
         return predict(cost_of(region), backend.figures.units, backend.figures).seconds
     space = backend.space(region)
     config = space.config(space.start)

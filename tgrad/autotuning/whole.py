@@ -115,7 +115,7 @@ class _Whole:
         kernels = tuple(_info(self.regions[r]) for r, _, _ in chosen)
         made = tuple(self.artifacts[r] for r, _, _ in chosen)
         specs = tuple(BufferSpec(uint8, (n,), n) for n in self.data["buffers"])
-        has_calls = any(k.region.library is not None for k in kernels)
+        has_calls = any(k.region.call is not None for k in kernels)
         return Plan(
             self.device,
             kernels,
@@ -192,9 +192,9 @@ def compare(
 
 def _open(data: Message, backend: Backend, device: Device, settings: Settings) -> _Whole:
     regions = [region_from_json(r) for r in data["regions"]]
-    generated = [r for r in regions if r.library is None]
+    generated = [r for r in regions if r.call is None]
     made = iter(backend.generate(generated, settings, [None] * len(generated))[1]())
-    artifacts = [next(made) if r.library is None else None for r in regions]
+    artifacts = [next(made) if r.call is None else None for r in regions]
     runtime = open_device(device)
     memories = [runtime.allocate(max(n, 1)) for n in data["buffers"]]
     return _Whole(data, regions, artifacts, device, settings, memories)

@@ -138,7 +138,7 @@ class Checker:
     ) -> tuple[str, ...]:
         """Results that differ when the kernel runs again. Where it adds to memory, the order of
         additions may."""
-        if region.library is not None or any(s.combine != "set" for s in region.stores):
+        if region.call is not None or any(s.combine != "set" for s in region.stores):
             return ()
         found: dict[str, None] = {}
         for _ in range(1, self.repeat):

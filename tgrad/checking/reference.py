@@ -77,7 +77,7 @@ class Reference:
         self.runtime = CpuRuntime(Device("cpu"))
         self.kernels: dict[Region, Executable] = {}
         if plan.device.type != "cpu":
-            regions = dict.fromkeys(k.region for k in plan.kernels if k.region.library is None)
+            regions = dict.fromkeys(k.region for k in plan.kernels if k.region.call is None)
             self.kernels = compiled([apart(r).region for r in regions])
 
     def run(self, region: Region, before: Sequence[np.ndarray]) -> list[np.ndarray] | str:
@@ -91,7 +91,7 @@ class Reference:
         if artifact is not None:
             return self._run_c(artifact, given, before)
         points = prod(a.extent for a in region.axes)
-        if region.library is None and points > MOST_POINTS:
+        if region.call is None and points > MOST_POINTS:
             return f"{points:,} points are too many for NumPy"
         try:
             return evaluate_region(region, before)

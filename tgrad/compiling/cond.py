@@ -181,5 +181,11 @@ class _Computing:
         with tracing(self.outer):
             check_values(t, refuse, *args)
 
+    def exchanged(self, device: Device) -> list[Tensor]:
+        self.refuse("processes exchange a tensor")
+
+    def exchange(self, t: Tensor) -> None:
+        self.refuse("processes exchange a tensor")
+
     def keep_once(self) -> None:
         self.refuse("an optimizer makes a step")

@@ -125,6 +125,7 @@ def current_modes() -> Hashable:
         thread.gradients,
         process.precision,
         process.floats,
+        process.gpu,
         process.deterministic,
         autocast_state() if thread.autocast else (),
         (devices[-1] if devices else process.device) or get_default_device(),

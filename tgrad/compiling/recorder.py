@@ -129,6 +129,7 @@ class Recorder:
         self.hosts: dict[Any, HostNumber] = {}
         self.draws: dict[Generator, int] = {}
         self.checks: dict[tuple[int, Refuse, tuple[Any, ...]], None] = {}
+        self.exchanges: list[Tensor] = []
         self.differentiated = self.once = False
 
     def _stand_in(self, like: Tensor, axes: Mapping[int, int] | None = None) -> Tensor:
@@ -249,6 +250,12 @@ class Recorder:
         elif storage is not None and not isinstance(storage, StandIn):
             with tracing(None):
                 check_values(t, refuse, *args)
+
+    def exchanged(self, device: Device) -> list[Tensor]:
+        return [t for t in self.exchanges if t._device == device]
+
+    def exchange(self, t: Tensor) -> None:
+        self.exchanges.append(t)
 
     def keep_once(self) -> None:
         self.once = True

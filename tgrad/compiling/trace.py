@@ -224,6 +224,7 @@ class _Build:
         cleared = self._collect_gradients()
         written = self._collect_changes(returned)
         late = self._collect_late(returned)
+        self._collect_exchanges()
         parts = [self._part(device) for device in dict.fromkeys(w[1] for w in self.wanted)]
         return Entry(
             guards=Guards.of(self.after),
@@ -388,6 +389,14 @@ class _Build:
             late.append((t, len(self.outputs)))
             self.outputs.append(t)
         return late
+
+    def _collect_exchanges(self) -> None:
+        """The last exchange of a device, and with it those before, runs though nobody may read
+        what came of it: other processes wait for it."""
+        last = {t._device: t for t in self.recorder.exchanges}
+        for t in last.values():
+            self._want(t, "made", len(self.outputs))
+            self.outputs.append(t)
 
     # -- plans ----------------------------------------------------------------------------------
 

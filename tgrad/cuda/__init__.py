@@ -14,7 +14,9 @@ from typing import Any
 
 from tgrad import random
 from tgrad.cuda import amp as amp
-from tgrad.errors import DeviceError, OutOfMemoryError, UnsupportedError
+from tgrad.device import as_device, choose_gpu
+from tgrad.errors import DeviceError, OutOfMemoryError
+from tgrad.modes import process
 from tgrad.random import Generator
 from tgrad.tensor import Tensor
 
@@ -68,38 +70,45 @@ def device_count() -> int:
 
 
 def current_device() -> int:
-    """The GPU that the name "cuda" means: the first."""
-    return 0
+    """The number of the GPU that the name "cuda" means."""
+    return process.gpu
 
 
 def set_device(device: Any) -> None:
-    """Choose the GPU that the name "cuda" means; only the first.
+    """Choose the GPU that the name "cuda" means, in tgrad and in torch.
+
+    Args:
+        device: its number, or "cuda:1" or a Device.
 
     Raises:
-        UnsupportedError: it is another: name it where tensors are made, as "cuda:1".
+        DeviceError: it is no GPU.
     """
-    name = str(device)
-    if name not in ("0", "cuda", "cuda:0"):
-        raise UnsupportedError(
-            f"set_device({device!r}).",
-            f'Use tgrad.set_default_device("cuda:{name.rpartition(":")[2]}").',
-        )
+    found = as_device(f"cuda:{device}" if isinstance(device, int) else str(device))
+    if found.type != "cuda":
+        raise DeviceError(f"set_device({device!r}): it is no GPU.", "Give a number, or cuda:1.")
+    if is_available():
+        _torch().set_device(found.index)
+    choose_gpu(found.index)
 
 
 @contextmanager
 def device(device: Any) -> Iterator[None]:
-    """Inside, the name "cuda" means this GPU; only the first.
+    """Inside, the name "cuda" means this GPU.
 
     Raises:
-        UnsupportedError: as `set_device`.
+        DeviceError: it is no GPU.
 
     >>> import tgrad
-    >>> with tgrad.cuda.device(0):
-    ...     tgrad.cuda.current_device()
-    0
+    >>> with tgrad.cuda.device(1):
+    ...     tgrad.device("cuda")
+    device('cuda:1')
     """
+    former = current_device()
     set_device(device)
-    yield
+    try:
+        yield
+    finally:
+        set_device(former)
 
 
 def manual_seed(seed: int) -> Generator:

@@ -1,13 +1,16 @@
 """Regions that are calls of a library.
 
-In: a `library` node. Out: its region, which has slots and no expression. Invariant: operands and
-result are whole buffers in row-major order; nothing is fused into a call.
+In: a `library` or `collective` node. Out: its region, which has slots and no expression. Invariant:
+operands and result are whole buffers in row-major order; nothing is fused into a call.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from tgrad.fusion.builder import Built
 from tgrad.fusion.region import Region, Slot, Space
+from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
@@ -19,8 +22,10 @@ def build_call(name: str, node: Node) -> Built:
     slots = [Slot(f"in{i}", x.dtype, x.size, "in") for i, x in enumerate(inputs)]
     slots.append(Slot("out0", node.dtype, node.size, "out"))
     shapes = tuple(x.shape for x in node.inputs)
-    call = LibraryCall(node.attr("function"), shapes, node.attr("params"), node.dtype)
-    region = Region(name, (), tuple(slots), (), (), node.source, Space("library", ()), library=call)
+    attributes: dict[str, Any] = dict(node.attrs)
+    make = LibraryCall if node.op is Op.LIBRARY else CollectiveCall
+    call = make(shapes=shapes, dtype=node.dtype, **attributes)
+    region = Region(name, (), tuple(slots), (), (), node.source, Space("call", ()), call=call)
     return Built(region, inputs, (node,))
 
 

@@ -114,9 +114,10 @@ def predict(cost: Cost, programs: int, figures: DeviceFigures) -> Prediction:
 @lru_cache(maxsize=KNOWN_REGIONS)
 def cost_of(region: Region) -> Cost:
     """FLOPs and least bytes moved of a region; of a batch, the sum over its members."""
-    if region.library is not None:
-        flops = region.library.flops
-        return Cost(flops, sum(slot.nbytes for slot in region.slots), flops, 0)
+    if region.call is not None:
+        flops, slots = region.call.flops, region.slots
+        moved = (*slots[: region.call.reads], slots[-1])
+        return Cost(flops, sum(slot.nbytes for slot in moved), flops, 0)
     if region.table is None:
         return _cost_of_one(region)
     costs: dict[Region, Cost] = {}

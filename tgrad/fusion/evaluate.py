@@ -32,8 +32,8 @@ def evaluate_region(region: Region, slots: Sequence[Array]) -> list[Array]:
         New flat arrays for all slots, inputs unchanged.
     """
     arrays = [np.array(s) for s in slots]
-    if region.library is not None:
-        arrays[-1] = region.library.compute(arrays[:-1], region.source).reshape(-1)
+    if region.call is not None:
+        arrays[-1] = region.call.compute(arrays[:-1], region.source).reshape(-1)
         return arrays
     for member in members_of(region):
         made = _Evaluation(member.region, [arrays[b] for b in member.buffers]).run()

@@ -48,12 +48,12 @@ from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.demand import conditions_of
 from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import REDUCE, ROWWISE, Op, is_elementwise
+from tgrad.graph.op import CALLS, REDUCE, ROWWISE, Op, is_elementwise
 
 INLINE_NODES = 256
 """Longest elementwise history that is computed in place; longer ones are stored on the way."""
 
-_HEAVY = REDUCE | ROWWISE | {Op.DOT, Op.SCATTER, Op.LIBRARY}
+_HEAVY = REDUCE | ROWWISE | CALLS | {Op.DOT, Op.SCATTER}
 """Ops that are never computed again where they are read."""
 
 MANY = 4
@@ -201,7 +201,7 @@ class _Partition:
         for n in self.order:
             if n in self.inside and n.op is not Op.DOT:
                 continue
-            if n.op is Op.LIBRARY:
+            if n.op in CALLS:
                 roots.update(map(stored_operand, n.inputs))
             if n in roots or n.op is Op.DOT:
                 for x in n.inputs if n.op is Op.DOT else ():
@@ -398,7 +398,7 @@ class _Partition:
             group.built = built
 
     def _build_alone(self, root: Node) -> Built | Refused:
-        if root.op is Op.LIBRARY:
+        if root.op in CALLS:
             return build_call(_name([root], [root]), root)
         return self._build([root])
 
@@ -454,7 +454,7 @@ class _Partition:
             closed = ""
             if group.is_chain:
                 closed = "a chain of dots and row reductions stands alone"
-            elif Op.LIBRARY in ops:
+            elif not CALLS.isdisjoint(ops):
                 closed = "a library call reads and writes whole buffers"
             elif Op.SCATTER in ops:
                 closed = "a scatter writes where its index says"
@@ -649,7 +649,9 @@ def _name(roots: list[Node], stored: list[Node]) -> str:
     heavy = [r for r in roots if r.op in _HEAVY]
     labels: dict[str, None] = {}
     for node in (*heavy, *stored, *roots[-1:]):
-        labels[node.source.label or node.op.value] = None
+        is_exchange = node.op is Op.COLLECTIVE
+        label = node.attr("function") if is_exchange else node.source.label
+        labels[label or node.op.value] = None
     main = max(stored or roots, key=lambda n: n.size)
     shape = "x".join(map(str, main.shape)) or "scalar"
     words = "_".join(list(labels)[:3])

@@ -29,6 +29,7 @@ from math import inf, prod
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import Source
+from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.index import Bound, Index
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.op import Op
@@ -194,7 +195,7 @@ class Space:
     """The iteration domain sorted by what happens to each axis.
 
     Attributes:
-        kind: "map", "reduce", "dot", "scatter", "scan", "sort", "chain" or "library".
+        kind: "map", "reduce", "dot", "scatter", "scan", "sort", "chain" or "call".
         parallel: axes that no value reduces (for a dot: batch, then m, then n).
         row: axes that scans and sorts walk or the innermost reductions reduce; stores may have
             them too.
@@ -266,7 +267,7 @@ class Region:
         space: axes by role; set by fusion/legality.py.
         limits: what need not be computed; set by fusion/limits.py.
         table: the members, if one launch runs the region for several; set by fusion/batching.py.
-        library: the call that the step is, in place of values and stores.
+        call: of a library, which the step is, in place of values and stores.
     """
 
     name: str
@@ -278,7 +279,7 @@ class Region:
     space: Space
     limits: tuple[AxisLimit, ...] = ()
     table: Table | None = None
-    library: LibraryCall | None = None
+    call: LibraryCall | CollectiveCall | None = None
 
     @cached_property
     def _hash(self) -> int:
@@ -349,8 +350,8 @@ class Region:
             sign = "=" if s.combine == "set" else f"{s.combine}="
             mask = f" if {_mask_text(s.mask)}" if s.mask else ""
             lines.append(f"  {self.slots[s.slot].name}[{s.index}] {sign} %{s.value}{mask}")
-        if self.library is not None:
-            lines.append(f"  {self.slots[-1].name} = {self.library.text()}")
+        if self.call is not None:
+            lines.append(f"  {self.slots[-1].name} = {self.call.text()}")
         for x in self.limits:
             place = f"{x.axis} // {x.inner} % {x.capacity}"
             lines.append(f"  needed where {place} < {self.slots[x.slot].name}[0]")

@@ -33,6 +33,7 @@ from tgrad.fusion.region import (
     Value,
 )
 from tgrad.graph import index as ix
+from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.index import Bound, Div, Index, Loaded, Mod, Var
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.op import Op
@@ -58,7 +59,7 @@ def region_to_json(region: Region) -> dict[str, Any]:
             **{group: [a.name for a in getattr(region.space, group)] for group in GROUPS},
         },
         **({} if region.table is None else {"table": _table_to_json(region.table)}),
-        **({} if region.library is None else {"library": _library_to_json(region.library)}),
+        **({} if region.call is None else {"call": _call_to_json(region.call)}),
     }
 
 
@@ -85,7 +86,7 @@ def region_from_json(data: dict[str, Any]) -> Region:
             **{group: tuple(by_name[n] for n in space[group]) for group in GROUPS},
         ),
         table=_table_from_json(data["table"]) if "table" in data else None,
-        library=_library_from_json(data["library"]) if "library" in data else None,
+        call=_call_from_json(data["call"]) if "call" in data else None,
     )
 
 
@@ -185,13 +186,18 @@ def _test_from_json(data: list[Any]) -> Inside | Compute:
     return test
 
 
-def _library_to_json(call: LibraryCall) -> list[Any]:
-    return [call.function, [list(s) for s in call.shapes], list(call.params), call.dtype.name]
+def _call_to_json(call: LibraryCall | CollectiveCall) -> list[Any]:
+    group = [call.group, call.processes] if isinstance(call, CollectiveCall) else []
+    shapes = [list(s) for s in call.shapes]
+    return [call.function, shapes, list(call.params), call.dtype.name, *group]
 
 
-def _library_from_json(data: list[Any]) -> LibraryCall:
-    shapes = tuple(tuple(s) for s in data[1])
-    return LibraryCall(data[0], shapes, tuple(data[2]), dt.by_name(data[3]))
+def _call_from_json(data: list[Any]) -> LibraryCall | CollectiveCall:
+    function, shapes, params, dtype, *group = data
+    make = CollectiveCall if group else LibraryCall
+    shapes = tuple(tuple(s) for s in shapes)
+    params = tuple(tuple(p) if isinstance(p, list) else p for p in params)
+    return make(function, shapes, params, dt.by_name(dtype), *group)
 
 
 def _table_to_json(table: Table) -> list[Any]:

@@ -56,7 +56,7 @@ def verify_region(region: Region) -> None:
             raise VerifyError(f"{region.name} stores to an input.", source=region.source)
     if region.table is not None:
         _check_table(region, region.table)
-    if region.library is not None and (region.values or region.stores or region.limits):
+    if region.call is not None and (region.values or region.stores or region.limits):
         raise VerifyError(f"{region.name} is a call and a kernel.", source=region.source)
 
 

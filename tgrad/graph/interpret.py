@@ -19,6 +19,7 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import OutOfRangeError
+from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import OPS, Kind, Op
@@ -404,6 +405,11 @@ def _library(node: Node, attrs: Attributes, *operands: Array) -> Array:
     return call.compute(operands, node.source)
 
 
+def _collective(node: Node, attrs: Attributes, *operands: Array) -> Array:
+    shapes = tuple(x.shape for x in node.inputs)
+    return CollectiveCall(shapes=shapes, dtype=node.dtype, **attrs).compute(operands, node.source)
+
+
 _STRUCTURED: dict[Op, Callable[..., Array]] = {
     Op.RESHAPE: lambda node, attrs, x: x.reshape(attrs["shape"]),
     Op.PERMUTE: lambda node, attrs, x: x.transpose(attrs["axes"]),
@@ -417,6 +423,7 @@ _STRUCTURED: dict[Op, Callable[..., Array]] = {
     Op.ARGSORT: _argsort,
     Op.DOT: _dot,
     Op.LIBRARY: _library,
+    Op.COLLECTIVE: _collective,
     Op.IOTA: _iota,
     Op.CONST: _const,
     Op.CUSTOM_VJP: lambda node, attrs, result, *arguments: result,

@@ -53,6 +53,11 @@ class LibraryCall:
     dtype: DType
 
     @property
+    def reads(self) -> int:
+        """Operands whose values are read."""
+        return len(self.shapes)
+
+    @property
     def batch(self) -> Shape:
         return self.shapes[0][:-2]
 

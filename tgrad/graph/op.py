@@ -27,6 +27,8 @@ Attributes by op:
     const            value (Python number), dtype; shape ()
     philox           word: 0..3; inputs (index, offset, key) int64, result uint32
     library          function: name in graph/library.py, params: tuple; all results in one array
+    collective       function: name in graph/collective.py, params: tuple, group: its number,
+                     processes: how many it has; inputs x and, if there is one, the call before
     buffer           storage: opaque object with identity; shape, dtype, device
     custom_vjp       rule: name in autodiff's registry, params: tuple; inputs (result, *arguments)
 """
@@ -51,6 +53,7 @@ class Kind(Enum):
     INDEXING = "indexing"
     CONTRACTION = "contraction"
     LIBRARY = "library"
+    COLLECTIVE = "collective"
     LEAF = "leaf"
     MARK = "mark"
 
@@ -116,6 +119,7 @@ class Op(str, Enum):
     SCATTER = "scatter"
     DOT = "dot"
     LIBRARY = "library"
+    COLLECTIVE = "collective"
     IOTA = "iota"
     CONST = "const"
     BUFFER = "buffer"
@@ -205,6 +209,7 @@ OPS: dict[Op, OpSpec] = {
     Op.SCATTER: OpSpec(Kind.INDEXING, 3),
     Op.DOT: OpSpec(Kind.CONTRACTION, 2, "iuf", result="attr", cost=2),
     Op.LIBRARY: OpSpec(Kind.LIBRARY, -1, "f", cost=1000),
+    Op.COLLECTIVE: OpSpec(Kind.COLLECTIVE, -1, cost=1000),
     Op.IOTA: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
     Op.CONST: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
     Op.BUFFER: OpSpec(Kind.LEAF, 0, result="attr", cost=0),
@@ -217,10 +222,12 @@ REDUCE = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.REDUCE)
 SCAN = frozenset(op for op, spec in OPS.items() if spec.kind is Kind.SCAN)
 ROWWISE = SCAN | {Op.ARGSORT}
 """Ops whose every element needs a whole row, and which keep the row."""
+CALLS = frozenset({Op.LIBRARY, Op.COLLECTIVE})
+"""Ops that are no generated kernel: a step calls a library with whole buffers."""
 
 STORED = MOVEMENT | {
     Op.ABS, Op.EQ, Op.NE, Op.WHERE, Op.CAST, Op.BITCAST, Op.GATHER, Op.SCATTER, Op.DOT,
-    Op.CUSTOM_VJP,
+    Op.COLLECTIVE, Op.CUSTOM_VJP,
 }  # fmt: skip
 """Ops that take floats of 8 bits, as in PyTorch: these are stored and multiplied, not added."""
 

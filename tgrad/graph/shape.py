@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.op import OPS, ROWWISE, Op, takes
 
@@ -65,7 +66,7 @@ def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> 
         return dt.uint32
     if op is Op.ARGSORT:
         return dt.int64
-    if op in (Op.GATHER, Op.CUSTOM_VJP):
+    if op in (Op.GATHER, Op.COLLECTIVE, Op.CUSTOM_VJP):
         return inputs[0].dtype
     if op is Op.DOT and not _may_meet(inputs[0].dtype, inputs[1].dtype):
         raise DTypeError(
@@ -235,6 +236,11 @@ def _library(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape
     return LibraryCall(attrs["function"], shapes, attrs["params"], inputs[0].dtype).shape
 
 
+def _collective(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
+    shapes = tuple(x.shape for x in inputs)
+    return CollectiveCall(shapes=shapes, dtype=inputs[0].dtype, **attrs).shape
+
+
 _SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]] = {
     Op.REDUCE_SUM: _reduce,
     Op.REDUCE_PROD: _reduce,
@@ -252,6 +258,7 @@ _SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]
     Op.SCATTER: _scatter,
     Op.DOT: _dot,
     Op.LIBRARY: _library,
+    Op.COLLECTIVE: _collective,
     Op.IOTA: lambda op, inputs, attrs: attrs["shape"],
     Op.CONST: lambda op, inputs, attrs: (),
     Op.BUFFER: lambda op, inputs, attrs: attrs["storage"].shape,

@@ -92,8 +92,7 @@ class GradientMethods:
             with Uninterrupted():
                 for leaf, total in totals.items():
                     _accumulate(leaf, total, create_graph)
-            for leaf in totals:
-                hooks.run_after_accumulation(leaf)
+            hooks.run_after_accumulation(totals)
         mark_pending(self)
 
     def register_hook(self: Any, hook: Callable[..., Any]) -> RemovableHandle:

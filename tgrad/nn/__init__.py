@@ -6,6 +6,7 @@ In: tensors. Out: lazy tensors. Invariant: nothing is defined here.
 from tgrad.nn import attention as attention
 from tgrad.nn import functional as functional
 from tgrad.nn import init as init
+from tgrad.nn import parallel as parallel
 from tgrad.nn import utils as utils
 from tgrad.nn.module import Module
 from tgrad.nn.modules.activation import (
@@ -191,6 +192,7 @@ from tgrad.nn.modules.sampling import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
+from tgrad.nn.modules.sync_batchnorm import SyncBatchNorm
 from tgrad.nn.modules.transformer import (
     Transformer,
     TransformerDecoder,
@@ -342,6 +344,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",
@@ -365,8 +368,7 @@ __all__ = [
 ]
 
 _ABSENT = {
-    "DataParallel": "One process drives one device; use DistributedDataParallel of PyTorch.",
-    "SyncBatchNorm": "Statistics are those of one process; use BatchNorm.",
+    "DataParallel": "One process drives one device; use nn.parallel.DistributedDataParallel.",
     "CrossMapLRN2d": "Use LocalResponseNorm.",
 }
 """Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""

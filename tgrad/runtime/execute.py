@@ -13,6 +13,7 @@ from typing import Any
 
 from tgrad.errors import LaunchError, Source, TgradError
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
+from tgrad.runtime.exchanges import Exchanges, is_exchange
 from tgrad.runtime.library import call_library
 from tgrad.runtime.plan import Plan, Program
 from tgrad.runtime.planning import current_planning, scopes
@@ -103,20 +104,24 @@ def replay(plan: Plan, program: Program, moved: Sequence[Any], outputs: Sequence
 def _launch_steps(
     plan: Plan, runtime: Runtime, inputs: Sequence[Any], outputs: Sequence[Any], whole: Any
 ) -> None:
-    """One launch a step, from Python."""
+    """One launch a step, from Python; exchanges between processes go on meanwhile."""
     count, watcher = counters(plan.device), current_watcher()
+    exchanges = Exchanges(plan, watcher is not None)
     temps = [runtime.view(whole, b.offset, b.nbytes) for b in plan.temps]
     table = {"input": inputs, "output": outputs, "temp": temps}
     specs = {"input": plan.inputs, "output": plan.outputs, "temp": plan.temps}
     for number, (step, artifact) in enumerate(zip(plan.steps, plan.artifacts)):
+        exchanges.end_before(number)
         memories = [
             _window(runtime, table[b.kind][b.number], start, specs[b.kind][b.number].nbytes)
             for b, start in step.windows
         ]
         if artifact is None:
             region = plan.kernels[step.kernel].region
-            assert region.library is not None
-            launch = partial(call_library, region.library, region.source, runtime, memories)
+            if is_exchange(region):
+                launch = partial(exchanges.start, number, region, runtime, memories)
+            else:
+                launch = partial(call_library, region, runtime, memories)
         else:
             launch = partial(runtime.launch, artifact, memories)
         try:
@@ -127,6 +132,7 @@ def _launch_steps(
             kernel = plan.kernels[number]
             raise _failed(plan, f"Kernel {kernel.name}", error, kernel.region.source) from error
         count.launches += 1
+    exchanges.end_before(len(plan.steps))
 
 
 def _window(runtime: Runtime, memory: Any, start: int, nbytes: int) -> Any:

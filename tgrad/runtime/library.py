@@ -13,13 +13,14 @@ from tgrad.errors import Source
 from tgrad.graph.library import LibraryCall, packed, refused
 
 if TYPE_CHECKING:
+    from tgrad.fusion.region import Region
     from tgrad.runtime.device import Runtime
 
 
-def call_library(
-    call: LibraryCall, source: Source, runtime: Runtime, memories: Sequence[Any]
-) -> None:
-    """Run a call on memories, the result's last."""
+def call_library(region: Region, runtime: Runtime, memories: Sequence[Any]) -> None:
+    """Run the call that a region is on memories, the result's last."""
+    call, source = region.call, region.source
+    assert isinstance(call, LibraryCall)
     if runtime.device.type == "cuda":
         call_torch(call, source, memories)
         return

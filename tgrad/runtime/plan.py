@@ -46,7 +46,7 @@ class BufferSpec:
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """A generated kernel of a plan, or a call of a library (region.library), which has no source.
+    """A generated kernel of a plan, or a call of a library (region.call), which has no source.
 
     Attributes:
         name: identifier, after what it computes.
@@ -100,7 +100,7 @@ def step_of(
     number: int, region: Region, buffers: tuple[BufferRef, ...], starts: tuple[int, ...], moved: int
 ) -> Step:
     """The launch of a region's kernel."""
-    spans = () if region.library is not None else tuple(s.nbytes for s in region.buffers)
+    spans = () if region.call is not None else tuple(s.nbytes for s in region.buffers)
     written = tuple(n for n, s in enumerate(region.buffers) if s.role != "in")
     return Step(number, buffers, starts, spans, written, moved)
 

@@ -86,7 +86,7 @@ class _NormBase(Module):
         self.reset_running_stats()
         _reset_scales(self)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _check(self, input: Tensor) -> None:
         name = type(self).__name__
         if input.ndim not in self.ranks or input.shape[1] != self.num_features:
             axes = " or ".join(map(str, self.ranks))
@@ -94,14 +94,21 @@ class _NormBase(Module):
                 f"{name} of {self.num_features} channels on shape {input.shape}.",
                 f"The input has {axes} axes, with {self.num_features} channels at axis 1.",
             )
-        by_batch = self.training or self.running_mean is None
-        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
+
+    def _next_momentum(self) -> float | Tensor:
+        """Count a batch of training; how far the running statistics move for it."""
         if self.training and self.num_batches_tracked is not None:
             with no_grad():
                 self.num_batches_tracked.add_(1)
                 if self.momentum is None:
                     wide = self.running_mean.dtype.accumulator
-                    momentum = 1.0 / self.num_batches_tracked.to(wide)
+                    return 1.0 / self.num_batches_tracked.to(wide)
+        return 0.0 if self.momentum is None else self.momentum
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check(input)
+        by_batch = self.training or self.running_mean is None
+        momentum = self._next_momentum()
         moved = self.training and self.track_running_stats
         return F.batch_norm(
             input,

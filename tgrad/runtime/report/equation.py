@@ -27,8 +27,8 @@ def equations_of(region: Region) -> tuple[str, ...]:
     """One line a named value or store, in an order that computes."""
     uses = Counter(v for item in (*region.values, *region.stores) for v in rg.operands_of(item))
     everything = len(region.axes)
-    if region.library is not None:
-        return (f"{region.slots[-1].name} = {region.library.text()}",)
+    if region.call is not None:
+        return (f"{region.slots[-1].name} = {region.call.text()}",)
     lines: list[str] = []
     texts: list[str] = []
     for number, value in enumerate(region.values):
