@@ -140,11 +140,23 @@ _LAZY = (
 _ELSEWHERE = {
     "tgrad.nn.functional": (
         "adaptive_avg_pool1d", "adaptive_max_pool1d", "alpha_dropout", "avg_pool1d", "bilinear",
-        "celu", "channel_shuffle", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
-        "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "dropout",
+        "celu", "celu_", "channel_shuffle", "constant_pad_nd", "conv1d", "conv2d",
+        "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+        "cosine_similarity", "dropout",
         "feature_alpha_dropout", "group_norm", "hardshrink", "layer_norm", "max_pool1d",
         "max_pool2d", "max_pool3d", "pairwise_distance", "pdist", "pixel_shuffle",
-        "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "selu", "threshold",
+        "pixel_unshuffle", "prelu", "rms_norm", "rrelu", "rrelu_", "selu", "selu_", "threshold",
+        "threshold_",
+    ),
+    "tgrad.nn.functional.positional": (
+        "affine_grid_generator", "batch_norm", "binary_cross_entropy_with_logits",
+        "cosine_embedding_loss", "ctc_loss", "embedding", "grid_sampler", "hinge_embedding_loss",
+        "instance_norm", "kl_div", "margin_ranking_loss", "poisson_nll_loss",
+        "triplet_margin_loss",
+    ),
+    "tgrad.nn.recurrent_functions": (
+        "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh",
+        "rnn_tanh_cell",
     ),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.fft.frames": ("istft", "stft"),
@@ -160,8 +172,9 @@ _ELSEWHERE = {
     "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
-        "finfo", "iinfo", "is_complex", "is_floating_point", "is_nonzero", "is_same_size",
-        "is_signed", "is_tensor", "numel", "set_default_tensor_type",
+        "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "get_device", "iinfo",
+        "is_autocast_cpu_enabled", "is_complex", "is_floating_point", "is_nonzero",
+        "is_same_size", "is_signed", "is_tensor", "numel", "set_default_tensor_type",
     ),
     "tgrad.signal.periodic": (
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",

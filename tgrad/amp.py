@@ -15,6 +15,7 @@ from tgrad.autocasting import autocast as autocast
 from tgrad.autocasting import custom_bwd as custom_bwd
 from tgrad.autocasting import custom_fwd as custom_fwd
 from tgrad.autocasting import get_autocast_dtype as get_autocast_dtype
+from tgrad.autocasting import is_autocast_available as is_autocast_available
 from tgrad.autocasting import is_autocast_enabled as is_autocast_enabled
 from tgrad.errors import OutOfRangeError, UnsupportedError
 from tgrad.grad_mode import no_grad

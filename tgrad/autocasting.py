@@ -135,6 +135,15 @@ def is_autocast_enabled(device_type: str = "cuda") -> bool:
     return _kind_of(device_type) in thread.autocast
 
 
+def is_autocast_available(device_type: str) -> bool:
+    """Whether `autocast` knows a type of device.
+
+    >>> is_autocast_available("cuda"), is_autocast_available("meta")
+    (True, False)
+    """
+    return _kind_of(device_type) in _defaults
+
+
 def get_autocast_dtype(device_type: str) -> DType:
     """The dtype of `autocast` on a type of device; where it is off, what it would be."""
     kind = _kind_of(device_type)

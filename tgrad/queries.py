@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.autocasting import get_autocast_dtype, is_autocast_enabled
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.functional import from_method
 from tgrad.tensor import Tensor
 
+get_device = from_method(Tensor.get_device)
 is_floating_point = from_method(Tensor.is_floating_point)
 is_complex = from_method(Tensor.is_complex)
 is_nonzero = from_method(Tensor.is_nonzero)
@@ -114,6 +116,21 @@ def is_tensor(obj: Any) -> bool:
     (True, False)
     """
     return isinstance(obj, Tensor)
+
+
+def get_autocast_gpu_dtype() -> DType:
+    """`get_autocast_dtype("cuda")`: its older name."""
+    return get_autocast_dtype("cuda")
+
+
+def get_autocast_cpu_dtype() -> DType:
+    """`get_autocast_dtype("cpu")`: its older name."""
+    return get_autocast_dtype("cpu")
+
+
+def is_autocast_cpu_enabled() -> bool:
+    """`is_autocast_enabled("cpu")`: its older name."""
+    return is_autocast_enabled("cpu")
 
 
 def set_default_tensor_type(t: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 
 import tgrad
 from tests.front.checking import normal
+from tgrad.errors import TgradError
 
 
 def test_every_name_is_there_and_is_pytorch_s():
@@ -48,6 +49,156 @@ def test_functions_like_torch(call, shapes):
         np.testing.assert_allclose(have.numpy(), want, rtol=1e-5, atol=1e-6)
     else:
         assert have == want
+
+
+def drawn(*shapes):
+    return [normal(i, *shape) for i, shape in enumerate(shapes)]
+
+
+# name, arrays that are differentiated, and the other arguments
+POSITIONAL = [
+    ("batch_norm", drawn((4, 3, 2), (3,), (3,)), (None, None, True, 0.1, 1e-5, False)),
+    ("instance_norm", drawn((4, 3, 5), (3,), (3,)), (None, None, True, 0.1, 1e-3, True)),
+    ("embedding", drawn((5, 3)), (np.array([[1, 4], [0, 4]]), 4)),
+    ("embedding", drawn((5, 3)), (np.array([1, 4]),)),
+    ("grid_sampler", drawn((2, 3, 4, 5), (2, 3, 2, 2)), (0, 0, False)),
+    ("grid_sampler", drawn((2, 3, 4, 5), (2, 3, 2, 2)), (1, 2, True)),
+    ("grid_sampler", drawn((2, 3, 4, 5), (2, 3, 2, 2)), (2, 1, True)),
+    ("affine_grid_generator", drawn((2, 2, 3)), ([2, 1, 3, 4], True)),
+    ("cosine_embedding_loss", drawn((4, 3), (4, 3)), (np.array([1, -1, 1, -1]), 0.1, 2)),
+    ("kl_div", drawn((4, 3), (4, 3)), ({"log_target": True},)),
+    ("kl_div", drawn((4, 3)), (np.ones((4, 3), np.float32) / 3, 0)),
+    ("margin_ranking_loss", drawn((4,), (4,)), (np.ones(4, np.float32), 0.3)),
+    ("triplet_margin_loss", drawn((4, 3), (4, 3), (4, 3)), (0.5, 2.0, 1e-6, True, 2)),
+    ("hinge_embedding_loss", drawn((4,)), (np.array([1, -1, 1, -1]), 0.7, 0)),
+    ("poisson_nll_loss", drawn((4,)), (np.ones(4, np.float32) * 2, True, True, 1e-8, 1)),
+    ("binary_cross_entropy_with_logits", drawn((4, 3)),
+     (np.ones((4, 3), np.float32), None, np.array([1, 2, 3], np.float32), 2)),
+    ("constant_pad_nd", drawn((3, 4)), ([1, -1, 0, 2], 0.5)),
+    ("ctc_loss", drawn((6, 2, 4)), (np.array([[1, 2], [3, 3]]), (6, 5), (2, 2), 0, 2)),
+]  # fmt: skip
+
+
+def in_both(name, arrays, rest, leaf=lambda lib, a: a):
+    """Results of one function in both libraries, and gradients of its first arguments."""
+    found = []
+    for lib in (tgrad, torch):
+        leaves = [lib.tensor(a).requires_grad_() for a in arrays]
+        options = rest[-1] if rest and isinstance(rest[-1], dict) else {}
+        others = [
+            lib.tensor(v) if isinstance(v, np.ndarray) else v for v in rest if v is not options
+        ]
+        result = getattr(lib, name)(*leaf(lib, leaves), *others, **options)
+        parts = result if isinstance(result, tuple) else (result,)
+        sum(((y * y).sum() for y in parts), lib.zeros(())).backward()
+        values = [y.detach().numpy() for y in parts]
+        grads = [lib.zeros(*t.shape) if t.grad is None else t.grad for t in leaves]
+        found.append([*values, *(g.numpy() for g in grads)])
+    return found
+
+
+@pytest.mark.parametrize(("name", "arrays", "rest"), POSITIONAL)
+def test_arguments_in_the_order_of_torch(name, arrays, rest):
+    for have, want in zip(*in_both(name, arrays, rest), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_recurrent_layers(mode):
+    rows = {"lstm": 16, "gru": 12}.get(mode, 4)
+
+    def arguments(lib, leaves):
+        x, h, c, *weights = leaves
+        return x, ((h, c) if mode == "lstm" else h), weights
+
+    for bias, layers, both, batch_first, projected in (
+        (True, 2, True, False, 0), (False, 1, False, True, 0), (True, 1, True, True, 3),
+    ):  # fmt: skip
+        if projected and mode != "lstm":
+            continue
+        runs, size = layers * (1 + both), projected or 4
+        shapes = [
+            (5, 2, 3),
+            (runs, 5 if batch_first else 2, size),
+            (runs, 5 if batch_first else 2, 4),
+        ]
+        for run in range(runs):
+            inputs = 3 if run < 1 + both else size * (1 + both)
+            shapes += [(rows, inputs), (rows, size)] + [(rows,)] * (2 * bias)
+            shapes += [(projected, 4)] * bool(projected)
+        arrays = drawn(*shapes)
+        rest = (bias, layers, 0.0, False, both, batch_first)
+        if mode != "lstm":
+            arrays.pop(2)
+
+        def given(lib, leaves):
+            c = [] if mode == "lstm" else [None]
+            return arguments(lib, [*leaves[:2], *c, *leaves[2:]])
+
+        for have, want in zip(*in_both(mode, arrays, rest, given), strict=True):
+            np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_recurrent_cells(mode):
+    rows = {"lstm": 16, "gru": 12}.get(mode, 4)
+    arrays = drawn((2, 3), (2, 4), (2, 4), (rows, 3), (rows, 4), (rows,), (rows,))
+
+    def given(lib, leaves):
+        x, h, c, *weights = leaves
+        return x, (h, c), *weights
+
+    arguments = given if mode == "lstm" else lambda lib, leaves: leaves
+    arrays = arrays if mode == "lstm" else [*arrays[:2], *arrays[3:]]
+    for have, want in zip(*in_both(f"{mode}_cell", arrays, (), arguments), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda x: tgrad.kl_div(x, x, 3), "kl_div: reduction=3."),
+        (lambda x: tgrad.kl_div(x, x, "mean"), "Use one of 0 (none), 1 (mean), 2 (sum)."),
+        (lambda x: tgrad.embedding(x, x.long(), sparse=True), "embedding: sparse=True"),
+        (lambda x: tgrad.grid_sampler(x, x, 5, 0, True), "interpolation_mode=5."),
+        (lambda x: tgrad.gru(x, x, x, [x], True, 1, 0.0, False, False), "data with batch_sizes"),
+        (
+            lambda x: tgrad.gru(x[None], x, [x], True, 1, 0.0, False, False, False),
+            "gru with 1 weights. Give 4: 4 for each layer and direction.",
+        ),
+        (
+            lambda x: tgrad.gru(x[None], x, [x] * 2, False, 1, 0.0, False, False, False),
+            "gru with a state of shapes (2, 3). Give 1, each (1, 2, size).",
+        ),
+        (lambda x: tgrad.gru_cell(x, x[0], x, x), "gru_cell of shape (2, 3) with a state of"),
+    ],
+)
+def test_mistakes_of_what_pytorch_has_at_its_top(make, what):
+    with pytest.raises(TgradError) as caught:
+        make(tgrad.ones(2, 3))
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert what in " ".join(line for line in lines if not line.startswith("at "))
+
+
+def test_older_names():
+    w = tgrad.ones(3, requires_grad=True)
+    (w * 3).sum().backward()
+    with pytest.warns(FutureWarning, match="clip_grad_norm is now clip_grad_norm_"):
+        tgrad.nn.utils.clip_grad_norm(w, 1.0)
+    with pytest.warns(FutureWarning, match="nn.init.constant is now nn.init.constant_"):
+        assert tgrad.nn.init.constant(tgrad.ones(2), 3.0).tolist() == [3, 3]
+    with pytest.warns(FutureWarning, match="use NLLLoss"):
+        loss = tgrad.nn.NLLLoss2d()
+    x = tgrad.randn(2, 3, 4, 4)
+    target = tgrad.zeros(2, 4, 4, dtype=tgrad.int64)
+    assert loss(x, target).item() == tgrad.nn.NLLLoss()(x, target).item()
+    assert tgrad.get_device(x) == torch.get_device(torch.ones(1)) == -1
+    with tgrad.autocast("cpu"):
+        assert tgrad.is_autocast_cpu_enabled()
+    assert tgrad.get_autocast_cpu_dtype() is tgrad.bfloat16
+    assert tgrad.get_autocast_gpu_dtype() is tgrad.float16
+    assert tgrad.amp.is_autocast_available("cpu") and tgrad.amp.is_autocast_available("cuda")
 
 
 @pytest.mark.parametrize("periodic", [True, False])

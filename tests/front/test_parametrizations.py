@@ -291,3 +291,74 @@ def test_spectral_norm_read_before_its_first_forward_inside_a_trace():
     layer = nn.utils.spectral_norm(nn.Linear(2, 2))
     with pytest.raises(TraceError, match="'weight', of spectral_norm, is read before the first"):
         tgrad.compile(lambda: layer.weight.detach() * 2)()
+
+
+# -- orthogonal ----------------------------------------------------------------------------------
+
+
+def orthogonal_pair(shape, orthogonal_map, use_trivialization):
+    """The same parametrized layer in both, with a parameter that is not its first value."""
+    options = {"orthogonal_map": orthogonal_map, "use_trivialization": use_trivialization}
+    layers = []
+    for lib, double in ((tgrad, tgrad.float64), (torch, torch.float64)):
+        layer = lib.nn.Linear(shape[1], shape[0], dtype=double)
+        layers.append(lib.nn.utils.parametrizations.orthogonal(layer, **options))
+    ours, theirs = layers
+    state = {name: value.numpy() for name, value in ours.state_dict().items()}
+    assert list(state) == list(theirs.state_dict())
+    noise = 0.1 * normal(3, *shape) * (1 - np.eye(*shape))
+    key = "parametrizations.weight.original"
+    state[key] = state[key] + noise
+    ours.load_state_dict(state)
+    theirs.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+    return ours, theirs
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 6), (1, 1), (5, 1)])
+@pytest.mark.parametrize("use_trivialization", [True, False])
+@pytest.mark.parametrize("orthogonal_map", ["matrix_exp", "cayley", "householder"])
+def test_orthogonal(shape, orthogonal_map, use_trivialization):
+    ours, theirs = orthogonal_pair(shape, orthogonal_map, use_trivialization)
+    np.testing.assert_allclose(ours.weight.numpy(), theirs.weight.detach(), atol=1e-12)
+    weight = np.random.default_rng(4).normal(size=shape)
+    (ours.weight * tgrad.tensor(weight)).sum().backward()
+    (theirs.weight * torch.tensor(weight)).sum().backward()
+    have, want = (m.parametrizations.weight.original.grad for m in (ours, theirs))
+    np.testing.assert_allclose(have.numpy(), want, atol=1e-12)
+    tall = np.linalg.qr(np.random.default_rng(5).normal(size=sorted(shape)[::-1]))[0]
+    value = tall if shape[0] >= shape[1] else tall.T
+    if use_trivialization or orthogonal_map == "householder":
+        with tgrad.no_grad():
+            ours.weight = tgrad.tensor(value)
+        np.testing.assert_allclose(ours.weight.numpy(), value, atol=1e-12)
+    else:
+        with pytest.raises(NotImplementedError, match=r"Use use_trivialization=True or"):
+            ours.weight = tgrad.tensor(value)
+
+
+def test_orthogonal_matrices_in_a_step():
+    layer = nn.utils.parametrizations.orthogonal(nn.Linear(4, 6))
+    before = layer.weight.numpy()
+    optimizer = tgrad.optim.SGD(layer.parameters(), lr=0.1)
+
+    @tgrad.compile
+    def step(x):
+        optimizer.zero_grad()
+        (layer(x) ** 3).sum().backward()
+        optimizer.step()
+
+    for _ in range(2):
+        step(tgrad.tensor(normal(0, 3, 4)))
+    after = layer.weight.numpy()
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after.T @ after, np.eye(4), atol=1e-5)
+
+
+def test_orthogonal_is_chosen_by_shape():
+    for shape, chosen in (((3, 3), "matrix_exp"), ((4, 3), "householder")):
+        layer = nn.utils.parametrizations.orthogonal(nn.Linear(*shape[::-1]))
+        assert layer.parametrizations.weight[0].orthogonal_map == chosen
+    with pytest.raises(UnsupportedError, match=r"orthogonal_map='qr'. *\n.*\n? *Use one of matrix"):
+        nn.utils.parametrizations.orthogonal(nn.Linear(2, 2), orthogonal_map="qr")
+    with pytest.raises(ShapeError, match=r"Linear.bias has shape \(2,\)"):
+        nn.utils.parametrizations.orthogonal(nn.Linear(2, 2), "bias")

@@ -8,6 +8,9 @@ Source: Glorot and Bengio 2010; He et al. 2015; https://docs.pytorch.org/docs/st
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -225,3 +228,24 @@ def kaiming_normal_(
     if 0 in tensor.shape:
         return tensor
     return normal_(tensor, 0.0, _kaiming(tensor, a, mode, nonlinearity), generator)
+
+
+# -- older names ---------------------------------------------------------------------------------
+
+
+def _older(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function by the name that it had before names of what writes in place ended in `_`."""
+    name = function.__name__
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        warnings.warn(f"nn.init.{name[:-1]} is now nn.init.{name}.", FutureWarning, stacklevel=2)
+        return function(*args, **kwargs)
+
+    return call
+
+
+constant, dirac, normal = _older(constant_), _older(dirac_), _older(normal_)
+kaiming_normal, kaiming_uniform = _older(kaiming_normal_), _older(kaiming_uniform_)
+orthogonal, sparse, uniform = _older(orthogonal_), _older(sparse_), _older(uniform_)
+xavier_normal, xavier_uniform = _older(xavier_normal_), _older(xavier_uniform_)

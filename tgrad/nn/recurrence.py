@@ -1,17 +1,19 @@
-"""What recurrent layers compute: one step of an RNN, LSTM or GRU.
+"""What recurrent layers compute: a step of an RNN, LSTM or GRU, and walks of layers over sequences.
 
 In: the inputs' part of the gates, the state and weights. Out: the state after. Invariant: PyTorch's
-order of gates; where both biases are added to a gate, they are added to the inputs of all steps at
-once, so that a step adds one product to the graph and what follows it. Source:
+order of gates; a layer multiplies the inputs of all steps with their weight at once. Where both
+biases are added to a gate, they are added to those inputs, so that a step adds one product to the
+graph and what follows it. Source:
 https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tgrad.errors import UnsupportedError
+from tgrad.joining import cat, stack
 from tgrad.nn import functional as F
 from tgrad.tensor import Tensor
 
@@ -110,3 +112,57 @@ def mode_of(nonlinearity: str) -> str:
     if nonlinearity not in ("tanh", "relu"):
         raise UnsupportedError(f"nonlinearity={nonlinearity!r}.", 'Use "tanh" or "relu".')
     return f"RNN_{nonlinearity.upper()}"
+
+
+# -- sequences -----------------------------------------------------------------------------------
+
+
+def walk(
+    recurrence: Recurrence,
+    x: Tensor,
+    state: State,
+    layers: Sequence[Sequence[Weights]],
+    dropout: float,
+    training: bool,
+    inside: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """All layers: (L, N, inputs) to (L, N, outputs), and the state after.
+
+    Args:
+        state: before, (layers * directions, N, size) each.
+        layers: the weights of each layer in its one or two directions.
+        dropout: between two layers, in training.
+        inside: (L, N, 1), whether a step belongs to a sequence; all do by default.
+    """
+    after: list[State] = []
+    for layer, directions in enumerate(layers):
+        if layer and dropout:
+            x = F.dropout(x, dropout, training)
+        outputs = []
+        for is_backward, weights in enumerate(directions):
+            before = tuple(s[len(after)] for s in state)
+            sequence, last = _walk_layer(recurrence, x, before, weights, bool(is_backward), inside)
+            outputs.append(sequence)
+            after.append(last)
+        x = cat(outputs, 2)
+    return x, tuple(stack(parts) for parts in zip(*after, strict=True))
+
+
+def _walk_layer(
+    recurrence: Recurrence,
+    x: Tensor,
+    state: State,
+    weights: Weights,
+    is_backward: bool,
+    inside: Tensor | None,
+) -> tuple[Tensor, State]:
+    """One layer in one direction: its outputs in the order of the input, the state at its end."""
+    gates = recurrence.project(x, weights)
+    outputs = []
+    for t in range(x.shape[0])[:: -1 if is_backward else 1]:
+        after = recurrence.step(gates[t], state, weights)
+        if inside is not None:  # a sequence that has ended, or not begun, keeps its state
+            after = tuple(new.where(inside[t], old) for new, old in zip(after, state))
+        state = after
+        outputs.append(state[0])
+    return stack(outputs[::-1] if is_backward else outputs), state

@@ -15,6 +15,7 @@ from tgrad.nn.functional.grouped import *  # noqa: F403
 from tgrad.nn.functional.linear import *  # noqa: F403
 from tgrad.nn.functional.loss import *  # noqa: F403
 from tgrad.nn.functional.margin_loss import *  # noqa: F403
+from tgrad.nn.functional.multihead import *  # noqa: F403
 from tgrad.nn.functional.normalization import *  # noqa: F403
 from tgrad.nn.functional.padding import *  # noqa: F403
 from tgrad.nn.functional.piecewise import *  # noqa: F403

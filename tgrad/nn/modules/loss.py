@@ -6,6 +6,9 @@ each calls the function of its name; weights move with the module.
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from tgrad.nn import functional as F
 from tgrad.nn.modules.stateless import REDUCED, Stateless, options
 
@@ -64,6 +67,14 @@ class NLLLoss(Stateless):
     function = staticmethod(F.nll_loss)
     constants = _OF_CLASSES
     tensors = ("weight",)
+
+
+class NLLLoss2d(NLLLoss):
+    """`NLLLoss`: its older name for images."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        warnings.warn("NLLLoss2d is an older name: use NLLLoss.", FutureWarning, stacklevel=2)
+        super().__init__(*args, **kwargs)
 
 
 class BCELoss(Stateless):

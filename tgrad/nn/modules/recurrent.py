@@ -15,12 +15,10 @@ from tgrad.autocasting import under_autocast
 from tgrad.creation import DeviceLike, empty, zeros
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
-from tgrad.joining import cat, stack
 from tgrad.methods.sizes import is_sized
-from tgrad.nn import functional as F
 from tgrad.nn.modules.cells import Recurrent
 from tgrad.nn.parameter import Parameter
-from tgrad.nn.recurrence import State, Weights, mode_of
+from tgrad.nn.recurrence import State, Weights, mode_of, walk
 from tgrad.nn.utils.rnn import PackedSequence, inside_of
 from tgrad.tensor import Tensor
 
@@ -177,34 +175,8 @@ class RNNBase(Recurrent):
         Args:
             inside: (L, N, 1), whether a step belongs to a sequence; all do by default.
         """
-        after: list[State] = []
-        for layer in range(self.num_layers):
-            if layer and self.dropout:
-                x = F.dropout(x, self.dropout, self.training)
-            outputs = []
-            for direction in self._directions:
-                weights = self._weights(layer, direction)
-                before = tuple(s[len(after)] for s in state)
-                sequence, last = self._walk_layer(x, before, weights, bool(direction), inside)
-                outputs.append(sequence)
-                after.append(last)
-            x = cat(outputs, 2)
-        return x, tuple(stack(parts) for parts in zip(*after, strict=True))
-
-    def _walk_layer(
-        self, x: Tensor, state: State, weights: Weights, is_backward: bool, inside: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """One layer in one direction: its outputs in the order of the input, the state at its
-        end."""
-        gates = self.recurrence.project(x, weights)
-        outputs = []
-        for t in range(x.shape[0])[:: -1 if is_backward else 1]:
-            after = self.recurrence.step(gates[t], state, weights)
-            if inside is not None:  # a sequence that has ended, or not begun, keeps its state
-                after = tuple(new.where(inside[t], old) for new, old in zip(after, state))
-            state = after
-            outputs.append(state[0])
-        return stack(outputs[::-1] if is_backward else outputs), state
+        layers = [[self._weights(k, d) for d in self._directions] for k in range(self.num_layers)]
+        return walk(self.recurrence, x, state, layers, self.dropout, self.training, inside)
 
     def extra_repr(self) -> str:
         words = [f"{self.input_size}, {self.hidden_size}"]

@@ -7,6 +7,7 @@ from tgrad.nn.utils import parametrizations as parametrizations
 from tgrad.nn.utils import parametrize as parametrize
 from tgrad.nn.utils import rnn as rnn
 from tgrad.nn.utils.clip_grad import (
+    clip_grad_norm,
     clip_grad_norm_,
     clip_grad_value_,
     clip_grads_with_norm_,
@@ -24,6 +25,7 @@ from tgrad.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm
 from tgrad.nn.utils.weight_norm import remove_weight_norm, weight_norm
 
 __all__ = [
+    "clip_grad_norm",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",

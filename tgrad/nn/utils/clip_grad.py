@@ -7,6 +7,7 @@ plan of the step. Source: https://docs.pytorch.org/docs/stable/nn.html#utilities
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from functools import reduce
 
@@ -93,6 +94,18 @@ def clip_grad_norm_(
         norm = get_total_norm(_gradients(given), norm_type)
     clip_grads_with_norm_(given, max_norm, norm)
     return norm
+
+
+def clip_grad_norm(
+    parameters: Iterable[Tensor] | Tensor,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """`clip_grad_norm_`: its older name."""
+    warnings.warn("clip_grad_norm is now clip_grad_norm_.", FutureWarning, stacklevel=2)
+    return clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
 
 
 @labelled("clip_grad_value")

@@ -13,6 +13,7 @@ from tgrad.grad_mode import no_grad
 from tgrad.nn.functional import normalize
 from tgrad.nn.module import Module
 from tgrad.nn.utils.derived import axis_of_outputs
+from tgrad.nn.utils.orthogonal import orthogonal as orthogonal
 from tgrad.nn.utils.parametrize import register_parametrization
 from tgrad.nn.utils.spectral_norm import (
     as_matrix,
