@@ -65,6 +65,7 @@ FRONT = (
     "tgrad.linalg",
     "tgrad.masked",
     "tgrad.measures",
+    "tgrad.module_paths",
     "tgrad.pending",
     "tgrad.pivoting",
     "tgrad.places",
@@ -164,6 +165,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.runtime.storage",
     ),
     "tgrad.cli": ("tgrad",),
+    "tgrad.module_paths": ("tgrad",),
     "tgrad": (
         *LEAVES,
         *FRONT,

@@ -86,6 +86,7 @@ from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.interchange import from_dlpack
+from tgrad.module_paths import register as _register_paths
 from tgrad.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
 from tgrad.random import (
@@ -261,3 +262,5 @@ __all__ = [
     "preserve_format", "seed", "strided", "get_default_device", "set_default_device", "autocast",
     "get_autocast_dtype", "is_autocast_enabled",
 ]  # fmt: skip
+
+_register_paths()

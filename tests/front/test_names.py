@@ -336,3 +336,57 @@ def test_other_default_dtypes():
             assert scaled(tgrad.tensor([1, 2], device="numpy")).dtype.name == kind
     finally:
         tgrad.set_default_dtype(tgrad.float32)
+
+
+PLACES = """
+nn.modules.utils: _single _pair _triple _quadruple _ntuple
+nn.modules.conv: Conv2d _ConvNd _ConvTransposeNd
+nn.modules.loss: CrossEntropyLoss _Loss _WeightedLoss
+nn.modules.dropout: Dropout2d _DropoutNd
+nn.modules.batchnorm: _BatchNorm
+nn.modules.rnn: RNNBase LSTM GRUCell
+nn.modules.sparse: Embedding
+nn.modules.upsampling: Upsample
+nn.modules.flatten: Flatten
+nn.modules.pixelshuffle: PixelShuffle
+nn.modules: Module Linear ReLU
+nn.common_types: _size_1_t _size_2_t _size_any_t
+nn.init: _calculate_fan_in_and_fan_out
+nn.utils.stateless: functional_call
+optim.adamw: AdamW
+optim.rmsprop: RMSprop
+optim.optimizer: Optimizer required
+autograd.gradcheck: gradcheck
+autograd.grad_mode: no_grad
+utils.data.dataset: Dataset TensorDataset
+utils.data.sampler: Sampler SubsetRandomSampler
+utils.data.dataloader: DataLoader default_collate
+utils.hooks: RemovableHandle
+"""
+
+
+@pytest.mark.parametrize("line", PLACES.split("\n")[1:-1])
+def test_import_lines(line):
+    place, names = line.split(": ")
+    for library in ("torch", "tgrad"):
+        found = {}
+        exec(f"from {library}.{place} import {', '.join(names.split())}", found)
+    assert not set(names.split()) - found.keys()
+    with pytest.raises(ImportError):
+        exec(f"from tgrad.{place} import absent")
+
+
+def test_private_names_of_layers():
+    assert tgrad.nn.modules.utils._pair(3) == (3, 3) and tgrad.nn.modules.utils._triple([1]) == (1,)
+    for layer in (tgrad.nn.Conv1d(1, 1, 1), tgrad.nn.ConvTranspose3d(1, 1, 1)):
+        assert isinstance(layer, tgrad.nn.modules.conv._ConvNd)
+    assert isinstance(tgrad.nn.AlphaDropout(), tgrad.nn.modules.dropout._DropoutNd)
+
+    class Weighted(tgrad.nn.modules.loss._WeightedLoss):
+        def forward(self, x):
+            return (x * self.weight).sum() if self.reduction == "sum" else x
+
+    loss = Weighted(tgrad.ones(2) * 3, reduction="sum")
+    assert loss(tgrad.ones(2)).item() == 6 and list(loss.state_dict()) == ["weight"]
+    with pytest.raises(NotImplementedError, match="size_average"):
+        tgrad.nn.modules.loss._Loss(size_average=True)

@@ -201,3 +201,60 @@ def test_adaptive_softmax_refuses():
         softmax(tgrad.ones(3, 4), tgrad.zeros(2).long())
     with pytest.raises(OutOfRangeError, match="class 10 with 10 classes"):
         softmax(tgrad.ones(1, 4), tgrad.tensor([10]))
+
+
+class Old(nn.Module):
+    """Was saved under another name, without its count and in other units."""
+
+    def __init__(self, library=nn, make=tgrad.ones):
+        super().__init__()
+        self.weight = library.Parameter(make(2))
+        self.register_buffer("count", make(1))
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "kernel"] = destination.pop(prefix + "weight")
+
+    def _load_from_state_dict(self, state_dict, prefix, *others):
+        state_dict[prefix + "weight"] = state_dict.pop(prefix + "kernel") * 2
+        state_dict.setdefault(prefix + "count", self.count)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def test_modules_that_save_and_load_in_a_way_of_their_own():
+    net = nn.Sequential(Old(), nn.Linear(2, 1, bias=False))
+    state = net.state_dict()
+    assert sorted(state) == ["0.count", "0.kernel", "1.weight"]
+    del state["0.count"]
+    assert str(net.load_state_dict(state)) == "<All keys matched successfully>"
+    assert net[0].weight.tolist() == [2.0, 2.0] and "0.kernel" in state
+
+    class Refusing(nn.Module):
+        def _load_from_state_dict(self, *others):
+            others[-1].append("too old.")
+
+    with pytest.raises(RuntimeError, match=r"too old\."):
+        nn.Sequential(Refusing()).load_state_dict({})
+
+
+def test_modules_switch_and_move_in_a_way_of_their_own(device):
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.scale = nn.BatchNorm1d(2), tgrad.ones(2, device=device)
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+        def _apply(self, fn):
+            super()._apply(fn)
+            self.scale = fn(self.scale)
+            return self
+
+    net = nn.Sequential(nn.Linear(2, 2), Frozen()).to(device)
+    assert not net.train()[1].norm.training and net[1].training and not net.eval()[1].training
+    assert net.to(tgrad.float64)[1].scale.dtype is net[1].norm.weight.dtype is tgrad.float64
+    with pytest.raises(ValueError):
+        net.train("yes")

@@ -352,11 +352,15 @@ class Module(Stateful):
     # -- state ----------------------------------------------------------------------------------
 
     def train(self: T, mode: bool = True) -> T:
-        """Switch all modules to training, or with False to evaluation."""
-        for module in self.modules():
-            if module.training is not mode:
-                versions.guards += 1
-                object.__setattr__(module, "training", mode)
+        """Switch this module to training, or with False to evaluation, and by their own `train`
+        those below: it may be overridden, as where norms stay frozen."""
+        if not isinstance(mode, bool):
+            raise UnsupportedError(f"train({mode!r}).", "Give True or False.")
+        if self.training is not mode:
+            versions.guards += 1
+            object.__setattr__(self, "training", mode)
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self: T) -> T:
@@ -407,16 +411,20 @@ class Module(Stateful):
         if dtype is not None and not dtype.is_float:
             raise DTypeError(f"Module.to({dtype.name}).", "Use a floating-point dtype.")
         target = None if device is None else as_device(device)
-        return self._convert(lambda t: _converted(t, target, dtype))
+        return self._apply(lambda t: _converted(t, target, dtype))
 
-    def _convert(self: T, change: Callable[[Tensor], Tensor]) -> T:
-        for t in chain(self.parameters(), self.buffers()):
-            value = change(t)
+    def _apply(self: T, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> T:
+        """Give all parameters and buffers other places or dtypes; a subclass that keeps tensors
+        elsewhere may change them here too."""
+        for child in self.children() if recurse else ():
+            child._apply(fn)
+        for t in chain(self.parameters(False), self.buffers(False)):
+            value = fn(t)
             if (value.device, value.dtype) == (t.device, t.dtype):
                 continue
             replace(t, value)
             if t.grad is not None:
-                t.grad = change(t.grad)
+                t.grad = fn(t.grad)
         return self
 
     def to_empty(self: T, *, device: DeviceLike, recurse: bool = True) -> T:
@@ -458,7 +466,7 @@ class Module(Stateful):
 
     def type(self: T, dst_type: DType) -> T:
         """All parameters and buffers in a dtype."""
-        return self._convert(lambda t: t.to(dst_type))
+        return self._apply(lambda t: t.to(dst_type))
 
     # -- printing -------------------------------------------------------------------------------
 

@@ -94,10 +94,7 @@ class Stateful:
         found: dict[str, Any] = {} if destination is None else destination
         for hook, _ in tuple(self._state_dict_pre_hooks.values()):
             hook(self, prefix, keep_vars)
-        for name, t in self._own_state():
-            found[prefix + name] = t if keep_vars else t._snapshot()
-        if _overrides(self, "get_extra_state"):
-            found[prefix + EXTRA] = self.get_extra_state()
+        self._save_to_state_dict(found, prefix, keep_vars)
         for name, child in self._modules.items():
             if child is not None:
                 child.state_dict(destination=found, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
@@ -108,6 +105,22 @@ class Stateful:
                     "Change the dictionary it is given.",
                 )
         return found
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """Add the state of this module alone; a subclass may add more, or other names."""
+        for name, t in self._own_state():
+            destination[prefix + name] = t if keep_vars else t._snapshot()
+        if _overrides(self, "get_extra_state"):
+            destination[prefix + EXTRA] = self.get_extra_state()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], strict: bool,
+        missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        """A subclass may change `state_dict`, a copy of what was given, or the module, before all
+        is loaded; this one leaves both alone."""
 
     def _own_state(self) -> Iterator[tuple[str, Tensor]]:
         """The parameters and lasting buffers of this module alone."""
@@ -264,14 +277,15 @@ def _children_first(module: Any) -> Iterator[Module]:
 def _prepared(
     state_dict: Mapping[str, Any], prefixes: list[tuple[str, Module]]
 ) -> Mapping[str, Any]:
-    """What the hooks of the modules make of values to be loaded."""
-    hooked = [(prefix, m) for prefix, m in prefixes if m._load_state_dict_pre_hooks]
-    if not hooked:
-        return state_dict
+    """What the hooks of the modules, and their own ways to load, make of values to be loaded."""
     values = dict(state_dict)
-    for prefix, module in hooked:
+    errors: list[str] = []
+    for prefix, module in prefixes:
         for hook, _ in tuple(module._load_state_dict_pre_hooks.values()):
-            hook(module, values, prefix, {}, True, [], [], [])
+            hook(module, values, prefix, {}, True, [], [], errors)
+        module._load_from_state_dict(values, prefix, {}, True, [], [], errors)
+    if errors:
+        raise ShapeError(f"load_state_dict: {' '.join(errors)}", "Give what the modules ask for.")
     return values
 
 

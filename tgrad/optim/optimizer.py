@@ -41,6 +41,9 @@ STATE_HOOKS = (
     "state_dict_pre", "state_dict_post", "load_state_dict_pre", "load_state_dict_post",
 )  # fmt: skip
 
+required: Any = object()
+"""PyTorch's default of settings that must be given; optimizers that programs write name it."""
+
 
 class WatchedGroup(WatchedDict):
     """A parameter group; `inputs` are the names of its moving settings."""

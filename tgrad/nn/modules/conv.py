@@ -8,7 +8,10 @@ from tgrad.nn.modules.convolution import (
     ConvTranspose2d,
     ConvTranspose3d,
 )
+from tgrad.nn.modules.convolution import _TransposedConvolution as _ConvTransposeNd
+from tgrad.nn.modules.convolution import _Windowed as _ConvNd
 
 __all__ = [
     "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d",
+    "_ConvNd", "_ConvTransposeNd",
 ]  # fmt: skip

@@ -57,3 +57,7 @@ class FeatureAlphaDropout(Dropout):
     """Alpha dropout of whole channels."""
 
     function = staticmethod(F.feature_alpha_dropout)
+
+
+_DropoutNd = Dropout
+"""The base of all, by PyTorch's name."""

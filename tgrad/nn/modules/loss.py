@@ -9,13 +9,41 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from tgrad.arguments import refuse
 from tgrad.nn import functional as F
+from tgrad.nn.module import Module
 from tgrad.nn.modules.stateless import REDUCED, Stateless, options
+from tgrad.tensor import Tensor
 
 _WEIGHTED = options(weight=None, **REDUCED)
 _OF_CLASSES = options(
     weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"
 )
+
+
+class _Loss(Module):
+    """What programs derive losses of their own from: it keeps `reduction`."""
+
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+    ):
+        super().__init__()
+        refuse(type(self).__name__, "Use reduction=.", size_average=size_average, reduce=reduce)
+        self.reduction = reduction
+
+
+class _WeightedLoss(_Loss):
+    """`_Loss` that keeps a buffer `weight` too."""
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.register_buffer("weight", weight)
 
 
 class MSELoss(Stateless):

@@ -1,0 +1,51 @@
+"""Modules of PyTorch that tgrad has no file for: import lines name them, the names are elsewhere.
+
+In: a table of paths. Out: entries of `sys.modules`, which look names up where they are. Invariant:
+nothing is imported before a name is asked for, and nothing is defined here.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_LAYERS = (
+    "channelshuffle", "flatten", "fold", "pixelshuffle", "rnn", "sparse", "upsampling",
+)  # fmt: skip
+_OPTIMIZERS = ("adadelta", "adagrad", "adamax", "adamw", "nadam", "radam", "rmsprop")
+_OF_DATA = ("dataloader", "dataset", "distributed", "sampler")
+
+PATHS = {
+    **{f"tgrad.nn.modules.{name}": "tgrad.nn" for name in _LAYERS},
+    **{f"tgrad.optim.{name}": "tgrad.optim" for name in _OPTIMIZERS},
+    **{f"tgrad.utils.data.{name}": "tgrad.utils.data" for name in _OF_DATA},
+    "tgrad.autograd.gradcheck": "tgrad.autograd.finite_differences",
+    "tgrad.autograd.grad_mode": "tgrad.grad_mode",
+    "tgrad.nn.utils.stateless": "tgrad.func",
+    "tgrad.utils.hooks": "tgrad.hooks",
+}
+"""A path of PyTorch's, with its name for tgrad's, and the module that has the names."""
+
+
+class _Elsewhere(ModuleType):
+    """A module whose names are those of another one."""
+
+    def __init__(self, name: str, place: str):
+        super().__init__(name, f"`{place}`, where PyTorch has its names too.")
+        self.__spec__ = ModuleSpec(name, None, origin=place)
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            found = getattr(import_module(PATHS[self.__name__]), name, None)
+            if found is not None:
+                return found
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+def register() -> None:
+    """Let import lines find them."""
+    for name, place in PATHS.items():
+        sys.modules.setdefault(name, _Elsewhere(name, place))
