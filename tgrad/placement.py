@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tgrad.errors import MemoryLimitError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
-from tgrad.fusion.exchanges import let_exchanges_run
+from tgrad.fusion.exchanges import in_flight, let_exchanges_run
 from tgrad.fusion.inplace import InPlace, reuse_inputs
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.recompute import Budget, recompute_to_fit
@@ -87,20 +87,20 @@ def fit(
     """Kernels with their memory; some run again, later, if all would not fit otherwise."""
     placed = given.place(ordered)
     if limit is None:
-        return _with_company(_share_launches(ordered, placed, given, None), given)
+        return _with_company(_share_launches(ordered, placed, given, None), given, None)
 
     made = sum(n.nbytes for n in given.stored if n not in placed.replaces)
     room = allowed = limit - made - sum(n.nbytes for n in given.used)
     again = ordered
     for _ in range(_PACKINGS):
         if placed.layout.nbytes <= room:
-            return _with_company(_share_launches(again, placed, given, room), given)
+            return _with_company(_share_launches(again, placed, given, room), given, room)
         budget = Budget(max(allowed, 0), seconds, given.fixed, given.donated)
         again = recompute_to_fit(ordered, budget)
         placed = given.place(again)
         allowed -= max(placed.layout.nbytes - room, 0)
     if placed.layout.nbytes <= room:
-        return _with_company(_share_launches(again, placed, given, room), given)
+        return _with_company(_share_launches(again, placed, given, room), given, room)
     raise _does_not_fit(placed, limit, placed.layout.nbytes - room)
 
 
@@ -113,8 +113,7 @@ def _share_launches(ordered: list[Fused], placed: Placed, given: Given, room: in
     if not given.shares_launches:
         return placed
     donated, fixed, arena = given.donated, given.fixed, placed.layout.nbytes
-    results = sum(n.nbytes for n in given.stored if n not in placed.replaces)
-    spare = round(GROWTH * (arena + results + sum(n.nbytes for n in given.used)))
+    spare = _spare(placed, given)
     most = arena + spare if room is None else min(arena + spare, room)
     best, fewest = placed, fewest_launches(ordered)
     as_given, grown = reuse_inputs(ordered, donated, fixed), spare + 1
@@ -135,13 +134,21 @@ def _share_launches(ordered: list[Fused], placed: Placed, given: Given, room: in
     return best
 
 
-def _with_company(placed: Placed, given: Given) -> Placed:
-    """Kernels that run while processes exchange, where that takes no more memory."""
+def _with_company(placed: Placed, given: Given, room: int | None) -> Placed:
+    """Kernels that run while processes exchange, if the plan's memory hardly grows and fits."""
     order = let_exchanges_run(placed.fused, placed.replaces)
     if order == placed.fused:
         return placed
     found = _place(InPlace(tuple(order), placed.replaces), given.used, given.stored)
-    return found if found.layout.nbytes <= placed.layout.nbytes else placed
+    most = placed.layout.nbytes + _spare(placed, given)
+    fits = found.layout.nbytes <= (most if room is None else min(most, room))
+    return found if fits else placed
+
+
+def _spare(placed: Placed, given: Given) -> int:
+    """Bytes that a plan may take more for a better order: a small share of all that it takes."""
+    results = sum(n.nbytes for n in given.stored if n not in placed.replaces)
+    return round(GROWTH * (placed.layout.nbytes + results + sum(n.nbytes for n in given.used)))
 
 
 def _does_not_fit(placed: Placed, limit: int, excess: int) -> MemoryLimitError:
@@ -184,5 +191,8 @@ def _place(placed: InPlace, used: list[Node], stored: list[Node]) -> Placed:
         for n in (*f.inputs, *f.outputs):
             if place(n) in touched:
                 touched[place(n)].append(position)
-    lifetimes = [Lifetime(n.nbytes, touched[n][0], touched[n][-1]) for n in temps]
+    for operand, end in in_flight(fused).items():
+        if place(operand) in touched:
+            touched[place(operand)].append(end)
+    lifetimes = [Lifetime(n.nbytes, touched[n][0], max(touched[n])) for n in temps]
     return Placed(fused, replaces, refs, temps, lifetimes, plan_memory(lifetimes))

@@ -10,7 +10,14 @@ import pytest
 import tgrad
 import tgrad.distributed as dist
 from tgrad import dtype as dt
-from tgrad.errors import DistributedError, DTypeError, ShapeError, TraceError, UnsupportedError
+from tgrad.errors import (
+    DeviceError,
+    DistributedError,
+    DTypeError,
+    ShapeError,
+    TraceError,
+    UnsupportedError,
+)
 from tgrad.runtime import collective
 
 SHAPES = ((), (1,), (0, 3), (5, 3), (1031,))
@@ -317,6 +324,8 @@ def _mistakes(rank: int) -> None:
         dist.all_gather([x, x[:2]], x)
     with pytest.raises(ShapeError, match="Give one of 8 elements of float32"):
         dist.all_gather_into_tensor(x, x)
+    with pytest.raises(DeviceError, match="output_tensor is on numpy, and what"):
+        dist.all_gather_into_tensor(tgrad.zeros(8, device="numpy"), x)
     with pytest.raises(ShapeError, match="input of 3 rows for 2 processes"):
         dist.all_to_all_single(tgrad.zeros(4), tgrad.ones(3))
     with pytest.raises(DTypeError, match="the average of int64"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,8 @@ import tgrad.nn.functional as F
 from tgrad import nn
 from tgrad.errors import DistributedError, TraceError, UnsupportedError
 from tgrad.nn.parallel import DistributedDataParallel
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def network(library: Any, seed: int) -> Any:
@@ -281,3 +287,17 @@ def test_pytorch_s_own_wrapper_under_torch_compile(pair) -> None:
         np.testing.assert_allclose(losses, their_losses, rtol=1e-5, atol=1e-6)
         for name, array in values.items():
             np.testing.assert_allclose(array, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_example(tmp_path) -> None:
+    pytest.importorskip("sklearn")
+    torchrun = "from torch.distributed.run import main; main()"
+    command = [sys.executable, "-c", torchrun, "--nproc-per-node", "2", "--standalone",
+               "examples/data_parallel.py", "--steps", "60"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    losses = [float(line.split()[-1]) for line in done.stdout.splitlines() if "loss" in line]
+    assert len(losses) == 2 and losses[1] < losses[0] / 4
+    (accuracy,) = (line for line in done.stdout.splitlines() if "accuracy" in line)
+    assert float(accuracy.split()[-1][:-1]) > 90

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tgrad.distributed.groups import ProcessGroup, get_world_size, number_of
-from tgrad.errors import ShapeError
+from tgrad.errors import DeviceError, ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.graph.node import make
 from tgrad.graph.op import Op
@@ -75,6 +75,7 @@ def same_shapes(what: str, tensors: Sequence[Tensor], count: int, like: Tensor) 
 
     Raises:
         ShapeError: there are more or fewer, or one differs in shape or dtype from `like`.
+        DeviceError: one is on another device.
     """
     if len(tensors) != count:
         raise ShapeError(f"{what} of {len(tensors)} tensors.", f"Give one a process: {count}.")
@@ -85,6 +86,7 @@ def same_shapes(what: str, tensors: Sequence[Tensor], count: int, like: Tensor) 
                 f"{like.dtype.name} of shape {like.shape}.",
                 "Give tensors of one shape and dtype in every process; pad them.",
             )
+        same_device(f"{what}[{number}]", t, like)
 
 
 def same_size(what: str, target: Tensor, count: int, like: Tensor) -> None:
@@ -92,9 +94,24 @@ def same_size(what: str, target: Tensor, count: int, like: Tensor) -> None:
 
     Raises:
         ShapeError: it has not `count` elements, or another dtype than `like`.
+        DeviceError: it is on another device.
     """
     if target.numel() != count or target.dtype is not like.dtype:
         raise ShapeError(
             f"{what} is {target.dtype.name} of shape {target.shape}.",
             f"Give one of {count} elements of {like.dtype.name}.",
+        )
+    same_device(what, target, like)
+
+
+def same_device(what: str, target: Tensor, like: Tensor) -> None:
+    """Check where a tensor is that an exchange fills.
+
+    Raises:
+        DeviceError: it is on another device.
+    """
+    if target.device != like.device:
+        raise DeviceError(
+            f"{what} is on {target.device}, and what is exchanged on {like.device}.",
+            "Move one of them with .to(device).",
         )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from math import prod
 from typing import Any
 
-from tgrad.distributed.calls import exchange, same_shapes, same_size, write
+from tgrad.distributed.calls import exchange, same_device, same_shapes, same_size, write
 from tgrad.distributed.groups import (
     ProcessGroup,
     get_group_rank,
@@ -253,6 +254,7 @@ def all_to_all_single(
     if not is_outside(group):
         given = split_sizes("input", input, input_split_sizes, group)
         taken = split_sizes("output", output, output_split_sizes, group)
+        same_size("output", output, sum(taken) * prod(input.shape[1:]), input)
         write(output, exchange("all_to_all", input, (given, taken), group))
     return _finished(async_op)
 
@@ -291,6 +293,8 @@ def all_to_all(
             raise ShapeError(
                 f"{name} of {len(found)} tensors.", "Give one a process, of one dtype."
             )
+        for t in found:
+            same_device(name, t, input_tensor_list[0])
     given, taken = (tuple(t.numel() for t in found) for found in reversed(lists.values()))
     flat = cat([t.reshape(-1) for t in input_tensor_list])
     parts = exchange("all_to_all", flat, (given, taken), group).split(list(taken))

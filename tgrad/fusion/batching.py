@@ -26,6 +26,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from tgrad.fusion.exchanges import awaited_by
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import Region, Table, extent_of
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
@@ -297,14 +298,15 @@ def _sink(order: _Order) -> _Order:
 
 
 def _by_form(fused: Sequence[Fused]) -> list[list[Fused]]:
-    """Steps that run the same code, two or more together."""
-    groups: dict[Region, list[Fused]] = defaultdict(list)
-    for f in fused:
+    """Steps that run the same code, two or more together; of those that processes wait for, steps
+    that one exchange waits for."""
+    groups: dict[tuple[Region, int], list[Fused]] = defaultdict(list)
+    for f, exchange in zip(fused, awaited_by(fused)):
         form = form_of(f.region)
         if form is not None:
-            groups[form].append(f)
-    for form in [f for f in groups if walks_whole_buffers(f)]:
-        groups[form] += groups.pop(as_single(form), [])
+            groups[form, exchange].append(f)
+    for form, exchange in [key for key in groups if walks_whole_buffers(key[0])]:
+        groups[form, exchange] += groups.pop((as_single(form), exchange), [])
     return [members for members in groups.values() if len(members) > 1]
 
 

@@ -32,6 +32,7 @@ def let_exchanges_run(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> 
     exchanges = [i for i, f in enumerate(fused) if is_exchange(f)]
     if not exchanges:
         return list(fused)
+    first = _early(fused)
     before = _needed(fused, replaces)
     for earlier, later in pairwise(exchanges):
         before[later].add(earlier)
@@ -41,17 +42,18 @@ def let_exchanges_run(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> 
             after[j].append(i)
     waits = [len(needed) for needed in before]
     on_their_way: set[int] = set()
-    ready = [i for i, count in enumerate(waits) if not count]
-    held_back: list[int] = []
+    ready = [(i not in first, i) for i, count in enumerate(waits) if not count]
+    heapq.heapify(ready)
+    held_back: list[tuple[bool, int]] = []
     order: list[int] = []
     while ready or held_back:
         if ready:
-            i = heapq.heappop(ready)
+            is_late, i = heapq.heappop(ready)
             if not is_exchange(fused[i]) and not before[i].isdisjoint(on_their_way):
-                heapq.heappush(held_back, i)
+                heapq.heappush(held_back, (is_late, i))
                 continue
         else:
-            i = heapq.heappop(held_back)
+            _, i = heapq.heappop(held_back)
             last = max(before[i] & on_their_way)
             on_their_way = {n for n in on_their_way if n > last}
             ready, held_back = held_back, []  # some need nothing more
@@ -61,8 +63,53 @@ def let_exchanges_run(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> 
         for j in after[i]:
             waits[j] -= 1
             if not waits[j]:
-                heapq.heappush(ready, j)
+                heapq.heappush(ready, (j not in first, j))
     return [fused[i] for i in order]
+
+
+def in_flight(fused: Sequence[Fused]) -> dict[Node, int]:
+    """Operands of exchanges, and the position of the first kernel that needs what came: until then
+    nobody may write to them."""
+    ends: dict[Node, int] = {}
+    for i, f in enumerate(fused):
+        if is_exchange(f):
+            (result,) = f.outputs
+            users = (j for j in range(i + 1, len(fused)) if result in _read_by(fused[j]))
+            ends[f.inputs[0]] = next(users, len(fused) - 1)
+    return ends
+
+
+def awaited_by(fused: Sequence[Fused]) -> list[int]:
+    """For each kernel the position of the first exchange that needs what it computes; the number of
+    kernels where none does."""
+    found = [len(fused)] * len(fused)
+    needed: dict[Node, int] = {}
+    for i in reversed(range(len(fused))):
+        f = fused[i]
+        later = min((needed[n] for n in f.outputs if n in needed), default=len(fused))
+        found[i] = i if is_exchange(f) else later
+        for n in _read_by(f):
+            needed[n] = min(needed.get(n, len(fused)), found[i])
+    return found
+
+
+def _early(fused: Sequence[Fused]) -> set[int]:
+    """Exchanges, and kernels that compute for them alone."""
+    readers: dict[Node, list[Fused]] = defaultdict(list)
+    for f in fused:
+        for n in _read_by(f):
+            readers[n].append(f)
+
+    def is_early(f: Fused) -> bool:
+        found = [reader for n in f.outputs for reader in readers[n]]
+        return is_exchange(f) or (bool(found) and all(map(is_exchange, found)))
+
+    return {i for i, f in enumerate(fused) if is_early(f)}
+
+
+def _read_by(f: Fused) -> Sequence[Node]:
+    """What a kernel reads; that an exchange names the one before reads nothing."""
+    return f.inputs if f.region.call is None else f.inputs[: f.region.call.reads]
 
 
 def is_exchange(fused: Fused) -> bool:
@@ -83,9 +130,7 @@ def _needed(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> list[set[i
     needed: list[set[int]] = []
     for i, f in enumerate(fused):
         found: set[int] = set()
-        call = f.region.call
-        read = f.inputs if call is None else f.inputs[: call.reads]
-        for n in set(map(place, read)):
+        for n in set(map(place, _read_by(f))):
             if n in writer:
                 found.add(writer[n])
             readers[n].append(i)

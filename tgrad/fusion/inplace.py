@@ -3,7 +3,7 @@
 In: kernels in order, and which result may take the place of which input. Out: kernels whose slots
 are shared where that is legal, and the pairs that are. Invariant: an input is overwritten only by
 its last reader, element by element: each element is read by the program that writes it, before, in
-the same pass over a row or an earlier one.
+the same pass over a row or an earlier one; or by an exchange between processes.
 
     adam:  in0 = m, in1 = g;  out0[i] = 0.9 * in0[i] + 0.1 * in1[i]
     becomes  in0 = g;  out0 (inout)[i] = 0.9 * out0[i] + 0.1 * in0[i]
@@ -18,6 +18,7 @@ from functools import lru_cache
 from tgrad.fusion import region as rg
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import KNOWN_REGIONS, Region, Store
+from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.node import Node
 
 
@@ -72,6 +73,9 @@ def reuse_inputs(
 def _share(f: Fused, n: Node, out: Node) -> Fused | None:
     """The kernel with the slot of input `n` joined to that of output `out`, if that is legal."""
     read, written = f.inputs.index(n), len(f.inputs) + f.outputs.index(out)
+    call = f.region.call
+    if isinstance(call, CollectiveCall) and call.is_in_place and read == 0:
+        return f  # both slots stay, and are the same memory
     if f.windows[read][1]:
         return None
     shared = _with_shared_slot(f.region, read, written, len(f.inputs))

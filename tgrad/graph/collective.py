@@ -58,6 +58,11 @@ class CollectiveCall:
     """The network's library adds; nothing is counted of it."""
 
     @property
+    def is_in_place(self) -> bool:
+        """Whether the result may take the operand's memory."""
+        return self.function in ("all_reduce", "reduce", "broadcast")
+
+    @property
     def shape(self) -> Shape:
         return COLLECTIVES[self.function](self.shapes[0], self.processes, *self.params)
 

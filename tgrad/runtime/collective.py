@@ -154,8 +154,13 @@ def _root(distributed: Any, root: int, group: Any) -> int:
     return root if group is None else int(distributed.get_global_rank(group, root))
 
 
+def _copy(result: Any, x: Any) -> None:
+    if result.data_ptr() != x.data_ptr():
+        result.copy_(x)
+
+
 def _all_reduce(distributed: Any, call: CollectiveCall, group: Any, x: Any, result: Any) -> Finish:
-    result.copy_(x)
+    _copy(result, x)
     operation = _operation(distributed, call.params[0])
     work = distributed.all_reduce(_typed(call, result), operation, group, async_op=True)
     return work.wait
@@ -176,7 +181,7 @@ def _reduce(distributed: Any, call: CollectiveCall, group: Any, x: Any, result: 
 
 
 def _broadcast(distributed: Any, call: CollectiveCall, group: Any, x: Any, result: Any) -> Finish:
-    result.copy_(x)
+    _copy(result, x)
     root = _root(distributed, call.params[0], group)
     return distributed.broadcast(result, root, group, async_op=True).wait
 
