@@ -140,7 +140,7 @@ def check(
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["lazy", "compiled"])
 def test_branches_with_side_effects(compiled: bool) -> None:
-    held, w = tgrad.ones(2), tgrad.ones(2, requires_grad=True)
+    held, w = tgrad.tensor([1.0, 1.0]), tgrad.ones(2, requires_grad=True)
     optimizer = optim.Adam([w])
     w.grad = tgrad.ones(2)
 
