@@ -22,7 +22,7 @@ from tgrad.errors import OutOfRangeError
 from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.node import Node, toposort
-from tgrad.graph.op import OPS, Kind, Op
+from tgrad.graph.op import CALLS, OPS, Kind, Op
 from tgrad.graph.shape import dot_axes
 
 Array = np.ndarray
@@ -71,7 +71,7 @@ def constant_value(node: Node) -> Array | None:
     """The values of a node that reads no memory and draws nothing; None for every other, and for
     large ones."""
     for n in toposort([node]):
-        is_known = n.op not in (Op.BUFFER, Op.PHILOX, Op.LIBRARY)
+        is_known = n.op not in (Op.BUFFER, Op.PHILOX, *CALLS)
         if not is_known or n.size > LARGEST_CONSTANT:
             return None
     return interpret([node], _no_buffer)[0]
