@@ -145,6 +145,8 @@ def _mistakes(rank: int) -> None:
         DistributedDataParallel(nn.ReLU())
     with pytest.raises(UnsupportedError, match=r"device_ids=\[0, 1\]"):
         DistributedDataParallel(nn.Linear(2, 2), device_ids=[0, 1])
+    with pytest.raises(TypeError, match="no argument 'find_unused'"):
+        DistributedDataParallel(nn.Linear(2, 2), find_unused=False)
     with pytest.raises(UnsupportedError, match="mixed_precision"):
         DistributedDataParallel(nn.Linear(2, 2), mixed_precision=tgrad.bfloat16)
 

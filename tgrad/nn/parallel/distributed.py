@@ -79,7 +79,7 @@ class DistributedDataParallel(Module):
         **options: Any,
     ):
         super().__init__()
-        _refuse({name: value for name, value in options.items() if value})
+        _refuse(options)
         self.module, self.process_group = module, process_group
         self.broadcast_buffers, self.dim = broadcast_buffers, dim
         self.find_unused_parameters, self.static_graph = find_unused_parameters, static_graph
@@ -126,10 +126,22 @@ class DistributedDataParallel(Module):
         return value
 
 
+_OTHERS = frozenset(
+    [
+        "batched_grad_copy", "bucket_cap_mb_list", "check_reduction",
+        "delay_all_reduce_named_params", "device_mesh", "forward_sync_buffers", "mixed_precision",
+        "param_to_hook_all_reduce", "skip_all_reduce_unused_params",
+    ]
+)  # fmt: skip
+"""Options of PyTorch's that tgrad takes only where they are off."""
+
+
 def _refuse(options: dict[str, Any]) -> None:
-    if options:
-        name, value = next(iter(options.items()))
-        raise UnsupportedError(f"DistributedDataParallel({name}={value!r}).", "Leave it out.")
+    for name, value in options.items():
+        if name not in _OTHERS:
+            raise TypeError(f"DistributedDataParallel has no argument {name!r}.")
+        if value:
+            raise UnsupportedError(f"DistributedDataParallel({name}={value!r}).", "Leave it out.")
 
 
 def _device(device_ids: Sequence[Any], output_device: Any) -> Any:
