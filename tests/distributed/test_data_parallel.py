@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -101,6 +102,38 @@ def test_training_is_that_of_pytorch(pair, mode) -> None:
 
 
 # -- parameters that a backward leaves out -------------------------------------------------------
+
+
+def _copies_and_parts(rank: int) -> list[Any]:
+    model = DistributedDataParallel(nn.Linear(2, 1, bias=False))
+    x = tgrad.full((1, 2), rank + 1.0)
+    twin = copy.deepcopy(model)
+    twin(x).sum().backward()
+    found = [twin.module.weight.grad.tolist(), model.module.weight.grad]
+    forward = tgrad.compile(model)  # the graph of backward is made outside
+    for _ in range(3):
+        forward(x).sum().backward()
+    found.append(model.module.weight.grad.tolist())
+
+    @tgrad.compile
+    def step(x: tgrad.Tensor) -> None:
+        model(x).sum().backward()
+
+    model.module.weight.grad = None
+    for number in range(6):
+        if number % 3 == 2:
+            step(x)
+        else:
+            with model.no_sync():
+                step(x)
+    return [*found, model.module.weight.grad.tolist(), len(step.plans)]
+
+
+def test_copies_parts_and_steps_without_exchange(pair) -> None:
+    """Means of 1 and 2; three times that, and twice three."""
+    three, six = [[4.5, 4.5]], [[9.0, 9.0]]
+    for found in pair.run(_copies_and_parts):
+        assert found[:4] == [[[1.5, 1.5]], None, three, six] and found[4] <= 5
 
 
 class Branches(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 from tgrad import dtype as dt
@@ -87,7 +88,9 @@ class DistributedDataParallel(Module):
         self.require_backward_grad_sync = True
         self.device_ids = None if not device_ids else [_device(device_ids, output_device)]
         cap = BUCKET if bucket_cap_mb is None else int(bucket_cap_mb * (1 << 20))
-        self._reducer = _Reducer(module, process_group, cap, find_unused_parameters)
+        named = module.named_parameters()
+        names: dict[Tensor, str] = {p: name for name, p in named if p.requires_grad}
+        self._reducer = _Reducer(names, process_group, cap, find_unused_parameters)
         if init_sync:
             self._reducer.check_equal()
             _from_first([*module.parameters(), *module.buffers()], process_group)
@@ -186,18 +189,19 @@ def _buckets(tensors: Sequence[Tensor], first: int, most: int) -> list[list[Tens
 
 
 class _Reducer:
-    """Exchanges the gradients of a module at the end of each backward.
+    """Exchanges the gradients of parameters at the end of each backward.
 
     Attributes:
+        names: of the parameters.
         is_due: whether the next backward exchanges; what `forward` was called under says so.
         have_buffers_moved: whether a forward in training came after they were made equal.
     """
 
-    def __init__(self, module: Module, group: ProcessGroup | None, cap: int, finds_unused: bool):
-        self.group, self.cap, self.finds_unused = group, cap, finds_unused
+    def __init__(
+        self, names: dict[Tensor, str], group: ProcessGroup | None, cap: int, finds_unused: bool
+    ):
+        self.names, self.group, self.cap, self.finds_unused = names, group, cap, finds_unused
         self.count = get_world_size(group)
-        named = module.named_parameters()
-        self.names: dict[Tensor, str] = {p: name for name, p in named if p.requires_grad}
         if not self.names:
             raise DistributedError(
                 "DistributedDataParallel of a module without parameters that require gradients.",
@@ -207,6 +211,11 @@ class _Reducer:
         self.reached: set[Tensor] = set()
         for p in self.names:
             p.register_post_accumulate_grad_hook(self._reach)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Reducer:
+        """That of a copied module, whose parameters are copied too."""
+        names = {deepcopy(p, memo): name for p, name in self.names.items()}
+        return _Reducer(names, self.group, self.cap, self.finds_unused)
 
     def check_equal(self) -> None:
         """See that all processes have the same parameters.
