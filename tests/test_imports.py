@@ -162,6 +162,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.graph",
         "tgrad.runtime.collective",
         "tgrad.runtime.device",
+        "tgrad.runtime.planning",
         "tgrad.runtime.storage",
     ),
     "tgrad.cli": ("tgrad",),

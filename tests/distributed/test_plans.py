@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ import tgrad.distributed as dist
 import tgrad.nn.functional as F
 from tests.training.gpt import gpt
 from tgrad import nn
+from tgrad.cli.explain import Request, explain_script
 from tgrad.device import Device
 from tgrad.errors import UNKNOWN
 from tgrad.fusion.region_json import region_from_json, region_to_json
@@ -226,3 +229,42 @@ def test_memory_that_torch_holds_is_exchanged_where_it_is(alone, function, is_sa
     finish()
     assert torch.equal(result[:24].view(torch.bfloat16), x)
     assert torch.equal(given[:24].view(torch.bfloat16), x) and not result[24:].any()
+
+
+def test_a_script_is_planned_as_one_of_eight(tmp_path, capfd, monkeypatch) -> None:
+    """Nobody joins, and nothing that goes past plans is exchanged."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    script = tmp_path / "step.py"
+    script.write_text(SCRIPT)
+    data = tmp_path / "plan.json"
+    request = Request(target="sm_90", compiled=False, json_path=data, processes=8)
+    assert explain_script(script, (), request) == 0
+    printed = capfd.readouterr().out
+    dist.destroy_process_group()
+    assert "ranks [0, 1, 2, 3, 4, 5, 6, 7] told [3] of 8" in printed
+    assert "all_reduce(in0, sum) over 8" in printed and "WORLD_SIZE" not in os.environ
+    names = [kernel["name"] for kernel in json.loads(data.read_text())["kernels"]]
+    assert sum(name.startswith("all_reduce") for name in names) == 1
+
+
+SCRIPT = """
+import os
+import tgrad
+import tgrad.distributed as dist
+from tgrad.nn.parallel import DistributedDataParallel
+
+dist.init_process_group()
+tgrad.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+ranks, told = [None] * dist.get_world_size(), [3]
+dist.all_gather_object(ranks, dist.get_rank())
+dist.broadcast_object_list(told, 0)
+dist.send(tgrad.ones(2, device="cuda"), 1)
+dist.recv(tgrad.ones(2, device="cuda"), 1)
+dist.barrier()
+print("ranks", [n + i for i, n in enumerate(ranks)], "told", told, "of", dist.get_world_size())
+model = DistributedDataParallel(tgrad.nn.Linear(64, 64).cuda(), device_ids=[0])
+optimizer = tgrad.optim.SGD(model.parameters(), lr=0.1)
+model(tgrad.randn(32, 64)).square().sum().backward()
+optimizer.step()
+model.module.weight.sum().item()
+"""

@@ -40,6 +40,9 @@ def explain(
     plans: int = typer.Option(
         None, min=1, help="Stop after so many plans, not at the first optimizer step."
     ),
+    processes: int = typer.Option(
+        None, min=1, help="Plan as the first of so many that torchrun would start."
+    ),
     run: bool = typer.Option(False, "--run", help="Really run it, to its end."),
     every: bool = typer.Option(False, "--all", help="Every plan, not only the largest."),
     source: bool = typer.Option(False, "--source", help="Print the generated code too."),
@@ -63,7 +66,7 @@ def explain(
         raise typer.BadParameter(str(error), param_hint="--memory-limit") from None
     request = Request(
         target=target, limit=limit, most=plans, really=run, every=every, source=source,
-        compiled=compile, json_path=json, html_path=html,
+        compiled=compile, json_path=json, html_path=html, processes=processes,
     )  # fmt: skip
     raise typer.Exit(explain_script(script, arguments or [], request))
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tgrad.cli.planned import GivesUp, plan_script
+from tgrad.cli.planned import GivesUp, as_first_of, plan_script
 from tgrad.cli.script import fail, write_text
 from tgrad.cli.table import print_report
 from tgrad.errors import DeviceError, TgradError
@@ -34,6 +34,7 @@ class Request:
         source: print the generated code after the table.
         compiled: compile for the target, for registers, shared memory, spills.
         json_path, html_path: files to write, or None.
+        processes: of which the script is the first, or None for as many as there are.
     """
 
     target: str | None = None
@@ -45,6 +46,7 @@ class Request:
     compiled: bool = True
     json_path: Path | None = None
     html_path: Path | None = None
+    processes: int | None = None
 
 
 def explain_script(
@@ -62,7 +64,8 @@ def explain_script(
     """
     asked = request or Request()
     try:
-        planned = plan_script(script, arguments, asked.target, asked.most, asked.really)
+        with as_first_of(asked.processes):
+            planned = plan_script(script, arguments, asked.target, asked.most, asked.really)
     except GivesUp as error:
         return _fail(error.what, error.hint)
     try:

@@ -12,6 +12,7 @@ Values that kernels would compute are zeros, so a loop would go on with wrong nu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +110,26 @@ def plan_script(
             "Read a result, for example with .item() or .numpy(), so that there is work to do.",
         )
     return Planned(tuple(plans), stopped, tuple(graphs))
+
+
+@contextmanager
+def as_first_of(processes: int | None) -> Iterator[None]:
+    """Inside, the environment is what torchrun gives the first of so many processes; as it was for
+    None."""
+    if processes is None:
+        yield
+        return
+    given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(processes)}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _advice(error: TgradError, target: str | None) -> str:

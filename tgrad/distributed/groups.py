@@ -18,6 +18,7 @@ from typing import Any
 
 from tgrad.errors import DeviceError, UnsupportedError
 from tgrad.runtime.collective import WORLD, exchanging, group_of, groups
+from tgrad.runtime.planning import current_planning
 from tgrad.tracing import tracer
 
 _numbers = count(WORLD + 1)
@@ -125,7 +126,8 @@ def init_process_group(
     pg_options: Any = None,
     device_id: Any = None,
 ) -> None:
-    """Join this process with the others, as torch.distributed.init_process_group does.
+    """Join this process with the others, as torch.distributed.init_process_group does. While plans
+    are made and not run (`tgrad explain --processes 8`) there is nobody to join.
 
     Args:
         backend: "gloo" for the device cpu, "nccl" for cuda; both if left out.
@@ -145,10 +147,22 @@ def init_process_group(
         )
     import torch
 
+    if current_planning() is not None:
+        _pretend(int(os.environ.get("WORLD_SIZE", "1")) if world_size < 0 else world_size)
+        return
     device = None if device_id is None else torch.device(str(device_id))
     torch.distributed.init_process_group(
         backend, init_method, timeout, world_size, rank, store, group_name, pg_options, device
     )
+
+
+def _pretend(processes: int) -> None:
+    """Be the first of so many processes, of which the others are not there: torch's group for
+    tests, in which nothing is exchanged."""
+    import torch.distributed
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=processes, store=FakeStore())
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:

@@ -1,7 +1,7 @@
 """Python's objects between processes: torch pickles them.
 
 In: objects. Out: those of the others, in lists that the caller made. Invariant: these exchange at
-once, and never in a compiled function.
+once, and never in a compiled function; while plans are made and not run they leave lists alone.
 Source: https://docs.pytorch.org/docs/stable/distributed.html
 """
 
@@ -11,21 +11,26 @@ from typing import Any
 
 from tgrad.distributed.groups import ProcessGroup, is_outside, torch_group
 from tgrad.runtime.collective import exchanging
+from tgrad.runtime.planning import current_planning
 from tgrad.tracing import tracer
 
 
-def _call(name: str, group: ProcessGroup | None, *args: Any, **kwargs: Any) -> None:
+def _call(name: str, group: ProcessGroup | None, *args: Any, **kwargs: Any) -> bool:
+    """Call torch's function, if there are others; whether it was called."""
     trace = tracer()
     if trace is not None:
         trace.refuse(f"{name}() is called", "Call it outside the compiled function.")
-    if not is_outside(group):
-        with exchanging(name) as distributed:
-            getattr(distributed, name)(*args, group=torch_group(group), **kwargs)
+    if is_outside(group) or current_planning() is not None:
+        return False
+    with exchanging(name) as distributed:
+        getattr(distributed, name)(*args, group=torch_group(group), **kwargs)
+    return True
 
 
 def all_gather_object(object_list: list[Any], obj: Any, group: ProcessGroup | None = None) -> None:
-    """Fill `object_list` with each process's `obj`."""
-    _call("all_gather_object", group, object_list, obj)
+    """Fill `object_list` with each process's `obj`; while planning all are as this one."""
+    if not _call("all_gather_object", group, object_list, obj) and not is_outside(group):
+        object_list[:] = [obj] * len(object_list)
 
 
 def gather_object(

@@ -12,6 +12,7 @@ from tgrad.distributed.collectives import Work, root_of
 from tgrad.distributed.groups import ProcessGroup, get_global_rank, is_outside, number_of
 from tgrad.runtime.collective import receive_memory, send_memory
 from tgrad.runtime.device import allocate, open_device
+from tgrad.runtime.planning import current_planning
 from tgrad.runtime.storage import Storage
 from tgrad.tensor import Tensor
 from tgrad.tracing import tracer
@@ -42,6 +43,8 @@ def send(
         return
     storage = tensor.realize()._storage
     assert storage is not None
+    if current_planning() is not None:
+        return
     to = _peer("dst", dst, group_dst, group)
     nbytes = tensor.numel() * tensor.element_size()
     runtime = open_device(tensor.device)
@@ -69,6 +72,8 @@ def recv(
         return -1
     is_any = src is None and group_src is None
     source = None if is_any else _peer("src", src, group_src, group)
+    if current_planning() is not None:
+        return source or 0
     nbytes = tensor.numel() * tensor.element_size()
     memory = allocate(tensor.device, nbytes)
     runtime = open_device(tensor.device)

@@ -3,7 +3,8 @@
 In: kernels in order, and which result may take the place of which input. Out: kernels whose slots
 are shared where that is legal, and the pairs that are. Invariant: an input is overwritten only by
 its last reader, element by element: each element is read by the program that writes it, before, in
-the same pass over a row or an earlier one; or by an exchange between processes.
+the same pass over a row or an earlier one; or by an exchange between processes. What is exchanged
+to become a result of the plan is made in the memory of that result.
 
     adam:  in0 = m, in1 = g;  out0[i] = 0.9 * in0[i] + 0.1 * in1[i]
     becomes  in0 = g;  out0 (inout)[i] = 0.9 * out0[i] + 0.1 * in0[i]
@@ -54,6 +55,9 @@ def reuse_inputs(
             if out in donated:
                 candidates = [donated[out]]
             elif out in fixed:
+                operand = _exchanged(f, last, position)
+                if operand is not None and operand not in fixed and operand not in replaces:
+                    replaces[operand] = out
                 continue
             else:
                 candidates = [n for n in f.inputs if n not in fixed and n.nbytes == out.nbytes]
@@ -70,12 +74,18 @@ def reuse_inputs(
     return InPlace(tuple(result), replaces)
 
 
+def _exchanged(f: Fused, last: Mapping[Node, int], position: int) -> Node | None:
+    """The operand of an exchange whose result may take its place, if nobody reads it later."""
+    call = f.region.call
+    is_alike = isinstance(call, CollectiveCall) and call.is_in_place and not f.windows[0][1]
+    return f.inputs[0] if is_alike and last[f.inputs[0]] == position else None
+
+
 def _share(f: Fused, n: Node, out: Node) -> Fused | None:
     """The kernel with the slot of input `n` joined to that of output `out`, if that is legal."""
     read, written = f.inputs.index(n), len(f.inputs) + f.outputs.index(out)
-    call = f.region.call
-    if isinstance(call, CollectiveCall) and call.is_in_place and read == 0:
-        return f  # both slots stay, and are the same memory
+    if isinstance(f.region.call, CollectiveCall):  # both slots stay, and are the same memory
+        return f if f.region.call.is_in_place and read == 0 else None
     if f.windows[read][1]:
         return None
     shared = _with_shared_slot(f.region, read, written, len(f.inputs))
