@@ -128,13 +128,18 @@ def inside_vmap() -> Iterator[None]:
         _depth.count -= 1
 
 
+def is_inside_vmap() -> bool:
+    """Whether a mapped function runs in this thread."""
+    return bool(getattr(_depth, "count", 0))
+
+
 def check_values(nodes: Sequence[Node]) -> None:
     """Make sure that values exist.
 
     Raises:
         UnsupportedError: they depend on a member of a batch.
     """
-    if not getattr(_depth, "count", 0):
+    if not is_inside_vmap():
         return
     for n in toposort(nodes):
         if n.op is Op.CUSTOM_VJP and n.attr("rule") == "placeholder":

@@ -34,6 +34,15 @@ def mark_pending(t: Tensor) -> None:
         _pending[id(t)] = ref(t, partial(_forget, id(t)))
 
 
+def mark_repeated(t: Tensor) -> None:
+    """Mark a tensor that is made where earlier ones were computed again and again: if it lives when
+    something runs, it is stored. See docs/decisions/0078."""
+    from tgrad.batching import is_inside_vmap
+
+    if tracer() is None and not is_inside_vmap():
+        _pending[id(t)] = ref(t, partial(_forget, id(t)))
+
+
 def _forget(key: int, _: object) -> None:
     _pending.pop(key, None)
 

@@ -18,6 +18,7 @@ from tgrad.device import Device
 from tgrad.graph.form import Form, Part, form_of, part_of, with_inputs
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
+from tgrad.graph.repeats import note_computed
 from tgrad.pipeline import (
     KEPT_PLANS,
     Compiled,
@@ -51,6 +52,7 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         number = np.array(site.number).astype(site.dtype.numpy)
         memories.append(upload(number, site.dtype, device).memory)
     made = run(bound.compiled, [memories[i] for i in bound.order])
+    note_computed(form.order)
     found = [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
     for storage in found:
         if any(storage.memory is memory for memory in lent):

@@ -29,6 +29,7 @@ from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ScalarError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph import repeats
 from tgrad.graph.interpret import constant_value
 from tgrad.graph.node import Node, buffer_node, make
 from tgrad.graph.op import Op
@@ -59,7 +60,7 @@ from tgrad.methods.sorting import SortingMethods
 from tgrad.methods.special import SpecialMethods
 from tgrad.methods.trigonometry import TrigonometricMethods
 from tgrad.pending import drop_pending as drop_pending
-from tgrad.pending import mark_pending, realize_tensors
+from tgrad.pending import mark_pending, mark_repeated, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import print_options
@@ -209,6 +210,9 @@ class Tensor(
     def _of(node: Node | None, device: Device, storage: Storage | None = None) -> Tensor:
         t = Tensor.__new__(Tensor)
         t._set(node, device, storage)
+        if repeats.lines and storage is None and node is not None:
+            if repeats.line_of(node) in repeats.lines:
+                mark_repeated(t)
         return t
 
     @staticmethod

@@ -4,7 +4,7 @@ twice at most."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ import torch
 import tgrad
 from tests.front.checking import to_numpy
 from tgrad import pipeline, realizing
+from tgrad.graph.form import Form
+from tgrad.graph.node import Node
 from tgrad.tensor import Tensor
 
 
@@ -109,3 +111,83 @@ def test_a_number_that_was_equal_to_another_one(device: str) -> None:
         x = tgrad.full((5,), value, device=device).requires_grad_()
         y = x.exp() * 0.5 + 1.0
         np.testing.assert_allclose(y.detach().numpy(), np.exp(value) * 0.5 + 1.0, rtol=1e-6)
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of nodes of each graph that ran."""
+    sizes: list[int] = []
+    form_of = realizing.form_of
+
+    def counted(outputs: Sequence[Node]) -> Form:
+        form = form_of(outputs)
+        sizes.append(len(form.order))
+        return form
+
+    monkeypatch.setattr(realizing, "form_of", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_state_that_is_carried_on_is_computed_once(plans, graphs, when, device) -> None:
+    """Truncated backpropagation through time, detached before a step or after it."""
+    random = np.random.default_rng(0)
+    batches = random.standard_normal((7, 3, 2, 4)).astype(np.float32)
+    losses = []
+    for library in (tgrad, torch):
+        net = library.nn.RNN(4, 5)
+        weights = np.random.default_rng(1)
+        with library.no_grad():
+            for p in net.parameters():
+                p.copy_(library.tensor(weights.standard_normal(tuple(p.shape)) / 2))
+        net = net.to(device) if library is tgrad else net
+        place = {"device": device} if library is tgrad else {}
+        state, found = library.zeros(1, 2, 5, **place), []
+        for batch in batches:
+            x = library.tensor(batch, **place)
+            state = state.detach() if when == "before" else state
+            out, state = net(x, state)
+            loss = (out * out).mean()
+            net.zero_grad()
+            loss.backward()
+            state = state.detach() if when == "after" else state
+            with library.no_grad():
+                for p in net.parameters():
+                    p -= 0.1 * p.grad
+            found.append(loss.item())
+        losses.append(found)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    assert len(set(graphs[-2:])) == 1 and len(plans) <= 6
+
+
+def test_iterations_that_look_at_their_change_do_not_grow(plans, graphs) -> None:
+    a = tgrad.tensor(np.random.default_rng(0).random((6, 6)), device="numpy")
+    v = tgrad.ones(6, device="numpy", dtype=tgrad.float64)
+    for _ in range(8):
+        w = a @ v
+        w = w / w.norm()
+        (w - v).abs().max().item()
+        v = w
+    assert len(set(graphs[-4:])) == 1
+    np.testing.assert_allclose((a @ v).numpy(), (v * (a @ v).norm()).numpy(), rtol=1e-4)
+
+
+def test_an_evaluation_that_reads_two_values_computes_its_model_once(plans, graphs) -> None:
+    net = tgrad.nn.Linear(4, 3).to("numpy")
+    for i in range(3):
+        x = tgrad.tensor(np.full((5, 4), i, np.float32), device="numpy")
+        with tgrad.no_grad():
+            scores = net(x)
+            scores.sum().item()
+            scores.argmax(1).tolist()
+    assert graphs[-1] < graphs[2]
+
+
+def test_masks_are_not_stored_for_being_computed_again(plans, graphs) -> None:
+    """Kernels know what is made of places alone, and skip what it hides."""
+    mask = tgrad.ones(4, 4, device="numpy").tril() == 0
+    for _ in range(3):
+        x = tgrad.rand(4, 4, device="numpy")
+        x.masked_fill(mask, 0.0).sum().item()
+        again = tgrad.ones(4, 4, device="numpy").tril() == 0
+    assert mask._storage is None and again._storage is None

@@ -88,12 +88,14 @@ class Form:
         values: as texts, so that 1, 1.0 and True differ.
         sites: where each value stands.
         leaves: BUFFER nodes, and SLICE nodes that are a `Part` of one.
+        order: its nodes, inputs before users.
     """
 
     rows: tuple[Hashable, ...]
     values: tuple[str, ...]
     sites: tuple[Site, ...]
     leaves: tuple[Node, ...]
+    order: list[Node]
 
 
 def form_of(outputs: Sequence[Node]) -> Form:
@@ -102,7 +104,8 @@ def form_of(outputs: Sequence[Node]) -> Form:
     rows: list[Hashable] = []
     sites: list[Site] = []
     leaves: list[Node] = []
-    for node in toposort(outputs, _inputs):
+    order = toposort(outputs, _inputs)
+    for node in order:
         if node.op is Op.CUSTOM_VJP:
             number[node] = number[node.inputs[0]]
             continue
@@ -115,7 +118,9 @@ def form_of(outputs: Sequence[Node]) -> Form:
         sites += own
         rows.append(_row(node, number, frozenset(s.place for s in own)))
     rows.append(tuple(number[n] for n in outputs))
-    return Form(tuple(rows), tuple(repr(s.number) for s in sites), tuple(sites), tuple(leaves))
+    return Form(
+        tuple(rows), tuple(repr(s.number) for s in sites), tuple(sites), tuple(leaves), order
+    )
 
 
 def _inputs(node: Node) -> tuple[Node, ...]:

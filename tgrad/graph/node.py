@@ -35,6 +35,7 @@ class Node:
         dtype: element type.
         device: where it must be computed; None if any device will do.
         source: the user's line that made it first.
+        is_computed: whether a plan has computed it; all else never changes.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Node:
         "dtype",
         "device",
         "source",
+        "is_computed",
         "__weakref__",
     )
     op: Op
@@ -56,6 +58,7 @@ class Node:
     dtype: DType
     device: Device | None
     source: Source
+    is_computed: bool
 
     def attr(self, name: str) -> Any:
         """The attribute of that name."""
@@ -135,7 +138,7 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         node.op, node.inputs, node.attrs = op, inputs, pairs
         node.shape, node.size, node.dtype = shape, prod(shape), dtype
         node.device = _common_device(op, inputs, attrs)
-        node.source = _source_of(op)
+        node.source, node.is_computed = _source_of(op), False
         _nodes[key] = node
         return node
 
@@ -160,7 +163,7 @@ def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
         same.op, same.inputs, same.attrs = node.op, inputs, node.attrs
         same.shape, same.size, same.dtype = node.shape, node.size, node.dtype
         same.device = _common_device(node.op, inputs, {})
-        same.source = node.source
+        same.source, same.is_computed = node.source, False
         _nodes[key] = same
         return same
 
@@ -178,7 +181,7 @@ def buffer_node(storage: Any) -> Node:
         node.op, node.inputs, node.attrs = Op.BUFFER, (), attrs
         node.shape, node.size, node.dtype = storage.shape, prod(storage.shape), storage.dtype
         node.device = storage.device
-        node.source = _source_of(Op.BUFFER)
+        node.source, node.is_computed = _source_of(Op.BUFFER), False
         _nodes[key] = node
         return node
 

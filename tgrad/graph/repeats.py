@@ -1,0 +1,59 @@
+"""Work that plans do again: lines of the program whose tensors later graphs build on.
+
+In: the nodes of each graph that runs, in order. Out: those lines. Invariant: what is computed does
+not depend on them, only what is stored. See docs/decisions/0078.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tgrad.graph.node import Node, toposort
+from tgrad.graph.op import MOVEMENT, Op
+
+Line = tuple[str, int]
+"""A file and a line of it."""
+
+_WRAPPERS = MOVEMENT | {Op.CUSTOM_VJP, Op.CAST}
+_FREE = frozenset((Op.BUFFER, Op.CONST, Op.IOTA))
+
+lines: set[Line] = set()
+"""Where tensors were made that a later plan had to compute a second time."""
+
+
+def line_of(node: Node) -> Line:
+    """Where a node was made first."""
+    return node.source.file, node.source.line
+
+
+def note_computed(order: Sequence[Node]) -> None:
+    """Mark the nodes of a graph that runs; learn the lines of what an earlier one computed too.
+
+    graph 1: h = tanh(x @ w)             runs for its loss, and h is not stored
+    graph 2: tanh(y @ w + h.detach())    computes h again: its lines, and that of detach
+    """
+    if any(n.is_computed for n in order):
+        _learn(order)
+    for n in order:
+        n.is_computed = True
+
+
+def _learn(order: Sequence[Node]) -> None:
+    handed: set[Node] = set()
+    for n in order:
+        if n.is_computed:
+            continue
+        for x in n.inputs[:1] if n.op is Op.CUSTOM_VJP else n.inputs:
+            if x in handed or (x.is_computed and _is_work(x)):
+                lines.add(line_of(x))
+                if n.op in _WRAPPERS:
+                    lines.add(line_of(n))
+                    handed.add(n)
+
+
+def _is_work(node: Node) -> bool:
+    """Whether a node is computed from memory: what is made of numbers and places alone costs
+    little, and kernels know it."""
+    while node.op in _WRAPPERS:
+        node = node.inputs[0]
+    return node.op not in _FREE and any(n.op is Op.BUFFER for n in toposort([node]))
