@@ -3,14 +3,24 @@
 In: parameters, as tensors or numbers. Out: distributions. Invariant: nothing is defined here.
 """
 
+from tgrad.distributions import constraints as constraints
+from tgrad.distributions import cross as cross
 from tgrad.distributions import transforms as transforms
+from tgrad.distributions.bounded import (
+    ContinuousBernoulli,
+    GeneralizedPareto,
+    Kumaraswamy,
+    VonMises,
+)
 from tgrad.distributions.composed import (
     Independent,
+    LogisticNormal,
     LogNormal,
     MixtureSameFamily,
     MultivariateNormal,
     TransformedDistribution,
 )
+from tgrad.distributions.constraint_registry import biject_to, transform_to
 from tgrad.distributions.continuous import (
     Cauchy,
     Exponential,
@@ -35,15 +45,33 @@ from tgrad.distributions.discrete import (
 )
 from tgrad.distributions.distribution import Distribution
 from tgrad.distributions.divergence import kl_divergence, register_kl
-from tgrad.distributions.gammas import Beta, Chi2, Dirichlet, Gamma, InverseGamma, StudentT
+from tgrad.distributions.exponential import ExponentialFamily
+from tgrad.distributions.gammas import (
+    Beta,
+    Chi2,
+    Dirichlet,
+    FisherSnedecor,
+    Gamma,
+    InverseGamma,
+    StudentT,
+)
+from tgrad.distributions.matrices import LKJCholesky, LowRankMultivariateNormal, Wishart
+from tgrad.distributions.relaxed import (
+    OneHotCategoricalStraightThrough,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 from tgrad.distributions.transforms import *  # noqa: F403
 from tgrad.distributions.transforms import __all__ as _transforms
 
 __all__ = [
-    "Bernoulli", "Beta", "Binomial", "Categorical", "Cauchy", "Chi2", "Dirichlet", "Distribution",
-    "Exponential", "Gamma", "Geometric", "Gumbel", "HalfCauchy", "HalfNormal", "Independent",
-    "InverseGamma", "Laplace", "LogNormal", "MixtureSameFamily", "Multinomial",
-    "MultivariateNormal", "NegativeBinomial", "Normal", "OneHotCategorical", "Pareto", "Poisson",
-    "StudentT", "TransformedDistribution", "Uniform", "Weibull", "kl_divergence", "register_kl",
-    *_transforms,
+    "Bernoulli", "Beta", "Binomial", "Categorical", "Cauchy", "Chi2", "ContinuousBernoulli",
+    "Dirichlet", "Distribution", "Exponential", "ExponentialFamily", "FisherSnedecor", "Gamma",
+    "GeneralizedPareto", "Geometric", "Gumbel", "HalfCauchy", "HalfNormal", "Independent",
+    "InverseGamma", "Kumaraswamy", "LKJCholesky", "Laplace", "LogNormal", "LogisticNormal",
+    "LowRankMultivariateNormal", "MixtureSameFamily", "Multinomial", "MultivariateNormal",
+    "NegativeBinomial", "Normal", "OneHotCategorical", "OneHotCategoricalStraightThrough",
+    "Pareto", "Poisson", "RelaxedBernoulli", "RelaxedOneHotCategorical", "StudentT",
+    "TransformedDistribution", "Uniform", "VonMises", "Weibull", "Wishart", "biject_to",
+    "constraints", "kl_divergence", "register_kl", "transform_to", *_transforms,
 ]  # fmt: skip

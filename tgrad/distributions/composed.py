@@ -17,7 +17,12 @@ from tgrad.distributions.distribution import (
     Shape,
     sum_last,
 )
-from tgrad.distributions.transforms import ComposeTransform, ExpTransform, Transform
+from tgrad.distributions.transforms import (
+    ComposeTransform,
+    ExpTransform,
+    StickBreakingTransform,
+    Transform,
+)
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.linalg import cholesky, cholesky_inverse, solve_triangular
@@ -94,16 +99,18 @@ class TransformedDistribution(Distribution):
         given = [transforms] if isinstance(transforms, Transform) else list(transforms)
         self.base_dist, self.transforms = base_distribution, given
         self.has_rsample = base_distribution.has_rsample
-        sizes = (*base_distribution.batch_shape, *base_distribution.event_shape)
-        whole = ComposeTransform(given)
-        if len(sizes) < whole.event_dim:
+        whole, base = ComposeTransform(given), base_distribution
+        sizes, axes = (*base.batch_shape, *base.event_shape), whole.domain.event_dim
+        if len(sizes) < axes:
             raise ShapeError(
-                f"transforms of points with {whole.event_dim} axes, for draws of shape {sizes}.",
+                f"transforms of points with {axes} axes, for draws of shape {sizes}.",
                 "Give the base as many axes.",
             )
-        count = max(len(base_distribution.event_shape), whole.event_dim)
-        shape = (*sizes[:-1], sizes[-1] + whole.event_growth) if whole.event_growth else sizes
-        split = len(sizes) - count
+        shape = whole.forward_shape(sizes)
+        wide = whole.inverse_shape(shape)
+        if wide != sizes:
+            self.base_dist = base.expand(wide[: len(wide) - len(base.event_shape)])
+        split = len(shape) - whole.codomain.event_dim - max(len(base.event_shape) - axes, 0)
         super().__init__(shape[:split], shape[split:], validate_args)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
@@ -118,18 +125,29 @@ class TransformedDistribution(Distribution):
         total: Any = 0.0
         for transform in reversed(self.transforms):
             x = transform.inv(y)
+            axes += transform.domain.event_dim - transform.codomain.event_dim
             grown = transform.log_abs_det_jacobian(x, y)
-            total, y = sum_last(grown, axes - transform.event_dim) + total, x
+            total, y = sum_last(grown, axes - transform.domain.event_dim) + total, x
         base = self.base_dist.log_prob(y)
         return sum_last(base, axes - len(self.base_dist.event_shape)) - total
 
     def cdf(self, value: Any) -> Tensor:
-        """The probability of at most `value`, for transforms that grow."""
-        return self.base_dist.cdf(ComposeTransform(self.transforms).inv(as_tensor(value)))
+        """The probability of at most `value`, of numbers."""
+        if self.event_shape:
+            raise self._has_no("cdf")
+        whole = ComposeTransform(self.transforms)
+        return self._turned(self.base_dist.cdf(whole.inv(as_tensor(value))), whole.sign)
 
     def icdf(self, value: Any) -> Tensor:
-        """Where the probability of at most that is `value`, for transforms that grow."""
-        return ComposeTransform(self.transforms)(self.base_dist.icdf(value))
+        """Where the probability of at most that is `value`, of numbers."""
+        if self.event_shape:
+            raise self._has_no("icdf")
+        whole = ComposeTransform(self.transforms)
+        return whole(self.base_dist.icdf(self._turned(as_tensor(value), whole.sign)))
+
+    def _turned(self, chance: Tensor, sign: Any) -> Tensor:
+        """The chance, or that of the opposite where the transforms turn the order around."""
+        return chance if isinstance(sign, int) and sign == 1 else sign * (chance - 0.5) + 0.5
 
 
 class LogNormal(TransformedDistribution):
@@ -157,6 +175,38 @@ class LogNormal(TransformedDistribution):
 
     def entropy(self) -> Tensor:
         return self.base_dist.entropy() + self.loc
+
+
+class LogisticNormal(TransformedDistribution):
+    """Probabilities that sum to one, made of independent normal numbers by breaking a stick.
+
+    Args:
+        loc, scale: (*, k) of the numbers; there are k + 1 probabilities.
+
+    >>> import tgrad
+    >>> tgrad.distributions.LogisticNormal(tgrad.zeros(2), tgrad.ones(2)).event_shape
+    (3,)
+    """
+
+    base_dist: Normal
+
+    def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
+        base = Normal(loc, scale)
+        base = base if base.batch_shape else base.expand((1,))
+        super().__init__(base, StickBreakingTransform(), validate_args)
+
+    def expand(self, batch_shape: Shape) -> Any:
+        wide = super().expand(batch_shape)
+        wide.base_dist = self.base_dist.expand((*batch_shape, self.base_dist.batch_shape[-1]))
+        return wide
+
+    @property
+    def loc(self) -> Tensor:
+        return self.base_dist.loc
+
+    @property
+    def scale(self) -> Tensor:
+        return self.base_dist.scale
 
 
 class MultivariateNormal(Distribution):
@@ -195,7 +245,7 @@ class MultivariateNormal(Distribution):
         if covariance_matrix is not None:
             factor = cholesky(covariance_matrix)
         elif precision_matrix is not None:
-            factor = _factor_of_inverse(precision_matrix)
+            factor = factor_of_inverse(precision_matrix)
         else:
             factor = given[0]
         batch = broadcast_shapes(factor.shape[:-2], loc.shape[:-1])
@@ -236,7 +286,7 @@ class MultivariateNormal(Distribution):
         return self.half_log_det() + self.loc.shape[-1] * (0.5 + HALF_LOG_TAU)
 
 
-def _factor_of_inverse(matrix: Tensor) -> Tensor:
+def factor_of_inverse(matrix: Tensor) -> Tensor:
     """L with L Lᵀ the inverse: that of the factor of the matrix with its axes reversed"""
     upper = cholesky(matrix.flip(-2, -1)).flip(-2, -1).mT
     n = matrix.shape[-1]

@@ -78,6 +78,21 @@ class Distribution:
                 return MODES[kind.__name__](self)
         raise self._has_no("mode")
 
+    @property
+    def support(self) -> Any:
+        """The constraint of values that it may draw.
+
+        >>> import tgrad
+        >>> tgrad.distributions.Exponential(1.0).support
+        GreaterThanEq(lower_bound=0.0)
+        """
+        from tgrad.distributions.supports import SUPPORTS
+
+        for kind in type(self).__mro__:
+            if kind.__name__ in SUPPORTS:
+                return SUPPORTS[kind.__name__](self)
+        raise self._has_no("support")
+
     def expand(self, batch_shape: Shape) -> Any:
         """The same distribution with parameters of that shape.
 

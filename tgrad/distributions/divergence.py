@@ -34,8 +34,10 @@ from tgrad.distributions.discrete import (
 )
 from tgrad.distributions.distribution import Distribution, sum_last
 from tgrad.distributions.gammas import Beta, Dirichlet, Gamma, InverseGamma
+from tgrad.distributions.matrices import LowRankMultivariateNormal, Wishart, log_diagonal
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.linalg import solve_triangular
+from tgrad.special import multigammaln
 from tgrad.tensor import Tensor
 
 Divergence = Callable[[Any, Any], Tensor]
@@ -106,6 +108,38 @@ def _vectors(p: MultivariateNormal, q: MultivariateNormal) -> Tensor:
     moved = solve_triangular(q.scale_tril, apart, upper=False).square().sum((-2, -1))
     determinants = q.half_log_det() - p.half_log_det()
     return determinants + 0.5 * (spread + moved - p.loc.shape[-1])
+
+
+@register_kl(LowRankMultivariateNormal, LowRankMultivariateNormal)
+@register_kl(MultivariateNormal, LowRankMultivariateNormal)
+@register_kl(LowRankMultivariateNormal, MultivariateNormal)
+def _vectors_of_low_rank(p: Any, q: Any) -> Tensor:
+    def distance(columns: Tensor) -> Tensor:
+        """columnsᵀ covariance⁻¹ columns, by q's, summed over columns"""
+        if isinstance(q, LowRankMultivariateNormal):
+            return q.mahalanobis(columns)
+        return solve_triangular(q.scale_tril, columns, upper=False).square().sum((-2, -1))
+
+    if isinstance(p, LowRankMultivariateNormal):
+        spread = distance(p.cov_factor) + distance(p.cov_diag.sqrt().diag_embed())
+    else:
+        spread = distance(p.scale_tril)
+    moved = distance((q.loc - p.loc).unsqueeze(-1))
+    determinants = q.half_log_det() - p.half_log_det()
+    return determinants + 0.5 * (spread + moved - p.loc.shape[-1])
+
+
+@register_kl(Wishart, Wishart)
+def _wisharts(p: Wishart, q: Wishart) -> Tensor:
+    k = p.size
+    inner = solve_triangular(q.scale_tril, p.scale_tril, upper=False).square().sum((-2, -1))
+    return (
+        q.df * (log_diagonal(q.scale_tril) - log_diagonal(p.scale_tril))
+        + 0.5 * p.df * (inner - k)
+        + multigammaln(q.df * 0.5, k)
+        - multigammaln(p.df * 0.5, k)
+        + 0.5 * (p.df - q.df) * p.digammas()
+    )
 
 
 @register_kl(Cauchy, Cauchy)

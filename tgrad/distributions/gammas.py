@@ -291,3 +291,37 @@ class StudentT(Elementwise):
         half = (self.df + 1.0) * 0.5
         digammas = half.digamma() - (self.df * 0.5).digamma()
         return self.scale.log() + half * digammas + self._normalizer()
+
+
+class FisherSnedecor(Elementwise):
+    """The distribution of a ratio of means of `df1` and of `df2` squares of normal numbers.
+
+    >>> import tgrad
+    >>> tgrad.distributions.FisherSnedecor(2.0, 4.0).mean.item()
+    2.0
+    """
+
+    parameters, has_rsample = named(df1=REQUIRED, df2=REQUIRED), True
+    df1: Tensor
+    df2: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.df2 / (self.df2 - 2.0)).where(self.df2 > 2.0, math.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        a, b = self.df1, self.df2
+        below = a * (b - 2.0).square() * (b - 4.0)
+        return (2.0 * b.square() * (a + b - 2.0) / below).where(b > 4.0, math.nan)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        above, below = (Gamma(df * 0.5, df * 0.5).rsample(sample_shape)
+                        for df in (self.df1, self.df2))  # fmt: skip
+        return (above / below).maximum(TINY)
+
+    def log_prob(self, value: Any) -> Tensor:
+        value, a, b, ratio = as_tensor(value), self.df1 * 0.5, self.df2 * 0.5, self.df1 / self.df2
+        gammas = (a + b).lgamma() - a.lgamma() - b.lgamma()
+        powers = a * ratio.log() + (a - 1.0) * value.log()
+        return gammas + powers - (a + b) * (ratio * value).log1p()

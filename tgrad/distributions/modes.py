@@ -1,6 +1,7 @@
 """The most likely value of each distribution.
 
-In: a distribution. Out: a lazy tensor. Invariant: PyTorch's values, NaN where it has NaN.
+In: a distribution. Out: a lazy tensor. Invariant: PyTorch's values, NaN where it has NaN; but for
+Kumaraswamy, whose formula in PyTorch 2.13 gives NaN everywhere.
 """
 
 from __future__ import annotations
@@ -36,9 +37,35 @@ def _of_beta(d: Any) -> Tensor:
     return _of_parts(parts + second.unsqueeze(-1) * Tensor([0.0, 1.0], device=first.device))[..., 0]
 
 
+def _of_ratio(d: Any) -> Tensor:
+    found = (d.df1 - 2.0) / d.df1 * d.df2 / (d.df2 + 2.0)
+    return found.where(d.df1 > 2.0, math.nan)
+
+
+def _of_kumaraswamy(d: Any) -> Tensor:
+    a, b = d.concentration1, d.concentration0
+    found = ((a - 1.0) / (a * b - 1.0)) ** a.reciprocal()
+    return found.where((a >= 1.0) & (b >= 1.0), math.nan)
+
+
+def _of_wishart(d: Any) -> Tensor:
+    factor = (d.df - d.size - 1.0).where(d.df > d.size + 1.0, math.nan)
+    return factor.unsqueeze(-1).unsqueeze(-1) * d.covariance_matrix
+
+
 MODES: dict[str, Callable[[Any], Tensor]] = {
     **dict.fromkeys(
-        ("Normal", "Laplace", "Cauchy", "Gumbel", "StudentT", "MultivariateNormal"),
+        (
+            "Normal",
+            "Laplace",
+            "Cauchy",
+            "Gumbel",
+            "StudentT",
+            "MultivariateNormal",
+            "VonMises",
+            "LowRankMultivariateNormal",
+            "GeneralizedPareto",
+        ),
         lambda d: d.loc,
     ),
     "Bernoulli": _of_chances,
@@ -47,17 +74,20 @@ MODES: dict[str, Callable[[Any], Tensor]] = {
     "Categorical": lambda d: d.probs.argmax(-1),
     "Dirichlet": lambda d: _of_parts(d.concentration),
     "Exponential": lambda d: d.rate * 0.0,
+    "FisherSnedecor": _of_ratio,
     "Gamma": lambda d: ((d.concentration - 1.0) / d.rate).clamp(min=0.0),
     "Geometric": lambda d: d.probs * 0.0,
     "Half": lambda d: d.scale * 0.0,
     "Independent": lambda d: d.base_dist.mode,
     "InverseGamma": lambda d: d.rate / (d.concentration + 1.0),
+    "Kumaraswamy": _of_kumaraswamy,
     "LogNormal": lambda d: (d.loc - d.scale.square()).exp(),
     "NegativeBinomial": lambda d: ((d.total_count - 1) * d.logits.exp()).floor().clamp(min=0.0),
     "OneHotCategorical": lambda d: _one_hot(d.probs),
     "Pareto": lambda d: d.scale,
     "Poisson": lambda d: d.rate.floor(),
     "Uniform": lambda d: d.high * math.nan,
+    "Wishart": _of_wishart,
     "Weibull": lambda d: d.scale * (1.0 - 1.0 / d.concentration) ** (1.0 / d.concentration),
 }
 """By the name of a class; those made from it have the same."""

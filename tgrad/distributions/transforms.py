@@ -1,148 +1,51 @@
-"""Differentiable maps with an inverse, for `TransformedDistribution`.
+"""Differentiable maps of numbers and of vectors with an inverse, for `TransformedDistribution`.
 
 In: lazy tensors. Out: their images, inverses, and the logarithms of how much volume grows.
-Invariant: the last `event_dim` axes of a tensor are one point. Source:
+Invariant: see transform.py. Source:
 https://docs.pytorch.org/docs/stable/distributions.html#module-torch.distributions.transforms
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import tgrad.nn.functional as F
-from tgrad.distributions.distribution import Parameter, sum_last
-from tgrad.errors import UnsupportedError
+from tgrad.distributions import constraints
+from tgrad.distributions.constraints import Constraint
+from tgrad.distributions.distribution import Parameter, Shape, sum_last
+from tgrad.distributions.joint_transforms import (
+    CatTransform,
+    CorrCholeskyTransform,
+    CumulativeDistributionTransform,
+    LowerCholeskyTransform,
+    PositiveDefiniteTransform,
+    ReshapeTransform,
+    StackTransform,
+)
+from tgrad.distributions.transform import (
+    ComposeTransform,
+    IndependentTransform,
+    Transform,
+    identity_transform,
+)
+from tgrad.errors import ShapeError
+from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.tensor import Tensor
 
 __all__ = [
-    "AbsTransform", "AffineTransform", "ComposeTransform", "ExpTransform", "IndependentTransform",
-    "PowerTransform", "SigmoidTransform", "SoftmaxTransform", "SoftplusTransform",
+    "AbsTransform", "AffineTransform", "CatTransform", "ComposeTransform", "CorrCholeskyTransform",
+    "CumulativeDistributionTransform", "ExpTransform", "IndependentTransform",
+    "LowerCholeskyTransform", "PositiveDefiniteTransform", "PowerTransform", "ReshapeTransform",
+    "SigmoidTransform", "SoftmaxTransform", "SoftplusTransform", "StackTransform",
     "StickBreakingTransform", "TanhTransform", "Transform", "identity_transform",
 ]  # fmt: skip
 
 
-class Transform:
-    """Base of all transforms: a subclass gives `_call`, `_inverse` and `log_abs_det_jacobian`.
-
-    Attributes:
-        event_dim: axes of a point.
-        event_growth: how much longer the last axis is in the image.
-
-    >>> import tgrad
-    >>> tgrad.distributions.ExpTransform().inv(tgrad.ones(1)).item()
-    0.0
-    """
-
-    event_dim = 0
-    event_growth = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._call(x)
-
-    @property
-    def inv(self) -> Transform:
-        """The transform back."""
-        return _Inverse(self)
-
-    def _call(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        raise UnsupportedError(f"{type(self).__name__} has no inverse.")
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """log |det dy/dx| at x, of which y is the image; without the axes of a point."""
-        raise UnsupportedError(f"{type(self).__name__} has no density.")
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both are of one kind, of equal numbers and the same tensors."""
-        if type(self) is not type(other):
-            return False
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return all(a is b or (not isinstance(a, Tensor) and a == b) for a, b in pairs)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-class _Inverse(Transform):
-    def __init__(self, transform: Transform):
-        self.transform, self.event_dim = transform, transform.event_dim
-        self.event_growth = -transform.event_growth
-
-    @property
-    def inv(self) -> Transform:
-        return self.transform
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.transform._inverse(x)
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return self.transform(y)
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return -self.transform.log_abs_det_jacobian(y, x)
-
-
-class ComposeTransform(Transform):
-    """Transforms one after the other, the first one first."""
-
-    def __init__(self, parts: Sequence[Transform]):
-        self.parts = list(parts)
-        self.event_dim = max((part.event_dim for part in self.parts), default=0)
-        self.event_growth = sum(part.event_growth for part in self.parts)
-
-    def _call(self, x: Tensor) -> Tensor:
-        for part in self.parts:
-            x = part(x)
-        return x
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        for part in reversed(self.parts):
-            y = part._inverse(y)
-        return y
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        total = sum_last(x * 0.0, self.event_dim)
-        for part in self.parts:
-            image = part(x)
-            grown = part.log_abs_det_jacobian(x, image)
-            total, x = total + sum_last(grown, self.event_dim - part.event_dim), image
-        return total
-
-
-identity_transform = ComposeTransform([])
-
-
-class IndependentTransform(Transform):
-    """A transform whose points have `reinterpreted_batch_ndims` more axes."""
-
-    def __init__(self, base_transform: Transform, reinterpreted_batch_ndims: int):
-        self.base_transform, self.reinterpreted_batch_ndims = (
-            base_transform,
-            reinterpreted_batch_ndims,
-        )
-        self.event_dim = base_transform.event_dim + reinterpreted_batch_ndims
-        self.event_growth = base_transform.event_growth
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.base_transform(x)
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return self.base_transform._inverse(y)
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        grown = self.base_transform.log_abs_det_jacobian(x, y)
-        return sum_last(grown, self.reinterpreted_batch_ndims)
-
-
 class ExpTransform(Transform):
     """exp(x)"""
+
+    codomain, bijective = constraints.positive, True
 
     def _call(self, x: Tensor) -> Tensor:
         return x.exp()
@@ -157,8 +60,20 @@ class ExpTransform(Transform):
 class PowerTransform(Transform):
     """x ** exponent, for x above 0"""
 
-    def __init__(self, exponent: Any):
+    domain = codomain = constraints.positive
+    bijective = True
+
+    def __init__(self, exponent: Any, cache_size: int = 0):
         self.exponent = exponent
+
+    @property
+    def sign(self) -> Any:
+        return _sign(self.exponent)
+
+    def forward_shape(self, shape: Shape) -> tuple[int, ...]:
+        return _wide(shape, self.exponent)
+
+    inverse_shape = forward_shape
 
     def _call(self, x: Tensor) -> Tensor:
         return x**self.exponent
@@ -173,6 +88,8 @@ class PowerTransform(Transform):
 class SigmoidTransform(Transform):
     """1 / (1 + exp(-x))"""
 
+    codomain, bijective = constraints.unit_interval, True
+
     def _call(self, x: Tensor) -> Tensor:
         return x.sigmoid()
 
@@ -185,6 +102,8 @@ class SigmoidTransform(Transform):
 
 class SoftplusTransform(Transform):
     """log(1 + exp(x))"""
+
+    codomain, bijective = constraints.positive, True
 
     def _call(self, x: Tensor) -> Tensor:
         return F.softplus(x)
@@ -199,6 +118,8 @@ class SoftplusTransform(Transform):
 class TanhTransform(Transform):
     """tanh(x)"""
 
+    codomain, bijective = constraints.interval(-1.0, 1.0), True
+
     def _call(self, x: Tensor) -> Tensor:
         return x.tanh()
 
@@ -212,6 +133,8 @@ class TanhTransform(Transform):
 class AbsTransform(Transform):
     """|x|, which has no inverse: the positive one is taken"""
 
+    codomain = constraints.positive
+
     def _call(self, x: Tensor) -> Tensor:
         return x.abs()
 
@@ -222,8 +145,27 @@ class AbsTransform(Transform):
 class AffineTransform(Transform):
     """loc + scale * x"""
 
-    def __init__(self, loc: Parameter, scale: Parameter, event_dim: int = 0):
-        self.loc, self.scale, self.event_dim = loc, scale, event_dim
+    bijective = True
+
+    def __init__(self, loc: Parameter, scale: Parameter, event_dim: int = 0, cache_size: int = 0):
+        self.loc, self.scale, self._axes = loc, scale, event_dim
+
+    @property
+    def domain(self) -> Constraint:  # type: ignore[override]
+        return constraints.independent(constraints.real, self._axes)
+
+    @property
+    def codomain(self) -> Constraint:  # type: ignore[override]
+        return self.domain
+
+    @property
+    def sign(self) -> Any:
+        return _sign(self.scale)
+
+    def forward_shape(self, shape: Shape) -> tuple[int, ...]:
+        return _wide(shape, self.loc, self.scale)
+
+    inverse_shape = forward_shape
 
     def _call(self, x: Tensor) -> Tensor:
         return self.loc + self.scale * x
@@ -232,13 +174,13 @@ class AffineTransform(Transform):
         return (y - self.loc) / self.scale
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return sum_last((x * 0.0 + self.scale).abs().log(), self.event_dim)
+        return sum_last((x * 0.0 + self.scale).abs().log(), self._axes)
 
 
 class SoftmaxTransform(Transform):
     """exp(x) over its sum along the last axis, which has no density: one value is lost"""
 
-    event_dim = 1
+    domain, codomain = constraints.real_vector, constraints.simplex
 
     def _call(self, x: Tensor) -> Tensor:
         return x.softmax(-1)
@@ -250,7 +192,17 @@ class SoftmaxTransform(Transform):
 class StickBreakingTransform(Transform):
     """K numbers to K + 1 that are positive and sum to one: each takes its share of what is left."""
 
-    event_dim, event_growth = 1, 1
+    domain, codomain, bijective = constraints.real_vector, constraints.simplex, True
+
+    def forward_shape(self, shape: Shape) -> tuple[int, ...]:
+        if not shape:
+            raise ShapeError("StickBreakingTransform of shape ().", "Points have an axis.")
+        return (*shape[:-1], shape[-1] + 1)
+
+    def inverse_shape(self, shape: Shape) -> tuple[int, ...]:
+        if not shape or not shape[-1]:
+            raise ShapeError(f"StickBreakingTransform.inv of shape {tuple(shape)}.")
+        return (*shape[:-1], shape[-1] - 1)
 
     def _call(self, x: Tensor) -> Tensor:
         share = _shares(x).sigmoid()
@@ -276,3 +228,15 @@ def _offsets(x: Tensor) -> Tensor:
 
 def _shares(x: Tensor) -> Tensor:
     return x + _offsets(x)
+
+
+def _sign(factor: Any) -> Any:
+    """Of a number or of each element."""
+    if isinstance(factor, Tensor):
+        return factor.sign()
+    return (factor > 0) - (factor < 0)
+
+
+def _wide(shape: Shape, *others: Any) -> tuple[int, ...]:
+    """The shape of numbers of that shape together with others."""
+    return broadcast_shapes(tuple(shape), *(t.shape for t in others if isinstance(t, Tensor)))
