@@ -11,19 +11,33 @@ from itertools import combinations as choose_combinations
 from itertools import combinations_with_replacement
 from typing import Any
 
+import numpy as np
+
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
-from tgrad.graph.size import is_same
+from tgrad.graph.op import Op
+from tgrad.graph.size import is_same, running_scope
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import are_same, is_sized, placed
 from tgrad.tensor import Tensor, define_vjp, labelled, tensor, with_vjp
+from tgrad.tracing import tracer
+
+ON_HOST = ("cpu", "numpy", "interpret")
+"""Devices whose memory is the host's."""
+
+MANY = 8
+"""From so many parts on, those in the host's memory may be joined there."""
+SMALL = 2**20
+"""Elements of the result up to which they are."""
 
 
 @labelled("cat")
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along an axis.
+
+    Many small ones that are in the host's memory are joined there at once; see `pad_sequence`.
 
     Args:
         tensors: of equal sizes but for `dim`; dtypes are promoted. A tensor of shape (0,) is
@@ -56,6 +70,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 f"cat of shapes {parts[0].shape} and {t.shape} along axis {axis}.",
                 "All sizes but those of that axis must be equal.",
             )
+    together = _joined_on_host(parts, axis)
+    if together is not None:
+        return together
     total = sum(t.shape[axis] for t in parts)
     if is_sized(total):
         return _joined_sizes(parts, axis, total)
@@ -71,6 +88,23 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         joined = wide if joined is None else joined.where(place < first, wide)
     assert joined is not None
     return with_vjp("cat", joined, *parts, params=(axis,))
+
+
+def _joined_on_host(parts: list[Tensor], axis: int) -> Tensor | None:
+    """Many small tensors whose values are in the host's memory, joined there: a batch that is drawn
+    from a replay memory compiles nothing, in whatever way its parts repeat. None for all others."""
+    if len(parts) < MANY or tracer() is not None or running_scope() is not None:
+        return None
+    arrays = []
+    for t in parts:
+        node = t._node
+        while node.op is Op.RESHAPE:
+            node = node.inputs[0]
+        is_there = node.op is Op.BUFFER and t.device.type in ON_HOST and not t.requires_grad
+        if not is_there or t.device != parts[0].device or t.numel() * len(parts) > SMALL:
+            return None
+        arrays.append(node.attr("storage").numpy().reshape(t.shape))
+    return tensor(np.concatenate(arrays, axis), dtype=parts[0].dtype, device=parts[0].device)
 
 
 @define_vjp("cat")

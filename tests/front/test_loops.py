@@ -191,3 +191,22 @@ def test_masks_are_not_stored_for_being_computed_again(plans, graphs) -> None:
         x.masked_fill(mask, 0.0).sum().item()
         again = tgrad.ones(4, 4, device="numpy").tril() == 0
     assert mask._storage is None and again._storage is None
+
+
+def test_batches_drawn_from_a_memory_share_a_plan(plans, device) -> None:
+    """Transitions whose next state is the next one's state: draws repeat tensors in random ways."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((30, 1, 3)).astype(np.float32)
+    states = [tgrad.tensor(r[0], device=device).unsqueeze(0) for r in rows]
+    numbers = [tgrad.tensor(i, device=device) for i in range(30)]
+    for _ in range(5):
+        drawn = random.permutation(29)[:10]
+        here, there = (tgrad.cat([states[i + k] for i in drawn]) for k in (0, 1))
+        place = tgrad.stack([numbers[i] for i in drawn])
+        assert place.dtype is tgrad.int64 and place.tolist() == drawn.tolist()
+        want = rows[drawn, 0] * 2 - rows[drawn + 1, 0]
+        np.testing.assert_allclose((here * 2 - there).numpy(), want, rtol=1e-6)
+    assert len(plans) == 1
+    grown = tgrad.cat([s.requires_grad_() for s in map(tgrad.clone, states)])
+    grown.sum().backward()
+    assert grown.requires_grad and grown.shape == (30, 3)

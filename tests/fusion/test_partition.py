@@ -54,7 +54,7 @@ def test_a_sum_of_many_buffers_is_stored_on_the_way(rng: np.random.Generator) ->
 
 def test_joined_batches_of_many_buffers_are_stored_on_the_way(rng: np.random.Generator) -> None:
     """As where transitions of a replay memory become one batch: what is wide lies below a move."""
-    batches = [tgrad.cat([draw(rng, 1, 3) for _ in range(20)]) for _ in range(2)]
+    batches = [tgrad.cat([draw(rng, 1, 3) + 1 for _ in range(20)]) for _ in range(2)]
     for joined in (tgrad.cat(batches), batches[0].flip(0) - batches[1].t().reshape(20, 3)):
         kernels = cut([joined])
         assert all(len(k.inputs) + len(k.outputs) <= GPU_LIMITS.slots for k in kernels)

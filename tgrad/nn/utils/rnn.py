@@ -17,15 +17,12 @@ import numpy as np
 from tgrad.creation import arange, empty_like
 from tgrad.dtype import int64
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
-from tgrad.joining import stack
+from tgrad.joining import ON_HOST, stack
 from tgrad.nn.functional import pad
 from tgrad.tensor import Tensor, tensor
 from tgrad.tracing import tracer
 
 Lengths = Tensor | Sequence[int]
-
-ON_HOST = ("cpu", "numpy", "interpret")
-"""Devices whose memory NumPy reads with no copy between machines."""
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
