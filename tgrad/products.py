@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from string import ascii_letters
 from typing import Any
 
 from tgrad.autocasting import follow_autocast
-from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.methods.contraction import of_tensordot
 from tgrad.methods.elementwise import broadcast_shapes
@@ -24,13 +25,14 @@ DOTS = "..."
 
 
 @labelled("einsum")
-def einsum(equation: str, *operands: Any) -> Tensor:
+def einsum(equation: Any, *operands: Any) -> Tensor:
     """Sums of products over axes named by letters.
 
     Args:
         equation: such as "bij,bjk->bik"; without "->", the letters that stand once, in order. "..."
             stands for axes that are broadcast.
-        operands: tensors, as arguments or as one sequence.
+        operands: tensors, as arguments or as one sequence. Without an equation, each is followed by
+            a list of its axes, numbers from 0 to 51 or one Ellipsis; a last list is the result's.
 
     Raises:
         ShapeError: the equation does not fit the operands.
@@ -40,7 +42,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     [3.0, 3.0]
     """
     if not isinstance(equation, str):
-        raise UnsupportedError("einsum with lists of axes.", "Give an equation with letters.")
+        equation, operands = _with_letters((equation, *operands))
     given = operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
     terms, result = _parse(equation.replace(" ", ""), [t.ndim for t in given])
     tensors = [_without_repeats(t, term) for t, term in zip(given, terms, strict=True)]
@@ -53,6 +55,15 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     if missing:
         raise ShapeError(f"einsum {equation!r}: the result names {missing[0]!r}, no operand does.")
     return left.permute([names.index(n) for n in result]) if result else left.reshape(())
+
+
+def _with_letters(given: Sequence[Any]) -> tuple[str, tuple[Tensor, ...]]:
+    """x, [0, 1], y, [1, 2], [0, 2] as "ab,bc->ac" and x, y."""
+    lists = [*given[1::2], *(given[-1:] if len(given) % 2 else ())]
+    terms = ["".join("..." if n is Ellipsis else ascii_letters[n] for n in axes) for axes in lists]
+    count = len(given) // 2
+    equation = ",".join(terms[:count]) + "".join(f"->{t}" for t in terms[count:])
+    return equation, tuple(given[: 2 * count : 2])
 
 
 def _parse(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:

@@ -390,3 +390,25 @@ def test_private_names_of_layers():
     assert loss(tgrad.ones(2)).item() == 6 and list(loss.state_dict()) == ["weight"]
     with pytest.raises(NotImplementedError, match="size_average"):
         tgrad.nn.modules.loss._Loss(size_average=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "shapes"),
+    [
+        (lambda t, x, y: t.einsum(x, [0, 1], y, [1, 2], [0, 2]), [(2, 3), (3, 4)]),
+        (lambda t, x, y: t.einsum(x, [0, 1], y, [1, 2]), [(2, 3), (3, 4)]),
+        (lambda t, x, y: t.einsum(x, [..., 0, 1], y, [1, 30], [..., 30, 0]), [(5, 2, 3), (3, 4)]),
+    ],
+)
+def test_einsum_with_lists_of_axes(call, shapes):
+    arrays = [normal(i, *shape) for i, shape in enumerate(shapes)]
+    have = call(tgrad, *(tgrad.tensor(a, device="numpy") for a in arrays))
+    np.testing.assert_allclose(have.numpy(), call(torch, *map(torch.tensor, arrays)), rtol=1e-5)
+
+
+def test_new_of_older_programs():
+    x = tgrad.ones(2, dtype=tgrad.float64, device="numpy")
+    for made, shape in ((x.new(2, 3), (2, 3)), (x.new([2, 3]), (2,)), (x.new(), (0,))):
+        assert (made.shape, made.dtype, made.device) == (shape, x.dtype, x.device)
+    with pytest.raises(NotImplementedError, match="new_empty"):
+        x.new((2, 3))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tgrad.errors import UnsupportedError
+
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
@@ -37,6 +39,25 @@ class NewMethods:
     def new_empty(self: Any, *size: Any, **options: Any) -> Tensor:
         """Zeros: values that do not matter."""
         return self.new_zeros(*size, **options)
+
+    def new(self: Any, *data: Any, **options: Any) -> Tensor:
+        """PyTorch's older constructor: of nested numbers, or of these sizes, with any values.
+
+        >>> import tgrad
+        >>> x = tgrad.ones(2, dtype=tgrad.float64)
+        >>> x.new(2, 3).shape, x.new([1, 2]).tolist(), x.new(2).dtype
+        ((2, 3), [1.0, 2.0], tgrad.float64)
+
+        Raises:
+            UnsupportedError: of one tuple, which PyTorch takes for sizes only if it is a Size.
+        """
+        if len(data) == 1 and isinstance(data[0], tuple):
+            raise UnsupportedError(
+                f"new({data[0]}): sizes or values.", "Use new_empty(sizes) or new_tensor(values)."
+            )
+        if len(data) != 1 or isinstance(data[0], int):
+            return self.new_zeros(*data or (0,), **options)
+        return self.new_tensor(data[0], **options)
 
     def new_tensor(self: Any, data: Any, **options: Any) -> Tensor:
         """A tensor with a copy of data."""
