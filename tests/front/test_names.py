@@ -403,7 +403,7 @@ def test_private_names_of_layers():
 def test_einsum_with_lists_of_axes(call, shapes):
     arrays = [normal(i, *shape) for i, shape in enumerate(shapes)]
     have = call(tgrad, *(tgrad.tensor(a, device="numpy") for a in arrays))
-    np.testing.assert_allclose(have.numpy(), call(torch, *map(torch.tensor, arrays)), rtol=1e-5)
+    np.testing.assert_allclose(have.numpy(), call(torch, *map(torch.tensor, arrays)), rtol=1e-4)
 
 
 def test_new_of_older_programs():
