@@ -50,7 +50,7 @@ def regions_of(case: Case, device: str) -> list[Region]:
     with planning(), record_plans() as plans:
         peer.load(case, case.arrays()).calls[0]()
     plan = max(plans, key=lambda p: (p.bytes, p.flops))
-    kernels = {k.region: k for k in plan.kernels if k.region.library is None}
+    kernels = {k.region: k for k in plan.kernels if k.region.call is None}
     return sorted(kernels, key=lambda r: (-kernels[r].flops, -kernels[r].bytes))
 
 
