@@ -16,11 +16,24 @@ _LAYERS = (
     "channelshuffle", "flatten", "fold", "pixelshuffle", "rnn", "sparse", "upsampling",
 )  # fmt: skip
 _OPTIMIZERS = ("adadelta", "adagrad", "adamax", "adamw", "nadam", "radam", "rmsprop")
+_DISTRIBUTIONS = (
+    "bernoulli", "beta", "binomial", "categorical", "cauchy", "chi2", "continuous_bernoulli",
+    "dirichlet", "exponential", "fishersnedecor", "gamma", "generalized_pareto", "geometric",
+    "gumbel", "half_cauchy", "half_normal", "independent", "inverse_gamma", "kumaraswamy",
+    "laplace", "lkj_cholesky", "log_normal", "logistic_normal", "lowrank_multivariate_normal",
+    "mixture_same_family", "multinomial", "multivariate_normal", "negative_binomial", "normal",
+    "one_hot_categorical", "pareto", "poisson", "studentT", "transformed_distribution", "uniform",
+    "von_mises", "weibull", "wishart",
+)  # fmt: skip
+_RELAXED = ("relaxed_bernoulli", "relaxed_categorical")
 _OF_DATA = ("dataloader", "dataset", "distributed", "sampler")
 
 PATHS = {
     **{f"tgrad.nn.modules.{name}": "tgrad.nn" for name in _LAYERS},
     **{f"tgrad.optim.{name}": "tgrad.optim" for name in _OPTIMIZERS},
+    **{f"tgrad.distributions.{name}": "tgrad.distributions" for name in _DISTRIBUTIONS},
+    **{f"tgrad.distributions.{name}": "tgrad.distributions.relaxed" for name in _RELAXED},
+    "tgrad.distributions.utils": "tgrad.distributions.parameters",
     **{f"tgrad.utils.data.{name}": "tgrad.utils.data" for name in _OF_DATA},
     "tgrad.autograd.gradcheck": "tgrad.autograd.finite_differences",
     "tgrad.autograd.grad_mode": "tgrad.grad_mode",
@@ -49,3 +62,14 @@ def register() -> None:
     """Let import lines find them."""
     for name, place in PATHS.items():
         sys.modules.setdefault(name, _Elsewhere(name, place))
+
+
+def module_below(package: str, name: str) -> ModuleType:
+    """One of them as an attribute of its package.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    if f"{package}.{name}" not in PATHS:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return sys.modules[f"{package}.{name}"]

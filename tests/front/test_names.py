@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
 import torch
@@ -339,6 +342,8 @@ def test_other_default_dtypes():
 
 
 PLACES = """
+distributions.kl: register_kl kl_divergence
+distributions.relaxed_bernoulli: LogitRelaxedBernoulli
 nn.modules.utils: _single _pair _triple _quadruple _ntuple
 nn.modules.conv: Conv2d _ConvNd _ConvTransposeNd
 nn.modules.loss: CrossEntropyLoss _Loss _WeightedLoss
@@ -363,6 +368,41 @@ utils.data.sampler: Sampler SubsetRandomSampler
 utils.data.dataloader: DataLoader default_collate
 utils.hooks: RemovableHandle
 """
+
+
+def test_modules_of_distributions_are_pytorchs():
+    """Each has the public names, as an import and as an attribute."""
+    for module in pkgutil.iter_modules(torch.distributions.__path__):
+        theirs = importlib.import_module(f"torch.distributions.{module.name}")
+        ours = importlib.import_module(f"tgrad.distributions.{module.name}")
+        assert not [name for name in theirs.__all__ if not hasattr(ours, name)], module.name
+        assert getattr(tgrad.distributions, module.name) is ours
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = tgrad.distributions.absent
+
+
+def test_parameters_of_distributions():
+    values = normal(0, 3, 4, 4)
+    pairs = []
+    for t in (tgrad, torch):
+        u = importlib.import_module(f"{t.__name__}.distributions.utils")
+        x = t.tensor(values) if t is torch else t.tensor(values, device="numpy")
+        found = [*u.broadcast_all(x[0], 2.0, x[:1]), u.clamp_probs(x.abs()), u._sum_rightmost(x, 2)]
+        for binary in (False, True):
+            probs = u.logits_to_probs(x, is_binary=binary)
+            found += [probs, u.probs_to_logits(probs, is_binary=binary)]
+        for diag in range(-2, 3):
+            lower = u.tril_matrix_to_vec(x, diag)
+            found += [lower, u.vec_to_tril_matrix(lower, diag)]
+        with pytest.raises(ValueError):
+            u.tril_matrix_to_vec(x, 4)
+        with pytest.raises((ValueError, RuntimeError)):
+            u.vec_to_tril_matrix(x[0])
+        assert u._standard_normal((2, 3), dtype=x.dtype, device=x.device).shape == (2, 3)
+        pairs.append(found)
+    for ours, theirs in zip(*pairs, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-6)
+    assert tgrad.distributions.utils.broadcast_all(1, 2.0)[0].dtype is tgrad.float32
 
 
 @pytest.mark.parametrize("line", PLACES.split("\n")[1:-1])

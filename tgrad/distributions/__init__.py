@@ -3,8 +3,13 @@
 In: parameters, as tensors or numbers. Out: distributions. Invariant: nothing is defined here.
 """
 
+from typing import Any as _Any
+
+from tgrad.distributions import constraint_registry as constraint_registry
 from tgrad.distributions import constraints as constraints
 from tgrad.distributions import cross as cross
+from tgrad.distributions import exp_family as exp_family
+from tgrad.distributions import kl as kl
 from tgrad.distributions import transforms as transforms
 from tgrad.distributions.bounded import (
     ContinuousBernoulli,
@@ -45,7 +50,7 @@ from tgrad.distributions.discrete import (
 )
 from tgrad.distributions.distribution import Distribution
 from tgrad.distributions.divergence import kl_divergence, register_kl
-from tgrad.distributions.exponential import ExponentialFamily
+from tgrad.distributions.exp_family import ExponentialFamily
 from tgrad.distributions.gammas import (
     Beta,
     Chi2,
@@ -63,6 +68,7 @@ from tgrad.distributions.relaxed import (
 )
 from tgrad.distributions.transforms import *  # noqa: F403
 from tgrad.distributions.transforms import __all__ as _transforms
+from tgrad.module_paths import module_below as _module_below
 
 __all__ = [
     "Bernoulli", "Beta", "Binomial", "Categorical", "Cauchy", "Chi2", "ContinuousBernoulli",
@@ -75,3 +81,8 @@ __all__ = [
     "TransformedDistribution", "Uniform", "VonMises", "Weibull", "Wishart", "biject_to",
     "constraints", "kl_divergence", "register_kl", "transform_to", *_transforms,
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> _Any:
+    """PyTorch's modules that have no file here, such as `tgrad.distributions.normal`."""
+    return _module_below(__name__, name)
