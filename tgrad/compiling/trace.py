@@ -391,12 +391,16 @@ class _Build:
         return late
 
     def _collect_exchanges(self) -> None:
-        """The last exchange of a device, and with it those before, runs though nobody may read
+        """The last exchange of a device, and with it those before, runs also where nobody reads
         what came of it: other processes wait for it."""
+        if not self.recorder.exchanges:
+            return
+        read = set(toposort([w[0] for w in self.wanted]))
         last = {t._device: t for t in self.recorder.exchanges}
         for t in last.values():
-            self._want(t, "made", len(self.outputs))
-            self.outputs.append(t)
+            if t._node not in read:
+                self._want(t, "made", len(self.outputs))
+                self.outputs.append(t)
 
     # -- plans ----------------------------------------------------------------------------------
 
