@@ -18,6 +18,13 @@ SECONDS = 300
 """Of silence, after which something waits for a call that nobody makes."""
 
 
+def backend() -> str:
+    """What joins processes here, whatever device they use."""
+    import torch
+
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
 class Processes:
     """So many processes, started when they are first asked for something."""
 

@@ -14,6 +14,7 @@ import pytest
 import tgrad
 import tgrad.distributed as dist
 import tgrad.nn.functional as F
+from tests.distributed.processes import backend
 from tests.training.gpt import gpt
 from tgrad import nn
 from tgrad.cli.explain import Request, explain_script
@@ -44,7 +45,7 @@ def eight() -> Iterator[None]:
 @pytest.fixture
 def alone(tmp_path) -> Iterator[None]:
     """The only process: what it exchanges with itself comes late, when it is waited for."""
-    dist.init_process_group("gloo", f"file://{tmp_path}/meeting", world_size=1, rank=0)
+    dist.init_process_group(backend(), f"file://{tmp_path}/meeting", world_size=1, rank=0)
     yield
     dist.destroy_process_group()
 
