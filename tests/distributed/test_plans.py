@@ -25,7 +25,7 @@ from tgrad.graph.collective import COLLECTIVES, CollectiveCall
 from tgrad.nn.parallel import DistributedDataParallel
 from tgrad.runtime.collective import start_collective
 from tgrad.runtime.device import counters
-from tgrad.runtime.exchanges import awaited_before, is_exchange
+from tgrad.runtime.exchanges import awaited_before
 from tgrad.runtime.plan import Plan
 from tgrad.runtime.planning import planning
 
@@ -51,7 +51,7 @@ def alone(tmp_path) -> Iterator[None]:
 
 
 def exchanges_of(plan: Plan) -> list[int]:
-    return [i for i, k in enumerate(plan.kernels) if is_exchange(k.region)]
+    return [i for i, k in enumerate(plan.kernels) if k.region.is_exchange]
 
 
 def gpt_step(memory_limit: str | None = None) -> Plan:

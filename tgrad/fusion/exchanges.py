@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from tgrad.fusion.partition import Fused
-from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.node import Node
 
 
@@ -29,7 +28,7 @@ def let_exchanges_run(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> 
         fused: kernels in the order in which they would run.
         replaces: for results written in place, what they overwrite.
     """
-    exchanges = [i for i, f in enumerate(fused) if is_exchange(f)]
+    exchanges = [i for i, f in enumerate(fused) if f.region.is_exchange]
     if not exchanges:
         return list(fused)
     first = _early(fused)
@@ -49,7 +48,7 @@ def let_exchanges_run(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> 
     while ready or held_back:
         if ready:
             is_late, i = heapq.heappop(ready)
-            if not is_exchange(fused[i]) and not before[i].isdisjoint(on_their_way):
+            if not fused[i].region.is_exchange and not before[i].isdisjoint(on_their_way):
                 heapq.heappush(held_back, (is_late, i))
                 continue
         else:
@@ -58,7 +57,7 @@ def let_exchanges_run(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> 
             on_their_way = {n for n in on_their_way if n > last}
             ready, held_back = held_back, []  # some need nothing more
         order.append(i)
-        if is_exchange(fused[i]):
+        if fused[i].region.is_exchange:
             on_their_way.add(i)
         for j in after[i]:
             waits[j] -= 1
@@ -72,7 +71,7 @@ def in_flight(fused: Sequence[Fused]) -> dict[Node, int]:
     nobody may write to them."""
     ends: dict[Node, int] = {}
     for i, f in enumerate(fused):
-        if is_exchange(f):
+        if f.region.is_exchange:
             (result,) = f.outputs
             users = (j for j in range(i + 1, len(fused)) if result in _read_by(fused[j]))
             ends[f.inputs[0]] = next(users, len(fused) - 1)
@@ -87,7 +86,7 @@ def awaited_by(fused: Sequence[Fused]) -> list[int]:
     for i in reversed(range(len(fused))):
         f = fused[i]
         later = min((needed[n] for n in f.outputs if n in needed), default=len(fused))
-        found[i] = i if is_exchange(f) else later
+        found[i] = i if f.region.is_exchange else later
         for n in _read_by(f):
             needed[n] = min(needed.get(n, len(fused)), found[i])
     return found
@@ -102,7 +101,9 @@ def _early(fused: Sequence[Fused]) -> set[int]:
 
     def is_early(f: Fused) -> bool:
         found = [reader for n in f.outputs for reader in readers[n]]
-        return is_exchange(f) or (bool(found) and all(map(is_exchange, found)))
+        return f.region.is_exchange or (
+            bool(found) and all(reader.region.is_exchange for reader in found)
+        )
 
     return {i for i, f in enumerate(fused) if is_early(f)}
 
@@ -110,11 +111,6 @@ def _early(fused: Sequence[Fused]) -> set[int]:
 def _read_by(f: Fused) -> Sequence[Node]:
     """What a kernel reads; that an exchange names the one before reads nothing."""
     return f.inputs if f.region.call is None else f.inputs[: f.region.call.reads]
-
-
-def is_exchange(fused: Fused) -> bool:
-    """Whether the step is a call in which processes exchange a tensor."""
-    return isinstance(fused.region.call, CollectiveCall)
 
 
 def _needed(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> list[set[int]]:

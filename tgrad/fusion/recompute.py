@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.schedule import Schedule, aligned
-from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.node import Node, make, source_scope
 from tgrad.graph.op import Op
 
@@ -111,7 +110,7 @@ class _Chain:
             return True
         if len(life.writers) != 1 or any(s.role == "inout" for s in fused.region.slots):
             return False
-        if isinstance(fused.region.call, CollectiveCall):  # the others would have to call it too
+        if fused.region.is_exchange:  # the others would have to call it too
             return False
         if any(n in schedule.budget.fixed for n in fused.outputs):
             return False

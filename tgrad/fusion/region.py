@@ -281,6 +281,11 @@ class Region:
     table: Table | None = None
     call: LibraryCall | CollectiveCall | None = None
 
+    @property
+    def is_exchange(self) -> bool:
+        """Whether it is a call in which processes exchange a tensor."""
+        return isinstance(self.call, CollectiveCall)
+
     @cached_property
     def _hash(self) -> int:
         compared = (f.name for f in fields(self) if f.compare)

@@ -49,17 +49,12 @@ class Exchanges:
                 self.on_their_way.pop(other)()
 
 
-def is_exchange(region: Region) -> bool:
-    """Whether a step is a call in which processes exchange a tensor."""
-    return isinstance(region.call, CollectiveCall)
-
-
 def awaited_before(plan: Plan) -> dict[int, list[int]]:
     """The exchanges that must have ended before each step: it reads what comes, or writes to what
     goes; the number of steps stands for the end of the plan."""
     found: dict[int, list[int]] = {}
     for i, step in enumerate(plan.steps):
-        if step.spans or not is_exchange(plan.kernels[step.kernel].region):
+        if step.spans or not plan.kernels[step.kernel].region.is_exchange:
             continue
         own = [_extent(plan, step, 0), _extent(plan, step, len(step.buffers) - 1)]
         later = range(i + 1, len(plan.steps))
@@ -78,7 +73,7 @@ def _extent(plan: Plan, step: Step, slot: int) -> Extent:
 
 def _meets(plan: Plan, step: Step, own: Sequence[Extent]) -> bool:
     """Whether a step touches bytes. That an exchange names the one before touches nothing."""
-    is_call = not step.spans and is_exchange(plan.kernels[step.kernel].region)
+    is_call = not step.spans and plan.kernels[step.kernel].region.is_exchange
     slots = {0, len(step.buffers) - 1} if is_call else range(len(step.buffers))
     extents = [_extent(plan, step, n) for n in slots]
     return any(a == b and i < m and k < j for a, i, j in own for b, k, m in extents)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tgrad.errors import LaunchError, Source, TgradError
 from tgrad.runtime.device import Runtime, allocate, arena, counters, open_device
-from tgrad.runtime.exchanges import Exchanges, is_exchange
+from tgrad.runtime.exchanges import Exchanges
 from tgrad.runtime.library import call_library
 from tgrad.runtime.plan import Plan, Program
 from tgrad.runtime.planning import current_planning, scopes
@@ -118,7 +118,7 @@ def _launch_steps(
         ]
         if artifact is None:
             region = plan.kernels[step.kernel].region
-            if is_exchange(region):
+            if region.is_exchange:
                 launch = partial(exchanges.start, number, region, runtime, memories)
             else:
                 launch = partial(call_library, region, runtime, memories)
