@@ -61,6 +61,7 @@ FRONT = (
     "tgrad.interrupts",
     "tgrad.jit",
     "tgrad.joining",
+    "tgrad.known",
     "tgrad.labelling",
     "tgrad.linalg",
     "tgrad.masked",

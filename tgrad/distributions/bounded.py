@@ -13,6 +13,7 @@ from typing import Any
 
 import tgrad.nn.functional as F
 from tgrad.creation import arange, as_tensor
+from tgrad.distributions import constraints
 from tgrad.distributions.continuous import EULER
 from tgrad.distributions.discrete import _Chances
 from tgrad.distributions.distribution import (
@@ -26,6 +27,7 @@ from tgrad.distributions.distribution import (
     together,
     uniform,
 )
+from tgrad.distributions.validation import validated
 from tgrad.grad_mode import no_grad
 from tgrad.queries import finfo
 from tgrad.random import rand
@@ -41,6 +43,9 @@ class Kumaraswamy(ByQuantile):
     0.5
     """
 
+    arg_constraints = named(
+        concentration1=constraints.positive, concentration0=constraints.positive
+    )
     parameters = named(concentration1=REQUIRED, concentration0=REQUIRED)
     concentration1: Tensor
     concentration0: Tensor
@@ -61,6 +66,7 @@ class Kumaraswamy(ByQuantile):
         u = uniform(self.concentration1, self._shape(sample_shape))
         return self.icdf(u.clamp(finfo(u.dtype).tiny, 1.0 - finfo(u.dtype).eps))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         a, b, value = self.concentration1, self.concentration0, as_tensor(value)
         rest = (b - 1.0) * (-(value**a)).log1p()
@@ -141,11 +147,13 @@ class ContinuousBernoulli(_Chances):
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return self.icdf(uniform(self.probs, self._shape(sample_shape)))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, logits = together(value, self.logits)
         losses = F.binary_cross_entropy_with_logits(logits, value, reduction="none")
         return self.log_norm() - losses
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         value, p = as_tensor(value), self._away()
         exact = (p**value * (1.0 - p) ** (1.0 - value) + p - 1.0) / (2.0 * p - 1.0)
@@ -177,6 +185,7 @@ class VonMises(Elementwise):
     1.0
     """
 
+    arg_constraints = named(loc=constraints.real, concentration=constraints.positive)
     parameters = named(loc=REQUIRED, concentration=REQUIRED)
     loc: Tensor
     concentration: Tensor
@@ -216,6 +225,7 @@ class VonMises(Elementwise):
             turned = side * angle + self.loc.double() + math.pi
             return (turned % (2.0 * math.pi) - math.pi).to(self.loc.dtype)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         k = self.concentration
         normalizer = math.log(2.0 * math.pi) + i0e(k).log() + k
@@ -235,6 +245,9 @@ class GeneralizedPareto(ByQuantile):
     3.0
     """
 
+    arg_constraints = named(
+        loc=constraints.real, scale=constraints.positive, concentration=constraints.real
+    )
     parameters = named(loc=REQUIRED, scale=REQUIRED, concentration=REQUIRED)
     loc: Tensor
     scale: Tensor
@@ -263,6 +276,7 @@ class GeneralizedPareto(ByQuantile):
         z, c = (as_tensor(value) - self.loc) / self.scale, self._rate()
         return (-z).where(self._is_zero(), -(c * z).log1p() / c)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         above = self._log_survival(value)
         return above * (1.0 + self.concentration.where(~self._is_zero(), 0.0)) - self.scale.log()

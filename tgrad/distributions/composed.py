@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tgrad.creation import as_tensor
+from tgrad.distributions import constraints
 from tgrad.distributions.continuous import HALF_LOG_TAU, Normal
 from tgrad.distributions.discrete import Categorical
 from tgrad.distributions.distribution import (
     Distribution,
     Parameter,
     Shape,
+    named,
     sum_last,
 )
 from tgrad.distributions.transforms import (
@@ -23,6 +25,7 @@ from tgrad.distributions.transforms import (
     StickBreakingTransform,
     Transform,
 )
+from tgrad.distributions.validation import validated
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.linalg import cholesky, cholesky_inverse, solve_triangular
@@ -120,6 +123,7 @@ class TransformedDistribution(Distribution):
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return ComposeTransform(self.transforms)(self.base_dist.rsample(sample_shape))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         y, axes = as_tensor(value), len(self.event_shape)
         total: Any = 0.0
@@ -131,6 +135,7 @@ class TransformedDistribution(Distribution):
         base = self.base_dist.log_prob(y)
         return sum_last(base, axes - len(self.base_dist.event_shape)) - total
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         """The probability of at most `value`, of numbers."""
         if self.event_shape:
@@ -158,10 +163,11 @@ class LogNormal(TransformedDistribution):
     1.6487
     """
 
+    arg_constraints = named(loc=constraints.real, scale=constraints.positive)
     base_dist: Normal
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
-        super().__init__(Normal(loc, scale), ExpTransform(), validate_args)
+        super().__init__(Normal(loc, scale, validate_args), ExpTransform(), validate_args)
         self.loc, self.scale = self.base_dist.loc, self.base_dist.scale
 
     @property
@@ -188,10 +194,11 @@ class LogisticNormal(TransformedDistribution):
     (3,)
     """
 
+    arg_constraints = named(loc=constraints.real, scale=constraints.positive)
     base_dist: Normal
 
     def __init__(self, loc: Parameter, scale: Parameter, validate_args: bool | None = None):
-        base = Normal(loc, scale)
+        base = Normal(loc, scale, validate_args)
         base = base if base.batch_shape else base.expand((1,))
         super().__init__(base, StickBreakingTransform(), validate_args)
 
@@ -226,6 +233,12 @@ class MultivariateNormal(Distribution):
     -1.8379
     """
 
+    arg_constraints = named(
+        loc=constraints.real_vector,
+        covariance_matrix=constraints.positive_definite,
+        precision_matrix=constraints.positive_definite,
+        scale_tril=constraints.lower_cholesky,
+    )
     has_rsample = True
 
     def __init__(
@@ -251,7 +264,11 @@ class MultivariateNormal(Distribution):
         batch = broadcast_shapes(factor.shape[:-2], loc.shape[:-1])
         self.loc = loc.expand(*batch, loc.shape[-1])
         self.scale_tril = factor.expand(*batch, *factor.shape[-2:])
-        super().__init__(batch, loc.shape[-1:], validate_args)
+        matrices = {
+            "covariance_matrix": covariance_matrix,
+            "precision_matrix": precision_matrix,
+        }
+        super().__init__(batch, loc.shape[-1:], validate_args, **matrices)
 
     @property
     def covariance_matrix(self) -> Tensor:
@@ -273,6 +290,7 @@ class MultivariateNormal(Distribution):
         noise = randn(*self._shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + (self.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         apart = (as_tensor(value) - self.loc).unsqueeze(-1)
         z = solve_triangular(self.scale_tril, apart, upper=False).squeeze(-1)
@@ -352,6 +370,7 @@ class MixtureSameFamily(Distribution):
             places = places.expand(*chosen.shape, 1, *self.event_shape)
             return drawn.gather(-1 - axes, places).squeeze(-1 - axes)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         values = as_tensor(value).unsqueeze(-1 - len(self.event_shape))
         logits = self.mixture_distribution.logits

@@ -139,7 +139,7 @@ class _Simplex(Constraint):
     event_dim = 1
 
     def check(self, value: Tensor) -> Tensor:
-        return (value >= 0).all(-1) & ((value.sum(-1) - 1).abs() < CLOSE)
+        return (value >= 0).all(-1) & (abs(value.sum(-1) - 1) < CLOSE)
 
 
 class _OneHot(Constraint):

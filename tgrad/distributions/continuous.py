@@ -7,9 +7,11 @@ and of a uniform or normal number.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tgrad.creation import as_tensor
+from tgrad.distributions import constraints
 from tgrad.distributions.distribution import (
     REQUIRED,
     ByQuantile,
@@ -18,6 +20,7 @@ from tgrad.distributions.distribution import (
     named,
     uniform,
 )
+from tgrad.distributions.validation import validated
 from tgrad.queries import finfo
 from tgrad.random import randn
 from tgrad.tensor import Tensor
@@ -26,6 +29,7 @@ HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 EULER = 0.57721566490153286
 
 _MOVED = named(loc=REQUIRED, scale=REQUIRED)
+_LOC_AND_SCALE = named(loc=constraints.real, scale=constraints.positive)
 
 
 class Normal(Elementwise):
@@ -36,6 +40,7 @@ class Normal(Elementwise):
     -0.9189
     """
 
+    arg_constraints = _LOC_AND_SCALE
     parameters, has_rsample = _MOVED, True
     loc: Tensor
     scale: Tensor
@@ -56,10 +61,12 @@ class Normal(Elementwise):
         noise = randn(*self._shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + noise * self.scale
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         z = (value - self.loc) / self.scale
         return z * z * -0.5 - self.scale.log() - HALF_LOG_TAU
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         return (((value - self.loc) / self.scale * math.sqrt(0.5)).erf() + 1.0) * 0.5
 
@@ -83,6 +90,11 @@ class Uniform(ByQuantile):
     high: Tensor
 
     @property
+    def arg_constraints(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Each is a bound of the other."""
+        return named(low=constraints.less_than(self.high), high=constraints.greater_than(self.low))
+
+    @property
     def mean(self) -> Tensor:
         return (self.low + self.high) * 0.5
 
@@ -90,10 +102,12 @@ class Uniform(ByQuantile):
     def variance(self) -> Tensor:
         return (self.high - self.low).square() / 12.0
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         is_inside = (self.low <= value) & (self.high > value)
         return (-(self.high - self.low).log()).where(is_inside, -math.inf)
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         return ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
 
@@ -112,6 +126,7 @@ class Exponential(ByQuantile):
     0.5
     """
 
+    arg_constraints = named(rate=constraints.positive)
     parameters = named(rate=REQUIRED)
     rate: Tensor
 
@@ -123,9 +138,11 @@ class Exponential(ByQuantile):
     def variance(self) -> Tensor:
         return self.rate.square().reciprocal()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         return self.rate.log() - self.rate * value
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         return -(-self.rate * value).expm1()
 
@@ -144,6 +161,7 @@ class Laplace(Elementwise):
     2.0
     """
 
+    arg_constraints = _LOC_AND_SCALE
     parameters, has_rsample = _MOVED, True
     loc: Tensor
     scale: Tensor
@@ -163,9 +181,11 @@ class Laplace(Elementwise):
     def _at(self, side: Tensor, size: Tensor) -> Tensor:
         return self.loc - self.scale * side.sign() * (-size).log1p()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         return -(self.scale * 2.0).log() - (value - self.loc).abs() / self.scale
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         z = (value - self.loc) / self.scale
         return 0.5 - 0.5 * z.sign() * (-z.abs()).expm1()
@@ -186,6 +206,7 @@ class Cauchy(ByQuantile):
     0.75
     """
 
+    arg_constraints = _LOC_AND_SCALE
     parameters = _MOVED
     loc: Tensor
     scale: Tensor
@@ -198,10 +219,12 @@ class Cauchy(ByQuantile):
     def variance(self) -> Tensor:
         return self.loc.new_full(self.loc.shape, math.inf)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         z = (value - self.loc) / self.scale
         return -math.log(math.pi) - self.scale.log() - (z * z).log1p()
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         return ((value - self.loc) / self.scale).atan() / math.pi + 0.5
 
@@ -220,6 +243,7 @@ class Gumbel(ByQuantile):
     0.5772
     """
 
+    arg_constraints = _LOC_AND_SCALE
     parameters = _MOVED
     loc: Tensor
     scale: Tensor
@@ -232,6 +256,7 @@ class Gumbel(ByQuantile):
     def variance(self) -> Tensor:
         return self.scale.square() * (math.pi**2 / 6)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         z = (self.loc - value) / self.scale
         return z - z.exp() - self.scale.log()
@@ -254,6 +279,7 @@ class Weibull(ByQuantile):
     2.0
     """
 
+    arg_constraints = named(scale=constraints.positive, concentration=constraints.positive)
     parameters = named(scale=REQUIRED, concentration=REQUIRED)
     scale: Tensor
     concentration: Tensor
@@ -269,6 +295,7 @@ class Weibull(ByQuantile):
     def variance(self) -> Tensor:
         return self.scale.square() * (self._moment(2.0) - self._moment(1.0).square())
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         ratio = value / self.scale
         power = self.concentration
@@ -293,6 +320,7 @@ class Pareto(ByQuantile):
     2.0
     """
 
+    arg_constraints = named(scale=constraints.positive, alpha=constraints.positive)
     parameters = named(scale=REQUIRED, alpha=REQUIRED)
     scale: Tensor
     alpha: Tensor
@@ -307,6 +335,7 @@ class Pareto(ByQuantile):
         a = self.alpha.clamp(min=2.0)
         return self.scale.square() * a / ((a - 1.0).square() * (a - 2.0))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, a = as_tensor(value), self.alpha
         found = a.log() + a * self.scale.log() - (a + 1.0) * value.log()
@@ -326,21 +355,24 @@ class Pareto(ByQuantile):
 class Half(Elementwise):
     """The absolute value of a distribution that is symmetric about 0."""
 
+    arg_constraints = named(scale=constraints.positive)
     parameters, has_rsample = named(scale=REQUIRED), True
     scale: Tensor
     whole: type[Normal] | type[Cauchy]
 
     @property
     def base_dist(self) -> Normal | Cauchy:
-        return self.whole(self.scale * 0.0, self.scale)
+        return self.whole(self.scale * 0.0, self.scale, validate_args=False)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return self.base_dist.rsample(sample_shape).abs()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value = as_tensor(value)
         return (self.base_dist.log_prob(value) + math.log(2)).where(value >= 0, -math.inf)
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         return self.base_dist.cdf(value) * 2.0 - 1.0
 

@@ -12,6 +12,7 @@ from typing import Any
 import tgrad.nn.functional as F
 from tgrad.creation import arange, as_tensor
 from tgrad.discrete import binomial, poisson
+from tgrad.distributions import constraints
 from tgrad.distributions.distribution import (
     REQUIRED,
     TINY,
@@ -26,6 +27,7 @@ from tgrad.distributions.distribution import (
     uniform,
 )
 from tgrad.distributions.gammas import Gamma
+from tgrad.distributions.validation import WEIGHTS, check_parameter, validated
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.methods.elementwise import broadcast_shapes
@@ -35,6 +37,7 @@ from tgrad.tensor import Tensor
 class _Chances(Distribution):
     """A distribution with a chance of success, by `probs` or by `logits`, and maybe a count."""
 
+    arg_constraints = named(probs=constraints.unit_interval, logits=constraints.real)
     probs: Tensor
     logits: Tensor
 
@@ -57,7 +60,8 @@ class _Chances(Distribution):
         else:
             self.logits, *made = together(logits, *counts)
             self.probs = self.logits.sigmoid()
-        super().__init__(self.probs.shape, (), validate_args)
+        counted = dict(zip(("total_count",), made))
+        super().__init__(self.probs.shape, (), validate_args, **counted)
         return made
 
 
@@ -85,6 +89,7 @@ class Bernoulli(_Chances):
             drawn = uniform(self.probs, self._shape(sample_shape)) < self.probs
             return drawn.to(self.probs.dtype)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         (value, logits) = together(value, self.logits)
         return -F.binary_cross_entropy_with_logits(logits, value, reduction="none")
@@ -114,6 +119,7 @@ class Geometric(_Chances):
             u = uniform(self.probs, self._shape(sample_shape)).maximum(TINY)
             return (u.log() / (-self.probs).log1p()).floor()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, probs = together(value, self.probs)
         is_sure = (probs == 1.0) & (value == 0.0)
@@ -131,6 +137,12 @@ class Binomial(_Chances):
     >>> tgrad.distributions.Binomial(4, probs=0.25).mean.item()
     1.0
     """
+
+    arg_constraints = named(
+        total_count=constraints.nonnegative_integer,
+        probs=constraints.unit_interval,
+        logits=constraints.real,
+    )
 
     def __init__(
         self,
@@ -155,6 +167,7 @@ class Binomial(_Chances):
             shape = self._shape(sample_shape)
             return binomial(self.total_count.expand(*shape), self.probs.expand(*shape))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, n = together(value, self.total_count)
         ways = (n + 1.0).lgamma() - (value + 1.0).lgamma() - (n - value + 1.0).lgamma()
@@ -181,6 +194,12 @@ class NegativeBinomial(_Chances):
     3.0
     """
 
+    arg_constraints = named(
+        total_count=constraints.nonnegative,
+        probs=constraints.half_open_interval(0.0, 1.0),
+        logits=constraints.real,
+    )
+
     def __init__(
         self,
         total_count: Parameter,
@@ -202,6 +221,7 @@ class NegativeBinomial(_Chances):
         with no_grad():
             return poisson(Gamma(self.total_count, (-self.logits).exp()).sample(sample_shape))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, n = together(value, self.total_count)
         ways = (n + value).lgamma() - (value + 1.0).lgamma() - n.lgamma()
@@ -217,6 +237,7 @@ class Poisson(Elementwise):
     2.0
     """
 
+    arg_constraints = named(rate=constraints.nonnegative)
     parameters = named(rate=REQUIRED)
     rate: Tensor
 
@@ -232,6 +253,7 @@ class Poisson(Elementwise):
         with no_grad():
             return poisson(self.rate.expand(*self._shape(sample_shape)))
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, rate = together(value, self.rate)
         return value.xlogy(rate) - rate - (value + 1.0).lgamma()
@@ -253,6 +275,8 @@ class Categorical(Distribution):
     [1, 1, 1]
     """
 
+    arg_constraints = named(probs=constraints.simplex, logits=constraints.real_vector)
+
     def __init__(
         self,
         probs: Tensor | None = None,
@@ -270,6 +294,9 @@ class Categorical(Distribution):
             self.logits = given - given.logsumexp(-1, keepdim=True)
             self.probs = self.logits.softmax(-1)
         super().__init__(given.shape[:-1], (), validate_args)
+        if self._validate_args:
+            name, fits = ("probs", WEIGHTS) if logits is None else ("logits", constraints.real)
+            check_parameter("Categorical", name, given, fits)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Class numbers (int64): of events that come at these rates, the first."""
@@ -278,6 +305,7 @@ class Categorical(Distribution):
             time = -(-uniform(probs, (*sample_shape, *probs.shape))).log1p()
             return (time.maximum(TINY) / probs).argmin(-1)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value = as_tensor(value, device=self.logits.device).long()
         shape = broadcast_shapes(value.shape, self.batch_shape)
@@ -296,13 +324,15 @@ class OneHotCategorical(Distribution):
     [0.0, 1.0]
     """
 
+    arg_constraints = named(probs=constraints.simplex, logits=constraints.real_vector)
+
     def __init__(
         self,
         probs: Tensor | None = None,
         logits: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        self.base_dist = Categorical(probs, logits)
+        self.base_dist = Categorical(probs, logits, validate_args)
         self.probs, self.logits = self.base_dist.probs, self.base_dist.logits
         super().__init__(self.base_dist.batch_shape, self.probs.shape[-1:], validate_args)
 
@@ -318,6 +348,7 @@ class OneHotCategorical(Distribution):
         classes = self.base_dist.sample(sample_shape)
         return F.one_hot(classes, self.probs.shape[-1]).to(self.probs.dtype)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         return self.base_dist.log_prob(as_tensor(value).argmax(-1))
 
@@ -333,6 +364,8 @@ class Multinomial(Distribution):
     [2.0, 6.0]
     """
 
+    arg_constraints = named(probs=constraints.simplex, logits=constraints.real_vector)
+
     def __init__(
         self,
         total_count: int = 1,
@@ -340,7 +373,8 @@ class Multinomial(Distribution):
         logits: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        self.total_count, self.base_dist = total_count, Categorical(probs, logits)
+        self.total_count = total_count
+        self.base_dist = Categorical(probs, logits, validate_args)
         self.probs, self.logits = self.base_dist.probs, self.base_dist.logits
         super().__init__(self.base_dist.batch_shape, self.probs.shape[-1:], validate_args)
 
@@ -356,6 +390,7 @@ class Multinomial(Distribution):
         classes = self.base_dist.sample((self.total_count, *sample_shape))
         return F.one_hot(classes, self.probs.shape[-1]).sum(0).to(self.probs.dtype)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, logits = together(value, self.logits)
         never = (logits == -math.inf) & (value == 0.0)

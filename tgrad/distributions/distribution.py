@@ -1,8 +1,8 @@
 """What all distributions share.
 
 In: parameters, as tensors or numbers. Out: lazy tensors: samples, densities, entropies. Invariant:
-nothing is read on the host, so sampling and log_prob are part of a compiled step; for the same
-reason values are not checked (`validate_args=True` is refused). Source:
+nothing is computed on the host, so sampling and log_prob are part of a compiled step; for the same
+reason only values that are known already are checked (see validation.py). Source:
 https://docs.pytorch.org/docs/stable/distributions.html
 """
 
@@ -14,8 +14,8 @@ from copy import copy
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from tgrad.arguments import refuse
 from tgrad.creation import as_tensor
+from tgrad.distributions.validation import check_parameter, check_sample
 from tgrad.errors import UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.methods.elementwise import broadcast_shapes, result_type
@@ -35,21 +35,53 @@ REQUIRED = inspect.Parameter.empty
 class Distribution:
     """Base of all distributions.
 
+    Args:
+        batch_shape, event_shape: see below.
+        validate_args: whether values are checked, as far as they are known: constants and tensors
+            stored on the host. None: yes, unless Python runs with -O.
+        given: parameters that are no attributes.
+
     Attributes:
+        arg_constraints: of parameters, by name.
         batch_shape: shape of the parameters, each of which is a distribution.
         event_shape: shape of one draw.
         has_rsample: whether draws have gradients with respect to the parameters.
     """
 
     has_rsample = False
+    arg_constraints: Mapping[str, Any] = MappingProxyType({})
+    _validate_args = __debug__
 
     def __init__(
-        self, batch_shape: Shape = (), event_shape: Shape = (), validate_args: bool | None = None
+        self,
+        batch_shape: Shape = (),
+        event_shape: Shape = (),
+        validate_args: bool | None = None,
+        **given: Any,
     ):
-        refuse(
-            type(self).__name__, "Values stay on the device unread.", validate_args=validate_args
-        )
         self.batch_shape, self.event_shape = tuple(batch_shape), tuple(event_shape)
+        if validate_args is not None:
+            self._validate_args = validate_args
+        if self._validate_args:
+            known = {**vars(self), **given}
+            for name, constraint in self.arg_constraints.items():
+                if known.get(name) is not None:
+                    check_parameter(type(self).__name__, name, known[name], constraint)
+
+    @staticmethod
+    def set_default_validate_args(value: bool) -> None:
+        """Whether distributions made from now on check values, where `validate_args` is None.
+
+        Raises:
+            ValueError: it is neither True nor False.
+        """
+        if value not in (True, False):
+            raise ValueError(f"set_default_validate_args({value!r}): give True or False.")
+        Distribution._validate_args = value
+
+    def _validate_sample(self, value: Any) -> None:
+        """Refuse a value of another shape than draws, or known to be outside of the support."""
+        check_sample(self, value)
 
     @property
     def mean(self) -> Tensor:

@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 from tgrad.creation import arange, as_tensor
+from tgrad.distributions import constraints
 from tgrad.distributions.distribution import (
     REQUIRED,
     TINY,
@@ -22,6 +23,7 @@ from tgrad.distributions.distribution import (
     named,
     together,
 )
+from tgrad.distributions.validation import validated
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.joining import stack
 from tgrad.random import rand, randn
@@ -83,6 +85,7 @@ class Gamma(Elementwise):
     1.5
     """
 
+    arg_constraints = named(concentration=constraints.positive, rate=constraints.positive)
     parameters, has_rsample = named(concentration=REQUIRED, rate=REQUIRED), True
     concentration: Tensor
     rate: Tensor
@@ -99,11 +102,13 @@ class Gamma(Elementwise):
         wide = self.concentration.expand(*self._shape(sample_shape))
         return (standard_gamma(wide) / self.rate).maximum(TINY)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, a = as_tensor(value), self.concentration
         powers = a.xlogy(self.rate) + (a - 1.0).xlogy(value)
         return powers - self.rate * value - a.lgamma()
 
+    @validated
     def cdf(self, value: Any) -> Tensor:
         return self.concentration.igamma(self.rate * value)
 
@@ -120,6 +125,7 @@ class Chi2(Gamma):
     3.0
     """
 
+    arg_constraints = named(df=constraints.positive)
     parameters = named(df=REQUIRED)
     df: Tensor
 
@@ -136,6 +142,7 @@ class InverseGamma(Elementwise):
     1.0
     """
 
+    arg_constraints = named(concentration=constraints.positive, rate=constraints.positive)
     parameters, has_rsample = named(concentration=REQUIRED, rate=REQUIRED), True
     concentration: Tensor
     rate: Tensor
@@ -158,6 +165,7 @@ class InverseGamma(Elementwise):
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return self.base_dist.rsample(sample_shape).reciprocal()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value = as_tensor(value)
         return self.base_dist.log_prob(value.reciprocal()) - value.log() * 2.0
@@ -181,6 +189,7 @@ class Dirichlet(Distribution):
     [0.25, 0.75]
     """
 
+    arg_constraints = named(concentration=constraints.independent(constraints.positive, 1))
     has_rsample = True
 
     def __init__(self, concentration: Tensor, validate_args: bool | None = None):
@@ -203,6 +212,7 @@ class Dirichlet(Distribution):
         drawn = standard_gamma(self.concentration.expand(*self._shape(sample_shape)))
         return drawn / drawn.sum(-1, keepdim=True)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         a = self.concentration
         powers = (a - 1.0).xlogy(as_tensor(value)).sum(-1)
@@ -223,6 +233,9 @@ class Beta(Elementwise):
     0.25
     """
 
+    arg_constraints = named(
+        concentration1=constraints.positive, concentration0=constraints.positive
+    )
     parameters, has_rsample = named(concentration1=REQUIRED, concentration0=REQUIRED), True
     concentration1: Tensor
     concentration0: Tensor
@@ -242,6 +255,7 @@ class Beta(Elementwise):
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return self.base_dist.rsample(sample_shape)[..., 0]
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value = as_tensor(value)
         return self.base_dist.log_prob(stack([value, 1.0 - value], -1))
@@ -259,6 +273,9 @@ class StudentT(Elementwise):
     2.0
     """
 
+    arg_constraints = named(
+        df=constraints.positive, loc=constraints.real, scale=constraints.positive
+    )
     parameters, has_rsample = named(df=REQUIRED, loc=0.0, scale=1.0), True
     df: Tensor
     loc: Tensor
@@ -278,6 +295,7 @@ class StudentT(Elementwise):
         z = randn(*shape, dtype=self.df.dtype, device=self.df.device)
         return self.loc + self.scale * z * (Chi2(self.df).rsample(sample_shape) / self.df).rsqrt()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         z, half = (value - self.loc) / self.scale, (self.df + 1.0) * 0.5
         return -half * (z * z / self.df).log1p() - self._normalizer() - self.scale.log()
@@ -301,6 +319,7 @@ class FisherSnedecor(Elementwise):
     2.0
     """
 
+    arg_constraints = named(df1=constraints.positive, df2=constraints.positive)
     parameters, has_rsample = named(df1=REQUIRED, df2=REQUIRED), True
     df1: Tensor
     df2: Tensor
@@ -320,6 +339,7 @@ class FisherSnedecor(Elementwise):
                         for df in (self.df1, self.df2))  # fmt: skip
         return (above / below).maximum(TINY)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, a, b, ratio = as_tensor(value), self.df1 * 0.5, self.df2 * 0.5, self.df1 / self.df2
         gammas = (a + b).lgamma() - a.lgamma() - b.lgamma()

@@ -8,13 +8,16 @@ Sources: Bartlett 1933 (Wishart); Lewandowski, Kurowicka and Joe 2009 (correlati
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tgrad.creation import arange, as_tensor, eye
-from tgrad.distributions.composed import factor_of_inverse
+from tgrad.distributions import constraints
+from tgrad.distributions.composed import MultivariateNormal, factor_of_inverse
 from tgrad.distributions.continuous import HALF_LOG_TAU
-from tgrad.distributions.distribution import Distribution, Parameter, Shape, together
+from tgrad.distributions.distribution import Distribution, Parameter, Shape, named, together
 from tgrad.distributions.gammas import Beta, Chi2
+from tgrad.distributions.validation import validated
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.joining import cat
@@ -49,6 +52,11 @@ class LowRankMultivariateNormal(Distribution):
     [[2.0, 1.0], [1.0, 2.0]]
     """
 
+    arg_constraints = named(
+        loc=constraints.real_vector,
+        cov_factor=constraints.independent(constraints.real, 2),
+        cov_diag=constraints.independent(constraints.positive, 1),
+    )
     has_rsample = True
 
     def __init__(
@@ -125,6 +133,7 @@ class LowRankMultivariateNormal(Distribution):
         own = randn(*shape, **options)
         return self.loc + (self.cov_factor @ few).squeeze(-1) + self.cov_diag.sqrt() * own
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         apart = (as_tensor(value) - self.loc).unsqueeze(-1)
         count = self.loc.shape[-1]
@@ -175,7 +184,17 @@ class Wishart(Distribution):
         batch = broadcast_shapes(factor.shape[:-2], df.shape)
         self.df = df.expand(*batch)
         self.scale_tril = factor.expand(*batch, *factor.shape[-2:])
-        super().__init__(batch, factor.shape[-2:], validate_args)
+        matrices = {
+            "covariance_matrix": covariance_matrix,
+            "precision_matrix": precision_matrix,
+        }
+        super().__init__(batch, factor.shape[-2:], validate_args, **matrices)
+
+    @property
+    def arg_constraints(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """That of df depends on k."""
+        matrices = {k: v for k, v in MultivariateNormal.arg_constraints.items() if k != "loc"}
+        return {**matrices, "df": constraints.greater_than(self.size - 1)}
 
     @property
     def size(self) -> int:
@@ -212,6 +231,7 @@ class Wishart(Distribution):
         factor = self.scale_tril @ noise
         return factor @ factor.mT
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         value, k, df = as_tensor(value), self.size, self.df
         factor = cholesky(value)
@@ -258,6 +278,8 @@ class LKJCholesky(Distribution):
     (3, 3)
     """
 
+    arg_constraints = named(concentration=constraints.positive)
+
     def __init__(self, dim: int, concentration: Parameter = 1.0, validate_args: bool | None = None):
         if dim < 2:
             raise ShapeError(f"LKJCholesky: dim={dim}.", "Give at least 2.")
@@ -281,6 +303,7 @@ class LKJCholesky(Distribution):
             left = (1.0 - rows.square().sum(-1)).clamp(min=finfo(a.dtype).tiny).sqrt()
             return rows + left.diag_embed()
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         a, n = self.concentration, self.dim
         diagonal = as_tensor(value).diagonal(dim1=-2, dim2=-1)[..., 1:]

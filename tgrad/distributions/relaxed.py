@@ -13,10 +13,12 @@ from typing import Any
 
 import tgrad.nn.functional as F
 from tgrad.creation import as_tensor
+from tgrad.distributions import constraints
 from tgrad.distributions.composed import TransformedDistribution
 from tgrad.distributions.discrete import Categorical, OneHotCategorical, _Chances
-from tgrad.distributions.distribution import Distribution, Parameter, Shape, inside, uniform
+from tgrad.distributions.distribution import Distribution, Parameter, Shape, inside, named, uniform
 from tgrad.distributions.transforms import ExpTransform, SigmoidTransform
+from tgrad.distributions.validation import validated
 from tgrad.tensor import Tensor
 
 
@@ -66,6 +68,7 @@ class LogitRelaxedBernoulli(_Tempered, _Chances):
         p = inside(self.probs)
         return (u.log() - (-u).log1p() + p.log() - (-p).log1p()) / self.temperature
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         apart = self.logits - as_tensor(value) * self.temperature
         return self.temperature.log() + apart - 2.0 * F.softplus(apart)
@@ -84,6 +87,8 @@ class RelaxedBernoulli(TransformedDistribution):
     0.5
     """
 
+    arg_constraints = named(probs=constraints.unit_interval, logits=constraints.real)
+
     base_dist: LogitRelaxedBernoulli
 
     def __init__(
@@ -93,7 +98,7 @@ class RelaxedBernoulli(TransformedDistribution):
         logits: Parameter | None = None,
         validate_args: bool | None = None,
     ):
-        base = LogitRelaxedBernoulli(temperature, probs, logits)
+        base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args)
 
     @property
@@ -112,6 +117,8 @@ class RelaxedBernoulli(TransformedDistribution):
 class ExpRelaxedCategorical(_Tempered):
     """The logarithm of a `RelaxedOneHotCategorical` vector; the same arguments."""
 
+    arg_constraints = named(probs=constraints.simplex, logits=constraints.real_vector)
+
     has_rsample = True
 
     def __init__(
@@ -121,7 +128,7 @@ class ExpRelaxedCategorical(_Tempered):
         logits: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        classes = Categorical(probs, logits)
+        classes = Categorical(probs, logits, validate_args)
         self.probs, self.logits = classes.probs, classes.logits
         self.temperature = as_tensor(temperature, dtype=self.probs.dtype, device=self.probs.device)
         super().__init__(classes.batch_shape, self.probs.shape[-1:], validate_args)
@@ -130,6 +137,7 @@ class ExpRelaxedCategorical(_Tempered):
         u = inside(uniform(self.logits, self._shape(sample_shape)))
         return ((self.logits - (-u.log()).log()) / self.temperature).log_softmax(-1)
 
+    @validated
     def log_prob(self, value: Any) -> Tensor:
         count = self.logits.shape[-1]
         score = (self.logits - as_tensor(value) * self.temperature).log_softmax(-1)
@@ -151,6 +159,8 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     1.0
     """
 
+    arg_constraints = named(probs=constraints.simplex, logits=constraints.real_vector)
+
     base_dist: ExpRelaxedCategorical
 
     def __init__(
@@ -160,7 +170,7 @@ class RelaxedOneHotCategorical(TransformedDistribution):
         logits: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        base = ExpRelaxedCategorical(temperature, probs, logits)
+        base = ExpRelaxedCategorical(temperature, probs, logits, validate_args)
         super().__init__(base, ExpTransform(), validate_args)
 
     @property
