@@ -5,6 +5,7 @@ In: modules, parameters, sequences. Out: lazy tensors. Invariant: nothing is def
 
 from tgrad.nn.utils import parametrizations as parametrizations
 from tgrad.nn.utils import parametrize as parametrize
+from tgrad.nn.utils import prune as prune
 from tgrad.nn.utils import rnn as rnn
 from tgrad.nn.utils.clip_grad import (
     clip_grad_norm,
@@ -37,6 +38,7 @@ __all__ = [
     "parameters_to_vector",
     "parametrizations",
     "parametrize",
+    "prune",
     "remove_spectral_norm",
     "remove_weight_norm",
     "rnn",
