@@ -168,6 +168,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.cli": ("tgrad",),
     "tgrad.module_paths": ("tgrad",),
+    "tgrad.testing": (*LEAVES, *FRONT),
+    "tgrad.version": ("tgrad",),
     "tgrad": (
         *LEAVES,
         *FRONT,
@@ -179,6 +181,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.nn",
         "tgrad.optim",
         "tgrad.data",
+        "tgrad.testing",
+        "tgrad.version",
         "tgrad.pipeline",
         "tgrad.compiling",
     ),

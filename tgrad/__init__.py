@@ -126,7 +126,9 @@ if _typing.TYPE_CHECKING:
     from tgrad import optim as optim
     from tgrad import signal as signal
     from tgrad import special as special
+    from tgrad import testing as testing
     from tgrad import utils as utils
+    from tgrad import version as version
     from tgrad.compiling import Dim
     from tgrad.compiling.cond import cond
     from tgrad.compiling.function import compile
@@ -135,7 +137,7 @@ __version__ = "0.1.0"
 
 _LAZY = (
     "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "jit",
-    "linalg", "masked", "nn", "optim", "signal", "special", "utils",
+    "linalg", "masked", "nn", "optim", "signal", "special", "testing", "utils", "version",
 )  # fmt: skip
 
 _ELSEWHERE = {
