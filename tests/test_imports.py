@@ -132,6 +132,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *RUNNING,
         "tgrad.interop.torch_function",
     ),
+    "tgrad.known": (*LEAVES, *FRONT, "tgrad.graph", *RUNNING, "tgrad.runtime.planning"),
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),

@@ -1,7 +1,7 @@
 """Values that are known before anything runs: constants, tensors stored on the host, views of both.
 
 In: tensors. Out: their values, or None. Invariant: nothing is computed, nothing pending runs, and
-nobody waits for a GPU.
+nobody waits for a GPU. Where plans are made and not run, memory holds no values.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from tgrad.graph.interpret import evaluate, interpret
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
+from tgrad.runtime.planning import current_planning
 from tgrad.runtime.storage import lent
 from tgrad.tensor import Tensor
 from tgrad.tracing import Refuse, check_values, tracer
@@ -25,13 +26,19 @@ def check_elements(t: Tensor, refuse: Refuse, *args: Any) -> None:
     """Let `refuse(values, *args)` see the elements of a tensor, in any order and shape, if they are
     known: now, and in a trace those of an argument at each call."""
     if t._storage is not None:
-        return check_values(t, refuse, *args)
+        return check_stored(t, refuse, *args)
     base, _ = _below_views(t._node)
     if base.op is Op.CONST:
         refuse(evaluate(base, ()), *args)
     elif base.op is Op.BUFFER:
         storage = base.attr("storage")
-        check_values(Tensor._of(base, storage.device, storage), refuse, *args)
+        check_stored(Tensor._of(base, storage.device, storage), refuse, *args)
+
+
+def check_stored(t: Tensor, refuse: Refuse, *args: Any) -> None:
+    """`check_elements` of a tensor that has memory of its own, in its order and shape."""
+    if current_planning() is None:
+        check_values(t, refuse, *args)
 
 
 def known_values(t: Tensor) -> np.ndarray | None:
@@ -51,7 +58,7 @@ def known_values(t: Tensor) -> np.ndarray | None:
         return None
     if storage is None:
         values = evaluate(base, ())
-    elif tracer() is not None or storage.device.type == "cuda":
+    elif tracer() is not None or storage.device.type == "cuda" or current_planning() is not None:
         return None
     else:
         values = lent(storage)

@@ -10,6 +10,7 @@ import tgrad
 from tgrad import distributions as ours
 from tgrad import realizing
 from tgrad.errors import OutOfRangeError, ShapeError
+from tgrad.runtime.planning import planning
 
 theirs = torch.distributions
 NAN = float("nan")
@@ -159,6 +160,19 @@ def test_compiled_steps_check_their_arguments_at_each_call():
         with pytest.raises(ValueError, match="HalfNormal: the value"):
             score(good, bad)
     assert len(score.plans) == 1
+
+
+@pytest.mark.parametrize("target", [None, "sm_90"])
+def test_where_nothing_runs_only_constants_are_known(target):
+    with planning(target):
+        x = tgrad.tensor([1.0, 2.0])
+        step = tgrad.compile(lambda scale: ours.HalfNormal(scale).log_prob(scale))
+        assert step(x).shape == step(x).shape == (2,)
+        ours.MultivariateNormal(x, tgrad.eye(2) * x).log_prob(x)
+        ours.Dirichlet(x).log_prob(x)
+        ours.Uniform(x, x + 1.0).log_prob(x)
+        with pytest.raises(ValueError, match=r"scale is 0\.0"):
+            ours.Normal(x, tgrad.zeros(2))
 
 
 def test_mapped_functions_do_not_check():

@@ -17,9 +17,8 @@ import numpy as np
 from tgrad.distributions import constraints as c
 from tgrad.distributions.constraints import Constraint
 from tgrad.errors import OutOfRangeError, ShapeError, UnsupportedError
-from tgrad.known import check_elements, known_values, values_by_hand
+from tgrad.known import check_elements, check_stored, known_values, values_by_hand
 from tgrad.tensor import Tensor
-from tgrad.tracing import check_values
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +108,7 @@ def _check(constraint: Any, value: Any, what: str) -> None:
     elif takes_arrays and has_numbers and not constraint.event_dim:
         check_elements(value, _refuse, constraint, what)
     elif takes_arrays and has_numbers and value._storage is not None:
-        check_values(value, _refuse, constraint, what)
+        check_stored(value, _refuse, constraint, what)
     else:
         known = known_values(value)
         constraint = constraint if has_numbers else _with_known_bounds(constraint)
