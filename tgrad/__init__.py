@@ -161,11 +161,14 @@ _ELSEWHERE = {
         "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh",
         "rnn_tanh_cell",
     ),
+    "tgrad.complex_numbers": (
+        "complex", "imag", "polar", "real", "view_as_complex", "view_as_real",
+    ),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.fft.frames": ("istft", "stft"),
     "tgrad.func": ("vmap",),
     "tgrad.amp": ("GradScaler",),
-    "tgrad.dtype": ("get_default_dtype", "set_default_dtype"),
+    "tgrad.dtype": ("complex64", "complex128", "get_default_dtype", "set_default_dtype"),
     "tgrad.errors": ("OutOfMemoryError",),
     "tgrad.places": (
         "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor",
@@ -196,11 +199,8 @@ _IN_PLACE = (
 )  # fmt: skip
 """Methods that PyTorch has as functions too."""
 
-_NO_COMPLEX = "no dtype is complex; tgrad.fft holds complex values as pairs, a last axis of 2."
 _ABSENT = {
-    **dict.fromkeys(
-        ("cdouble", "cfloat", "chalf", "complex", "complex32", "complex64", "complex128", "imag",
-         "polar", "view_as_complex", "view_as_real"), _NO_COMPLEX),
+    **dict.fromkeys(("chalf", "complex32"), "complex numbers have parts of float32 or float64."),
     **dict.fromkeys(
         ("sparse", "sparse_coo_tensor", "sparse_csr_tensor", "sparse_coo", "sparse_csr"),
         "tensors are dense."),
@@ -220,6 +220,9 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 
+_SHORT = {"cdouble": "complex128", "cfloat": "complex64"}
+
+
 def __getattr__(name: str) -> object:
     """What not every program uses, and the compiler with it, loads when it is first named."""
     if name in _LAZY:
@@ -228,6 +231,8 @@ def __getattr__(name: str) -> object:
         return getattr(_importlib.import_module("tgrad.linalg"), _algebra[name])
     if name in ("Dim", "compile", "cond"):
         return getattr(_importlib.import_module("tgrad.compiling"), name)
+    if name in _SHORT:
+        return getattr(_importlib.import_module("tgrad.dtype"), _SHORT[name])
     for module, names in _ELSEWHERE.items():
         if name in names:
             return getattr(_importlib.import_module(module), name)

@@ -7,6 +7,8 @@ or a range that a kernel reads is computed in that kernel. `tensor` itself is in
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,29 @@ from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size
+from tgrad.methods.elementwise import is_complex
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.sizes import as_size, sized
 from tgrad.tensor import Tensor, labelled, tensor
 
 Number = bool | int | float
 DeviceLike = str | Device | None
+
+
+def complex_too(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: the function makes complex tensors too, for a complex dtype or like another."""
+
+    @wraps(function)
+    def make(*args: Any, **options: Any) -> Any:
+        dtype = options.get("dtype")
+        wants = dtype is not None and type(dtype) is not DType and dt.as_complex_dtype(dtype)
+        if wants or (args and is_complex(args[-1])) or (args and is_complex(args[0])):
+            from tgrad.complex_numbers.creation import filled
+
+            return filled(function, args, options)
+        return function(*args, **options)
+
+    return make
 
 
 def given_sizes(size: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...]:
@@ -64,6 +83,7 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
+@complex_too
 def full(
     size: Any,
     fill_value: Number,
@@ -111,6 +131,7 @@ def _filled(
         return _leaf(in_rows(Tensor._of(node, default_device(device))), requires_grad)
 
 
+@complex_too
 def zeros(
     *size: Any,
     dtype: DType | None = None,
@@ -129,6 +150,7 @@ def zeros(
     )
 
 
+@complex_too
 def ones(
     *size: Any,
     dtype: DType | None = None,
@@ -147,6 +169,7 @@ def ones(
     )
 
 
+@complex_too
 def empty(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
     """A tensor whose values do not matter; here they are zeros.
 
@@ -157,6 +180,7 @@ def empty(*size: Any, dtype: DType | None = None, **options: Any) -> Tensor:
     return zeros(*size, dtype=dtype, **options)
 
 
+@complex_too
 def full_like(
     input: Tensor,
     fill_value: Number,
@@ -185,6 +209,7 @@ def full_like(
     return made if name == "contiguous_format" else keep_order(made, input)
 
 
+@complex_too
 def zeros_like(input: Tensor, **options: Any) -> Tensor:
     """Zeros with the shape, dtype and device of `input`; options as those of `full_like`.
 
@@ -195,6 +220,7 @@ def zeros_like(input: Tensor, **options: Any) -> Tensor:
     return full_like(input, 0, **options)
 
 
+@complex_too
 def ones_like(input: Tensor, **options: Any) -> Tensor:
     """Ones with the shape, dtype and device of `input`; options as those of `full_like`.
 
@@ -205,6 +231,7 @@ def ones_like(input: Tensor, **options: Any) -> Tensor:
     return full_like(input, 1, **options)
 
 
+@complex_too
 def empty_like(input: Tensor, **options: Any) -> Tensor:
     """`zeros_like`: a tensor whose values do not matter.
 
@@ -263,6 +290,7 @@ def arange(
     return _leaf(values.to(found), requires_grad)
 
 
+@complex_too
 @labelled("linspace")
 def linspace(
     start: float,
@@ -300,6 +328,7 @@ def linspace(
     return _leaf(rising.where(place < steps // 2, falling).to(found), requires_grad)
 
 
+@complex_too
 @labelled("logspace")
 def logspace(
     start: float,
@@ -332,10 +361,11 @@ def scalar_tensor(s: Number, *, dtype: DType | None = None, **options: Any) -> T
     >>> tgrad.scalar_tensor(2).item()
     2.0
     """
-    return full((), s, dtype=dt.float_dtype(dtype), **options)
+    return full((), s, dtype=dt.get_default_dtype() if dtype is None else dtype, **options)
 
 
 @labelled("eye")
+@complex_too
 def eye(
     n: int,
     m: int | None = None,

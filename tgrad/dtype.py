@@ -67,6 +67,11 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_complex(self) -> bool:
+        """False: complex dtypes are ComplexDType."""
+        return False
+
+    @property
     def in_numpy(self) -> bool:
         """Whether NumPy itself has it."""
         return self.name not in _OF_ML_DTYPES
@@ -220,7 +225,79 @@ def as_dtype(value: Any) -> DType:
         return bool_
     if isinstance(value, str):
         return by_name(value)
+    if isinstance(value, ComplexDType):
+        raise DTypeError(f"{value} where a real dtype is needed.", "Give a real one.")
     return from_numpy(value)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ComplexDType:
+    """A type of complex numbers, whose parts are floats; no node has one (complex_numbers/).
+
+    Attributes:
+        name: PyTorch's name.
+        part: of the real and the imaginary part.
+    """
+
+    name: str
+    part: DType
+
+    kind = "c"
+    is_floating_point = False
+    is_complex = True
+    is_float = is_int = is_bool = False
+
+    @property
+    def accumulator(self) -> ComplexDType:
+        """What sums are added in: itself."""
+        return self
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number."""
+        return 2 * self.part.itemsize
+
+    @property
+    def numpy(self) -> np.dtype:
+        """The NumPy dtype of the same bits."""
+        return np.dtype(self.name)
+
+    def __repr__(self) -> str:
+        return f"tgrad.{self.name}"
+
+    def __reduce__(self) -> tuple[Any, tuple[DType]]:
+        return complex_of, (self.part,)
+
+    def to_real(self) -> DType:
+        """PyTorch's spelling of `part`."""
+        return self.part
+
+
+complex64, complex128 = ComplexDType("complex64", float32), ComplexDType("complex128", float64)
+
+
+def complex_of(part: DType) -> ComplexDType:
+    """Complex numbers whose parts are of a dtype.
+
+    Raises:
+        DTypeError: there are none.
+    """
+    if part is float64:
+        return complex128
+    if part is float32:
+        return complex64
+    raise DTypeError(f"complex numbers of {part.name}.", "Use float32 or float64.")
+
+
+def as_complex_dtype(value: Any) -> ComplexDType | None:
+    """A complex dtype from itself, `complex`, or NumPy's; None for what is no complex dtype."""
+    if isinstance(value, ComplexDType):
+        return value
+    if value is complex:
+        return complex64 if get_default_dtype() is float32 else complex128
+    if isinstance(value, (np.dtype, type)) and np.dtype(value).kind == "c":
+        return complex128 if np.dtype(value).itemsize == 16 else complex64
+    return None
 
 
 def get_default_dtype() -> DType:
@@ -274,6 +351,10 @@ def promote(a: DType, b: DType) -> DType:
     """
     if a is b:
         return a
+    if a.is_complex or b.is_complex:
+        parts = [d.part if isinstance(d, ComplexDType) else d for d in (a, b)]
+        parts = [d for d in parts if d.is_float]
+        return complex_of(promote(*parts) if len(parts) > 1 else parts[0])  # type: ignore[return-value]
     if a.is_float8 or b.is_float8:
         raise DTypeError(
             f"{a} and {b} have no common dtype: 8-bit floats are not promoted.",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.complex_forms import complex_form
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.library import LibraryCall
 from tgrad.graph.op import Op
@@ -134,6 +135,7 @@ def _differences(x: Tensor) -> Tensor:
 # -- Cholesky ------------------------------------------------------------------------------------
 
 
+@complex_form("linalg.cholesky")
 @labelled("cholesky")
 def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """The lower triangular L of A = L Lᵀ (with `upper`, its transpose).
@@ -166,6 +168,7 @@ def _cholesky_rule(g: Tensor, L: Tensor, A: Tensor) -> tuple[Tensor]:
 # -- solving -------------------------------------------------------------------------------------
 
 
+@complex_form("linalg.solve")
 @labelled("solve")
 def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X of A X = B (with left=False, of X A = B).
@@ -208,6 +211,7 @@ def _solve_rule(g: Tensor, X: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Ten
     return -(gb @ X.mT), gb
 
 
+@complex_form("linalg.solve_triangular")
 @labelled("solve_triangular")
 def solve_triangular(
     A: Tensor, B: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
@@ -250,6 +254,7 @@ def _triangular_rule(
     return (-(gb @ X.mT)).tril(-1 if unit else 0), gb
 
 
+@complex_form("linalg.inv")
 @labelled("inv")
 def inv(A: Tensor) -> Tensor:
     """The inverse.
@@ -268,6 +273,7 @@ def inv(A: Tensor) -> Tensor:
 # -- determinants --------------------------------------------------------------------------------
 
 
+@complex_form("linalg.det")
 @labelled("det")
 def det(A: Tensor) -> Tensor:
     """The determinant. Its gradient needs A to be invertible.
@@ -288,6 +294,7 @@ def _det_rule(g: Tensor, y: Tensor, A: Tensor) -> tuple[Tensor]:
     return ((g * y).unsqueeze(-1).unsqueeze(-1) * inv(A).mT,)
 
 
+@complex_form("linalg.slogdet")
 @labelled("slogdet")
 def slogdet(A: Tensor) -> Slogdet:
     """Sign, and logarithm of the absolute value, of the determinant.
@@ -394,6 +401,7 @@ def _eigh_rule(g: Tensor, y: Tensor, A: Tensor) -> tuple[Tensor]:
     return (V @ (_diagonal(gw) + turned) @ V.mT,)
 
 
+@complex_form("linalg.eigvalsh")
 def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     """Eigenvalues of a symmetric matrix, ascending; of its triangle UPLO.
 
@@ -452,6 +460,7 @@ def _svd_rule(g: Tensor, y: Tensor, A: Tensor, full: bool) -> tuple[Tensor]:
     return (total,)
 
 
+@complex_form("linalg.svdvals")
 def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
     """Singular values, descending.
 
@@ -473,15 +482,21 @@ def _svdvals_rule(g: Tensor, S: Tensor, A: Tensor) -> tuple[Tensor]:
 # -- from the singular values --------------------------------------------------------------------
 
 
+def rounding(A: Tensor) -> float:
+    """The distance from 1 to the next number of its dtype."""
+    return float(np.finfo(A.dtype.numpy).eps)
+
+
 def _limit(S: Tensor, A: Tensor, atol: Any, rtol: Any) -> Tensor:
     """Singular values up to this count as 0."""
     if rtol is None:
-        rtol = 0.0 if atol is not None else max(A.shape[-2:]) * float(np.finfo(A.dtype.numpy).eps)
+        rtol = 0.0 if atol is not None else max(A.shape[-2:]) * rounding(A)
     largest = S.amax(-1) if S.shape[-1] else S.sum(-1)
     relative = largest * rtol
     return relative if atol is None else relative.maximum(relative * 0 + atol)
 
 
+@complex_form("linalg.pinv")
 @labelled("pinv")
 def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
     """The Moore-Penrose inverse, by singular values.
@@ -534,19 +549,19 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     >>> tgrad.linalg.lstsq(tgrad.ones(2, 1), tgrad.tensor([[1.0], [3.0]])).solution.shape
     (1, 1)
     """
-    check_matrices("lstsq", A)
+    check_matrices("lstsq", A.real)
     if driver not in (None, "gelsy", "gelsd", "gelss", "gels"):
         raise UnsupportedError(f"lstsq: driver={driver!r}.", 'Use "gelsd".')
     driver = driver or "gelsy"
     is_vector = A.ndim - 1 == B.ndim and B.shape == A.shape[:-1]
     right = B.unsqueeze(-1) if is_vector else B
-    check_matrices("lstsq", A, right)
+    check_matrices("lstsq", A.real, right.real)
     check_rows("lstsq", A, right)
     solution = pinv(A, rtol=rcond) @ right
-    empty = A._constant(0, A.dtype).expand(0)
+    empty = A._constant(0, A.real.dtype).expand(0)
     residuals = empty
     if A.shape[-2] > A.shape[-1] and driver != "gelsy":
-        residuals = ((A @ solution - right) ** 2).sum(-2)
+        residuals = ((A @ solution - right).abs() ** 2).sum(-2)
     S = svdvals(A.detach())
     rank = (_limit(S, A, None, rcond).unsqueeze(-1) < S).sum(-1)
     solution = solution.squeeze(-1) if is_vector else solution
@@ -558,6 +573,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     )
 
 
+@complex_form("linalg.matrix_rank")
 @labelled("matrix_rank")
 def matrix_rank(
     A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False

@@ -11,8 +11,8 @@ from functools import wraps
 from typing import Any, TypeVar, overload
 
 from tgrad.dtype import DType, dtype_of_number
-from tgrad.errors import DTypeError
-from tgrad.methods.elementwise import result_type
+from tgrad.errors import DTypeError, UnsupportedError
+from tgrad.methods.elementwise import is_complex, result_type
 from tgrad.methods.inplace import written
 from tgrad.tensor import Tensor, labelled
 
@@ -215,7 +215,6 @@ __all__ = [
     "quantile",
     "rad2deg",
     "ravel",
-    "real",
     "reciprocal",
     "relu",
     "remainder",
@@ -305,6 +304,8 @@ def from_method(method: Callable[..., R]) -> Callable[..., R]:
     @wraps(method)
     def function(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> R:
         if not isinstance(input, Tensor):
+            if is_complex(input):
+                return of_complex(method.__name__, input, *args, **kwargs)
             raise DTypeError(
                 f"{method.__name__} of a {type(input).__name__}.",
                 "Give a Tensor as first argument.",
@@ -313,6 +314,18 @@ def from_method(method: Callable[..., R]) -> Callable[..., R]:
         return result if out is None else written(result, out, method.__name__)
 
     return function
+
+
+def of_complex(name: str, input: Any, *args: Any, **kwargs: Any) -> Any:
+    """The method of a complex tensor or number."""
+    from tgrad.complex_numbers import ComplexTensor
+
+    if name.startswith("__") and not hasattr(ComplexTensor, name):
+        raise UnsupportedError(
+            f"{name.strip('_')} of a complex tensor is not supported.",
+            "Write it with .real and .imag, or tgrad.view_as_real(z).",
+        )
+    return getattr(ComplexTensor.of(input), name)(*args, **kwargs)
 
 
 def from_operator(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -599,8 +612,9 @@ def copied(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(method)
     def function(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        made = method(input, *args, **kwargs)
-        return made.clone() if isinstance(made, Tensor) else tuple(t.clone() for t in made)
+        made = getattr(input, method.__name__)(*args, **kwargs)
+        is_several = isinstance(made, (list, tuple))
+        return tuple(t.clone() for t in made) if is_several else made.clone()
 
     return function
 
@@ -620,11 +634,6 @@ unfold_copy = copied(Tensor.unfold)
 unsqueeze_copy = copied(Tensor.unsqueeze)
 view_copy = copied(Tensor.view)
 alias_copy = copied(Tensor.clone)
-
-
-def real(input: Tensor) -> Tensor:
-    """Itself: no tensor of tgrad is complex."""
-    return input
 
 
 # -- order ---------------------------------------------------------------------------------------
@@ -668,6 +677,8 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Tensor | t
         return condition.nonzero(as_tuple=True)
     if input is None or other is None:
         raise DTypeError("where: one of input and other.", "Give both, or the condition alone.")
+    if is_complex(input) or is_complex(other):
+        return of_complex("where", input, condition, other)
     if isinstance(input, Tensor):
         return input.where(condition, other)
     if isinstance(other, Tensor):

@@ -7,6 +7,7 @@ included: each comes through a chosen branch, never through a sum.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import combinations as choose_combinations
 from itertools import combinations_with_replacement
 from typing import Any
@@ -18,7 +19,7 @@ from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.op import Op
 from tgrad.graph.size import is_same, running_scope
-from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import are_same, is_sized, placed
 from tgrad.tensor import Tensor, define_vjp, labelled, tensor, with_vjp
@@ -33,6 +34,23 @@ SMALL = 2**20
 """Elements of the result up to which they are."""
 
 
+def of_parts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: of complex tensors, among a sequence of tensors or the arguments themselves, the
+    function of each part."""
+
+    @wraps(function)
+    def join(*args: Any, **kwargs: Any) -> Any:
+        first = args[0] if args and isinstance(args[0], (list, tuple)) else args
+        if not any(is_complex(t) for t in first):
+            return function(*args, **kwargs)
+        from tgrad.complex_numbers.parts import joined_parts
+
+        return joined_parts(function, args, kwargs)
+
+    return join
+
+
+@of_parts
 @labelled("cat")
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along an axis.
@@ -128,6 +146,7 @@ def _joined_sizes(parts: list[Tensor], axis: int, total: Any) -> Tensor:
 concat = concatenate = cat
 
 
+@of_parts
 @labelled("stack")
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new axis.
@@ -214,6 +233,7 @@ def block_diag(*tensors: Tensor) -> Tensor:
 # -- shapes that fit each other ------------------------------------------------------------------
 
 
+@of_parts
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Each tensor expanded to their common shape.
 
@@ -227,7 +247,7 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _each(function: Callable[[Tensor], Tensor], tensors: tuple[Any, ...]) -> Any:
     """Of one tensor its result, of several a tuple."""
-    if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+    if len(tensors) == 1 and not isinstance(tensors[0], (list, tuple)):
         return function(tensors[0])
     given = tensors[0] if len(tensors) == 1 else tensors
     return tuple(function(t) for t in given)
@@ -280,7 +300,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     >>> tgrad.meshgrid(tgrad.arange(2), tgrad.arange(3))[0].tolist()
     [[0, 0, 0], [1, 1, 1]]
     """
-    given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors
+    is_listed = len(tensors) == 1 and isinstance(tensors[0], (list, tuple))
+    given = tensors[0] if is_listed else tensors
     if indexing not in ("ij", "xy"):
         raise UnsupportedError(f"meshgrid: indexing={indexing!r}.", 'Use "ij" or "xy".')
     vectors = [atleast_1d(t) for t in given]

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tgrad.complex_forms import complex_form
+from tgrad.creation import eye
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.errors import LinAlgError as LinAlgError
@@ -37,6 +39,7 @@ from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 Order = float | str
 
 
+@complex_form("linalg.vector_norm")
 @labelled("norm")
 def vector_norm(
     x: Tensor,
@@ -155,6 +158,7 @@ def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     return A.diagonal(offset, dim1, dim2)
 
 
+@complex_form("linalg.vecdot")
 @labelled("vecdot")
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Inner products along an axis.
@@ -204,7 +208,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     if n < 0:
         return matrix_power(inv(A), -n)
     if n == 0:
-        return (A._places(A.ndim - 2) == A._places(A.ndim - 1)).to(A.dtype)
+        return eye(A.shape[-1], dtype=A.dtype, device=A.device).expand(A.shape)
     power = A
     while n % 2 == 0:
         power, n = power.matmul(power), n // 2
@@ -222,6 +226,7 @@ SQUARINGS = {"float32": 20, "float64": 49}
 more than a sixteenth."""
 
 
+@complex_form("linalg.matrix_exp")
 @labelled("matrix_exp")
 def matrix_exp(A: Tensor) -> Tensor:
     """The sum of A^k / k!, by the series of A / 2^s, squared s times.
@@ -363,7 +368,7 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     [[1, 2, 4], [1, 3, 9]]
     """
     x = x if x.ndim else x.reshape(1)
-    x = x if x.dtype.is_float else x.long()
+    x = x if x.dtype.is_float or x.dtype.is_complex else x.long()
     count = x.shape[-1] if N is None else N
     columns: list[Any] = [x._constant(1, x.dtype).expand(x.shape)]
     while len(columns) < count:
@@ -371,6 +376,7 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     return stack(columns[:count], -1)
 
 
+@complex_form("logdet")
 @labelled("logdet")
 def logdet(A: Tensor) -> Tensor:
     """The logarithm of the determinant; NaN where that is negative.
@@ -383,6 +389,7 @@ def logdet(A: Tensor) -> Tensor:
     return value.where(sign >= 0, math.nan)
 
 
+@complex_form("cholesky_solve")
 @labelled("cholesky_solve")
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     """X of A X = B, where A = L Lᵀ (with `upper`, A = Lᵀ L).
@@ -395,6 +402,7 @@ def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     return solve_triangular(lower.mT, solve_triangular(lower, B, upper=False), upper=True)
 
 
+@complex_form("cholesky_inverse")
 @labelled("cholesky_inverse")
 def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     """The inverse of A = L Lᵀ (with `upper`, of Lᵀ L).

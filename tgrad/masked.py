@@ -27,7 +27,7 @@ def _converted(input: Tensor, dtype: DType | None, accumulate: bool = False) -> 
     """In the dtype of the result: integers are summed in int64."""
     if dtype is not None:
         return input.to(dtype)
-    return input.long() if accumulate and not input.dtype.is_float else input
+    return input.long() if accumulate and input.dtype.kind in "iub" else input
 
 
 def sum(
@@ -138,11 +138,11 @@ def var(
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
     x = _converted(input, dtype)
-    x = x if x.dtype.is_float else x.to(dt.get_default_dtype())
-    count = _count(x, dim, True, mask).to(x.dtype)
+    x = x if x.dtype.is_float or x.dtype.is_complex else x.to(dt.get_default_dtype())
+    count = _count(x, dim, True, mask).to(x.real.dtype)
     centred = _filled(x - _filled(x, mask, 0).sum(dim, keepdim=True) / count, mask, 0)
     freedom = (_count(x, dim, keepdim, mask) - correction).clamp(min=0)
-    return (centred * centred).sum(dim, keepdim) / freedom
+    return (centred * centred.conj()).sum(dim, keepdim) / freedom
 
 
 def std(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tgrad.complex_forms import complex_form
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.joining import cat
 from tgrad.methods.activation import as_float
@@ -69,7 +70,7 @@ def gradient(
     axes = [normal_axis(d, input.ndim) for d in (range(input.ndim) if given is None else given)]
     if spacing is None or isinstance(spacing, (int, float)):
         spacing = [1 if spacing is None else spacing] * len(axes)
-    elif isinstance(spacing, Tensor):
+    elif not isinstance(spacing, (list, tuple)):
         spacing = [spacing]
     if edge_order not in (1, 2):
         raise UnsupportedError(f"gradient: edge_order={edge_order}.", "Use 1 or 2.")
@@ -101,11 +102,12 @@ def _steps(x: Tensor, axis: int, spacing: Any) -> Tensor:
     """The distances of neighbours along an axis, in the rank of x."""
     count = x.shape[axis] - 1
     shape = [count if a == axis else 1 for a in range(x.ndim)]
-    if isinstance(spacing, Tensor) and spacing.ndim:
+    is_tensor = not isinstance(spacing, (int, float))
+    if is_tensor and spacing.ndim:
         return diff(spacing).reshape(shape)
-    if isinstance(spacing, Tensor):
+    if is_tensor:
         return spacing.expand(count).reshape(shape)
-    kind = x.dtype if x.dtype.is_float else (x / 1).dtype
+    kind = x.real.dtype if x.real.dtype.is_float else (x / 1).dtype
     return x._constant(float(spacing), kind).expand(shape)
 
 
@@ -168,7 +170,7 @@ def cov(
         centred = x - x.mean(1, keepdim=True)
         total: Any = float(x.shape[1])
         scale = 1.0 / max(total - correction, 0.0) if total > correction else math.inf
-        found = centred.matmul(centred.t()) * scale
+        found = centred.matmul(centred.t().conj()) * scale
     else:
         weight: Any = given[0] if len(given) == 1 else given[0] * given[1]
         total = weight.sum()
@@ -177,7 +179,7 @@ def cov(
         if aweights is not None and correction:
             taken = (weight * aweights).sum() / total * correction
         norm = (total - taken).clamp(min=0)
-        found = (centred * weight).matmul(centred.t()) / norm
+        found = (centred * weight).matmul(centred.t().conj()) / norm
     return found.squeeze()
 
 
@@ -191,8 +193,14 @@ def corrcoef(input: Tensor) -> Tensor:
     found = cov(input)
     if not found.ndim:
         return found / found
-    deviation = found.diagonal().sqrt()
-    return (found / deviation.unsqueeze(1) / deviation).clamp(-1.0, 1.0)
+    deviation = found.diagonal().real.sqrt()
+    return _clipped(found / deviation.unsqueeze(1) / deviation)
+
+
+@complex_form("corrcoef.clip")
+def _clipped(found: Tensor) -> Tensor:
+    """Between -1 and 1, where rounding would lead out."""
+    return found.clamp(-1.0, 1.0)
 
 
 @labelled("isin")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tgrad import dtype as dt
+from tgrad.complex_forms import complex_form
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.factorizations import (
     call_library,
@@ -264,6 +265,7 @@ def lu_solve(
 # -- with info -----------------------------------------------------------------------------------
 
 
+@complex_form("linalg.cholesky_ex")
 @labelled("cholesky_ex")
 def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> CholeskyEx:
     """`cholesky`, and the number of the first leading minor that is not positive, 0 if there is
@@ -285,6 +287,7 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     return CholeskyEx(factor.mT if upper else factor, info.detach().to(dt.int32))
 
 
+@complex_form("linalg.solve_ex")
 @labelled("solve_ex")
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> SolveEx:
     """`solve`, and the number of the first pivot that is 0, 0 if there is none; where there is one
@@ -306,6 +309,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     return SolveEx(found.squeeze(-1) if is_vector else found, _first_zero(factor))
 
 
+@complex_form("linalg.inv_ex")
 @labelled("inv_ex")
 def inv_ex(A: Tensor, *, check_errors: bool = False) -> InvEx:
     """`inv`, and the number of the first pivot that is 0, 0 if there is none; where there is one

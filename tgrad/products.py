@@ -7,7 +7,8 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.einsum.html
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from string import ascii_letters
 from typing import Any
 
@@ -15,7 +16,7 @@ from tgrad.autocasting import follow_autocast
 from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.methods.contraction import of_tensordot
-from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
 from tgrad.tensor import Tensor, labelled
 
@@ -24,6 +25,30 @@ __all__ = ["cdist", "chain_matmul", "cross", "einsum", "tensordot"]
 DOTS = "..."
 
 
+def of_products(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: complex tensors among the operands are multiplied out into their parts."""
+
+    @wraps(function)
+    def multiply(*args: Any, **kwargs: Any) -> Any:
+        given = args[1] if len(args) == 2 and isinstance(args[1], (list, tuple)) else args
+        if not any(is_complex(a) for a in given):
+            return function(*args, **kwargs)
+        from tgrad.complex_numbers.parts import multiplied
+
+        places = [n for n, a in enumerate(given) if isinstance(a, Tensor) or is_complex(a)]
+
+        def of_parts(*parts: Any) -> Any:
+            whole = list(given)
+            for n, part in zip(places, parts):
+                whole[n] = part
+            return function(*(whole if given is args else (args[0], whole)), **kwargs)
+
+        return multiplied(of_parts, [given[n] for n in places])
+
+    return multiply
+
+
+@of_products
 @labelled("einsum")
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """Sums of products over axes named by letters.
@@ -146,6 +171,7 @@ def _fitted(a: Tensor, of_a: list[str], b: Tensor, of_b: list[str]) -> Tensor:
     return a.expand(shape)
 
 
+@of_products
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Products summed over pairs of axes.
 

@@ -115,7 +115,7 @@ def is_tensor(obj: Any) -> bool:
     >>> tgrad.is_tensor(tgrad.ones(1)), tgrad.is_tensor([1.0])
     (True, False)
     """
-    return isinstance(obj, Tensor)
+    return isinstance(obj, Tensor) or getattr(obj, "is_complex_tensor", False)
 
 
 def get_autocast_gpu_dtype() -> DType:

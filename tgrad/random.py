@@ -19,7 +19,13 @@ import numpy as np
 from tgrad import dtype as dt
 from tgrad.aliases import keep_order
 from tgrad.arguments import refuse
-from tgrad.creation import DeviceLike, checked_sizes, default_device, given_sizes
+from tgrad.creation import (
+    DeviceLike,
+    checked_sizes,
+    complex_too,
+    default_device,
+    given_sizes,
+)
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
@@ -238,6 +244,7 @@ def _finish(value: Tensor, dtype: DType, requires_grad: bool) -> Tensor:
 
 
 @labelled("rand")
+@complex_too
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -266,6 +273,7 @@ def rand(
 
 
 @labelled("randn")
+@complex_too
 def randn(
     *size: Any,
     generator: Generator | None = None,
@@ -390,6 +398,7 @@ def bernoulli(
     return (draw < (input.detach() if p is None else p)).to(found)
 
 
+@complex_too
 def rand_like(input: Tensor, **options: Any) -> Tensor:
     """`rand` with the shape, dtype and device of `input`.
 
@@ -401,6 +410,7 @@ def rand_like(input: Tensor, **options: Any) -> Tensor:
     return keep_order(rand(input.shape, **like), input)
 
 
+@complex_too
 def randn_like(input: Tensor, **options: Any) -> Tensor:
     """`randn` with the shape, dtype and device of `input`.
 

@@ -156,6 +156,8 @@ def _flatten(obj: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             path += "'"
         tensors[path] = obj
         return {"tensor": path}
+    if getattr(obj, "is_complex_tensor", False):
+        return {"complex": _flatten(obj.pairs(), path, tensors)["tensor"]}
     if isinstance(obj, dict):
         pairs = [
             [key, _flatten(value, f"{path}.{key}" if path else str(key), tensors)]
@@ -177,6 +179,10 @@ def _unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
     ((kind, value),) = plain.items()
     if kind == "tensor":
         return tensors[value]
+    if kind == "complex":
+        from tgrad.complex_numbers import view_as_complex
+
+        return view_as_complex(tensors[value])
     if kind == "dict":
         return {key: _unflatten(item, tensors) for key, item in value}
     if kind == "value":

@@ -43,7 +43,7 @@ from tgrad.methods.contraction import ContractionMethods
 from tgrad.methods.conversion import ConversionMethods
 from tgrad.methods.counting import CountingMethods
 from tgrad.methods.derived import DerivedMethods
-from tgrad.methods.elementwise import ElementwiseMethods
+from tgrad.methods.elementwise import ElementwiseMethods, is_complex
 from tgrad.methods.facts import FactMethods
 from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
@@ -661,6 +661,10 @@ def tensor(
     >>> tgrad.tensor([[1, 2], [3, 4]]).sum().item()
     10
     """
+    if is_complex(data):
+        from tgrad.complex_numbers.creation import copied
+
+        return copied(data, dtype, device, requires_grad)
     given, data = data, taken_from_gpu(data)
     usual = get_default_device() if given is data else data.device
     target = usual if device is None else as_device(device)
@@ -672,6 +676,10 @@ def tensor(
         array = host_array(data)
     except ValueError as error:
         raise ShapeError(f"data that is no array: {error}", "Give rows of one length.") from None
+    if array.dtype.kind == "c" or dt.as_complex_dtype(dtype) is not None:
+        from tgrad.complex_numbers.creation import of_array
+
+        return of_array(array, dtype, target, requires_grad, hasattr(data, "dtype"))
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         dtype = dt.get_default_dtype()
     found = dt.from_numpy(array.dtype) if dtype is None else as_dtype(dtype)

@@ -6,7 +6,7 @@ tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from tgrad.errors import GradientError, UnsupportedError
 from tgrad.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from tgrad.graph.node import Node, toposort
 from tgrad.hooks import history_of
+from tgrad.methods.elementwise import is_complex, is_tensor
 from tgrad.tensor import Tensor, gradient_tensor, gradients_of, is_leaf_mark
 
 if TYPE_CHECKING:
@@ -122,8 +123,23 @@ def grad(
         raise UnsupportedError(
             "grad with only_inputs=False or is_grads_batched=True.", "Leave it out."
         )
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    wanted = _listed(inputs)
     pairs = _with_gradients(outputs, grad_outputs)
+    if not any(map(is_complex, wanted)):
+        return _gradients(pairs, wanted, create_graph, allow_unused, materialize_grads)
+    parts = [p for z in wanted for p in real_leaves(z)]
+    found = iter(_gradients(pairs, parts, create_graph, True, materialize_grads))
+    return tuple(_joined(z, found, allow_unused) for z in wanted)
+
+
+def _gradients(
+    pairs: list[tuple[Tensor, Tensor | None]],
+    wanted: list[Tensor],
+    create_graph: bool,
+    allow_unused: bool | None,
+    materialize_grads: bool,
+) -> tuple[Tensor | None, ...]:
+    """`grad` of real tensors."""
     graph = toposort([output._node for output, _ in pairs])
     marks: list[list[Node]] = []
     for t in wanted:
@@ -149,12 +165,54 @@ def grad(
     return tuple(result)
 
 
-def _with_gradients(outputs: Tensors, gradients: Any) -> list[tuple[Tensor, Tensor | None]]:
-    """Each output with the gradient that is given for it."""
-    many = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    if gradients is None or isinstance(gradients, Tensor):
+def _listed(given: Any) -> list[Any]:
+    """One tensor, or several, as a list."""
+    return [given] if is_tensor(given) or is_complex(given) else list(given)
+
+
+def real_leaves(z: Any) -> list[Tensor]:
+    """What a complex tensor is differentiated by: its two parts, or the tensor that they view."""
+    if not is_complex(z):
+        return [z]
+    return [z.real, z.imag] if z._base is None else [z._base]
+
+
+def _joined(z: Any, found: Iterator[Any], allow_unused: bool | None) -> Any:
+    """The gradient of a tensor from those of its `real_leaves`."""
+    parts = [next(found) for _ in real_leaves(z)]
+    if all(p is None for p in parts):
+        if allow_unused:
+            return None
+        raise GradientError(
+            f"an input of shape {z.shape} was not used to compute the output.",
+            "Pass allow_unused=True to get None for it.",
+        )
+    if not is_complex(z):
+        return parts[0]
+    if len(parts) == 1:
+        return type(z).from_pairs(parts[0])
+    return type(z)(*(x._constant(0, x.dtype).expand(x.shape) if p is None else p
+                     for p, x in zip(parts, (z.real, z.imag))))  # fmt: skip
+
+
+def _with_gradients(outputs: Any, gradients: Any) -> list[tuple[Tensor, Tensor | None]]:
+    """Each output with the gradient that is given for it; of complex ones, both parts.
+
+    Raises:
+        GradientError: the gradient of a complex output is not given.
+    """
+    many = _listed(outputs)
+    if gradients is None or is_tensor(gradients) or is_complex(gradients):
         gradients = [gradients] * len(many)
-    return list(zip(many, gradients, strict=True))
+    pairs: list[tuple[Tensor, Tensor | None]] = []
+    for y, g in zip(many, gradients, strict=True):
+        if not is_complex(y):
+            pairs.append((y, g))
+        elif g is None:
+            raise GradientError("the gradient of a complex output.", "Give grad_outputs.")
+        else:
+            pairs += [(y.real, g.real), (y.imag, g.imag)]
+    return pairs
 
 
 def backward(

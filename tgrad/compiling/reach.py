@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from tgrad.methods.elementwise import is_complex
 from tgrad.nn.module import HOOK_TABLES, Module
 from tgrad.optim.lr_scheduler import LRScheduler
 from tgrad.optim.optimizer import Optimizer
@@ -103,6 +104,9 @@ class _Walk:
         self.kept.append(value)
         if isinstance(value, Tensor):
             self._tensor(value)
+        elif is_complex(value):
+            for part in (value.real, value.imag, value._base):
+                self.visit(part, label)
         elif isinstance(value, Module):
             self._module(value, label)
         elif isinstance(value, Optimizer):

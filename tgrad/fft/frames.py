@@ -1,20 +1,22 @@
 """Transforms of overlapping frames of a signal, and the signal that frames add up to.
 
-In: real signals; or pairs, as `stft` gives them. Out: pairs; or signals. Invariant: frames are
-windows of an axis, read and added up by index arithmetic; their transforms are tgrad.fft's.
+In: signals; or their complex transforms. Out: the other. Invariant: frames are windows of an axis,
+read and added up by index arithmetic; their transforms are tgrad.fft's. Inside, complex values are
+pairs: real tensors with a last axis of 2.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tgrad import dtype as dt
 from tgrad.autodiff.overlaps import overlap_added
+from tgrad.complex_numbers.tensor import ComplexTensor
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
-from tgrad.fft.pairs import check_pairs, conjugate, extended, pair, times
-from tgrad.fft.transforms import fft, ifft, irfft, rfft
+from tgrad.fft.pairs import conjugate, extended, pair, times
+from tgrad.fft.transforms import of_pairs, pairs_of_real, real_of_pairs
 from tgrad.joining import padded
 from tgrad.tensor import Tensor, labelled
 
@@ -48,38 +50,39 @@ class Framing:
 
 @labelled("stft")
 def stft(
-    input: Tensor,
+    input: Any,
     n_fft: int,
     hop_length: int | None = None,
     win_length: int | None = None,
-    window: Tensor | None = None,
+    window: Any = None,
     center: bool = True,
     pad_mode: str = "reflect",
     normalized: bool = False,
     onesided: bool | None = None,
     return_complex: bool | None = None,
     align_to_window: bool | None = None,
-) -> Tensor:
+) -> Any:
     """The Fourier transforms of overlapping frames of a signal:
     X[f, t] = sum over k of window[k] x[t hop_length + k] exp(-2 pi i f k / n_fft).
 
     Args:
-        input: (length) or (batch, length), float32 or float64.
+        input: (length) or (batch, length), real or complex.
         n_fft: elements of a frame.
         hop_length: from a frame to the next, by default n_fft // 4.
         win_length: length of the window, which lies in the middle of the frame; by default n_fft.
-        window: (win_length) real numbers or (win_length, 2) pairs; by default ones.
+        window: (win_length), real or complex; by default ones.
         center: whether frame t has its middle at t * hop_length of the signal, which is padded.
         pad_mode: how, as for `nn.functional.pad`.
         normalized: whether to multiply by 1 / sqrt(n_fft).
         onesided: whether to give the first n_fft // 2 + 1 frequencies, which determine the others;
-            by default true unless the window is pairs.
-        return_complex: any; the result is pairs, as complex values are, and as False gives it.
+            by default true unless the signal or the window is complex.
+        return_complex: whether the result is complex, and not real with a last axis of both parts;
+            must be said unless the signal or the window is complex.
         align_to_window: for center=False, whether to cut frames at every place where the window,
             and not all of the frame, lies in the signal.
 
     Returns:
-        Pairs (batch, frequencies, frames, 2), or without batch.
+        (batch, frequencies, frames), or without batch.
 
     Raises:
         ShapeError: the signal has other axes or is shorter than a frame, or a length is out of
@@ -92,63 +95,67 @@ def stft(
     >>> import tgrad
     >>> x = tgrad.tensor([1.0, 2.0, 3.0, 4.0])
     >>> tgrad.stft(x, 2, 2, center=False, return_complex=True).tolist()
-    [[[3.0, 0.0], [7.0, 0.0]], [[-1.0, 0.0], [-1.0, 0.0]]]
+    [[(3+0j), (7+0j)], [(-1+0j), (-1+0j)]]
     """
     if input.ndim not in (1, 2):
         raise ShapeError(
-            f"stft of shape {input.shape}.",
-            "The shape is (length) or (batch, length). Transform the parts of pairs one by one, "
-            "with onesided=False.",
+            f"stft of shape {input.shape}.", "The shape is (length) or (batch, length)."
         )
-    if input.dtype not in (dt.float32, dt.float64):
+    signal, window = _parts_of(input), _as_pairs(window)
+    if signal[0].dtype not in (dt.float32, dt.float64):
         raise DTypeError(f"stft of {input.dtype.name}.", "Use float32 or float64.")
     framing = _framing("stft", n_fft, hop_length, win_length, window)
-    x = _laid_for_frames(input, framing, center, pad_mode, align_to_window)
-    is_complex = window is not None and window.ndim == 2
+    is_complex = len(signal) == 2 or (window is not None and window.ndim == 2)
+    if return_complex is None and not is_complex:
+        raise UnsupportedError("stft without return_complex.", "Say True or False.")
     if onesided and is_complex:
-        raise UnsupportedError("stft: onesided=True with a window of pairs.", "Leave it out.")
-    frames, norm = x.unfold(-1, n_fft, framing.hop), "ortho" if normalized else None
-    kept = _frame_of(window, framing, x, is_complex)
+        raise UnsupportedError("stft: onesided=True of complex values.", "Leave it out.")
+    laid = [_laid_for_frames(x, framing, center, pad_mode, align_to_window) for x in signal]
+    frames = [x.unfold(-1, n_fft, framing.hop) for x in laid]
+    norm, kept = "ortho" if normalized else None, _frame_of(window, framing, laid[0], is_complex)
     if is_complex:
-        spectrum = fft(frames.unsqueeze(-1) * kept, norm=norm)
+        whole = times(pair(*frames), kept)
+        spectrum = of_pairs(whole, None, -1, norm, False, "stft")
     elif onesided or onesided is None:
-        spectrum = rfft(frames * kept, norm=norm)
+        spectrum = pairs_of_real(frames[0] * kept, None, -1, norm, False, "stft")
     else:
-        spectrum = fft(pair(frames * kept), norm=norm)
-    return spectrum.transpose(-3, -2)
+        spectrum = of_pairs(pair(frames[0] * kept), None, -1, norm, False, "stft")
+    made = spectrum.transpose(-3, -2)
+    return made if return_complex is False else ComplexTensor.from_pairs(made)
 
 
 @labelled("istft")
 def istft(
-    input: Tensor,
+    input: Any,
     n_fft: int,
     hop_length: int | None = None,
     win_length: int | None = None,
-    window: Tensor | None = None,
+    window: Any = None,
     center: bool = True,
     normalized: bool = False,
     onesided: bool | None = None,
     length: int | None = None,
     return_complex: bool = False,
-) -> Tensor:
-    """The signal of which `stft` gives the pairs `input`; of others, that with the nearest `stft`.
+) -> Any:
+    """The signal of which `stft` gives `input`; of others, that with the nearest `stft`.
 
     Where the squares of the windows add up to less than 1e-11, the signal is not determined, and
     NaN; PyTorch raises there.
 
     Args:
-        input: pairs (frequencies, frames, 2) or (batch, frequencies, frames, 2).
+        input: complex, (frequencies, frames) or (batch, frequencies, frames).
         n_fft, hop_length, win_length, window, center, normalized: as those of `stft`.
         onesided: whether the frequencies are the first n_fft // 2 + 1; by default their number
             tells.
         length: of the result, which is cut or filled with zeros; by default that of all frames,
             less n_fft // 2 at both ends where they are centred.
-        return_complex: whether the signal is pairs; then all frequencies must be there.
+        return_complex: whether the signal is complex; then all frequencies must be there.
 
     Returns:
         (batch, length), or without batch.
 
     Raises:
+        DTypeError: the input is real.
         ShapeError: the input has other axes or none, other frequencies than n_fft, a length is out
             of range, or no frame's window covers an end of the signal.
         UnsupportedError: arguments exclude each other.
@@ -157,15 +164,18 @@ def istft(
 
     >>> import tgrad
     >>> x, window = tgrad.tensor([1.0, 2.0, 3.0, 4.0]), tgrad.ones(2)
-    >>> tgrad.istft(tgrad.stft(x, 2, 1, window=window), 2, 1, window=window).tolist()
+    >>> spectrum = tgrad.stft(x, 2, 1, window=window, return_complex=True)
+    >>> tgrad.istft(spectrum, 2, 1, window=window).tolist()
     [1.0, 2.0, 3.0, 4.0]
     """
-    check_pairs(input, "istft")
-    if input.ndim not in (3, 4) or 0 in input.shape[-3:]:
+    if not isinstance(input, ComplexTensor):
+        raise DTypeError(f"istft of {input.dtype.name}.", "Give complex values.")
+    if input.ndim not in (2, 3) or 0 in input.shape[-2:]:
         raise ShapeError(
             f"istft of shape {input.shape}.",
-            "The shape is (frequencies, frames, 2) or (batch, frequencies, frames, 2), none empty.",
+            "The shape is (frequencies, frames) or (batch, frequencies, frames), none empty.",
         )
+    input, window = input.pairs(), _as_pairs(window)
     framing = _framing("istft", n_fft, hop_length, win_length, window)
     if framing.hop > framing.win_length:
         _refuse_length("istft", f"hop_length={framing.hop}", f"1 to {framing.win_length}")
@@ -173,14 +183,15 @@ def istft(
     is_complex = window is not None and window.ndim == 2
     if is_complex and not return_complex:
         raise UnsupportedError(
-            "istft: return_complex=False with a window of pairs.", "Use return_complex=True."
+            "istft: return_complex=False with a complex window.", "Use return_complex=True."
         )
     if onesided and return_complex:
         raise UnsupportedError(
             "istft: return_complex=True with onesided=True.", "Give all frequencies."
         )
     spectrum, norm = input.transpose(-3, -2), "ortho" if normalized else None
-    frames = ifft(spectrum, norm=norm) if return_complex else irfft(spectrum, n_fft, norm=norm)
+    inverse = of_pairs if return_complex else real_of_pairs
+    frames = inverse(spectrum, n_fft, -1, norm, True, "istft")
     count = input.shape[-2]
     begin, end = _kept_range(framing, count, center, length)
     kept = _frame_of(window, framing, frames, return_complex)
@@ -194,9 +205,19 @@ def istft(
     else:
         total = added(_each(kept * kept, count))
         made = added(frames * kept) / _determined(total, total)
-    if length is None or length == end - begin:
-        return made
-    return extended(made, made.ndim - 1 - return_complex, length)
+    if length is not None and length != end - begin:
+        made = extended(made, made.ndim - 1 - return_complex, length)
+    return ComplexTensor.from_pairs(made) if return_complex else made
+
+
+def _parts_of(input: Any) -> list[Tensor]:
+    """The real tensors that a signal is made of."""
+    return [input.real, input.imag] if isinstance(input, ComplexTensor) else [input]
+
+
+def _as_pairs(window: Any) -> Tensor | None:
+    """A complex window as pairs; a real one as it is."""
+    return window.pairs() if isinstance(window, ComplexTensor) else window
 
 
 # -- lengths -------------------------------------------------------------------------------------
@@ -216,7 +237,7 @@ def _framing(
     if window is not None and window.shape not in ((win,), (win, 2)):
         raise ShapeError(
             f"{name}: window of shape {window.shape}, win_length={win}.",
-            f"Its shape is ({win},), or ({win}, 2) for pairs.",
+            f"Its shape is ({win},).",
         )
     return Framing(n_fft, hop, win)
 

@@ -1,11 +1,17 @@
-"""Complex values as pairs: real tensors with a last axis of 2.
+"""Complex values as pairs: real tensors with a last axis of 2; and functions of pairs as functions
+of complex tensors.
 
-In: real tensors. Out: pairs, lazy. Invariant: a pair is (real part, imaginary part).
+In: real or complex tensors. Out: the same, lazy. Invariant: a pair is (real part, imaginary part).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from tgrad import dtype as dt
+from tgrad.complex_numbers.tensor import ComplexTensor
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.joining import stack
 from tgrad.tensor import Tensor, labelled
@@ -22,7 +28,7 @@ def pair(real: Tensor, imag: Tensor | None = None) -> Tensor:
         (*S, 2).
 
     >>> import tgrad
-    >>> tgrad.fft.pair(tgrad.tensor([1.0, 2.0])).tolist()
+    >>> pair(tgrad.tensor([1.0, 2.0])).tolist()
     [[1.0, 0.0], [2.0, 0.0]]
     """
     real = as_float(real, "pair")
@@ -35,7 +41,7 @@ def conjugate(input: Tensor) -> Tensor:
     """The pairs with imaginary parts of the other sign.
 
     >>> import tgrad
-    >>> tgrad.fft.conjugate(tgrad.tensor([[1.0, 2.0]])).tolist()
+    >>> conjugate(tgrad.tensor([[1.0, 2.0]])).tolist()
     [[1.0, -2.0]]
     """
     check_pairs(input, "conjugate")
@@ -46,6 +52,48 @@ def times(z: Tensor, w: Tensor) -> Tensor:
     """The products of complex numbers, pairs."""
     a, b, c, d = z[..., 0], z[..., 1], w[..., 0], w[..., 1]
     return stack([a * c - b * d, a * d + b * c], -1)
+
+
+def complex_both(function: Callable[..., Tensor]) -> Callable[..., ComplexTensor]:
+    """Decorator: the function of pairs as one of complex or real tensors, complex as well."""
+
+    @wraps(function)
+    def call(input: Any, *args: Any, **kwargs: Any) -> ComplexTensor:
+        return ComplexTensor.from_pairs(function(_pairs_of(input, function), *args, **kwargs))
+
+    return call
+
+
+def complex_in(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Decorator: the function of pairs as one of complex or real tensors, real itself."""
+
+    @wraps(function)
+    def call(input: Any, *args: Any, **kwargs: Any) -> Tensor:
+        return function(_pairs_of(input, function), *args, **kwargs)
+
+    return call
+
+
+def complex_out(function: Callable[..., Tensor]) -> Callable[..., ComplexTensor]:
+    """Decorator: the function of real tensors that gives pairs, as one that is complex.
+
+    Raises:
+        DTypeError: when called with a complex tensor.
+    """
+
+    @wraps(function)
+    def call(input: Any, *args: Any, **kwargs: Any) -> ComplexTensor:
+        if isinstance(input, ComplexTensor):
+            raise DTypeError(f"{function.__name__} of {input.dtype.name}.", "Give a real tensor.")
+        return ComplexTensor.from_pairs(function(input, *args, **kwargs))
+
+    return call
+
+
+def _pairs_of(input: Any, function: Callable[..., Any]) -> Tensor:
+    if isinstance(input, ComplexTensor):
+        return input.pairs()
+    return pair(as_float(input, function.__name__))
 
 
 def as_float(input: Tensor, name: str) -> Tensor:
@@ -71,7 +119,7 @@ def check_pairs(input: Tensor, name: str) -> None:
     if not input.shape or input.shape[-1] != 2:
         raise ShapeError(
             f"{name} of shape {input.shape}: complex values are pairs, a last axis of 2.",
-            "Use tgrad.fft.pair(x) for real x, or rfft.",
+            "Give the last axis both parts.",
         )
     if input.dtype not in (dt.float32, dt.float64):
         raise DTypeError(f"{name} of {input.dtype.name}.", "Use float32 or float64.")

@@ -1,7 +1,8 @@
 """PyTorch's transforms: one axis and several, of real and of complex values.
 
-In: real tensors, or pairs. Out: pairs, or real tensors. Invariant: those of several axes transform
-one axis after the other; a scale is a factor of one stage.
+In: real tensors, or complex ones. Out: complex tensors, or real ones. Invariant: those of several
+axes transform one axis after the other; a scale is a factor of one stage. Inside, complex values
+are pairs: real tensors with a last axis of 2.
 """
 
 from __future__ import annotations
@@ -9,13 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tgrad.complex_numbers.tensor import ComplexTensor
 from tgrad.errors import OutOfRangeError, ShapeError, UnsupportedError
-from tgrad.fft.pairs import as_float, check_pairs, conjugate, extended
+from tgrad.fft.pairs import (
+    as_float,
+    check_pairs,
+    complex_both,
+    complex_in,
+    complex_out,
+    conjugate,
+    extended,
+)
 from tgrad.fft.stages import Kind, transform
 from tgrad.joining import cat
 from tgrad.tensor import Tensor, labelled
 
-Sizes = Sequence[int] | None
+Sizes = int | Sequence[int] | None
 NORMS = {"forward": -1.0, "ortho": -0.5, "backward": 0.0}
 """The power of n that the forward transform is multiplied by."""
 
@@ -33,7 +43,7 @@ def _scale(name: str, n: int, norm: str | None, inverse: bool) -> float:
 def _axis(dim: int, rank: int, name: str) -> int:
     if not -rank <= dim < rank:
         raise OutOfRangeError(
-            f"{name}: dim={dim} of {rank} axes.", "The axis of pairs is not counted."
+            f"{name}: dim={dim} of {rank} axes.", "Count from 0, or from -1 at the end."
         )
     return dim % rank
 
@@ -58,7 +68,7 @@ def _along(x: Tensor, axis: int, kind: Kind) -> Tensor:
     return made.reshape(*sizes, *(() if kind.real_out else (2,)))
 
 
-def _complex(
+def of_pairs(
     input: Tensor, n: int | None, dim: int, norm: str | None, inverse: bool, name: str
 ) -> Tensor:
     check_pairs(input, name)
@@ -69,7 +79,7 @@ def _complex(
     return _along(x, axis, Kind(inverse, scale=_scale(name, x.shape[axis], norm, inverse)))
 
 
-def _from_real(
+def pairs_of_real(
     input: Tensor, n: int | None, dim: int, norm: str | None, inverse: bool, name: str
 ) -> Tensor:
     x = as_float(input, name)
@@ -83,7 +93,7 @@ def _from_real(
     return _along(x, axis, kind).narrow(axis, 0, half)
 
 
-def _to_real(
+def real_of_pairs(
     input: Tensor, n: int | None, dim: int, norm: str | None, inverse: bool, name: str
 ) -> Tensor:
     """The transform of the n values of which the first n // 2 + 1 are given, and the others are
@@ -103,37 +113,39 @@ def _to_real(
     return _along(cat([half, mirrored], axis), axis, kind)
 
 
+@complex_both
 @labelled("fft")
 def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """X[k] = sum over j of x[j] exp(-2 pi i j k / n).
 
     Args:
-        input: pairs, float32 or float64.
+        input: complex, or real.
         n: length; the axis is cut or filled with zeros.
-        dim: the axis, without that of pairs.
+        dim: the axis.
         norm: "backward" (no factor), "ortho" (1 / sqrt(n)) or "forward" (1 / n).
 
     Returns:
-        Pairs.
+        Complex.
 
     Raises:
-        ShapeError: the input is not pairs.
-        DTypeError: the dtype is another.
+        DTypeError: the dtype is float16 or bfloat16.
 
     >>> import tgrad
-    >>> tgrad.fft.fft(tgrad.tensor([[1.0, 0.0], [3.0, 0.0]])).tolist()
-    [[4.0, 0.0], [-2.0, 0.0]]
+    >>> tgrad.fft.fft(tgrad.tensor([1.0, 3.0])).tolist()
+    [(4+0j), (-2+0j)]
     """
-    return _complex(input, n, dim, norm, False, "fft")
+    return of_pairs(input, n, dim, norm, False, "fft")
 
 
+@complex_both
 @labelled("ifft")
 def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """x[j] = 1/n sum over k of X[k] exp(2 pi i j k / n), pairs; arguments as those of `fft`, whose
+    """x[j] = 1/n sum over k of X[k] exp(2 pi i j k / n); arguments as those of `fft`, whose
     inverse it is with the same norm."""
-    return _complex(input, n, dim, norm, True, "ifft")
+    return of_pairs(input, n, dim, norm, True, "ifft")
 
 
+@complex_out
 @labelled("rfft")
 def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The first n // 2 + 1 values of the transform of real values, which determine the others.
@@ -143,42 +155,45 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
         n, dim, norm: as those of `fft`.
 
     Returns:
-        Pairs.
+        Complex.
 
     >>> import tgrad
     >>> tgrad.fft.rfft(tgrad.tensor([1.0, 3.0])).tolist()
-    [[4.0, 0.0], [-2.0, 0.0]]
+    [(4+0j), (-2+0j)]
     """
-    return _from_real(input, n, dim, norm, False, "rfft")
+    return pairs_of_real(input, n, dim, norm, False, "rfft")
 
 
+@complex_in
 @labelled("irfft")
 def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The real values of which `rfft` gives the pairs `input`.
+    """The real values of which `rfft` gives `input`.
 
     Args:
-        input: pairs.
-        n: length of the result, by default 2 (m - 1) for m pairs.
+        input: complex, or real.
+        n: length of the result, by default 2 (m - 1) for m values.
         dim, norm: as those of `fft`.
 
     >>> import tgrad
     >>> tgrad.fft.irfft(tgrad.fft.rfft(tgrad.tensor([1.0, 3.0]))).tolist()
     [1.0, 3.0]
     """
-    return _to_real(input, n, dim, norm, True, "irfft")
+    return real_of_pairs(input, n, dim, norm, True, "irfft")
 
 
+@complex_in
 @labelled("hfft")
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The real transform of values of which the first n // 2 + 1 are given as pairs, and the others
-    are their conjugates; arguments as those of `irfft`."""
-    return _to_real(input, n, dim, norm, False, "hfft")
+    """The real transform of values of which the first n // 2 + 1 are given; the others are their
+    conjugates. Arguments as those of `irfft`."""
+    return real_of_pairs(input, n, dim, norm, False, "hfft")
 
 
+@complex_out
 @labelled("ihfft")
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The inverse of `hfft`: pairs from real values; arguments as those of `rfft`."""
-    return _from_real(input, n, dim, norm, True, "ihfft")
+    """The inverse of `hfft`: complex from real values; arguments as those of `rfft`."""
+    return pairs_of_real(input, n, dim, norm, True, "ihfft")
 
 
 # -- several axes --------------------------------------------------------------------------------
@@ -189,8 +204,10 @@ def _axes(
 ) -> tuple[list[int], list[int | None]]:
     """The axes, and their lengths where given."""
     if dim is None:
-        count = rank if s is None else len(s)
+        count = rank if s is None else 1 if isinstance(s, int) else len(s)
         dim = range(rank - count, rank)
+    dim = (dim,) if isinstance(dim, int) else dim
+    s = (s,) if isinstance(s, int) else s
     axes = [_axis(d, rank, name) for d in dim]
     sizes: list[int | None] = (
         [None] * len(axes) if s is None else [k if k >= 0 else None for k in s]
@@ -202,29 +219,29 @@ def _axes(
     return axes, sizes
 
 
-def _complex_axes(
+def _pairs_axes(
     input: Tensor, s: Sizes, dim: Sizes, norm: str | None, inverse: bool, name: str
 ) -> Tensor:
     check_pairs(input, name)
     axes, sizes = _axes(input, input.ndim - 1, s, dim, name)
     for axis, n in zip(reversed(axes), reversed(sizes)):
-        input = _complex(input, n, axis, norm, inverse, name)
+        input = of_pairs(input, n, axis, norm, inverse, name)
     return input
 
 
-def _from_real_axes(
+def pairs_of_real_axes(
     input: Tensor, s: Sizes, dim: Sizes, norm: str | None, inverse: bool, name: str
 ) -> Tensor:
     axes, sizes = _axes(input, input.ndim, s, dim, name)
     if not axes:
         raise ShapeError(f"{name} along no axes.", "Give at least one.")
-    made = _from_real(input, sizes[-1], axes[-1], norm, inverse, name)
+    made = pairs_of_real(input, sizes[-1], axes[-1], norm, inverse, name)
     for axis, n in zip(reversed(axes[:-1]), reversed(sizes[:-1])):
-        made = _complex(made, n, axis, norm, inverse, name)
+        made = of_pairs(made, n, axis, norm, inverse, name)
     return made
 
 
-def _to_real_axes(
+def real__pairs_axes(
     input: Tensor, s: Sizes, dim: Sizes, norm: str | None, inverse: bool, name: str
 ) -> Tensor:
     check_pairs(input, name)
@@ -232,69 +249,81 @@ def _to_real_axes(
     if not axes:
         raise ShapeError(f"{name} along no axes.", "Give at least one.")
     for axis, n in zip(axes[:-1], sizes[:-1]):
-        input = _complex(input, n, axis, norm, inverse, name)
-    return _to_real(input, sizes[-1], axes[-1], norm, inverse, name)
+        input = of_pairs(input, n, axis, norm, inverse, name)
+    return real_of_pairs(input, sizes[-1], axes[-1], norm, inverse, name)
 
 
+@complex_both
 @labelled("fftn")
 def fftn(input: Tensor, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> Tensor:
     """`fft` along several axes.
 
     Args:
-        input: pairs.
+        input: complex, or real.
         s: a length for each axis, -1 for that of the input.
         dim: the axes; by default all, or the last len(s).
         norm: as that of `fft`.
 
     >>> import tgrad
-    >>> tgrad.fft.fftn(tgrad.fft.pair(tgrad.ones(2, 2)))[0].tolist()
-    [[4.0, 0.0], [0.0, 0.0]]
+    >>> tgrad.fft.fftn(tgrad.ones(2, 2))[0].tolist()
+    [(4+0j), 0j]
     """
-    return _complex_axes(input, s, dim, norm, False, "fftn")
+    return _pairs_axes(input, s, dim, norm, False, "fftn")
 
 
+@complex_both
 @labelled("ifftn")
 def ifftn(input: Tensor, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> Tensor:
     """`ifft` along several axes; arguments as those of `fftn`."""
-    return _complex_axes(input, s, dim, norm, True, "ifftn")
+    return _pairs_axes(input, s, dim, norm, True, "ifftn")
 
 
+@complex_out
 @labelled("rfftn")
 def rfftn(input: Tensor, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> Tensor:
     """`rfft` along the last of several axes, `fft` along the others; arguments as those of `fftn`,
     but real."""
-    return _from_real_axes(input, s, dim, norm, False, "rfftn")
+    return pairs_of_real_axes(input, s, dim, norm, False, "rfftn")
 
 
+@complex_in
 @labelled("irfftn")
 def irfftn(input: Tensor, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> Tensor:
     """The inverse of `rfftn`, real; the last of `s` is its length, by default 2 (m - 1)."""
-    return _to_real_axes(input, s, dim, norm, True, "irfftn")
+    return real__pairs_axes(input, s, dim, norm, True, "irfftn")
 
 
+@complex_in
 @labelled("hfftn")
 def hfftn(input: Tensor, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> Tensor:
     """`hfft` along the last of several axes, `fft` along the others; real."""
-    return _to_real_axes(input, s, dim, norm, False, "hfftn")
+    return real__pairs_axes(input, s, dim, norm, False, "hfftn")
 
 
+@complex_out
 @labelled("ihfftn")
 def ihfftn(input: Tensor, s: Sizes = None, dim: Sizes = None, norm: str | None = None) -> Tensor:
-    """The inverse of `hfftn`: pairs from real values."""
-    return _from_real_axes(input, s, dim, norm, True, "ihfftn")
+    """The inverse of `hfftn`: complex from real values."""
+    return pairs_of_real_axes(input, s, dim, norm, True, "ihfftn")
 
 
-def fft2(input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
+def fft2(
+    input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None
+) -> ComplexTensor:
     """`fftn` along two axes."""
     return fftn(input, s, dim, norm)
 
 
-def ifft2(input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
+def ifft2(
+    input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None
+) -> ComplexTensor:
     """`ifftn` along two axes."""
     return ifftn(input, s, dim, norm)
 
 
-def rfft2(input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
+def rfft2(
+    input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None
+) -> ComplexTensor:
     """`rfftn` along two axes."""
     return rfftn(input, s, dim, norm)
 
@@ -313,6 +342,6 @@ def hfft2(input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | Non
 
 def ihfft2(
     input: Tensor, s: Sizes = None, dim: Sizes = (-2, -1), norm: str | None = None
-) -> Tensor:
+) -> ComplexTensor:
     """`ihfftn` along two axes."""
     return ihfftn(input, s, dim, norm)

@@ -24,6 +24,7 @@ SPACES: tuple[tuple[str, str], ...] = (
     ("nn.functional", "nn.functional"),
     ("_C._nn", "nn.functional"),
     ("special", "special"),
+    ("fft", "fft"),
     ("linalg", "linalg"),
     ("masked", "masked"),
     ("signal.windows", "signal.windows"),

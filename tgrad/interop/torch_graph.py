@@ -21,7 +21,7 @@ import torch._prims.rng_prims
 import torch.utils._pytree as pytree
 
 import tgrad
-from tgrad.dtype import by_name
+from tgrad.dtype import by_name, complex_of
 from tgrad.errors import UNKNOWN, DTypeError, Source, TraceError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.interop.operators import (
@@ -34,7 +34,6 @@ from tgrad.interop.operators import (
 from tgrad.interop.operators.complex_numbers import (
     PARTS,
     Complex,
-    ComplexKind,
     complex_operator,
     is_complex,
 )
@@ -325,7 +324,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, torch.dtype) and value in PARTS:
-        return ComplexKind(PARTS[value])
+        return complex_of(PARTS[value])
     return converted(value)
 
 

@@ -71,7 +71,7 @@ class ActivationMethods:
 
 def as_float(x: Any) -> Tensor:
     """Integers in the default dtype, as PyTorch's functions of floats take them."""
-    return x if x.dtype.is_float else x.to(get_default_dtype())
+    return x if x.dtype.is_float or x.dtype.is_complex else x.to(get_default_dtype())
 
 
 def _softmax_input(x: Any, dim: int, dtype: DType | None, name: str) -> tuple[Any, int]:

@@ -259,7 +259,13 @@ class ArithmeticMethods:
         """Itself."""
         return self
 
-    conj_physical = resolve_conj = resolve_neg = conj
+    conj_physical = conj
+
+    def resolve_conj(self: Any) -> Tensor:
+        """Itself."""
+        return self
+
+    resolve_neg = resolve_conj
 
     def angle(self: Any) -> Tensor:
         """π below 0, else 0; NaN stays."""

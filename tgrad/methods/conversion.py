@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tgrad import dtype as dt
 from tgrad.aliases import laid_out
 from tgrad.arguments import CHANNELS_LAST, check_memory_format
-from tgrad.device import as_device
-from tgrad.dtype import DType, as_dtype
+from tgrad.device import Device, as_device
+from tgrad.dtype import ComplexDType, DType, as_dtype
 from tgrad.errors import UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import make
@@ -62,6 +62,13 @@ class ConversionMethods:
         name = check_memory_format("to", memory_format)
         flags = [a for a in args if a is True or a is False]
         copy = copy or flags[1:] == [True]
+        if any(isinstance(getattr(a, "dtype", a), ComplexDType) for a in (*args, dtype)):
+            return _as_complex(
+                laid_out(self, name) if name in CHANNELS_LAST else self,
+                *args,
+                dtype=dtype,
+                device=device,
+            )
         for a in args[: len(args) - len(flags)]:
             if isinstance(a, Tensor):
                 dtype, device = a.dtype, a.device
@@ -104,11 +111,21 @@ class ConversionMethods:
             return (
                 f"tgrad.{place}{_CONSTRUCTORS.get(self.dtype.name, self.dtype.name.title())}Tensor"
             )
+        if isinstance(dtype, ComplexDType):
+            return self.to(dtype)
         return self.to(as_dtype(getattr(dtype, "dtype", dtype)))
 
     def type_as(self: Any, other: Tensor) -> Tensor:
         """In the dtype and on the device of another."""
         return self.to(other)
+
+    def cfloat(self: Any, memory_format: Any = None) -> Any:
+        """As complex64; a real tensor without imaginary parts."""
+        return self.to(dt.complex64, memory_format=memory_format)
+
+    def cdouble(self: Any, memory_format: Any = None) -> Any:
+        """As complex128; a real tensor without imaginary parts."""
+        return self.to(dt.complex128, memory_format=memory_format)
 
     def float(self: Any, memory_format: Any = None) -> Tensor:
         return self.to(dt.float32, memory_format=memory_format)
@@ -139,3 +156,15 @@ class ConversionMethods:
 
     def bool(self: Any, memory_format: Any = None) -> Tensor:
         return self.to(dt.bool_, memory_format=memory_format)
+
+
+def _as_complex(x: Any, *args: Any, dtype: Any, device: Any) -> Any:
+    """Real numbers in a complex dtype, without imaginary parts."""
+    from tgrad.complex_numbers import ComplexTensor
+
+    kinds = [getattr(a, "dtype", a) for a in (*args, dtype)]
+    kind = next(k for k in kinds if isinstance(k, ComplexDType))
+    others = [a for a in args if getattr(a, "dtype", a) is not kind]
+    others += [a.device for a in args if hasattr(a, "device") and not isinstance(a, Device)]
+    real = x.to(*others, kind.part, device=device) if device else x.to(*others, kind.part)
+    return ComplexTensor.of(real.clone() if real is x else real)

@@ -61,6 +61,8 @@ def result_type(*operands: Tensor | Number) -> DType:
         first, second = (getattr(x, "dtype", None) for x in operands)
         if isinstance(first, DType) and (first is second or _fits(operands[1], first)):
             return first
+    if any(map(is_complex, operands)):
+        return _complex_result_type(*operands)  # type: ignore[return-value]
     ranks: dict[int, DType] = {}
     for x in operands:
         if isinstance(x, (bool, int, float, np.number, np.bool_)):
@@ -78,6 +80,14 @@ def result_type(*operands: Tensor | Number) -> DType:
         elif isinstance(x, (float, np.floating)):
             found = dt.promote_scalar(found, float(x))
     return found
+
+
+def _complex_result_type(*operands: Any) -> dt.ComplexDType:
+    """That whose parts have the result type of the parts."""
+    found = result_type(
+        *(x if not is_complex(x) else x.real if hasattr(x, "shape") else 1.0 for x in operands)
+    )
+    return dt.complex_of(found if found.is_float else dt.get_default_dtype())
 
 
 def _fits(number: Any, dtype: DType) -> bool:
@@ -105,8 +115,28 @@ def rounded_once(function: Callable[..., Tensor], *operands: Any) -> Tensor:
 
 def is_operand(x: Any) -> bool:
     """Whether a tensor can be combined with it."""
-    others = (bool, int, float, Size, np.number, np.bool_, np.ndarray)
+    others = (bool, int, float, complex, Size, np.number, np.bool_, np.ndarray)
     return is_tensor(x) or isinstance(x, others)
+
+
+COMPLEX_OPERATIONS = {
+    Op.ADD: "add", Op.SUB: "sub", Op.MUL: "mul", Op.DIV: "div", Op.POW: "pow", Op.EQ: "eq",
+    Op.NE: "ne",
+}  # fmt: skip
+"""Operations of two elements that complex numbers have, and their names there."""
+
+
+def is_complex(x: Any) -> bool:
+    """Whether it is a complex tensor or number."""
+    kind = type(x)
+    return kind not in _REAL and (
+        getattr(x, "is_complex_tensor", False)
+        or isinstance(x, (complex, np.complexfloating))
+        or (kind is np.ndarray and x.dtype.kind == "c")
+    )
+
+
+_REAL = frozenset({bool, int, float})
 
 
 def is_tensor(x: Any) -> bool:
@@ -122,6 +152,8 @@ class ElementwiseMethods:
     """Arithmetic, comparison, logic and functions of one element."""
 
     __slots__ = ()
+    is_complex_tensor = False
+    holds_pairs = False
 
     if TYPE_CHECKING:
 
@@ -158,8 +190,11 @@ class ElementwiseMethods:
         return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
 
     def _binary(self, op: Op, other: Any, *, swap: bool = False, floats: bool = False) -> Tensor:
+        is_other = not is_tensor(other)
+        if is_other and is_complex(other):
+            return self._complex_binary(op, other, swap)
         with source_scope(label=op.value):
-            operand = other if is_tensor(other) else self._other(op, other)
+            operand = self._other(op, other) if is_other else other
             dtype = result_type(self, operand)  # type: ignore[arg-type]
             if floats and not dtype.is_float:
                 dtype = dt.get_default_dtype()
@@ -170,6 +205,24 @@ class ElementwiseMethods:
                 shape = broadcast_shapes(shape, operand.shape)
             a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
             return b._apply(op, a) if swap else a._apply(op, b)
+
+    def _complex_binary(self, op: Op, other: Any, swap: bool) -> Any:
+        """The operation of complex numbers, of which this one is real.
+
+        Raises:
+            DTypeError: it has no meaning for them.
+        """
+        from tgrad.complex_numbers import as_complex
+
+        name = COMPLEX_OPERATIONS.get(op)
+        if name is None:
+            raise DTypeError(f"{op} of complex numbers.", "Take .real, .imag or .abs() of them.")
+        if isinstance(other, np.ndarray):
+            from tgrad.tensor import tensor
+
+            other = tensor(other, device=self._device)  # type: ignore[attr-defined]
+        left, right = as_complex(self), other
+        return getattr(as_complex(right), name)(left) if swap else getattr(left, name)(right)
 
     def _other(self, op: Op, other: Any) -> Any:
         """A number as it is, what is more than a number as a tensor."""
@@ -441,6 +494,10 @@ class ElementwiseMethods:
             if isinstance(other, Size):
                 other = other.tensor(self._device)  # type: ignore[attr-defined]
             dtype = result_type(self, other)  # type: ignore[arg-type]
+            if dtype.is_complex:
+                from tgrad.complex_numbers import as_complex
+
+                return as_complex(self).where(condition, other)
             shapes = [self.shape, condition.shape]
             if isinstance(other, Tensor):
                 shapes.append(other.shape)
@@ -452,6 +509,10 @@ class ElementwiseMethods:
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         """`value` where the mask holds, else self."""
         with source_scope(label="masked_fill"):
+            if is_complex(value):
+                raise DTypeError(
+                    "masked_fill of a real tensor with a complex number.", "Take .real."
+                )
             if isinstance(value, (bool, int, float)):
                 value = self._constant(value, self.dtype)
             fill = value.to(self.dtype) if hasattr(value, "dtype") else value
@@ -466,6 +527,10 @@ class ElementwiseMethods:
             end: of the same shape, or one that broadcasts.
             weight: a number, or a tensor that broadcasts.
         """
+        if is_complex(end) or is_complex(weight):
+            from tgrad.complex_numbers import as_complex
+
+            return as_complex(self).lerp(end, weight)
         return keep_order(rounded_once(_lerp, self, end, weight), self, end)  # type: ignore
 
     def clone(self, *, memory_format: Any = None) -> Tensor:

@@ -91,7 +91,7 @@ class FactMethods:
         return self.device.index if self.is_cuda else -1
 
     def is_complex(self) -> bool:
-        """False: no tensor of tgrad is complex."""
+        """False: complex tensors are ComplexTensor."""
         return False
 
     def is_signed(self: Any) -> bool:

@@ -16,6 +16,7 @@ from tgrad.aliases import leave
 from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.methods.drawing import DrawingMethods
+from tgrad.methods.elementwise import is_complex
 from tgrad.methods.sizes import are_same
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class InPlaceMethods(DrawingMethods):
             DTypeError: a float result for integers, or a number for bools.
             ShapeError: the result is larger.
         """
-        order = {"b": 0, "u": 1, "i": 1, "f": 2}
+        order = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
         if order[value.dtype.kind] > order[self.dtype.kind]:
             raise DTypeError(
                 f"{name} gives {value.dtype.name}, which does not fit {self.dtype.name}.",
@@ -78,7 +79,14 @@ class InPlaceMethods(DrawingMethods):
         return self._assign(value)
 
     def copy_(self: Any, src: Tensor, non_blocking: bool = False) -> Tensor:
-        """Take the values of `src`, broadcast and cast."""
+        """Take the values of `src`, broadcast and cast.
+
+        Raises:
+            DTypeError: they are complex.
+        """
+        if is_complex(src):
+            raise DTypeError("copy_ of complex numbers to a real tensor.", "Take .real of them.")
+        src = src.clone() if src.requires_grad and src.is_leaf else src  # a leaf stays one
         return self._assign(src.to(self.device).expand(self.shape))
 
     def zero_(self: Any) -> Tensor:
@@ -158,6 +166,8 @@ class InPlaceMethods(DrawingMethods):
         """self[index] = value, for every index that can be read."""
         from tgrad.tensor import Tensor, tensor
 
+        if is_complex(value):
+            raise DTypeError("complex numbers written to a real tensor.", "Take .real of them.")
         with source_scope(label="setitem"):
             if isinstance(value, Tensor) and self._is_at(index, value):
                 return

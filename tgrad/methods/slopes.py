@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tgrad import dtype as dt
 from tgrad.autodiff.backward import register_vjp
 from tgrad.device import get_default_device
+from tgrad.errors import UnsupportedError
 from tgrad.graph.node import Node, source_scope
 
 if TYPE_CHECKING:
@@ -85,9 +86,17 @@ def unary_function(name: str, x: Any, compute: Function, *params: Any) -> Tensor
     from tgrad.tensor import with_vjp
 
     with source_scope(label=name):
-        x = x if x.dtype.is_float else x.to(dt.get_default_dtype())
+        x = x if x.dtype.is_float else _as_float(name, x)
         y = compute(x.to(x.dtype.accumulator), *params)
         return with_vjp(name, y.to(x.dtype), x, params=params)
+
+
+def _as_float(name: str, x: Any) -> Any:
+    if x.dtype.is_complex:
+        raise UnsupportedError(
+            f"{name} of a complex tensor is not supported.", "Take .real, .imag or .abs() of it."
+        )
+    return x.to(dt.get_default_dtype())
 
 
 def double_function(name: str, x: Any, compute: Function, *params: Any) -> Tensor:
@@ -100,6 +109,9 @@ def binary_function(name: str, a: Any, b: Any, compute: Function) -> Tensor:
     from tgrad.tensor import with_vjp
 
     with source_scope(label=name):
+        for x in (a, b):
+            if getattr(x, "is_complex_tensor", False):
+                _as_float(name, x)
         a, b = paired(a, b)
         wide = a.dtype.accumulator
         return with_vjp(name, compute(a.to(wide), b.to(wide)).to(a.dtype), a, b)

@@ -17,8 +17,17 @@ from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
+from tgrad.methods.elementwise import is_complex
 from tgrad.nn.forward_hooks import AlwaysCalled, HookedCall
-from tgrad.nn.parameter import Buffer, Parameter, moved, realize_parameters, replace
+from tgrad.nn.parameter import (
+    Buffer,
+    PairsBuffer,
+    Parameter,
+    as_attribute,
+    moved,
+    realize_parameters,
+    replace,
+)
 from tgrad.nn.state import STATE_HOOKS, ModuleHook, Stateful
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
@@ -162,6 +171,8 @@ class Module(Stateful):
                 f"{type(self).__name__}.{name} is set before Module.__init__.",
                 "Call super().__init__() first.",
             )
+        if is_complex(value) and value._base is not None and value._base.holds_pairs:
+            value = value._base  # an nn.Parameter
         if name in tables["_derived"]:
             tables["_derived"][name].write(self, value)
         elif isinstance(value, Parameter):
@@ -189,7 +200,8 @@ class Module(Stateful):
         for table in ("_parameters", "_buffers", "_modules"):
             found = self.__dict__.get(table, {})
             if name in found:
-                return found[name]
+                value = found[name]
+                return value if table == "_modules" else as_attribute(value)
         derived = self.__dict__.get("_derived", {}).get(name)
         if derived is not None:
             return derived.read(self)
@@ -216,9 +228,11 @@ class Module(Stateful):
         found = [t.pop(name, self) is not self for n, t in tables.items() if n != (kept or None)]
         return any(found)
 
-    def register_parameter(self, name: str, param: Parameter | None) -> None:
+    def register_parameter(self, name: str, param: Any) -> None:
         """Make a parameter an attribute; None keeps the place free."""
         self._check_name(name)
+        if is_complex(param) and param._base is not None:
+            param = param._base
         if param is not None and not isinstance(param, Parameter):
             raise DTypeError(
                 f"parameter {name!r} is set to a {type(param).__name__}.",
@@ -226,14 +240,14 @@ class Module(Stateful):
             )
         self._parameters[name] = param
 
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Make a tensor that is no parameter part of the module's state.
 
         Args:
             persistent: whether it is in the `state_dict`.
         """
         self._check_name(name)
-        self._buffers[name] = tensor
+        self._buffers[name] = PairsBuffer(tensor.pairs()) if is_complex(tensor) else tensor
         (self._transient.discard if persistent else self._transient.add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:

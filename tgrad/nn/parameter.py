@@ -19,6 +19,7 @@ from tgrad.creation import DeviceLike, empty, remade
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
+from tgrad.methods.elementwise import is_complex
 from tgrad.tensor import Tensor, realize_tensors, tensor
 from tgrad.tracing import tracer, versions
 
@@ -39,6 +40,12 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Any:
+        """A complex tensor stays one: its parts are those of a Parameter of pairs."""
+        if cls is Parameter and is_complex(data):
+            return type(data).from_pairs(PairsParameter(data.pairs(), requires_grad))
+        return super().__new__(cls)
+
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True):
         value = tensor([]) if data is None else data._without_history()
         self._set(value._node, value.device, value._storage)
@@ -50,6 +57,14 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+class PairsParameter(Parameter):
+    """A parameter of complex numbers: both parts along a last axis. Optimizers and gradients see it
+    so, as PyTorch's see `view_as_real`; as an attribute of a module it is complex."""
+
+    __slots__ = ()
+    holds_pairs = True
 
 
 class Buffer(Tensor):
@@ -74,6 +89,26 @@ class Buffer(Tensor):
         if data is not None:
             join(data, self, DETACH)
         self.persistent = persistent
+
+
+class PairsBuffer(Tensor):
+    """A buffer of complex numbers; see `PairsParameter`."""
+
+    __slots__ = ()
+    holds_pairs = True
+
+    def __init__(self, pairs: Tensor):
+        self._set(pairs._node, pairs.device, pairs._storage)
+        join(pairs, self, DETACH)
+
+
+def as_attribute(t: Any) -> Any:
+    """What a module's parameter or buffer is to who reads it: complex where it holds pairs."""
+    if t is None or not t.holds_pairs:
+        return t
+    from tgrad.complex_numbers import view_as_complex
+
+    return view_as_complex(t)
 
 
 # -- before their shapes are known ---------------------------------------------------------------

@@ -18,7 +18,8 @@ from tgrad.dtype import by_name
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.hooks import RemovableHandle
-from tgrad.nn.parameter import Parameter, is_lazy
+from tgrad.methods.elementwise import is_complex
+from tgrad.nn.parameter import PairsBuffer, Parameter, as_attribute, is_lazy
 from tgrad.tensor import Tensor
 from tgrad.tracing import versions
 
@@ -111,7 +112,7 @@ class Stateful:
     ) -> None:
         """Add the state of this module alone; a subclass may add more, or other names."""
         for name, t in self._own_state():
-            destination[prefix + name] = t if keep_vars else t._snapshot()
+            destination[prefix + name] = as_attribute(t if keep_vars else _snapshot(t))
         if _overrides(self, "get_extra_state"):
             destination[prefix + EXTRA] = self.get_extra_state()
 
@@ -312,7 +313,7 @@ def _load(module: Module, name: str, value: Any, assign: bool) -> None:
     target = getattr(module, name)
     if is_lazy(value):
         return
-    value = value if isinstance(value, Tensor) else _as_array(value)
+    value = value if isinstance(value, Tensor) or is_complex(value) else _as_array(value)
     if is_lazy(target) and not assign:
         target.materialize(value.shape)
     if not assign:
@@ -325,10 +326,18 @@ def _load(module: Module, name: str, value: Any, assign: bool) -> None:
     setattr(module, name, made.requires_grad_(target.requires_grad))
 
 
+def _snapshot(t: Tensor) -> Tensor:
+    """The values of this moment; of pairs, pairs."""
+    copy = t._snapshot()
+    return PairsBuffer(copy) if t.holds_pairs else copy
+
+
 def _as_array(value: Any) -> np.ndarray:
     """A NumPy array of a foreign tensor; what NumPy lacks goes through float32."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
+        if value.is_complex():
+            return np.asarray(value.numpy())
         if not by_name(str(value.dtype).removeprefix("torch.")).in_numpy:
             value = value.float()
         value = value.numpy()

@@ -21,7 +21,6 @@ import tgrad.nn.functional as F
 from tgrad import Tensor
 from tgrad.errors import Source, UnsupportedError
 from tgrad.interop.operators import attention as attention
-from tgrad.interop.operators import complex_functions as complex_functions
 from tgrad.interop.operators import drawing as drawing
 from tgrad.interop.operators import embeddings as embeddings
 from tgrad.interop.operators import flex_attention as flex_attention

@@ -1,24 +1,25 @@
-"""Complex numbers of PyTorch's operators: two real tensors each.
+"""PyTorch's operators of complex numbers, which are two real tensors each.
 
 In: an operator, such as aten.cat, one of whose arguments or results is complex. Out: a function of
-`Complex` values and tensors of tgrad. Invariant: no dtype of tgrad is complex; where a complex
-tensor of torch comes in or goes out, its memory is read as real numbers, a part after the other
-along a last axis of two. Here is what moves and makes numbers; complex_functions.py computes.
+complex tensors and tensors of tgrad. Invariant: where a complex tensor of torch comes in or goes
+out, its memory is read as real numbers, a part after the other along a last axis of two. Formulas
+are those of tgrad/complex_numbers.
 Source: https://docs.pytorch.org/docs/stable/complex_numbers.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 import tgrad
 from tgrad import Tensor
-from tgrad.dtype import DType
-from tgrad.errors import UnsupportedError
+from tgrad.complex_numbers.functions import FUNCTIONS
+from tgrad.complex_numbers.parts import in_parts, nonzero
+from tgrad.complex_numbers.tensor import ComplexTensor as Complex
+from tgrad.dtype import ComplexDType, complex64
 from tgrad.interop.operators.table import Function, rules_of
 
 RULES: dict[str, Function] = {}
@@ -38,78 +39,16 @@ MOVES = (
 )  # fmt: skip
 """Operators that do the same to both parts of all complex arguments."""
 JOINS = {
-    "add": (0, 1), "as_strided_scatter": (0, 1), "constant_pad_nd": (0, 2), "copy": (0, 1),
+    "as_strided_scatter": (0, 1), "constant_pad_nd": (0, 2), "copy": (0, 1),
     "diagonal_scatter": (0, 1), "index_add": (0, 3), "index_copy": (0, 3), "index_fill": (0, 3),
     "index_put": (0, 2), "masked_fill": (0, 2), "masked_scatter": (0, 2), "put": (0, 2),
     "scatter": (0, 3), "scatter_add": (0, 3), "select_scatter": (0, 1), "slice_scatter": (0, 1),
-    "sub": (0, 1), "where": (1, 2),
+    "where": (1, 2),
 }  # fmt: skip
 """The same; a real tensor or number at these places is a complex one without imaginary part."""
 
 SIZES = ("sym_size", "sym_storage_offset", "sym_stride")
 """What is asked of a tensor's memory, in elements."""
-
-
-@dataclass(frozen=True, eq=False)
-class Complex:
-    """A complex tensor, or a number. `real` and `imag` have its shape."""
-
-    real: Any
-    imag: Any
-
-    @staticmethod
-    def of(value: Any) -> Complex:
-        """A complex value as it is; a real one with an imaginary part of 0."""
-        if isinstance(value, Complex):
-            return value
-        if isinstance(value, Tensor):
-            return Complex(value, tgrad.zeros_like(value))
-        return Complex(complex(value).real, complex(value).imag)
-
-    @staticmethod
-    def from_pairs(pairs: Tensor) -> Complex:
-        """Of a tensor whose last axis has both parts."""
-        return Complex(pairs.select(-1, 0), pairs.select(-1, 1))
-
-    def pairs(self) -> Tensor:
-        """Both parts along a last axis."""
-        return tgrad.stack((self.real, self.imag), -1)
-
-    def __add__(self, other: Complex) -> Complex:
-        return Complex(self.real + other.real, self.imag + other.imag)
-
-    def __sub__(self, other: Complex) -> Complex:
-        return Complex(self.real - other.real, self.imag - other.imag)
-
-    def __mul__(self, other: Complex) -> Complex:
-        a, b, c, d = self.real, self.imag, other.real, other.imag
-        return Complex(a * c - b * d, a * d + b * c)
-
-    def __matmul__(self, other: Complex) -> Complex:
-        a, b, c, d = self.real, self.imag, other.real, other.imag
-        return Complex(a @ c - b @ d, a @ d + b @ c)
-
-    def scaled(self, by: Any) -> Complex:
-        """Times a real number, or a tensor of them."""
-        return Complex(self.real * by, self.imag * by)
-
-    def turned(self) -> Complex:
-        """Times i."""
-        return Complex(-self.imag, self.real)
-
-    def conjugate(self) -> Complex:
-        return Complex(self.real, -self.imag)
-
-    def square(self) -> Any:
-        """Of the absolute value."""
-        return self.real * self.real + self.imag * self.imag
-
-
-@dataclass(frozen=True)
-class ComplexKind:
-    """A complex dtype, by the dtype of its parts."""
-
-    part: DType
 
 
 def is_complex(value: Any) -> bool:
@@ -130,39 +69,13 @@ def complex_operator(name: str, real: Callable[[], Function]) -> Function | None
     if name in RULES:
         return RULES[name]
     if name in MOVES or name in JOINS:
-        return _by_parts(real(), JOINS.get(name, ()))
+        return in_parts(Complex, real(), JOINS.get(name, ()))
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
     if name in SIZES:
         function = real()
         return lambda z, *args, **kwargs: function(z.real, *args, **kwargs)
     return None
-
-
-def _by_parts(function: Function, values: Sequence[int]) -> Function:
-    """The function of each part; real arguments are the same for both, but for `values` and for
-    what stands in a list beside complex ones."""
-
-    def picked(value: Any, part: str, is_value: bool) -> Any:
-        if isinstance(value, (list, tuple)):
-            is_value = is_value or any(isinstance(v, Complex) for v in value)
-            return type(value)(picked(v, part, is_value) for v in value)
-        is_complex = isinstance(value, (Complex, complex)) or is_value
-        return getattr(Complex.of(value), part) if is_complex else value
-
-    def apply(*args: Any, **kwargs: Any) -> Any:
-        dtype = kwargs.pop("dtype", None)
-        if isinstance(dtype, ComplexKind):
-            kwargs["dtype"] = dtype.part
-        elif dtype is not None:
-            raise UnsupportedError(f"complex numbers with a result of {dtype.name}.")
-        real, imag = (
-            function(*(picked(v, part, at in values) for at, v in enumerate(args)), **kwargs)
-            for part in ("real", "imag")
-        )
-        if isinstance(real, (list, tuple)):
-            return [Complex(*pair) for pair in zip(real, imag)]
-        return Complex(real, imag)
-
-    return apply
 
 
 # -- parts ---------------------------------------------------------------------------------------
@@ -193,19 +106,9 @@ def _complex(real: Tensor, imag: Tensor) -> Complex:
     return Complex(*tgrad.broadcast_tensors(real, imag))
 
 
-def nonzero(value: Any) -> Any:
-    """Whether each number is not 0."""
-    return (value.real != 0) | (value.imag != 0) if isinstance(value, Complex) else value != 0
-
-
-@rule("_conj", "_conj_physical", "conj_physical")
+@rule("_conj", "_conj_physical")
 def _conjugate(z: Complex) -> Complex:
     return z.conjugate()
-
-
-@rule("resolve_conj", "resolve_neg")
-def _same(z: Any) -> Any:
-    return z
 
 
 @rule("_to_copy", "convert_element_type")
@@ -214,7 +117,7 @@ def converted(z: Any, dtype: Any = None, device: Any = None) -> Any:
     z = Complex.of(z)
     if dtype is tgrad.bool:
         return nonzero(z)
-    if dtype is not None and not isinstance(dtype, ComplexKind):
+    if dtype is not None and not isinstance(dtype, ComplexDType):
         return z.real.to(dtype)
     kind = z.real.dtype if dtype is None else dtype.part
     real, imag = (part.to(kind) for part in (z.real, z.imag))
@@ -227,10 +130,10 @@ def converted(z: Any, dtype: Any = None, device: Any = None) -> Any:
 def _filled(like: Any, size: Any, value: Any, dtype: Any, device: Any) -> Any:
     """A tensor of one value; what is not said is as in `like`."""
     if isinstance(like, Complex):
-        dtype, like = ComplexKind(like.real.dtype) if dtype is None else dtype, like.real
+        dtype, like = like.dtype if dtype is None else dtype, like.real
     if like is not None:
         device, size = device or like.device, like.shape if size is None else size
-    if not isinstance(dtype, ComplexKind):
+    if not isinstance(dtype, ComplexDType):
         return tgrad.full(tuple(size), value, dtype=dtype, device=device)
     value = Complex.of(value)
     return Complex(
@@ -270,9 +173,37 @@ def _zeros(size: Any, order: Any = None, *, dtype: Any = None, device: Any = Non
 
 @rule("full")
 def _full(size: Any, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-    return _filled(None, size, value, dtype or ComplexKind(tgrad.float32), device)
+    return _filled(None, size, value, dtype or complex64, device)
 
 
 @rule("scalar_tensor")
 def _scalar(value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-    return _filled(None, (), value, dtype or ComplexKind(tgrad.float32), device)
+    return _filled(None, (), value, dtype or complex64, device)
+
+
+# -- Fourier transforms --------------------------------------------------------------------------
+
+FORWARD, INVERSE = ("backward", "ortho", "forward"), ("forward", "ortho", "backward")
+"""How the results are scaled: not, by the root of the number of elements, by that number."""
+
+
+@rule("_fft_r2c")
+def _fft_of_real(x: Tensor, dim: Any, normalization: int, onesided: bool) -> Complex:
+    norm, axes = FORWARD[normalization], tuple(d % x.ndim for d in dim)
+    transform = tgrad.fft.rfftn if onesided else tgrad.fft.fftn
+    return transform(x, dim=axes, norm=norm)
+
+
+@rule("_fft_c2c")
+def _fft(z: Complex, dim: Any, normalization: int, forward: bool) -> Complex:
+    norm = (FORWARD if forward else INVERSE)[normalization]
+    transform = tgrad.fft.fftn if forward else tgrad.fft.ifftn
+    axes = tuple(d % z.real.ndim for d in dim)
+    return transform(z, dim=axes, norm=norm)
+
+
+@rule("_fft_c2r")
+def _fft_to_real(z: Complex, dim: Any, normalization: int, last_dim_size: int) -> Tensor:
+    axes = tuple(d % z.real.ndim for d in dim)
+    sizes = (*(z.real.shape[d] for d in axes[:-1]), last_dim_size)
+    return tgrad.fft.irfftn(z, s=sizes, dim=axes, norm=INVERSE[normalization])

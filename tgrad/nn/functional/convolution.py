@@ -7,11 +7,14 @@ float16 and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from math import prod
+from typing import Any
 
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.methods.elementwise import is_complex
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Sizes = tuple[int, ...]
@@ -42,6 +45,22 @@ def as_axes(value: IntOrSizes, rank: int, name: str, least: int = 1) -> Sizes:
     return sizes
 
 
+def of_complex_factors(function: Callable[..., Tensor]) -> Callable[..., Any]:
+    """Decorator: a complex input or weight is multiplied out into its parts."""
+
+    @wraps(function)
+    def convolve(input: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if not is_complex(input) and not is_complex(weight):
+            return function(input, weight, bias, *args, **kwargs)
+        from tgrad.complex_numbers.parts import multiplied
+
+        made = multiplied(lambda x, w: function(x, w, None, *args, **kwargs), [input, weight])
+        return made if bias is None else made + bias.reshape(-1, *(1,) * (weight.ndim - 2))
+
+    return convolve
+
+
+@of_complex_factors
 @labelled("conv1d")
 def conv1d(
     input: Tensor,
@@ -65,6 +84,7 @@ def conv1d(
     return _convolve(input, weight, bias, stride, padding, dilation, groups, 1)
 
 
+@of_complex_factors
 @labelled("conv2d")
 def conv2d(
     input: Tensor,
@@ -100,6 +120,7 @@ def conv2d(
     return _convolve(input, weight, bias, stride, padding, dilation, groups, 2)
 
 
+@of_complex_factors
 @labelled("conv3d")
 def conv3d(
     input: Tensor,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
-from tgrad.methods.elementwise import broadcast_shapes
+from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.nn.functional.activation import log1p_exp
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
@@ -85,6 +85,8 @@ def l1_loss(
     1.0
     """
     refuse("l1_loss", size_average=size_average, reduce=reduce)
+    if is_complex(input) or is_complex(target):
+        return reduced((input - target).abs(), reduction, "l1_loss")
     _same_shapes(input, target, "l1_loss", True)
     return reduced((widened(input) - widened(target)).abs(), reduction, "l1_loss").to(input.dtype)
 

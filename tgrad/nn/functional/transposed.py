@@ -15,6 +15,7 @@ from tgrad.nn.functional.convolution import (
     as_axes,
     convolve_forward,
     input_gradient,
+    of_complex_factors,
     weight_gradient,
 )
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -22,6 +23,7 @@ from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
+@of_complex_factors
 @labelled("conv_transpose1d")
 def conv_transpose1d(
     input: Tensor,
@@ -44,6 +46,7 @@ def conv_transpose1d(
     )  # fmt: skip
 
 
+@of_complex_factors
 @labelled("conv_transpose2d")
 def conv_transpose2d(
     input: Tensor,
@@ -84,6 +87,7 @@ def conv_transpose2d(
     )  # fmt: skip
 
 
+@of_complex_factors
 @labelled("conv_transpose3d")
 def conv_transpose3d(
     input: Tensor,
