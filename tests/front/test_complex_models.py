@@ -114,6 +114,8 @@ def test_parameters_are_complex_to_the_module_and_pairs_to_the_optimizer() -> No
     np.testing.assert_array_equal(tgrad.view_as_real(w.grad).numpy(), pairs.grad.numpy())
     ours.spectral.low.requires_grad_(False)
     assert not pairs.requires_grad and not ours.spectral.low.requires_grad
+    assert ours.spectral.low.requires_grad_().requires_grad and pairs.requires_grad
+    np.testing.assert_array_equal(ours.spectral.low.detach().numpy(), w.detach().numpy())
     assert ours.spectral.phase.is_complex() and "spectral.phase" in ours.state_dict()
 
 

@@ -2,7 +2,7 @@
 
 In: real and imaginary parts of one shape. Out: what Tensor has, of complex numbers. Invariant: no
 node is complex, so every device and every pass does what it does for real tensors; what is not
-written here or in functions.py raises and names itself. See docs/decisions/0078.
+written here or in functions.py raises and names itself. See docs/decisions/0079.
 Source: https://docs.pytorch.org/docs/stable/complex_numbers.html
 """
 
@@ -191,8 +191,7 @@ class ComplexTensor:
         """Make it a leaf that `backward` fills `grad` of, or not."""
         if self._base is not None and self._base.holds_pairs:
             self._base.requires_grad_(requires_grad)
-            fresh = ComplexTensor.from_pairs(self._base)
-            self.real, self.imag = fresh.real, fresh.imag
+            self.__dict__.update(ComplexTensor.from_pairs(self._base).__dict__)
             return self
         self.__dict__.pop("_base", None)  # its parts are leaves of their own now
         self.real.requires_grad_(requires_grad)
