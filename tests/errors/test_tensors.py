@@ -150,10 +150,6 @@ def test_shapes(name):
 
 
 DTYPES = {
-    "complex": (
-        lambda: tgrad.tensor([1j]),
-        f"dtype 'complex128' is not supported.\n{ALL_DTYPES}",
-    ),
     "strings": (lambda: tgrad.tensor(["a"]), f"dtype 'str32' is not supported.\n{ALL_DTYPES}"),
     "operand": (
         lambda: zeros(3) + "a",

@@ -13,6 +13,14 @@ from tgrad.errors import OutOfRangeError, ShapeError
 from tgrad.runtime.planning import planning
 
 theirs = torch.distributions
+
+
+@pytest.fixture(autouse=True)
+def _pytorch_validates(monkeypatch) -> None:
+    """torch.compile switches it off for all that comes after."""
+    monkeypatch.setattr(theirs.Distribution, "_validate_args", True)
+
+
 NAN = float("nan")
 SKEW = [[1.0, 2.0], [0.0, 1.0]]
 BAD_PARAMETERS = {

@@ -40,10 +40,10 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Any:
+    def __new__(cls, data: Any = None, *args: Any, **options: Any) -> Any:
         """A complex tensor stays one: its parts are those of a Parameter of pairs."""
         if cls is Parameter and is_complex(data):
-            return type(data).from_pairs(PairsParameter(data.pairs(), requires_grad))
+            return type(data).from_pairs(PairsParameter(data.pairs(), *args, **options))
         return super().__new__(cls)
 
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True):

@@ -114,6 +114,8 @@ def _conjugate(z: Complex) -> Complex:
 @rule("_to_copy", "convert_element_type")
 def converted(z: Any, dtype: Any = None, device: Any = None) -> Any:
     """Of complex numbers real ones are their real parts, truth is whether they are not 0."""
+    if isinstance(z, Tensor) and isinstance(dtype, ComplexDType):
+        z = z.to(dtype.part)
     z = Complex.of(z)
     if dtype is tgrad.bool:
         return nonzero(z)
