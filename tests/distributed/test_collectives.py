@@ -128,6 +128,7 @@ def _lists(rank: int) -> list[Any]:
     mean = tgrad.full((1,), float(rank))
     dist.all_reduce(mean, dist.ReduceOp.AVG)
     dist.barrier()
+    assert dist.barrier(None, True).wait()
     return [
         gathered and [t.tolist() for t in gathered], taken.tolist(), [t.tolist() for t in others],
         flat.tolist(), sender, got.tolist(), objects, told, mean.tolist(),

@@ -26,21 +26,17 @@ from torch.testing._internal.opinfo.core import OpInfo
 import tgrad
 from tests.front.checking import to_numpy
 from tests.ops.opinfo import (
-    BACKWARD,
-    FORWARD,
     LEFT_OUT,
     RTOL,
     Case,
-    NothingInTorch,
     Outcome,
     explain,
     made_samples,
     name_of,
-    seed,
 )
 from tgrad.complex_numbers import ComplexTensor
 from tgrad.interop.torch_function import call
-from tgrad.tensor import Tensor, realize_tensors
+from tgrad.tensor import Tensor
 
 PASSES = Path(__file__).with_name("complex_passes.txt")
 
@@ -96,43 +92,11 @@ class ComplexCase(Case):
             return getattr(tgrad.fft, name.removeprefix("fft_"))  # type: ignore[no-any-return]
         return lambda *args, **kwargs: call(function, args, kwargs)
 
-    def check_forward(self) -> None:
-        realize_tensors(parts_of(self.ours))
-        assert len(self.ours) == len(self.theirs), f"{len(self.ours)} results"
-        for have, want in zip(self.ours, self.theirs):
-            assert_equal(have, want, FORWARD)
+    def reals(self, values: Sequence[Any]) -> list[Tensor]:
+        return parts_of(values)
 
-    def check_backward(self) -> None:
-        """Of a random real linear function of the parts of the results."""
-        pairs = [
-            (have, want)
-            for have, want in zip(self.ours, self.theirs)
-            if isinstance(want, torch.Tensor) and want.requires_grad
-        ]
-        wanted = [(theirs, ours) for theirs, ours in self.leaves if theirs.requires_grad]
-        if not pairs or not wanted:
-            return
-        seed()
-        cotangents = [torch.randn_like(want) for _, want in pairs]
-        theirs = torch.autograd.grad(
-            [want for _, want in pairs], [x for x, _ in wanted], cotangents, allow_unused=True
-        )
-        weights = [self.converted(c) for c in cotangents]
-        with NothingInTorch():
-            total: Any = 0.0
-            for (have, _), weight in zip(pairs, weights):
-                for part, by in zip(parts_of([have]), parts_of([weight])):
-                    total = total + (part * by).sum()
-            if isinstance(total, Tensor) and total.requires_grad:
-                total.backward()
-            found = [x.grad for _, x in wanted]
-            realize_tensors(parts_of(found))
-        for have, want in zip(found, theirs):
-            if have is None or want is None:
-                assert have is None or not have.numpy().any(), "a gradient of what has none"
-                assert want is None or not want.any(), "a gradient is missing"
-            else:
-                assert_equal(have, want, BACKWARD)
+    def compare(self, have: Any, want: Any, absolute: float) -> None:
+        assert_equal(have, want, absolute)
 
 
 def parts_of(values: Sequence[Any]) -> list[Tensor]:

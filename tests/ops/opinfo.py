@@ -218,13 +218,22 @@ class Case:
             return function
         return lambda *args, **kwargs: call(function, args, kwargs)
 
+    def reals(self, values: Sequence[Any]) -> list[Tensor]:
+        """The real tensors that values are made of."""
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def compare(self, have: Any, want: Any, absolute: float) -> None:
+        """Values, shapes and dtypes."""
+        assert_equal(have, want, absolute)
+
     def check_forward(self) -> None:
-        realize_tensors([y for y in self.ours if isinstance(y, Tensor)])
+        realize_tensors(self.reals(self.ours))
         assert len(self.ours) == len(self.theirs), f"{len(self.ours)} results"
         for have, want in zip(self.ours, self.theirs):
-            assert_equal(have, want, FORWARD)
+            self.compare(have, want, FORWARD)
 
     def check_backward(self) -> None:
+        """Of a random real linear function of the results."""
         pairs = [
             (have, want)
             for have, want in zip(self.ours, self.theirs)
@@ -238,21 +247,22 @@ class Case:
         theirs = torch.autograd.grad(
             [want for _, want in pairs], [x for x, _ in wanted], cotangents, allow_unused=True
         )
-        weights = [tgrad.tensor(from_torch(c), device=self.device) for c in cotangents]
+        weights = [self.converted(c) for c in cotangents]
         with NothingInTorch():
             total: Any = 0.0
             for (have, _), weight in zip(pairs, weights):
-                total = total + (have * weight).sum()
+                for part, by in zip(self.reals([have]), self.reals([weight])):
+                    total = total + (part * by).sum()
             if isinstance(total, Tensor) and total.requires_grad:
                 total.backward()
             found = [x.grad for _, x in wanted]
-            realize_tensors([g for g in found if g is not None])
+            realize_tensors(self.reals(found))
         for have, want in zip(found, theirs):
             if have is None or want is None:
                 assert have is None or not to_numpy(have).any(), "a gradient of what has none"
                 assert want is None or not want.any(), "a gradient is missing"
             else:
-                assert_equal(have, want, BACKWARD)
+                self.compare(have, want, BACKWARD)
 
 
 def flat(value: Any) -> list[Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from tgrad.distributed import nn as nn
 from tgrad.distributed.collectives import (
     ReduceOp,
-    Work,
     all_gather,
     all_gather_into_tensor,
     all_gather_single,
@@ -29,6 +28,7 @@ from tgrad.distributed.collectives import (
 from tgrad.distributed.groups import (
     GroupMember,
     ProcessGroup,
+    Work,
     barrier,
     destroy_process_group,
     get_backend,

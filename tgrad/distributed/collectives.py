@@ -16,6 +16,7 @@ from typing import Any
 from tgrad.distributed.calls import exchange, same_device, same_shapes, same_size, write
 from tgrad.distributed.groups import (
     ProcessGroup,
+    Work,
     get_group_rank,
     get_rank,
     get_world_size,
@@ -37,22 +38,6 @@ class ReduceOp(Enum):
     BAND = "band"
     BOR = "bor"
     BXOR = "bxor"
-
-
-class Work:
-    """An exchange that was asked for with `async_op=True`: it has happened already."""
-
-    def wait(self, timeout: Any = None) -> bool:
-        """True."""
-        return True
-
-    def is_completed(self) -> bool:
-        """True."""
-        return True
-
-    def is_success(self) -> bool:
-        """True; what failed has raised where it was called."""
-        return True
 
 
 def combine_of(op: Any, x: Tensor) -> ReduceOp:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
+from tgrad.arguments import refuse
 from tgrad.errors import DeviceError, UnsupportedError
 from tgrad.runtime.collective import WORLD, exchanging, group_of, groups
 from tgrad.runtime.planning import current_planning
@@ -41,6 +42,22 @@ class ProcessGroup:
     def size(self) -> int:
         """How many processes there are."""
         return get_world_size(self)
+
+
+class Work:
+    """An exchange that was asked for with `async_op=True`: it has happened already."""
+
+    def wait(self, timeout: Any = None) -> bool:
+        """True."""
+        return True
+
+    def is_completed(self) -> bool:
+        """True."""
+        return True
+
+    def is_success(self) -> bool:
+        """True; what failed has raised where it was called."""
+        return True
 
 
 class GroupMember:
@@ -257,8 +274,19 @@ def _whole(group: ProcessGroup | None) -> Any:
     return torch.distributed.group.WORLD if found is None else found
 
 
-def barrier(group: ProcessGroup | None = None, device_ids: Any = None) -> None:
+def barrier(
+    group: ProcessGroup | None = None,
+    async_op: bool = False,
+    device_ids: Any = None,
+    timeout: timedelta | None = None,
+) -> Work | None:
     """Wait until every process of the group is here.
+
+    Args:
+        group: the processes; all if left out.
+        async_op: whether a Work is returned; all are here in either case.
+        device_ids: torch's.
+        timeout: not supported; that of the group counts.
 
     Raises:
         TraceError: in a compiled function, whose plan has nothing to wait for.
@@ -266,6 +294,8 @@ def barrier(group: ProcessGroup | None = None, device_ids: Any = None) -> None:
     trace = tracer()
     if trace is not None:
         trace.refuse("barrier() is called", "Call it outside the compiled function.")
+    refuse("barrier", timeout=timeout)
     if not is_outside(group):
         with exchanging("barrier") as distributed:
             distributed.barrier(torch_group(group), device_ids=device_ids)
+    return Work() if async_op else None

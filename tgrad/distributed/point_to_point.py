@@ -8,8 +8,14 @@ Source: https://docs.pytorch.org/docs/stable/distributed.html
 from __future__ import annotations
 
 from tgrad.distributed.calls import write
-from tgrad.distributed.collectives import Work, root_of
-from tgrad.distributed.groups import ProcessGroup, get_global_rank, is_outside, number_of
+from tgrad.distributed.collectives import root_of
+from tgrad.distributed.groups import (
+    ProcessGroup,
+    Work,
+    get_global_rank,
+    is_outside,
+    number_of,
+)
 from tgrad.runtime.collective import receive_memory, send_memory
 from tgrad.runtime.device import allocate, open_device
 from tgrad.runtime.planning import current_planning

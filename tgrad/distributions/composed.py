@@ -249,26 +249,13 @@ class MultivariateNormal(Distribution):
         scale_tril: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        given = [m for m in (covariance_matrix, precision_matrix, scale_tril) if m is not None]
-        if len(given) != 1:
-            raise UnsupportedError(
-                f"MultivariateNormal of {len(given)} matrices.",
-                "Give one of covariance_matrix, precision_matrix and scale_tril.",
-            )
-        if covariance_matrix is not None:
-            factor = cholesky(covariance_matrix)
-        elif precision_matrix is not None:
-            factor = factor_of_inverse(precision_matrix)
-        else:
-            factor = given[0]
+        matrices = covariance_matrix, precision_matrix, scale_tril
+        factor = only_factor("MultivariateNormal", *matrices)
         batch = broadcast_shapes(factor.shape[:-2], loc.shape[:-1])
         self.loc = loc.expand(*batch, loc.shape[-1])
         self.scale_tril = factor.expand(*batch, *factor.shape[-2:])
-        matrices = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-        }
-        super().__init__(batch, loc.shape[-1:], validate_args, **matrices)
+        given = {"covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix}
+        super().__init__(batch, loc.shape[-1:], validate_args, **given)
 
     @property
     def covariance_matrix(self) -> Tensor:
@@ -302,6 +289,25 @@ class MultivariateNormal(Distribution):
 
     def entropy(self) -> Tensor:
         return self.half_log_det() + self.loc.shape[-1] * (0.5 + HALF_LOG_TAU)
+
+
+def only_factor(
+    name: str, covariance: Tensor | None, precision: Tensor | None, factor: Tensor | None
+) -> Tensor:
+    """The lower Cholesky factor of a covariance, which is given in one of three ways.
+
+    Raises:
+        UnsupportedError: it is given in none, or in several.
+    """
+    given = [m for m in (covariance, precision, factor) if m is not None]
+    if len(given) != 1:
+        raise UnsupportedError(
+            f"{name} of {len(given)} matrices.",
+            "Give one of covariance_matrix, precision_matrix and scale_tril.",
+        )
+    if covariance is not None:
+        return cholesky(covariance)
+    return given[0] if precision is None else factor_of_inverse(precision)
 
 
 def factor_of_inverse(matrix: Tensor) -> Tensor:

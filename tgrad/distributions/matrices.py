@@ -13,12 +13,12 @@ from typing import Any
 
 from tgrad.creation import arange, as_tensor, eye
 from tgrad.distributions import constraints
-from tgrad.distributions.composed import MultivariateNormal, factor_of_inverse
+from tgrad.distributions.composed import MultivariateNormal, only_factor
 from tgrad.distributions.continuous import HALF_LOG_TAU
 from tgrad.distributions.distribution import Distribution, Parameter, Shape, named, together
 from tgrad.distributions.gammas import Beta, Chi2
 from tgrad.distributions.validation import validated
-from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.errors import ShapeError
 from tgrad.grad_mode import no_grad
 from tgrad.joining import cat
 from tgrad.linalg import cholesky, cholesky_inverse, solve_triangular
@@ -169,26 +169,14 @@ class Wishart(Distribution):
         scale_tril: Tensor | None = None,
         validate_args: bool | None = None,
     ):
-        given = [m for m in (covariance_matrix, precision_matrix, scale_tril) if m is not None]
-        if len(given) != 1:
-            raise UnsupportedError(
-                f"Wishart of {len(given)} matrices.",
-                "Give one of covariance_matrix, precision_matrix and scale_tril.",
-            )
-        factor = given[0]
-        if covariance_matrix is not None:
-            factor = cholesky(covariance_matrix)
-        elif precision_matrix is not None:
-            factor = factor_of_inverse(precision_matrix)
+        matrices = covariance_matrix, precision_matrix, scale_tril
+        factor = only_factor("Wishart", *matrices)
         df = as_tensor(df, dtype=factor.dtype, device=factor.device)
         batch = broadcast_shapes(factor.shape[:-2], df.shape)
         self.df = df.expand(*batch)
         self.scale_tril = factor.expand(*batch, *factor.shape[-2:])
-        matrices = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-        }
-        super().__init__(batch, factor.shape[-2:], validate_args, **matrices)
+        given = {"covariance_matrix": covariance_matrix, "precision_matrix": precision_matrix}
+        super().__init__(batch, factor.shape[-2:], validate_args, **given)
 
     @property
     def arg_constraints(self) -> Mapping[str, Any]:  # type: ignore[override]

@@ -74,7 +74,25 @@ class LogitRelaxedBernoulli(_Tempered, _Chances):
         return self.temperature.log() + apart - 2.0 * F.softplus(apart)
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class _OfTempered(TransformedDistribution):
+    """A tempered distribution of logits or logarithms, mapped to numbers; its parameters."""
+
+    base_dist: Any
+
+    @property
+    def temperature(self) -> Tensor:
+        return self.base_dist.temperature
+
+    @property
+    def probs(self) -> Tensor:
+        return self.base_dist.probs
+
+    @property
+    def logits(self) -> Tensor:
+        return self.base_dist.logits
+
+
+class RelaxedBernoulli(_OfTempered):
     """A number in (0, 1) instead of 0 or 1, the nearer to them the lower the temperature.
 
     Args:
@@ -100,18 +118,6 @@ class RelaxedBernoulli(TransformedDistribution):
     ):
         base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args)
         super().__init__(base, SigmoidTransform(), validate_args)
-
-    @property
-    def temperature(self) -> Tensor:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits
 
 
 class ExpRelaxedCategorical(_Tempered):
@@ -145,7 +151,7 @@ class ExpRelaxedCategorical(_Tempered):
         return score.sum(-1) + scale
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class RelaxedOneHotCategorical(_OfTempered):
     """A vector of numbers that sum to one instead of a single one, the nearer to it the lower the
     temperature.
 
@@ -172,15 +178,3 @@ class RelaxedOneHotCategorical(TransformedDistribution):
     ):
         base = ExpRelaxedCategorical(temperature, probs, logits, validate_args)
         super().__init__(base, ExpTransform(), validate_args)
-
-    @property
-    def temperature(self) -> Tensor:
-        return self.base_dist.temperature
-
-    @property
-    def probs(self) -> Tensor:
-        return self.base_dist.probs
-
-    @property
-    def logits(self) -> Tensor:
-        return self.base_dist.logits

@@ -7,7 +7,7 @@ Source: https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tgrad.autocasting import under_autocast
@@ -55,62 +55,32 @@ def lstm(
     return outputs, h, c
 
 
-def gru(
-    input: Tensor,
-    hx: Tensor,
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor]:
-    """What `nn.GRU` computes, of weights that are given; see `lstm`.
+def _of_one_state(mode: str, module: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The function of layers that carry one state."""
 
-    >>> import tgrad
-    >>> weights = [tgrad.ones(24, 4), tgrad.ones(24, 8)]
-    >>> x, h = tgrad.ones(5, 2, 4), tgrad.zeros(1, 2, 8)
-    >>> tgrad.gru(x, h, weights, False, 1, 0.0, False, False, False)[0].shape
-    (5, 2, 8)
-    """
-    options = has_biases, num_layers, dropout, train, bidirectional, batch_first
-    outputs, (h,) = _layers("GRU", input, hx, params, *options)
-    return outputs, h
+    def run(
+        input: Tensor,
+        hx: Tensor,
+        params: Sequence[Tensor],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[Tensor, Tensor]:
+        options = has_biases, num_layers, dropout, train, bidirectional, batch_first
+        outputs, (h,) = _layers(mode, input, hx, params, *options)
+        return outputs, h
 
-
-def rnn_tanh(
-    input: Tensor,
-    hx: Tensor,
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor]:
-    """What `nn.RNN` computes, of weights that are given; see `lstm`."""
-    options = has_biases, num_layers, dropout, train, bidirectional, batch_first
-    outputs, (h,) = _layers("RNN_TANH", input, hx, params, *options)
-    return outputs, h
+    run.__name__ = run.__qualname__ = mode.lower()
+    run.__doc__ = f"""What `{module}` computes, of weights that are given; see `lstm`."""
+    return run
 
 
-def rnn_relu(
-    input: Tensor,
-    hx: Tensor,
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor]:
-    """What `nn.RNN(nonlinearity="relu")` computes, of weights that are given; see `lstm`."""
-    options = has_biases, num_layers, dropout, train, bidirectional, batch_first
-    outputs, (h,) = _layers("RNN_RELU", input, hx, params, *options)
-    return outputs, h
+gru = _of_one_state("GRU", "nn.GRU")
+rnn_tanh = _of_one_state("RNN_TANH", "nn.RNN")
+rnn_relu = _of_one_state("RNN_RELU", 'nn.RNN(nonlinearity="relu")')
 
 
 def lstm_cell(
@@ -141,41 +111,27 @@ def lstm_cell(
     return h, c
 
 
-def gru_cell(
-    input: Tensor,
-    hx: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    """What `nn.GRUCell` computes, of weights that are given; see `lstm_cell`."""
-    return _cell("GRU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+def _cell_of_one_state(mode: str, module: str) -> Callable[..., Tensor]:
+    """The function of a cell that carries one state."""
+
+    def run(
+        input: Tensor,
+        hx: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
+    ) -> Tensor:
+        return _cell(mode, input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+
+    run.__name__ = run.__qualname__ = f"{mode.lower()}_cell"
+    run.__doc__ = f"""What `{module}` computes, of weights that are given; see `lstm_cell`."""
+    return run
 
 
-def rnn_tanh_cell(
-    input: Tensor,
-    hx: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    """What `nn.RNNCell` computes, of weights that are given; see `lstm_cell`."""
-    return _cell("RNN_TANH", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
-
-
-def rnn_relu_cell(
-    input: Tensor,
-    hx: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None = None,
-    b_hh: Tensor | None = None,
-) -> Tensor:
-    """What `nn.RNNCell(nonlinearity="relu")` computes, of weights that are given; see
-    `lstm_cell`."""
-    return _cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+gru_cell = _cell_of_one_state("GRU", "nn.GRUCell")
+rnn_tanh_cell = _cell_of_one_state("RNN_TANH", "nn.RNNCell")
+rnn_relu_cell = _cell_of_one_state("RNN_RELU", 'nn.RNNCell(nonlinearity="relu")')
 
 
 def _layers(

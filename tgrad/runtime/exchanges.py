@@ -24,13 +24,13 @@ class Exchanges:
     """Those of one run.
 
     Attributes:
-        awaited: by step, see `awaited_before`.
+        awaited: of the plan.
         on_their_way: by the number of the step that started it, what waits for it.
         is_watched: whether somebody measures each step: then they end where they start.
     """
 
     def __init__(self, plan: Plan, is_watched: bool):
-        self.awaited, self.is_watched = awaited_before(plan), is_watched
+        self.awaited, self.is_watched = plan.awaited, is_watched
         self.on_their_way: dict[int, Finish] = {}
 
     def start(self, number: int, region: Region, runtime: Runtime, memories: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ and peak memory are numbers of the plan, and running it does exactly that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -193,6 +193,13 @@ class Plan:
     def artifacts(self) -> tuple[Executable | None, ...]:
         """Compiled kernels, one a step, None for calls; compiled on first use."""
         return self.compile()
+
+    @cached_property
+    def awaited(self) -> Mapping[int, Sequence[int]]:
+        """By step, the exchanges that must have ended before it; see `awaited_before`."""
+        from tgrad.runtime.exchanges import awaited_before
+
+        return awaited_before(self)
 
     @property
     def compiled(self) -> tuple[Executable, ...]:
