@@ -205,7 +205,7 @@ class ArithmeticMethods:
         return self == -math.inf if self.dtype.is_float else self != self
 
     def isreal(self: Any) -> Tensor:
-        """True: no tensor of tgrad is complex."""
+        """True: complex tensors are ComplexTensor."""
         return self._constant(1, dt.bool_).expand(self.shape)
 
     def isclose(
@@ -251,7 +251,7 @@ class ArithmeticMethods:
         """Itself."""
         return self
 
-    real = property(positive, doc="Itself: no tensor of tgrad is complex.")
+    real = property(positive, doc="Itself: complex tensors are ComplexTensor.")
 
     __pos__ = positive
 
