@@ -22,9 +22,10 @@ from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size
+from tgrad.graph.sized import sized
 from tgrad.methods.elementwise import is_complex
 from tgrad.methods.movement import as_sizes
-from tgrad.methods.sizes import as_size, sized
+from tgrad.methods.sizes import as_size
 from tgrad.tensor import Tensor, labelled, tensor
 
 Number = bool | int | float

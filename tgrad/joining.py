@@ -19,9 +19,10 @@ from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.op import Op
 from tgrad.graph.size import is_same, running_scope
+from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import are_same, is_sized, placed
+from tgrad.methods.sizes import is_sized, placed
 from tgrad.tensor import Tensor, define_vjp, labelled, tensor, with_vjp
 from tgrad.tracing import tracer
 

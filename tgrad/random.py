@@ -31,7 +31,8 @@ from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
-from tgrad.methods.sizes import capacity_of, limited
+from tgrad.graph.sized import flat_places, sized
+from tgrad.methods.sizes import is_sized
 from tgrad.tensor import Tensor, labelled, tensor
 from tgrad.tracing import tracer
 
@@ -200,21 +201,21 @@ class _Draw:
     """One draw of a generator: four random 32-bit words for each element of a shape."""
 
     def __init__(self, shape: tuple[int, ...], device: Device, generator: Generator | None):
-        count = math.prod(capacity_of(n) for n in shape)
         self.shape, self.device = shape, device
         offset, key = (generator or default_generator).draw(device)
-        self.counters = (
-            make(Op.IOTA, shape=(count,), axis=0, dtype=dt.int64),
-            make(Op.EXPAND, offset, shape=(count,)),
-            make(Op.EXPAND, key, shape=(count,)),
-        )
+        if is_sized(*shape):
+            place = flat_places(shape, lambda size: size.tensor(device)._node)
+        else:
+            place = make(Op.IOTA, shape=(math.prod(shape),), axis=0, dtype=dt.int64)
+        wide = shape if is_sized(*shape) else place.shape
+        self.counters = (place, *(sized(Op.EXPAND, x, shape=wide) for x in (offset, key)))
 
     def word(self, number: int) -> Tensor:
         """uint32."""
         bits = make(Op.PHILOX, *self.counters, word=number)
-        capacities = tuple(capacity_of(n) for n in self.shape)
-        words = make(Op.RESHAPE, bits, shape=capacities)
-        return Tensor._of(limited(words, self.shape), self.device)
+        if not is_sized(*self.shape):
+            bits = make(Op.RESHAPE, bits, shape=self.shape)
+        return Tensor._of(bits, self.device)
 
     def uniform(self, number: int, dtype: DType) -> Tensor:
         """In [0, 1), multiples of 2**-24; of 2**-53 for float64, from two words."""

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from tgrad.device import Device
+from tgrad.dtype import int64
 from tgrad.graph.form import Form, Part, form_of, part_of, with_inputs
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.repeats import note_computed
+from tgrad.many_sizes import Wide, plan_for_sizes
 from tgrad.pipeline import (
     KEPT_PLANS,
     Compiled,
@@ -44,20 +46,52 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         its memory.
     """
     form = form_of(outputs)
-    bound = _bind(form, outputs, device)
     parts = [part_of(leaf) for leaf in form.leaves]
+    bound = _bind(form, outputs, device)
     memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, parts)]
     lent = [memory for memory, part in zip(memories, parts) if part is not None]
-    for site in (form.sites[i] for i in bound.varying):
-        number = np.array(site.number).astype(site.dtype.numpy)
-        memories.append(upload(number, site.dtype, device).memory)
-    made = run(bound.compiled, [memories[i] for i in bound.order])
+    work = _run if isinstance(bound, _Bound) else _run_wide
+    made = work(bound, form, memories, outputs, device)  # type: ignore[arg-type]
     note_computed(form.order)
     found = [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
     for storage in found:
         if any(storage.memory is memory for memory in lent):
             storage.memory = storage.copied_memory()
     return found
+
+
+def _run(
+    bound: _Bound, form: Form, given: Sequence[Any], outputs: Sequence[Node], device: Device
+) -> list[Any]:
+    """The memories of the outputs, by a plan of these sizes."""
+    memories = [*given, *_numbers(form, bound.varying, device)]
+    return run(bound.compiled, [memories[i] for i in bound.order])
+
+
+def _run_wide(
+    bound: _Sized, form: Form, given: Sequence[Any], outputs: Sequence[Node], device: Device
+) -> list[Any]:
+    """The same by a plan of larger sizes, in whose memory what is smaller comes first."""
+    plan, values = bound.plan, bound.values
+    memories = [
+        memory if box is None else box.filled(memory, leaf.dtype, device, values)
+        for leaf, memory, box in zip(form.leaves, given, plan.given)
+    ]
+    memories += _numbers(form, plan.varying, device)
+    sizes = (np.array(n, np.int64) for n in plan.numbers(values))
+    memories += [upload(n, int64, device).memory for n in sizes]
+    made = run(plan.compiled, [memories[i] for i in plan.order])
+    return [
+        memory if box is None else box.kept(memory, node.dtype, device, values)
+        for node, memory, box in zip(outputs, made, plan.made)
+    ]
+
+
+def _numbers(form: Form, varying: Sequence[int], device: Device) -> list[Any]:
+    """The memories of values that are inputs."""
+    sites = [form.sites[i] for i in varying]
+    numbers = (np.array(s.number).astype(s.dtype.numpy) for s in sites)
+    return [upload(n, s.dtype, device).memory for n, s in zip(numbers, sites)]
 
 
 def _memory(leaf: Node, part: Part | None) -> Any:
@@ -89,6 +123,14 @@ class _Bound:
     order: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Sized:
+    """A plan for graphs of one skeleton, and the values of its symbols for one of them."""
+
+    plan: Wide
+    values: tuple[int, ...]
+
+
 @dataclass
 class _Seen:
     """The graphs of one form so far.
@@ -107,10 +149,16 @@ class _Seen:
 _seen: OrderedDict[tuple[Any, ...], _Seen] = OrderedDict()
 
 
-def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound:
-    """The plan for a graph of this form: an earlier one if its values were seen to vary."""
-    place = (form.rows, device, conditions())
+def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | _Sized:
+    """The plan for a graph of this form: an earlier one if its values were seen to vary, or one
+    for many sizes."""
+    others = conditions()
+    place = (form.rows, device, others)
     with _lock:
+        if place not in _seen:
+            served = plan_for_sizes(form, outputs, device, others)
+            if served is not None:
+                return _Sized(*served)
         seen = _seen.setdefault(place, _Seen(form.values, (), {}))
         _seen.move_to_end(place)
         known = _without(form.values, seen.varying)

@@ -34,6 +34,7 @@ from tgrad.graph.interpret import constant_value
 from tgrad.graph.node import Node, buffer_node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
+from tgrad.graph.sized import are_same, shape_of, sized
 from tgrad.labelling import labelled as labelled
 from tgrad.methods.activation import ActivationMethods
 from tgrad.methods.algebra import AlgebraMethods
@@ -54,7 +55,7 @@ from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
 from tgrad.methods.scanning import ScanningMethods
 from tgrad.methods.scattering import ScatteringMethods
-from tgrad.methods.sizes import are_same, as_size, is_padded, shape_of, sized
+from tgrad.methods.sizes import as_size, is_padded
 from tgrad.methods.slopes import define_vjp as define_vjp
 from tgrad.methods.sorting import SortingMethods
 from tgrad.methods.special import SpecialMethods

@@ -280,14 +280,25 @@ def test_results_are_of_their_size_and_of_their_own() -> None:
     np.testing.assert_array_equal((first[0] @ second[1]).numpy(), x.numpy().T @ (x.numpy() + 1))
 
 
-def test_random_numbers_are_drawn_for_the_largest_size() -> None:
-    """Element (i, j) of a draw is that of the largest draw, whatever the size."""
-    f = tgrad.compile(lambda x: x + tgrad.rand(2, x.shape[1]), dynamic={"x": {1: (1, 8)}})
-    found = []
-    for n in (8, 3):
-        tgrad.manual_seed(3)
-        found.append(f(tgrad.zeros(2, n)).numpy())
-    np.testing.assert_array_equal(found[1], found[0][:, :3])
+@pytest.mark.parametrize("dtype", [tgrad.float32, tgrad.float64])
+def test_random_numbers_are_those_of_the_size(dtype: tgrad.DType) -> None:
+    """Whatever the largest size is: a draw of a compiled step is that of an eager one."""
+
+    def f(x: tgrad.Tensor) -> tuple[tgrad.Tensor, ...]:
+        a, b = x.shape
+        flat = tgrad.randint(0, 50, (a * b,))
+        return x + tgrad.rand(2, b, dtype=dtype), tgrad.randn(a, 3, b, dtype=dtype), flat
+
+    compiled = tgrad.compile(f, dynamic={"x": {0: (1, 4), 1: (1, 8)}})
+    for shape in ((1, 8), (2, 3), (2, 8)):
+        found = []
+        for function in (compiled, f):
+            tgrad.manual_seed(3)
+            x = tgrad.zeros(*shape[1:]).expand(2, shape[1]).contiguous()
+            found.append([t.numpy() for t in function(x)])
+        for ours, wanted in zip(*found):
+            np.testing.assert_array_equal(ours, wanted)
+    assert compiled.traces == 1
 
 
 def test_a_method_and_another_static_size() -> None:

@@ -10,20 +10,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from tgrad.device import Device
-from tgrad.dtype import DType
 from tgrad.errors import ShapeError, Source, UnsupportedError
-from tgrad.graph.layout import factors_of, is_static, layout_of
-from tgrad.graph.node import Node
-from tgrad.graph.size import Extent, Scope, Size, Symbol
+from tgrad.graph.size import Symbol
 from tgrad.nn.module import Module
 from tgrad.pipeline import upload
-from tgrad.runtime.device import allocate, open_device
+from tgrad.runtime.device import open_device
 from tgrad.runtime.planning import current_planning
 from tgrad.tensor import Tensor
 
@@ -218,34 +213,6 @@ class Dynamic:
 # -- memory --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Box:
-    """The elements of a value that exist: `sizes` of `capacities`, factor by factor."""
-
-    capacities: tuple[int, ...]
-    sizes: tuple[Extent, ...]
-
-    @staticmethod
-    def of(node: Node, scope: Scope | None) -> Box | None:
-        """The box of a node; None where all of it exists."""
-        if scope is None or all(is_static(axis) for axis in layout_of(node, scope)):
-            return None
-        factors = [f for axis in layout_of(node, scope) for f in factors_of(axis)]
-        return Box(tuple(f.capacity for f in factors), tuple(f.size for f in factors))
-
-    def taken(self, memory: Any, dtype: DType, device: Device, values: Sequence[int]) -> Any:
-        """Memory of the elements that exist, in order."""
-        sizes = tuple(value_at(n, values) for n in self.sizes)
-        if sizes == self.capacities:
-            return memory
-        nbytes = prod(sizes) * dtype.itemsize
-        if sizes[1:] == self.capacities[1:]:
-            return open_device(device).view(memory, 0, nbytes)
-        target = allocate(device, nbytes)
-        open_device(device).copy_box(target, sizes, memory, self.capacities, dtype.itemsize)
-        return target
-
-
 class PaddedArgument:
     """The memory that an argument is copied to at each call, laid out for the largest sizes.
 
@@ -272,8 +239,3 @@ class PaddedArgument:
             source.dtype.itemsize,
         )  # fmt: skip
         return held
-
-
-def value_at(n: Any, values: Sequence[int]) -> Any:
-    """A size for these values of the symbols; anything else as it is."""
-    return n.at(values) if isinstance(n, Size) else n

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tgrad.aliases import check_open, is_shared, refresh
-from tgrad.compiling.dynamic import Box, PaddedArgument, value_at
+from tgrad.boxes import Box, value_at
+from tgrad.compiling.dynamic import PaddedArgument
 from tgrad.compiling.guards import Guards
 from tgrad.compiling.reach import Binding
 from tgrad.compiling.recorder import HostNumber

@@ -13,7 +13,8 @@ from typing import Any
 from weakref import ref
 
 from tgrad import pipeline
-from tgrad.compiling.dynamic import Box, Dim, PaddedArgument
+from tgrad.boxes import Box
+from tgrad.compiling.dynamic import Dim, PaddedArgument
 from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
 from tgrad.compiling.reach import Binding, Reach, reach
 from tgrad.compiling.recorder import Recorder, StandIn
@@ -32,11 +33,11 @@ from tgrad.compiling.structure import Flat, replaced
 from tgrad.device import Device
 from tgrad.errors import Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
-from tgrad.graph.demand import EVERYTHING, Condition, Needed
-from tgrad.graph.layout import factors_of, layout_of
+from tgrad.graph.demand import EVERYTHING, Needed
+from tgrad.graph.layout import layout_of
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
-from tgrad.graph.padding import without_padding
+from tgrad.graph.padding import conditions_on, without_padding
 from tgrad.graph.size import Size, Symbol, sizing
 from tgrad.interrupts import Uninterrupted
 from tgrad.nn.parameter import realize_parameters
@@ -244,7 +245,7 @@ class _Build:
             once=recorder.once or bool(late),
             kept=kept,
             scope=self.scope,
-            boxes=[Box.of(_value(t), self.scope) for t in self.outputs],
+            boxes=[self._box(_value(t)) for t in self.outputs],
             given_boxes=self.given_boxes,
             padded=self._padded(),
         )
@@ -275,7 +276,7 @@ class _Build:
 
     def _want(self, t: Tensor, kind: str, number: int) -> None:
         value = _value(t)
-        box = Box.of(value, self.scope)
+        box = self._box(value)
         if box is not None and kind in ("gradient", "write"):
             raise TraceError(
                 f"a tensor that outlives {self.recorder.name!r} gets a {kind} of shape {t.shape}, "
@@ -286,6 +287,10 @@ class _Build:
         if box is not None and kind == "argument":
             self.given_boxes[number] = box
         self.wanted.append((value, t._device, kind, number))
+
+    def _box(self, value: Node) -> Box | None:
+        """Where the elements of a result stand; None where all of its memory is elements."""
+        return None if self.scope is None else Box.of(layout_of(value, self.scope))
 
     def _padded(self) -> dict[int, PaddedArgument]:
         """What arguments of symbolic sizes are copied to."""
@@ -446,15 +451,7 @@ class _Build:
         """Which elements of a result exist, as conditions on their places in memory."""
         if self.scope is None:
             return EVERYTHING
-        conditions: list[Condition] = []
-        inner = 1
-        for axis in reversed(layout_of(value, self.scope)):
-            for f in reversed(factors_of(axis)):
-                if isinstance(f.size, Size):
-                    size = f.size.tensor(device)._node
-                    conditions.append(Condition(inner, f.capacity, size))
-                inner *= f.capacity
-        return frozenset(conditions)
+        return conditions_on(layout_of(value, self.scope), lambda size: size.tensor(device)._node)
 
     def _without_conflicts(
         self, compiled: pipeline.Compiled, order: Sequence[Node], donated: dict[int, Node]

@@ -25,7 +25,7 @@ from tgrad.graph.rules_elementwise import constant_of
 
 _EXACT = frozenset((Op.POW, Op.FLOORDIV, Op.MOD, Op.SHL, Op.SHR))
 """Ops that have cheaper forms where the second operand is known."""
-_FIRST = {Op.SLICE: "start", Op.PAD: "low"}
+FIRST = {Op.SLICE: "start", Op.PAD: "low"}
 """Where a movement begins along each axis, by its attribute's name."""
 
 
@@ -53,13 +53,13 @@ class Site:
     @property
     def is_start(self) -> bool:
         """Whether it is where a SLICE or PAD begins."""
-        return self.node.op in _FIRST and self.place != OPERAND
+        return self.node.op in FIRST and self.place != OPERAND
 
     @property
     def number(self) -> bool | int | float:
         """The value."""
         if self.is_start:
-            return int(self.node.attr(_FIRST[self.node.op])[self.place])
+            return int(self.node.attr(FIRST[self.node.op])[self.place])
         constant = constant_of(self.node.inputs[self.place])
         assert constant is not None
         number: bool | int | float = constant.attr("value")
@@ -137,7 +137,7 @@ def _operands(node: Node) -> tuple[Node, ...]:
 
 def _sites(node: Node) -> tuple[Site, ...]:
     """The values of a node that inputs could give as well."""
-    if node.op in _FIRST:
+    if node.op in FIRST:
         sizes = zip(node.shape, node.inputs[0].shape)
         cut = (axis for axis, (m, n) in enumerate(sizes) if m != n and m and n)
         number = () if constant_of(node.inputs[0]) is None else (Site(node, OPERAND),)
@@ -152,7 +152,7 @@ def _sites(node: Node) -> tuple[Site, ...]:
 
 def _row(node: Node, number: Mapping[Node, int], places: frozenset[int]) -> Hashable:
     """A node without the values of its sites, which are at these places."""
-    if node.op in _FIRST and places:
+    if node.op in FIRST and places:
         x = node.inputs[0]
         first, last = (
             tuple(None if axis in places else at for axis, at in enumerate(node.attr(name)))
@@ -233,7 +233,7 @@ def _made(node: Node, made: Mapping[Node, Node], values: Mapping[int, Node]) -> 
     """A node on other inputs, with values that are inputs."""
     if node.op is Op.CUSTOM_VJP:
         return made[node.inputs[0]]
-    if values and node.op in _FIRST:
+    if values and node.op in FIRST:
         x = _kept(node.inputs[0], made)
         starts = dict(values)
         if OPERAND in starts:

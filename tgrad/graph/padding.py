@@ -20,6 +20,7 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import TraceError
 from tgrad.graph import build as b
+from tgrad.graph.demand import Condition, Needed
 from tgrad.graph.key import computed
 from tgrad.graph.layout import FILL, Layout, contracted, factors_of, is_static, layout_of
 from tgrad.graph.node import Node, make, on_inputs, source_scope
@@ -92,6 +93,18 @@ def _hidden(
         index = masked(1, range(len(layouts[1])), 0)
         return [inputs[0], index, masked(2, (node.attr("axis"),), neutral)]
     return inputs
+
+
+def conditions_on(layout: Layout, size_node: SizeNode) -> Needed:
+    """Which elements of a node exist, as conditions on their places in memory."""
+    conditions: list[Condition] = []
+    inner = 1
+    for axis in reversed(layout):
+        for f in reversed(factors_of(axis)):
+            if isinstance(f.size, Size):
+                conditions.append(Condition(inner, f.capacity, size_node(f.size)))
+            inner *= f.capacity
+    return frozenset(conditions)
 
 
 _SCATTERED = {

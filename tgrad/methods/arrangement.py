@@ -17,9 +17,9 @@ from tgrad.aliases import is_contiguous_base, is_part, own_memory
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.sized import sized
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import sized
 from tgrad.strides import memory_order
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size
-from tgrad.methods.sizes import are_same, is_one
+from tgrad.graph.sized import are_same
+from tgrad.methods.sizes import is_one
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor

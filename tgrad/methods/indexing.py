@@ -21,9 +21,10 @@ from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedErr
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size, is_same
+from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import Range, are_same, is_whole, length_of, range_of
+from tgrad.methods.sizes import Range, is_whole, length_of, range_of
 from tgrad.tracing import check_values
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from tgrad import dtype as dt
 from tgrad.aliases import leave
 from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
+from tgrad.graph.sized import are_same
 from tgrad.methods.drawing import DrawingMethods
 from tgrad.methods.elementwise import is_complex
-from tgrad.methods.sizes import are_same
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor

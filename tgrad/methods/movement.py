@@ -16,8 +16,9 @@ from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.sized import are_same
 from tgrad.methods.reduction import normal_axes, normal_axis
-from tgrad.methods.sizes import are_same, as_size, is_one, is_sized, sliced
+from tgrad.methods.sizes import as_size, is_one, is_sized, sliced
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
-from tgrad.methods.sizes import sized
+from tgrad.graph.sized import sized
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor

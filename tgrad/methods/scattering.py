@@ -13,10 +13,11 @@ from tgrad import dtype as dt
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.indexing import Index, check_known_index
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import Range, are_same, is_sized, is_whole, length_of, placed
+from tgrad.methods.sizes import Range, is_sized, is_whole, length_of, placed
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor

@@ -7,7 +7,6 @@ shape and attributes are plain numbers always.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tgrad.autodiff.backward import register_vjp
@@ -25,9 +24,10 @@ from tgrad.graph.layout import (
     limit,
     size_of,
 )
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 from tgrad.graph.size import Extent, Scope, Size, is_same, running_scope
+from tgrad.graph.sized import are_same, capacity_of
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -35,14 +35,6 @@ if TYPE_CHECKING:
 Shape = tuple[Any, ...]
 Range = tuple[Any, Any, int]
 """(start, stop, step) of an axis."""
-
-
-def shape_of(node: Node) -> Shape:
-    """The shape, with the symbolic sizes."""
-    scope = running_scope()
-    if scope is None:
-        return node.shape
-    return tuple(size_of(axis) for axis in layout_of(node, scope))
 
 
 def as_size(n: Any) -> Any:
@@ -55,65 +47,10 @@ def is_one(n: Extent) -> bool:
     return not isinstance(n, Size) and n == 1
 
 
-def are_same(a: Sequence[Extent], b: Sequence[Extent]) -> bool:
-    """Whether two shapes are equal in every call, asked without a guard."""
-    if running_scope() is None:
-        return tuple(a) == tuple(b)
-    return len(a) == len(b) and all(is_same(m, n) for m, n in zip(a, b))
-
-
 def is_padded(node: Node) -> bool:
     """Whether an axis has a symbolic size."""
     scope = running_scope()
     return scope is not None and not all(is_static(axis) for axis in layout_of(node, scope))
-
-
-def capacity_of(n: Extent) -> int:
-    """Elements that memory holds for an axis of this size."""
-    return n.capacity if isinstance(n, Size) else n
-
-
-def sized(op: Op, *inputs: Node, **attrs: Any) -> Node:
-    """`make` of an op whose attribute `shape`, if it has one, may hold symbolic sizes."""
-    scope = running_scope()
-    if scope is None or "shape" not in attrs:
-        return make(op, *inputs, **attrs)
-    wanted: Shape = attrs["shape"]
-    have = shape_of(inputs[0]) if inputs else ()
-    lead = len(wanted) - len(have)
-    is_kept = [
-        op is Op.EXPAND and a >= lead and is_same(have[a - lead], n) for a, n in enumerate(wanted)
-    ]
-    attrs["shape"] = tuple(
-        inputs[0].shape[a - lead] if kept else capacity_of(n)
-        for a, (n, kept) in enumerate(zip(wanted, is_kept))
-    )
-    return _claimed(make(op, *inputs, **attrs), wanted, scope)
-
-
-def limited(node: Node, wanted: Shape) -> Node:
-    """The first elements of each axis of a node."""
-    if not is_sized(*wanted):
-        return node
-    return limit(node, [(Factor(n, m),) for n, m in zip(node.shape, wanted)])
-
-
-def _claimed(node: Node, wanted: Shape, scope: Scope) -> Node:
-    """The node with axes of the wanted sizes, which are what they are, or free to be anything."""
-    axes: list[Axis | None] = []
-    for n, capacity, axis in zip(wanted, node.shape, layout_of(node, scope)):
-        known = not isinstance(axis[0], Unknown)
-        if known and is_same(size_of(axis), n):
-            axes.append(None)
-            continue
-        if not (is_uniform(axis) or node.op is Op.IOTA):
-            raise axis[0].reason if isinstance(axis[0], Unknown) else TraceError(
-                f"{node.op} of an axis of size {size_of(axis)} to {n}.",
-                "Split and merge axes of symbolic size as they were merged and split before.",
-                node.source,
-            )  # fmt: skip
-        axes.append((Factor(capacity, n, is_uniform(axis)),))
-    return node if all(a is None for a in axes) else limit(node, axes)
 
 
 # -- slices --------------------------------------------------------------------------------------

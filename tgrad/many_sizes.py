@@ -1,0 +1,214 @@
+"""Plans that serve graphs of many sizes.
+
+In: a graph of a form that no plan is for. Out: a plan for its skeleton and larger sizes, with what
+its inputs are; or nothing, and the graph gets a plan of its own. Invariant: a graph is run by such
+a plan only if its sizes are exactly what the plan's polynomials give, and its values are equal
+where they are not inputs. See docs/decisions/0080.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from tgrad.boxes import Box
+from tgrad.device import Device
+from tgrad.dtype import DType
+from tgrad.errors import TraceError
+from tgrad.graph.demand import EVERYTHING
+from tgrad.graph.form import Form
+from tgrad.graph.general import General, general_graph
+from tgrad.graph.node import Node, make
+from tgrad.graph.op import Op
+from tgrad.graph.size import Extent, Scope, Terms, value_of
+from tgrad.graph.sized import capacity_of
+from tgrad.graph.skeleton import Fit, fit, skeleton_of
+from tgrad.pipeline import KEPT_PLANS, Compiled, compile_graph
+from tgrad.runtime.storage import Storage
+
+_INTERPRETED = "numpy"
+"""The device on which no size costs a kernel."""
+ENOUGH = 3
+"""Graphs of one skeleton and different sizes, the last of which gets a plan for many."""
+_REMEMBERED = 16
+"""Sizes that a fit is made of, at most."""
+_TRIES = 6
+"""Fits and plans that may fail before each graph of a skeleton gets a plan of its own."""
+_WASTE = 4
+"""How many times the elements of a graph its plan's memory may have."""
+
+
+class _Unfilled(Storage):
+    """Memory of the largest sizes that is there when the plan runs."""
+
+    __slots__ = ("sizes",)
+
+    def __init__(self, device: Device, dtype: DType, sizes: tuple[Extent, ...]):
+        super().__init__(device, dtype, tuple(capacity_of(n) for n in sizes), None)
+        self.sizes = sizes
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A plan for many sizes.
+
+    Attributes:
+        compiled: the plan.
+        capacities: the largest values of its symbols.
+        varying: which values of the form are inputs.
+        sizes: what further inputs are, as polynomials of the symbols.
+        order: for each input of its graph, which it is of the form's leaves, values, sizes.
+        given, made: where the elements of leaves and results stand; None where all exist.
+        scope: holds what else the values of the symbols must meet.
+    """
+
+    compiled: Compiled
+    capacities: tuple[int, ...]
+    varying: tuple[int, ...]
+    sizes: tuple[Terms, ...]
+    order: tuple[int, ...]
+    given: tuple[Box | None, ...]
+    made: tuple[Box | None, ...]
+    scope: Scope
+
+    def serves(self, values: Sequence[int]) -> bool:
+        """Whether a graph of these values fits in, and is not lost in it."""
+        if any(n > c for n, c in zip(values, self.capacities)) or not self.scope.holds(values):
+            return False
+        boxes = [box for box in (*self.given, *self.made) if box is not None]
+        memory = sum(prod(box.capacities) for box in boxes)
+        return memory <= _WASTE * sum(prod(box.shape(values)) for box in boxes)
+
+    def numbers(self, values: Sequence[int]) -> list[int]:
+        """What its sizes are for these values of the symbols."""
+        return [value_of(terms, values) for terms in self.sizes]
+
+
+@dataclass
+class _Family:
+    """The graphs of one skeleton.
+
+    Attributes:
+        sizes: of the last of them.
+        first: the values of the first.
+        varying: in which values they differed.
+        fit: how sizes follow from others; None until there are enough.
+        plans: the youngest last.
+        tries: how often a fit or a plan failed.
+    """
+
+    first: tuple[str, ...]
+    sizes: OrderedDict[tuple[int, ...], None] = field(default_factory=OrderedDict)
+    varying: tuple[int, ...] = ()
+    fit: Fit | None = None
+    plans: list[Wide] = field(default_factory=list)
+    tries: int = 0
+
+    def note(self, sizes: tuple[int, ...], values: tuple[str, ...]) -> None:
+        """Remember a graph; what was made for graphs that differ less is forgotten."""
+        differ = {i for i, pair in enumerate(zip(values, self.first)) if pair[0] != pair[1]}
+        varying = tuple(sorted(differ.union(self.varying)))
+        is_new = self.fit is None or self.fit.values(sizes) is None
+        self.sizes[sizes] = None
+        self.sizes.move_to_end(sizes)
+        if len(self.sizes) > _REMEMBERED:
+            self.sizes.popitem(last=False)
+        if varying == self.varying and not is_new:
+            return
+        self.varying = varying
+        self.plans.clear()
+        if is_new and len(self.sizes) >= ENOUGH:
+            self.tries += self.fit is not None
+            self.fit = fit(list(self.sizes))
+
+    def capacities(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Of a new plan: powers of two, those of the last plan where it is not much larger."""
+        own = tuple(1 << (n - 1).bit_length() for n in values)
+        last = self.plans[-1].capacities if self.plans else own
+        wide = tuple(map(max, own, last))
+        return wide if sum(wide) <= 2 * sum(own) else own
+
+
+_families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
+
+
+def plan_for_sizes(
+    form: Form, outputs: Sequence[Node], device: Device, conditions: tuple[Any, ...]
+) -> tuple[Wide, tuple[int, ...]] | None:
+    """A plan that serves a graph among others of its skeleton, and the values of its symbols.
+
+    Args:
+        form, outputs: of the graph.
+        conditions: what else plans depend on.
+
+    Returns:
+        None where graphs of its skeleton were too few, or differ in more than sizes.
+    """
+    skeleton = None if device.type == _INTERPRETED else skeleton_of(form)
+    if skeleton is None:
+        return None
+    place = (skeleton.rows, device, conditions)
+    family = _families.setdefault(place, _Family(form.values))
+    _families.move_to_end(place)
+    if len(_families) > KEPT_PLANS:
+        _families.popitem(last=False)
+    if family.tries >= _TRIES:
+        return None
+    family.note(skeleton.sizes, form.values)
+    if family.fit is None:
+        return None
+    values = family.fit.values(skeleton.sizes)
+    assert values is not None, "a fit is of all sizes that were noted"
+    for plan in reversed(family.plans):
+        if plan.serves(values):
+            return plan, values
+    made = _new_plan(family, family.fit, values, form, outputs, device)
+    return None if made is None else (made, values)
+
+
+def _new_plan(
+    family: _Family,
+    fit: Fit,
+    values: tuple[int, ...],
+    form: Form,
+    outputs: Sequence[Node],
+    device: Device,
+) -> Wide | None:
+    """One more plan for a family; None where the graph cannot be one of symbolic sizes."""
+    capacities = family.capacities(values)
+
+    def buffer(dtype: DType, sizes: tuple[Extent, ...]) -> Node:
+        return make(Op.BUFFER, storage=_Unfilled(device, dtype, sizes))
+
+    try:
+        general = general_graph(form, outputs, fit, capacities, values, family.varying, buffer)
+    except TraceError:
+        family.tries = _TRIES
+        return None
+    plan = _wide(general, capacities, family.varying, device)
+    family.plans.append(plan)
+    return plan
+
+
+def _wide(
+    general: General, capacities: tuple[int, ...], varying: tuple[int, ...], device: Device
+) -> Wide:
+    read = {c.size: None for conditions in general.needed for c in conditions}
+    sizes = [n for n in general.sizes.values() if n in read and n not in general.outputs]
+    needed = [*general.needed, *[EVERYTHING] * len(sizes)]
+    compiled, used = compile_graph([*general.outputs, *sizes], device, needed=needed)
+    leaves = [*general.leaves, *general.sizes.values()]
+    place = {leaf: i for i, leaf in enumerate(leaves)}
+    return Wide(
+        compiled,
+        capacities,
+        varying,
+        tuple(general.sizes),
+        tuple(place[leaf] for leaf in used),
+        tuple(map(Box.of, general.given)),
+        tuple(map(Box.of, general.made)),
+        general.scope,
+    )
