@@ -175,6 +175,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.graph",
         "tgrad.autotuning",
         "tgrad.boxes",
+        "tgrad.many_sizes",
         "tgrad.pipeline",
         "tgrad.runtime.device",
         "tgrad.runtime.execute",

@@ -8,16 +8,19 @@ where they are not inputs. See docs/decisions/0080.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from tgrad.boxes import Box
 from tgrad.device import Device
-from tgrad.dtype import DType
-from tgrad.errors import TraceError
+from tgrad.dtype import DType, int64
+from tgrad.errors import ShapeError, TraceError
 from tgrad.graph.demand import EVERYTHING
 from tgrad.graph.form import Form
 from tgrad.graph.general import General, general_graph
@@ -25,9 +28,9 @@ from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import Extent, Scope, Terms, value_of
 from tgrad.graph.sized import capacity_of
-from tgrad.graph.skeleton import Fit, fit, skeleton_of
-from tgrad.pipeline import KEPT_PLANS, Compiled, compile_graph
-from tgrad.runtime.storage import Storage
+from tgrad.graph.skeleton import Fit, Skeleton, fit, skeleton_of
+from tgrad.pipeline import KEPT_PLANS, Compiled, compile_graph, conditions
+from tgrad.runtime.storage import Storage, upload
 
 _INTERPRETED = "numpy"
 """The device on which no size costs a kernel."""
@@ -51,7 +54,7 @@ class _Unfilled(Storage):
         self.sizes = sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Wide:
     """A plan for many sizes.
 
@@ -82,9 +85,12 @@ class Wide:
         memory = sum(prod(box.capacities) for box in boxes)
         return memory <= _WASTE * sum(prod(box.shape(values)) for box in boxes)
 
-    def numbers(self, values: Sequence[int]) -> list[int]:
-        """What its sizes are for these values of the symbols."""
-        return [value_of(terms, values) for terms in self.sizes]
+    def further_inputs(self, form: Form, values: Sequence[int], device: Device) -> list[Storage]:
+        """What it reads beside the leaves: the form's values that vary, and sizes."""
+        sites = [form.sites[i] for i in self.varying]
+        numbers = [(np.array(s.number).astype(s.dtype.numpy), s.dtype) for s in sites]
+        sizes = [(np.array(value_of(terms, values)), int64) for terms in self.sizes]
+        return [upload(array, dtype, device) for array, dtype in (*numbers, *sizes)]
 
 
 @dataclass
@@ -133,16 +139,20 @@ class _Family:
 
 
 _families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
+_lock = threading.RLock()
 
 
 def plan_for_sizes(
-    form: Form, outputs: Sequence[Node], device: Device, conditions: tuple[Any, ...]
+    form: Form,
+    outputs: Sequence[Node],
+    device: Device,
+    donated: Mapping[int, Node] | None = None,
 ) -> tuple[Wide, tuple[int, ...]] | None:
     """A plan that serves a graph among others of its skeleton, and the values of its symbols.
 
     Args:
         form, outputs: of the graph.
-        conditions: what else plans depend on.
+        donated: see `compile_graph`.
 
     Returns:
         None where graphs of its skeleton were too few, or differ in more than sizes.
@@ -150,56 +160,74 @@ def plan_for_sizes(
     skeleton = None if device.type == _INTERPRETED else skeleton_of(form)
     if skeleton is None:
         return None
-    place = (skeleton.rows, device, conditions)
-    family = _families.setdefault(place, _Family(form.values))
-    _families.move_to_end(place)
-    if len(_families) > KEPT_PLANS:
-        _families.popitem(last=False)
+    number = {leaf: i for i, leaf in enumerate(form.leaves)}
+    gifts = {} if donated is None else {i: number[leaf] for i, leaf in donated.items()}
+    graph = _Graph(skeleton, form, outputs, device, gifts)
+    place = (skeleton.rows, device, conditions(), tuple(sorted(gifts.items())))
+    with _lock:
+        family = _families.setdefault(place, _Family(form.values))
+        _families.move_to_end(place)
+        if len(_families) > KEPT_PLANS:
+            _families.popitem(last=False)
+        return _served(family, graph)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What a plan is looked for.
+
+    Attributes:
+        gifts: by position of an output, the number of the leaf that it may overwrite.
+    """
+
+    skeleton: Skeleton
+    form: Form
+    outputs: Sequence[Node]
+    device: Device
+    gifts: Mapping[int, int]
+
+
+def _served(family: _Family, graph: _Graph) -> tuple[Wide, tuple[int, ...]] | None:
     if family.tries >= _TRIES:
         return None
-    family.note(skeleton.sizes, form.values)
+    family.note(graph.skeleton.sizes, graph.form.values)
     if family.fit is None:
         return None
-    values = family.fit.values(skeleton.sizes)
+    values = family.fit.values(graph.skeleton.sizes)
     assert values is not None, "a fit is of all sizes that were noted"
     for plan in reversed(family.plans):
         if plan.serves(values):
             return plan, values
-    made = _new_plan(family, family.fit, values, form, outputs, device)
+    made = _new_plan(family, family.fit, values, graph)
     return None if made is None else (made, values)
 
 
-def _new_plan(
-    family: _Family,
-    fit: Fit,
-    values: tuple[int, ...],
-    form: Form,
-    outputs: Sequence[Node],
-    device: Device,
-) -> Wide | None:
+def _new_plan(family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph) -> Wide | None:
     """One more plan for a family; None where the graph cannot be one of symbolic sizes."""
-    capacities = family.capacities(values)
+    form, capacities, varying = graph.form, family.capacities(values), family.varying
 
     def buffer(dtype: DType, sizes: tuple[Extent, ...]) -> Node:
-        return make(Op.BUFFER, storage=_Unfilled(device, dtype, sizes))
+        return make(Op.BUFFER, storage=_Unfilled(graph.device, dtype, sizes))
 
     try:
-        general = general_graph(form, outputs, fit, capacities, values, family.varying, buffer)
-    except TraceError:
+        general = general_graph(form, graph.outputs, fit, capacities, values, varying, buffer)
+    except (TraceError, ShapeError):
         family.tries = _TRIES
         return None
-    plan = _wide(general, capacities, family.varying, device)
+    plan = _wide(general, capacities, varying, graph)
     family.plans.append(plan)
     return plan
 
 
 def _wide(
-    general: General, capacities: tuple[int, ...], varying: tuple[int, ...], device: Device
+    general: General, capacities: tuple[int, ...], varying: tuple[int, ...], graph: _Graph
 ) -> Wide:
     read = {c.size: None for conditions in general.needed for c in conditions}
     sizes = [n for n in general.sizes.values() if n in read and n not in general.outputs]
     needed = [*general.needed, *[EVERYTHING] * len(sizes)]
-    compiled, used = compile_graph([*general.outputs, *sizes], device, needed=needed)
+    donated = {i: general.leaves[number] for i, number in graph.gifts.items()}
+    nodes = [*general.outputs, *sizes]
+    compiled, used = compile_graph(nodes, graph.device, donated, needed=needed)
     leaves = [*general.leaves, *general.sizes.values()]
     place = {leaf: i for i, leaf in enumerate(leaves)}
     return Wide(

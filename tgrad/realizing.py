@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from tgrad.device import Device
-from tgrad.dtype import int64
 from tgrad.graph.form import Form, Part, form_of, part_of, with_inputs
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
@@ -77,9 +76,7 @@ def _run_wide(
         memory if box is None else box.filled(memory, leaf.dtype, device, values)
         for leaf, memory, box in zip(form.leaves, given, plan.given)
     ]
-    memories += _numbers(form, plan.varying, device)
-    sizes = (np.array(n, np.int64) for n in plan.numbers(values))
-    memories += [upload(n, int64, device).memory for n in sizes]
+    memories += [storage.memory for storage in plan.further_inputs(form, values, device)]
     made = run(plan.compiled, [memories[i] for i in plan.order])
     return [
         memory if box is None else box.kept(memory, node.dtype, device, values)
@@ -152,11 +149,10 @@ _seen: OrderedDict[tuple[Any, ...], _Seen] = OrderedDict()
 def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | _Sized:
     """The plan for a graph of this form: an earlier one if its values were seen to vary, or one
     for many sizes."""
-    others = conditions()
-    place = (form.rows, device, others)
+    place = (form.rows, device, conditions())
     with _lock:
         if place not in _seen:
-            served = plan_for_sizes(form, outputs, device, others)
+            served = plan_for_sizes(form, outputs, device)
             if served is not None:
                 return _Sized(*served)
         seen = _seen.setdefault(place, _Seen(form.values, (), {}))

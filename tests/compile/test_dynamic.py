@@ -70,6 +70,10 @@ CASES: dict[str, tuple[Case, tuple[int, ...], tuple[int, ...]]] = {
         lambda x: tgrad.cat([weights(3, 2, 5, device=x.device), x, x * 2], 1), (3, 0, 5), (1,)),
     "stack": (lambda x: tgrad.stack([x, x * 2], 1), (3, 0, 5), (1,)),
     "pad": (lambda x: F.pad(x, (0, 0, 1, 2), value=3.0), (3, 0, 5), (1,)),
+    "flip": (lambda x: x.flip(1, 2) * x, (3, 0, 5), (1,)),
+    "convolution along it": (
+        lambda x: F.conv1d(x, weights(4, 3, 5, device=x.device), padding=2), (2, 3, 0), (2,)),
+    "windows": (lambda x: x.unfold(1, 1, 1).sum(-1), (3, 0, 5), (1,)),
     "tril": (lambda x: (x @ x.mT).tril(), (2, 0, 8), (1,)),
     "two merged axes": (lambda x: F.softmax(x.reshape(-1, 5), 0).amax(0), (0, 0, 5), (0, 1)),
     "batch norm": (
@@ -139,6 +143,9 @@ GRADIENTS: dict[str, Case] = {
     "merged": lambda y: y.reshape(-1, 2).exp().mean(0) ** 2,
     "repeated": lambda y: y.repeat_interleave(2, 1) ** 2,
     "layer norm": lambda y: F.layer_norm(y, (4,)) ** 2,
+    "flipped": lambda y: y.flip(1, 2) * y,
+    "running sum": lambda y: y.cumsum(1) * y,
+    "convolved": lambda y: F.conv1d(y.mT, weights(3, 4, 3, device=y.device), padding=1) ** 2,
     "gathered": lambda y: y.gather(1, y.argmax(1, keepdim=True)) ** 2,
     "written": lambda y: _written(y) ** 2,
     "ones": lambda y: y * tgrad.ones(2, y.shape[1], 4, device=y.device).sum(1, keepdim=True),

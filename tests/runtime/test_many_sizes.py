@@ -11,7 +11,7 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from tests.compile.dynamic_checking import numbers
-from tests.compile.test_dynamic import CASES, GRADIENTS, Case, seeded_gpt
+from tests.compile.test_dynamic import CASES, GRADIENTS, seeded_gpt
 from tests.fuzzing import SIZES as SHAPES
 from tests.fuzzing import Outputs, check_nodes, random_graph, with_gradients
 from tests.training.gpt import VOCABULARY
@@ -54,11 +54,12 @@ def check_sizes(
     axes: Sequence[int],
     device: str,
     tolerance: float = 1e-5,
+    sizes: Sequence[int] = SIZES,
 ) -> list[int]:
     """Assert that the function gives at each size what the device "numpy" gives. Returns how many
     plans each size made."""
     made = []
-    for n in SIZES:
+    for n in sizes:
         size = [n if a in axes else m for a, m in enumerate(shape)]
         wanted = function(numbers(n, *size, device="numpy"))
         with record_plans() as plans:
@@ -77,6 +78,154 @@ def test_a_plan_for_many_sizes(name: str, device: str) -> None:
     function, shape, axes = CASES[name]
     made = check_sizes(function, shape, axes, device)
     assert not any(made[ENOUGH:])
+
+
+@pytest.mark.parametrize("name", ["softmax over it", "matmul over it", "causal attention"])
+def test_in_the_interpreter_of_triton(name: str) -> None:
+    pytest.importorskip("triton")
+    function, shape, axes = CASES[name]
+    assert not any(check_sizes(function, shape, axes, "interpret", sizes=(2, 5, 7, 6))[ENOUGH:])
+
+
+@pytest.mark.devices(*QUICK)
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients(name: str, device: str) -> None:
+    def gradient(x: tgrad.Tensor) -> tgrad.Tensor:
+        w = numbers(5, 4, 4, device=x.device.type).requires_grad_()
+        return tgrad.autograd.grad(GRADIENTS[name](x @ w).sum(), [w])[0]
+
+    assert not any(check_sizes(gradient, (2, 0, 4), (1,), device, 2e-4)[ENOUGH:])
+
+
+def trained(model: Any, batches: Sequence[tuple[int, int]], device: str) -> list[float]:
+    """Losses of steps on batches of these sizes."""
+    rng, losses = np.random.default_rng(1), []
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    for size in batches:
+        tokens, targets = (
+            tgrad.tensor(rng.integers(0, VOCABULARY, size), device=device) for _ in range(2)
+        )
+        optimizer.zero_grad()
+        loss = model(tokens, targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.devices(*QUICK)
+def test_training_a_gpt_on_batches_of_many_sizes(device: str) -> None:
+    batches = [(4, 9), (4, 32), (3, 17), (2, 25), (3, 30), (4, 18), (1, 20)]
+    reference, model = seeded_gpt("numpy"), seeded_gpt(device)
+    wanted = trained(reference, batches, "numpy")
+    with record_plans() as plans:
+        found = trained(model, batches, device)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    for mine, theirs in zip(model.parameters(), reference.parameters()):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-4)
+    assert len(plans) < 2 * len(batches), "two by two sizes have their own, then others share"
+
+
+@pytest.mark.devices(*QUICK)
+def test_random_numbers_are_those_of_the_size(device: str) -> None:
+    """What dropout drops does not depend on the plan that a size got."""
+
+    def dropped(n: int) -> np.ndarray:
+        tgrad.manual_seed(n)
+        x = F.dropout(tgrad.ones(3, n, 5, device=device), 0.4) * tgrad.randn(n, 5, device=device)
+        return x.numpy()
+
+    for n in SIZES:
+        tgrad.manual_seed(n)
+        wanted = F.dropout(tgrad.ones(3, n, 5, device="numpy"), 0.4)
+        wanted = wanted * tgrad.randn(n, 5, device="numpy")
+        np.testing.assert_allclose(dropped(n), wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.devices(*QUICK)
+def test_a_cache_that_grows(device: str) -> None:
+    """Ten lengths that double take as many plans as there are doublings, and the first two."""
+    past, made = numbers(0, 2, 3, 4, device=device), []
+    wanted = past.numpy()
+    for i in range(40):
+        new = numbers(i, 2, 1, 4, device=device)
+        with record_plans() as plans:
+            past = tgrad.cat([past, new], 1)
+            found = (past.softmax(1) * past.shape[1]).sum(1).numpy()
+        made.append(len(plans))
+        wanted = np.concatenate([wanted, new.numpy()], 1)
+        e = np.exp(wanted - wanted.max(1, keepdims=True))
+        rows = (e / e.sum(1, keepdims=True) * wanted.shape[1]).sum(1)
+        np.testing.assert_array_equal(past.numpy(), wanted)
+        np.testing.assert_allclose(found, rows, rtol=1e-5)
+    assert sum(map(bool, made)) <= 2 + 4, "8, 16, 32, 64"
+
+
+@pytest.mark.devices(*QUICK)
+def test_sizes_that_were_equal_by_chance(device: str) -> None:
+    """A plan for equal sizes does not serve others: a new one is made, which serves both."""
+    for m, n in ((5, 5), (7, 7), (9, 9), (11, 11), (12, 9), (13, 13), (9, 15)):
+        x, y = numbers(m, m, 3, device=device), numbers(n, 3, n, device=device)
+        found = (x @ y).softmax(1).sum(0).numpy()
+        z = x.numpy() @ y.numpy()
+        e = np.exp(z - z.max(1, keepdims=True))
+        np.testing.assert_allclose(found, (e / e.sum(1, keepdims=True)).sum(0), rtol=1e-4)
+
+
+@pytest.mark.devices(*QUICK)
+def test_sizes_of_one_and_of_none_have_plans_of_their_own(device: str) -> None:
+    for n in (5, 6, 7, 1, 0, 8, 1):
+        x = numbers(n, n, 3, device=device)
+        np.testing.assert_allclose((x * 2).sum(0).numpy(), x.numpy().sum(0) * 2, rtol=1e-5)
+        assert (x.amax(1) + 1).numpy().shape == (n,)
+
+
+@pytest.mark.devices(*QUICK)
+def test_parts_of_a_buffer_and_numbers_that_vary(device: str) -> None:
+    data = numbers(0, 200, 4, device=device)
+    start, held = 0, []
+    for n in (5, 9, 11, 14, 12, 13):
+        part = data[start : start + n]
+        held.append(((part - 0.1 * n) ** 2 / n, data.numpy()[start : start + n], n))
+        held[-1][0].realize()
+        start += n
+    for found, rows, n in held:
+        np.testing.assert_allclose(found.numpy(), (rows - 0.1 * n) ** 2 / n, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.devices(*QUICK)
+def test_results_do_not_hold_memory_of_much_larger_ones(device: str) -> None:
+    kept = []
+    for n in (40, 50, 60, 33, 18):
+        y = numbers(n, 8, n, device=device) * 2 + n
+        kept.append((y.realize(), n))
+    for y, n in kept:
+        np.testing.assert_allclose(y.numpy(), numbers(n, 8, n, device="numpy").numpy() * 2 + n)
+        y.add_(1)
+        assert y._storage is not None or y.numpy().shape == (8, n)
+
+
+def test_how_sizes_follow_from_others() -> None:
+    """B = 2, 3, 4 and T = 5, 9, 6: products, multiples, constants, sums, and what is free."""
+    graphs = [
+        (b * t, b, t, 3 * b, t + 1, b + t + 2, b * t * t, 2 * t + 7, free)
+        for b, t, free in ((2, 5, 31), (3, 9, 17), (4, 6, 80))
+    ]
+    found = fit(graphs)
+    assert [found.terms[i] for i in found.which] == [
+        (((0, 1), 1),),
+        (((0,), 1),),
+        (((1,), 1),),
+        (((0,), 3),),
+        (((), 1), ((1,), 1)),
+        (((), 2), ((0,), 1), ((1,), 1)),
+        (((0, 1, 1), 1),),
+        (((), 7), ((1,), 2)),
+        (((2,), 1),),
+    ]
+    assert found.values((10 * 8, 8, 10, 24, 11, 20, 800, 27, 5)) == (8, 10, 5)
+    assert found.values((10 * 8, 8, 10, 24, 12, 20, 800, 27, 5)) is None
 
 
 # -- random graphs ---------------------------------------------------------------------------------

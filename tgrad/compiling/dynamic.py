@@ -11,11 +11,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from tgrad.errors import ShapeError, Source, UnsupportedError
 from tgrad.graph.size import Symbol
+from tgrad.many_sizes import Wide
 from tgrad.nn.module import Module
 from tgrad.pipeline import upload
 from tgrad.runtime.device import open_device
@@ -239,3 +241,14 @@ class PaddedArgument:
             source.dtype.itemsize,
         )  # fmt: skip
         return held
+
+
+_padded: WeakKeyDictionary[Wide, dict[int, PaddedArgument]] = WeakKeyDictionary()
+
+
+def padded_argument(plan: Wide, number: int, capacities: tuple[int, ...]) -> PaddedArgument:
+    """What a leaf of a plan is copied to, in every trace that the plan serves."""
+    own = _padded.setdefault(plan, {})
+    if number not in own:
+        own[number] = PaddedArgument(capacities)
+    return own[number]

@@ -175,8 +175,9 @@ class CompiledFunction:
 
     @property
     def plans(self) -> list[Any]:
-        """The plans of all traces that are kept."""
-        return [part.compiled.plan for entry in self._entries.values() for part in entry.parts]
+        """The plans of all traces that are kept, each once."""
+        plans = (part.compiled.plan for entry in self._entries.values() for part in entry.parts)
+        return list({id(plan): plan for plan in plans}.values())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: one compiled function an instance."""

@@ -228,7 +228,7 @@ class Entry:
         late: tensors made inside that live on: they get values once, and the entry serves once.
         kept: the state of optimizers before the trace, which made what was missing.
         scope: the symbolic sizes; None if there are none.
-        boxes: for each new tensor, which of the plan's elements exist; None for all.
+        boxes: for new tensors, by number, which of the plan's elements exist; all where not here.
         given_boxes: likewise for arguments that are changed in place, by their numbers.
         padded: what arguments with symbolic sizes are copied to, by their numbers.
         is_short: whether short.py knows all that a call does, as long as nothing comes between.
@@ -251,7 +251,7 @@ class Entry:
     once: bool
     kept: list[StateBefore]
     scope: Scope | None = None
-    boxes: list[Box | None] = field(default_factory=list)
+    boxes: dict[int, Box] = field(default_factory=dict)
     given_boxes: dict[int, Box] = field(default_factory=dict)
     padded: dict[int, PaddedArgument] = field(default_factory=dict)
     has_run: bool = False
@@ -467,7 +467,7 @@ class Entry:
         for position, number in part.made:
             dtype, shape, device = self.outputs[number]
             memory = results[position]
-            if self.scope is not None:
+            if number in self.boxes:
                 memory, shape = self._existing(memory, dtype, shape, device, self.boxes[number])
             made[number] = Storage(device, dtype, shape, memory)
         for position, number in part.given:
@@ -492,12 +492,11 @@ class Entry:
             generator._draws += count
 
     def _existing(
-        self, memory: Any, dtype: DType, shape: Sequence[Any], device: Device, box: Box | None
+        self, memory: Any, dtype: DType, shape: Sequence[Any], device: Device, box: Box
     ) -> tuple[Any, tuple[int, ...]]:
         """Memory of the elements that exist in this call, and its shape."""
-        assert self.scope is not None
-        values = self.scope.values
-        taken = memory if box is None else box.taken(memory, dtype, device, values)
+        values = () if self.scope is None else self.scope.values
+        taken = box.kept(memory, dtype, device, values)
         return taken, tuple(value_at(n, values) for n in shape)
 
     def change(self, taken: Sequence[tuple[int, int]], memories: Any) -> None:

@@ -14,7 +14,7 @@ from weakref import ref
 
 from tgrad import pipeline
 from tgrad.boxes import Box
-from tgrad.compiling.dynamic import Dim, PaddedArgument
+from tgrad.compiling.dynamic import Dim, PaddedArgument, padded_argument
 from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
 from tgrad.compiling.reach import Binding, Reach, reach
 from tgrad.compiling.recorder import Recorder, StandIn
@@ -34,12 +34,14 @@ from tgrad.device import Device
 from tgrad.errors import Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.demand import EVERYTHING, Needed
+from tgrad.graph.form import form_of
 from tgrad.graph.layout import layout_of
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.padding import conditions_on, without_padding
 from tgrad.graph.size import Size, Symbol, sizing
 from tgrad.interrupts import Uninterrupted
+from tgrad.many_sizes import plan_for_sizes
 from tgrad.nn.parameter import realize_parameters
 from tgrad.pipeline import Storage
 from tgrad.rollback import Before, StateBefore
@@ -47,6 +49,9 @@ from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import tracing
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+Wanted = tuple[Node, Device, str, int]
+"""A value, where, what it becomes, and which of these it is."""
 
 IN_PLACE_DEVICES = ("cpu", "cuda", "opencl")
 """Where a plan runs as a whole, so that memory may be overwritten by it."""
@@ -204,10 +209,12 @@ class _Build:
         self.number_of_state: dict[Storage, int] = {}
         self.leaves: list[Tensor | int] = []
         self.outputs: list[Tensor] = []
-        self.wanted: list[tuple[Node, Device, str, int]] = []
+        self.wanted: list[Wanted] = []
         self.in_place: set[int] = set()
         self.scope = recorder.scope
         self.given_boxes: dict[int, Box] = {}
+        self.boxes: dict[int, Box] = {}
+        self.padded = self._padded()
         self.before = before
 
     def entry(self, result: Any, kept: list[StateBefore]) -> Entry:
@@ -245,9 +252,9 @@ class _Build:
             once=recorder.once or bool(late),
             kept=kept,
             scope=self.scope,
-            boxes=[self._box(_value(t)) for t in self.outputs],
+            boxes=self.boxes,
             given_boxes=self.given_boxes,
-            padded=self._padded(),
+            padded=self.padded,
         )
 
     # -- results --------------------------------------------------------------------------------
@@ -284,8 +291,8 @@ class _Build:
                 "Return it instead.",
                 value.source,
             )
-        if box is not None and kind == "argument":
-            self.given_boxes[number] = box
+        if box is not None:
+            (self.given_boxes if kind == "argument" else self.boxes)[number] = box
         self.wanted.append((value, t._device, kind, number))
 
     def _box(self, value: Node) -> Box | None:
@@ -422,6 +429,10 @@ class _Build:
                 if kind == "write" and storages[number] in leaves:
                     donated[position] = leaves[storages[number]]
         limit = self.memory_limit
+        if self.scope is None and limit is None:
+            part = self._wide_part(device, wanted, nodes, donated)
+            if part is not None:
+                return part
         sizes = sorted({c.size for each in needed for c in each} - set(nodes), key=_serial)
         nodes, needed = [*nodes, *sizes], [*needed, *[EVERYTHING] * len(sizes)]
         compiled, order = pipeline.compile_graph(nodes, device, donated, limit, needed)
@@ -431,8 +442,17 @@ class _Build:
         part = Part(device, compiled, [])
         for place, leaf in enumerate(order):
             self._source(part, place, leaf)
+        places = {leaf: place for place, leaf in enumerate(order)}
+        self._note_results(part, wanted, {i: places[n] for i, n in donated.items() if n in places})
+        return part
+
+    def _note_results(
+        self, part: Part, wanted: Sequence[Wanted], donated: Mapping[int, int]
+    ) -> None:
+        """What becomes of a plan's results; `donated` has the places of the inputs that some
+        overwrite."""
         for position, (node, _, kind, number) in enumerate(wanted):
-            result = compiled.results[position]
+            result = part.compiled.results[position]
             if kind == "made":
                 part.made.append((position, number))
             elif kind == "gradient":
@@ -441,10 +461,52 @@ class _Build:
                 part.new_gradients.append(found)
             elif kind == "argument":
                 part.given.append((position, number))
-            elif result.kind == "input" and order[result.number] is donated.get(position):
+            elif result.kind == "input" and result.number == donated.get(position):
                 part.donated.append(number)
             else:
                 part.writes.append((position, number))
+
+    def _wide_part(
+        self,
+        device: Device,
+        wanted: Sequence[Wanted],
+        nodes: Sequence[Node],
+        donated: Mapping[int, Node],
+    ) -> Part | None:
+        """The part by a plan that serves other sizes as well; None where there is none."""
+        form = form_of(nodes, with_parts=False)
+        served = plan_for_sizes(form, nodes, device, donated)
+        if served is None:
+            return None
+        plan, values = served
+        changing = {n: box for n, box in zip(form.leaves, plan.given) if box is not None}
+        argument_of = self.recorder.argument_of
+        is_fixed = all(box is None or w[2] == "made" for box, w in zip(plan.made, wanted))
+        if not is_fixed or any(n.attr("storage") not in argument_of for n in changing):
+            return None
+        places = {i: place for place, i in enumerate(plan.order)}
+        numbers = {leaf: places[i] for i, leaf in enumerate(form.leaves) if i in places}
+        overwritten = {i: numbers[leaf] for i, leaf in donated.items() if leaf in numbers}
+        results = enumerate(plan.compiled.results[: len(wanted)])
+        passed_on = {r.number for i, r in results if r.kind == "input" and i not in overwritten}
+        moved = {numbers[leaf] for leaf in changing if leaf in numbers}
+        if passed_on & {*overwritten.values(), *moved}:
+            return None
+        part = Part(device, plan.compiled, [])
+        further = plan.further_inputs(form, values, device)
+        for place, i in enumerate(plan.order):
+            if i >= len(form.leaves):
+                part.storages.append(further[i - len(form.leaves)])
+                continue
+            leaf = form.leaves[i]
+            self._source(part, place, leaf)
+            if leaf in changing:
+                number = argument_of[leaf.attr("storage")]
+                self.padded[number] = padded_argument(plan, i, changing[leaf].capacities)
+        for box, (_, _, _, number) in zip(plan.made, wanted):
+            if box is not None:
+                self.boxes[number] = Box(box.capacities, box.shape(values))
+        self._note_results(part, wanted, overwritten)
         return part
 
     def _needed(self, value: Node, device: Device) -> Needed:

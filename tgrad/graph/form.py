@@ -98,19 +98,24 @@ class Form:
     order: list[Node]
 
 
-def form_of(outputs: Sequence[Node]) -> Form:
-    """Take a graph apart."""
+def form_of(outputs: Sequence[Node], with_parts: bool = True) -> Form:
+    """Take a graph apart.
+
+    Args:
+        outputs: of the graph.
+        with_parts: whether a contiguous part of a buffer is a leaf.
+    """
     number: dict[Node, int] = {}
     rows: list[Hashable] = []
     sites: list[Site] = []
     leaves: list[Node] = []
-    order = toposort(outputs, _inputs)
+    order = toposort(outputs, _inputs if with_parts else _operands)
     for node in order:
         if node.op is Op.CUSTOM_VJP:
             number[node] = number[node.inputs[0]]
             continue
         number[node] = len(rows)
-        if node.op is Op.BUFFER or part_of(node) is not None:
+        if node.op is Op.BUFFER or (with_parts and part_of(node) is not None):
             leaves.append(node)
             rows.append((node.shape, node.dtype))
             continue

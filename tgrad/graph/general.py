@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from tgrad.device import Device
@@ -188,6 +189,8 @@ class _Builder:
         attrs = dict(node.attrs)
         if "shape" in attrs:
             attrs["shape"] = named
+        if node.op is Op.RESHAPE and operands[0].size != prod(map(capacity_of, named)):
+            raise _refused(node)
         return sized(node.op, *operands, **attrs)
 
     def _draw(self, draw: Node, shape: Shape) -> Node:
@@ -273,7 +276,10 @@ def _cut(node: Node, x: Node, axis: int, start: int, n: Extent, step: int) -> No
         tuple(stop if a == axis else m for a, m in enumerate(x.shape)),
         tuple(step if a == axis else 1 for a in range(rank)),
     )
-    return _claimed(build.slice_(x, *bounds), axis, n)
+    found = _claimed(build.slice_(x, *bounds), axis, n)
+    if found.shape[axis] == capacity_of(n):
+        return found
+    return _claimed(build.fit_axis(found, axis, 0, capacity_of(n)), axis, n)
 
 
 def _widened(x: Node, axis: int, low: int, total: Extent) -> Node | None:

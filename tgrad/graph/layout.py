@@ -331,17 +331,23 @@ def _sliced(
 
 
 def _flip(node: Node, inputs: list[Layout]) -> Layout:
-    if any(not is_static(inputs[0][a]) for a in node.attr("axes")):
-        raise _refused(node, "is not supported on an axis of symbolic size")
+    for a in node.attr("axes"):
+        _check_places(node, inputs[0][a])
     return inputs[0]
 
 
 def _window(node: Node, inputs: list[Layout]) -> Layout:
-    along = node.attr("axis")
-    if not is_static(inputs[0][along]):
-        raise _refused(node, "is not supported on an axis of symbolic size")
-    axes = (static(node.shape[a]) if a == along else x for a, x in enumerate(inputs[0]))
-    return (*axes, static(node.shape[-1]))
+    along, n = node.attr("axis"), node.attr("size")
+    axis = inputs[0][along]
+    if is_static(axis):
+        moved = static(node.shape[along])
+    else:
+        reach = node.attr("dilation") * (n - 1)
+        least = size_of(axis).bounds[0]  # type: ignore[union-attr]
+        if len(axis) > 1 or node.attr("stride") != 1 or least <= reach:
+            raise _refused(node, "is not supported on an axis of symbolic size")
+        moved = (Factor(node.shape[along], size_of(axis) - reach),)
+    return (*(moved if a == along else x for a, x in enumerate(inputs[0])), static(n))
 
 
 def _check_places(node: Node, axis: Axis) -> None:

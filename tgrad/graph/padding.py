@@ -56,6 +56,8 @@ def without_padding(outputs: Sequence[Node], scope: Scope, size_node: SizeNode) 
                 inputs = _hidden(node, inputs, layouts, size_node)
             if node.op is Op.CUSTOM_VJP:
                 done[node] = inputs[0]
+            elif node.op is Op.FLIP:
+                done[node] = _flipped(node, inputs[0], layouts[0], size_node)
             else:
                 done[node] = on_inputs(node, tuple(inputs))
     return [done[node] for node in outputs]
@@ -93,6 +95,22 @@ def _hidden(
         index = masked(1, range(len(layouts[1])), 0)
         return [inputs[0], index, masked(2, (node.attr("axis"),), neutral)]
     return inputs
+
+
+def _flipped(node: Node, x: Node, layout: Layout, size_node: SizeNode) -> Node:
+    """x[n - 1 - i] along axes of symbolic size n"""
+    whole = tuple(a for a in node.attr("axes") if is_static(layout[a]))
+    y = make(Op.FLIP, x, axes=whole) if whole else x
+    for axis in (a for a in node.attr("axes") if a not in whole):
+        (factor,) = factors_of(layout[axis])
+        assert isinstance(factor.size, Size)
+        last = b.sub(size_node(factor.size), b.const(1, dt.int64))
+        place = b.sub(
+            b.expand_to(last, x.shape), make(Op.IOTA, shape=x.shape, axis=axis, dtype=dt.int64)
+        )
+        first = b.const(0, dt.int64, x.shape)
+        y = make(Op.GATHER, y, make(Op.MAXIMUM, place, first), axis=axis)
+    return y
 
 
 def conditions_on(layout: Layout, size_node: SizeNode) -> Needed:
