@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -36,8 +36,12 @@ _INTERPRETED = "numpy"
 """The device on which no size costs a kernel."""
 ENOUGH = 3
 """Graphs of one skeleton and different sizes, the last of which gets a plan for many."""
-_REMEMBERED = 16
-"""Sizes that a fit is made of, at most."""
+OFTEN = 1000
+"""How often one size is served before it gets a plan of its own after all."""
+_FITTED = 16
+"""Graphs that a fit is made of, at most: the last ones."""
+_COUNTED = 1024
+"""Sizes that are counted."""
 _TRIES = 6
 """Fits and plans that may fail before each graph of a skeleton gets a plan of its own."""
 _WASTE = 4
@@ -98,7 +102,7 @@ class _Family:
     """The graphs of one skeleton.
 
     Attributes:
-        sizes: of the last of them.
+        sizes: of the last of them, and how often each came.
         first: the values of the first.
         varying: in which values they differed.
         fit: how sizes follow from others; None until there are enough.
@@ -107,7 +111,7 @@ class _Family:
     """
 
     first: tuple[str, ...]
-    sizes: OrderedDict[tuple[int, ...], None] = field(default_factory=OrderedDict)
+    sizes: OrderedDict[tuple[int, ...], int] = field(default_factory=OrderedDict)
     varying: tuple[int, ...] = ()
     fit: Fit | None = None
     plans: list[Wide] = field(default_factory=list)
@@ -118,9 +122,9 @@ class _Family:
         differ = {i for i, pair in enumerate(zip(values, self.first)) if pair[0] != pair[1]}
         varying = tuple(sorted(differ.union(self.varying)))
         is_new = self.fit is None or self.fit.values(sizes) is None
-        self.sizes[sizes] = None
+        self.sizes[sizes] = self.sizes.get(sizes, 0) + 1
         self.sizes.move_to_end(sizes)
-        if len(self.sizes) > _REMEMBERED:
+        if len(self.sizes) > _COUNTED:
             self.sizes.popitem(last=False)
         if varying == self.varying and not is_new:
             return
@@ -128,7 +132,7 @@ class _Family:
         self.plans.clear()
         if is_new and len(self.sizes) >= ENOUGH:
             self.tries += self.fit is not None
-            self.fit = fit(list(self.sizes))
+            self.fit = fit(list(self.sizes)[-_FITTED:])
 
     def capacities(self, values: Sequence[int]) -> tuple[int, ...]:
         """Of a new plan: powers of two, those of the last plan where it is not much larger."""
@@ -147,15 +151,18 @@ def plan_for_sizes(
     outputs: Sequence[Node],
     device: Device,
     donated: Mapping[int, Node] | None = None,
+    owner: Hashable = None,
 ) -> tuple[Wide, tuple[int, ...]] | None:
     """A plan that serves a graph among others of its skeleton, and the values of its symbols.
 
     Args:
         form, outputs: of the graph.
         donated: see `compile_graph`.
+        owner: graphs of different owners have nothing to do with each other.
 
     Returns:
-        None where graphs of its skeleton were too few, or differ in more than sizes.
+        None where graphs of its skeleton were too few or differ in more than sizes, and where this
+        one came so often that a plan of its own is worth the time.
     """
     skeleton = None if device.type == _INTERPRETED else skeleton_of(form)
     if skeleton is None:
@@ -163,7 +170,7 @@ def plan_for_sizes(
     number = {leaf: i for i, leaf in enumerate(form.leaves)}
     gifts = {} if donated is None else {i: number[leaf] for i, leaf in donated.items()}
     graph = _Graph(skeleton, form, outputs, device, gifts)
-    place = (skeleton.rows, device, conditions(), tuple(sorted(gifts.items())))
+    place = (skeleton.rows, device, conditions(), tuple(sorted(gifts.items())), owner)
     with _lock:
         family = _families.setdefault(place, _Family(form.values))
         _families.move_to_end(place)
@@ -191,7 +198,7 @@ def _served(family: _Family, graph: _Graph) -> tuple[Wide, tuple[int, ...]] | No
     if family.tries >= _TRIES:
         return None
     family.note(graph.skeleton.sizes, graph.form.values)
-    if family.fit is None:
+    if family.fit is None or family.sizes[graph.skeleton.sizes] > OFTEN:
         return None
     values = family.fit.values(graph.skeleton.sizes)
     assert values is not None, "a fit is of all sizes that were noted"

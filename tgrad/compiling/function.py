@@ -21,6 +21,7 @@ from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
 from tgrad.errors import UNKNOWN, Source, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
+from tgrad.many_sizes import OFTEN
 from tgrad.nn.module import Module
 from tgrad.settings import parse_seconds, parse_size
 from tgrad.tracing import tracer
@@ -50,6 +51,7 @@ class CompiledFunction:
             )
         self.traces = self.joined = 0
         self._open: set[Hashable] = set()
+        self._alone: set[Hashable] = set()
         self._function, self._memory_limit = function, memory_limit
         self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
@@ -107,6 +109,9 @@ class CompiledFunction:
                 check_argument(t, number, with_gradients)
         with one_at_a_time:
             entry = self._find(key, sizes)
+            if entry is not None and entry.is_shared and entry.runs >= OFTEN:
+                self._forget(key)
+                entry = None
             if entry is not None:
                 result = entry.run(flat.tensors, sizes)
                 self._ran = entry
@@ -139,6 +144,13 @@ class CompiledFunction:
                 return entry
         return None
 
+    def _forget(self, key: Hashable) -> None:
+        """Forget the traces of a call that came so often that plans of its own are worth it."""
+        for place in self._by_key.pop(key):
+            del self._entries[place]
+        self._latest = None
+        self._alone.add(key)
+
     def _first_run(self, key: Hashable, call: Any, flat: Flat, sizes: tuple[int, ...]) -> Any:
         """Trace and run; if the run fails, it is as if there had been no trace."""
         self.traces += 1
@@ -146,13 +158,17 @@ class CompiledFunction:
         limit = self._memory_limit
         symbols = [] if self._dynamic is None else self._dynamic.symbols(sizes)
         with _no_collection():
-            entry = trace(self._function, self._name, self._source, call, flat, limit, symbols)
+            is_alone = key in self._alone or self._autotune is not None
+            owner = None if is_alone else id(self)
+            entry = trace(
+                self._function, self._name, self._source, call, flat, limit, symbols, owner
+            )
         try:
             if self._autotune is not None:
                 entry.tune(self._autotune)
             return entry.run(flat.tensors, sizes)
         finally:
-            if not entry.has_run:
+            if not entry.runs:
                 entry.undo_trace()
             elif not entry.once:
                 self._keep(key, entry)
@@ -239,7 +255,7 @@ def compile(
 
     Tensors among the arguments, in lists, tuples, dicts and dataclasses too, are inputs of the
     plan; other arguments, shapes, dtypes and devices are its key, so a second shape makes a second
-    plan. Tensors that the function reaches by its closure, globals, modules and optimizers are
+    plan; from the third on, a plan may serve other sizes too. Tensors that the function reaches by its closure, globals, modules and optimizers are
     state: read as they are at each call, changed as the function changes them. Numbers that it
     reaches cause another trace when they change; learning rates do not, they are inputs. Gradients
     that an optimizer's step inside the function consumed are None after the call; others are in
@@ -258,7 +274,7 @@ def compile(
             {axis: tgrad.Dim("T", 1, 4096)}. Inside, such a size is symbolic: shapes, slices,
             arithmetic and arithmetic with tensors take it; a comparison that does not hold for the
             whole range makes a guard, and a trace more where it fails; reading it as a number is
-            an error. Memory is laid out for the largest size, and random numbers are drawn for it.
+            an error. Memory is laid out for the largest size.
         memory_limit: bytes that each plan may take, such as "8GiB" or a number: its arguments,
             state, results and temporaries together. Values are computed again instead of kept
             until it fits.

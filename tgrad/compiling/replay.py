@@ -231,6 +231,8 @@ class Entry:
         boxes: for new tensors, by number, which of the plan's elements exist; all where not here.
         given_boxes: likewise for arguments that are changed in place, by their numbers.
         padded: what arguments with symbolic sizes are copied to, by their numbers.
+        is_shared: whether its plans serve traces of other sizes.
+        runs: how often it ran.
         is_short: whether short.py knows all that a call does, as long as nothing comes between.
     """
 
@@ -254,7 +256,8 @@ class Entry:
     boxes: dict[int, Box] = field(default_factory=dict)
     given_boxes: dict[int, Box] = field(default_factory=dict)
     padded: dict[int, PaddedArgument] = field(default_factory=dict)
-    has_run: bool = False
+    is_shared: bool = False
+    runs: int = 0
     gradients: int = -1
     lent: int = -1
     state_storages: list[Storage] = field(default_factory=list)
@@ -515,7 +518,7 @@ class Entry:
             self.lent = versions.lent
 
     def _finish(self, arguments: Sequence[Tensor]) -> None:
-        self.has_run = True
+        self.runs += 1
         self.advance()
         for number in self.cleared:
             leaf = self._leaf(number, arguments)

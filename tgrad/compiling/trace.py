@@ -8,7 +8,7 @@ the host, or data made inside; there is no sixth kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 from weakref import ref
 
@@ -65,6 +65,7 @@ def trace(
     flat: Flat,
     memory_limit: int | None = None,
     symbols: Sequence[Symbol] = (),
+    owner: Hashable = None,
 ) -> Entry:
     """Trace the function with these arguments.
 
@@ -75,6 +76,7 @@ def trace(
         flat: the same, taken apart.
         memory_limit: bytes that each plan may take.
         symbols: sizes that are not those of this call alone; a Dim in `call` stands for one.
+        owner: whose other traces may share the plan, of other sizes; None for nobody's.
 
     Raises:
         TraceError: the function does what a plan cannot repeat.
@@ -97,7 +99,8 @@ def trace(
                 result = function(*args, **kwargs)
             _check_arguments((args, kwargs), flat, call, recorder)
             _check_numbers(numbers, _numbers(before), recorder)
-            return _Build(recorder, before, reach(roots), flat, memory_limit).entry(result, kept)
+            build = _Build(recorder, before, reach(roots), flat, memory_limit, owner)
+            return build.entry(result, kept)
     except BaseException:
         with Uninterrupted():
             for state in kept:
@@ -201,8 +204,9 @@ class _Build:
         after: Reach,
         flat: Flat,
         memory_limit: int | None,
+        owner: Hashable,
     ):
-        self.memory_limit = memory_limit
+        self.memory_limit, self.owner = memory_limit, owner
         self.recorder, self.flat, self.after = recorder, flat, after
         self.bindings: dict[int, Binding] = {id(b.value): b for b in movable(after)}
         self.states: list[State] = []
@@ -215,6 +219,7 @@ class _Build:
         self.given_boxes: dict[int, Box] = {}
         self.boxes: dict[int, Box] = {}
         self.padded = self._padded()
+        self.is_shared = False
         self.before = before
 
     def entry(self, result: Any, kept: list[StateBefore]) -> Entry:
@@ -255,6 +260,7 @@ class _Build:
             boxes=self.boxes,
             given_boxes=self.given_boxes,
             padded=self.padded,
+            is_shared=self.is_shared,
         )
 
     # -- results --------------------------------------------------------------------------------
@@ -429,7 +435,7 @@ class _Build:
                 if kind == "write" and storages[number] in leaves:
                     donated[position] = leaves[storages[number]]
         limit = self.memory_limit
-        if self.scope is None and limit is None:
+        if self.owner is not None and self.scope is None and limit is None:
             part = self._wide_part(device, wanted, nodes, donated)
             if part is not None:
                 return part
@@ -475,7 +481,7 @@ class _Build:
     ) -> Part | None:
         """The part by a plan that serves other sizes as well; None where there is none."""
         form = form_of(nodes, with_parts=False)
-        served = plan_for_sizes(form, nodes, device, donated)
+        served = plan_for_sizes(form, nodes, device, donated, self.owner)
         if served is None:
             return None
         plan, values = served
@@ -507,6 +513,7 @@ class _Build:
             if box is not None:
                 self.boxes[number] = Box(box.capacities, box.shape(values))
         self._note_results(part, wanted, overwritten)
+        self.is_shared = True
         return part
 
     def _needed(self, value: Node, device: Device) -> Needed:

@@ -46,7 +46,7 @@ from tgrad.graph.size import (
     sizing,
 )
 from tgrad.graph.sized import capacity_of, flat_places, shape_of, sized
-from tgrad.graph.skeleton import Fit, sizes_of
+from tgrad.graph.skeleton import Fit, Named
 
 Shape = tuple[Extent, ...]
 
@@ -152,19 +152,19 @@ class _Builder:
 
     def made(self, outputs: Sequence[Node]) -> list[Node]:
         """The results."""
-        leaves = frozenset(self.form.leaves)
+        named = Named.of(self.form)
         for node in self.form.order:
             if node.op is Op.CUSTOM_VJP:
                 self.done[node] = self.done[node.inputs[0]]
                 continue
-            is_leaf = node in leaves
-            named = tuple(next(self.wanted) for _ in sizes_of(node, is_leaf))
+            sizes = tuple(next(self.wanted) for _ in named.sizes(node))
             with source_scope(node.source):
-                if is_leaf:
-                    self.leaves.append(self.buffer(node.dtype, named))
+                if node in named.leaves:
+                    shape = node.shape if node in named.fixed else sizes
+                    self.leaves.append(self.buffer(node.dtype, shape))
                     self.done[node] = self.leaves[-1]
                 else:
-                    self.done[node] = self._made(node, named)
+                    self.done[node] = self._made(node, sizes)
         return [self.done[node] for node in outputs]
 
     def _made(self, node: Node, named: Shape) -> Node:

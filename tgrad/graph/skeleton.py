@@ -49,7 +49,7 @@ def skeleton_of(form: Form) -> Skeleton | None:
     places: dict[Node, set[int]] = {}
     for site in form.sites:
         places.setdefault(site.node, set()).add(site.place)
-    leaves, nothing = frozenset(form.leaves), frozenset[int]()
+    named, nothing = Named.of(form), frozenset[int]()
     number: dict[Node, int] = {}
     rows: list[Hashable] = []
     sizes: list[int] = []
@@ -58,23 +58,44 @@ def skeleton_of(form: Form) -> Skeleton | None:
             number[node] = number[node.inputs[0]]
             continue
         number[node] = len(rows)
-        is_leaf = node in leaves
-        own = sizes_of(node, is_leaf)
+        own = named.sizes(node)
         if 0 in own:
             return None
         sizes += own
         broadcast = tuple(n == 1 for n in own)
-        what = node.dtype if is_leaf else _row(node, number, places.get(node, nothing))
-        rows.append((what, broadcast))
+        if node in named.fixed:
+            rows.append((node.dtype, node.shape))
+        elif node in named.leaves:
+            rows.append((node.dtype, broadcast))
+        else:
+            rows.append((_row(node, number, places.get(node, nothing)), broadcast))
     return Skeleton((*rows, form.rows[-1]), tuple(sizes))
 
 
-def sizes_of(node: Node, is_leaf: bool) -> tuple[int, ...]:
-    """The sizes that a node of a form names: of operands that are numbers, and its own."""
-    if is_leaf:
-        return node.shape
-    numbers = (n for x in node.inputs if constant_of(x) is not None for n in x.shape)
-    return (*numbers, *node.shape) if node.op in _NAMED else tuple(numbers)
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Which sizes the nodes of a form name.
+
+    Attributes:
+        leaves: of the form.
+        fixed: those that a gradient is asked for. Models of other sizes are other skeletons.
+    """
+
+    leaves: frozenset[Node]
+    fixed: frozenset[Node]
+
+    @staticmethod
+    def of(form: Form) -> Named:
+        marks = (n for n in form.order if n.op is Op.CUSTOM_VJP and n.attr("rule") == "leaf")
+        leaves = frozenset(form.leaves)
+        return Named(leaves, leaves.intersection(n.inputs[0] for n in marks))
+
+    def sizes(self, node: Node) -> tuple[int, ...]:
+        """The sizes that a node names: of operands that are numbers, and its own."""
+        if node in self.leaves:
+            return () if node in self.fixed else node.shape
+        numbers = (n for x in node.inputs if constant_of(x) is not None for n in x.shape)
+        return (*numbers, *node.shape) if node.op in _NAMED else tuple(numbers)
 
 
 def _row(node: Node, number: Mapping[Node, int], places: set[int] | frozenset[int]) -> Hashable:
