@@ -52,6 +52,7 @@ class CompiledFunction:
         self.traces = self.joined = 0
         self._open: set[Hashable] = set()
         self._alone: set[Hashable] = set()
+        self._owner = object()
         self._function, self._memory_limit = function, memory_limit
         self._autotune = autotune
         self._entries: OrderedDict[tuple[Hashable, int], Entry] = OrderedDict()
@@ -159,7 +160,7 @@ class CompiledFunction:
         symbols = [] if self._dynamic is None else self._dynamic.symbols(sizes)
         with _no_collection():
             is_alone = key in self._alone or self._autotune is not None
-            owner = None if is_alone else id(self)
+            owner = None if is_alone else self._owner
             entry = trace(
                 self._function, self._name, self._source, call, flat, limit, symbols, owner
             )
@@ -255,11 +256,11 @@ def compile(
 
     Tensors among the arguments, in lists, tuples, dicts and dataclasses too, are inputs of the
     plan; other arguments, shapes, dtypes and devices are its key, so a second shape makes a second
-    plan; from the third on, a plan may serve other sizes too. Tensors that the function reaches by its closure, globals, modules and optimizers are
-    state: read as they are at each call, changed as the function changes them. Numbers that it
-    reaches cause another trace when they change; learning rates do not, they are inputs. Gradients
-    that an optimizer's step inside the function consumed are None after the call; others are in
-    `grad`. Results carry no history.
+    plan; from the third on, a plan may serve other sizes too. Tensors that the function reaches by
+    its closure, globals, modules and optimizers are state: read as they are at each call, changed
+    as the function changes them. Numbers that it reaches cause another trace when they change;
+    learning rates do not, they are inputs. Gradients that an optimizer's step inside the function
+    consumed are None after the call; others are in `grad`. Results carry no history.
 
     Where gradients flow through a call, out of its result to a backward outside or into an argument
     that was computed from leaves, the call adds its graph to the one around it, as the function
