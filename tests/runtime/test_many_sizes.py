@@ -11,7 +11,7 @@ import pytest
 import tgrad
 import tgrad.nn.functional as F
 from tests.compile.dynamic_checking import numbers
-from tests.compile.test_dynamic import CASES, GRADIENTS, seeded_gpt
+from tests.compile.test_dynamic import CASES, GRADIENTS, seeded_gpt, weights
 from tests.fuzzing import SIZES as SHAPES
 from tests.fuzzing import Outputs, check_nodes, random_graph, with_gradients
 from tests.training.gpt import VOCABULARY
@@ -96,6 +96,40 @@ def test_gradients(name: str, device: str) -> None:
         return tgrad.autograd.grad(GRADIENTS[name](x @ w).sum(), [w])[0]
 
     assert not any(check_sizes(gradient, (2, 0, 4), (1,), device, 2e-4)[ENOUGH:])
+
+
+IMAGES: dict[str, Callable[[tgrad.Tensor], tgrad.Tensor]] = {
+    "stride": lambda x: F.conv2d(x, weights(4, 3, 3, 3, device=x.device), stride=2, padding=1),
+    "stem": lambda x: F.conv2d(x, weights(4, 3, 7, 7, device=x.device), stride=2, padding=3),
+    "dilation": lambda x: F.conv2d(x, weights(4, 3, 3, 3, device=x.device), dilation=2),
+    "largest": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "mean": lambda x: F.avg_pool2d(x, 2),
+    "all": lambda x: F.adaptive_avg_pool2d(F.conv2d(x, weights(4, 3, 3, 3, device=x.device)), 1),
+    "transposed": lambda x: F.conv_transpose2d(x, weights(3, 4, 2, 2, device=x.device), stride=2),
+    "windows": lambda x: x.unfold(2, 4, 3).sum(-1),
+}
+
+
+@pytest.mark.devices(*QUICK)
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_of_many_sizes(name: str, device: str) -> None:
+    """Height and width that have nothing to do with each other, values and gradients."""
+    made = []
+    for height, width in ((9, 13), (12, 10), (14, 15), (11, 16), (16, 9), (10, 12)):
+        found = []
+        for on in (device, "numpy"):
+            scale = numbers(3, 3, 1, 1, device=on).requires_grad_()
+            x = numbers(height, 2, 3, height, width, device=on)
+            with record_plans() as plans:
+                y = IMAGES[name](x * scale)
+                (slope,) = tgrad.autograd.grad((y * y).sum(), [scale])
+                found.append((y.detach().numpy(), slope.numpy()))
+            if on == device:
+                made.append(len(plans))
+        for ours, wanted in zip(*found):
+            np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
+    if name in ("dilation", "largest", "all", "transposed"):
+        assert not made[-1], "others have another graph for odd sizes than for even ones"
 
 
 def trained(model: Any, batches: Sequence[tuple[int, int]], device: str) -> list[float]:

@@ -184,6 +184,10 @@ class _Builder:
             return self._slice(node, operands[0], starts, named)
         if node.op is Op.PAD:
             return self._pad(node, operands[0], starts, named)
+        if node.op is Op.WINDOW:
+            return _fitted(
+                make(Op.WINDOW, *operands, **dict(node.attrs)), node.attr("axis"), *named
+            )
         if node.op is Op.RESHAPE and node.inputs[0].op is Op.PHILOX:
             return self._draw(node.inputs[0], named)
         attrs = dict(node.attrs)
@@ -276,10 +280,7 @@ def _cut(node: Node, x: Node, axis: int, start: int, n: Extent, step: int) -> No
         tuple(stop if a == axis else m for a, m in enumerate(x.shape)),
         tuple(step if a == axis else 1 for a in range(rank)),
     )
-    found = _claimed(build.slice_(x, *bounds), axis, n)
-    if found.shape[axis] == capacity_of(n):
-        return found
-    return _claimed(build.fit_axis(found, axis, 0, capacity_of(n)), axis, n)
+    return _fitted(build.slice_(x, *bounds), axis, n)
 
 
 def _widened(x: Node, axis: int, low: int, total: Extent) -> Node | None:
@@ -288,6 +289,14 @@ def _widened(x: Node, axis: int, low: int, total: Extent) -> Node | None:
     if high < 0 or not (isinstance(have, int) or is_same(have + (low + high), total)):
         return None
     return _claimed(build.pad_axis(x, axis, low, high), axis, total)
+
+
+def _fitted(x: Node, axis: int, n: Extent) -> Node:
+    """The node, with as much memory along an axis, and as many elements, as that size has."""
+    found = _claimed(x, axis, n)
+    if found.shape[axis] == capacity_of(n):
+        return found
+    return _claimed(build.fit_axis(found, axis, 0, capacity_of(n)), axis, n)
 
 
 def _claimed(x: Node, axis: int, n: Extent) -> Node:

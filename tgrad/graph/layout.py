@@ -338,15 +338,16 @@ def _flip(node: Node, inputs: list[Layout]) -> Layout:
 
 def _window(node: Node, inputs: list[Layout]) -> Layout:
     along, n = node.attr("axis"), node.attr("size")
-    axis = inputs[0][along]
+    axis, capacity = inputs[0][along], node.shape[along]
     if is_static(axis):
-        moved = static(node.shape[along])
+        moved = static(capacity)
     else:
-        reach = node.attr("dilation") * (n - 1)
-        least = size_of(axis).bounds[0]  # type: ignore[union-attr]
-        if len(axis) > 1 or node.attr("stride") != 1 or least <= reach:
-            raise _refused(node, "is not supported on an axis of symbolic size")
-        moved = (Factor(node.shape[along], size_of(axis) - reach),)
+        refused = _refused(node, "is not supported on an axis of symbolic size")
+        reach, size = node.attr("dilation") * (n - 1), size_of(axis)
+        if len(axis) > 1:
+            raise refused
+        is_known = node.attr("stride") == 1 and isinstance(size, Size) and size.bounds[0] > reach
+        moved = (Factor(capacity, size - reach) if is_known else Unknown(capacity, refused),)
     return (*(moved if a == along else x for a, x in enumerate(inputs[0])), static(n))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import prod
+from typing import Any
 
 from tgrad.graph.form import FIRST, Form
 from tgrad.graph.node import Node
@@ -22,7 +23,7 @@ from tgrad.graph.op import Op
 from tgrad.graph.rules_elementwise import constant_of
 from tgrad.graph.size import Monomial, Terms, value_of
 
-_NAMED = frozenset((Op.RESHAPE, Op.EXPAND, Op.IOTA, Op.SLICE, Op.PAD))
+_NAMED = frozenset((Op.RESHAPE, Op.EXPAND, Op.IOTA, Op.SLICE, Op.PAD, Op.WINDOW))
 """Ops whose result has sizes that are not those of operands."""
 _FEW = 4
 """Symbols up to which three of them are multiplied."""
@@ -57,7 +58,11 @@ def skeleton_of(form: Form) -> Skeleton | None:
         if node.op is Op.CUSTOM_VJP:
             number[node] = number[node.inputs[0]]
             continue
+        row = form.rows[len(rows)]
         number[node] = len(rows)
+        if node.op not in _NAMED and node not in named.leaves and _names_nothing(row):
+            rows.append(row)
+            continue
         own = named.sizes(node)
         if 0 in own:
             return None
@@ -95,7 +100,14 @@ class Named:
         if node in self.leaves:
             return () if node in self.fixed else node.shape
         numbers = (n for x in node.inputs if constant_of(x) is not None for n in x.shape)
+        if node.op is Op.WINDOW:
+            return (*numbers, node.shape[node.attr("axis")])
         return (*numbers, *node.shape) if node.op in _NAMED else tuple(numbers)
+
+
+def _names_nothing(row: Any) -> bool:
+    """Whether a row of a form has no operand that is a number, and so no size."""
+    return all(type(x) is int for x in row[1])
 
 
 def _row(node: Node, number: Mapping[Node, int], places: set[int] | frozenset[int]) -> Hashable:
