@@ -9,7 +9,7 @@ where they are not inputs. See docs/decisions/0080.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -41,7 +41,7 @@ OFTEN = 1000
 _FITTED = 16
 """Graphs that a fit is made of, at most: the last ones."""
 _COUNTED = 1024
-"""Sizes that are counted."""
+"""Values of the symbols that are counted."""
 _TRIES = 6
 """Fits and plans that may fail before each graph of a skeleton gets a plan of its own."""
 _WASTE = 4
@@ -102,19 +102,21 @@ class _Family:
     """The graphs of one skeleton.
 
     Attributes:
-        sizes: of the last of them, and how often each came.
+        sizes: of the last of them.
         first: the values of the first.
         varying: in which values they differed.
         fit: how sizes follow from others; None until there are enough.
         plans: the youngest last.
+        counts: how often a plan for many was looked for, by the values of the symbols.
         tries: how often a fit or a plan failed.
     """
 
     first: tuple[str, ...]
-    sizes: OrderedDict[tuple[int, ...], int] = field(default_factory=OrderedDict)
+    sizes: OrderedDict[tuple[int, ...], None] = field(default_factory=OrderedDict)
     varying: tuple[int, ...] = ()
     fit: Fit | None = None
     plans: list[Wide] = field(default_factory=list)
+    counts: Counter[tuple[int, ...]] = field(default_factory=Counter)
     tries: int = 0
 
     def note(self, sizes: tuple[int, ...], values: tuple[str, ...]) -> None:
@@ -122,9 +124,9 @@ class _Family:
         differ = {i for i, pair in enumerate(zip(values, self.first)) if pair[0] != pair[1]}
         varying = tuple(sorted(differ.union(self.varying)))
         is_new = self.fit is None or self.fit.values(sizes) is None
-        self.sizes[sizes] = self.sizes.get(sizes, 0) + 1
+        self.sizes[sizes] = None
         self.sizes.move_to_end(sizes)
-        if len(self.sizes) > _COUNTED:
+        if len(self.sizes) > _FITTED:
             self.sizes.popitem(last=False)
         if varying == self.varying and not is_new:
             return
@@ -132,7 +134,15 @@ class _Family:
         self.plans.clear()
         if is_new and len(self.sizes) >= ENOUGH:
             self.tries += self.fit is not None
-            self.fit = fit(list(self.sizes)[-_FITTED:])
+            self.fit = fit(list(self.sizes))
+            self.counts.clear()
+
+    def came_often(self, values: tuple[int, ...]) -> bool:
+        """Count a graph, and say whether a plan of its own is worth it."""
+        if len(self.counts) >= _COUNTED and values not in self.counts:
+            self.counts.clear()
+        self.counts[values] += 1
+        return self.counts[values] > OFTEN
 
     def capacities(self, values: Sequence[int]) -> tuple[int, ...]:
         """Of a new plan: powers of two, those of the last plan where it is not much larger."""
@@ -198,10 +208,12 @@ def _served(family: _Family, graph: _Graph) -> tuple[Wide, tuple[int, ...]] | No
     if family.tries >= _TRIES:
         return None
     family.note(graph.skeleton.sizes, graph.form.values)
-    if family.fit is None or family.sizes[graph.skeleton.sizes] > OFTEN:
+    if family.fit is None:
         return None
     values = family.fit.values(graph.skeleton.sizes)
     assert values is not None, "a fit is of all sizes that were noted"
+    if family.came_often(values):
+        return None
     for plan in reversed(family.plans):
         if plan.serves(values):
             return plan, values

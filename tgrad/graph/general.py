@@ -115,6 +115,7 @@ def general_graph(
         given = [layout_of(leaf, scope) for leaf in builder.leaves]
         plain = without_padding(made, scope, builder.size_node)
         needed = [conditions_on(layout, builder.size_node) for layout in layouts]
+    scope.layouts.clear()  # they hold the graph
     leaves = [*builder.leaves, *builder.numbers.values()]
     return General(plain, leaves, builder.sizes, given, layouts, needed, scope)
 
