@@ -122,7 +122,10 @@ IN_ROWS = frozenset({"softmax", "log_softmax", "normalise"})
 
 def keep_order(result: Tensor, *operands: Tensor) -> Tensor:
     """Give what is computed element by element the strides that PyTorch gives it; the result."""
-    if not any(map(is_reordered, operands)):
+    for t in operands:
+        if t._memory is not None and is_reordered(t):
+            break
+    else:
         return result
     shape = result._node.shape
     if result._node.op is Op.EXPAND:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
@@ -71,6 +72,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Number = bool | int | float
 
+_node_of, _has_gradient = attrgetter("_node"), attrgetter("_requires_grad")
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
@@ -218,7 +220,7 @@ class Tensor(
     @staticmethod
     def _result(node: Node, device: Device, operands: Sequence[Tensor]) -> Tensor:
         """A computed tensor: requires a gradient if an operand does."""
-        wanted = node.dtype.is_float and True in [t._requires_grad for t in operands]
+        wanted = node.dtype.is_float and any(map(_has_gradient, operands))
         if wanted and not is_grad_enabled():
             node, wanted = _detached(node), False
         t = Tensor._of(node, device)
@@ -233,11 +235,11 @@ class Tensor(
                     f"{op} of tensors on different devices: {self._device} and {t._device}.",
                     "Move one of them with .to(device).",
                 )
-        inputs = [t._node for t in others]
+        operands = (self, *others)
         build = sized if "shape" in attrs else make
-        node = build(op, self._node, *inputs, **attrs)
-        result = Tensor._result(node, self._device, (self, *others))
-        return aliases.keep_order(result, self, *others) if op in KEEPS_ORDER else result
+        node = build(op, *map(_node_of, operands), **attrs)
+        result = Tensor._result(node, self._device, operands)
+        return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
 
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""
@@ -267,10 +269,10 @@ class Tensor(
         """Remember that PyTorch would keep both in one memory, in a way that no write follows."""
         return join(self, alias, CLOSED)
 
-    def _constant(self, value: Number, dtype: DType) -> Tensor:
-        """A number on this tensor's device."""
+    def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
+        """A number on this tensor's device, expanded to a shape."""
         node = make(Op.CONST, value=_python_number(value, dtype), dtype=dtype)
-        return Tensor._of(node, self._device)
+        return Tensor._of(sized(Op.EXPAND, node, shape=shape) if shape else node, self._device)
 
     @classmethod
     def __torch_function__(

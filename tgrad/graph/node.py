@@ -8,11 +8,12 @@ and device are derived, never given.
 from __future__ import annotations
 
 import threading
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
 from collections.abc import Callable, Hashable, Iterable
 from math import prod
 from operator import attrgetter
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from tgrad.device import Device
 from tgrad.dtype import DType
@@ -76,33 +77,67 @@ class Node:
         return f"<{self.op} {self.dtype.short}[{shape}] at {self.source}>"
 
 
-_nodes: WeakValueDictionary[tuple[Hashable, ...], Node] = WeakValueDictionary()
+Key = tuple[Hashable, ...]
+
+
+class _Entry(ref[Node]):
+    """A node in the table of all nodes, and its key there."""
+
+    __slots__ = ("key",)
+    key: Key
+
+
+_nodes: dict[Key, _Entry] = {}
+"""What a WeakValueDictionary is inside: its own methods took a fifth of the time of `make`."""
 _lock = threading.RLock()
-_entered = threading.local()
+
+
+def _forget(
+    entry: ref[Node],
+    nodes: dict[Key, _Entry] = _nodes,
+    remove: Callable[[dict[Key, _Entry], Key], None] = _remove_dead_weakref,
+) -> None:
+    """Called for a node that is gone. One step, though another thread makes an equal node now; the
+    arguments outlive this module at exit."""
+    remove(nodes, entry.key)  # type: ignore[attr-defined]
+
+
+class _Entered(threading.local):
+    """The scope that was opened last in a thread; it may be closed by now."""
+
+    last: source_scope | None = None
+
+
+_entered = _Entered()
 
 
 class source_scope(type(threading.RLock())):  # type: ignore[misc]
     """Context manager: nodes made inside carry this source, or the user's line with this label.
 
-    The outermost label wins: the `exp` inside softmax belongs to softmax. A scope is open while its
-    lock is held, which only C takes and gives back, in one step each: Ctrl-C leaves none open.
+    The outermost label wins: the `exp` inside softmax belongs to softmax, whose scope is entered
+    again. A scope is open while its lock is held, which only C takes and gives back, in one step
+    each: Ctrl-C leaves none open.
     """
 
     __slots__ = ("source", "outer")
     source: Source
     outer: source_scope | None
 
-    def __init__(self, source: Source | None = None, label: str = ""):
-        self.outer = outer = _innermost()
+    def __new__(cls, source: Source | None = None, label: str = "") -> source_scope:
+        outer = _innermost()
         if source is None:
-            source = find_user_source(label) if outer is None else outer.source
-        self.source = source
-        _entered.last = self
+            if outer is not None:
+                return outer
+            source = find_user_source(label)
+        scope: source_scope = super().__new__(cls)
+        scope.source, scope.outer = source, outer
+        _entered.last = scope
+        return scope
 
 
 def _innermost() -> source_scope | None:
     """The scope that is open in this thread."""
-    scope: source_scope | None = getattr(_entered, "last", None)
+    scope = _entered.last
     while scope is not None and not scope._is_owned():
         scope = scope.outer
     return scope
@@ -126,21 +161,41 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         ShapeError, DTypeError, DeviceError: the operands do not fit the op.
     """
     pairs: Attrs = tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())
-    ids: tuple[int, ...] = tuple(map(id, inputs))
     # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
-    key = (op, ids, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, ids, pairs)
+    key = (op, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, inputs, pairs)
     with _lock:
-        node = _nodes.get(key)
+        node = _known(key)
         if node is not None:
             return node
         shape, dtype = infer(op, inputs, attrs)
-        node = Node.__new__(Node)
-        node.op, node.inputs, node.attrs = op, inputs, pairs
-        node.shape, node.size, node.dtype = shape, prod(shape), dtype
-        node.device = _common_device(op, inputs, attrs)
-        node.source, node.is_computed = _source_of(op), False
-        _nodes[key] = node
-        return node
+        device = _common_device(op, inputs, attrs)
+        return _new(key, op, inputs, pairs, shape, dtype, device, _source_of(op))
+
+
+def _known(key: Key) -> Node | None:
+    """The node of that key, if it lives."""
+    entry = _nodes.get(key)
+    return None if entry is None else entry()
+
+
+def _new(
+    key: Key,
+    op: Op,
+    inputs: tuple[Node, ...],
+    attrs: Attrs,
+    shape: tuple[int, ...],
+    dtype: DType,
+    device: Device | None,
+    source: Source,
+) -> Node:
+    """A node that there was not, in the table from now on."""
+    node = Node.__new__(Node)
+    node.op, node.inputs, node.attrs = op, inputs, attrs
+    node.shape, node.size, node.dtype = shape, prod(shape), dtype
+    node.device, node.source, node.is_computed = device, source, False
+    _nodes[key] = entry = _Entry(node, _forget)
+    entry.key = key
+    return node
 
 
 def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -151,21 +206,16 @@ def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     """
     if inputs == node.inputs:
         return node
+    op, attrs = node.op, node.attrs
     if [(x.shape, x.dtype) for x in inputs] != [(x.shape, x.dtype) for x in node.inputs]:
         with source_scope(node.source):
-            return make(node.op, *inputs, **dict(node.attrs))
-    key = (node.op, tuple(map(id, inputs)), node.attrs)
+            return make(op, *inputs, **dict(attrs))
+    key = (op, inputs, attrs)
     with _lock:
-        same = _nodes.get(key)
-        if same is not None:
-            return same
-        same = Node.__new__(Node)
-        same.op, same.inputs, same.attrs = node.op, inputs, node.attrs
-        same.shape, same.size, same.dtype = node.shape, node.size, node.dtype
-        same.device = _common_device(node.op, inputs, {})
-        same.source, same.is_computed = node.source, False
-        _nodes[key] = same
-        return same
+        device = _common_device(op, inputs, {})
+        return _known(key) or _new(
+            key, op, inputs, attrs, node.shape, node.dtype, device, node.source
+        )
 
 
 def buffer_node(storage: Any) -> Node:
@@ -174,16 +224,10 @@ def buffer_node(storage: Any) -> Node:
     attrs: Attrs = (("storage", storage),)
     key = (Op.BUFFER, (), attrs)
     with _lock:
-        node = _nodes.get(key)
-        if node is not None:
-            return node
-        node = Node.__new__(Node)
-        node.op, node.inputs, node.attrs = Op.BUFFER, (), attrs
-        node.shape, node.size, node.dtype = storage.shape, prod(storage.shape), storage.dtype
-        node.device = storage.device
-        node.source, node.is_computed = _source_of(Op.BUFFER), False
-        _nodes[key] = node
-        return node
+        return _known(key) or _new(
+            key, Op.BUFFER, (), attrs, storage.shape, storage.dtype, storage.device,
+            _source_of(Op.BUFFER),
+        )  # fmt: skip
 
 
 def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Device | None:

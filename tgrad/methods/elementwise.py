@@ -21,7 +21,7 @@ from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
-from tgrad.graph.size import Size
+from tgrad.graph.size import Size, running_scope
 from tgrad.methods.sizes import are_same, is_one
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
 def result_type(*operands: Tensor | Number) -> DType:
     """PyTorch's torch.result_type of tensors and Python numbers."""
     if len(operands) == 2:
-        first, second = (getattr(x, "dtype", None) for x in operands)
+        first, second = getattr(operands[0], "dtype", None), getattr(operands[1], "dtype", None)
         if isinstance(first, DType) and (first is second or _fits(operands[1], first)):
             return first
     if any(map(is_complex, operands)):
@@ -144,6 +144,18 @@ def is_tensor(x: Any) -> bool:
     return isinstance(x, ElementwiseMethods)
 
 
+def _are_alike(a: Any, b: Any) -> bool:
+    """Whether two tensors are operands as they are: floats of one dtype, shape and device."""
+    x, y = a._node, b._node
+    return (
+        x.shape == y.shape
+        and x.dtype is y.dtype
+        and x.dtype.is_float
+        and a._device is b._device
+        and running_scope() is None
+    )
+
+
 def _category(dtype: DType) -> int:
     return 0 if dtype.is_bool else 1 if dtype.is_int else 2
 
@@ -159,7 +171,7 @@ class ElementwiseMethods:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
         def _view(self, op: Op, when: When, **attrs: Any) -> Tensor: ...
-        def _constant(self, value: Number, dtype: DType) -> Tensor: ...
+        def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor: ...
         def to(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
         @property
@@ -184,7 +196,7 @@ class ElementwiseMethods:
 
             x = tensor(x, device=device)
         else:
-            x = self._constant(x.item() if isinstance(x, np.generic) else x, dtype)
+            return self._constant(x.item() if isinstance(x, np.generic) else x, dtype, shape)
         if x.dtype is not dtype:
             x = x.to(dtype)
         return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
@@ -194,17 +206,23 @@ class ElementwiseMethods:
         if is_other and is_complex(other):
             return self._complex_binary(op, other, swap)
         with source_scope(label=op.value):
-            operand = self._other(op, other) if is_other else other
-            dtype = result_type(self, operand)  # type: ignore[arg-type]
-            if floats and not dtype.is_float:
-                dtype = dt.get_default_dtype()
-            if dtype.is_bool and op in (Op.ADD, Op.MUL):
-                op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
-            shape = self.shape
-            if is_tensor(operand) and not are_same(shape, operand.shape):
-                shape = broadcast_shapes(shape, operand.shape)
-            a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
-            return b._apply(op, a) if swap else a._apply(op, b)
+            if is_other or not _are_alike(self, other):
+                return self._fitted_binary(op, other, swap, floats)
+            return other._apply(op, self) if swap else self._apply(op, other)
+
+    def _fitted_binary(self, op: Op, other: Any, swap: bool, floats: bool) -> Tensor:
+        """The operation of what has to get one dtype and one shape first."""
+        operand = other if is_tensor(other) else self._other(op, other)
+        dtype = result_type(self, operand)  # type: ignore[arg-type]
+        if floats and not dtype.is_float:
+            dtype = dt.get_default_dtype()
+        if dtype.is_bool and op in (Op.ADD, Op.MUL):
+            op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
+        shape = self.shape
+        if is_tensor(operand) and not are_same(shape, operand.shape):
+            shape = broadcast_shapes(shape, operand.shape)
+        a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
+        return b._apply(op, a) if swap else a._apply(op, b)
 
     def _complex_binary(self, op: Op, other: Any, swap: bool) -> Any:
         """The operation of complex numbers, of which this one is real.
@@ -226,6 +244,8 @@ class ElementwiseMethods:
 
     def _other(self, op: Op, other: Any) -> Any:
         """A number as it is, what is more than a number as a tensor."""
+        if type(other) in _REAL:
+            return other
         if not is_operand(other):
             raise DTypeError(
                 f"{op} of a tensor and a {type(other).__name__}.",
