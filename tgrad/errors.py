@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -34,6 +34,8 @@ class Source:
 
 
 UNKNOWN = Source("<unknown>", 0)
+source_at = lru_cache(maxsize=4096)(Source)
+"""A `Source`, mostly one that there is: a line makes many nodes, again at each step."""
 
 
 def find_user_source(label: str = "") -> Source:
@@ -42,7 +44,7 @@ def find_user_source(label: str = "") -> Source:
     while frame is not None:
         file = frame.f_code.co_filename
         if not _is_internal(file):
-            return Source(file, frame.f_lineno, label)
+            return source_at(file, frame.f_lineno, label)
         frame = frame.f_back  # type: ignore[assignment]
     return Source(UNKNOWN.file, UNKNOWN.line, label)
 

@@ -236,7 +236,7 @@ class Tensor(
                     "Move one of them with .to(device).",
                 )
         operands = (self, *others)
-        build = sized if "shape" in attrs else make
+        build = sized if "shape" in attrs and running_scope() is not None else make
         node = build(op, *map(_node_of, operands), **attrs)
         result = Tensor._result(node, self._device, operands)
         return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
@@ -357,7 +357,7 @@ class Tensor(
         return self
 
     def _store(self, storage: Storage) -> None:
-        node = make(Op.BUFFER, storage=storage)
+        node = buffer_node(storage)
         if self._token is not None:
             node = make(Op.CUSTOM_VJP, node, rule="leaf", params=(self._token,))
         elif self._requires_grad:
@@ -494,7 +494,7 @@ class Tensor(
         """The values of this moment with no history, whatever becomes of this tensor."""
         value = self._node
         if self._storage is not None:
-            value = make(Op.BUFFER, storage=self._storage)
+            value = buffer_node(self._storage)
         elif self._requires_grad:
             value = _detached(value)
         storage = self._storage if tracer() is None else None  # made by the trace, and not old
@@ -505,7 +505,9 @@ class Tensor(
         not change in place while this tensor lives; this tensor does."""
         copy = self._without_history()
         twin = Tensor._of(copy._node, self._device)
-        join(twin, copy, CLOSED)._memory.members[id(self)] = self  # type: ignore[union-attr]
+        memory = join(twin, copy, CLOSED)._memory
+        assert memory is not None
+        memory.members.keep(id(self), self)
         return copy
 
     @property
@@ -606,7 +608,11 @@ def is_leaf_mark(node: Node) -> bool:
 
 
 def gradients_of(
-    output: Tensor, gradient: Tensor | None, wrt: list[Node], create_graph: bool
+    output: Tensor,
+    gradient: Tensor | None,
+    wrt: list[Node],
+    create_graph: bool,
+    order: Sequence[Node] | None = None,
 ) -> list[Node | None]:
     trace = tracer()
     if trace is not None:
@@ -629,7 +635,7 @@ def gradients_of(
             "They must be equal.",
         )
     with autocasting.no_autocast():
-        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph)
+        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph, order)
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

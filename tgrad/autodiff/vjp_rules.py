@@ -191,9 +191,10 @@ def _pad(y: Node, g: Node) -> Node:
 
 def _slice(y: Node, g: Node) -> Node:
     """g back in its place, zeros elsewhere; a step is undone by zeros between"""
+    (x,) = y.inputs
     for axis, (start, step) in enumerate(zip(y.attr("start"), y.attr("step"), strict=True)):
-        size = y.inputs[0].shape[axis]
-        g = b.fit_axis(b.dilate_axis(g, axis, step), axis, start, size)
+        if y.shape[axis] != x.shape[axis]:
+            g = b.fit_axis(b.dilate_axis(g, axis, step), axis, start, x.shape[axis])
     return g
 
 

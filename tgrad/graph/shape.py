@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any, Protocol
 
@@ -227,22 +228,24 @@ def dot_axes(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Free axes of both operands of a dot, in order."""
     (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
-    free_a = tuple(i for i in range(len(a)) if i not in ca and i not in ba)
-    free_b = tuple(i for i in range(len(b)) if i not in cb and i not in bb)
-    return free_a, free_b
+    return _others(len(a), (*ca, *ba)), _others(len(b), (*cb, *bb))
+
+
+@cache
+def _others(rank: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(i for i in range(rank) if i not in axes)
 
 
 def _dot(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     a, b = inputs[0].shape, inputs[1].shape
     (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
-    paired = [*zip(ca, cb, strict=True), *zip(ba, bb, strict=True)]
-    if any(a[i] != b[j] for i, j in paired):
+    if [a[i] for i in ca] != [b[j] for j in cb] or [a[i] for i in ba] != [b[j] for j in bb]:
         raise ShapeError(
             f"dot of shapes {a} and {b}: axes {ca} of the first and {cb} of the second are "
             f"contracted and must have equal sizes.",
         )
     free_a, free_b = dot_axes(a, b, attrs)
-    return (*(a[i] for i in ba), *(a[i] for i in free_a), *(b[j] for j in free_b))
+    return tuple([a[i] for i in ba + free_a] + [b[j] for j in free_b])
 
 
 def _library(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,11 @@ def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
     >>> broadcast_shapes((3, 1), (4,))
     (3, 4)
     """
-    shapes = [(s,) if isinstance(s, int) else tuple(s) for s in given]
+    shapes = tuple((s,) if isinstance(s, int) else tuple(s) for s in given)
+    return _known_broadcast(shapes) if running_scope() is None else _broadcast(shapes)
+
+
+def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result = []
@@ -53,6 +58,10 @@ def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
             )
         result.append(wide.pop() if wide else 1)
     return tuple(result)
+
+
+_known_broadcast = lru_cache(maxsize=4096)(_broadcast)
+"""For sizes that are numbers: a training step asks the same again and again."""
 
 
 def result_type(*operands: Tensor | Number) -> DType:
@@ -137,6 +146,8 @@ def is_complex(x: Any) -> bool:
 
 
 _REAL = frozenset({bool, int, float})
+_NUMBERS = frozenset({int, float})
+"""What a tensor of floats takes as it is."""
 
 
 def is_tensor(x: Any) -> bool:
@@ -188,6 +199,8 @@ class ElementwiseMethods:
         """
         device = self._device  # type: ignore[attr-defined]
         if is_tensor(x):
+            if x.dtype is dtype and x._device is device and are_same(x.shape, shape):
+                return x
             is_apart = x._device is not device and x._device != device
             if is_apart and not x.shape and x._device.type == "cpu":
                 x = x.to(device)
@@ -201,14 +214,19 @@ class ElementwiseMethods:
             x = x.to(dtype)
         return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
 
-    def _binary(self, op: Op, other: Any, *, swap: bool = False, floats: bool = False) -> Tensor:
+    def _binary(
+        self: Any, op: Op, other: Any, *, swap: bool = False, floats: bool = False
+    ) -> Tensor:
         is_other = not is_tensor(other)
         if is_other and is_complex(other):
             return self._complex_binary(op, other, swap)
-        with source_scope(label=op.value):
-            if is_other or not _are_alike(self, other):
-                return self._fitted_binary(op, other, swap, floats)
+        if not is_other and _are_alike(self, other):
             return other._apply(op, self) if swap else self._apply(op, other)
+        with source_scope(label=op.value):
+            if type(other) in _NUMBERS and self.dtype.is_float:
+                number = self._constant(other, self.dtype, self.shape)
+                return number._apply(op, self) if swap else self._apply(op, number)
+            return self._fitted_binary(op, other, swap, floats)
 
     def _fitted_binary(self, op: Op, other: Any, swap: bool, floats: bool) -> Tensor:
         """The operation of what has to get one dtype and one shape first."""
@@ -219,7 +237,7 @@ class ElementwiseMethods:
         if dtype.is_bool and op in (Op.ADD, Op.MUL):
             op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
         shape = self.shape
-        if is_tensor(operand) and not are_same(shape, operand.shape):
+        if is_tensor(operand) and operand.shape and not are_same(shape, operand.shape):
             shape = broadcast_shapes(shape, operand.shape)
         a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
         return b._apply(op, a) if swap else a._apply(op, b)
@@ -244,8 +262,6 @@ class ElementwiseMethods:
 
     def _other(self, op: Op, other: Any) -> Any:
         """A number as it is, what is more than a number as a tensor."""
-        if type(other) in _REAL:
-            return other
         if not is_operand(other):
             raise DTypeError(
                 f"{op} of a tensor and a {type(other).__name__}.",
@@ -259,9 +275,10 @@ class ElementwiseMethods:
 
     def _unary(self, op: Op) -> Tensor:
         """A function of floats; integers become the default dtype first, as in PyTorch."""
+        if self.dtype.is_float:
+            return self._apply(op)
         with source_scope(label=op.value):
-            x = self if self.dtype.is_float else self.to(dt.get_default_dtype())
-            return x._apply(op)
+            return self.to(dt.get_default_dtype())._apply(op)
 
     # -- arithmetic -----------------------------------------------------------------------------
 

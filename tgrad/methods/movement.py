@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tgrad.aliases import Step, When, join
@@ -208,11 +209,11 @@ class MovementMethods:
         return self._slice({axis: (begin, begin + length, 1)})
 
     def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor:
-        if is_sized(*self.shape, *(bound for r in ranges.values() for bound in r)):
+        shape = self.shape
+        if is_sized(*shape, *chain(*ranges.values())):
             return sliced(self, ranges)
-        start = tuple(ranges.get(a, (0, n, 1))[0] for a, n in enumerate(self.shape))
-        stop = tuple(ranges.get(a, (0, n, 1))[1] for a, n in enumerate(self.shape))
-        step = tuple(ranges.get(a, (0, n, 1))[2] for a, n in enumerate(self.shape))
+        bounds = [ranges.get(a, (0, n, 1)) for a, n in enumerate(shape)]
+        start, stop, step = zip(*bounds) if bounds else ((), (), ())
         with source_scope(label="slice"):
             return self._view(Op.SLICE, start=start, stop=stop, step=step)
 

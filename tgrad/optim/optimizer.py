@@ -21,13 +21,13 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import GradientError, OutOfRangeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
+from tgrad.graph.node import source_scope
 from tgrad.nn.parameter import is_lazy, realize_parameters, stored_full
 from tgrad.nn.state import ModuleHook
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
     Tensor,
     drop_pending,
-    labelled,
     mark_pending,
     realize_pending,
     realize_tensors,
@@ -332,7 +332,8 @@ class Optimizer:
 
         value = p._without_history().to(wide)
         update = Update(p, value, grad, state, setting, step, shared, self.found_inf)
-        new = labelled(type(self).__name__.lower())(self.update)(update, group)
+        with source_scope(label=type(self).__name__.lower()):
+            new = self.update(update, group)
         p._assign(unless(self.found_inf, new, p))
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
