@@ -109,7 +109,9 @@ def is_reordered(t: Tensor) -> bool:
     if memory is None:
         return False
     shape = t._node.shape if memory.value is None else memory.value.shape
-    return memory.strides != contiguous(shape) or any(s.op in _REORDERING for s in t._path)
+    if memory.strides != contiguous(shape):
+        return True
+    return bool(t._path) and any(s.op in _REORDERING for s in t._path)
 
 
 KEEPS_ORDER = ELEMENTWISE | {Op.FLIP, Op.EXPAND}

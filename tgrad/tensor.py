@@ -272,7 +272,10 @@ class Tensor(
     def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
         """A number on this tensor's device, expanded to a shape."""
         node = make(Op.CONST, value=_python_number(value, dtype), dtype=dtype)
-        return Tensor._of(sized(Op.EXPAND, node, shape=shape) if shape else node, self._device)
+        if shape:
+            build = make if running_scope() is None else sized
+            node = build(Op.EXPAND, node, shape=shape)
+        return Tensor._of(node, self._device)
 
     @classmethod
     def __torch_function__(
