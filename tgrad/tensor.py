@@ -508,9 +508,7 @@ class Tensor(
         not change in place while this tensor lives; this tensor does."""
         copy = self._without_history()
         twin = Tensor._of(copy._node, self._device)
-        memory = join(twin, copy, CLOSED)._memory
-        assert memory is not None
-        memory.members.keep(id(self), self)
+        join(twin, copy, CLOSED)._memory.members.keep(id(self), self)  # type: ignore[union-attr]
         return copy
 
     @property
@@ -611,12 +609,9 @@ def is_leaf_mark(node: Node) -> bool:
 
 
 def gradients_of(
-    output: Tensor,
-    gradient: Tensor | None,
-    wrt: list[Node],
-    create_graph: bool,
+    output: Tensor, gradient: Tensor | None, wrt: list[Node], create_graph: bool,
     order: Sequence[Node] | None = None,
-) -> list[Node | None]:
+) -> list[Node | None]:  # fmt: skip
     trace = tracer()
     if trace is not None:
         trace.differentiated = True

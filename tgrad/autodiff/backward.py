@@ -124,7 +124,8 @@ def gradients(
         g = found.get(node)
         if g is None and node not in reached:
             continue
-        hooks = list((node_hooks.find(node) or {}).values())
+        watched = node_hooks.find(node)
+        hooks = list(watched.values()) if watched else ()
         if g is None and (hooks or _has_rule(node, "function")):
             g = found[node] = _zeros(node)
         if g is None:

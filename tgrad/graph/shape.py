@@ -228,11 +228,12 @@ def dot_axes(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Free axes of both operands of a dot, in order."""
     (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
-    return _others(len(a), (*ca, *ba)), _others(len(b), (*cb, *bb))
+    return other_axes(len(a), (*ca, *ba)), other_axes(len(b), (*cb, *bb))
 
 
 @cache
-def _others(rank: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+def other_axes(rank: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes that are not among these, in order."""
     return tuple(i for i in range(rank) if i not in axes)
 
 

@@ -17,6 +17,7 @@ from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.size import running_scope
 from tgrad.methods.reduction import normal_axes, normal_axis
 from tgrad.methods.sizes import are_same, as_size, is_one, is_sized, sliced
 from tgrad.tracing import tracer
@@ -210,7 +211,7 @@ class MovementMethods:
 
     def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor:
         shape = self.shape
-        if is_sized(*shape, *chain(*ranges.values())):
+        if running_scope() is not None and is_sized(*shape, *chain(*ranges.values())):
             return sliced(self, ranges)
         bounds = [ranges.get(a, (0, n, 1)) for a, n in enumerate(shape)]
         start, stop, step = zip(*bounds) if bounds else ((), (), ())
