@@ -32,7 +32,7 @@ from tgrad.errors import DeviceError, DTypeError, GradientError, ScalarError, Sh
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import repeats
 from tgrad.graph.interpret import constant_value
-from tgrad.graph.node import Node, buffer_node, make
+from tgrad.graph.node import Node, buffer_node, constant_node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.labelling import labelled as labelled
@@ -271,7 +271,7 @@ class Tensor(
 
     def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
         """A number on this tensor's device, expanded to a shape."""
-        node = make(Op.CONST, value=_python_number(value, dtype), dtype=dtype)
+        node = constant_node(_python_number(value, dtype), dtype)
         if shape:
             build = make if running_scope() is None else sized
             node = build(Op.EXPAND, node, shape=shape)

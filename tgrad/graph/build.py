@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from tgrad.dtype import DType
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node, constant_node, make
 from tgrad.graph.op import Op
 
 Shape = tuple[int, ...]
@@ -52,7 +52,7 @@ def where(condition: Node, a: Node, b: Node) -> Node:
 def const(value: Number, dtype: DType, shape: Shape = ()) -> Node:
     """A number, expanded to `shape`."""
     number = float(value) if dtype.is_float else value
-    return expand_to(make(Op.CONST, value=number, dtype=dtype), shape)
+    return expand_to(constant_node(number, dtype), shape)
 
 
 def const_like(x: Node, value: Number) -> Node:

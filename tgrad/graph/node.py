@@ -204,6 +204,17 @@ def buffer_node(storage: Any) -> Node:
         )  # fmt: skip
 
 
+def constant_node(value: bool | int | float, dtype: DType) -> Node:
+    """The node of a number: `make(Op.CONST, value=value, dtype=dtype)` without its rules. Every
+    operation of a tensor and a number makes one."""
+    key = (Op.CONST, repr(value), dtype)
+    with _lock:
+        return _nodes.find(key) or _new(
+            key, Op.CONST, (), (("dtype", dtype), ("value", value)), (), dtype, None,
+            _source_of(Op.CONST),
+        )  # fmt: skip
+
+
 def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Device | None:
     if op is Op.BUFFER:
         return attrs["storage"].device

@@ -158,6 +158,8 @@ def _permute(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape
 
 def _expand(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     have, want = inputs[0].shape, attrs["shape"]
+    if not have:
+        return want
     padded = (1,) * (len(want) - len(have)) + have
     if len(have) > len(want) or any(h not in (1, w) for h, w in zip(padded, want)):
         raise ShapeError(
