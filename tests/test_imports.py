@@ -27,6 +27,7 @@ LEAVES = (
     "tgrad.modes",
     "tgrad.precision",
     "tgrad.threads",
+    "tgrad.weak_table",
 )
 IR = (
     "tgrad.graph.op",

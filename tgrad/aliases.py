@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
@@ -26,6 +25,7 @@ from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import mark_pending
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
 from tgrad.tracing import tracer
+from tgrad.weak_table import WeakTable
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -74,7 +74,7 @@ class Memory:
     value: Node | None
     strides: Strides
     requires_grad: bool = False
-    members: WeakValueDictionary[int, Tensor] = field(default_factory=WeakValueDictionary)
+    members: WeakTable[int, Tensor] = field(default_factory=WeakTable)
 
 
 def join(base: Tensor, alias: Tensor, *steps: Step) -> Tensor:
@@ -82,11 +82,11 @@ def join(base: Tensor, alias: Tensor, *steps: Step) -> Tensor:
     memory = base._memory
     if memory is None:
         memory = base._memory = Memory(None, contiguous(base._node.shape))
-        memory.members[id(base)] = base
+        memory.members.keep(id(base), base)
     if memory.value is None:
         memory.value, memory.requires_grad = base._node, base._requires_grad
     alias._memory, alias._path = memory, (*base._path, *steps)
-    memory.members[id(alias)] = alias
+    memory.members.keep(id(alias), alias)
     return alias
 
 
@@ -109,7 +109,9 @@ def is_reordered(t: Tensor) -> bool:
     if memory is None:
         return False
     shape = t._node.shape if memory.value is None else memory.value.shape
-    return memory.strides != contiguous(shape) or any(s.op in _REORDERING for s in t._path)
+    if memory.strides != contiguous(shape):
+        return True
+    return bool(t._path) and any(s.op in _REORDERING for s in t._path)
 
 
 KEEPS_ORDER = ELEMENTWISE | {Op.FLIP, Op.EXPAND}
@@ -122,7 +124,10 @@ IN_ROWS = frozenset({"softmax", "log_softmax", "normalise"})
 
 def keep_order(result: Tensor, *operands: Tensor) -> Tensor:
     """Give what is computed element by element the strides that PyTorch gives it; the result."""
-    if not any(map(is_reordered, operands)):
+    for t in operands:
+        if t._memory is not None and is_reordered(t):
+            break
+    else:
         return result
     shape = result._node.shape
     if result._node.op is Op.EXPAND:
@@ -145,7 +150,7 @@ def in_rows(t: Tensor) -> Tensor:
 def _lie(t: Tensor, strides: Strides) -> None:
     """Give a tensor that has no memory one with these strides."""
     t._memory = Memory(None, strides)
-    t._memory.members[id(t)] = t
+    t._memory.members.keep(id(t), t)
 
 
 def laid_out(t: Tensor, memory_format: str) -> Tensor:
@@ -280,7 +285,7 @@ def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
         node = make(Op.CUSTOM_VJP, node, rule="leaf", params=before.attr("params"))
     elif memory.requires_grad:
         node = with_history_of(before, node)
-    members = list(memory.members.values())
+    members = memory.members.living()
     bases = [m for m in members if not m._path]
     views = {id(m): derive(node, m._path) for m in members if m is not t}
     for m in members:
@@ -360,7 +365,7 @@ def check_open(t: Tensor) -> None:
     Raises:
         UnsupportedError: one of them is an alias that no write follows.
     """
-    members = () if t._memory is None else t._memory.members.values()
+    members = () if t._memory is None else t._memory.members.living()
     for m in (t, *members):
         if m._memory is t._memory and not all(step.is_open for step in m._path):
             raise UnsupportedError(
@@ -411,7 +416,7 @@ def _separate_copies(memory: Memory) -> None:
     """Give members that PyTorch would have copied, and aliases of these, a memory of their own."""
     assert memory.value is not None
     moved: dict[int, Memory] = {}
-    for m in list(memory.members.values()):
+    for m in memory.members.living():
         at = _first_copy(memory.value, memory.strides, m._path)
         if at is None:
             continue
@@ -422,7 +427,7 @@ def _separate_copies(memory: Memory) -> None:
             moved[id(copy)] = Memory(value, contiguous(value.shape), leads)
         leave(m)
         m._memory, m._path = moved[id(copy)], rest
-        m._memory.members[id(m)] = m
+        m._memory.members.keep(id(m), m)
     for each in moved.values():
         _separate_copies(each)
 

@@ -11,10 +11,9 @@ import linecache
 import os
 import sys
 from dataclasses import dataclass
-from types import CodeType
+from functools import cache, lru_cache
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_is_internal: dict[CodeType, bool] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +34,25 @@ class Source:
 
 
 UNKNOWN = Source("<unknown>", 0)
+source_at = lru_cache(maxsize=4096)(Source)
+"""A `Source`, mostly one that there is: a line makes many nodes, again at each step."""
 
 
 def find_user_source(label: str = "") -> Source:
     """The innermost stack frame outside the tgrad package."""
     frame = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
-        internal = _is_internal.get(code)
-        if internal is None:
-            internal = code.co_filename.startswith(_PACKAGE) or code.co_filename.startswith(
-                "<frozen"
-            )
-            _is_internal[code] = internal
-        if not internal:
-            return Source(code.co_filename, frame.f_lineno, label)
+        file = frame.f_code.co_filename
+        if not _is_internal(file):
+            return source_at(file, frame.f_lineno, label)
         frame = frame.f_back  # type: ignore[assignment]
     return Source(UNKNOWN.file, UNKNOWN.line, label)
+
+
+@cache
+def _is_internal(file: str) -> bool:
+    """Whether code of that file is no user's; asked of files, since code objects hash slowly."""
+    return file.startswith((_PACKAGE, "<frozen"))
 
 
 class TgradError(Exception):

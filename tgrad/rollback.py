@@ -48,7 +48,7 @@ class Before:
         t._memory, t._path = self.memory, self.path
         if self.memory is not None:
             self.memory.value = self.value
-            self.memory.members[id(t)] = t
+            self.memory.members.keep(id(t), t)
 
 
 class StateBefore:

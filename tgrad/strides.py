@@ -7,6 +7,7 @@ anything; it decides which tensors share memory in PyTorch, and what `stride()` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ class Run(NamedTuple):
     stride: int
 
 
+@lru_cache(maxsize=4096)
 def contiguous(shape: Shape) -> tuple[int, ...]:
     """Strides of rows one after the other.
 

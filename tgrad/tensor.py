@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
@@ -31,7 +32,7 @@ from tgrad.errors import DeviceError, DTypeError, GradientError, ScalarError, Sh
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import repeats
 from tgrad.graph.interpret import constant_value
-from tgrad.graph.node import Node, buffer_node, make
+from tgrad.graph.node import Node, buffer_node, constant_node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.graph.sized import are_same, shape_of, sized
@@ -72,6 +73,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Number = bool | int | float
 
+_node_of, _has_gradient = attrgetter("_node"), attrgetter("_requires_grad")
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
@@ -219,7 +221,7 @@ class Tensor(
     @staticmethod
     def _result(node: Node, device: Device, operands: Sequence[Tensor]) -> Tensor:
         """A computed tensor: requires a gradient if an operand does."""
-        wanted = node.dtype.is_float and True in [t._requires_grad for t in operands]
+        wanted = node.dtype.is_float and any(map(_has_gradient, operands))
         if wanted and not is_grad_enabled():
             node, wanted = _detached(node), False
         t = Tensor._of(node, device)
@@ -234,11 +236,11 @@ class Tensor(
                     f"{op} of tensors on different devices: {self._device} and {t._device}.",
                     "Move one of them with .to(device).",
                 )
-        inputs = [t._node for t in others]
-        build = sized if "shape" in attrs else make
-        node = build(op, self._node, *inputs, **attrs)
-        result = Tensor._result(node, self._device, (self, *others))
-        return aliases.keep_order(result, self, *others) if op in KEEPS_ORDER else result
+        operands = (self, *others)
+        build = sized if "shape" in attrs and running_scope() is not None else make
+        node = build(op, *map(_node_of, operands), **attrs)
+        result = Tensor._result(node, self._device, operands)
+        return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
 
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""
@@ -268,9 +270,12 @@ class Tensor(
         """Remember that PyTorch would keep both in one memory, in a way that no write follows."""
         return join(self, alias, CLOSED)
 
-    def _constant(self, value: Number, dtype: DType) -> Tensor:
-        """A number on this tensor's device."""
-        node = make(Op.CONST, value=_python_number(value, dtype), dtype=dtype)
+    def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
+        """A number on this tensor's device, expanded to a shape."""
+        node = constant_node(_python_number(value, dtype), dtype)
+        if shape:
+            build = make if running_scope() is None else sized
+            node = build(Op.EXPAND, node, shape=shape)
         return Tensor._of(node, self._device)
 
     @classmethod
@@ -356,7 +361,7 @@ class Tensor(
         return self
 
     def _store(self, storage: Storage) -> None:
-        node = make(Op.BUFFER, storage=storage)
+        node = buffer_node(storage)
         if self._token is not None:
             node = make(Op.CUSTOM_VJP, node, rule="leaf", params=(self._token,))
         elif self._requires_grad:
@@ -493,7 +498,7 @@ class Tensor(
         """The values of this moment with no history, whatever becomes of this tensor."""
         value = self._node
         if self._storage is not None:
-            value = make(Op.BUFFER, storage=self._storage)
+            value = buffer_node(self._storage)
         elif self._requires_grad:
             value = _detached(value)
         storage = self._storage if tracer() is None else None  # made by the trace, and not old
@@ -504,7 +509,7 @@ class Tensor(
         not change in place while this tensor lives; this tensor does."""
         copy = self._without_history()
         twin = Tensor._of(copy._node, self._device)
-        join(twin, copy, CLOSED)._memory.members[id(self)] = self  # type: ignore[union-attr]
+        join(twin, copy, CLOSED)._memory.members.keep(id(self), self)  # type: ignore[union-attr]
         return copy
 
     @property
@@ -605,8 +610,9 @@ def is_leaf_mark(node: Node) -> bool:
 
 
 def gradients_of(
-    output: Tensor, gradient: Tensor | None, wrt: list[Node], create_graph: bool
-) -> list[Node | None]:
+    output: Tensor, gradient: Tensor | None, wrt: list[Node], create_graph: bool,
+    order: Sequence[Node] | None = None,
+) -> list[Node | None]:  # fmt: skip
     trace = tracer()
     if trace is not None:
         trace.differentiated = True
@@ -628,7 +634,7 @@ def gradients_of(
             "They must be equal.",
         )
     with autocasting.no_autocast():
-        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph)
+        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph, order)
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tgrad.autodiff.vjp_rules import NO_VJP, VJP
-from tgrad.errors import GradientError, Source, VerifyError
+from tgrad.errors import GradientError, Source, VerifyError, source_at
 from tgrad.graph import build
 from tgrad.graph.layout import like
 from tgrad.graph.node import Node, make, source_scope, toposort
@@ -35,6 +35,9 @@ class NodeHooks:
 node_hooks = NodeHooks()
 
 _SUFFIX = "_backward"
+
+Routes = dict[Node, list[tuple[int, Node]]]
+"""Nodes from which a wanted one is reached: the inputs that lead there, with their positions."""
 
 
 def register_vjp(name: str, is_formula: bool = False) -> Callable[[CustomRule], CustomRule]:
@@ -87,7 +90,11 @@ def _formula_rule(
 
 
 def gradients(
-    output: Node, grad: Node, wrt: Sequence[Node], create_graph: bool = False
+    output: Node,
+    grad: Node,
+    wrt: Sequence[Node],
+    create_graph: bool = False,
+    order: Sequence[Node] | None = None,
 ) -> list[Node | None]:
     """Gradients of `sum(output * grad)` with respect to each node of `wrt`.
 
@@ -96,6 +103,7 @@ def gradients(
         grad: the gradient of `output`, of its shape and dtype.
         wrt: nodes, interior ones allowed.
         create_graph: whether their own gradients are told from None as PyTorch's are.
+        order: `toposort` of the output, by who has it.
 
     Returns:
         A node of the shape and dtype of each `wrt`; zeros where only slopes of 0 lead to it, None
@@ -106,33 +114,36 @@ def gradients(
             custom rule that cannot be differentiated.
     """
     _check(output, grad, wrt)
-    order = toposort([output])
-    leads = _leads_to({id(node) for node in wrt}, order)
-    found: dict[int, Node] = {}
-    reached: set[int] = set()
-    if id(output) in leads:
-        found[id(output)] = like(grad, output)
+    order = toposort([output]) if order is None else order
+    routes = _routes_to(set(wrt), order)
+    found: dict[Node, Node] = {}
+    reached: set[Node] = set()
+    if output in routes:
+        found[output] = like(grad, output)
     for node in reversed(order):
-        g = found.get(id(node))
-        if g is None and id(node) not in reached:
+        g = found.get(node)
+        if g is None and node not in reached:
             continue
-        hooks = list((node_hooks.find(node) or {}).values())
+        watched = node_hooks.find(node)
+        hooks = list(watched.values()) if watched else ()
         if g is None and (hooks or _has_rule(node, "function")):
-            g = found[id(node)] = _zeros(node)
+            g = found[node] = _zeros(node)
         if g is None:
-            reached.update(id(x) for _, x in _differentiable_inputs(node) if id(x) in leads)
+            reached.update(x for _, x in routes[node])
             continue
-        if _has_rule(node, "zero_slope") and id(node.inputs[2]) in leads:
-            reached.add(id(node.inputs[2]))
+        if _has_rule(node, "zero_slope") and node.inputs[2] in routes:
+            reached.add(node.inputs[2])
         for hook in hooks:
-            g = found[id(node)] = hook(g)
+            g = found[node] = hook(g)
+        if not routes[node]:
+            continue
         with source_scope(_backward_source(node.source)):
-            for x, gx in _input_gradients(node, g, leads):
+            for x, gx in _input_gradients(node, g, routes[node]):
                 if create_graph and _is_formula(node):
                     gx = _flat_along(gx, node.inputs[-1])
-                have = found.get(id(x))
-                found[id(x)] = gx if have is None else build.add(have, gx)
-    return [_zeros(x) if id(x) in reached - found.keys() else found.get(id(x)) for x in wrt]
+                have = found.get(x)
+                found[x] = gx if have is None else build.add(have, gx)
+    return [_zeros(x) if x in reached - found.keys() else found.get(x) for x in wrt]
 
 
 def _zeros(node: Node) -> Node:
@@ -169,28 +180,22 @@ def _check(output: Node, grad: Node, wrt: Sequence[Node]) -> None:
         )
 
 
-def _differentiable_inputs(node: Node) -> list[tuple[int, Node]]:
-    """Inputs that a gradient of the node may flow into, with their positions."""
-    if not node.dtype.is_float:
-        return []
-    first = 1 if node.op is Op.CUSTOM_VJP else 0
-    return [(i, x) for i, x in enumerate(node.inputs) if i >= first and x.dtype.is_float]
-
-
-def _leads_to(wanted: set[int], order: Sequence[Node]) -> set[int]:
-    """Ids of the nodes from which a wanted one is reached along differentiable inputs."""
-    leads: set[int] = set()
+def _routes_to(wanted: set[Node], order: Sequence[Node]) -> Routes:
+    """The routes along inputs that a gradient may flow into."""
+    routes: Routes = {}
     for node in order:
-        if id(node) in wanted or any(id(x) in leads for _, x in _differentiable_inputs(node)):
-            leads.add(id(node))
-    return leads
+        inputs = [(i, x) for i, x in enumerate(node.inputs) if x in routes]
+        if inputs and node.op is Op.CUSTOM_VJP and inputs[0][0] == 0:
+            del inputs[0]  # the result, which the rule stands for
+        if node in wanted or (inputs and node.dtype.is_float):
+            routes[node] = inputs
+    return routes
 
 
-def _input_gradients(node: Node, g: Node, leads: set[int]) -> list[tuple[Node, Node]]:
-    """(input, its gradient) for the inputs that lead to a wanted node."""
-    wanted = [(i, x) for i, x in _differentiable_inputs(node) if id(x) in leads]
-    if not wanted:
-        return []
+def _input_gradients(
+    node: Node, g: Node, wanted: Sequence[tuple[int, Node]]
+) -> list[tuple[Node, Node]]:
+    """(input, its gradient) for the inputs, given with their positions, that lead somewhere."""
     results: list[tuple[Node, Node]] = []
     custom = _custom_gradients(node, g) if node.op is Op.CUSTOM_VJP else None
     for i, x in wanted:
@@ -241,4 +246,4 @@ def _custom_gradients(node: Node, g: Node) -> Sequence[Node | None]:
 
 def _backward_source(source: Source) -> Source:
     label = source.label if source.label.endswith(_SUFFIX) else source.label + _SUFFIX
-    return Source(source.file, source.line, label)
+    return source_at(source.file, source.line, label)

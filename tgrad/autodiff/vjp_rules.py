@@ -8,6 +8,8 @@ Invariant: the gradient has the input's shape and dtype; every op has a row in `
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from math import pi, sqrt
 
 from tgrad.autodiff.overlaps import overlap_added
@@ -15,7 +17,7 @@ from tgrad.dtype import int64, promote
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
-from tgrad.graph.shape import dot_axes
+from tgrad.graph.shape import other_axes
 
 Rule = Callable[[Node, Node], Node]
 """(y, g) -> gradient of one input."""
@@ -191,9 +193,10 @@ def _pad(y: Node, g: Node) -> Node:
 
 def _slice(y: Node, g: Node) -> Node:
     """g back in its place, zeros elsewhere; a step is undone by zeros between"""
+    (x,) = y.inputs
     for axis, (start, step) in enumerate(zip(y.attr("start"), y.attr("step"), strict=True)):
-        size = y.inputs[0].shape[axis]
-        g = b.fit_axis(b.dilate_axis(g, axis, step), axis, start, size)
+        if y.shape[axis] != x.shape[axis]:
+            g = b.fit_axis(b.dilate_axis(g, axis, step), axis, start, x.shape[axis])
     return g
 
 
@@ -274,34 +277,59 @@ def _winners(y: Node) -> Node:
     )
 
 
+Pairs = tuple[tuple[int, ...], tuple[int, ...]]
+"""Axes of two operands that belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WayBack:
+    """The product that gives the gradient of an operand of a dot.
+
+    Attributes:
+        g_first: whether g is the first of its operands, the other operand the second.
+        contract, batch: its axes.
+        order: where the axes of the operand are in its result.
+    """
+
+    g_first: bool
+    contract: Pairs
+    batch: Pairs
+    order: tuple[int, ...]
+
+
+@cache
+def _way_back(i: int, ranks: tuple[int, int], contract: Pairs, batch: Pairs) -> _WayBack:
+    """That of operand `i` of a dot of operands of these ranks."""
+    frees = [other_axes(n, ca + ba) for n, ca, ba in zip(ranks, contract, batch)]
+    lead = len(batch[0])
+    split = lead + len(frees[0])
+    of_a, of_b = tuple(range(lead, split)), tuple(range(split, split + len(frees[1])))
+    g_other = of_b if i == 0 else of_a
+    sides = (g_other, frees[1 - i]), (tuple(range(lead)), batch[1 - i])
+    # axes of the other that are left over: contracted with mine, in the other's order
+    inner = tuple(mine_axis for _, mine_axis in sorted(zip(contract[1 - i], contract[i])))
+    g_first = bool(frees[i] and inner and min(frees[i]) < min(inner))
+    result_axes = (*batch[i], *frees[i], *inner) if g_first else (*batch[i], *inner, *frees[i])
+    if not g_first:
+        sides = (sides[0][::-1], sides[1][::-1])
+    order = tuple(result_axes.index(a) for a in range(ranks[i]))
+    return _WayBack(g_first, *sides, order)
+
+
 def _dot(i: int) -> Rule:
     """da = Σ_(free b) g * b and db = Σ_(free a) a * g, axes put back in the input's order"""
 
     def rule(y: Node, g: Node) -> Node:
         mine, other = y.inputs[i], y.inputs[1 - i]
-        contract, batch = y.attr("contract"), y.attr("batch")
-        frees = dot_axes(y.inputs[0].shape, y.inputs[1].shape, dict(y.attrs))
-        free_mine, free_other = frees[i], frees[1 - i]
-        lead = len(batch[0])
-        split = lead + len(frees[0])
-        of_a, of_b = tuple(range(lead, split)), tuple(range(split, len(y.shape)))
-        g_other = of_b if i == 0 else of_a
-
+        ranks = len(y.inputs[0].shape), len(y.inputs[1].shape)
+        way = _way_back(i, ranks, y.attr("contract"), y.attr("batch"))
         dtype = promote(g.dtype, other.dtype)
         if mine.dtype is other.dtype and g.dtype is mine.dtype.accumulator:
             dtype = mine.dtype  # only the forward product is wanted in the accumulator's dtype
         g, other = b.cast_to(g, dtype), b.cast_to(other, dtype)
-        sides = (g_other, free_other), (tuple(range(lead)), batch[1 - i])
-        # axes of the other that are left over: contracted with mine, in the other's order
-        inner = tuple(mine_axis for _, mine_axis in sorted(zip(contract[1 - i], contract[i])))
-        if free_mine and inner and min(free_mine) < min(inner):
-            pair, result_axes = (g, other), (*batch[i], *free_mine, *inner)
-        else:
-            pair, result_axes = (other, g), (*batch[i], *inner, *free_mine)
-            sides = (sides[0][::-1], sides[1][::-1])
-        out = make(Op.DOT, *pair, contract=sides[0], batch=sides[1], dtype=dtype)
-        order = tuple(result_axes.index(a) for a in range(len(mine.shape)))
-        return b.cast_to(b.permute(out, order), mine.dtype)
+        pair = (g, other) if way.g_first else (other, g)
+        out = make(Op.DOT, *pair, contract=way.contract, batch=way.batch, dtype=dtype)
+        return b.cast_to(b.permute(out, way.order), mine.dtype)
 
     return rule
 

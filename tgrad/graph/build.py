@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from tgrad.dtype import DType
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node, constant_node, make
 from tgrad.graph.op import Op
 
 Shape = tuple[int, ...]
@@ -52,7 +52,7 @@ def where(condition: Node, a: Node, b: Node) -> Node:
 def const(value: Number, dtype: DType, shape: Shape = ()) -> Node:
     """A number, expanded to `shape`."""
     number = float(value) if dtype.is_float else value
-    return expand_to(make(Op.CONST, value=number, dtype=dtype), shape)
+    return expand_to(constant_node(number, dtype), shape)
 
 
 def const_like(x: Node, value: Number) -> Node:
@@ -110,18 +110,17 @@ def slice_(x: Node, start: Shape, stop: Shape, step: Shape | None = None) -> Nod
 
 def slice_axis(x: Node, axis: int, start: int, stop: int) -> Node:
     """`x[.., start:stop, ..]`"""
+    if start == 0 and stop == x.shape[axis]:
+        return x
     starts = tuple(start if a == axis else 0 for a in range(len(x.shape)))
     stops = tuple(stop if a == axis else n for a, n in enumerate(x.shape))
     return slice_(x, starts, stops)
 
 
 def pad_axis(x: Node, axis: int, low: int, high: int) -> Node:
-    rank = len(x.shape)
-    return pad(
-        x,
-        tuple(low if a == axis else 0 for a in range(rank)),
-        tuple(high if a == axis else 0 for a in range(rank)),
-    )
+    """Zeros before and after one axis."""
+    before, after = (0,) * axis, (0,) * (len(x.shape) - axis - 1)
+    return pad(x, (*before, low, *after), (*before, high, *after))
 
 
 def fit_axis(x: Node, axis: int, low: int, size: int) -> Node:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Hashable, Iterable
 from math import prod
 from operator import attrgetter
 from typing import Any
-from weakref import WeakValueDictionary
 
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import DeviceError, Source, find_user_source
 from tgrad.graph.op import Op
 from tgrad.graph.shape import infer
+from tgrad.weak_table import WeakTable
 
 Attrs = tuple[tuple[str, Hashable], ...]
 
@@ -76,33 +76,49 @@ class Node:
         return f"<{self.op} {self.dtype.short}[{shape}] at {self.source}>"
 
 
-_nodes: WeakValueDictionary[tuple[Hashable, ...], Node] = WeakValueDictionary()
+Key = tuple[Hashable, ...]
+
+
+_nodes: WeakTable[Key, Node] = WeakTable()
 _lock = threading.RLock()
-_entered = threading.local()
+
+
+class _Entered(threading.local):
+    """The scope that was opened last in a thread; it may be closed by now."""
+
+    last: source_scope | None = None
+
+
+_entered = _Entered()
 
 
 class source_scope(type(threading.RLock())):  # type: ignore[misc]
     """Context manager: nodes made inside carry this source, or the user's line with this label.
 
-    The outermost label wins: the `exp` inside softmax belongs to softmax. A scope is open while its
-    lock is held, which only C takes and gives back, in one step each: Ctrl-C leaves none open.
+    The outermost label wins: the `exp` inside softmax belongs to softmax, whose scope is entered
+    again. A scope is open while its lock is held, which only C takes and gives back, in one step
+    each: Ctrl-C leaves none open.
     """
 
     __slots__ = ("source", "outer")
     source: Source
     outer: source_scope | None
 
-    def __init__(self, source: Source | None = None, label: str = ""):
-        self.outer = outer = _innermost()
+    def __new__(cls, source: Source | None = None, label: str = "") -> source_scope:
+        outer = _innermost()
         if source is None:
-            source = find_user_source(label) if outer is None else outer.source
-        self.source = source
-        _entered.last = self
+            if outer is not None:
+                return outer
+            source = find_user_source(label)
+        scope: source_scope = super().__new__(cls)
+        scope.source, scope.outer = source, outer
+        _entered.last = scope
+        return scope
 
 
 def _innermost() -> source_scope | None:
     """The scope that is open in this thread."""
-    scope: source_scope | None = getattr(_entered, "last", None)
+    scope = _entered.last
     while scope is not None and not scope._is_owned():
         scope = scope.outer
     return scope
@@ -126,21 +142,34 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
         ShapeError, DTypeError, DeviceError: the operands do not fit the op.
     """
     pairs: Attrs = tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())
-    ids: tuple[int, ...] = tuple(map(id, inputs))
     # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
-    key = (op, ids, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, ids, pairs)
+    key = (op, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, inputs, pairs)
     with _lock:
-        node = _nodes.get(key)
+        node = _nodes.find(key)
         if node is not None:
             return node
         shape, dtype = infer(op, inputs, attrs)
-        node = Node.__new__(Node)
-        node.op, node.inputs, node.attrs = op, inputs, pairs
-        node.shape, node.size, node.dtype = shape, prod(shape), dtype
-        node.device = _common_device(op, inputs, attrs)
-        node.source, node.is_computed = _source_of(op), False
-        _nodes[key] = node
-        return node
+        device = _common_device(op, inputs, attrs)
+        return _new(key, op, inputs, pairs, shape, dtype, device, _source_of(op))
+
+
+def _new(
+    key: Key,
+    op: Op,
+    inputs: tuple[Node, ...],
+    attrs: Attrs,
+    shape: tuple[int, ...],
+    dtype: DType,
+    device: Device | None,
+    source: Source,
+) -> Node:
+    """A node that there was not, in the table from now on."""
+    node = Node.__new__(Node)
+    node.op, node.inputs, node.attrs = op, inputs, attrs
+    node.shape, node.size, node.dtype = shape, prod(shape), dtype
+    node.device, node.source, node.is_computed = device, source, False
+    _nodes.keep(key, node)
+    return node
 
 
 def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -151,21 +180,16 @@ def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     """
     if inputs == node.inputs:
         return node
+    op, attrs = node.op, node.attrs
     if [(x.shape, x.dtype) for x in inputs] != [(x.shape, x.dtype) for x in node.inputs]:
         with source_scope(node.source):
-            return make(node.op, *inputs, **dict(node.attrs))
-    key = (node.op, tuple(map(id, inputs)), node.attrs)
+            return make(op, *inputs, **dict(attrs))
+    key = (op, inputs, attrs)
     with _lock:
-        same = _nodes.get(key)
-        if same is not None:
-            return same
-        same = Node.__new__(Node)
-        same.op, same.inputs, same.attrs = node.op, inputs, node.attrs
-        same.shape, same.size, same.dtype = node.shape, node.size, node.dtype
-        same.device = _common_device(node.op, inputs, {})
-        same.source, same.is_computed = node.source, False
-        _nodes[key] = same
-        return same
+        device = _common_device(op, inputs, {})
+        return _nodes.find(key) or _new(
+            key, op, inputs, attrs, node.shape, node.dtype, device, node.source
+        )
 
 
 def buffer_node(storage: Any) -> Node:
@@ -174,16 +198,21 @@ def buffer_node(storage: Any) -> Node:
     attrs: Attrs = (("storage", storage),)
     key = (Op.BUFFER, (), attrs)
     with _lock:
-        node = _nodes.get(key)
-        if node is not None:
-            return node
-        node = Node.__new__(Node)
-        node.op, node.inputs, node.attrs = Op.BUFFER, (), attrs
-        node.shape, node.size, node.dtype = storage.shape, prod(storage.shape), storage.dtype
-        node.device = storage.device
-        node.source, node.is_computed = _source_of(Op.BUFFER), False
-        _nodes[key] = node
-        return node
+        return _nodes.find(key) or _new(
+            key, Op.BUFFER, (), attrs, storage.shape, storage.dtype, storage.device,
+            _source_of(Op.BUFFER),
+        )  # fmt: skip
+
+
+def constant_node(value: bool | int | float, dtype: DType) -> Node:
+    """The node of a number: `make(Op.CONST, value=value, dtype=dtype)` without its rules. Every
+    operation of a tensor and a number makes one."""
+    key = (Op.CONST, repr(value), dtype)
+    with _lock:
+        return _nodes.find(key) or _new(
+            key, Op.CONST, (), (("dtype", dtype), ("value", value)), (), dtype, None,
+            _source_of(Op.CONST),
+        )  # fmt: skip
 
 
 def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Device | None:
@@ -222,6 +251,5 @@ def toposort(
             order.append(stack.pop())  # type: ignore[arg-type]
         elif node not in seen:
             seen.add(node)
-            stack += (node, None)
-            stack += [x for x in reversed(inputs_of(node)) if x not in seen]
+            stack += (node, None, *inputs_of(node)[::-1])
     return order

@@ -16,6 +16,8 @@ Line = tuple[str, int]
 
 _WRAPPERS = MOVEMENT | {Op.CUSTOM_VJP, Op.CAST}
 _FREE = frozenset((Op.BUFFER, Op.CONST, Op.IOTA))
+_PASSED = _WRAPPERS | _FREE
+"""Ops that are no work by themselves: what they wrap is in the graph as well."""
 
 lines: set[Line] = set()
 """Where tensors were made that a later plan had to compute a second time."""
@@ -32,7 +34,7 @@ def note_computed(order: Sequence[Node]) -> None:
     graph 1: h = tanh(x @ w)             runs for its loss, and h is not stored
     graph 2: tanh(y @ w + h.detach())    computes h again: its lines, and that of detach
     """
-    if any(n.is_computed for n in order):
+    if any(n.is_computed for n in order if n.op not in _PASSED):
         _learn(order)
     for n in order:
         n.is_computed = True

@@ -29,14 +29,16 @@ _SMALLEST_EXPONENT = {
 _COMMUTATIVE = (
     Op.ADD, Op.MUL, Op.MAXIMUM, Op.MINIMUM, Op.EQ, Op.NE, Op.AND, Op.OR, Op.XOR,
 )  # fmt: skip
+_EXPAND, _CONST = Op.EXPAND, Op.CONST
+"""Looked up once: every step of a program asks for the constants of thousands of nodes."""
 FOLDED = tuple(op for op in Op if op in ELEMENTWISE - {Op.PHILOX, Op.BITCAST})
 
 
 def constant_of(x: Node) -> Node | None:
     """The const node that `x` is, or is expanded from."""
-    if x.op is Op.EXPAND:
+    if x.op is _EXPAND:
         x = x.inputs[0]
-    return x if x.op is Op.CONST else None
+    return x if x.op is _CONST else None
 
 
 def is_constant(x: Node, value: float) -> bool:

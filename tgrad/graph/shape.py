@@ -7,6 +7,8 @@ result, or an error that names both operands. Invariant: no op needs data to kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any, Protocol
 
@@ -37,14 +39,13 @@ def infer(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> tuple[Sh
         DTypeError: dtypes do not fit the op or each other.
         UnsupportedError: the op computes, and an input is a float of 8 bits.
     """
-    spec = OPS[op]
-    if spec.arity >= 0 and len(inputs) != spec.arity:
-        raise ShapeError(f"{op} takes {spec.arity} inputs, got {len(inputs)}.")
+    rule = _RULES[op]
+    if len(inputs) != rule.arity >= 0:
+        raise ShapeError(f"{op} takes {rule.arity} inputs, got {len(inputs)}.")
     for x in inputs:
-        if not takes(op, x.dtype) or x.dtype.is_float8:
+        if x.dtype not in rule.takes:
             _check_dtype(op, x, inputs, attrs)
-    shape = _SHAPE_RULES.get(op, _same_shape)(op, inputs, attrs)
-    return shape, _result_dtype(op, inputs, attrs)
+    return rule.shape(op, inputs, attrs), rule.dtype(op, inputs, attrs)
 
 
 def _check_dtype(op: Op, x: Typed, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> None:
@@ -58,36 +59,50 @@ def _check_dtype(op: Op, x: Typed, inputs: Sequence[Typed], attrs: Mapping[str, 
         raise DTypeError(f"{op} does not take {x.dtype.name}.", "Cast the operand first.")
 
 
-def _result_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
-    spec = OPS[op]
-    if op is Op.BUFFER:
-        return attrs["storage"].dtype
-    if op is Op.PHILOX:
-        return dt.uint32
-    if op is Op.ARGSORT:
-        return dt.int64
-    if op in (Op.GATHER, Op.COLLECTIVE, Op.CUSTOM_VJP):
-        return inputs[0].dtype
-    if op is Op.DOT and not _may_meet(inputs[0].dtype, inputs[1].dtype):
-        raise DTypeError(
-            f"dot of {inputs[0].dtype.name} and {inputs[1].dtype.name}.", "Cast one of them first."
-        )
-    if op is Op.BITCAST and attrs["dtype"].itemsize != inputs[0].dtype.itemsize:
-        raise DTypeError(
-            f"bitcast from {inputs[0].dtype.name} to {attrs['dtype'].name} changes the size."
-        )
-    if spec.result == "attr":
-        return attrs["dtype"]
-    operands = (
-        inputs[1:] if op is Op.WHERE else (inputs[0], inputs[2]) if op is Op.SCATTER else inputs
-    )
-    if op is Op.WHERE and not inputs[0].dtype.is_bool:
-        raise DTypeError(f"where needs a bool condition, got {inputs[0].dtype.name}.")
-    first = operands[0].dtype
-    for x in operands[1:]:
+def _first_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    return inputs[0].dtype
+
+
+def _common_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    first = inputs[0].dtype
+    for x in inputs[1:]:
         if x.dtype is not first:
             raise DTypeError(f"{op} of {first.name} and {x.dtype.name}.", "Cast one of them first.")
-    return dt.bool_ if spec.result == "bool" else first
+    return first
+
+
+def _bool_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    _common_dtype(op, inputs, attrs)
+    return dt.bool_
+
+
+def _attr_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    dtype: DType = attrs["dtype"]
+    return dtype
+
+
+def _where_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    if not inputs[0].dtype.is_bool:
+        raise DTypeError(f"where needs a bool condition, got {inputs[0].dtype.name}.")
+    return _common_dtype(op, inputs[1:], attrs)
+
+
+def _scatter_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    return _common_dtype(op, (inputs[0], inputs[2]), attrs)
+
+
+def _bitcast_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    dtype: DType = attrs["dtype"]
+    if dtype.itemsize != inputs[0].dtype.itemsize:
+        raise DTypeError(f"bitcast from {inputs[0].dtype.name} to {dtype.name} changes the size.")
+    return dtype
+
+
+def _dot_dtype(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> DType:
+    a, b = inputs[0].dtype, inputs[1].dtype
+    if not _may_meet(a, b):
+        raise DTypeError(f"dot of {a.name} and {b.name}.", "Cast one of them first.")
+    return _attr_dtype(op, inputs, attrs)
 
 
 def _may_meet(a: DType, b: DType) -> bool:
@@ -143,6 +158,8 @@ def _permute(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape
 
 def _expand(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     have, want = inputs[0].shape, attrs["shape"]
+    if not have:
+        return want
     padded = (1,) * (len(want) - len(have)) + have
     if len(have) > len(want) or any(h not in (1, w) for h, w in zip(padded, want)):
         raise ShapeError(
@@ -213,22 +230,25 @@ def dot_axes(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Free axes of both operands of a dot, in order."""
     (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
-    free_a = tuple(i for i in range(len(a)) if i not in ca and i not in ba)
-    free_b = tuple(i for i in range(len(b)) if i not in cb and i not in bb)
-    return free_a, free_b
+    return other_axes(len(a), (*ca, *ba)), other_axes(len(b), (*cb, *bb))
+
+
+@cache
+def other_axes(rank: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes that are not among these, in order."""
+    return tuple(i for i in range(rank) if i not in axes)
 
 
 def _dot(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     a, b = inputs[0].shape, inputs[1].shape
     (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
-    paired = [*zip(ca, cb, strict=True), *zip(ba, bb, strict=True)]
-    if any(a[i] != b[j] for i, j in paired):
+    if [a[i] for i in ca] != [b[j] for j in cb] or [a[i] for i in ba] != [b[j] for j in bb]:
         raise ShapeError(
             f"dot of shapes {a} and {b}: axes {ca} of the first and {cb} of the second are "
             f"contracted and must have equal sizes.",
         )
     free_a, free_b = dot_axes(a, b, attrs)
-    return (*(a[i] for i in ba), *(a[i] for i in free_a), *(b[j] for j in free_b))
+    return tuple([a[i] for i in ba + free_a] + [b[j] for j in free_b])
 
 
 def _library(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
@@ -263,4 +283,48 @@ _SHAPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]
     Op.CONST: lambda op, inputs, attrs: (),
     Op.BUFFER: lambda op, inputs, attrs: attrs["storage"].shape,
     Op.CUSTOM_VJP: lambda op, inputs, attrs: inputs[0].shape,
+}
+
+_RESULTS = {"same": _common_dtype, "bool": _bool_dtype, "attr": _attr_dtype}
+"""By what the table of ops says."""
+
+_DTYPE_RULES: dict[Op, Callable[[Op, Sequence[Typed], Mapping[str, Any]], DType]] = {
+    **{op: _RESULTS[spec.result] for op, spec in OPS.items()},
+    Op.GATHER: _first_dtype,
+    Op.COLLECTIVE: _first_dtype,
+    Op.CUSTOM_VJP: _first_dtype,
+    Op.WHERE: _where_dtype,
+    Op.SCATTER: _scatter_dtype,
+    Op.BITCAST: _bitcast_dtype,
+    Op.DOT: _dot_dtype,
+    Op.PHILOX: lambda op, inputs, attrs: dt.uint32,
+    Op.ARGSORT: lambda op, inputs, attrs: dt.int64,
+    Op.BUFFER: lambda op, inputs, attrs: attrs["storage"].dtype,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """All that `infer` asks about an op, at hand.
+
+    Attributes:
+        arity: number of inputs; -1 for "one or more".
+        takes: dtypes that every input may have without a closer look.
+        shape, dtype: of the result.
+    """
+
+    arity: int
+    takes: frozenset[DType]
+    shape: Callable[[Op, Sequence[Typed], Mapping[str, Any]], Shape]
+    dtype: Callable[[Op, Sequence[Typed], Mapping[str, Any]], DType]
+
+
+_RULES = {
+    op: _Rule(
+        spec.arity,
+        frozenset(d for d in dt.DTYPES.values() if takes(op, d) and not d.is_float8),
+        _SHAPE_RULES.get(op, _same_shape),
+        _DTYPE_RULES[op],
+    )
+    for op, spec in OPS.items()
 }

@@ -57,6 +57,9 @@ class ConversionMethods:
         Raises:
             UnsupportedError: a tensor that requires a gradient would change device.
         """
+        if len(args) == 1 and type(args[0]) is DType and not copy:
+            if dtype is None and device is None and memory_format is None:
+                return self if args[0] is self.dtype else self._apply(Op.CAST, dtype=args[0])
         from tgrad.tensor import Tensor
 
         name = check_memory_format("to", memory_format)

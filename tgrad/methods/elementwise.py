@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
-from tgrad.graph.size import Size
+from tgrad.graph.size import Size, running_scope
 from tgrad.graph.sized import are_same
 from tgrad.methods.sizes import is_one
 
@@ -40,7 +41,11 @@ def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
     >>> broadcast_shapes((3, 1), (4,))
     (3, 4)
     """
-    shapes = [(s,) if isinstance(s, int) else tuple(s) for s in given]
+    shapes = tuple((s,) if isinstance(s, int) else tuple(s) for s in given)
+    return _known_broadcast(shapes) if running_scope() is None else _broadcast(shapes)
+
+
+def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     rank = max(map(len, shapes), default=0)
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result = []
@@ -56,10 +61,14 @@ def broadcast_shapes(*given: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
+_known_broadcast = lru_cache(maxsize=4096)(_broadcast)
+"""For sizes that are numbers: a training step asks the same again and again."""
+
+
 def result_type(*operands: Tensor | Number) -> DType:
     """PyTorch's torch.result_type of tensors and Python numbers."""
     if len(operands) == 2:
-        first, second = (getattr(x, "dtype", None) for x in operands)
+        first, second = getattr(operands[0], "dtype", None), getattr(operands[1], "dtype", None)
         if isinstance(first, DType) and (first is second or _fits(operands[1], first)):
             return first
     if any(map(is_complex, operands)):
@@ -138,11 +147,25 @@ def is_complex(x: Any) -> bool:
 
 
 _REAL = frozenset({bool, int, float})
+_NUMBERS = frozenset({int, float})
+"""What a tensor of floats takes as it is."""
 
 
 def is_tensor(x: Any) -> bool:
     """Whether it is a Tensor, which is made of these methods; asked with each operation."""
     return isinstance(x, ElementwiseMethods)
+
+
+def _are_alike(a: Any, b: Any) -> bool:
+    """Whether two tensors are operands as they are: floats of one dtype, shape and device."""
+    x, y = a._node, b._node
+    return (
+        x.shape == y.shape
+        and x.dtype is y.dtype
+        and x.dtype.is_float
+        and a._device is b._device
+        and running_scope() is None
+    )
 
 
 def _category(dtype: DType) -> int:
@@ -160,7 +183,7 @@ class ElementwiseMethods:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
         def _view(self, op: Op, when: When, **attrs: Any) -> Tensor: ...
-        def _constant(self, value: Number, dtype: DType) -> Tensor: ...
+        def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor: ...
         def to(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
         @property
@@ -177,6 +200,8 @@ class ElementwiseMethods:
         """
         device = self._device  # type: ignore[attr-defined]
         if is_tensor(x):
+            if x.dtype is dtype and x._device is device and are_same(x.shape, shape):
+                return x
             is_apart = x._device is not device and x._device != device
             if is_apart and not x.shape and x._device.type == "cpu":
                 x = x.to(device)
@@ -185,27 +210,38 @@ class ElementwiseMethods:
 
             x = tensor(x, device=device)
         else:
-            x = self._constant(x.item() if isinstance(x, np.generic) else x, dtype)
+            return self._constant(x.item() if isinstance(x, np.generic) else x, dtype, shape)
         if x.dtype is not dtype:
             x = x.to(dtype)
         return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
 
-    def _binary(self, op: Op, other: Any, *, swap: bool = False, floats: bool = False) -> Tensor:
+    def _binary(
+        self: Any, op: Op, other: Any, *, swap: bool = False, floats: bool = False
+    ) -> Tensor:
         is_other = not is_tensor(other)
         if is_other and is_complex(other):
             return self._complex_binary(op, other, swap)
+        if not is_other and _are_alike(self, other):
+            return other._apply(op, self) if swap else self._apply(op, other)
         with source_scope(label=op.value):
-            operand = self._other(op, other) if is_other else other
-            dtype = result_type(self, operand)  # type: ignore[arg-type]
-            if floats and not dtype.is_float:
-                dtype = dt.get_default_dtype()
-            if dtype.is_bool and op in (Op.ADD, Op.MUL):
-                op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
-            shape = self.shape
-            if is_tensor(operand) and not are_same(shape, operand.shape):
-                shape = broadcast_shapes(shape, operand.shape)
-            a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
-            return b._apply(op, a) if swap else a._apply(op, b)
+            if type(other) in _NUMBERS and self.dtype.is_float:
+                number = self._constant(other, self.dtype, self.shape)
+                return number._apply(op, self) if swap else self._apply(op, number)
+            return self._fitted_binary(op, other, swap, floats)
+
+    def _fitted_binary(self, op: Op, other: Any, swap: bool, floats: bool) -> Tensor:
+        """The operation of what has to get one dtype and one shape first."""
+        operand = other if is_tensor(other) else self._other(op, other)
+        dtype = result_type(self, operand)  # type: ignore[arg-type]
+        if floats and not dtype.is_float:
+            dtype = dt.get_default_dtype()
+        if dtype.is_bool and op in (Op.ADD, Op.MUL):
+            op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
+        shape = self.shape
+        if is_tensor(operand) and operand.shape and not are_same(shape, operand.shape):
+            shape = broadcast_shapes(shape, operand.shape)
+        a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
+        return b._apply(op, a) if swap else a._apply(op, b)
 
     def _complex_binary(self, op: Op, other: Any, swap: bool) -> Any:
         """The operation of complex numbers, of which this one is real.
@@ -240,9 +276,10 @@ class ElementwiseMethods:
 
     def _unary(self, op: Op) -> Tensor:
         """A function of floats; integers become the default dtype first, as in PyTorch."""
+        if self.dtype.is_float:
+            return self._apply(op)
         with source_scope(label=op.value):
-            x = self if self.dtype.is_float else self.to(dt.get_default_dtype())
-            return x._apply(op)
+            return self.to(dt.get_default_dtype())._apply(op)
 
     # -- arithmetic -----------------------------------------------------------------------------
 

@@ -77,11 +77,12 @@ class GradientMethods:
         from tgrad.tensor import gradient_tensor, gradients_of, is_leaf_mark, leaf_of
 
         with source_scope(label="backward"):
-            marks = [n for n in toposort([self._node]) if is_leaf_mark(n)]
+            order = toposort([self._node])
+            marks = [n for n in order if is_leaf_mark(n)]
             if inputs is not None:
                 tokens = _tokens(inputs)
                 marks = [n for n in marks if n.attr("params")[0] in tokens]
-            found = gradients_of(self, gradient, marks, create_graph)
+            found = gradients_of(self, gradient, marks, create_graph, order)
             totals: dict[Tensor, Tensor] = {}
             for mark, g in zip(marks, found):
                 leaf = leaf_of(mark)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tgrad.aliases import Step, When, join
@@ -16,6 +17,7 @@ from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.size import running_scope
 from tgrad.graph.sized import are_same
 from tgrad.methods.reduction import normal_axes, normal_axis
 from tgrad.methods.sizes import as_size, is_one, is_sized, sliced
@@ -209,11 +211,11 @@ class MovementMethods:
         return self._slice({axis: (begin, begin + length, 1)})
 
     def _slice(self, ranges: dict[int, tuple[int, int, int]]) -> Tensor:
-        if is_sized(*self.shape, *(bound for r in ranges.values() for bound in r)):
+        shape = self.shape
+        if running_scope() is not None and is_sized(*shape, *chain(*ranges.values())):
             return sliced(self, ranges)
-        start = tuple(ranges.get(a, (0, n, 1))[0] for a, n in enumerate(self.shape))
-        stop = tuple(ranges.get(a, (0, n, 1))[1] for a, n in enumerate(self.shape))
-        step = tuple(ranges.get(a, (0, n, 1))[2] for a, n in enumerate(self.shape))
+        bounds = [ranges.get(a, (0, n, 1)) for a, n in enumerate(shape)]
+        start, stop, step = zip(*bounds) if bounds else ((), (), ())
         with source_scope(label="slice"):
             return self._view(Op.SLICE, start=start, stop=stop, step=step)
 

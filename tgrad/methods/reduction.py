@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.errors import ShapeError
+from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.sized import sized
@@ -114,8 +114,6 @@ class ReductionMethods:
         Raises:
             DTypeError: the dtype is not floating point.
         """
-        from tgrad.errors import DTypeError
-
         x = self.to(dtype) if dtype is not None else self
         if not x.dtype.is_float:
             raise DTypeError(

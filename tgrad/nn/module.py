@@ -197,10 +197,10 @@ class Module(Stateful):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
+        attributes = self.__dict__
         for table in ("_parameters", "_buffers", "_modules"):
-            found = self.__dict__.get(table, {})
-            if name in found:
-                value = found[name]
+            if table in attributes and name in attributes[table]:
+                value = attributes[table][name]
                 return value if table == "_modules" else as_attribute(value)
         derived = self.__dict__.get("_derived", {}).get(name)
         if derived is not None:

@@ -9,7 +9,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from tgrad.arguments import refuse
@@ -85,7 +85,7 @@ class Adam(Optimizer):
         beta1, beta2, lr = u.setting("beta1"), u.setting("beta2"), u.setting("lr")
         decay, value, grad = group["weight_decay"], u.value, u.grad
         if decay and group["decoupled_weight_decay"]:
-            value = value - value * (lr * decay)
+            value = value - value * u.share(("decay", setting_key(lr), decay), lambda: lr * decay)
         elif decay:
             grad = grad + value * decay
         first, second = u.start("exp_avg"), u.start("exp_avg_sq")
@@ -94,15 +94,16 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             v = u.keep("max_exp_avg_sq", u.start("max_exp_avg_sq").maximum(v))
         size = u.share(
-            ("size", id(lr), setting_key(beta1)), lambda: lr / bias_correction(u.step, beta1)
+            ("size", setting_key(lr), setting_key(beta1)),
+            lambda: lr / bias_correction(u.step, beta1),
         )
         root = u.share(("root", setting_key(beta2)), lambda: bias_correction(u.step, beta2).rsqrt())
         return value - m * size / (v.sqrt() * root + group["eps"])
 
 
-def setting_key(number: float | Tensor) -> float:
-    """What tells settings apart that are numbers or tensors."""
-    return id(number) if isinstance(number, Tensor) else number
+def setting_key(number: float | Tensor) -> Hashable:
+    """What tells settings apart that are numbers or tensors, which are made anew by each look."""
+    return number._node if isinstance(number, Tensor) else number
 
 
 def bias_correction(step: Tensor, beta: float | Tensor) -> Tensor:

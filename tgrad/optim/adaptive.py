@@ -136,7 +136,7 @@ class Adagrad(_Adaptive):
     def update(self, u: Update, group: Group) -> Tensor:
         grad, lr, decay = self._gradient(u, group), u.setting("lr"), group["lr_decay"]
         if decay:
-            lr = u.share(("lr", id(lr), decay), lambda: lr / ((u.step - 1) * decay + 1))
+            lr = u.share(("lr", setting_key(lr), decay), lambda: lr / ((u.step - 1) * decay + 1))
         total = u.keep("sum", u.start("sum", group["initial_accumulator_value"]) + grad * grad)
         return u.value - grad * lr / (total.sqrt() + group["eps"])
 
@@ -223,7 +223,8 @@ class Adamax(_Adaptive):
         largest = (u.start("exp_inf") * beta2).maximum(grad.abs() + group["eps"])
         n = u.keep("exp_inf", largest)
         size = u.share(
-            ("size", id(lr), setting_key(beta1)), lambda: lr / bias_correction(u.step, beta1)
+            ("size", setting_key(lr), setting_key(beta1)),
+            lambda: lr / bias_correction(u.step, beta1),
         )
         return u.value - m * size / n
 
@@ -334,7 +335,7 @@ class RAdam(_Adaptive):
         first, second = u.start("exp_avg"), u.start("exp_avg_sq")
         m = u.keep("exp_avg", first + (grad - first) * (1 - beta1))
         v = u.keep("exp_avg_sq", second * beta2 + grad * grad * (1 - beta2))
-        key = (id(lr), setting_key(beta1), setting_key(beta2))
+        key = (setting_key(lr), setting_key(beta1), setting_key(beta2))
         size = u.share(("size", *key), lambda: lr / bias_correction(u.step, beta1))
         rectified = u.share(("rectified", *key), lambda: _rectification(u.step, beta2))
         adaptive = rectified / (v.sqrt() + group["eps"])

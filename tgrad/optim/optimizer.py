@@ -307,17 +307,25 @@ class Optimizer:
 
     def _update_all(self) -> list[Device]:
         devices: dict[Device, None] = {}
-        steps = Steps(self)
+        steps, compute = Steps(self), labelled(type(self).__name__.lower())(self.update)
         with no_grad():
             for number, group in enumerate(self.param_groups):
                 for p in group["params"]:
                     if p.grad is not None:
-                        self._update_one(p, number, group, steps)
+                        self._update_one(p, number, group, steps, compute)
                         drop_pending(p.grad)
                         devices[p.device] = None
         return list(devices)
 
-    def _update_one(self, p: Tensor, number: int, group: Group, steps: Steps) -> None:
+    def _update_one(
+        self,
+        p: Tensor,
+        number: int,
+        group: Group,
+        steps: Steps,
+        compute: Callable[[Update, Group], Tensor],
+    ) -> None:
+        """Change one parameter, by what `compute` makes of it."""
         wide = p.dtype.accumulator
         grad = p.grad._without_history().to(wide)  # type: ignore[union-attr]
         grad = -grad if group.get("maximize") else grad
@@ -332,7 +340,7 @@ class Optimizer:
 
         value = p._without_history().to(wide)
         update = Update(p, value, grad, state, setting, step, shared, self.found_inf)
-        new = labelled(type(self).__name__.lower())(self.update)(update, group)
+        new = compute(update, group)
         p._assign(unless(self.found_inf, new, p))
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
