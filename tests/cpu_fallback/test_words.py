@@ -138,7 +138,7 @@ def test_products(compiler: tuple[str, ...], arch: str, flag: str, tmp_path: Pat
 
 def test_sanitizers_report_nothing(tmp_path: Path) -> None:
     needs_flag("avx512f")
-    compiler = find_compiler("gcc", "clang", "clang-19")
+    compiler = find_compiler("clang", "clang-19", "gcc")
     if not compiles(compiler, *SANITIZERS):
         pytest.skip("the compiler has no sanitizers")
     _verify(compiler, ("-O0", "-march=x86-64-v4", *SANITIZERS), tmp_path)
