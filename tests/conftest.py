@@ -32,6 +32,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 """Before PyTorch loads the OpenMP library that kernels then use too. With more threads than cores,
 as two workers of pytest-xdist have, a thread that turns at a barrier keeps the one it waits for
 from running: steps of a GPT take twice the processor time."""
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""Before NumPy loads: its threads turn while they wait, too, and products of a ResNet on the device
+"numpy" take twice the processor time."""
 
 gc.set_threshold(5000, 20, 10)
 """With Python's 700 objects a tenth of the processor time of graphs and plans, which leave almost

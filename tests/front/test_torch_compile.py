@@ -545,6 +545,16 @@ def test_an_operator_of_another_library_is_none_of_pytorchs_by_its_name() -> Non
         assert run(torch.tensor([-1.0, 2.0])).tolist() == [-1.0, 5.0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_operators_made_of_pytorchs_after_the_first_graph_are_taken_apart() -> None:
+    torch.compile(lambda x: x * 2, backend=backend)(torch.ones(2))
+    with torch.library._scoped_library("tgrad_tests", "FRAGMENT") as library:
+        library.define("plus_two(Tensor x) -> Tensor")
+        library.impl("plus_two", lambda x: x + 2, "CompositeImplicitAutograd")
+        run = torch.compile(lambda x: torch.ops.tgrad_tests.plus_two(x) * 3, backend=backend)
+        assert run(torch.tensor([-1.0, 2.0])).tolist() == [3.0, 12.0]
+
+
 def test_mixtures_of_experts_are_whole_plans() -> None:
     """Rows sorted by expert, and PyTorch's product of groups."""
     torch.manual_seed(0)

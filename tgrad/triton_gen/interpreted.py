@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -99,7 +100,7 @@ def _interpretable_language() -> Iterator[None]:
     on the way out all that the interpreter does to the language."""
     import triton.language as tl
     from triton.language import core, math, standard
-    from triton.runtime.interpreter import InterpreterBuilder
+    from triton.runtime.interpreter import InterpreterBuilder, interpreter_builder
     from triton.runtime.jit import JITFunction
 
     places = (
@@ -113,6 +114,7 @@ def _interpretable_language() -> Iterator[None]:
         core.tensor_descriptor_base,
     )
     before = [(place, dict(vars(place))) for place in places]
+    options = interpreter_builder.options
     for module in (tl, standard):
         for key, value in list(vars(module).items()):
             if isinstance(value, JITFunction):
@@ -121,9 +123,13 @@ def _interpretable_language() -> Iterator[None]:
                 setattr(module, key, _interpreted[value.fn])
     _prepared.clear()
     InterpreterBuilder.create_splat = _create_splat
+    # Whether integers overflow is computed in int64 for every sum and product, a third of the time,
+    # and asserted where `debug` is set alone.
+    interpreter_builder.options = replace(options, sanitize_overflow=options.debug)
     try:
         yield
     finally:
+        interpreter_builder.options = options
         for place, old in before:
             _restore(place, old)
 
