@@ -24,6 +24,7 @@ import numpy as np
 from tgrad import aliases, autocasting
 from tgrad import dtype as dt
 from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
+from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
@@ -582,6 +583,7 @@ class Tensor(
 
 
 autocasting.install(Tensor)
+give_numpy_names(Tensor)
 
 
 def _python_number(value: Any, dtype: DType) -> bool | int | float:

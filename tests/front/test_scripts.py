@@ -148,3 +148,66 @@ def test_containers_change_like_pytorch_s():
         del named["b"]
         named.clear()
         assert not len(named)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, x: x.sum(axis=-1),
+        lambda t, x: x.mean(axis=(0, 2), keepdims=True),
+        lambda t, x: x.max(axis=1, keepdims=True).values,
+        lambda t, x: t.std(x, axis=0),
+        lambda t, x: t.argmax(x, axis=2),
+        lambda t, x: t.cat([x, x + 1], axis=1),
+        lambda t, x: t.stack((x, x), axis=-1),
+        lambda t, x: x.unsqueeze(axis=1).squeeze(axis=1).cumsum(axis=0),
+        lambda t, x: t.softmax(x, axis=0),
+        lambda t, x: t.logsumexp(x, axis=1, keepdims=True),
+        lambda t, x: t.diff(x, axis=1),
+        lambda t, x: x.diff(axis=0),
+        lambda t, x: t.trapezoid(x, axis=1),
+        lambda t, x: t.topk(x, 2, axis=1)[0],
+        lambda t, x: t.sort(x, axis=0, descending=True).indices,
+    ],
+)
+def test_names_of_numpy(call, device):
+    array = np.random.default_rng().standard_normal((3, 4, 5)).astype(np.float32)
+    have, want = call(tgrad, tgrad.tensor(array, device=device)), call(torch, torch.tensor(array))
+    np.testing.assert_allclose(have.numpy(), want, rtol=1e-5, atol=1e-6)
+
+
+def test_names_of_numpy_and_ours_at_once():
+    with pytest.raises(TypeError, match="axis"):
+        tgrad.ones(2, 3).sum(dim=0, axis=1)
+    with pytest.raises(TypeError, match="axis"):
+        tgrad.ones(2, 3).exp(axis=1)
+
+
+class EarlyAttributes(nn.Conv1d):
+    """A causal convolution, as scripts have it."""
+
+    def __init__(self, channels, size, dilation):
+        self.pad = (size - 1) * dilation
+        self.scale = tgrad.tensor(2.0)
+        super().__init__(channels, channels, size, dilation=dilation)
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (self.pad, 0))) * self.scale
+
+
+def test_attributes_before_init():
+    layer = EarlyAttributes(2, 3, 2)
+    assert layer(tgrad.ones(1, 2, 7)).shape == (1, 2, 7)
+    assert layer.pad == 4 and list(layer.state_dict()) == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(1, 1), lambda: nn.Parameter(tgrad.ones(1))])
+def test_parts_before_init(make):
+    class Early(nn.Module):
+        def __init__(self):
+            self.part = make()
+            super().__init__()
+
+    with pytest.raises(UnsupportedError, match=r"Early\.part is set before") as caught:
+        Early()
+    assert caught.value.hint == "Call super().__init__() first."
