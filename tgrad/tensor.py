@@ -66,7 +66,7 @@ from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import print_options
 from tgrad.runtime.storage import Storage, upload
-from tgrad.tracing import tracer, versions
+from tgrad.tracing import note_constant, tracer, versions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -373,7 +373,8 @@ class Tensor(
         """
         trace = tracer()
         if trace is not None:
-            known = constant_value(self._node) if running_scope() is None else None
+            is_sized = running_scope() is not None
+            known = None if is_sized else constant_value(self._node, trace.constants)
             if known is not None:
                 return known
             trace.refuse("the value of a tensor is read")
@@ -690,5 +691,6 @@ def tensor(
             array = dt.saturated(array.astype(np.float32), found)
         array = np.ascontiguousarray(array.astype(found.numpy, copy=False)).reshape(array.shape)
     storage = upload(array, found, target)
+    note_constant(storage, array)
     result = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
     return result.requires_grad_() if requires_grad else result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -211,3 +213,55 @@ def test_parts_before_init(make):
     with pytest.raises(UnsupportedError, match=r"Early\.part is set before") as caught:
         Early()
     assert caught.value.hint == "Call super().__init__() first."
+
+
+def test_containers_print_and_slice_like_pytorch_s():
+    texts = []
+    for library, ones in ((nn, tgrad.ones), (torch.nn, torch.ones)):
+        pair = library.Sequential(library.ReLU(), library.Tanh())
+        layers = library.ModuleList([library.Linear(2, 2), *[copy.deepcopy(pair)] * 2, pair])
+        net = library.Sequential(library.Linear(2, 3), library.ReLU(), library.Linear(3, 1))
+        doubled = net * 2
+        net *= 2
+        named = library.ModuleDict([["b", library.ReLU()], ["a", library.Linear(1, 1)]])
+        held = library.ParameterList([ones(2), ones(2, 3)])
+        held += [ones(1)]
+        values = library.ParameterDict([("x", ones(2)), ("y", ones(1))])
+        values |= library.ParameterDict({"z": ones(3)})
+        more = values | library.ParameterDict({"w": ones(1)})
+        last = more.popitem()[0]
+        texts.append([
+            *map(repr, (layers, layers[1:3], library.ModuleList(), named, held)),
+            list(net[1:].state_dict()), list(doubled.state_dict()), list(net.state_dict()),
+            list(reversed(values)), last, list(more), list(values.fromkeys("ab", ones(1))),
+        ])  # fmt: skip
+        assert type(layers[1:]) is type(layers)
+    have, want = texts
+    assert have == [t.replace("torch.", "tgrad.") if isinstance(t, str) else t for t in want]
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_tables_that_are_given(is_frozen, device):
+    table = np.random.default_rng().standard_normal((5, 3)).astype(np.float32)
+    places = [[0, 3, 4], [2, 2, 1]]
+    for name, options in (
+        ("Embedding", {"padding_idx": 2}),
+        ("EmbeddingBag", {"mode": "sum", "padding_idx": 2}),
+    ):
+        grads = []
+        for library, nn_ in ((tgrad, nn), (torch, torch.nn)):
+            values = library.tensor(table)
+            values = values.to(device) if library is tgrad else values
+            index = library.tensor(places)
+            index = index.to(device) if library is tgrad else index
+            layer = getattr(nn_, name).from_pretrained(values, freeze=is_frozen, **options)
+            found = layer(index)
+            assert layer.weight.requires_grad is not is_frozen
+            if not is_frozen:
+                found.square().sum().backward()
+            grads.append([found.detach().cpu(), None if is_frozen else layer.weight.grad.cpu()])
+        for have, want in zip(*grads):
+            if want is not None:
+                np.testing.assert_allclose(have.numpy(), want, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ShapeError, match="Embedding: a table of shape"):
+        nn.Embedding.from_pretrained(tgrad.ones(3))
