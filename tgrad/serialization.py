@@ -232,7 +232,7 @@ def _flatten(obj: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         path = _put(obj, path, tensors)
         return {"tensor": path} if _is_plain_tensor(obj) else _leaf(obj, path)
     if getattr(obj, "is_complex_tensor", False):
-        return {"complex": _flatten(obj.pairs(), path, tensors)["tensor"]}
+        return {"complex": _put(obj.pairs(), path, tensors)}
     if isinstance(obj, dict) and all(isinstance(k, _KEYS) for k in obj):
         pairs = [
             [key, _flatten(value, f"{path}.{key}" if path else str(key), tensors)]
@@ -327,9 +327,9 @@ class _Pickler(pickle.Pickler):
         if not isinstance(obj, Tensor) or is_lazy(obj):
             return None
         if id(obj) not in self.paths:
-            _, (kind, _, _, requires_grad) = obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+            _, (kind, _, _, requires_grad), *own = obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
             path = _put(obj, str(len(self.tensors)), self.tensors)
-            self.paths[id(obj)] = path, kind, requires_grad
+            self.paths[id(obj)] = path, kind, requires_grad, *own
         return self.paths[id(obj)]
 
 
@@ -343,9 +343,11 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         """A tensor of the file, one for each place."""
-        path, kind, requires_grad = pid
+        path, kind, requires_grad, *own = pid
         if path not in self.made:
             values = self.tensors[path]
             made = values if kind is Tensor else kind(values)
             self.made[path] = made.requires_grad_(requires_grad)
+            for name, value in ((own and own[0]) or {}).items():
+                setattr(made, name, value)
         return self.made[path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -195,6 +196,25 @@ class EarlyAttributes(nn.Conv1d):
 
     def forward(self, x):
         return super().forward(nn.functional.pad(x, (self.pad, 0))) * self.scale
+
+
+def test_attributes_of_parameters(device):
+    layer = nn.Linear(2, 2, device=device)
+    layer.weight.no_decay, layer.weight.scale = True, 2.0
+    again = pickle.loads(pickle.dumps(layer))
+    assert vars(again.weight) == {"no_decay": True, "scale": 2.0} and not vars(again.bias)
+    lazy = nn.LazyLinear(3, device=device)
+    lazy.weight.no_decay = True
+    lazy(tgrad.ones(1, 2, device=device))
+    assert type(lazy.weight) is nn.Parameter and lazy.weight.no_decay
+
+    @tgrad.compile
+    def scaled(x):
+        return x * layer.weight.scale
+
+    assert scaled(tgrad.ones(1, device=device)).item() == 2.0
+    layer.weight.scale = 3.0
+    assert scaled(tgrad.ones(1, device=device)).item() == 3.0
 
 
 def test_attributes_before_init():
