@@ -13,7 +13,7 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,7 @@ from tgrad import dtype as dt
 from tgrad.arguments import refuse
 from tgrad.device import Device
 from tgrad.errors import DataError, UnsupportedError
+from tgrad.methods.interchange import unpickled
 from tgrad.tensor import Tensor, realize_tensors, tensor
 
 _FLOAT8 = {"F8_E4M3": dt.float8_e4m3fn, "F8_E5M2": dt.float8_e5m2}
@@ -33,6 +34,8 @@ STRUCTURE = "tgrad"
 PICKLE = "pickle"
 """Key of that structure, and a tensor of the file: the bytes of a pickled object."""
 
+kinds: dict[str, Callable[[Tensor], Tensor]] = {"leaf": lambda t: t}
+"""What leaves are made by, by their kind in that structure; tgrad.nn adds its own."""
 _KEYS = (bool, int, float, str, type(None))
 
 
@@ -199,9 +202,8 @@ def _read_with_torch(path: Path, called: str, device: str | Device | None, may_r
     def taken(obj: Any) -> Any:
         if isinstance(obj, torch.Tensor):
             values = tensor(obj, device=device)
-            is_leaf = obj.is_leaf and obj.requires_grad
-            is_parameter = isinstance(obj, torch.nn.Parameter)
-            return _as_leaf(values, is_parameter, is_leaf) if is_parameter or is_leaf else values
+            kind = "parameter" if isinstance(obj, torch.nn.Parameter) else "leaf"
+            return _as_leaf(values, kind, obj.is_leaf and obj.requires_grad)
         if isinstance(obj, dict):
             return {key: taken(value) for key, value in obj.items()}
         if type(obj) in (list, tuple):
@@ -253,7 +255,7 @@ def _unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[value]
     if kind in ("parameter", "leaf"):
         path, requires_grad = value
-        return _as_leaf(tensors[path], kind == "parameter", requires_grad)
+        return _as_leaf(tensors[path], kind, requires_grad)
     if kind == "complex":
         from tgrad.complex_numbers import view_as_complex
 
@@ -285,10 +287,8 @@ def _leaf(t: Tensor, path: str) -> dict[str, Any]:
     return {"leaf" if type(t) is Tensor else "parameter": [path, t.requires_grad]}
 
 
-def _as_leaf(t: Tensor, is_parameter: bool, requires_grad: bool) -> Tensor:
-    from tgrad.nn.parameter import Parameter
-
-    return Parameter(t, requires_grad) if is_parameter else t.requires_grad_(requires_grad)
+def _as_leaf(t: Tensor, kind: str, requires_grad: bool) -> Tensor:
+    return kinds[kind](t).requires_grad_(requires_grad)
 
 
 # -- objects that are no plain data --------------------------------------------------------------
@@ -322,12 +322,13 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, obj: Any) -> Any:
         """The place of a tensor among those of the file, and what else there is to it."""
-        from tgrad.nn.parameter import is_lazy
-
-        if not isinstance(obj, Tensor) or is_lazy(obj):
+        if not isinstance(obj, Tensor):
             return None
         if id(obj) not in self.paths:
-            _, (kind, _, _, requires_grad), *own = obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+            make, arguments, *own = obj.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+            if make is not unpickled:
+                return None  # it has no values yet
+            kind, _, _, requires_grad = arguments
             path = _put(obj, str(len(self.tensors)), self.tensors)
             self.paths[id(obj)] = path, kind, requires_grad, *own
         return self.paths[id(obj)]

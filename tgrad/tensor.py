@@ -50,6 +50,7 @@ from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.interchange import InterchangeMethods, host_array, taken_from_gpu
+from tgrad.methods.memory import MemoryMethods
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
@@ -126,6 +127,7 @@ class Tensor(
     FactMethods,
     GradientMethods,
     InterchangeMethods,
+    MemoryMethods,
     NewMethods,
     InPlaceMethods,
 ):

@@ -20,6 +20,7 @@ from tgrad.device import Device, as_device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.methods.elementwise import is_complex
+from tgrad.serialization import kinds
 from tgrad.tensor import Tensor, realize_tensors, tensor
 from tgrad.tracing import tracer, versions
 
@@ -66,6 +67,9 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+kinds["parameter"] = Parameter
 
 
 class PairsParameter(Parameter):
