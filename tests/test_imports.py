@@ -178,6 +178,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.cli": ("tgrad",),
     "tgrad.module_paths": ("tgrad",),
+    "tgrad.profiler": (*LEAVES, *FRONT, "tgrad.runtime"),
     "tgrad.testing": (*LEAVES, *FRONT),
     "tgrad.version": ("tgrad",),
     "tgrad": (
@@ -191,6 +192,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.nn",
         "tgrad.optim",
         "tgrad.data",
+        "tgrad.profiler",
         "tgrad.testing",
         "tgrad.version",
         "tgrad.pipeline",
