@@ -180,8 +180,8 @@ _ELSEWHERE = {
     "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
-        "_assert", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "get_device", "iinfo",
-        "is_autocast_cpu_enabled", "is_complex", "is_floating_point", "is_nonzero",
+        "_assert", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "get_device",
+        "iinfo", "is_autocast_cpu_enabled", "is_complex", "is_floating_point", "is_nonzero",
         "is_same_size", "is_signed", "is_tensor", "numel", "set_default_tensor_type",
     ),
     "tgrad.signal.periodic": (
