@@ -196,6 +196,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.cli": ("tgrad",),
     "tgrad.module_paths": ("tgrad",),
+    "tgrad.profiler": (*LEAVES, *FRONT, "tgrad.runtime"),
     "tgrad.testing": (*LEAVES, *FRONT),
     "tgrad.version": ("tgrad",),
     "tgrad": (
@@ -209,6 +210,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.nn",
         "tgrad.optim",
         "tgrad.data",
+        "tgrad.profiler",
         "tgrad.testing",
         "tgrad.version",
         "tgrad.pipeline",

@@ -124,6 +124,7 @@ if _typing.TYPE_CHECKING:
     from tgrad import masked as masked
     from tgrad import nn as nn
     from tgrad import optim as optim
+    from tgrad import profiler as profiler
     from tgrad import signal as signal
     from tgrad import special as special
     from tgrad import testing as testing
@@ -137,7 +138,8 @@ __version__ = "0.1.0"
 
 _LAZY = (
     "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "jit",
-    "linalg", "masked", "nn", "optim", "signal", "special", "testing", "utils", "version",
+    "linalg", "masked", "nn", "optim", "profiler", "signal", "special", "testing", "utils",
+    "version",
 )  # fmt: skip
 
 _ELSEWHERE = {
@@ -178,8 +180,8 @@ _ELSEWHERE = {
     "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
-        "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "get_device", "iinfo",
-        "is_autocast_cpu_enabled", "is_complex", "is_floating_point", "is_nonzero",
+        "_assert", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "get_device",
+        "iinfo", "is_autocast_cpu_enabled", "is_complex", "is_floating_point", "is_nonzero",
         "is_same_size", "is_signed", "is_tensor", "numel", "set_default_tensor_type",
     ),
     "tgrad.signal.periodic": (

@@ -100,6 +100,60 @@ def strides_of(t: Tensor) -> Strides:
     return _strides_along(memory.value, memory.strides, t._path)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor starts in PyTorch.
+
+    Attributes:
+        offset: elements before its first one; None where a path does not tell.
+        is_apart: whether it has a memory of its own.
+    """
+
+    offset: int | None
+    is_apart: bool
+
+
+def place_of(t: Tensor) -> Place:
+    """Where a tensor starts."""
+    memory = t._memory
+    if memory is None or memory.value is None:
+        return Place(0, is_apart=True)
+    if t._path == (CLOSED,) and t._node.shape == memory.value.shape:  # a state_dict has it
+        return Place(0, is_apart=False)
+    value, strides, offset, is_apart = memory.value, memory.strides, 0, False
+    for step in t._path:
+        if strides is None or not step.is_open:
+            return Place(None, is_apart=True)
+        made = derive(value, (step,))
+        if _is_copied(step, value, strides, made):
+            strides, offset, is_apart = contiguous(made.shape), 0, True
+        else:
+            starts = dict(step.attrs)["start"] if step.op is Op.SLICE else ()
+            offset += sum(n * s for n, s in zip(starts, strides))
+            strides = _strides_after(step, value.shape, strides, made.shape)
+        value = made
+    return Place(offset, is_apart)
+
+
+def base_of(t: Tensor) -> Tensor:
+    """A tensor of all of its memory, computed; itself where that one is gone and its values lead
+    to gradients."""
+    memory = t._memory
+    if memory is None or memory.value is None:
+        return t
+    for member in memory.members.values():
+        if not member._path:
+            return member
+    if memory.requires_grad:
+        return t
+    storage = memory.value.attr("storage") if memory.value.op is Op.BUFFER else None
+    base: Tensor = t.detach()
+    leave(base)
+    base._set(memory.value, t._device, storage)
+    memory.value = base.realize()._node
+    return base
+
+
 _REORDERING = frozenset({Op.PERMUTE, Op.WINDOW})
 
 
@@ -467,14 +521,20 @@ def _strides_along(value: Node, strides: Strides, path: Path) -> Strides:
         if not step.is_open:
             return None
         made = derive(value, (step,))
-        after = _strides_after(step, value.shape, strides, made.shape)
-        is_copy = (
-            step.when is not When.ALWAYS
-            and strides is not None
-            and not _is_view(step, value.shape, strides, after)
-        )
-        value, strides = made, contiguous(made.shape) if is_copy else after
+        if strides is not None and _is_copied(step, value, strides, made):
+            strides = contiguous(made.shape)
+        else:
+            strides = _strides_after(step, value.shape, strides, made.shape)
+        value = made
     return strides
+
+
+def _is_copied(step: Step, value: Node, strides: Shape, made: Node) -> bool:
+    """Whether PyTorch copies what the step moves."""
+    if step.when is When.ALWAYS:
+        return False
+    after = _strides_after(step, value.shape, strides, made.shape)
+    return not _is_view(step, value.shape, strides, after)
 
 
 def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> Strides:

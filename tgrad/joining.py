@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.arguments import with_numpy_names
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.op import Op
@@ -51,6 +52,7 @@ def of_parts(function: Callable[..., Any]) -> Callable[..., Any]:
     return join
 
 
+@with_numpy_names
 @of_parts
 @labelled("cat")
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -147,6 +149,7 @@ def _joined_sizes(parts: list[Tensor], axis: int, total: Any) -> Tensor:
 concat = concatenate = cat
 
 
+@with_numpy_names
 @of_parts
 @labelled("stack")
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

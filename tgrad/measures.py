@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tgrad.arguments import with_numpy_names
 from tgrad.complex_forms import complex_form
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.joining import cat
@@ -19,6 +20,7 @@ from tgrad.tensor import Tensor, labelled, tensor
 __all__ = ["corrcoef", "cov", "diff", "gradient", "isin", "trapezoid", "trapz"]
 
 
+@with_numpy_names
 @labelled("diff")
 def diff(
     input: Tensor,
@@ -51,6 +53,7 @@ def diff(
     return x
 
 
+@with_numpy_names
 @labelled("gradient")
 def gradient(
     input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1
@@ -111,6 +114,7 @@ def _steps(x: Tensor, axis: int, spacing: Any) -> Tensor:
     return x._constant(float(spacing), kind).expand(shape)
 
 
+@with_numpy_names
 @labelled("trapezoid")
 def trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
@@ -137,6 +141,7 @@ def trapezoid(
     return (pairs * diff(x, dim=dim)).sum(axis) * 0.5
 
 
+@with_numpy_names
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1) -> Tensor:
     """`trapezoid`."""
     return trapezoid(y, x, dx=dx, dim=dim)

@@ -36,6 +36,7 @@ PATHS = {
     "tgrad.distributions.utils": "tgrad.distributions.parameters",
     **{f"tgrad.utils.data.{name}": "tgrad.utils.data" for name in _OF_DATA},
     "tgrad.autograd.gradcheck": "tgrad.autograd.finite_differences",
+    "tgrad.autograd.profiler": "tgrad.profiler",
     "tgrad.autograd.grad_mode": "tgrad.grad_mode",
     "tgrad.nn.utils.stateless": "tgrad.func",
     "tgrad.utils.hooks": "tgrad.hooks",

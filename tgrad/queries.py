@@ -133,6 +133,14 @@ def is_autocast_cpu_enabled() -> bool:
     return is_autocast_enabled("cpu")
 
 
+def _assert(condition: Any, message: str) -> None:
+    """`assert` with a message, as programs for tracers write it.
+
+    >>> _assert(1 + 1 == 2, "no")
+    """
+    assert condition, message
+
+
 def set_default_tensor_type(t: Any) -> None:
     """`set_default_dtype` by a constructor such as tgrad.DoubleTensor, or by its name in PyTorch.
 

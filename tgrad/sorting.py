@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tgrad import dtype as dt
+from tgrad.arguments import with_numpy_names
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import normal_axis
@@ -101,6 +102,7 @@ def bucketize(
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
+@with_numpy_names
 @labelled("cumulative_trapezoid")
 def cumulative_trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1

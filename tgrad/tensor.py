@@ -25,6 +25,7 @@ import numpy as np
 from tgrad import aliases, autocasting
 from tgrad import dtype as dt
 from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
+from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
@@ -51,6 +52,7 @@ from tgrad.methods.gradient import GradientMethods
 from tgrad.methods.indexing import IndexingMethods
 from tgrad.methods.inplace import InPlaceMethods
 from tgrad.methods.interchange import InterchangeMethods, host_array, taken_from_gpu
+from tgrad.methods.memory import MemoryMethods
 from tgrad.methods.movement import MovementMethods
 from tgrad.methods.new import NewMethods
 from tgrad.methods.reduction import ReductionMethods
@@ -67,7 +69,7 @@ from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import print_options
 from tgrad.runtime.storage import Storage, upload
-from tgrad.tracing import tracer, versions
+from tgrad.tracing import note_constant, tracer, versions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,6 +130,7 @@ class Tensor(
     FactMethods,
     GradientMethods,
     InterchangeMethods,
+    MemoryMethods,
     NewMethods,
     InPlaceMethods,
 ):
@@ -378,7 +381,8 @@ class Tensor(
         """
         trace = tracer()
         if trace is not None:
-            known = constant_value(self._node) if running_scope() is None else None
+            is_sized = running_scope() is not None
+            known = None if is_sized else constant_value(self._node, trace.constants)
             if known is not None:
                 return known
             trace.refuse("the value of a tensor is read")
@@ -588,6 +592,7 @@ class Tensor(
 
 
 autocasting.install(Tensor)
+give_numpy_names(Tensor)
 
 
 def _python_number(value: Any, dtype: DType) -> bool | int | float:
@@ -695,5 +700,6 @@ def tensor(
             array = dt.saturated(array.astype(np.float32), found)
         array = np.ascontiguousarray(array.astype(found.numpy, copy=False)).reshape(array.shape)
     storage = upload(array, found, target)
+    note_constant(storage, array)
     result = Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
     return result.requires_grad_() if requires_grad else result

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from tgrad.modes import thread
-from tgrad.runtime.storage import lent
+from tgrad.runtime.storage import Storage, lent
 
 if TYPE_CHECKING:
     from tgrad.device import Device
@@ -32,6 +34,9 @@ class Tracer(Protocol):
 
     differentiated: bool
     """Whether gradients were asked for."""
+
+    constants: dict[Storage, np.ndarray]
+    """What the trace has made of numbers of the host, which replays do not make again."""
 
     def note(self, t: Tensor) -> None:
         """The tensor is about to get a new value."""
@@ -108,6 +113,13 @@ def tracer() -> Tracer | None:
     """The trace that runs in this thread."""
     found: Tracer | None = thread.tracer
     return found
+
+
+def note_constant(storage: Storage, array: np.ndarray) -> None:
+    """A tensor of these numbers is made; a trace knows them from now on."""
+    trace = tracer()
+    if trace is not None:
+        trace.constants[storage] = array
 
 
 @contextmanager

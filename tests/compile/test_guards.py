@@ -212,3 +212,29 @@ def test_values_that_depend_on_nothing_are_known() -> None:
     drawn = tgrad.compile(lambda x: x[tgrad.rand(3) > 0.5])
     with pytest.raises(TraceError, match="the value of a tensor is read"):
         drawn(tgrad.ones(3))
+
+
+def test_places_of_numbers_that_the_trace_makes():
+    """A mask of a mask, as contrastive losses have it."""
+
+    @tgrad.compile
+    def split(x):
+        labels = tgrad.cat([tgrad.arange(3)] * 2)
+        same = labels[None] == labels[:, None]
+        other = ~tgrad.eye(6, dtype=tgrad.bool)
+        same, x = same[other].view(6, -1), x[other].view(6, -1)
+        return (
+            x[same].view(6, -1),
+            x[~same].view(6, -1),
+            x[0][tgrad.tensor([True, False] * 2 + [False])],
+        )
+
+    for _ in range(2):
+        x = np.random.default_rng().standard_normal((6, 6))
+        positive, negative, chosen = split(tgrad.tensor(x))
+        np.testing.assert_array_equal(
+            positive.numpy()[:, 0], x[np.arange(6), (np.arange(6) + 3) % 6]
+        )
+        assert negative.shape == (6, 4)
+        np.testing.assert_array_equal(chosen.numpy(), x[0, [1, 3]])
+    assert split.traces == 1

@@ -54,6 +54,12 @@ def test_functions_like_torch(call, shapes):
         assert have == want
 
 
+def test_assertions():
+    tgrad._assert(True, "no")
+    with pytest.raises(AssertionError, match="a reason"):
+        tgrad._assert(tgrad.zeros(1) > 0, "a reason")
+
+
 def drawn(*shapes):
     return [normal(i, *shape) for i, shape in enumerate(shapes)]
 

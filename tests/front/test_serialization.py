@@ -12,6 +12,7 @@ import safetensors.numpy
 
 import tgrad
 from tgrad import nn, optim
+from tgrad.errors import UnsupportedError
 
 DTYPES = [
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
@@ -110,3 +111,98 @@ def test_file_objects(tmp_path):
         assert tgrad.load(file)["y"].float().tolist() == [1.0, 1.0]
     with pytest.raises(tgrad.errors.DataError, match=r"The file object cannot be read"):
         tgrad.load(io.BytesIO(b"no tensors"))
+
+
+class Net(nn.Module):
+    """Weights that are one, buffers, complex numbers, and a layer that has no size yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.norm, self.late = nn.BatchNorm1d(3), nn.LazyLinear(2)
+        self.register_buffer("phase", tgrad.tensor([1 + 2j]))
+        self.note = {"made": (1, 2)}
+
+    def forward(self, x):
+        return self.norm(self.second(self.first(x).relu()))
+
+
+def saved(obj, **options):
+    file = io.BytesIO()
+    tgrad.save(obj, file)
+    file.seek(0)
+    return tgrad.load(file, **options)
+
+
+def test_whole_models(device):
+    model = Net().to(device)
+    optimizer = optim.Adam([*model.first.parameters()], lr=0.01)
+    x = tgrad.tensor(np.random.default_rng().standard_normal((4, 3)), dtype=tgrad.float32).to(
+        device
+    )
+    model(x).square().sum().backward()
+    optimizer.step()
+    found = saved(
+        {"model": model.eval(), "optimizer": optimizer}, weights_only=False, map_location=device
+    )
+    again = found["model"]
+    np.testing.assert_array_equal(again(x).detach().numpy(), model(x).detach().numpy())
+    assert again.second.weight is again.first.weight and again.note == {"made": (1, 2)}
+    assert isinstance(again.late, nn.LazyLinear) and again.phase.tolist() == [1 + 2j]
+    assert not again.training and again.first.weight.device == model.first.weight.device
+    assert found["optimizer"].param_groups[0]["params"][0] is again.first.weight
+    moved = saved(model, weights_only=False, map_location="numpy")
+    assert {p.device.type for p in moved.first.parameters()} == {"numpy"}
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [{1, 2}, b"bytes", {(1, 2): 3}, np.float32(2.5), {"dtype": tgrad.float16}, {"n": np.int64(3)}],
+)
+def test_objects_that_are_no_plain_data(obj):
+    found = saved(obj, weights_only=False)
+    assert found == obj and type(found) is type(obj)
+    with pytest.raises(UnsupportedError, match="which may run code as it is loaded") as caught:
+        saved(obj)
+    assert caught.value.hint == "Give weights_only=False if you trust the file."
+
+
+def test_objects_that_cannot_be_pickled():
+    with pytest.raises(UnsupportedError, match="save of a function") as caught:
+        saved(lambda x: x)
+    assert caught.value.hint.startswith("Save its state_dict()")
+
+
+def test_keys_that_are_numbers():
+    found = saved({1: tgrad.ones(2), None: tgrad.zeros(1)})
+    assert list(found) == [1, None] and found[1].tolist() == [1.0, 1.0]
+
+
+def test_leaves_and_parameters():
+    model = nn.Linear(2, 1)
+    found = saved([*model.parameters(), tgrad.ones(2, requires_grad=True), tgrad.ones(2)])
+    assert [type(t) for t in found] == [nn.Parameter, nn.Parameter, tgrad.Tensor, tgrad.Tensor]
+    assert [t.requires_grad for t in found] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_pytorch(zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(3, 2)
+    obj = {
+        "model": model.state_dict(),
+        "epoch": 3,
+        "half": [torch.ones(2, dtype=torch.bfloat16)],
+        "p": model.weight,
+    }
+    torch.save(obj, tmp_path / "file.pt", _use_new_zipfile_serialization=zipped)
+    found = tgrad.load(tmp_path / "file.pt")
+    layer = nn.Linear(3, 2)
+    layer.load_state_dict(found["model"])
+    np.testing.assert_array_equal(layer.weight.detach().numpy(), model.weight.detach())
+    assert found["epoch"] == 3 and found["half"][0].dtype is tgrad.bfloat16
+    assert isinstance(found["p"], nn.Parameter)
+    torch.save(model, tmp_path / "whole.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UnsupportedError, match=r"whole\.pt holds objects that may run code"):
+        tgrad.load(tmp_path / "whole.pt")

@@ -40,7 +40,7 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(f"tgrad.autograd.{_LATER[name]}"), name)
-    if name in ("function", "functional"):
+    if name in ("function", "functional", "graph"):
         return import_module(f"tgrad.autograd.{name}")
     raise AttributeError(f"module 'tgrad.autograd' has no attribute {name!r}")
 

@@ -126,6 +126,7 @@ class _Computing:
     def __init__(self, name: str, outer: Tracer | None):
         self.name, self.outer = name, outer
         self.gradients: list[Tensor] = []
+        self.constants = {} if outer is None else outer.constants
 
     @property
     def differentiated(self) -> bool:

@@ -216,6 +216,8 @@ def describe(found: Reach, with_inputs: bool) -> dict[str, Any]:
         _describe_optimizer(described, label, optimizer, with_inputs)
     for t in found.tensors.values():
         described[f"tensor {id(t)}"] = (Same(t), *tensor_key(t))
+        if getattr(t, "__dict__", None):
+            described[f"attributes of tensor {id(t)}"] = freeze(vars(t))
     return described
 
 

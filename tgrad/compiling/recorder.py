@@ -130,6 +130,7 @@ class Recorder:
         self.draws: dict[Generator, int] = {}
         self.checks: dict[tuple[int, Refuse, tuple[Any, ...]], None] = {}
         self.exchanges: list[Tensor] = []
+        self.constants: dict[Storage, np.ndarray] = {}
         self.differentiated = self.once = False
 
     def _stand_in(self, like: Tensor, axes: Mapping[int, int] | None = None) -> Tensor:
@@ -149,6 +150,10 @@ class Recorder:
         before = self.saved[id(t)][1] if id(t) in self.saved else self._view(t)
         storage = t._storage if before is None else before.storage
         return storage is not None and storage.serial < self.first_serial
+
+    def had_values(self, t: Tensor) -> bool:
+        """Whether it has been changed in place, and had values before."""
+        return id(t) in self.saved and self.saved[id(t)][1].storage is not None
 
     def is_changed_gradient(self, t: Tensor) -> bool:
         """Whether it stands for a leaf's `grad` and has been changed in place."""

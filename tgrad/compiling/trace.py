@@ -9,6 +9,7 @@ the host, or data made inside; there is no sixth kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 from weakref import ref
 
@@ -16,6 +17,7 @@ from tgrad import pipeline
 from tgrad.boxes import Box
 from tgrad.compiling.dynamic import Dim, PaddedArgument, padded_argument
 from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
+from tgrad.compiling.optimizer_state import TracedState
 from tgrad.compiling.reach import Binding, Reach, reach
 from tgrad.compiling.recorder import Recorder, StandIn
 from tgrad.compiling.replay import (
@@ -44,7 +46,7 @@ from tgrad.interrupts import Uninterrupted
 from tgrad.many_sizes import plan_for_sizes
 from tgrad.nn.parameter import realize_parameters
 from tgrad.pipeline import Storage
-from tgrad.rollback import Before, StateBefore
+from tgrad.rollback import Before
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import tracing
 
@@ -91,20 +93,22 @@ def trace(
     _separate(before.tensors.values())
     recorder = Recorder(name, source, flat.tensors, symbols, flat.axes)
     numbers = _numbers(before)
-    kept = [StateBefore(optimizer.state) for _, optimizer in before.optimizers]
+    kept = [TracedState(label, optimizer) for label, optimizer in before.optimizers]
     try:
         with sizing(recorder.scope):
             with tracing(recorder):
                 args, kwargs = _inside(call, flat, recorder)
                 result = function(*args, **kwargs)
             _check_arguments((args, kwargs), flat, call, recorder)
+            for state in kept:
+                state.settle(recorder)
             _check_numbers(numbers, _numbers(before), recorder)
             build = _Build(recorder, before, reach(roots), flat, memory_limit, owner)
             return build.entry(result, kept)
     except BaseException:
         with Uninterrupted():
             for state in kept:
-                state.put_back()
+                state.before.put_back()
         raise
     finally:
         with Uninterrupted():
@@ -222,7 +226,7 @@ class _Build:
         self.is_shared = False
         self.before = before
 
-    def entry(self, result: Any, kept: list[StateBefore]) -> Entry:
+    def entry(self, result: Any, kept: list[TracedState]) -> Entry:
         recorder = self.recorder
         returned: set[int] = set()
 
@@ -236,7 +240,7 @@ class _Build:
                             else recorder.saved[id(t)][1].storage)  # fmt: skip
         cleared = self._collect_gradients()
         written = self._collect_changes(returned)
-        late = self._collect_late(returned)
+        late = self._collect_late(returned, [t for state in kept for t in state.tensors()])
         self._collect_exchanges()
         parts = [self._part(device) for device in dict.fromkeys(w[1] for w in self.wanted)]
         return Entry(
@@ -255,7 +259,7 @@ class _Build:
             objects=list(self.flat.objects),
             late=late,
             once=recorder.once or bool(late),
-            kept=kept,
+            kept=[state.before for state in kept],
             scope=self.scope,
             boxes=self.boxes,
             given_boxes=self.given_boxes,
@@ -393,16 +397,19 @@ class _Build:
             written.append(number)
         return written
 
-    def _collect_late(self, returned: set[int]) -> list[tuple[Tensor, int]]:
-        """Tensors made inside that live on and have no values before: they get them once."""
+    def _collect_late(self, returned: set[int], kept: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
+        """Tensors made inside that live on and have no values before: they get them once. They are
+        pending, or state of an optimizer."""
         recorder, late = self.recorder, []
         known = {id(g.now) for g in recorder.gradients.values()} | returned
-        for held in list(recorder.pending.values()):
-            t = held()
+        waiting = (held() for held in list(recorder.pending.values()))
+        made = (t for t in waiting if id(t) not in recorder.saved)
+        for t in chain(kept, made):
             if t is None or id(t) in known or t._storage is not None or recorder.is_old(t):
                 continue
-            if id(t) in recorder.numbers_of_stand_ins or id(t) in recorder.saved:
+            if id(t) in recorder.numbers_of_stand_ins or recorder.had_values(t):
                 continue
+            known.add(id(t))
             self._want(t, "made", len(self.outputs))
             late.append((t, len(self.outputs)))
             self.outputs.append(t)

@@ -67,18 +67,15 @@ LARGEST_CONSTANT = 2**20
 """Elements of a node that `constant_value` computes, and of each below it."""
 
 
-def constant_value(node: Node) -> Array | None:
-    """The values of a node that reads no memory and draws nothing; None for every other, and for
-    large ones."""
+def constant_value(node: Node, stored: Mapping[Any, Array]) -> Array | None:
+    """The values of a node that draws nothing and reads no memory but what is known to be `stored`;
+    None for every other, and for large ones."""
     for n in toposort([node]):
         is_known = n.op not in (Op.BUFFER, Op.PHILOX, *CALLS)
+        is_known |= n.op is Op.BUFFER and n.attr("storage") in stored
         if not is_known or n.size > LARGEST_CONSTANT:
             return None
-    return interpret([node], _no_buffer)[0]
-
-
-def _no_buffer(storage: Any) -> Array:
-    raise LookupError(f"constants read {storage}")
+    return interpret([node], stored.__getitem__)[0]
 
 
 def evaluate(node: Node, arrays: Sequence[Array]) -> Array:

@@ -20,7 +20,10 @@ FUNCTIONS = {
     "cov": "tgrad.measures",
     "cross": "tgrad.products",
     "diff": "tgrad.measures",
+    "hardshrink": "tgrad",
     "multinomial": "tgrad.sorting",
+    "narrow_copy": "tgrad.functional",
+    "prelu": "tgrad",
 }
 """Functions of tgrad that are methods of PyTorch's tensors, and where they are."""
 
@@ -76,6 +79,20 @@ class FactMethods:
     @property
     def is_meta(self) -> bool:
         """False: each tensor has values, though they may not be computed yet."""
+        return False
+
+    @property
+    def is_nested(self) -> bool:
+        """False: tensors are dense."""
+        return False
+
+    @property
+    def output_nr(self) -> int:
+        """0: each tensor is the only one that it was computed as."""
+        return 0
+
+    def is_inference(self) -> bool:
+        """False: tensors made in inference_mode are as others."""
         return False
 
     def is_pinned(self) -> bool:

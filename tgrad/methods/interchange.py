@@ -45,7 +45,7 @@ class InterchangeMethods:
         if not self.is_leaf:
             raise GradientError("pickling of a computed tensor.", "Use .detach() first.")
         array = self._without_history().numpy()
-        return _unpickled, (type(self), array, str(self.device), self.requires_grad)
+        return unpickled, (type(self), array, str(self.device), self.requires_grad)
 
     def __dlpack__(
         self: Any,
@@ -163,7 +163,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     return t if device is None or as_device(device) == place else t.to(device)
 
 
-def _unpickled(kind: type, array: np.ndarray, device: str, requires_grad: bool) -> Any:
+def unpickled(kind: type, array: np.ndarray, device: str, requires_grad: bool) -> Any:
     """A leaf of these values."""
     from tgrad.tensor import Tensor, tensor
 

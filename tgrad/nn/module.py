@@ -167,10 +167,7 @@ class Module(Stateful):
         tables = self.__dict__
         versions.guards += 1
         if "_parameters" not in tables:
-            raise UnsupportedError(
-                f"{type(self).__name__}.{name} is set before Module.__init__.",
-                "Call super().__init__() first.",
-            )
+            return self._set_early(name, value)
         if is_complex(value) and value._base is not None and value._base.holds_pairs:
             value = value._base  # an nn.Parameter
         if name in tables["_derived"]:
@@ -195,6 +192,16 @@ class Module(Stateful):
                     tables[table][name] = value
                     return
             object.__setattr__(self, name, value)
+
+    def _set_early(self, name: str, value: Any) -> None:
+        """Set an attribute before `Module.__init__`, which may be anything but a part."""
+        is_part = isinstance(value, (Parameter, Buffer, Module))
+        if is_part or (is_complex(value) and value._base is not None):
+            raise UnsupportedError(
+                f"{type(self).__name__}.{name} is set before Module.__init__.",
+                "Call super().__init__() first.",
+            )
+        object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         attributes = self.__dict__

@@ -9,7 +9,7 @@ that of all others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
 
 import numpy as np
@@ -20,6 +20,7 @@ from tgrad.device import Device, as_device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.methods.elementwise import is_complex
+from tgrad.serialization import kinds
 from tgrad.tensor import Tensor, realize_tensors, tensor
 from tgrad.tracing import tracer, versions
 
@@ -27,7 +28,8 @@ _fresh: dict[int, ref[Tensor]] = {}
 
 
 class Parameter(Tensor):
-    """A tensor that a module registers when it becomes an attribute.
+    """A tensor that a module registers when it becomes an attribute. It takes attributes of its
+    own, such as marks for the groups of an optimizer.
 
     Args:
         data: the values; their history is left behind.
@@ -38,7 +40,7 @@ class Parameter(Tensor):
     True
     """
 
-    __slots__ = ()
+    __slots__ = ("__dict__",)
 
     def __new__(cls, data: Any = None, *args: Any, **options: Any) -> Any:
         """A complex tensor stays one: its parts are those of a Parameter of pairs."""
@@ -55,8 +57,19 @@ class Parameter(Tensor):
         if requires_grad:
             self.requires_grad_()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not hasattr(type(self), name):
+            versions.guards += 1
+        super().__setattr__(name, value)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (*super().__reduce_ex__(protocol), vars(self) or None)
+
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+kinds["parameter"] = Parameter
 
 
 class PairsParameter(Parameter):
@@ -114,8 +127,15 @@ def as_attribute(t: Any) -> Any:
 # -- before their shapes are known ---------------------------------------------------------------
 
 
-class _Uninitialized(Tensor):
-    """What a parameter or buffer is as long as its shape is not known: dtype and device."""
+if TYPE_CHECKING:
+    _AnyTensor = Tensor
+else:
+    _AnyTensor = object
+
+
+class _Uninitialized(_AnyTensor):
+    """What a parameter or buffer is as long as its shape is not known: dtype and device. It is
+    mixed into a kind of tensor, whose class it takes when it has a shape."""
 
     __slots__ = ()
     _becomes: type[Tensor]

@@ -6,6 +6,7 @@ In: modules. Out: a module. Invariant: names are "0", "1", ... or the keys given
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, TypeVar
 
 from tgrad.errors import OutOfRangeError
@@ -34,7 +35,7 @@ class _Numbered(Module):
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return self._like(list(self)[index])
+            return self._part(index)
         return self._modules[self._at(index)]
 
     def __setitem__(self, index: int, module: Module) -> None:
@@ -47,6 +48,9 @@ class _Numbered(Module):
 
     def _like(self, modules: list[Module]) -> Module:
         raise NotImplementedError
+
+    def _part(self, index: slice) -> Module:
+        return self._like(list(self)[index])
 
     def _extend(self, modules: Iterable[Module]) -> None:
         for module in modules:
@@ -114,6 +118,19 @@ class Sequential(_Numbered):
     def _like(self, modules: list[Module]) -> Module:
         return Sequential(*modules)
 
+    def _part(self, index: slice) -> Module:
+        """Some of the modules, under their names."""
+        return type(self)(dict(list(self._modules.items())[index]))
+
+    def __mul__(self, other: int) -> Sequential:
+        return Sequential(*list(self) * other)
+
+    __rmul__ = __mul__
+
+    def __imul__(self, other: int) -> Sequential:
+        self._extend(list(self) * (other - 1))
+        return self
+
 
 class ModuleList(_Numbered):
     """A list of modules, to be called one by one."""
@@ -125,14 +142,33 @@ class ModuleList(_Numbered):
     def _like(self, modules: list[Module]) -> Module:
         return ModuleList(modules)
 
+    def _part(self, index: slice) -> Module:
+        return type(self)(list(self)[index])
+
+    def __repr__(self) -> str:
+        """Modules alike that follow each other are one line."""
+        if not len(self):
+            return f"{self._get_name()}()"
+        lines, first = [], 0
+        for text, alike in groupby(map(repr, self)):
+            count = len(list(alike))
+            last = first + count - 1
+            head = f"({first}): " if count == 1 else f"({first}-{last}): {count} x "
+            lines.append((head + text).replace("\n", "\n  "))
+            first = last + 1
+        return "\n  ".join([f"{self._get_name()}(", *lines]) + "\n)"
+
 
 class ModuleDict(Module):
-    """Modules by name, to be called one by one."""
+    """Modules by name, to be called one by one.
 
-    def __init__(self, modules: Mapping[str, Module] | None = None):
+    Args:
+        modules: a dictionary, or (name, module) pairs.
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
         super().__init__()
-        for name, module in (modules or {}).items():
-            self.add_module(name, module)
+        self.update(modules or {})
 
     def __getitem__(self, key: str) -> Module:
         return self._modules[key]
@@ -202,6 +238,9 @@ class ParameterList(Module):
             self.append(value)
         return self
 
+    def __iadd__(self, values: Iterable[Tensor]) -> ParameterList:
+        return self.extend(values)
+
     def __len__(self) -> int:
         return len(self._parameters)
 
@@ -216,6 +255,9 @@ class ParameterList(Module):
     def __setitem__(self, index: int, value: Tensor) -> None:
         setattr(self, self._name(index), as_parameter(value))
 
+    def extra_repr(self) -> str:
+        return _listed(self._parameters)
+
     def _name(self, index: int) -> str:
         if not -len(self) <= index < len(self):
             raise OutOfRangeError(f"parameter {index} of {len(self)}.")
@@ -223,15 +265,25 @@ class ParameterList(Module):
 
 
 class ParameterDict(Module):
-    """Parameters by name; tensors become parameters."""
+    """Parameters by name; tensors become parameters.
 
-    def __init__(self, parameters: Mapping[str, Tensor] | None = None):
+    Args:
+        parameters: a dictionary, or (name, tensor) pairs.
+
+    >>> import tgrad
+    >>> tgrad.nn.ParameterDict([("a", tgrad.ones(2))])
+    ParameterDict(  (a): Parameter containing: [tgrad.float32 of size 2])
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None
+    ):
         super().__init__()
         self.update(parameters or {})
 
-    def update(self, parameters: Mapping[str, Tensor]) -> None:
+    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
         """Add or replace parameters."""
-        for name, value in parameters.items():
+        for name, value in dict(parameters).items():
             self[name] = value
 
     def __getitem__(self, key: str) -> Any:
@@ -282,9 +334,39 @@ class ParameterDict(Module):
         for key in list(self):
             del self[key]
 
+    def popitem(self) -> tuple[str, Any]:
+        """Take the last parameter out, with its name."""
+        name = list(self)[-1]
+        return name, self.pop(name)
+
     def copy(self) -> ParameterDict:
         """Another dictionary of the same parameters."""
         return ParameterDict(self._parameters)
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Another dictionary, of parameters with the values of `default`."""
+        return ParameterDict(dict.fromkeys(keys, default))
+
+    def __or__(self, other: ParameterDict) -> ParameterDict:
+        return ParameterDict({**self._parameters, **other._parameters})
+
+    def __ior__(self, other: ParameterDict) -> ParameterDict:
+        self.update(other._parameters)
+        return self
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
+
+    def extra_repr(self) -> str:
+        return _listed(self._parameters)
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    """Kind and size of each parameter, for `repr`."""
+    return "\n".join(
+        f"  ({name}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]"
+        for name, p in parameters.items()
+    )
 
 
 def as_parameter(value: Tensor) -> Parameter:

@@ -7,7 +7,7 @@ https://docs.pytorch.org/docs/stable/nn.html
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from tgrad.arguments import refuse
 from tgrad.creation import DeviceLike, arange, empty
@@ -19,6 +19,9 @@ from tgrad.nn import init
 from tgrad.nn.module import Module
 from tgrad.nn.parameter import Parameter
 from tgrad.tensor import Tensor
+
+T = TypeVar("T", bound="Embedding")
+Bag = TypeVar("Bag", bound="EmbeddingBag")
 
 
 class Linear(Module):
@@ -116,6 +119,7 @@ class Embedding(Module):
         padding_idx: a row that is zero at first and gets no gradient.
         max_norm, norm_type: see nn.functional.embedding.
         scale_grad_by_freq, sparse: not supported.
+        _weight, _freeze: see `from_pretrained`.
     """
 
     def __init__(
@@ -127,6 +131,8 @@ class Embedding(Module):
         norm_type: float = 2.0,
         scale_grad_by_freq: bool = False,
         sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
         device: DeviceLike = None,
         dtype: DType | None = None,
     ):
@@ -137,8 +143,48 @@ class Embedding(Module):
             raise ShapeError(f"Embedding: padding_idx={padding_idx} of {num_embeddings} rows.")
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm, self.norm_type = max_norm, norm_type
-        self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
-        self.reset_parameters()
+        sizes = num_embeddings, embedding_dim
+        if _weight is None:
+            self.weight = Parameter(empty(*sizes, device=device, dtype=dtype), not _freeze)
+            self.reset_parameters()
+        else:
+            self.weight = _table("Embedding", _weight, sizes, _freeze)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[T],
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> T:
+        """A module with this table, (rows, columns).
+
+        Args:
+            embeddings: the table.
+            freeze: whether it gets no gradient.
+            padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse: as of Embedding.
+
+        >>> import tgrad
+        >>> layer = tgrad.nn.Embedding.from_pretrained(tgrad.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        >>> layer(tgrad.tensor([1])).tolist(), layer.weight.requires_grad
+        ([[3.0, 4.0]], False)
+        """
+        rows, columns = _sizes("Embedding", embeddings)
+        return cls(
+            num_embeddings=rows,
+            embedding_dim=columns,
+            padding_idx=padding_idx,
+            max_norm=max_norm,
+            norm_type=norm_type,
+            scale_grad_by_freq=scale_grad_by_freq,
+            sparse=sparse,
+            _weight=embeddings,
+            _freeze=freeze,
+        )
 
     def reset_parameters(self) -> None:
         """Draw new initial values."""
@@ -166,6 +212,7 @@ class EmbeddingBag(Module):
         padding_idx: a row that no bag counts.
         max_norm, norm_type: see nn.functional.embedding_bag.
         scale_grad_by_freq, sparse: not supported.
+        _weight: see `from_pretrained`.
     """
 
     def __init__(
@@ -177,6 +224,7 @@ class EmbeddingBag(Module):
         scale_grad_by_freq: bool = False,
         mode: str = "mean",
         sparse: bool = False,
+        _weight: Tensor | None = None,
         include_last_offset: bool = False,
         padding_idx: int | None = None,
         device: DeviceLike = None,
@@ -187,8 +235,42 @@ class EmbeddingBag(Module):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.mode, self.include_last_offset = mode, include_last_offset
         self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
-        self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
-        self.reset_parameters()
+        sizes = num_embeddings, embedding_dim
+        if _weight is None:
+            self.weight = Parameter(empty(*sizes, device=device, dtype=dtype))
+            self.reset_parameters()
+        else:
+            self.weight = _table("EmbeddingBag", _weight, sizes, False)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Bag],
+        embeddings: Tensor,
+        freeze: bool = True,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+    ) -> Bag:
+        """A module with this table, (rows, columns); see Embedding.from_pretrained."""
+        rows, columns = _sizes("EmbeddingBag", embeddings)
+        made = cls(
+            num_embeddings=rows,
+            embedding_dim=columns,
+            _weight=embeddings,
+            max_norm=max_norm,
+            norm_type=norm_type,
+            scale_grad_by_freq=scale_grad_by_freq,
+            mode=mode,
+            sparse=sparse,
+            include_last_offset=include_last_offset,
+            padding_idx=padding_idx,
+        )
+        made.weight.requires_grad_(not freeze)
+        return made
 
     def reset_parameters(self) -> None:
         """Draw new initial values."""
@@ -214,6 +296,20 @@ class EmbeddingBag(Module):
 
     def extra_repr(self) -> str:
         return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}"
+
+
+def _sizes(name: str, table: Tensor) -> tuple[int, int]:
+    """Rows and columns of a table."""
+    if table.ndim != 2:
+        raise ShapeError(f"{name}: a table of shape {table.shape}.", "Give (rows, columns).")
+    return table.shape[0], table.shape[1]
+
+
+def _table(name: str, weight: Tensor, sizes: tuple[int, int], is_frozen: bool) -> Parameter:
+    """A given table as the parameter of a module with these sizes."""
+    if _sizes(name, weight) != sizes:
+        raise ShapeError(f"{name} of {sizes}: a table of shape {weight.shape}.")
+    return Parameter(weight, not is_frozen)
 
 
 class Bilinear(Module):
