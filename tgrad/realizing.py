@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tgrad.device import Device
-from tgrad.graph.form import Form, Part, form_of, part_of, with_inputs
+from tgrad.graph.form import Form, Part, form_of, with_inputs
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.repeats import note_computed
@@ -45,10 +45,9 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         its memory.
     """
     form = form_of(outputs)
-    parts = [part_of(leaf) for leaf in form.leaves]
     bound = _bind(form, outputs, device)
-    memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, parts)]
-    lent = [memory for memory, part in zip(memories, parts) if part is not None]
+    memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, form.parts)]
+    lent = [memory for memory, part in zip(memories, form.parts) if part is not None]
     work = _run if isinstance(bound, _Bound) else _run_wide
     made = work(bound, form, memories, outputs, device)  # type: ignore[arg-type]
     note_computed(form.order)

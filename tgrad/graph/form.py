@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tgrad.dtype import DType, int64
 from tgrad.graph import build
@@ -88,6 +88,7 @@ class Form:
         values: as texts, so that 1, 1.0 and True differ.
         sites: where each value stands.
         leaves: BUFFER nodes, and SLICE nodes that are a `Part` of one.
+        parts: for each leaf, which part of a buffer it is; None for a whole one.
         order: its nodes, inputs before users.
     """
 
@@ -95,6 +96,7 @@ class Form:
     values: tuple[str, ...]
     sites: tuple[Site, ...]
     leaves: tuple[Node, ...]
+    parts: tuple[Part | None, ...]
     order: list[Node]
 
 
@@ -105,32 +107,89 @@ def form_of(outputs: Sequence[Node], with_parts: bool = True) -> Form:
         outputs: of the graph.
         with_parts: whether a contiguous part of a buffer is a leaf.
     """
-    number: dict[Node, int] = {}
-    rows: list[Hashable] = []
-    sites: list[Site] = []
-    leaves: list[Node] = []
-    order = toposort(outputs, _inputs if with_parts else _operands)
+    apart = _Apart(with_parts)
+    order = toposort(outputs, apart.inputs)
     for node in order:
-        if node.op is Op.CUSTOM_VJP:
-            number[node] = number[node.inputs[0]]
-            continue
-        number[node] = len(rows)
-        if node.op is Op.BUFFER or (with_parts and part_of(node) is not None):
-            leaves.append(node)
-            rows.append((node.shape, node.dtype))
-            continue
-        own = _sites(node)
-        sites += own
-        rows.append(_row(node, number, frozenset(s.place for s in own)))
-    rows.append(tuple(number[n] for n in outputs))
+        apart.add(node)
+    rows = (*apart.rows, tuple([apart.number[n] for n in outputs]))
+    parts = tuple([apart.parts.get(leaf) for leaf in apart.leaves])
     return Form(
-        tuple(rows), tuple(repr(s.number) for s in sites), tuple(sites), tuple(leaves), order
-    )
+        rows, tuple(apart.values), tuple(apart.sites), tuple(apart.leaves), parts, order
+    )  # fmt: skip
 
 
-def _inputs(node: Node) -> tuple[Node, ...]:
-    """What must be computed before; a contiguous part of a buffer is there."""
-    return () if part_of(node) is not None else _operands(node)
+@dataclass(slots=True)
+class _Apart:
+    """A graph that is taken apart, in two walks: one that orders it, one that writes rows.
+
+    Attributes:
+        with_parts: see `form_of`.
+        parts: the leaves that are parts of buffers.
+        constants: for each other node, its operands that are numbers, None for those that are not.
+        number: the row of each node.
+        rows, values, sites, leaves: see `Form`.
+    """
+
+    with_parts: bool
+    parts: dict[Node, Part] = field(default_factory=dict)
+    constants: dict[Node, list[Node | None]] = field(default_factory=dict)
+    number: dict[Node, int] = field(default_factory=dict)
+    rows: list[Hashable] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+    sites: list[Site] = field(default_factory=list)
+    leaves: list[Node] = field(default_factory=list)
+
+    def inputs(self, node: Node) -> tuple[Node, ...]:
+        """What must be computed before; a contiguous part of a buffer is there."""
+        if self.with_parts and node.op is Op.SLICE:
+            part = part_of(node)
+            if part is not None:
+                self.parts[node] = part
+                return ()
+        if node.op is Op.CUSTOM_VJP:
+            return node.inputs[:1]
+        constants = self.constants[node] = [constant_of(x) for x in node.inputs]
+        if not any(constants):
+            return node.inputs
+        return tuple([x for x, c in zip(node.inputs, constants) if c is None])
+
+    def add(self, node: Node) -> None:
+        """Write the row of a node, whose inputs have theirs."""
+        if node.op is Op.CUSTOM_VJP:
+            self.number[node] = self.number[node.inputs[0]]
+            return
+        row: Hashable
+        if node.op is Op.BUFFER or node in self.parts:
+            self.leaves.append(node)
+            row = (node.shape, node.dtype)
+        elif node.op in FIRST:
+            own = _sites_of_movement(node)
+            self.sites += own
+            self.values += [repr(s.number) for s in own]
+            row = _row_of_movement(node, self.number, frozenset([s.place for s in own]))
+        elif any(self.constants[node]):
+            row = row_of(node, self._operands(node))
+        else:
+            row = row_of(node, tuple([self.number[x] for x in node.inputs]))
+        self.number[node] = len(self.rows)
+        self.rows.append(row)
+
+    def _operands(self, node: Node) -> tuple[Hashable, ...]:
+        """The operands in the row of a node, some of which are numbers that inputs could give."""
+        exact = 1 if node.op in _EXACT else -1
+        operands: list[Hashable] = []
+        for place, (x, constant) in enumerate(zip(node.inputs, self.constants[node])):
+            if constant is None:
+                operands.append(self.number[x])
+                continue
+            value = repr(constant.attr("value"))
+            if place == exact or x.dtype.is_bool:
+                operands.append((x.shape, x.dtype, value))
+                continue
+            self.sites.append(Site(node, place))
+            self.values.append(value)
+            operands.append((x.shape, x.dtype))
+        return tuple(operands)
 
 
 def _operands(node: Node) -> tuple[Node, ...]:
@@ -140,45 +199,24 @@ def _operands(node: Node) -> tuple[Node, ...]:
     return tuple(x for x in node.inputs if constant_of(x) is None)
 
 
-def _sites(node: Node) -> tuple[Site, ...]:
-    """The values of a node that inputs could give as well."""
-    if node.op in FIRST:
-        sizes = zip(node.shape, node.inputs[0].shape)
-        cut = (axis for axis, (m, n) in enumerate(sizes) if m != n and m and n)
-        number = () if constant_of(node.inputs[0]) is None else (Site(node, OPERAND),)
-        return (*number, *(Site(node, axis) for axis in cut))
-    exact = 1 if node.op in _EXACT else -1
-    return tuple(
-        Site(node, place)
-        for place, x in enumerate(node.inputs)
-        if place != exact and not x.dtype.is_bool and constant_of(x) is not None
+def _sites_of_movement(node: Node) -> tuple[Site, ...]:
+    """The values of a SLICE or PAD that inputs could give as well."""
+    sizes = zip(node.shape, node.inputs[0].shape)
+    cut = (axis for axis, (m, n) in enumerate(sizes) if m != n and m and n)
+    number = () if constant_of(node.inputs[0]) is None else (Site(node, OPERAND),)
+    return (*number, *(Site(node, axis) for axis in cut))
+
+
+def _row_of_movement(node: Node, number: Mapping[Node, int], places: frozenset[int]) -> Hashable:
+    """A SLICE or PAD without the values of its sites, which are at these places."""
+    x = node.inputs[0]
+    first, last = (
+        tuple(None if axis in places else at for axis, at in enumerate(node.attr(name)))
+        for name in (("start", "stop") if node.op is Op.SLICE else ("low", "high"))
     )
-
-
-def _row(node: Node, number: Mapping[Node, int], places: frozenset[int]) -> Hashable:
-    """A node without the values of its sites, which are at these places."""
-    if node.op in FIRST and places:
-        x = node.inputs[0]
-        first, last = (
-            tuple(None if axis in places else at for axis, at in enumerate(node.attr(name)))
-            for name in (("start", "stop") if node.op is Op.SLICE else ("low", "high"))
-        )
-        steps = node.attr("step") if node.op is Op.SLICE else ()
-        operand = (x.shape, x.dtype) if OPERAND in places else _operand(x, number)
-        return (node.op, operand, node.shape, first, last, steps)
-    operands = tuple(
-        (x.shape, x.dtype) if place in places else _operand(x, number)
-        for place, x in enumerate(node.inputs)
-    )
-    return row_of(node, operands)
-
-
-def _operand(x: Node, number: Mapping[Node, int]) -> Hashable:
-    """An operand in a row: the number of a node, or a constant that no input gives."""
-    constant = constant_of(x)
-    if constant is None:
-        return number[x]
-    return (x.shape, x.dtype, repr(constant.attr("value")))
+    steps = node.attr("step") if node.op is Op.SLICE else ()
+    operand: Hashable = (x.shape, x.dtype) if OPERAND in places else number[x]
+    return (node.op, operand, node.shape, first, last, steps)
 
 
 def part_of(node: Node) -> Part | None:
