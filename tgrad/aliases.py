@@ -18,7 +18,7 @@ from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
 from tgrad.autodiff.backward import register_vjp
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
-from tgrad.grad_mode import is_grad_enabled
+from tgrad.grad_mode import is_grad_enabled, no_grad
 from tgrad.graph import build as b
 from tgrad.graph.layout import like
 from tgrad.graph.node import Node, make
@@ -305,6 +305,9 @@ def write(t: Tensor, value: Tensor) -> None:
     """
     memory = t._memory
     assert memory is not None and memory.value is not None
+    owner = _owner(t, memory)
+    if owner is not None:
+        return _write_through(t, owner, value)
     is_apart = DETACH in t._path
     check_open(t)
     if is_grad_enabled() and not is_apart and _is_leaf(memory.value):
@@ -317,6 +320,29 @@ def write(t: Tensor, value: Tensor) -> None:
         _write(t, value, keeps_history=is_apart or not is_grad_enabled())
     else:
         t._assign(value)
+
+
+def _owner(t: Tensor, memory: Memory) -> Tensor | None:
+    """The parameter, buffer or state that a tensor of a `state_dict` shows, if it has the same
+    values still."""
+    if t._path == (CLOSED,):
+        for member in memory.members.values():
+            if member._memory is not memory and member._without_history()._node is t._node:
+                return member
+    return None
+
+
+def _write_through(t: Tensor, owner: Tensor, value: Tensor) -> None:
+    """Give both the values."""
+    with no_grad():
+        owner._assign(value._without_history())
+    trace = tracer()
+    if trace is not None:
+        trace.note(t)
+    now = owner._without_history()
+    t._node, t._storage = now._node, now._storage
+    if t._storage is None:
+        mark_pending(t)
 
 
 def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:

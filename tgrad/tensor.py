@@ -503,8 +503,8 @@ class Tensor(
         return Tensor._of(value, self._device, storage)
 
     def _snapshot(self) -> Tensor:
-        """The values of this moment, for a state_dict: PyTorch would write through it, so it does
-        not change in place while this tensor lives; this tensor does."""
+        """The values of this moment, for a state_dict. What is written to them goes to this tensor
+        too, unless it has others by then, where PyTorch's would: then the write raises."""
         copy = self._without_history()
         twin = Tensor._of(copy._node, self._device)
         join(twin, copy, CLOSED)._memory.members[id(self)] = self  # type: ignore[union-attr]
