@@ -20,9 +20,9 @@ from tests.rounding import assert_within, bounded
 from tgrad import realizing
 from tgrad.autodiff.backward import gradients
 from tgrad.device import Device
-from tgrad.graph.node import Node, make, toposort
+from tgrad.graph.node import Node, is_leaf_mark, make, toposort
 from tgrad.graph.op import Op
-from tgrad.tensor import Tensor, is_leaf_mark, tensor
+from tgrad.tensor import Tensor, tensor
 
 T = TypeVar("T")
 

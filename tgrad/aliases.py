@@ -17,10 +17,10 @@ from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
 from tgrad.autodiff.backward import register_vjp
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
-from tgrad.grad_mode import is_grad_enabled
+from tgrad.grad_mode import is_grad_enabled, no_grad
 from tgrad.graph import build as b
 from tgrad.graph.layout import like
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import Node, is_leaf_mark, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import mark_pending
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
@@ -141,7 +141,7 @@ def base_of(t: Tensor) -> Tensor:
     memory = t._memory
     if memory is None or memory.value is None:
         return t
-    for member in memory.members.values():
+    for member in memory.members.living():
         if not member._path:
             return member
     if memory.requires_grad:
@@ -310,9 +310,12 @@ def write(t: Tensor, value: Tensor) -> None:
     """
     memory = t._memory
     assert memory is not None and memory.value is not None
+    owner = _owner(t, memory)
+    if owner is not None:
+        return _write_through(t, owner, value)
     is_apart = DETACH in t._path
     check_open(t)
-    if is_grad_enabled() and not is_apart and _is_leaf(memory.value):
+    if is_grad_enabled() and not is_apart and is_leaf_mark(memory.value):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",
             "Do it under no_grad().",
@@ -322,6 +325,29 @@ def write(t: Tensor, value: Tensor) -> None:
         _write(t, value, keeps_history=is_apart or not is_grad_enabled())
     else:
         t._assign(value)
+
+
+def _owner(t: Tensor, memory: Memory) -> Tensor | None:
+    """The parameter, buffer or state that a tensor of a `state_dict` shows, if it has the same
+    values still."""
+    if t._path == (CLOSED,):
+        for member in memory.members.living():
+            if member._memory is not memory and member._without_history()._node is t._node:
+                return member
+    return None
+
+
+def _write_through(t: Tensor, owner: Tensor, value: Tensor) -> None:
+    """Give both the values."""
+    with no_grad():
+        owner._assign(value._without_history())
+    trace = tracer()
+    if trace is not None:
+        trace.note(t)
+    now = owner._without_history()
+    t._node, t._storage = now._node, now._storage
+    if t._storage is None:
+        mark_pending(t)
 
 
 def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
@@ -335,7 +361,7 @@ def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
     before, node = memory.value, _put(memory.value, t._path, value._node)
     if not keeps_history:
         memory.requires_grad |= value._requires_grad
-    elif _is_leaf(before):
+    elif is_leaf_mark(before):
         node = make(Op.CUSTOM_VJP, node, rule="leaf", params=before.attr("params"))
     elif memory.requires_grad:
         node = with_history_of(before, node)
@@ -373,15 +399,11 @@ def _note(t: Tensor, bases: Sequence[Tensor], is_written: bool) -> None:
 def _give(t: Tensor, node: Node, requires_grad: bool) -> None:
     """Bind a member to new graph."""
     if t._token is not None:
-        t._rebind(node.inputs[0] if _is_leaf(node) else node, None)
+        t._rebind(node.inputs[0] if is_leaf_mark(node) else node, None)
         return
     t._take_back()
     t._node, t._storage = node, None
     t._requires_grad = requires_grad
-
-
-def _is_leaf(node: Node) -> bool:
-    return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
 
 
 def with_history_of(before: Node, value: Node) -> Node:

@@ -17,12 +17,12 @@ from tgrad.batching import batch, inside_vmap, placeholder
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import enable_grad
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, source_scope, toposort
+from tgrad.graph.node import Node, is_leaf_mark, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.joining import stack
 from tgrad.methods.reduction import normal_axis
 from tgrad.random import default_generator
-from tgrad.tensor import Tensor, is_leaf_mark
+from tgrad.tensor import Tensor
 
 __all__ = [
     "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, finalize, ref
 
 from tgrad.autodiff.backward import node_hooks
 from tgrad.errors import GradientError
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, is_leaf_mark
 from tgrad.graph.op import Op
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _of_token(table: dict[int, Hooks], t: Tensor) -> Hooks:
 
 def hooks_of(node: Node) -> Hooks | None:
     """The hooks on a node's gradient."""
-    if node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf":
+    if is_leaf_mark(node):
         return _of_leaves.get(node.attr("params")[0])
     return _of_nodes.get(node)
 

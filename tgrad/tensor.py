@@ -381,8 +381,7 @@ class Tensor(
         """
         trace = tracer()
         if trace is not None:
-            is_sized = running_scope() is not None
-            known = None if is_sized else constant_value(self._node, trace.constants)
+            known = constant_value(self._node, trace.constants) if running_scope() is None else None
             if known is not None:
                 return known
             trace.refuse("the value of a tensor is read")
@@ -509,8 +508,8 @@ class Tensor(
         return Tensor._of(value, self._device, storage)
 
     def _snapshot(self) -> Tensor:
-        """The values of this moment, for a state_dict: PyTorch would write through it, so it does
-        not change in place while this tensor lives; this tensor does."""
+        """The values of this moment, for a state_dict. What is written to them goes to this tensor
+        too, unless it has others by then, where PyTorch's would: then the write raises."""
         copy = self._without_history()
         twin = Tensor._of(copy._node, self._device)
         join(twin, copy, CLOSED)._memory.members.keep(id(self), self)  # type: ignore[union-attr]
@@ -608,10 +607,6 @@ def _detached(node: Node) -> Node:
 def leaf_of(mark: Node) -> Tensor | None:
     """The leaf that a mark stands for, while it lives."""
     return _leaves.get(mark.attr("params")[0])
-
-
-def is_leaf_mark(node: Node) -> bool:
-    return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
 
 
 def gradients_of(

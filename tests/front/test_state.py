@@ -258,3 +258,55 @@ def test_modules_switch_and_move_in_a_way_of_their_own(device):
     assert net.to(tgrad.float64)[1].scale.dtype is net[1].norm.weight.dtype is tgrad.float64
     with pytest.raises(ValueError):
         net.train("yes")
+
+
+def averaged(library, is_compiled):
+    """Steps with an average of the weights by state_dict, then weights copied into one."""
+    model = library.nn.Sequential(library.nn.Linear(3, 3), library.nn.BatchNorm1d(3))
+    share = np.random.default_rng(7)
+    with library.no_grad():
+        for p in model.parameters():
+            p.copy_(library.tensor(share.standard_normal(tuple(p.shape))))
+    average = copy.deepcopy(model)
+    optimizer = library.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x):
+        loss = model(x).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with library.no_grad():
+            now = model.state_dict()
+            for name, value in average.state_dict().items():
+                if value.dtype.is_floating_point:
+                    value.mul_(0.9).add_(now[name].detach(), alpha=0.1)
+                else:
+                    value.copy_(now[name])
+        return loss
+
+    step = library.compile(step) if is_compiled else step
+    for _ in range(3):
+        step(library.tensor(share.standard_normal((5, 3)), dtype=library.float32))
+    own = model.state_dict()
+    for name, value in average.state_dict().items():
+        own[name].copy_(value)
+    own["0.weight"][0] = 7.0
+    own["0.bias"].zero_()
+    kept = [*own.values(), *model.state_dict().values(), *average.state_dict().values()]
+    return [t.detach().numpy() for t in kept]
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_writes_go_through_a_state_dict(is_compiled):
+    for have, want in zip(averaged(tgrad, is_compiled), averaged(torch, False), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)
+
+
+def test_writes_do_not_go_through_an_old_state_dict():
+    layer = nn.Linear(2, 2)
+    state, before = layer.state_dict(), layer.weight.tolist()
+    with tgrad.no_grad():
+        layer.weight.zero_()
+    with pytest.raises(UnsupportedError, match="shares memory by as_strided, state_dict"):
+        state["weight"].mul_(2)
+    assert state["weight"].tolist() == before and not layer.weight.any()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from tgrad.arguments import refuse
 from tgrad.errors import GradientError, UnsupportedError
 from tgrad.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
-from tgrad.graph.node import Node, toposort
+from tgrad.graph.node import Node, is_leaf_mark, toposort
 from tgrad.hooks import history_of
 from tgrad.methods.elementwise import is_complex, is_tensor
-from tgrad.tensor import Tensor, gradient_tensor, gradients_of, is_leaf_mark
+from tgrad.tensor import Tensor, gradient_tensor, gradients_of
 
 if TYPE_CHECKING:
     from tgrad.autograd.finite_differences import gradcheck as gradcheck

@@ -172,6 +172,11 @@ def _new(
     return node
 
 
+def is_leaf_mark(node: Node) -> bool:
+    """Whether a node is the mark of a tensor that gradients are asked for."""
+    return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
+
+
 def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     """The node with other inputs, on the same line of the user's; itself if they are the same.
 

@@ -18,7 +18,7 @@ from math import prod
 from typing import Any
 
 from tgrad.graph.form import FIRST, Form
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, is_leaf_mark
 from tgrad.graph.op import Op
 from tgrad.graph.rules_elementwise import constant_of
 from tgrad.graph.size import Monomial, Terms, value_of
@@ -91,7 +91,7 @@ class Named:
 
     @staticmethod
     def of(form: Form) -> Named:
-        marks = (n for n in form.order if n.op is Op.CUSTOM_VJP and n.attr("rule") == "leaf")
+        marks = (n for n in form.order if is_leaf_mark(n))
         leaves = frozenset(form.leaves)
         return Named(leaves, leaves.intersection(n.inputs[0] for n in marks))
 

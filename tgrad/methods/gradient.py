@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tgrad import hooks
 from tgrad.errors import UnsupportedError
 from tgrad.grad_mode import no_grad
-from tgrad.graph.node import source_scope, toposort
+from tgrad.graph.node import is_leaf_mark, source_scope, toposort
 from tgrad.hooks import RemovableHandle
 from tgrad.interrupts import Uninterrupted
 from tgrad.pending import mark_pending
@@ -74,7 +74,7 @@ class GradientMethods:
             GradientError: nothing requires a gradient, or `gradient` is missing or misshapen.
             UnsupportedError: one of `inputs` is no leaf.
         """
-        from tgrad.tensor import gradient_tensor, gradients_of, is_leaf_mark, leaf_of
+        from tgrad.tensor import gradient_tensor, gradients_of, leaf_of
 
         with source_scope(label="backward"):
             order = toposort([self._node])
