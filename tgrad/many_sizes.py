@@ -44,6 +44,8 @@ _COUNTED = 1024
 """Values of the symbols that are counted."""
 _TRIES = 6
 """Fits and plans that may fail before each graph of a skeleton gets a plan of its own."""
+_KEPT = 32
+"""Plans of one skeleton, at most: the youngest."""
 _WASTE = 4
 """How many times the elements of a graph its plan's memory may have."""
 
@@ -234,7 +236,7 @@ def _new_plan(family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph)
         family.tries = _TRIES
         return None
     plan = _wide(general, capacities, varying, graph)
-    family.plans.append(plan)
+    family.plans = [*family.plans[1 - _KEPT :], plan]
     return plan
 
 

@@ -39,8 +39,8 @@ class WeakTable(dict[K, Any], Generic[K, V]):
     >>> table = WeakTable()
     >>> value = {1, 2}
     >>> table.keep("a", value)
-    >>> table.find("a"), table.living(), len(table)
-    ({1, 2}, [{1, 2}], 1)
+    >>> table.find("a") is value, table.living() == [value], len(table)
+    (True, True, 1)
     >>> del value
     >>> table.find("a"), len(table)
     (None, 0)
