@@ -172,6 +172,27 @@ def test_iterations_that_look_at_their_change_do_not_grow(plans, graphs) -> None
     np.testing.assert_allclose((a @ v).numpy(), (v * (a @ v).norm()).numpy(), rtol=1e-4)
 
 
+def test_a_choice_that_nobody_reads_is_carried_on(plans, graphs, device) -> None:
+    """A token is computed from scores of which something else is read, and is the next input."""
+    random = np.random.default_rng(0)
+    table, weight = (random.standard_normal(s).astype(np.float32) for s in ((7, 4), (4, 7)))
+    found = []
+    for library in (tgrad, torch):
+        place = {"device": device} if library is tgrad else {}
+        rows, w = (library.tensor(a, **place) for a in (table, weight))
+        token, best = library.tensor([3], **place), []
+        for _ in range(8):
+            scores = (rows[token] @ w).softmax(-1)
+            shares = scores * scores
+            shares = shares / shares.sum(-1, keepdim=True)
+            token = shares.argmax(-1)
+            best.append(scores.max().item())
+        found.append((best, token.tolist()))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+    assert found[0][1] == found[1][1]
+    assert len(set(graphs[-4:-1])) == 1, "it does not grow"
+
+
 def test_an_evaluation_that_reads_two_values_computes_its_model_once(plans, graphs) -> None:
     net = tgrad.nn.Linear(4, 3).to("numpy")
     for i in range(3):

@@ -35,6 +35,7 @@ class Node:
         dtype: element type.
         device: where it must be computed; None if any device will do.
         source: the user's line that made it first.
+        born: how many plans had run when it was made.
         is_computed: whether a plan has computed it; all else never changes.
     """
 
@@ -47,6 +48,7 @@ class Node:
         "dtype",
         "device",
         "source",
+        "born",
         "is_computed",
         "__weakref__",
     )
@@ -58,6 +60,7 @@ class Node:
     dtype: DType
     device: Device | None
     source: Source
+    born: int
     is_computed: bool
 
     def attr(self, name: str) -> Any:
@@ -79,6 +82,13 @@ class Node:
 Key = tuple[Hashable, ...]
 
 
+class _Runs:
+    """How many plans have run."""
+
+    count = 0
+
+
+runs = _Runs()
 _nodes: WeakTable[Key, Node] = WeakTable()
 _lock = threading.RLock()
 
@@ -167,7 +177,8 @@ def _new(
     node = Node.__new__(Node)
     node.op, node.inputs, node.attrs = op, inputs, attrs
     node.shape, node.size, node.dtype = shape, prod(shape), dtype
-    node.device, node.source, node.is_computed = device, source, False
+    node.device, node.source = device, source
+    node.born, node.is_computed = runs.count, False
     _nodes.keep(key, node)
     return node
 

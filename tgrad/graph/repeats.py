@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgrad.graph.node import Node, toposort
+from tgrad.graph.node import Node, runs, toposort
 from tgrad.graph.op import MOVEMENT, Op
 
 Line = tuple[str, int]
@@ -33,24 +33,37 @@ def note_computed(order: Sequence[Node]) -> None:
 
     graph 1: h = tanh(x @ w)             runs for its loss, and h is not stored
     graph 2: tanh(y @ w + h.detach())    computes h again: its lines, and that of detach
+
+    graph 1: scores = x @ w              runs, and best = scores.argmax() lives, which nobody reads
+    graph 2: table[best]                 computes scores again for best, which is older: its line
     """
     if any(n.is_computed for n in order if n.op not in _PASSED):
         _learn(order)
     for n in order:
         n.is_computed = True
+    runs.count += 1
 
 
 def _learn(order: Sequence[Node]) -> None:
     handed: set[Node] = set()
+    late: set[Node] = set()
+    """Made before an earlier plan ran, from what it computed, and not computed by it."""
     for n in order:
         if n.is_computed:
             continue
+        is_old = n.born < runs.count
         for x in n.inputs[:1] if n.op is Op.CUSTOM_VJP else n.inputs:
             if x in handed or (x.is_computed and _is_work(x)):
                 lines.add(line_of(x))
                 if n.op in _WRAPPERS:
                     lines.add(line_of(n))
                     handed.add(n)
+            elif x not in late:
+                continue
+            elif not is_old:
+                lines.add(line_of(x))
+            if is_old:
+                late.add(n)
 
 
 def _is_work(node: Node) -> bool:
