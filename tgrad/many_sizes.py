@@ -91,12 +91,25 @@ class Wide:
         memory = sum(prod(box.capacities) for box in boxes)
         return memory <= _WASTE * sum(prod(box.shape(values)) for box in boxes)
 
-    def further_inputs(self, form: Form, values: Sequence[int], device: Device) -> list[Storage]:
-        """What it reads beside the leaves: the form's values that vary, and sizes."""
-        sites = [form.sites[i] for i in self.varying]
-        numbers = [(np.array(s.number).astype(s.dtype.numpy), s.dtype) for s in sites]
-        sizes = [(np.array(value_of(terms, values)), int64) for terms in self.sizes]
-        return [upload(array, dtype, device) for array, dtype in (*numbers, *sizes)]
+
+@dataclass(frozen=True)
+class Served:
+    """A plan for graphs of one skeleton, and the values of its symbols for one of them."""
+
+    plan: Wide
+    values: tuple[int, ...]
+
+    def further_inputs(self, form: Form, device: Device) -> list[Storage]:
+        """What the plan reads beside the leaves: the form's values that vary, and sizes."""
+        sizes = [np.array(value_of(terms, self.values)) for terms in self.plan.sizes]
+        numbers = numbers_of(form, self.plan.varying, device)
+        return [*numbers, *(upload(n, int64, device) for n in sizes)]
+
+
+def numbers_of(form: Form, varying: Sequence[int], device: Device) -> list[Storage]:
+    """The values of a form that are inputs, in 0-d storages."""
+    sites = [form.sites[i] for i in varying]
+    return [upload(np.array(s.number).astype(s.dtype.numpy), s.dtype, device) for s in sites]
 
 
 @dataclass
@@ -164,8 +177,8 @@ def plan_for_sizes(
     device: Device,
     donated: Mapping[int, Node] | None = None,
     owner: Hashable = None,
-) -> tuple[Wide, tuple[int, ...]] | None:
-    """A plan that serves a graph among others of its skeleton, and the values of its symbols.
+) -> Served | None:
+    """A plan that serves a graph among others of its skeleton.
 
     Args:
         form, outputs: of the graph.
@@ -206,7 +219,7 @@ class _Graph:
     gifts: Mapping[int, int]
 
 
-def _served(family: _Family, graph: _Graph) -> tuple[Wide, tuple[int, ...]] | None:
+def _served(family: _Family, graph: _Graph) -> Served | None:
     if family.tries >= _TRIES:
         return None
     family.note(graph.skeleton.sizes, graph.form.values)
@@ -218,9 +231,9 @@ def _served(family: _Family, graph: _Graph) -> tuple[Wide, tuple[int, ...]] | No
         return None
     for plan in reversed(family.plans):
         if plan.serves(values):
-            return plan, values
+            return Served(plan, values)
     made = _new_plan(family, family.fit, values, graph)
-    return None if made is None else (made, values)
+    return None if made is None else Served(made, values)
 
 
 def _new_plan(family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph) -> Wide | None:

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tgrad.device import Device
 from tgrad.graph.form import Form, Part, form_of, with_inputs
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.repeats import note_computed
-from tgrad.many_sizes import Wide, plan_for_sizes
+from tgrad.many_sizes import Served, numbers_of, plan_for_sizes
 from tgrad.pipeline import (
     KEPT_PLANS,
     Compiled,
@@ -29,7 +27,7 @@ from tgrad.pipeline import (
     run,
 )
 from tgrad.runtime.device import allocate, open_device
-from tgrad.runtime.storage import Storage, upload
+from tgrad.runtime.storage import Storage
 
 _lock = threading.RLock()
 
@@ -48,8 +46,11 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
     bound = _bind(form, outputs, device)
     memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, form.parts)]
     lent = [memory for memory, part in zip(memories, form.parts) if part is not None]
-    work = _run if isinstance(bound, _Bound) else _run_wide
-    made = work(bound, form, memories, outputs, device)  # type: ignore[arg-type]
+    if isinstance(bound, Served):
+        made = _run_wide(bound, form, memories, outputs, device)
+    else:
+        memories += [storage.memory for storage in numbers_of(form, bound.varying, device)]
+        made = run(bound.compiled, [memories[i] for i in bound.order])
     note_computed(form.order)
     found = [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
     for storage in found:
@@ -58,36 +59,21 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
     return found
 
 
-def _run(
-    bound: _Bound, form: Form, given: Sequence[Any], outputs: Sequence[Node], device: Device
-) -> list[Any]:
-    """The memories of the outputs, by a plan of these sizes."""
-    memories = [*given, *_numbers(form, bound.varying, device)]
-    return run(bound.compiled, [memories[i] for i in bound.order])
-
-
 def _run_wide(
-    bound: _Sized, form: Form, given: Sequence[Any], outputs: Sequence[Node], device: Device
+    served: Served, form: Form, given: Sequence[Any], outputs: Sequence[Node], device: Device
 ) -> list[Any]:
-    """The same by a plan of larger sizes, in whose memory what is smaller comes first."""
-    plan, values = bound.plan, bound.values
+    """The memories of the outputs, by a plan of larger sizes: what is smaller comes first there."""
+    plan, values = served.plan, served.values
     memories = [
         memory if box is None else box.filled(memory, leaf.dtype, device, values)
         for leaf, memory, box in zip(form.leaves, given, plan.given)
     ]
-    memories += [storage.memory for storage in plan.further_inputs(form, values, device)]
+    memories += [storage.memory for storage in served.further_inputs(form, device)]
     made = run(plan.compiled, [memories[i] for i in plan.order])
     return [
         memory if box is None else box.kept(memory, node.dtype, device, values)
         for node, memory, box in zip(outputs, made, plan.made)
     ]
-
-
-def _numbers(form: Form, varying: Sequence[int], device: Device) -> list[Any]:
-    """The memories of values that are inputs."""
-    sites = [form.sites[i] for i in varying]
-    numbers = (np.array(s.number).astype(s.dtype.numpy) for s in sites)
-    return [upload(n, s.dtype, device).memory for n, s in zip(numbers, sites)]
 
 
 def _memory(leaf: Node, part: Part | None) -> Any:
@@ -119,14 +105,6 @@ class _Bound:
     order: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Sized:
-    """A plan for graphs of one skeleton, and the values of its symbols for one of them."""
-
-    plan: Wide
-    values: tuple[int, ...]
-
-
 @dataclass
 class _Seen:
     """The graphs of one form so far.
@@ -145,7 +123,7 @@ class _Seen:
 _seen: OrderedDict[tuple[Any, ...], _Seen] = OrderedDict()
 
 
-def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | _Sized:
+def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | Served:
     """The plan for a graph of this form: an earlier one if its values were seen to vary, or one
     for many sizes."""
     place = (form.rows, device, conditions())
@@ -153,7 +131,7 @@ def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | _Size
         if place not in _seen:
             served = plan_for_sizes(form, outputs, device)
             if served is not None:
-                return _Sized(*served)
+                return served
         seen = _seen.setdefault(place, _Seen(form.values, (), {}))
         _seen.move_to_end(place)
         known = _without(form.values, seen.varying)

@@ -491,7 +491,7 @@ class _Build:
         served = plan_for_sizes(form, nodes, device, donated, self.owner)
         if served is None:
             return None
-        plan, values = served
+        plan, values = served.plan, served.values
         changing = {n: box for n, box in zip(form.leaves, plan.given) if box is not None}
         argument_of = self.recorder.argument_of
         is_fixed = all(box is None or w[2] == "made" for box, w in zip(plan.made, wanted))
@@ -506,7 +506,7 @@ class _Build:
         if passed_on & {*overwritten.values(), *moved}:
             return None
         part = Part(device, plan.compiled, [])
-        further = plan.further_inputs(form, values, device)
+        further = served.further_inputs(form, device)
         for place, i in enumerate(plan.order):
             if i >= len(form.leaves):
                 part.storages.append(further[i - len(form.leaves)])

@@ -46,8 +46,7 @@ def note_computed(order: Sequence[Node]) -> None:
 
 def _learn(order: Sequence[Node]) -> None:
     handed: set[Node] = set()
-    late: set[Node] = set()
-    """Made before an earlier plan ran, from what it computed, and not computed by it."""
+    late: set[Node] = set()  # made before an earlier plan ran, of its values, and not by it
     for n in order:
         if n.is_computed:
             continue
