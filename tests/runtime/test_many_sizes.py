@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -262,6 +263,32 @@ def test_a_size_that_comes_often_gets_its_own_plan(
             )
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
         assert made == [1, 1, 1, 0, 0, 0, 1, 0, 0], "three times by a plan for many"
+
+
+def test_threads_that_run_sizes_of_one_graph() -> None:
+    """Eager and compiled, at once: each gets the values of its own sizes."""
+
+    def step(x: tgrad.Tensor, w: tgrad.Tensor) -> tgrad.Tensor:
+        return ((x @ w).softmax(0) * x.mean()).sum(0)
+
+    compiled, wrong = tgrad.compile(step), []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        w = rng.standard_normal((8, 4), dtype=np.float32)
+        for n in rng.integers(3, 40, 15):
+            x = rng.standard_normal((n, 8), dtype=np.float32)
+            found = (compiled if seed % 2 else step)(tgrad.tensor(x), tgrad.tensor(w)).numpy()
+            e = np.exp(x @ w)
+            if not np.allclose(found, (e / e.sum(0) * x.mean()).sum(0), 1e-4, 1e-5):
+                wrong.append((seed, n))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 # -- compiled functions ----------------------------------------------------------------------------
