@@ -12,6 +12,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -61,7 +62,7 @@ class _Unfilled(Storage):
 
 
 @dataclass(frozen=True, eq=False)
-class Wide:
+class PaddedPlan:
     """A plan for many sizes.
 
     Attributes:
@@ -87,16 +88,24 @@ class Wide:
         """Whether a graph of these values fits in, and is not lost in it."""
         if any(n > c for n, c in zip(values, self.capacities)) or not self.scope.holds(values):
             return False
-        boxes = [box for box in (*self.given, *self.made) if box is not None]
-        memory = sum(prod(box.capacities) for box in boxes)
-        return memory <= _WASTE * sum(prod(box.shape(values)) for box in boxes)
+        return self.memory <= _WASTE * sum(prod(box.shape(values)) for box in self.boxes)
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        """Of the leaves and results whose sizes change."""
+        return [box for box in (*self.given, *self.made) if box is not None]
+
+    @cached_property
+    def memory(self) -> int:
+        """Elements that these have room for."""
+        return sum(prod(box.capacities) for box in self.boxes)
 
 
 @dataclass(frozen=True)
 class Served:
     """A plan for graphs of one skeleton, and the values of its symbols for one of them."""
 
-    plan: Wide
+    plan: PaddedPlan
     values: tuple[int, ...]
 
     def further_inputs(self, form: Form, device: Device) -> list[Storage]:
@@ -130,27 +139,32 @@ class _Family:
     sizes: OrderedDict[tuple[int, ...], None] = field(default_factory=OrderedDict)
     varying: tuple[int, ...] = ()
     fit: Fit | None = None
-    plans: list[Wide] = field(default_factory=list)
+    plans: list[PaddedPlan] = field(default_factory=list)
     counts: Counter[tuple[int, ...]] = field(default_factory=Counter)
     tries: int = 0
 
-    def note(self, sizes: tuple[int, ...], values: tuple[str, ...]) -> None:
-        """Remember a graph; what was made for graphs that differ less is forgotten."""
+    def note(self, sizes: tuple[int, ...], values: tuple[str, ...]) -> tuple[int, ...] | None:
+        """Remember a graph; what was made for graphs that differ less is forgotten.
+
+        Returns:
+            The values of its symbols; None as long as there are too few graphs.
+        """
         differ = {i for i, pair in enumerate(zip(values, self.first)) if pair[0] != pair[1]}
         varying = tuple(sorted(differ.union(self.varying)))
-        is_new = self.fit is None or self.fit.values(sizes) is None
+        known = None if self.fit is None else self.fit.values(sizes)
         self.sizes[sizes] = None
         self.sizes.move_to_end(sizes)
         if len(self.sizes) > _FITTED:
             self.sizes.popitem(last=False)
-        if varying == self.varying and not is_new:
-            return
-        self.varying = varying
-        self.plans.clear()
-        if is_new and len(self.sizes) >= ENOUGH:
+        if varying != self.varying or known is None:
+            self.varying = varying
+            self.plans.clear()
+        if known is None and len(self.sizes) >= ENOUGH:
             self.tries += self.fit is not None
             self.fit = fit(list(self.sizes))
             self.counts.clear()
+            known = self.fit.values(sizes)
+        return known
 
     def came_often(self, values: tuple[int, ...]) -> bool:
         """Count a graph, and say whether a plan of its own is worth it."""
@@ -222,12 +236,8 @@ class _Graph:
 def _served(family: _Family, graph: _Graph) -> Served | None:
     if family.tries >= _TRIES:
         return None
-    family.note(graph.skeleton.sizes, graph.form.values)
-    if family.fit is None:
-        return None
-    values = family.fit.values(graph.skeleton.sizes)
-    assert values is not None, "a fit is of all sizes that were noted"
-    if family.came_often(values):
+    values = family.note(graph.skeleton.sizes, graph.form.values)
+    if family.fit is None or values is None or family.came_often(values):
         return None
     for plan in reversed(family.plans):
         if plan.serves(values):
@@ -236,7 +246,9 @@ def _served(family: _Family, graph: _Graph) -> Served | None:
     return None if made is None else Served(made, values)
 
 
-def _new_plan(family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph) -> Wide | None:
+def _new_plan(
+    family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph
+) -> PaddedPlan | None:
     """One more plan for a family; None where the graph cannot be one of symbolic sizes."""
     form, capacities, varying = graph.form, family.capacities(values), family.varying
 
@@ -248,14 +260,14 @@ def _new_plan(family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph)
     except (TraceError, ShapeError):
         family.tries = _TRIES
         return None
-    plan = _wide(general, capacities, varying, graph)
+    plan = _padded_plan(general, capacities, varying, graph)
     family.plans = [*family.plans[1 - _KEPT :], plan]
     return plan
 
 
-def _wide(
+def _padded_plan(
     general: General, capacities: tuple[int, ...], varying: tuple[int, ...], graph: _Graph
-) -> Wide:
+) -> PaddedPlan:
     read = {c.size: None for conditions in general.needed for c in conditions}
     sizes = [n for n in general.sizes.values() if n in read and n not in general.outputs]
     needed = [*general.needed, *[EVERYTHING] * len(sizes)]
@@ -264,7 +276,7 @@ def _wide(
     compiled, used = compile_graph(nodes, graph.device, donated, needed=needed)
     leaves = [*general.leaves, *general.sizes.values()]
     place = {leaf: i for i, leaf in enumerate(leaves)}
-    return Wide(
+    return PaddedPlan(
         compiled,
         capacities,
         varying,

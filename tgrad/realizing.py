@@ -47,7 +47,7 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
     memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, form.parts)]
     lent = [memory for memory, part in zip(memories, form.parts) if part is not None]
     if isinstance(bound, Served):
-        made = _run_wide(bound, form, memories, outputs, device)
+        made = _run_padded(bound, form, memories, outputs, device)
     else:
         memories += [storage.memory for storage in numbers_of(form, bound.varying, device)]
         made = run(bound.compiled, [memories[i] for i in bound.order])
@@ -59,7 +59,7 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
     return found
 
 
-def _run_wide(
+def _run_padded(
     served: Served, form: Form, given: Sequence[Any], outputs: Sequence[Node], device: Device
 ) -> list[Any]:
     """The memories of the outputs, by a plan of larger sizes: what is smaller comes first there."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from tgrad.errors import ShapeError, Source, UnsupportedError
 from tgrad.graph.size import Symbol
-from tgrad.many_sizes import Wide
+from tgrad.many_sizes import PaddedPlan
 from tgrad.nn.module import Module
 from tgrad.pipeline import upload
 from tgrad.runtime.device import open_device
@@ -243,10 +243,10 @@ class PaddedArgument:
         return held
 
 
-_padded: WeakKeyDictionary[Wide, dict[int, PaddedArgument]] = WeakKeyDictionary()
+_padded: WeakKeyDictionary[PaddedPlan, dict[int, PaddedArgument]] = WeakKeyDictionary()
 
 
-def padded_argument(plan: Wide, number: int, capacities: tuple[int, ...]) -> PaddedArgument:
+def padded_argument(plan: PaddedPlan, number: int, capacities: tuple[int, ...]) -> PaddedArgument:
     """What a leaf of a plan is copied to, in every trace that the plan serves."""
     own = _padded.setdefault(plan, {})
     if number not in own:

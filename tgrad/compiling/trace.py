@@ -443,7 +443,7 @@ class _Build:
                     donated[position] = leaves[storages[number]]
         limit = self.memory_limit
         if self.owner is not None and self.scope is None and limit is None:
-            part = self._wide_part(device, wanted, nodes, donated)
+            part = self._padded_part(device, wanted, nodes, donated)
             if part is not None:
                 return part
         sizes = sorted({c.size for each in needed for c in each} - set(nodes), key=_serial)
@@ -479,7 +479,7 @@ class _Build:
             else:
                 part.writes.append((position, number))
 
-    def _wide_part(
+    def _padded_part(
         self,
         device: Device,
         wanted: Sequence[Wanted],

@@ -22,6 +22,8 @@ from tgrad.graph.key import row_of
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.rules_elementwise import constant_of
+from tgrad.graph.size import Size
+from tgrad.graph.sized import gathered, placed
 
 _EXACT = frozenset((Op.POW, Op.FLOORDIV, Op.MOD, Op.SHL, Op.SHR))
 """Ops that have cheaper forms where the second operand is known."""
@@ -303,11 +305,7 @@ def _slice(node: Node, x: Node, starts: Mapping[int, Node]) -> Node:
     steps = tuple(1 if a in starts else s for a, s in enumerate(step))
     y = build.slice_(x, tuple(i for i, _ in bounds), tuple(j for _, j in bounds), steps)
     for axis, start in starts.items():
-        shape = _replaced(y.shape, axis, node.shape[axis])
-        place = _places(shape, axis)
-        if step[axis] != 1:
-            place = build.mul(place, build.const(step[axis], int64, shape))
-        y = make(Op.GATHER, y, build.add(build.expand_to(start, shape), place), axis=axis)
+        y = gathered(y, axis, start, node.shape[axis], step[axis])
     return y
 
 
@@ -317,20 +315,9 @@ def _pad(node: Node, x: Node, lows: Mapping[int, Node]) -> Node:
     fixed = [tuple(0 if a in lows else n for a, n in enumerate(edge)) for edge in (low, high)]
     y = build.pad(x, *fixed)
     for axis, begin in lows.items():
-        size = y.shape[axis]
-        shape = _replaced(y.shape, axis, node.shape[axis])
-        at = build.sub(_places(shape, axis), build.expand_to(begin, shape))
-        first, last = (build.const(n, int64, shape) for n in (0, size - 1))
-        inside = build.both(make(Op.LE, first, at), make(Op.LE, at, last))
-        nearest = make(Op.MINIMUM, make(Op.MAXIMUM, at, first), last)
-        values = make(Op.GATHER, y, nearest, axis=axis)
-        y = build.where(inside, values, build.const(0, x.dtype, shape))
+        y = placed(y, axis, begin, node.shape[axis], _no_size)
     return y
 
 
-def _places(shape: tuple[int, ...], axis: int) -> Node:
-    return make(Op.IOTA, shape=shape, axis=axis, dtype=int64)
-
-
-def _replaced(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    return (*shape[:axis], size, *shape[axis + 1 :])
+def _no_size(size: Size) -> Node:
+    raise AssertionError(f"{size} in a graph whose sizes are numbers")

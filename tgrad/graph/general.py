@@ -45,7 +45,15 @@ from tgrad.graph.size import (
     running_scope,
     sizing,
 )
-from tgrad.graph.sized import capacity_of, flat_places, shape_of, sized
+from tgrad.graph.sized import (
+    capacity_of,
+    filled_with,
+    flat_places,
+    gathered,
+    placed,
+    shape_of,
+    sized,
+)
 from tgrad.graph.skeleton import Fit, Named
 
 Shape = tuple[Extent, ...]
@@ -180,7 +188,7 @@ class _Builder:
                 continue
             shape, named = named[: len(x.shape)], named[len(x.shape) :]
             number = values.get(OPERAND if node.op in FIRST else place, constant)
-            operands.append(_expanded(number, shape))
+            operands.append(filled_with(number, shape))
         if node.op is Op.SLICE:
             return self._slice(node, operands[0], starts, named)
         if node.op is Op.PAD:
@@ -204,7 +212,7 @@ class _Builder:
         if place.op is not Op.IOTA or any(x.op is not Op.EXPAND for x in others):
             raise _refused(draw)
         counters = [flat_places(shape, self.size_node)]
-        counters += [_expanded(self.done[x.inputs[0]], shape) for x in others]
+        counters += [filled_with(self.done[x.inputs[0]], shape) for x in others]
         return make(Op.PHILOX, *counters, word=draw.attr("word"))
 
     # -- parts ------------------------------------------------------------------------------------
@@ -216,18 +224,10 @@ class _Builder:
                 continue
             step = node.attr("step")[axis]
             if axis in starts:
-                x = self._gathered(x, axis, starts[axis], n, step)
+                x = gathered(x, axis, starts[axis], n, step)
             else:
                 x = _cut(node, x, axis, node.attr("start")[axis], n, step)
         return x
-
-    def _gathered(self, x: Node, axis: int, start: Node, n: Extent, step: int) -> Node:
-        """gather of x at start + i * step"""
-        shape = _replaced(shape_of(x), axis, n)
-        place = _places(shape, axis)
-        if step != 1:
-            place = build.mul(place, _expanded(build.const(step, int64), shape))
-        return make(Op.GATHER, x, build.add(_expanded(start, shape), place), axis=axis)
 
     def _pad(self, node: Node, x: Node, lows: Mapping[int, Node], shape: Shape) -> Node:
         """pad(x)[i] = x[i - low] where 0 <= i - low < n, else 0, axis by axis"""
@@ -237,36 +237,10 @@ class _Builder:
             low = node.attr("low")[axis]
             wide = None if axis in lows else _widened(x, axis, low, total)
             if wide is None:
-                wide = self._placed(x, axis, lows.get(axis, build.const(low, int64)), total)
+                begin = lows.get(axis, build.const(low, int64))
+                wide = placed(x, axis, begin, total, self.size_node)
             x = wide
         return x
-
-    def _placed(self, x: Node, axis: int, low: Node, total: Extent) -> Node:
-        have = shape_of(x)
-        n, shape = have[axis], _replaced(have, axis, total)
-        at = build.sub(_places(shape, axis), _expanded(low, shape))
-        count = _expanded(
-            self.size_node(n) if isinstance(n, Size) else build.const(n, int64), shape
-        )
-        first, one = (_expanded(build.const(k, int64), shape) for k in (0, 1))
-        last = build.sub(count, one)
-        inside = build.both(make(Op.LE, first, at), make(Op.LE, at, last))
-        nearest = make(Op.MINIMUM, make(Op.MAXIMUM, at, first), last)
-        values = make(Op.GATHER, x, nearest, axis=axis)
-        return build.where(inside, values, _expanded(build.const(0, x.dtype), shape))
-
-
-def _places(shape: Shape, axis: int) -> Node:
-    return sized(Op.IOTA, shape=shape, axis=axis, dtype=int64)
-
-
-def _expanded(x: Node, shape: Shape) -> Node:
-    """A value without axes, for each element."""
-    return sized(Op.EXPAND, x, shape=shape) if shape else x
-
-
-def _replaced(shape: Shape, axis: int, size: Extent) -> Shape:
-    return (*shape[:axis], size, *shape[axis + 1 :])
 
 
 def _cut(node: Node, x: Node, axis: int, start: int, n: Extent, step: int) -> Node:

@@ -77,13 +77,61 @@ def flat_places(shape: Shape, size_node: Callable[[Size], Node]) -> Node:
     """
     total: Node | None = None
     for axis in range(len(shape)):
-        place = sized(Op.IOTA, shape=shape, axis=axis, dtype=int64)
+        place = places_along(shape, axis)
         stride = prod(shape[axis + 1 :])
         step = size_node(stride) if isinstance(stride, Size) else const(stride, int64)
-        part = make(Op.MUL, place, sized(Op.EXPAND, step, shape=shape))
+        part = make(Op.MUL, place, filled_with(step, shape))
         total = part if total is None else make(Op.ADD, total, part)
     assert total is not None
     return total
+
+
+def places_along(shape: Shape, axis: int) -> Node:
+    """The place of each element along an axis (int64)."""
+    return sized(Op.IOTA, shape=shape, axis=axis, dtype=int64)
+
+
+def filled_with(x: Node, shape: Shape) -> Node:
+    """A value without axes, for each element."""
+    return sized(Op.EXPAND, x, shape=shape) if shape else x
+
+
+def gathered(x: Node, axis: int, start: Node, n: Extent, step: int) -> Node:
+    """x[start : start + n * step : step] along an axis: a gather at start + i * step.
+
+    Args:
+        start: 0-d int64, known when the plan runs.
+    """
+    shape = replaced(shape_of(x), axis, n)
+    place = places_along(shape, axis)
+    if step != 1:
+        place = make(Op.MUL, place, filled_with(const(step, int64), shape))
+    return make(Op.GATHER, x, make(Op.ADD, filled_with(start, shape), place), axis=axis)
+
+
+def placed(x: Node, axis: int, low: Node, total: Extent, size_node: Callable[[Size], Node]) -> Node:
+    """x within zeros along an axis: y[i] = x[i - low] where 0 <= i - low < n, else 0.
+
+    Args:
+        low: 0-d int64, known when the plan runs.
+        size_node: gives the 0-d int64 node of a symbolic size.
+    """
+    n = shape_of(x)[axis]
+    shape = replaced(shape_of(x), axis, total)
+    at = make(Op.SUB, places_along(shape, axis), filled_with(low, shape))
+    end = (
+        make(Op.SUB, size_node(n), const(1, int64)) if isinstance(n, Size) else const(n - 1, int64)
+    )
+    first, last = filled_with(const(0, int64), shape), filled_with(end, shape)
+    inside = make(Op.AND, make(Op.LE, first, at), make(Op.LE, at, last))
+    nearest = make(Op.MINIMUM, make(Op.MAXIMUM, at, first), last)
+    values = make(Op.GATHER, x, nearest, axis=axis)
+    return make(Op.WHERE, inside, values, filled_with(const(0, x.dtype), shape))
+
+
+def replaced(shape: Shape, axis: int, size: Extent) -> Shape:
+    """The shape with another size of an axis."""
+    return (*shape[:axis], size, *shape[axis + 1 :])
 
 
 def _claimed(node: Node, wanted: Shape, scope: Scope) -> Node:

@@ -144,11 +144,9 @@ class Embedding(Module):
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm, self.norm_type = max_norm, norm_type
         sizes = num_embeddings, embedding_dim
+        self.weight = _table("Embedding", _weight, sizes, _freeze, device, dtype)
         if _weight is None:
-            self.weight = Parameter(empty(*sizes, device=device, dtype=dtype), not _freeze)
             self.reset_parameters()
-        else:
-            self.weight = _table("Embedding", _weight, sizes, _freeze)
 
     @classmethod
     def from_pretrained(
@@ -236,11 +234,9 @@ class EmbeddingBag(Module):
         self.mode, self.include_last_offset = mode, include_last_offset
         self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type
         sizes = num_embeddings, embedding_dim
+        self.weight = _table("EmbeddingBag", _weight, sizes, False, device, dtype)
         if _weight is None:
-            self.weight = Parameter(empty(*sizes, device=device, dtype=dtype))
             self.reset_parameters()
-        else:
-            self.weight = _table("EmbeddingBag", _weight, sizes, False)
 
     @classmethod
     def from_pretrained(
@@ -305,8 +301,17 @@ def _sizes(name: str, table: Tensor) -> tuple[int, int]:
     return table.shape[0], table.shape[1]
 
 
-def _table(name: str, weight: Tensor, sizes: tuple[int, int], is_frozen: bool) -> Parameter:
-    """A given table as the parameter of a module with these sizes."""
+def _table(
+    name: str,
+    weight: Tensor | None,
+    sizes: tuple[int, int],
+    is_frozen: bool,
+    device: DeviceLike,
+    dtype: DType | None,
+) -> Parameter:
+    """The parameter of a module with these sizes: a given table, or one that waits for values."""
+    if weight is None:
+        return Parameter(empty(*sizes, device=device, dtype=dtype), not is_frozen)
     if _sizes(name, weight) != sizes:
         raise ShapeError(f"{name} of {sizes}: a table of shape {weight.shape}.")
     return Parameter(weight, not is_frozen)
