@@ -84,6 +84,7 @@ FRONT = (
     "tgrad.special",
     "tgrad.strides",
     "tgrad.tracing",
+    "tgrad.unread",
 )
 """The Tensor and the functions that make and join tensors."""
 PARTS = (

@@ -20,9 +20,9 @@ from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, no_grad
 from tgrad.graph import build as b
 from tgrad.graph.layout import like
-from tgrad.graph.node import Node, is_leaf_mark, make
+from tgrad.graph.node import Node, buffer_node, is_leaf_mark, make
 from tgrad.graph.op import ELEMENTWISE, Op
-from tgrad.pending import mark_pending
+from tgrad.pending import is_waiting, mark_pending
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
 from tgrad.tracing import tracer
 from tgrad.weak_table import WeakTable
@@ -290,9 +290,19 @@ def is_shared(t: Tensor) -> bool:
 
 
 def stored(t: Tensor) -> None:
-    """A member has the same values as before, by another graph."""
-    if is_shared(t) and not t._path and t._memory is not None:
-        t._memory.value, t._memory.requires_grad = t._node, t._requires_grad
+    """A member has the same values as before, by another graph: what was not computed of the
+    others, and leads to no gradient, begins there from now on."""
+    if not is_shared(t) or t._path or t._memory is None:
+        return
+    t._memory.value, t._memory.requires_grad = t._node, t._requires_grad
+    if t._storage is None:
+        return
+    for m in t._memory.members.living():
+        if not is_waiting(m) or m._requires_grad or not all(step.is_open for step in m._path):
+            continue
+        path = [step for step in m._path if step != DETACH]
+        m._node = derive(buffer_node(t._storage), path)
+        m._storage = None if path else t._storage
 
 
 def refresh(t: Tensor) -> None:

@@ -16,15 +16,17 @@ import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.arguments import with_numpy_names
+from tgrad.batching import is_inside_vmap
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.graph.node import Node
 from tgrad.graph.op import Op
 from tgrad.graph.size import is_same, running_scope
 from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import is_sized, placed
-from tgrad.tensor import Tensor, define_vjp, labelled, tensor, with_vjp
+from tgrad.tensor import Tensor, define_vjp, labelled, realize_tensors, tensor, with_vjp
 from tgrad.tracing import tracer
 
 ON_HOST = ("cpu", "numpy", "interpret")
@@ -91,6 +93,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 f"cat of shapes {parts[0].shape} and {t.shape} along axis {axis}.",
                 "All sizes but those of that axis must be equal.",
             )
+    _compute_rest(parts)
     together = _joined_on_host(parts, axis)
     if together is not None:
         return together
@@ -111,6 +114,23 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return with_vjp("cat", joined, *parts, params=(axis,))
 
 
+def _compute_rest(parts: list[Tensor]) -> None:
+    """Where most of many parts are in memory, compute the others first: what a loop collected, of
+    which the last steps have not run, would be one graph with as many inputs as steps."""
+    if len(parts) < MANY or tracer() is not None or running_scope() is not None:
+        return
+    waiting = [t for t in parts if _below_reshapes(t._node).op is not Op.BUFFER]
+    is_mostly_there = 0 < len(waiting) < len(parts) // 2
+    if is_mostly_there and not is_inside_vmap() and not any(t._requires_grad for t in waiting):
+        realize_tensors(waiting)
+
+
+def _below_reshapes(node: Node) -> Node:
+    while node.op is Op.RESHAPE:
+        node = node.inputs[0]
+    return node
+
+
 def _joined_on_host(parts: list[Tensor], axis: int) -> Tensor | None:
     """Many small tensors whose values are in the host's memory, joined there: a batch that is drawn
     from a replay memory compiles nothing, in whatever way its parts repeat. None for all others."""
@@ -118,9 +138,7 @@ def _joined_on_host(parts: list[Tensor], axis: int) -> Tensor | None:
         return None
     arrays = []
     for t in parts:
-        node = t._node
-        while node.op is Op.RESHAPE:
-            node = node.inputs[0]
+        node = _below_reshapes(t._node)
         is_there = node.op is Op.BUFFER and t.device.type in ON_HOST and not t.requires_grad
         if not is_there or t.device != parts[0].device or t.numel() * len(parts) > SMALL:
             return None

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from tgrad.autocasting import follow_autocast
 from tgrad.graph.node import source_scope
+from tgrad.unread import loops, settle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +26,8 @@ def labelled(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if loops.is_due:
+                settle()
             with source_scope(label=name):
                 return function(*args, **kwargs)
 

@@ -6,12 +6,14 @@ plan. Invariant: a tensor waits once, in the order of the last marks. See docs/d
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from tgrad.device import Device
+from tgrad.graph.repeats import repeated
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -43,8 +45,28 @@ def mark_repeated(t: Tensor) -> None:
         _pending[id(t)] = ref(t, partial(_forget, id(t)))
 
 
+def _mark_holders() -> None:
+    """Mark tensors that were made before their lines were known: what a loop reads of what was made
+    before it is stored by its third step. See docs/decisions/0078.
+
+    This looks through all objects, some 10 ms for a program's 500,000."""
+    from tgrad.tensor import Tensor
+
+    if not repeated:
+        return
+    for t in gc.get_objects():
+        if issubclass(type(t), Tensor) and is_waiting(t) and t._node in repeated:
+            mark_pending(t)
+    repeated.clear()
+
+
 def _forget(key: int, _: object) -> None:
     _pending.pop(key, None)
+
+
+def is_waiting(t: Tensor | None) -> bool:
+    """Whether a tensor lives and is not computed."""
+    return t is not None and t._borrowed is None and t._storage is None
 
 
 def drop_pending(t: Tensor) -> None:
@@ -56,11 +78,16 @@ def drop_pending(t: Tensor) -> None:
         _pending.pop(id(t), None)
 
 
+def waiting_tensors() -> list[Tensor]:
+    """All that is pending, in order."""
+    return [t for t in (r() for r in list(_pending.values())) if t is not None]
+
+
 def pending_tensors(device: Device, tensors: Sequence[Tensor] = ()) -> list[Tensor]:
     """What runs when `tensors` are wanted: they and all that is pending on the device, less what is
     stored already."""
-    waiting = [t for t in (r() for r in list(_pending.values())) if t is not None]
-    chosen = [t for t in (*waiting, *tensors) if t._device == device and t._storage is None]
+    wanted = (*waiting_tensors(), *tensors)
+    chosen = [t for t in wanted if t._device == device and t._storage is None]
     return list({id(t): t for t in chosen}.values())
 
 
@@ -75,7 +102,9 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
         trace.refuse("the value of a tensor is read")
     from tgrad.batching import check_values
     from tgrad.realizing import realize
+    from tgrad.unread import note_run
 
+    note_run()
     check_values([t._node for t in tensors])
     for device in dict.fromkeys(t._device for t in tensors):
         chosen = pending_tensors(device, tensors)
@@ -85,6 +114,7 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
             _pending.pop(id(t), None)
         for t, storage in zip(chosen, realize([t._node for t in chosen], device)):
             t._store(storage)
+    _mark_holders()
 
 
 def realize_pending(device: Device) -> None:

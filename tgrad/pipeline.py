@@ -391,12 +391,13 @@ def _without_unneeded(
     used: Sequence[Node],
 ) -> Placed:
     """Kernels that skip what nobody reads."""
+    given = frozenset(used)
     read: dict[Node, Needed] = {}
     for base, conditions in zip(bases, needed):
-        known = frozenset(c for c in conditions if c.size in used)
+        known = frozenset(c for c in conditions if c.size in given)
         read[base] = read[base] & known if base in read else known
     elements = {
-        n: frozenset(c for c in conditions if c.size in used)
+        n: frozenset(c for c in conditions if c.size in given)
         for n, conditions in needed_elements(read).items()
     }
     return replace(place, fused=unique_names([with_limits(f, elements) for f in place.fused]))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -29,7 +29,7 @@ from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
-from tgrad.errors import DeviceError, DTypeError, GradientError, ScalarError, ShapeError
+from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import repeats
 from tgrad.graph.interpret import constant_value
@@ -70,6 +70,7 @@ from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import print_options
 from tgrad.runtime.storage import Storage, upload
 from tgrad.tracing import note_constant, tracer, versions
+from tgrad.unread import loops, note_gradients, note_leaf, note_result, settle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -229,6 +230,8 @@ class Tensor(
             node, wanted = _detached(node), False
         t = Tensor._of(node, device)
         t._requires_grad = wanted
+        if not wanted:
+            note_result(t)
         return t
 
     def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor:
@@ -240,6 +243,8 @@ class Tensor(
                     "Move one of them with .to(device).",
                 )
         operands = (self, *others)
+        if loops.is_due:
+            settle(operands)
         build = sized if "shape" in attrs and running_scope() is not None else make
         node = build(op, *map(_node_of, operands), **attrs)
         result = Tensor._result(node, self._device, operands)
@@ -319,26 +324,6 @@ class Tensor(
     def numel(self) -> int:
         """Number of elements."""
         return self._node.size if running_scope() is None else math.prod(self.shape)
-
-    def element_size(self) -> int:
-        """Bytes of one element."""
-        return self.dtype.itemsize
-
-    def is_floating_point(self) -> bool:
-        return self.dtype.is_float
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether it was not computed from tensors that require gradients."""
-        return not self._requires_grad or self._token is not None
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise ScalarError("len() of a tensor with no axes.", "Use .numel() for its elements.")
-        return self.shape[0].__index__()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
 
     def __hash__(self) -> int:
         return id(self)
@@ -487,6 +472,8 @@ class Tensor(
         node = value
         if self._token is not None:
             _leaves[self._token] = self
+            if storage is None:
+                note_leaf()
             node = make(Op.CUSTOM_VJP, value, rule="leaf", params=(self._token,))
         self._take_back()
         self._node, self._storage = node, storage
@@ -616,6 +603,7 @@ def gradients_of(
     trace = tracer()
     if trace is not None:
         trace.differentiated = True
+    note_gradients(create_graph)
     if not output._requires_grad:
         raise GradientError(
             "backward() of a tensor that does not require a gradient.",

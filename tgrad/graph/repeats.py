@@ -1,14 +1,14 @@
 """Work that plans do again: lines of the program whose tensors later graphs build on.
 
-In: the nodes of each graph that runs, in order. Out: those lines. Invariant: what is computed does
-not depend on them, only what is stored. See docs/decisions/0078.
+In: the nodes of each graph that runs, in order. Out: those lines, and such nodes. Invariant: what
+is computed does not depend on them, only what is stored. See docs/decisions/0078.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgrad.graph.node import Node, runs, toposort
+from tgrad.graph.node import Node, runs
 from tgrad.graph.op import MOVEMENT, Op
 
 Line = tuple[str, int]
@@ -19,8 +19,17 @@ _FREE = frozenset((Op.BUFFER, Op.CONST, Op.IOTA))
 _PASSED = _WRAPPERS | _FREE
 """Ops that are no work by themselves: what they wrap is in the graph as well."""
 
-lines: set[Line] = set()
-"""Where tensors were made that a later plan had to compute a second time."""
+lines: dict[Line, int] = {}
+"""Where tensors were made that a later plan had to compute a second time, and how many of those
+were reported."""
+
+repeated: set[Node] = set()
+"""What was computed a second time, until somebody has looked for the tensors that hold it."""
+
+_FEW = 64
+"""Nodes of a mask or a table of angles, at most."""
+_REPORTS = 8
+"""Of a line: what is made by calls that nobody holds on to is reported in vain."""
 
 
 def line_of(node: Node) -> Line:
@@ -45,6 +54,7 @@ def note_computed(order: Sequence[Node]) -> None:
 
 
 def _learn(order: Sequence[Node]) -> None:
+    found: set[Node] = set()
     handed: set[Node] = set()
     late: set[Node] = set()  # made before an earlier plan ran, of its values, and not by it
     for n in order:
@@ -52,22 +62,37 @@ def _learn(order: Sequence[Node]) -> None:
             continue
         is_old = n.born < runs.count
         for x in n.inputs[:1] if n.op is Op.CUSTOM_VJP else n.inputs:
-            if x in handed or (x.is_computed and _is_work(x)):
-                lines.add(line_of(x))
+            if x in handed or (x.is_computed and is_work(x)):
+                found.add(x)
                 if n.op in _WRAPPERS:
-                    lines.add(line_of(n))
+                    found.add(n)
                     handed.add(n)
             elif x not in late:
                 continue
             elif not is_old:
-                lines.add(line_of(x))
+                found.add(x)
             if is_old:
                 late.add(n)
+    reported = [n for n in found if lines.setdefault(line_of(n), 0) < _REPORTS]
+    for line in {line_of(n) for n in reported}:
+        lines[line] += 1
+    repeated.update(reported)
 
 
-def _is_work(node: Node) -> bool:
-    """Whether a node is computed from memory: what is made of numbers and places alone costs
-    little, and kernels know it."""
+def is_work(node: Node) -> bool:
+    """Whether a node is computed from memory, or by many operations: what is made of numbers and
+    places by a few costs little, and kernels know it."""
     while node.op in _WRAPPERS:
         node = node.inputs[0]
-    return node.op not in _FREE and any(n.op is Op.BUFFER for n in toposort([node]))
+    if node.op in _FREE:
+        return False
+    seen: set[Node] = set()
+    stack = [node]
+    while stack:
+        n = stack.pop()
+        if n.op is Op.BUFFER or len(seen) > _FEW:
+            return True
+        if n not in seen:
+            seen.add(n)
+            stack += n.inputs[:1] if n.op is Op.CUSTOM_VJP else n.inputs
+    return False

@@ -6,13 +6,13 @@ is, but by `is_nonzero`, which reads its value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
 from tgrad.aliases import strides_of
 from tgrad.arguments import CHANNELS_LAST, check_memory_format
-from tgrad.errors import UnsupportedError
+from tgrad.errors import ScalarError, UnsupportedError
 from tgrad.strides import channels_last
 
 FUNCTIONS = {
@@ -40,6 +40,27 @@ class FactMethods:
     def ndimension(self: Any) -> int:
         """Number of axes."""
         return self.ndim
+
+    def element_size(self: Any) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    def is_floating_point(self: Any) -> bool:
+        """Whether its dtype is one of floating-point numbers."""
+        return self.dtype.is_float
+
+    @property
+    def is_leaf(self: Any) -> bool:
+        """Whether it was not computed from tensors that require gradients."""
+        return not self._requires_grad or self._token is not None
+
+    def __len__(self: Any) -> int:
+        if not self.shape:
+            raise ScalarError("len() of a tensor with no axes.", "Use .numel() for its elements.")
+        return self.shape[0].__index__()
+
+    def __iter__(self: Any) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
 
     @property
     def itemsize(self: Any) -> int:

@@ -1,0 +1,166 @@
+"""Steps that nobody reads: what they made runs before their graph grows.
+
+In: results as they are made, gradients as they are asked for. Out: runs of what is pending and of
+what lives. Invariant: results do not depend on it, only when they are computed and what is stored.
+See docs/decisions/0081.
+
+    w -= rate * w.grad          a step written by hand: ends where w is used again
+    x = f(x); seen.append(x)    a loop that reads nothing: ends each time it passes a line of it
+    (y * y).sum().backward()    gradients that no step uses: end at one of so many calls
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
+
+from tgrad.errors import Source, find_user_source
+from tgrad.grad_mode import is_grad_enabled
+from tgrad.graph.node import is_in_source_scope
+from tgrad.graph.repeats import is_work
+from tgrad.pending import is_waiting, realize_tensors, waiting_tensors
+from tgrad.tracing import tracer
+
+if TYPE_CHECKING:
+    from tgrad.tensor import Tensor
+
+LONG = 1000
+"""Results after which a graph that nobody reads is looked at: a step of a loop has its lines in it
+at least three times by then."""
+SHORT = 256
+"""Results that run together in such a loop, at least: building their graph takes about 2 ms, and
+running one plan 0.1."""
+CALLS = 8
+"""Calls for gradients on one line after which they run: as many parts of a batch are one plan."""
+
+
+@dataclass
+class _Loops:
+    """The loops that read nothing, and what has happened since something ran.
+
+    Attributes:
+        ends: the lines where such loops are cut, by identity.
+        passes: how often they passed each line since somebody read something.
+        living: results that may live, from when the first such loop was found.
+        made: the lines of results that require no gradient.
+        limit: how many of them there are when they are looked at.
+        calls: calls for gradients by line.
+        has_gradients: whether there was one: a step will follow.
+        is_due: whether the next operation asks `settle` first.
+        is_at_end: whether a loop is to be cut there.
+    """
+
+    ends: dict[int, Source] = field(default_factory=dict)
+    passes: Counter[Source] = field(default_factory=Counter)
+    living: list[ReferenceType[Tensor]] | None = None
+    made: list[Source] = field(default_factory=list)
+    limit: int = LONG
+    calls: Counter[Source] = field(default_factory=Counter)
+    has_gradients: bool = False
+    is_due: bool = False
+    is_at_end: bool = False
+
+
+loops = _Loops()
+
+
+def note_result(t: Tensor) -> None:
+    """A result that requires no gradient is made."""
+    made, source = loops.made, t._node.source
+    made.append(source)
+    if loops.living is not None and _runs_now():
+        loops.living.append(ref(t))
+        if id(source) in loops.ends and len(made) >= SHORT and not loops.has_gradients:
+            loops.is_due = loops.is_at_end = True
+    if len(made) >= loops.limit:
+        _find_loop()
+
+
+def _runs_now() -> bool:
+    """Whether what is made here has values: no trace and no mapped function runs."""
+    from tgrad.batching import is_inside_vmap
+
+    return tracer() is None and not is_inside_vmap()
+
+
+def _find_loop() -> None:
+    """Choose where to cut the loop that has made so much."""
+    if loops.has_gradients or not _runs_now():
+        loops.made.clear()
+        return
+    loops.limit += LONG
+    recent = loops.made[-loops.limit // 4 :]
+    _choose_end(recent, loops.passes + Counter(loops.made))
+    if loops.living is None and loops.ends:
+        loops.living = []
+
+
+def _choose_end(recent: list[Source], counts: Mapping[Source, int]) -> None:
+    """Cut at what is passed least often, at least three times: of nested loops that is a line of
+    the outermost. A line that is passed nearly as seldom stays, and plans with it."""
+    often = [s for s in dict.fromkeys(recent) if counts[s] >= 3]
+    if not often:
+        return
+    best = min(often, key=counts.__getitem__)
+    before = [s for s in often if id(s) in loops.ends]
+    if any(counts[s] < 2 * counts[best] for s in before):
+        return
+    for source in before:
+        del loops.ends[id(source)]
+    loops.ends[id(best)] = best
+
+
+def note_gradients(create_graph: bool) -> None:
+    """Gradients are asked for; as graph where a step within a step needs them."""
+    if not _runs_now():
+        return
+    loops.has_gradients = True
+    source = find_user_source()
+    loops.calls[source] += not create_graph
+    if loops.calls[source] >= CALLS or id(source) in loops.ends:
+        loops.ends[id(source)] = source
+        loops.is_due = loops.is_at_end = True
+
+
+def note_leaf() -> None:
+    """A leaf that requires a gradient has a new value, which is not computed."""
+    if loops.has_gradients and _runs_now():
+        loops.is_due = True
+
+
+def note_run() -> None:
+    """Something runs."""
+    loops.made.clear()
+    loops.calls.clear()
+    if not loops.is_at_end:
+        loops.passes.clear()
+    loops.has_gradients = loops.is_due = loops.is_at_end = False
+    loops.limit = LONG
+    if loops.living:
+        loops.living = [r for r in loops.living if is_waiting(r())]
+
+
+def settle(operands: Iterable[Tensor] = ()) -> None:
+    """Before an operation on `operands`: run what is due."""
+    if not _runs_now():
+        return
+    leaves = [t for t in operands if t._token is not None and is_waiting(t)]
+    if leaves and is_grad_enabled():
+        realize_tensors(leaves)
+    elif loops.is_at_end and not is_in_source_scope():
+        _cut()
+
+
+def _cut() -> None:
+    """Run what is pending and what lives and is work."""
+    loops.passes.update(loops.made)
+    _choose_end(loops.made, loops.passes)
+    living = [t for t in (r() for r in loops.living or ()) if t is not None and is_waiting(t)]
+    found = [*waiting_tensors(), *(t for t in living if is_work(t._node))]
+    if found:
+        realize_tensors(found)
+    else:
+        note_run()
