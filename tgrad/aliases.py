@@ -17,7 +17,7 @@ from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
 from tgrad.autodiff.backward import register_vjp
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
-from tgrad.grad_mode import is_grad_enabled, no_grad
+from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
 from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, make
@@ -118,8 +118,6 @@ def place_of(t: Tensor) -> Place:
     memory = t._memory
     if memory is None or memory.value is None:
         return Place(0, is_apart=True)
-    if t._path == (CLOSED,) and t._node.shape == memory.value.shape:  # a state_dict has it
-        return Place(0, is_apart=False)
     value, strides, offset, is_apart = memory.value, memory.strides, 0, False
     for step in t._path:
         if strides is None or not step.is_open:
@@ -320,9 +318,6 @@ def write(t: Tensor, value: Tensor) -> None:
     """
     memory = t._memory
     assert memory is not None and memory.value is not None
-    owner = _owner(t, memory)
-    if owner is not None:
-        return _write_through(t, owner, value)
     is_apart = DETACH in t._path
     check_open(t)
     if is_grad_enabled() and not is_apart and is_leaf_mark(memory.value):
@@ -335,29 +330,6 @@ def write(t: Tensor, value: Tensor) -> None:
         _write(t, value, keeps_history=is_apart or not is_grad_enabled())
     else:
         t._assign(value)
-
-
-def _owner(t: Tensor, memory: Memory) -> Tensor | None:
-    """The parameter, buffer or state that a tensor of a `state_dict` shows, if it has the same
-    values still."""
-    if t._path == (CLOSED,):
-        for member in memory.members.living():
-            if member._memory is not memory and member._without_history()._node is t._node:
-                return member
-    return None
-
-
-def _write_through(t: Tensor, owner: Tensor, value: Tensor) -> None:
-    """Give both the values."""
-    with no_grad():
-        owner._assign(value._without_history())
-    trace = tracer()
-    if trace is not None:
-        trace.note(t)
-    now = owner._without_history()
-    t._node, t._storage = now._node, now._storage
-    if t._storage is None:
-        mark_pending(t)
 
 
 def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
@@ -455,8 +427,8 @@ def check_open(t: Tensor) -> None:
     for m in (t, *members):
         if m._memory is t._memory and not all(step.is_open for step in m._path):
             raise UnsupportedError(
-                "an in-place change of a tensor that shares memory by as_strided, state_dict or a "
-                "symbolic size is not supported.",
+                "an in-place change of a tensor that shares memory by as_strided or a symbolic "
+                "size is not supported.",
                 "Assign to an index (x[i] = v), use the function without the underscore, or "
                 ".clone() first.",
             )

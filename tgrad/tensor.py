@@ -494,14 +494,6 @@ class Tensor(
         storage = self._storage if tracer() is None else None  # made by the trace, and not old
         return Tensor._of(value, self._device, storage)
 
-    def _snapshot(self) -> Tensor:
-        """The values of this moment, for a state_dict. What is written to them goes to this tensor
-        too, unless it has others by then, where PyTorch's would: then the write raises."""
-        copy = self._without_history()
-        twin = Tensor._of(copy._node, self._device)
-        join(twin, copy, CLOSED)._memory.members.keep(id(self), self)  # type: ignore[union-attr]
-        return copy
-
     @property
     def data(self) -> Tensor:
         """`detach()`; assigning to it gives a leaf new values, of any shape and dtype."""

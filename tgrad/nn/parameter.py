@@ -217,7 +217,7 @@ class _Uninitialized(_AnyTensor):
         twin._specify(where, self.dtype if dtype is None else dtype, self._requires_grad)
         return twin
 
-    _snapshot = _without_history = _twin
+    _without_history = _twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         memo[id(self)] = twin = self._twin()

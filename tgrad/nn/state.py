@@ -82,10 +82,8 @@ class Stateful:
         self, *, destination: dict[str, Any] | None = None, prefix: str = "",
         keep_vars: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Parameters and buffers by dotted names, as they are now, and extra states.
-
-        PyTorch's tensors here share memory with the module; tgrad's keep the values of this moment,
-        and do not change in place while the module lives.
+        """Parameters and buffers by dotted names, which share memory with the module, and extra
+        states.
 
         Args:
             destination: a dictionary to add to.
@@ -112,7 +110,7 @@ class Stateful:
     ) -> None:
         """Add the state of this module alone; a subclass may add more, or other names."""
         for name, t in self._own_state():
-            destination[prefix + name] = as_attribute(t if keep_vars else _snapshot(t))
+            destination[prefix + name] = as_attribute(t if keep_vars else _without_gradient(t))
         if _overrides(self, "get_extra_state"):
             destination[prefix + EXTRA] = self.get_extra_state()
 
@@ -326,10 +324,10 @@ def _load(module: Module, name: str, value: Any, assign: bool) -> None:
     setattr(module, name, made.requires_grad_(target.requires_grad))
 
 
-def _snapshot(t: Tensor) -> Tensor:
-    """The values of this moment; of pairs, pairs."""
-    copy = t._snapshot()
-    return PairsBuffer(copy) if t.holds_pairs else copy
+def _without_gradient(t: Tensor) -> Tensor:
+    """`detach()`; of pairs, pairs, and of what has no shape yet another that has none."""
+    alias = t._without_history() if is_lazy(t) else t.detach()
+    return PairsBuffer(alias) if t.holds_pairs else alias
 
 
 def _as_array(value: Any) -> np.ndarray:

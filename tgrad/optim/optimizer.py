@@ -390,7 +390,7 @@ class Optimizer:
             groups.append({**plain, "params": list(range(first, first + count))})
             first += count
         state = {
-            numbers[p]: {k: v._snapshot() if isinstance(v, Tensor) else v for k, v in kept.items()}
+            numbers[p]: {k: v.detach() if isinstance(v, Tensor) else v for k, v in kept.items()}
             for p, kept in self.state.items()
             if kept
         }

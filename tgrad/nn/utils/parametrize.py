@@ -185,10 +185,11 @@ def _tensors(value: Any) -> Sequence[Tensor]:
 
 
 def _set(target: Tensor, value: Tensor) -> None:
-    """Give a parameter or buffer new values, of another shape too."""
+    """Give a parameter or buffer new values, of another shape too, in memory of its own: tensors
+    that shared the old one keep it, as with torch's `set_`. A trace writes them in place."""
     if value is target:
         return
-    if value.shape != target.shape:
+    if tracer() is None or value.shape != target.shape:
         replace(target, value)
         return
     with no_grad():
