@@ -100,8 +100,8 @@ def test_dtypes_arrive(dtype, device):
 
 def test_printing():
     x = tgrad.tensor([1.0, 2.5], device="cpu")
-    assert repr(x) == "tensor([1. , 2.5])"
-    assert repr(x.double()) == "tensor([1. , 2.5], dtype=tgrad.float64)"
+    assert repr(x) == "tensor([1.0000, 2.5000])"
+    assert repr(x.double()) == "tensor([1.0000, 2.5000], dtype=tgrad.float64)"
     assert f"{x.sum():.2f}" == "3.50"
 
 
