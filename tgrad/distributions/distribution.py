@@ -125,6 +125,34 @@ class Distribution:
                 return SUPPORTS[kind.__name__](self)
         raise self._has_no("support")
 
+    @property
+    def has_enumerate_support(self) -> bool:
+        """Whether it has a fixed number of values, which `enumerate_support` lists."""
+        from tgrad.distributions.enumerations import has_values
+
+        return has_values(self)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All values, along a first axis: of shape (n, *batch_shape, *event_shape).
+
+        Args:
+            expand: whether the values are repeated for the batch; else its sizes are 1.
+
+        Raises:
+            UnsupportedError: it has no fixed number of values.
+
+        >>> import tgrad
+        >>> tgrad.distributions.Bernoulli(tgrad.ones(2) / 2).enumerate_support().tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+        """
+        from tgrad.distributions.enumerations import values_of
+
+        found = values_of(self)
+        ones = (1,) * len(self.batch_shape)
+        found = found.reshape((found.shape[0], *ones, *self.event_shape))
+        wide = (found.shape[0], *self.batch_shape, *self.event_shape)
+        return found.expand(wide) if expand else found
+
     def expand(self, batch_shape: Shape) -> Any:
         """The same distribution with parameters of that shape.
 
