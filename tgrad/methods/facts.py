@@ -62,6 +62,16 @@ class FactMethods:
         return self.device.type == "cuda"
 
     @property
+    def is_mps(self) -> bool:
+        """False: there is no device of Apple's."""
+        return False
+
+    @property
+    def is_xpu(self) -> bool:
+        """False: GPUs of Intel are the device "opencl"."""
+        return False
+
+    @property
     def layout(self) -> str:
         """`tgrad.strided`: tensors are dense."""
         return "strided"
@@ -93,6 +103,18 @@ class FactMethods:
 
     def is_inference(self) -> bool:
         """False: tensors made in inference_mode are as others."""
+        return False
+
+    def is_conj(self) -> bool:
+        """False: conjugates are computed."""
+        return False
+
+    def is_neg(self) -> bool:
+        """False: negatives are computed."""
+        return False
+
+    def is_distributed(self) -> bool:
+        """False: each process has tensors of its own."""
         return False
 
     def is_pinned(self) -> bool:

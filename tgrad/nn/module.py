@@ -394,6 +394,14 @@ class Module(Stateful):
             p.requires_grad_(requires_grad)
         return self
 
+    def share_memory(self: T) -> T:
+        """`Tensor.share_memory_` of all parameters and buffers; see there.
+
+        Raises:
+            UnsupportedError: one is on the host.
+        """
+        return self._apply(lambda t: t.share_memory_())
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
         for p in self.parameters():
