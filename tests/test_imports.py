@@ -196,6 +196,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "tgrad.cli": ("tgrad",),
     "tgrad.module_paths": ("tgrad",),
+    "tgrad.utils.benchmark": (*LEAVES, *FRONT, "tgrad.runtime.device"),
     "tgrad.profiler": (*LEAVES, *FRONT, "tgrad.runtime"),
     "tgrad.testing": (*LEAVES, *FRONT),
     "tgrad.version": ("tgrad",),
