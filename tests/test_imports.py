@@ -160,6 +160,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.known": (*LEAVES, *FRONT, "tgrad.graph", *RUNNING, "tgrad.runtime.planning"),
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
+    "tgrad.nn.compiled": ("tgrad.compiling.function",),
     "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
     "tgrad.nn.modules.sync_batchnorm": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),

@@ -175,6 +175,34 @@ def test_what_cudnn_alone_would_follow_says_so() -> None:
     assert not cudnn.is_available() and not tgrad.backends.mps.is_available()
 
 
+def test_choices_of_cuda_that_are_fixed() -> None:
+    torch = pytest.importorskip("torch")
+    ours, theirs = tgrad.backends.cuda, torch.backends.cuda
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        for backend in (ours, theirs):
+            getattr(backend, f"enable_{name}_sdp")(True)
+            assert isinstance(getattr(backend, f"{name}_sdp_enabled")(), bool)
+    q = tgrad.ones(1, 2, 4)
+    with ours.sdp_kernel(enable_flash=False), tgrad.backends.cudnn.flags(enabled=False):
+        assert nn.functional.scaled_dot_product_attention(q, q, q).shape == (1, 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours.matmul.allow_fp16_reduced_precision_reduction = False
+    with pytest.warns(UserWarning, match="allow_fp16_reduced_precision_reduction = True changes"):
+        ours.matmul.allow_fp16_reduced_precision_reduction = True
+    assert ours.matmul.allow_fp16_reduced_precision_reduction is False
+    for name in ("read", "write"):
+        with pytest.raises(AttributeError, match="no 'allow_fun'"):
+            ours.matmul.allow_fun if name == "read" else setattr(ours.matmul, "allow_fun", 1)
+    ours.matmul.fp32_precision = "tf32"
+    assert tgrad.get_float32_matmul_precision() == "high" and ours.matmul.fp32_precision == "tf32"
+    ours.matmul.fp32_precision = "ieee"
+    assert tgrad.get_float32_matmul_precision() == "highest"
+    with pytest.raises(UnsupportedError, match=r"fp32_precision='tf64'"):
+        ours.matmul.fp32_precision = "tf64"
+    assert not tgrad.backends.mkldnn.is_available() and not tgrad.backends.opt_einsum.enabled
+
+
 def test_places_of_classes() -> None:
     torch = pytest.importorskip("torch")
     from tgrad.distributions.kl import kl_divergence

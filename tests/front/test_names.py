@@ -371,6 +371,15 @@ utils.data.dataset: Dataset TensorDataset
 utils.data.sampler: Sampler SubsetRandomSampler
 utils.data.dataloader: DataLoader default_collate
 utils.hooks: RemovableHandle
+utils.benchmark: Timer Measurement Compare
+utils._pytree: tree_map tree_flatten tree_unflatten tree_leaves tree_map_only register_pytree_node
+amp.grad_scaler: GradScaler
+amp.autocast_mode: autocast
+cuda.amp.grad_scaler: GradScaler
+autograd.anomaly_mode: detect_anomaly set_detect_anomaly
+autograd.variable: Variable
+backends.mkldnn: is_available
+backends.cuda: enable_flash_sdp sdp_kernel
 """
 
 
