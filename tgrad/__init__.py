@@ -88,7 +88,7 @@ from tgrad.joining import (
 from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
-from tgrad.methods.interchange import from_dlpack
+from tgrad.methods.interchange import from_dlpack, to_dlpack
 from tgrad.module_paths import register as _register_paths
 from tgrad.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
@@ -121,9 +121,11 @@ from tgrad.threads import (
 )
 
 if _typing.TYPE_CHECKING:
+    from tgrad import accelerator as accelerator
     from tgrad import amp as amp
     from tgrad import backends as backends
     from tgrad import compiler as compiler
+    from tgrad import cpu as cpu
     from tgrad import cuda as cuda
     from tgrad import distributed as distributed
     from tgrad import fft as fft
@@ -131,12 +133,14 @@ if _typing.TYPE_CHECKING:
     from tgrad import jit as jit
     from tgrad import linalg as linalg
     from tgrad import masked as masked
+    from tgrad import multiprocessing as multiprocessing
     from tgrad import nn as nn
     from tgrad import optim as optim
     from tgrad import profiler as profiler
     from tgrad import signal as signal
     from tgrad import special as special
     from tgrad import testing as testing
+    from tgrad import types as types
     from tgrad import utils as utils
     from tgrad import version as version
     from tgrad.compiling import Dim
@@ -146,9 +150,9 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "jit",
-    "linalg", "masked", "nn", "optim", "profiler", "signal", "special", "testing", "utils",
-    "version",
+    "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions",
+    "fft", "func", "jit", "linalg", "masked", "multiprocessing", "nn", "optim", "profiler",
+    "signal", "special", "testing", "types", "utils", "version",
 )  # fmt: skip
 
 _ELSEWHERE = {
@@ -277,8 +281,8 @@ __all__ = [
     "default_generator", "get_deterministic_debug_mode", "get_num_interop_threads",
     "is_inference_mode_enabled", "set_deterministic_debug_mode", "set_num_interop_threads",
     "set_num_threads", "set_rng_state", "short", "signal", "special", "stack", "tensor",
-    "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
-    "zeros_like",
+    "tensordot", "to_dlpack", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack",
+    "zeros", "zeros_like",
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
     "channels_last", "channels_last_3d", "contiguous_format", "e", "inf", "nan", "newaxis", "pi",

@@ -45,6 +45,7 @@ PATHS = {
     **{f"tgrad.{place}.autocast_mode": "tgrad.amp" for place in ("amp", "cuda.amp")},
     "tgrad.autograd.anomaly_mode": "tgrad.autograd",
     "tgrad.autograd.variable": "tgrad.autograd",
+    "tgrad.utils.dlpack": "tgrad.methods.interchange",
     "tgrad.utils.hooks": "tgrad.hooks",
 }
 """A path of PyTorch's, with its name for tgrad's, and the module that has the names."""

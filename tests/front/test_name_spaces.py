@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import warnings
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
 import tgrad
@@ -173,6 +175,59 @@ def test_what_cudnn_alone_would_follow_says_so() -> None:
         warnings.simplefilter("error")
         cudnn.deterministic = True
     assert not cudnn.is_available() and not tgrad.backends.mps.is_available()
+
+
+def test_the_cpu_and_the_accelerator() -> None:
+    torch = pytest.importorskip("torch")
+    for name in ("is_available", "device_count", "current_device", "is_initialized", "synchronize"):
+        assert getattr(tgrad.cpu, name)() == getattr(torch.cpu, name)()
+    tgrad.cpu.set_device("cpu")
+    with pytest.raises(DeviceError, match="set_default_device"):
+        tgrad.cpu.set_device("cuda")
+    with tgrad.cpu.amp.autocast():
+        assert tgrad.get_autocast_dtype("cpu") is tgrad.bfloat16
+        assert tgrad.is_autocast_enabled("cpu")
+    assert tgrad.cpu.amp.GradScaler(enabled=False).get_scale() == 1.0
+    found = tgrad.accelerator.current_accelerator()
+    assert (found is None) == (torch.cuda.device_count() == 0)
+    assert tgrad.accelerator.device_count() == torch.cuda.device_count()
+    assert tgrad.accelerator.is_available() == tgrad.cuda.is_available()
+    assert tgrad.accelerator.memory_allocated is torch.cuda.memory_allocated
+    with pytest.raises(AttributeError):
+        _ = tgrad.accelerator.absent
+    assert isinstance(3, tgrad.types.Number) and isinstance(None, tgrad.types.Device)
+
+
+def test_functions_of_the_compiler() -> None:
+    assert tgrad.compiler.compile(lambda x: x + 1)(tgrad.ones(1)).item() == 2
+    assert tgrad.compiler.allow_in_graph(len) is len and not tgrad.compiler.is_exporting()
+    for call in (tgrad.compiler.reset, tgrad.compiler.cudagraph_mark_step_begin):
+        assert call() is None
+    assert not tgrad.compiler.is_dynamo_compiling()
+
+
+def test_values_for_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without tensorboard: its writer is one that keeps what it gets."""
+    seen: list[object] = []
+
+    class Writer:
+        def add_scalar(self, tag: str, value: object, step: int | None = None) -> None:
+            seen.append((tag, value, step))
+
+        def add_scalars(self, tag: str, values: dict[str, object]) -> None:
+            seen.append(values)
+
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    monkeypatch.setattr(sys.modules["torch.utils"], "tensorboard", fake, raising=False)
+    tgrad.utils.tensorboard._writer.cache_clear()
+    writer = tgrad.utils.tensorboard.SummaryWriter()
+    writer.add_scalar("loss", tgrad.tensor(2.0, requires_grad=True) * 2, step=3)
+    writer.add_scalars("all", {"a": tgrad.tensor(1.0), "b": 5})
+    assert seen[0] == ("loss", 4.0, 3) and type(seen[0][1]) is np.ndarray  # type: ignore[index]
+    assert seen[1] == {"a": 1.0, "b": 5}
+    tgrad.utils.tensorboard._writer.cache_clear()
 
 
 def test_choices_of_cuda_that_are_fixed() -> None:

@@ -371,7 +371,8 @@ __all__ = [
 
 _ABSENT = {
     "DataParallel": "One process drives one device; use nn.parallel.DistributedDataParallel.",
-    "CrossMapLRN2d": "Use LocalResponseNorm.",
+    "CrossMapLRN2d": "Use LocalResponseNorm, which is what it is meant to be: PyTorch 2.13 adds "
+    "the first channel to all later windows, and its gradient is not that of its values.",
 }
 """Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""
 

@@ -12,6 +12,6 @@ from tgrad.utils import checkpoint as checkpoint
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("_pytree", "benchmark", "data"):
+    if name in ("_pytree", "benchmark", "data", "tensorboard"):
         return import_module(f"tgrad.utils.{name}")
     return module_below(__name__, name)
