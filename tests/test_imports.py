@@ -67,6 +67,7 @@ FRONT = (
     "tgrad.known",
     "tgrad.labelling",
     "tgrad.linalg",
+    "tgrad.low_rank",
     "tgrad.masked",
     "tgrad.measures",
     "tgrad.module_paths",

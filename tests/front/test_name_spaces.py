@@ -177,6 +177,14 @@ def test_what_cudnn_alone_would_follow_says_so() -> None:
     assert not cudnn.is_available() and not tgrad.backends.mps.is_available()
 
 
+def test_constructors_of_gpus() -> None:
+    make = tgrad.cuda.LongTensor
+    assert (make.dtype, make.place) == (tgrad.int64, "cuda")
+    assert make([1, 2], device="cpu").tolist() == [1, 2]
+    with pytest.raises(AttributeError):
+        _ = tgrad.cuda.StrangeTensor
+
+
 def test_the_cpu_and_the_accelerator() -> None:
     torch = pytest.importorskip("torch")
     for name in ("is_available", "device_count", "current_device", "is_initialized", "synchronize"):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from tgrad import random
+from tgrad import places, random
 from tgrad.cuda import amp as amp
 from tgrad.device import as_device, choose_gpu
 from tgrad.errors import DeviceError, OutOfMemoryError
@@ -157,6 +157,8 @@ def _torch() -> Any:
 def __getattr__(name: str) -> Any:
     if name in _TORCHS:
         return getattr(_torch(), name)
+    if name.endswith("Tensor") and hasattr(places, name):
+        return places.constructor(name, getattr(places, name).dtype, "cuda")
     if name in _ABSENT:
         raise AttributeError(f"tgrad.cuda has no {name}: {_ABSENT[name]}")
     raise AttributeError(f"module 'tgrad.cuda' has no attribute {name!r}")

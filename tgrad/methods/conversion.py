@@ -116,7 +116,9 @@ class ConversionMethods:
             )
         if isinstance(dtype, ComplexDType):
             return self.to(dtype)
-        return self.to(as_dtype(getattr(dtype, "dtype", dtype)))
+        named = getattr(dtype, "place", None)
+        moved = self if named is None else self.to(named)
+        return moved.to(as_dtype(getattr(dtype, "dtype", dtype)))
 
     def type_as(self: Any, other: Tensor) -> Tensor:
         """In the dtype and on the device of another."""

@@ -102,6 +102,9 @@ from tgrad.nn.modules.linear import (
     Linear,
     Unflatten,
 )
+from tgrad.nn.modules.linear_cross_entropy import (
+    LinearCrossEntropyLoss,
+)
 from tgrad.nn.modules.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -293,6 +296,7 @@ __all__ = [
     "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
