@@ -130,6 +130,7 @@ if _typing.TYPE_CHECKING:
     from tgrad import distributed as distributed
     from tgrad import fft as fft
     from tgrad import func as func
+    from tgrad import hub as hub
     from tgrad import jit as jit
     from tgrad import linalg as linalg
     from tgrad import masked as masked
@@ -151,7 +152,7 @@ __version__ = "0.1.0"
 
 _LAZY = (
     "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions",
-    "fft", "func", "jit", "linalg", "masked", "multiprocessing", "nn", "optim", "profiler",
+    "fft", "func", "hub", "jit", "linalg", "masked", "multiprocessing", "nn", "optim", "profiler",
     "signal", "special", "testing", "types", "utils", "version",
 )  # fmt: skip
 
