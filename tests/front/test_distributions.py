@@ -477,6 +477,11 @@ def test_modes_and_wider_batches(name):
     np.testing.assert_allclose(density.numpy(), want.log_prob(value).numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_an_older_name_of_draws():
+    with pytest.warns(FutureWarning, match="sample"):
+        assert ours.Normal(tgrad.zeros(2), 1.0).sample_n(3).shape == (3, 2)
+
+
 ENUMERATED = [
     lambda d, t: d.Bernoulli(t(PROBS)),
     lambda d, t: d.Bernoulli(logits=t(LOC)),

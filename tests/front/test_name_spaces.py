@@ -214,6 +214,16 @@ def test_functions_of_the_compiler() -> None:
     assert not tgrad.compiler.is_dynamo_compiling()
 
 
+def test_what_is_torchs_own_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    for name in tgrad.distributed._OF_TORCH:
+        assert getattr(tgrad.distributed, name) is getattr(torch.distributed, name)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert tgrad.distributed.get_node_local_rank() == 3
+    with pytest.raises(AttributeError):
+        _ = tgrad.distributed.absent
+
+
 def test_values_for_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without tensorboard: its writer is one that keeps what it gets."""
     seen: list[object] = []

@@ -84,6 +84,7 @@ def test_what_is_never_so() -> None:
         assert getattr(x, name)() == getattr(y, name)() == False  # noqa: E712
         if name != "is_distributed":
             assert getattr(tgrad, name)(x) == getattr(torch, name)(y)
+    assert x.to_dense() is x and x.to_dense(tgrad.float64).dtype is tgrad.float64
     assert (x.is_mps, x.is_xpu) == (y.is_mps, y.is_xpu) == (False, False)
     assert tgrad.is_anomaly_enabled() == torch.is_anomaly_enabled()
     assert not tgrad.is_anomaly_check_nan_enabled() and not tgrad.set_flush_denormal(False)

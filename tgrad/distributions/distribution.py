@@ -9,6 +9,7 @@ https://docs.pytorch.org/docs/stable/distributions.html
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
@@ -174,6 +175,11 @@ class Distribution:
         """Draws of shape sample_shape + batch_shape + event_shape, without gradients."""
         with no_grad():
             return self.rsample(sample_shape)
+
+    def sample_n(self, n: int) -> Tensor:
+        """`sample((n,))`, under its older name; warns."""
+        warnings.warn("sample_n(n) is sample((n,)).", FutureWarning, stacklevel=2)
+        return self.sample((n,))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """Draws with gradients with respect to the parameters.

@@ -117,6 +117,10 @@ class FactMethods:
         """False: each process has tensors of its own."""
         return False
 
+    def to_dense(self: Any, dtype: Any = None, *, masked_grad: bool | None = None) -> Any:
+        """The tensor itself, in a dtype if one is given: tensors are dense."""
+        return self if dtype is None else self.to(dtype)
+
     def is_pinned(self) -> bool:
         """False: memory of the host is not pinned."""
         return False
