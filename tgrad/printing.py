@@ -9,7 +9,6 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.set_printoptions.ht
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,29 +80,31 @@ def set_printoptions(
     _options = replace(chosen, **changed, sci_mode=sci_mode)
 
 
-def text_of(values: np.ndarray, suffixes: Sequence[str], is_default: bool, dtype: Any) -> str:
+def text_of(
+    values: np.ndarray, dtype: Any, is_default: bool, device: Any, gradient: str = ""
+) -> str:
     """`tensor(...)` as PyTorch prints it.
 
     Args:
         values: of any shape; floats of 16 bits or less may be given as wider ones.
-        suffixes: what else is said of the tensor, such as "requires_grad=True"; what starts with
-            "device" goes before the dtype.
-        is_default: whether `dtype` is the default one of floats (or of complex numbers).
         dtype: named unless the text tells it.
+        is_default: whether that is the default dtype of floats, or of complex numbers.
+        device: named unless it is "cpu".
+        gradient: what stands last, such as "requires_grad=True".
 
-    >>> text_of(np.array([1.0, -0.5]), [], True, "float32")
+    >>> text_of(np.array([1.0, -0.5]), "float32", True, "cpu")
     'tensor([ 1.0000, -0.5000])'
-    >>> text_of(np.zeros((0, 3), np.int64), [], False, "int64")
+    >>> text_of(np.zeros((0, 3), np.int64), "int64", False, "cpu")
     'tensor([], size=(0, 3), dtype=int64)'
     """
     options = _options
     is_told = values.size > 0 and values.dtype.name in ("int64", "bool")
     is_told |= is_default and (values.size > 0 or values.dtype.kind != "c")
     says_size = values.ndim != 1 if values.size == 0 else not options.edgeitems
-    parts = [s for s in suffixes if s.startswith("device")]
+    parts = [] if str(device) == "cpu" else [f"device='{device}'"]
     parts += [f"size={values.shape}"] if says_size else []
     parts += [] if is_told else [f"dtype={dtype}"]
-    parts += [s for s in suffixes if not s.startswith("device")]
+    parts += [gradient] if gradient else []
     start = "tensor("
     text = start + (_body(values, len(start), options) if values.size else "[]")
     room = options.linewidth - (len(text) - text.rfind("\n") + 1)

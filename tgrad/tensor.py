@@ -345,10 +345,10 @@ class Tensor(
 
     def __repr__(self) -> str:
         array = self.numpy().astype(np.float32) if self.dtype.is_narrow else self.numpy()
-        says = [f"device='{self._device}'"] if self._device.type != "cpu" else []
-        if self._requires_grad:
-            says.append("requires_grad=True" if self.is_leaf else f"grad_fn={self.grad_fn}")
-        return text_of(array, says, self.dtype is dt.get_default_dtype(), self.dtype)
+        gradient = "requires_grad=True" if self.is_leaf else f"grad_fn={self.grad_fn}"
+        gradient = gradient if self._requires_grad else ""
+        is_default = self.dtype is dt.get_default_dtype()
+        return text_of(array, self.dtype, is_default, self._device, gradient)
 
     # -- values ---------------------------------------------------------------------------------
 

@@ -80,12 +80,14 @@ OPTIONS = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_options(options: dict) -> None:
     rng = np.random.default_rng()
+    kept = np.get_printoptions()
     try:
         for library in (tgrad, torch):
             library.set_printoptions(**options)
         for kind, shape in itertools.product(MAGNITUDES, SHAPES[:-4]):
             ours, theirs = in_both(of_magnitude(rng, shape, kind), "float32")
             assert ours == theirs, (kind, shape)
+        assert np.get_printoptions() == kept
     finally:
         for library in (tgrad, torch):
             library.set_printoptions(profile="default")

@@ -258,9 +258,8 @@ class ComplexTensor:
         if not isinstance(self.real, Tensor):
             return f"ComplexTensor({self.real}, {self.imag})"
         usual = dt.complex128 if dt.get_default_dtype() is dt.float64 else dt.complex64
-        says = [f"device='{self.device}'"] if self.device.type != "cpu" else []
-        says += ["requires_grad=True"] if self.requires_grad else []
-        return text_of(self.numpy(), says, self.dtype is usual, self.dtype)
+        gradient = "requires_grad=True" if self.requires_grad else ""
+        return text_of(self.numpy(), self.dtype, self.dtype is usual, self.device, gradient)
 
     def __getattr__(self, name: str) -> Any:
         """What a tensor has and this has not."""
