@@ -25,6 +25,18 @@ def test_names_of_types() -> None:
     assert tgrad.typename(tgrad.nn.ReLU()).endswith(".ReLU")
 
 
+def test_types_by_the_names_of_constructors() -> None:
+    x, y = tgrad.tensor([1.5, -2.5]), torch.tensor([1.5, -2.5])
+    for name in ("torch.LongTensor", "torch.DoubleTensor", "torch.HalfTensor", "torch.IntTensor"):
+        have, want = x.type(name), y.type(name)
+        assert have.tolist() == want.tolist() and have.type()[6:] == want.type()[6:]
+    with pytest.raises(TypeError, match=r"torch\.StrangeTensor"):
+        x.type("torch.StrangeTensor")
+    for kind in (tgrad.DoubleTensor, "torch.DoubleTensor", tgrad.float64):
+        net = tgrad.nn.BatchNorm1d(2).type(kind)
+        assert net.weight.dtype is net.running_mean.dtype is tgrad.float64
+
+
 def test_which_dtypes_can_be_cast() -> None:
     names = [name for name in DTYPES if "8_" not in name] + ["complex64", "complex128"]
     for one, other in itertools.product(names, repeat=2):

@@ -506,9 +506,9 @@ class Module(Stateful, CompilableModule):
 
         return self.to(bfloat16)
 
-    def type(self: T, dst_type: DType) -> T:
-        """All parameters and buffers in a dtype."""
-        return self._apply(lambda t: t.to(dst_type))
+    def type(self: T, dst_type: Any) -> T:
+        """All parameters and buffers in a dtype, or as `Tensor.type` takes it."""
+        return self._apply(lambda t: t.type(dst_type))
 
     # -- printing -------------------------------------------------------------------------------
 
