@@ -74,7 +74,7 @@ def test_times_until_enough() -> None:
     assert sum(found.raw_times) >= 0.02 and found.raw_times == [t for _, t in seen]
     assert {number for number, _ in seen} == {found.number_per_run}
     found = timed.adaptive_autorange(threshold=1e-9, min_run_time=0.01, max_run_time=0.03)
-    assert 0.03 <= sum(found.raw_times) < 1.0 and len(found.raw_times) > 3
+    assert sum(found.raw_times) > 0.03 >= sum(found.raw_times[:-1])
     sure = timed.adaptive_autorange(threshold=1e9, min_run_time=1e-6, max_run_time=9.0)
     assert len(sure.raw_times) == 4
 
