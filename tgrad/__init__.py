@@ -16,6 +16,8 @@ from tgrad.creation import (
     as_tensor,
     empty,
     empty_like,
+    empty_permuted,
+    empty_strided,
     eye,
     from_numpy,
     full,
@@ -30,7 +32,9 @@ from tgrad.creation import (
 )
 from tgrad.determinism import (
     are_deterministic_algorithms_enabled,
+    get_deterministic_debug_mode,
     is_deterministic_algorithms_warn_only_enabled,
+    set_deterministic_debug_mode,
     use_deterministic_algorithms,
 )
 from tgrad.device import Device as device
@@ -60,6 +64,7 @@ from tgrad.grad_mode import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
+    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
@@ -85,13 +90,14 @@ from tgrad.joining import (
 from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
-from tgrad.methods.interchange import from_dlpack
+from tgrad.methods.interchange import from_dlpack, to_dlpack
 from tgrad.module_paths import register as _register_paths
 from tgrad.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
 from tgrad.random import (
     Generator,
     bernoulli,
+    default_generator,
     get_rng_state,
     initial_seed,
     manual_seed,
@@ -109,25 +115,35 @@ from tgrad.random import (
 from tgrad.serialization import load, save
 from tgrad.sorting import bucketize, cumulative_trapezoid, multinomial, searchsorted
 from tgrad.tensor import Tensor, tensor
-from tgrad.threads import get_num_threads, set_num_threads
+from tgrad.threads import (
+    get_num_interop_threads,
+    get_num_threads,
+    set_num_interop_threads,
+    set_num_threads,
+)
 
 if _typing.TYPE_CHECKING:
+    from tgrad import accelerator as accelerator
     from tgrad import amp as amp
     from tgrad import backends as backends
     from tgrad import compiler as compiler
+    from tgrad import cpu as cpu
     from tgrad import cuda as cuda
     from tgrad import distributed as distributed
     from tgrad import fft as fft
     from tgrad import func as func
+    from tgrad import hub as hub
     from tgrad import jit as jit
     from tgrad import linalg as linalg
     from tgrad import masked as masked
+    from tgrad import multiprocessing as multiprocessing
     from tgrad import nn as nn
     from tgrad import optim as optim
     from tgrad import profiler as profiler
     from tgrad import signal as signal
     from tgrad import special as special
     from tgrad import testing as testing
+    from tgrad import types as types
     from tgrad import utils as utils
     from tgrad import version as version
     from tgrad.compiling import Dim
@@ -137,9 +153,9 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "amp", "backends", "compiler", "cuda", "distributed", "distributions", "fft", "func", "jit",
-    "linalg", "masked", "nn", "optim", "profiler", "signal", "special", "testing", "utils",
-    "version",
+    "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions",
+    "fft", "func", "hub", "jit", "linalg", "masked", "multiprocessing", "nn", "optim", "profiler",
+    "signal", "special", "testing", "types", "utils", "version",
 )  # fmt: skip
 
 _ELSEWHERE = {
@@ -177,12 +193,15 @@ _ELSEWHERE = {
         "HalfTensor", "IntTensor", "LongTensor", "ShortTensor", "asarray", "frombuffer",
         "tril_indices", "triu_indices", "unravel_index", "vander",
     ),
+    "tgrad.low_rank": ("pca_lowrank", "svd_lowrank"),
     "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
-        "_assert", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype", "get_device",
-        "iinfo", "is_autocast_cpu_enabled", "is_complex", "is_floating_point", "is_nonzero",
-        "is_same_size", "is_signed", "is_tensor", "numel", "set_default_tensor_type",
+        "_assert", "can_cast", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype",
+        "get_device", "iinfo", "is_anomaly_check_nan_enabled", "is_anomaly_enabled",
+        "is_autocast_cpu_enabled", "is_complex", "is_conj", "is_floating_point", "is_inference",
+        "is_neg", "is_nonzero", "is_same_size", "is_signed", "is_storage", "is_tensor", "numel",
+        "set_default_tensor_type", "set_flush_denormal", "typename",
     ),
     "tgrad.signal.periodic": (
         "bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window",
@@ -191,13 +210,13 @@ _ELSEWHERE = {
 """Functions that load when they are first named, and where they are."""
 
 _IN_PLACE = (
-    "abs_", "acos_", "acosh_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_", "arctanh_",
-    "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_", "clamp_min_", "clip_",
-    "cos_", "cosh_", "deg2rad_", "detach", "detach_", "erf_", "erfc_", "exp2_", "exp_", "expm1_",
-    "fill_", "floor_", "frac_", "gcd_", "i0_", "index_put_", "lcm_", "ldexp_", "log10_", "log1p_",
-    "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_", "rad2deg_", "reciprocal_",
-    "relu_", "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_",
-    "tanh_", "trunc_", "xlogy_", "zero_",
+    "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
+    "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_", "clamp_min_",
+    "clip_", "cos_", "cosh_", "deg2rad_", "detach", "detach_", "erf_", "erfc_", "exp2_", "exp_",
+    "expm1_", "fill_", "fix", "fix_", "floor_", "frac_", "gcd_", "histogram", "i0_", "index_put_",
+    "lcm_", "ldexp_", "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_",
+    "negative_", "rad2deg_", "reciprocal_", "relu_", "resize_as_", "round_", "rsqrt_", "sigmoid_",
+    "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
 )  # fmt: skip
 """Methods that PyTorch has as functions too."""
 
@@ -217,6 +236,7 @@ e, inf, nan, newaxis, pi = _math.e, _math.inf, _math.nan, None, _math.pi
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 strided = "strided"
+layout = memory_format = str
 Size = tuple
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
@@ -250,7 +270,8 @@ __all__ = [
     "atleast_3d", "autograd", "bernoulli", "bfloat16", "block_diag", "bool", "broadcast_shapes",
     "broadcast_tensors", "cartesian_prod", "cat", "cdist", "chain_matmul", "column_stack",
     "combinations", "compile", "concat", "concatenate", "cond", "corrcoef", "cov", "cross",
-    "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "enable_grad", "errors",
+    "device", "diff", "double", "dstack", "einsum", "empty", "empty_like", "empty_permuted",
+    "empty_strided", "enable_grad", "errors",
     "explain", "eye", "fft", "float", "float16", "float32", "float64", "float8_e4m3fn",
     "float8_e5m2", "from_dlpack", "from_numpy",
     "full", "full_like",
@@ -262,9 +283,11 @@ __all__ = [
     "randn_like", "random", "randperm", "row_stack", "save", "scalar_tensor", "set_grad_enabled",
     "are_deterministic_algorithms_enabled", "is_deterministic_algorithms_warn_only_enabled",
     "use_deterministic_algorithms", "get_float32_matmul_precision", "set_float32_matmul_precision",
+    "default_generator", "get_deterministic_debug_mode", "get_num_interop_threads",
+    "is_inference_mode_enabled", "set_deterministic_debug_mode", "set_num_interop_threads",
     "set_num_threads", "set_rng_state", "short", "signal", "special", "stack", "tensor",
-    "tensordot", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack", "zeros",
-    "zeros_like",
+    "tensordot", "to_dlpack", "trapezoid", "trapz", "uint16", "uint32", "uint64", "uint8", "vstack",
+    "zeros", "zeros_like",
     "bucketize", "cumulative_trapezoid", "multinomial", "searchsorted",
     *_algebra, *_functions, *_IN_PLACE, *(n for names in _ELSEWHERE.values() for n in names),
     "channels_last", "channels_last_3d", "contiguous_format", "e", "inf", "nan", "newaxis", "pi",

@@ -56,14 +56,13 @@ class GradScaler:
         growth_interval: int = 2000,
         enabled: bool = True,
     ):
-        if not growth_factor > 1:
-            raise OutOfRangeError(f"GradScaler: growth_factor={growth_factor}.", "Above 1.")
-        if not 0 < backoff_factor < 1:
-            raise OutOfRangeError(f"GradScaler: backoff_factor={backoff_factor}.", "In (0, 1).")
         self._enabled = enabled
         self._init_scale = init_scale
-        self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
-        self._growth_interval = growth_interval
+        self._settings: dict[str, float] = {}
+        self.__wrapped__ = self._settings  # which compiled steps follow, and watch
+        self.set_growth_factor(growth_factor)
+        self.set_backoff_factor(backoff_factor)
+        self.set_growth_interval(growth_interval)
         self._scale: Tensor | None = None
         self._growth: Tensor | None = None
         self._overflowed: dict[int, Tensor] = {}
@@ -148,11 +147,11 @@ class GradScaler:
                 for overflowed in self._overflowed.values():
                     found = found | overflowed.to(scale.device)
                 grown = growth + 1.0
-                is_due = grown >= float(self._growth_interval)
-                larger = scale * self._growth_factor
+                is_due = grown >= float(self._settings["growth_interval"])
+                larger = scale * self._settings["growth_factor"]
                 larger = larger.where(larger.isfinite(), scale)
                 kept = larger.where(is_due, scale)
-                self._scale._assign((scale * self._backoff_factor).where(found, kept))
+                self._scale._assign((scale * self._settings["backoff_factor"]).where(found, kept))
                 self._growth._assign((grown * 0.0).where(found | is_due, grown))
         self._overflowed.clear()
 
@@ -168,15 +167,45 @@ class GradScaler:
 
     def get_growth_factor(self) -> float:
         """By how much the scale grows."""
-        return self._growth_factor
+        return self._settings["growth_factor"]
+
+    def set_growth_factor(self, new_factor: float) -> None:
+        """Choose it, from the next `update` on.
+
+        Raises:
+            OutOfRangeError: it is not above 1.
+        """
+        if not new_factor > 1:
+            raise OutOfRangeError(f"GradScaler: growth_factor={new_factor}.", "Above 1.")
+        self._settings["growth_factor"] = new_factor
 
     def get_backoff_factor(self) -> float:
         """What is left of the scale after an overflow."""
-        return self._backoff_factor
+        return self._settings["backoff_factor"]
+
+    def set_backoff_factor(self, new_factor: float) -> None:
+        """Choose it, from the next `update` on.
+
+        Raises:
+            OutOfRangeError: it is not between 0 and 1.
+        """
+        if not 0 < new_factor < 1:
+            raise OutOfRangeError(f"GradScaler: backoff_factor={new_factor}.", "In (0, 1).")
+        self._settings["backoff_factor"] = new_factor
 
     def get_growth_interval(self) -> int:
         """Steps without an overflow before the scale grows."""
-        return self._growth_interval
+        return int(self._settings["growth_interval"])
+
+    def set_growth_interval(self, new_interval: int) -> None:
+        """Choose it, from the next `update` on.
+
+        Raises:
+            OutOfRangeError: it is not positive.
+        """
+        if not new_interval > 0:
+            raise OutOfRangeError(f"GradScaler: growth_interval={new_interval}.", "1 or more.")
+        self._settings["growth_interval"] = new_interval
 
     def state_dict(self) -> dict[str, Any]:
         """Scale and settings, in PyTorch's layout."""
@@ -184,9 +213,7 @@ class GradScaler:
             return {}
         return {
             "scale": self.get_scale(),
-            "growth_factor": self._growth_factor,
-            "backoff_factor": self._backoff_factor,
-            "growth_interval": self._growth_interval,
+            **self._settings,
             "_growth_tracker": 0 if self._growth is None else int(self._growth.item()),
         }
 
@@ -196,10 +223,11 @@ class GradScaler:
             return
         if not state_dict:
             raise UnsupportedError("the state of a GradScaler that was not enabled.")
-        device = "cpu" if self._scale is None else self._scale.device
         self._init_scale = float(state_dict["scale"])
-        self._growth_factor = state_dict["growth_factor"]
-        self._backoff_factor = state_dict["backoff_factor"]
-        self._growth_interval = state_dict["growth_interval"]
-        self._scale = tensor(self._init_scale, device=device)
-        self._growth = tensor(float(state_dict["_growth_tracker"]), device=device)
+        self._settings.update({name: state_dict[name] for name in self._settings})
+        self._placed("cpu" if self._scale is None else self._scale.device)
+        assert self._scale is not None and self._growth is not None
+        with no_grad():
+            self._scale._assign(tensor(self._init_scale, device=self._scale.device))
+            growth = tensor(float(state_dict["_growth_tracker"]), device=self._scale.device)
+            self._growth._assign(growth)

@@ -7,7 +7,8 @@ its copy of the graph stands on arguments that no rule can tell from the forward
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from tgrad import dtype as dt
@@ -36,7 +37,7 @@ def checkpoint(
     Args:
         function: gives a tensor, or a list or tuple of tensors and other things.
         use_reentrant: accepted; there is one implementation, and it calls `function` once.
-        context_fn, debug: not supported.
+        context_fn, debug: not supported; `noop_context_fn` is accepted.
         determinism_check: accepted; the same graph is computed again, so nothing can differ.
         preserve_rng_state: only True: the same random numbers are drawn again.
 
@@ -49,7 +50,7 @@ def checkpoint(
     >>> x.grad.shape
     (2,)
     """
-    if context_fn is not None or debug or not preserve_rng_state:
+    if context_fn not in (None, noop_context_fn) or debug or not preserve_rng_state:
         raise UnsupportedError(
             "checkpoint with context_fn, debug or preserve_rng_state=False.", "Leave it out."
         )
@@ -58,6 +59,33 @@ def checkpoint(
     if isinstance(result, (tuple, list)):
         return type(result)(_marked(r, given) for r in result)
     return _marked(result, given)
+
+
+def noop_context_fn() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Two blocks that change nothing."""
+    return nullcontext(), nullcontext()
+
+
+@contextmanager
+def set_checkpoint_early_stop(enable: bool) -> Iterator[None]:
+    """A block in which PyTorch stops computing again where nothing more is needed, or does not;
+    here nothing is computed that is not needed."""
+    yield
+
+
+@contextmanager
+def set_checkpoint_debug_enabled(enabled: bool | None) -> Iterator[None]:
+    """A block in which checkpoints say more when they fail.
+
+    Raises:
+        UnsupportedError: `enabled` is True.
+    """
+    if enabled:
+        raise UnsupportedError(
+            "set_checkpoint_debug_enabled(True): the same graph is computed again, nothing fails.",
+            "Leave it out.",
+        )
+    yield
 
 
 def _marked(result: Any, given: Sequence[Tensor]) -> Any:

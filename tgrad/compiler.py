@@ -13,7 +13,17 @@ from typing import Any
 
 from tgrad.tracing import tracer
 
-__all__ = ["disable", "is_compiling"]
+__all__ = [
+    "allow_in_graph", "compile", "cudagraph_mark_step_begin", "disable", "is_compiling",
+    "is_dynamo_compiling", "is_exporting", "reset",
+]  # fmt: skip
+
+
+def compile(*args: Any, **kwargs: Any) -> Any:
+    """`tgrad.compile`."""
+    from tgrad.compiling.function import compile as compiled
+
+    return compiled(*args, **kwargs)
 
 
 def is_compiling() -> bool:
@@ -24,6 +34,28 @@ def is_compiling() -> bool:
     (False, True)
     """
     return tracer() is not None
+
+
+is_dynamo_compiling = is_compiling
+
+
+def is_exporting() -> bool:
+    """False: nothing is exported."""
+    return False
+
+
+def allow_in_graph(fn: Any) -> Any:
+    """The function as it is: plans hold all that functions compute."""
+    return fn
+
+
+def cudagraph_mark_step_begin() -> None:
+    """Nothing: results of a plan are not overwritten by its next run."""
+
+
+def reset() -> None:
+    """Nothing: each compiled function keeps its plans as long as it lives, and makes another one
+    where they do not hold."""
 
 
 def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

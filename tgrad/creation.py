@@ -7,7 +7,7 @@ or a range that a kernel reads is computed in that kernel. `tensor` itself is in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -18,7 +18,7 @@ from tgrad.aliases import in_rows, keep_order, laid_out
 from tgrad.arguments import CHANNELS_LAST, check_memory_format, refuse
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
-from tgrad.errors import DTypeError, ShapeError
+from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size
@@ -26,6 +26,7 @@ from tgrad.graph.sized import sized
 from tgrad.methods.elementwise import is_complex
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.sizes import as_size
+from tgrad.strides import memory_order
 from tgrad.tensor import Tensor, labelled, tensor
 
 Number = bool | int | float
@@ -241,6 +242,62 @@ def empty_like(input: Tensor, **options: Any) -> Tensor:
     (2,)
     """
     return full_like(input, 0, **options)
+
+
+def empty_permuted(
+    size: Any, physical_layout: Sequence[int], *, requires_grad: bool = False, **options: Any
+) -> Tensor:
+    """`empty`, with the strides of a tensor whose axes lie in another order in memory.
+
+    Args:
+        size: a sequence of sizes.
+        physical_layout: the axes, that of the nearest neighbours last.
+        requires_grad: whether it is a leaf that gradients are collected for.
+        options: dtype and device, as of `empty`.
+
+    Raises:
+        ShapeError: it is no order of the axes.
+
+    >>> import tgrad
+    >>> tgrad.empty_permuted((2, 3, 4), (0, 2, 1)).stride()
+    (12, 1, 3)
+    """
+    sizes, order = checked_sizes((size,)), list(physical_layout)
+    if sorted(order) != [*range(len(sizes))]:
+        raise ShapeError(f"empty_permuted of {sizes} with axes {order}.", "Give each axis once.")
+    laid = empty([sizes[axis] for axis in order], **options)
+    return _leaf(laid.permute([order.index(axis) for axis in range(len(sizes))]), requires_grad)
+
+
+def empty_strided(
+    size: Any, stride: Sequence[int], *, requires_grad: bool = False, **options: Any
+) -> Tensor:
+    """`empty` with these strides, which leave no gaps.
+
+    Args:
+        size: a sequence of sizes.
+        stride: elements between neighbours, for each axis.
+        requires_grad: whether it is a leaf that gradients are collected for.
+        options: dtype and device, as of `empty`.
+
+    Raises:
+        ShapeError: there are more or fewer strides than sizes.
+        UnsupportedError: elements would lie with gaps between, or several at one place.
+
+    >>> import tgrad
+    >>> tgrad.empty_strided((2, 3), (1, 2)).stride()
+    (1, 2)
+    """
+    sizes = checked_sizes((size,))
+    if len(stride) != len(sizes):
+        raise ShapeError(f"empty_strided of {sizes} with strides {tuple(stride)}.", "Give as many.")
+    order = memory_order(sizes, stride)
+    if order is None:
+        raise UnsupportedError(
+            f"empty_strided of {sizes} with strides {tuple(stride)}, with gaps or overlaps.",
+            "Use as_strided of a tensor that is large enough.",
+        )
+    return empty_permuted(sizes, order, requires_grad=requires_grad, **options)
 
 
 def places(shape: tuple[int, ...], axis: int, *, device: Device, dtype: DType = dt.int64) -> Tensor:

@@ -32,6 +32,32 @@ def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None
     process.deterministic, process.warn_only = bool(mode), bool(warn_only)
 
 
+def set_deterministic_debug_mode(debug_mode: int | str) -> None:
+    """`use_deterministic_algorithms` by a word: 0 or "default", 1 or "warn", 2 or "error".
+
+    Raises:
+        ValueError: another number or word.
+
+    >>> import tgrad
+    >>> tgrad.set_deterministic_debug_mode("warn")
+    >>> tgrad.get_deterministic_debug_mode()
+    1
+    >>> tgrad.set_deterministic_debug_mode(0)
+    """
+    words = {"default": 0, "warn": 1, "error": 2}
+    mode = words.get(debug_mode, -1) if isinstance(debug_mode, str) else debug_mode
+    if mode not in (0, 1, 2):
+        raise ValueError(f"set_deterministic_debug_mode({debug_mode!r}): 0, 1, 2 or {[*words]}.")
+    use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+
+
+def get_deterministic_debug_mode() -> int:
+    """0, 1 or 2, see `set_deterministic_debug_mode`."""
+    if not process.deterministic:
+        return 0
+    return 1 if process.warn_only else 2
+
+
 def are_deterministic_algorithms_enabled() -> bool:
     """Whether `use_deterministic_algorithms` is on."""
     return process.deterministic

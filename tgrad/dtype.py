@@ -6,9 +6,11 @@ so dtypes compare by identity. Source: https://docs.pytorch.org/docs/stable/tens
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import Any, Union
 
 import numpy as np
 
@@ -70,6 +72,19 @@ class DType:
     def is_complex(self) -> bool:
         """False: complex dtypes are ComplexDType."""
         return False
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it has negative numbers."""
+        return self.kind in "if"
+
+    def to_complex(self) -> ComplexDType:
+        """Complex numbers whose parts are of this dtype."""
+        return complex_of(self)
+
+    def to_real(self) -> DType:
+        """Itself."""
+        return self
 
     @property
     def in_numpy(self) -> bool:
@@ -244,7 +259,7 @@ class ComplexDType:
 
     kind = "c"
     is_floating_point = False
-    is_complex = True
+    is_complex = is_signed = True
     is_float = is_int = is_bool = False
 
     @property
@@ -271,6 +286,10 @@ class ComplexDType:
     def to_real(self) -> DType:
         """PyTorch's spelling of `part`."""
         return self.part
+
+    def to_complex(self) -> ComplexDType:
+        """Itself."""
+        return self
 
 
 complex64, complex128 = ComplexDType("complex64", float32), ComplexDType("complex128", float64)
@@ -390,3 +409,22 @@ def promote_scalar(tensor: DType, scalar: bool | int | float) -> DType:
     if isinstance(scalar, float):
         return get_default_dtype()
     return int64 if tensor.is_bool else tensor
+
+
+class _Dtypes(ModuleType):
+    """This module where a program means PyTorch's class of all dtypes, which has its name:
+    `isinstance(d, tgrad.dtype)`, and `tgrad.dtype | None` and `Optional[tgrad.dtype]` as types."""
+
+    def __instancecheck__(self, value: object) -> bool:
+        return isinstance(value, (DType, ComplexDType))
+
+    def __or__(self, other: Any) -> Any:
+        return Union[DType, ComplexDType, other]  # noqa: UP007
+
+    __ror__ = __or__
+
+    def __call__(self, *given: object) -> Any:
+        raise DTypeError("a dtype is made.", "Take one that there is, such as tgrad.float32.")
+
+
+sys.modules[__name__].__class__ = _Dtypes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any
 
 from tgrad.autodiff.backward import gradients, register_vjp
@@ -23,10 +23,11 @@ from tgrad.joining import stack
 from tgrad.methods.reduction import normal_axis
 from tgrad.random import default_generator
 from tgrad.tensor import Tensor
+from tgrad.utils._pytree import tree_leaves, tree_map, tree_structure
 
 __all__ = [
-    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp",
-    "stack_module_state", "vjp", "vmap",
+    "functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize",
+    "replace_all_batch_norm_modules_", "stack_module_state", "vjp", "vmap",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -38,30 +39,13 @@ _numbers = itertools.count()
 # -- nests of tensors ----------------------------------------------------------------------------
 
 
-def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
-    """The same nest of lists, tuples and dictionaries with other leaves."""
-    if isinstance(tree, dict):
-        return {k: _mapped(v, change) for k, v in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(_mapped(v, change) for v in tree))
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_mapped(v, change) for v in tree)
-    return change(tree)
-
-
-def _leaves(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    _mapped(tree, found.append)
-    return found
-
-
 def _tensors(tree: Any, name: str) -> list[Tensor]:
     """The leaves, which are tensors.
 
     Raises:
         GradientError: one is not.
     """
-    leaves = _leaves(tree)
+    leaves = tree_leaves(tree)
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             raise GradientError(f"{name}: a {type(leaf).__name__} where a tensor belongs.")
@@ -125,7 +109,7 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]
     6.0
     """
     with enable_grad():
-        variables = _mapped(primals, _variable)
+        variables = tree_map(_variable, primals)
         found = func(*variables)
     result, aux = found if has_aux else (found, None)
     outputs, inputs = _tensors(result, "vjp"), _tensors(variables, "vjp")
@@ -140,14 +124,14 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]
         nodes = [t.to(o.dtype)._node for t, o in zip(given, outputs)]
         with source_scope(label="vjp"):
             pulled = iter(_pulled([t._node for t in outputs], nodes, inputs))
-        return _mapped(primals, lambda t: _tensor(next(pulled), t))
+        return tree_map(lambda t: _tensor(next(pulled), t), primals)
 
     return (_outside(result), pull, aux) if has_aux else (_outside(result), pull)
 
 
 def _outside(result: Any) -> Any:
     """Results as the caller sees them: they require what they led to before."""
-    return _mapped(result, lambda t: _tensor(t._node, t) if isinstance(t, Tensor) else t)
+    return tree_map(lambda t: _tensor(t._node, t) if isinstance(t, Tensor) else t, result)
 
 
 def grad_and_value(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
@@ -217,36 +201,76 @@ def grad(func: Function, argnums: Argnums = 0, has_aux: bool = False) -> Functio
 def jvp(func: Function, primals: Any, tangents: Any, *, has_aux: bool = False) -> tuple[Any, ...]:
     """The result of `func`, and its derivative along the tangents.
 
-    The VJP is linear in its cotangent; its own VJP at the tangents is the derivative.
-
     >>> import tgrad
     >>> y, dy = tgrad.func.jvp(lambda x: x * x, (tgrad.tensor(3.0),), (tgrad.tensor(2.0),))
     >>> dy.item()
     12.0
     """
-    given, along = _tensors(primals, "jvp"), _tensors(tangents, "jvp")
-    if [t.shape for t in given] != [t.shape for t in along]:
-        raise ShapeError(
-            f"tangents of shapes {[t.shape for t in along]} for primals of shapes "
-            f"{[t.shape for t in given]}."
-        )
+    aux: Any = None
+
+    def of_result(*given: Any) -> Any:
+        nonlocal aux
+        found = func(*given)
+        result, aux = found if has_aux else (found, None)
+        return result
+
+    output, push = _linearized("jvp", of_result, tuple(primals))
+    derivative = push(*tangents)
+    return (output, derivative, aux) if has_aux else (output, derivative)
+
+
+def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
+    """The result of `func`, and the function from tangents of the primals to its derivative along
+    them, which computes none of `func` again once its values are there.
+
+    Args:
+        func: of the primals, each a tensor or a nest of tensors.
+
+    Returns:
+        The result, and a function of as many tangents as there are primals, each of the primal's
+        shape.
+
+    Raises:
+        GradientError: a leaf of the primals, of the result or of the tangents is no tensor.
+        ShapeError: tangents of other shapes.
+
+    >>> import tgrad
+    >>> y, along = tgrad.func.linearize(lambda x: x * x, tgrad.tensor(3.0))
+    >>> y.item(), along(tgrad.tensor(1.0)).item(), along(tgrad.tensor(2.0)).item()
+    (9.0, 6.0, 12.0)
+    """
+    return _linearized("linearize", func, primals)
+
+
+def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
+    """The result, and the derivative along tangents.
+
+    The VJP is linear in its cotangent; its own VJP at the tangents is the derivative.
+    """
+    _tensors(primals, name)
     with enable_grad():
-        variables = _mapped(tuple(primals), _variable)
-        found = func(*variables)
-    result, aux = found if has_aux else (found, None)
-    outputs, inputs = _tensors(result, "jvp"), _tensors(variables, "jvp")
-    with source_scope(label="jvp"):
+        variables = tree_map(_variable, primals)
+        result = func(*variables)
+    outputs, inputs = _tensors(result, name), _tensors(variables, name)
+    with source_scope(label=name):
         cotangents = [_variable(t._constant(0, t.dtype).expand(t.shape)) for t in outputs]
         pulled = _pulled([t._node for t in outputs], [c._node for c in cotangents], inputs)
-        total: Node | None = None
-        for g, t in zip(pulled, along):
-            part = b.mul(g, t.to(g.dtype)._node)
-            part = b.sum_over(part, tuple(range(len(part.shape))))
-            total = part if total is None else b.add(total, part)
-        assert total is not None
-        moved = iter(_pulled([total], [b.const_like(total, 1)], cotangents))
-    derivative = _mapped(result, lambda t: _tensor(next(moved), t))
-    return (_outside(result), derivative, aux) if has_aux else (_outside(result), derivative)
+
+    def push(*tangents: Any) -> Any:
+        along = _tensors(tangents, name)
+        if [t.shape for t in inputs] != [t.shape for t in along]:
+            raise ShapeError(
+                f"tangents of shapes {[t.shape for t in along]} for primals of shapes "
+                f"{[t.shape for t in inputs]}."
+            )
+        with source_scope(label=name):
+            parts = [b.mul(g, t.to(g.dtype)._node) for g, t in zip(pulled, along)]
+            sums = [b.sum_over(part, tuple(range(len(part.shape)))) for part in parts]
+            total = reduce(b.add, sums)
+            moved = _pulled([total], [b.const_like(total, 1)], cotangents)
+        return _like(result, [_tensor(node, t) for node, t in zip(moved, outputs)])
+
+    return _outside(result), push
 
 
 # -- batches -------------------------------------------------------------------------------------
@@ -287,8 +311,8 @@ def vmap(
     def call(*args: Any, **kwargs: Any) -> Any:
         dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
         axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
-        axes += [0 if isinstance(a, Tensor) else None for a in _leaves(kwargs)]
-        leaves = [*_leaves(args), *_leaves(kwargs)]
+        axes += [0 if isinstance(a, Tensor) else None for a in tree_leaves(kwargs)]
+        leaves = [*tree_leaves(args), *tree_leaves(kwargs)]
         wide = [None if d is None else a.movedim(d, 0) for a, d in zip(leaves, axes)]
         sizes = {t.shape[0] for t in wide if t is not None}
         if len(sizes) != 1:
@@ -309,14 +333,14 @@ def vmap(
 
         drawn = default_generator._draws
         with inside_vmap(), enable_grad():
-            found = func(*_mapped(args, narrow), **_mapped(kwargs, narrow))
+            found = func(*tree_map(narrow, args), **tree_map(narrow, kwargs))
         if randomness == "error" and default_generator._draws != drawn:
             raise UnsupportedError("vmap of a function that draws.", 'Use randomness="same".')
         outputs = _tensors(found, "vmap")
         with source_scope(label="vmap"):
             made = iter(batch([t._node for t in outputs], table, size))
         places = iter(_out_dims(out_dims, found))
-        return _mapped(found, lambda t: _tensor(next(made), t).movedim(0, next(places)))
+        return tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
 
     return call
 
@@ -327,12 +351,12 @@ def _dims_of(value: Any, dims: Any) -> list[int | None]:
         return [d for k in value for d in _dims_of(value[k], dims[k])]
     if isinstance(dims, (tuple, list)):
         return [d for v, each in zip(value, dims, strict=True) for d in _dims_of(v, each)]
-    return [dims if isinstance(leaf, Tensor) else None for leaf in _leaves(value)]
+    return [dims if isinstance(leaf, Tensor) else None for leaf in tree_leaves(value)]
 
 
 def _out_dims(dims: Any, result: Any) -> list[int]:
     if isinstance(dims, int):
-        return [dims] * len(_leaves(result))
+        return [dims] * len(tree_leaves(result))
     return [d for r, each in zip(result, dims, strict=True) for d in _out_dims(each, r)]
 
 
@@ -359,7 +383,7 @@ def jacrev(func: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Fu
         def rows(k: int) -> Any:
             given = [_zeros(o) for o in outputs]
             made = vmap(lambda v: pull(*given[:k], v, *given[k + 1 :]))(_basis(outputs[k]))
-            made = _mapped(made, lambda g: g.reshape((*outputs[k].shape, *g.shape[1:])))
+            made = tree_map(lambda g: g.reshape((*outputs[k].shape, *g.shape[1:])), made)
             return made[0] if isinstance(argnums, int) else made
 
         found = _like(y, [rows(k) for k in range(len(outputs))])
@@ -407,8 +431,7 @@ def jacfwd(
 
 def _like(tree: Any, leaves: Sequence[Any]) -> Any:
     """The same nest with these leaves, in order."""
-    left = iter(leaves)
-    return _mapped(tree, lambda _: next(left))
+    return tree_structure(tree).unflatten(leaves)
 
 
 def _zeros(like: Tensor) -> Tensor:
@@ -533,3 +556,20 @@ def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[s
             joined[name] = whole.requires_grad_(first.requires_grad)
         found.append(joined)
     return found[0], found[1]
+
+
+def replace_all_batch_norm_modules_(root: Any) -> Any:
+    """Let all batch norms of a module take the statistics of the batch and keep none, in place;
+    modules that `vmap` maps over must not change buffers.
+
+    >>> import tgrad
+    >>> net = tgrad.nn.Sequential(tgrad.nn.Linear(2, 3), tgrad.nn.BatchNorm1d(3))
+    >>> list(tgrad.func.replace_all_batch_norm_modules_(net)[1].named_buffers())
+    []
+    """
+    for module in root.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if "_BatchNorm" in kinds and module.track_running_stats:
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    return root

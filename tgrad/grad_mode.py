@@ -21,6 +21,11 @@ def is_grad_enabled() -> bool:
     return thread.gradients
 
 
+def is_inference_mode_enabled() -> bool:
+    """Whether this is inside of an `inference_mode`."""
+    return thread.inference
+
+
 def restore_grad_mode(enabled: bool) -> None:
     """Put the mode back to what `is_grad_enabled` said: Ctrl-C may arrive between a `with` and the
     block that it opens, and then nothing else does."""
@@ -106,7 +111,8 @@ class enable_grad(_Bare):
 class inference_mode(GradMode):
     """Results inside do not require gradients; with mode=False they do again.
 
-    PyTorch's tensors made inside may never be used in a graph; here they may.
+    PyTorch's tensors made inside may never be used in a graph; here they may. It decorates a
+    function too, called first or not.
 
     >>> import tgrad
     >>> with tgrad.inference_mode():
@@ -114,5 +120,26 @@ class inference_mode(GradMode):
     False
     """
 
+    def __new__(cls, mode: Any = True) -> Any:
+        return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
+
     def __init__(self, mode: bool = True):
         super().__init__(not mode)
+        self.outer: list[bool] = []
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.outer.append(thread.inference)
+        thread.inference = not self.mode
+
+    def __exit__(self, *exc: object) -> None:
+        thread.inference = self.outer.pop()
+        super().__exit__(*exc)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with inference_mode(not self.mode):
+                return function(*args, **kwargs)
+
+        return call

@@ -17,6 +17,7 @@ from tgrad.autodiff.backward import node_hooks
 from tgrad.errors import GradientError
 from tgrad.graph.node import Node, is_leaf_mark
 from tgrad.graph.op import Op
+from tgrad.weak_table import WeakTable
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -27,6 +28,7 @@ _numbers = itertools.count()
 _of_nodes: WeakKeyDictionary[Node, Hooks] = WeakKeyDictionary()
 _of_leaves: dict[int, Hooks] = {}
 _after: dict[int, Hooks] = {}
+_retained: WeakTable[int, Tensor] = WeakTable()
 
 
 class RemovableHandle:
@@ -150,9 +152,14 @@ def run_after_accumulation(leaves: Iterable[Tensor]) -> None:
         _queue.callbacks.clear()
 
 
+def retains_grad(t: Tensor) -> bool:
+    """Whether `grad` of a computed tensor is filled."""
+    return _retained.find(id(t)) is not None
+
+
 def retain_grad(t: Tensor) -> None:
     """Fill `grad` of a computed tensor, as of a leaf."""
-    if t._token is not None:
+    if t._token is not None or retains_grad(t):
         return
     held = ref(t)
 
@@ -166,3 +173,4 @@ def retain_grad(t: Tensor) -> None:
             mark_pending(found.grad)
 
     register_hook(t, keep)
+    _retained.keep(id(t), t)

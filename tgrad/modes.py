@@ -15,12 +15,14 @@ class ThreadModes(threading.local):
 
     Attributes:
         gradients: whether new results may require gradients (grad_mode.py).
+        inference: whether it is in an `inference_mode` (grad_mode.py).
         devices: those of the `with` blocks that it is in (device.py).
         autocast: the dtype by type of device where autocast is on (autocasting.py).
         tracer: the trace that runs (tracing.py).
     """
 
     gradients = True
+    inference = False
     devices: tuple[Any, ...] = ()
     tracer: Any = None
 

@@ -26,6 +26,7 @@ _DISTRIBUTIONS = (
     "von_mises", "weibull", "wishart",
 )  # fmt: skip
 _RELAXED = ("relaxed_bernoulli", "relaxed_categorical")
+_UNUSED = ("mkl", "mkldnn", "openmp", "opt_einsum")
 _OF_DATA = ("dataloader", "dataset", "distributed", "sampler")
 
 PATHS = {
@@ -39,6 +40,12 @@ PATHS = {
     "tgrad.autograd.profiler": "tgrad.profiler",
     "tgrad.autograd.grad_mode": "tgrad.grad_mode",
     "tgrad.nn.utils.stateless": "tgrad.func",
+    **{f"tgrad.backends.{name}": "tgrad.backends.absent" for name in _UNUSED},
+    **{f"tgrad.{place}.grad_scaler": "tgrad.amp" for place in ("amp", "cuda.amp")},
+    **{f"tgrad.{place}.autocast_mode": "tgrad.amp" for place in ("amp", "cuda.amp")},
+    "tgrad.autograd.anomaly_mode": "tgrad.autograd",
+    "tgrad.autograd.variable": "tgrad.autograd",
+    "tgrad.utils.dlpack": "tgrad.methods.interchange",
     "tgrad.utils.hooks": "tgrad.hooks",
 }
 """A path of PyTorch's, with its name for tgrad's, and the module that has the names."""

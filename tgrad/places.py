@@ -54,32 +54,32 @@ def triu_indices(
     return _triangle(*np.triu_indices(row, offset, col), dtype, device, "triu_indices", others)
 
 
-def _constructor(name: str, dtype: DType) -> Callable[..., Tensor]:
-    """PyTorch's older way to make a tensor of one dtype."""
+def constructor(name: str, dtype: DType, usual: DeviceLike = None) -> Callable[..., Tensor]:
+    """PyTorch's older way to make a tensor of one dtype, on a device that is the usual one."""
 
-    def make(*data: Any, device: DeviceLike = None) -> Tensor:
+    def make(*data: Any, device: DeviceLike = usual) -> Tensor:
         if len(data) == 1 and not isinstance(data[0], int):
             return tensor(data[0], dtype=dtype, device=device)
         return empty(*(data or (0,)), dtype=dtype, device=device)
 
     make.__name__ = make.__qualname__ = name
-    make.dtype = dtype  # type: ignore[attr-defined]
+    make.dtype, make.place = dtype, usual  # type: ignore[attr-defined]
     make.__doc__ = (
         f"A tensor of {dtype.name}: of nested numbers, or of these sizes, with any values."
     )
     return make
 
 
-BoolTensor = _constructor("BoolTensor", dt.bool_)
-ByteTensor = _constructor("ByteTensor", dt.uint8)
-CharTensor = _constructor("CharTensor", dt.int8)
-ShortTensor = _constructor("ShortTensor", dt.int16)
-IntTensor = _constructor("IntTensor", dt.int32)
-LongTensor = _constructor("LongTensor", dt.int64)
-HalfTensor = _constructor("HalfTensor", dt.float16)
-BFloat16Tensor = _constructor("BFloat16Tensor", dt.bfloat16)
-FloatTensor = _constructor("FloatTensor", dt.float32)
-DoubleTensor = _constructor("DoubleTensor", dt.float64)
+BoolTensor = constructor("BoolTensor", dt.bool_)
+ByteTensor = constructor("ByteTensor", dt.uint8)
+CharTensor = constructor("CharTensor", dt.int8)
+ShortTensor = constructor("ShortTensor", dt.int16)
+IntTensor = constructor("IntTensor", dt.int32)
+LongTensor = constructor("LongTensor", dt.int64)
+HalfTensor = constructor("HalfTensor", dt.float16)
+BFloat16Tensor = constructor("BFloat16Tensor", dt.bfloat16)
+FloatTensor = constructor("FloatTensor", dt.float32)
+DoubleTensor = constructor("DoubleTensor", dt.float64)
 
 
 @labelled("unravel_index")

@@ -15,6 +15,7 @@ from tgrad.autocasting import get_autocast_dtype, is_autocast_enabled
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.functional import from_method
+from tgrad.methods.memory import UntypedStorage
 from tgrad.tensor import Tensor
 
 get_device = from_method(Tensor.get_device)
@@ -116,6 +117,72 @@ def is_tensor(obj: Any) -> bool:
     (True, False)
     """
     return isinstance(obj, Tensor) or getattr(obj, "is_complex_tensor", False)
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type with its module's; of a tensor that of its constructor.
+
+    >>> import tgrad
+    >>> tgrad.typename(tgrad.ones(2)), tgrad.typename(3), tgrad.typename(tgrad.nn.Linear)
+    ('tgrad.FloatTensor', 'int', 'tgrad.nn.modules.linear.Linear')
+    """
+    if isinstance(obj, Tensor):
+        return str(obj.type())
+    named = obj if hasattr(obj, "__qualname__") else type(obj)
+    module = named.__module__ or ""
+    return named.__qualname__ if module in ("", "builtins") else f"{module}.{named.__qualname__}"
+
+
+def can_cast(from_: DType, to: DType) -> bool:
+    """Whether PyTorch writes results of one dtype into tensors of another: complex numbers into
+    real ones, floats into integers and numbers into bools it does not.
+
+    >>> import tgrad
+    >>> tgrad.can_cast(tgrad.float64, tgrad.float16), tgrad.can_cast(tgrad.float16, tgrad.int64)
+    (True, False)
+    """
+    order = "b", "ui", "f", "c"
+    low, high = (next(i for i, kinds in enumerate(order) if d.kind in kinds) for d in (to, from_))
+    return low >= high
+
+
+def is_conj(input: Any) -> bool:
+    """False: conjugates are computed."""
+    return False
+
+
+def is_neg(input: Any) -> bool:
+    """False: negatives are computed."""
+    return False
+
+
+def is_inference(input: Any) -> bool:
+    """False: tensors made in inference_mode are as others."""
+    return False
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether it is the memory of a tensor, as `untyped_storage` gives it."""
+    return isinstance(obj, UntypedStorage)
+
+
+def is_anomaly_enabled() -> bool:
+    """False: gradients are not looked at, see `autograd.set_detect_anomaly`."""
+    return False
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    """False, as `is_anomaly_enabled`."""
+    return False
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """Whether denormal numbers can be made zero: no, so False, and nothing changes.
+
+    >>> set_flush_denormal(True)
+    False
+    """
+    return False
 
 
 def get_autocast_gpu_dtype() -> DType:

@@ -67,7 +67,7 @@ from tgrad.pending import drop_pending as drop_pending
 from tgrad.pending import mark_pending, mark_repeated, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
-from tgrad.printing import print_options
+from tgrad.printing import text_of
 from tgrad.runtime.storage import Storage, upload
 from tgrad.tracing import note_constant, tracer, versions
 from tgrad.unread import loops, note_gradients, note_leaf, note_result, settle
@@ -330,15 +330,10 @@ class Tensor(
 
     def __repr__(self) -> str:
         array = self.numpy().astype(np.float32) if self.dtype.is_narrow else self.numpy()
-        body = np.array2string(array, separator=", ", prefix="tensor(", **print_options())
-        parts = [body]
-        if self.dtype not in (dt.get_default_dtype(), dt.int64, dt.bool_):
-            parts.append(f"dtype={self.dtype}")
-        if self._device.type != "cpu":
-            parts.append(f"device='{self._device}'")
-        if self._requires_grad:
-            parts.append("requires_grad=True")
-        return f"tensor({', '.join(parts)})"
+        gradient = "requires_grad=True" if self.is_leaf else f"grad_fn={self.grad_fn}"
+        gradient = gradient if self._requires_grad else ""
+        is_default = self.dtype is dt.get_default_dtype()
+        return text_of(array, self.dtype, is_default, self._device, gradient)
 
     # -- values ---------------------------------------------------------------------------------
 

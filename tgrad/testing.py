@@ -1,12 +1,15 @@
 """Comparisons for tests, under the names of torch.testing.
 
 In: tensors, arrays, numbers, and sequences and mappings of them. Out: nothing, or an AssertionError
-that says how far they are apart. Invariant: values are compared on the host, in float64 or exactly.
+that says how far they are apart; or random tensors. Invariant: values are compared on the host, in
+float64 or exactly.
 Source: https://docs.pytorch.org/docs/stable/testing.html
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Number
@@ -15,9 +18,15 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
+from tgrad.complex_numbers import complex as to_complex
+from tgrad.creation import as_tensor
+from tgrad.device import Device
+from tgrad.methods.movement import as_sizes
+from tgrad.queries import finfo
+from tgrad.random import rand, randint
 from tgrad.tensor import Tensor
 
-__all__ = ["assert_close"]
+__all__ = ["assert_allclose", "assert_close", "make_tensor"]
 
 TOLERANCES = {
     dt.float16: (1e-3, 1e-5),
@@ -87,6 +96,113 @@ and atol=1e-05.
     what, path = found
     text = f"{what} At {path} of the whole." if path else what
     raise AssertionError(text if msg is None else msg(text) if callable(msg) else msg)
+
+
+def assert_allclose(
+    actual: Any,
+    expected: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = True,
+    msg: str = "",
+) -> None:
+    """`assert_close` under its older name, of any dtypes; NaN is NaN. Warns.
+
+    Raises:
+        AssertionError: they are not close.
+    """
+    warnings.warn("assert_allclose: use assert_close.", FutureWarning, stacklevel=2)
+    assert_close(
+        as_tensor(actual),
+        as_tensor(expected),
+        rtol=rtol,
+        atol=atol,
+        equal_nan=equal_nan,
+        check_dtype=False,
+        msg=msg or None,
+    )
+
+
+def make_tensor(
+    *shape: Any,
+    dtype: Any,
+    device: str | Device | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    requires_grad: bool = False,
+    noncontiguous: bool = False,
+    exclude_zero: bool = False,
+    memory_format: Any = None,
+) -> Any:
+    """Random numbers for tests, drawn evenly from [low, high).
+
+    Args:
+        shape: sizes, as arguments or as one sequence.
+        dtype: of the numbers; the parts of complex ones are drawn one by one.
+        device: by default that of `get_default_device`.
+        low, high: by default -9 and 9, of integers -9 and 10; for bools and unsigned ones from 0.
+            What the dtype cannot hold is left out of the range.
+        requires_grad: whether it is a leaf that gradients are collected for.
+        noncontiguous: whether it is a view of every second element of a larger tensor.
+        exclude_zero: whether zeros become the smallest normal number, of integers 1.
+        memory_format: how PyTorch would lay it out, instead of `noncontiguous`.
+
+    Raises:
+        ValueError: a range that is empty or NaN or beyond the dtype, a gradient of integers, or
+            both `noncontiguous` and `memory_format`.
+
+    >>> import tgrad
+    >>> x = tgrad.testing.make_tensor(3, 4, dtype=tgrad.int8, low=2, high=5)
+    >>> x.shape, x.dtype, 2 <= x.min().item() <= x.max().item() < 5
+    ((3, 4), tgrad.int8, True)
+    """
+    sizes = as_sizes(shape)
+    kind = dt.as_complex_dtype(dtype) or dt.as_dtype(dtype)
+    if noncontiguous and memory_format is not None:
+        raise ValueError(f"make_tensor: noncontiguous and memory_format={memory_format}: give one.")
+    if requires_grad and not (kind.is_float or kind.is_complex):
+        raise ValueError(f"make_tensor: requires_grad of {kind.name}, which has no gradients.")
+    bounds = _bounds(kind, low, high)
+    noncontiguous = noncontiguous and math.prod(sizes) > 1
+    wide = (*sizes[:-1], 2 * sizes[-1]) if noncontiguous else sizes
+    made = _drawn(wide, kind, device, *bounds)
+    if noncontiguous:
+        made = made[..., 1::2]
+    elif memory_format is not None:
+        made = made.contiguous(memory_format=memory_format)
+    if exclude_zero:
+        part = kind.part if isinstance(kind, dt.ComplexDType) else kind
+        least = finfo(part).tiny if part.is_float else 1
+        made[made == 0] = complex(least, least) if kind.is_complex else least
+    return made.requires_grad_() if requires_grad else made
+
+
+def _bounds(kind: Any, low: float | None, high: float | None) -> tuple[float, float]:
+    """The range, as far as the dtype holds it."""
+    is_whole = not (kind.is_float or kind.is_complex)
+    part = kind.part if isinstance(kind, dt.ComplexDType) else kind
+    most = part.largest + 1 if is_whole else part.largest
+    least = 0 if part.is_bool else part.min if is_whole else -part.largest
+    low = -9 if low is None else low
+    high = (2 if part.is_bool else 10 if is_whole else 9) if high is None else high
+    if math.isnan(low) or math.isnan(high) or low >= high:
+        raise ValueError(f"make_tensor of [{low}, {high}): give low < high.")
+    if high < least or low >= most:
+        raise ValueError(f"make_tensor of [{low}, {high}): {kind.name} holds [{least}, {most}).")
+    low, high = (min(max(bound, least), most) for bound in (low, high))
+    return (math.ceil(low), math.ceil(high)) if is_whole else (low, high)
+
+
+def _drawn(sizes: tuple[int, ...], kind: Any, device: Any, low: float, high: float) -> Any:
+    """Numbers from a range, of any dtype."""
+    if kind.is_complex:
+        return to_complex(*(_drawn(sizes, kind.part, device, low, high) for _ in range(2)))
+    if kind.is_float:
+        wide = dt.float64 if kind is dt.float64 else dt.float32
+        share = rand(sizes, dtype=wide, device=device)
+        found = low * (1 - share) + high * share
+        return found.to(kind).clamp(low, high) if not kind.is_float8 else found.to(kind)
+    return randint(int(low), int(high), sizes, dtype=dt.int64, device=device).to(kind)
 
 
 def _difference(actual: Any, expected: Any, options: _Options) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from tgrad.errors import UnsupportedError
 from tgrad.settings import settings
 
 _listeners: list[Callable[[int], None]] = []
@@ -62,6 +63,27 @@ def set_num_threads(count: int) -> None:
     _count = count
     for listener in _listeners:
         listener(count)
+
+
+def get_num_interop_threads() -> int:
+    """1: the kernels of a plan run one after the other."""
+    return 1
+
+
+def set_num_interop_threads(count: int) -> None:
+    """Only 1, see `get_num_interop_threads`.
+
+    Raises:
+        ValueError: count is not a whole number of at least 1.
+        UnsupportedError: it is more than 1.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"set_num_interop_threads({count!r}): give a whole number of at least 1.")
+    if count > 1:
+        raise UnsupportedError(
+            f"set_num_interop_threads({count}): the kernels of a plan run one after the other.",
+            "Use set_num_threads, for the threads of each kernel.",
+        )
 
 
 def on_num_threads(listener: Callable[[int], None]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tgrad
 from tests.ops.opinfo import Case, operators, read_passes, samples_of
@@ -14,8 +15,6 @@ from tgrad.autocasting import CPU, GPU
 from tgrad.errors import DTypeError, OutOfRangeError, UnsupportedError
 from tgrad.nn import functional as F
 from tgrad.tensor import Tensor
-
-torch = pytest.importorskip("torch")
 
 OPERATORS = operators()
 RULED = {name.strip("_") for names in (*CPU.values(), *GPU.values()) for name in names.split()}
@@ -265,6 +264,53 @@ def test_mistakes_with_scalers() -> None:
         tgrad.amp.GradScaler("cpu", growth_factor=0.5)
     with pytest.raises(OutOfRangeError, match=r"backoff_factor=2"):
         tgrad.amp.GradScaler("cpu", backoff_factor=2.0)
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_factors_change_between_steps(compiles: bool) -> None:
+    found = []
+    for library in (tgrad, torch):
+        w = library.ones(2, requires_grad=True)
+        optimizer = library.optim.SGD([w], lr=0.0)
+        scaler = library.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1)
+
+        def step(x: Any, w: Any = w, optimizer: Any = optimizer, scaler: Any = scaler) -> None:
+            optimizer.zero_grad()
+            scaler.scale((w * x).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+        run = tgrad.compile(step) if compiles and library is tgrad else step
+        good, bad = library.ones(2), library.full((2,), float("inf"))
+        seen = []
+        for name, value in (
+            ("growth_factor", 3.0),
+            ("growth_interval", 2),
+            ("backoff_factor", 0.1),
+        ):
+            for x in (good, bad, good):
+                run(x)
+                seen.append(scaler.get_scale())
+            getattr(scaler, f"set_{name}")(value)
+            assert getattr(scaler, f"get_{name}")() == value
+        state = scaler.state_dict()
+        for x in (good, bad, good, good):
+            run(x)
+            seen.append(scaler.get_scale())
+        scaler.load_state_dict({**state, "growth_factor": 5.0, "scale": 7.0})
+        for x in (good, good, bad):
+            run(x)
+            seen.append(scaler.get_scale())
+        found.append(seen)
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("growth_factor", 1.0), ("backoff_factor", 1.0), ("growth_interval", 0)]
+)
+def test_factors_that_a_scaler_refuses(name: str, value: float) -> None:
+    with pytest.raises(OutOfRangeError, match=f"{name}={value}"):
+        getattr(tgrad.amp.GradScaler("cpu"), f"set_{name}")(value)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])

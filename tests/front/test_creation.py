@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tgrad
+from tgrad.errors import ShapeError, UnsupportedError
 
 CASES = {
     "zeros": lambda t, **d: t.zeros(2, 3, **d),
@@ -100,8 +101,8 @@ def test_dtypes_arrive(dtype, device):
 
 def test_printing():
     x = tgrad.tensor([1.0, 2.5], device="cpu")
-    assert repr(x) == "tensor([1. , 2.5])"
-    assert repr(x.double()) == "tensor([1. , 2.5], dtype=tgrad.float64)"
+    assert repr(x) == "tensor([1.0000, 2.5000])"
+    assert repr(x.double()) == "tensor([1.0000, 2.5000], dtype=tgrad.float64)"
     assert f"{x.sum():.2f}" == "3.50"
 
 
@@ -121,3 +122,32 @@ def test_the_constructor_of_tensors_is_that_of_float32(data):
     assert (ours.dtype, ours.shape) == (tgrad.float32, tuple(theirs.shape))
     if data and not isinstance(data[0], int):
         assert ours.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (5,), (), (2, 1, 3, 4), (3, 2)])
+def test_empty_tensors_that_lie_in_another_order(shape):
+    rng = np.random.default_rng()
+    for _ in range(4):
+        order = rng.permutation(len(shape)).tolist()
+        options = {"dtype": "int32"} if len(shape) == 1 else {"dtype": "float64"}
+        found = []
+        for t in (tgrad, torch):
+            given = {"dtype": getattr(t, options["dtype"])}
+            x = t.empty_permuted(shape, order, **given)
+            y = t.empty_strided(shape, x.stride(), requires_grad=x.is_floating_point(), **given)
+            z = x.new_empty_strided(shape, y.stride())
+            found.append([(tuple(e.shape), e.stride(), e.requires_grad, str(e.dtype)[-5:])
+                          for e in (x, y, z)])  # fmt: skip
+        if 1 not in shape:
+            assert found[0] == found[1]
+
+
+def test_empty_tensors_that_are_refused():
+    for call, what in (
+        (lambda: tgrad.empty_strided((2, 3), (6, 2)), "gaps or overlaps"),
+        (lambda: tgrad.empty_strided((2, 3), (0, 1)), "gaps or overlaps"),
+        (lambda: tgrad.empty_strided((2, 3), (1,)), "Give as many"),
+        (lambda: tgrad.empty_permuted((2, 3), (0, 0)), "Give each axis once"),
+    ):
+        with pytest.raises((ShapeError, UnsupportedError), match=what):
+            call()

@@ -475,3 +475,46 @@ def test_modes_and_wider_batches(name):
     value = want.sample()
     density = have.log_prob(tgrad.tensor(value.numpy()))
     np.testing.assert_allclose(density.numpy(), want.log_prob(value).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_an_older_name_of_draws():
+    with pytest.warns(FutureWarning, match="sample"):
+        assert ours.Normal(tgrad.zeros(2), 1.0).sample_n(3).shape == (3, 2)
+
+
+ENUMERATED = [
+    lambda d, t: d.Bernoulli(t(PROBS)),
+    lambda d, t: d.Bernoulli(logits=t(LOC)),
+    lambda d, t: d.Binomial(5, t(PROBS)),
+    lambda d, t: d.Binomial(t(COUNTS), logits=t(LOC)),
+    lambda d, t: d.Categorical(t(PROBS)),
+    lambda d, t: d.Categorical(t(PROBS[0])),
+    lambda d, t: d.OneHotCategorical(t(PROBS)),
+    lambda d, t: d.OneHotCategoricalStraightThrough(t(PROBS)),
+    lambda d, t: d.Independent(d.Bernoulli(t(PROBS)), 0),
+]
+
+
+@pytest.mark.parametrize("expand", [True, False])
+@pytest.mark.parametrize("make", ENUMERATED)
+def test_all_values(make, expand):
+    have = make(ours, tgrad.tensor).enumerate_support(expand)
+    want = make(theirs, torch.tensor).enumerate_support(expand)
+    assert have.dtype.name == str(want.dtype).rpartition(".")[2]
+    assert make(ours, tgrad.tensor).has_enumerate_support
+    assert have.shape == tuple(want.shape)
+    np.testing.assert_array_equal(have.numpy(), want)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: ours.Normal(0.0, 1.0), "enumerate_support of Normal"),
+        (lambda: ours.Binomial(tgrad.tensor([2.0, 3.0]), tgrad.ones(2) / 2), "of 2 to 3 trials"),
+        (lambda: ours.Independent(ours.Bernoulli(tgrad.ones(2) / 2), 1), "of an Independent"),
+    ],
+)
+def test_no_list_of_values(make, what):
+    with pytest.raises(UnsupportedError, match=what):
+        make().enumerate_support()
+    assert make().has_enumerate_support == ("trials" in what)

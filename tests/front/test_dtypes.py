@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional, Union
 
 import numpy as np
 import pytest
@@ -116,3 +116,27 @@ def test_numbers_beyond_an_unsigned_dtype_wrap(number: int, device: str) -> None
     theirs = theirs.to(torch.uint8)
     for function in (lambda x: x * number, lambda x: x + number, lambda x: number - x):
         assert function(ours).tolist() == function(theirs).tolist()
+
+
+def test_the_name_of_all_dtypes_is_a_type() -> None:
+    for kind in (tgrad.float32, tgrad.bool, tgrad.complex64):
+        assert isinstance(kind, tgrad.dtype)
+    assert not isinstance(tgrad.ones(1), tgrad.dtype) and not isinstance("float32", tgrad.dtype)
+    both = DType | type(tgrad.complex64)
+    assert tgrad.dtype | None == None | tgrad.dtype == both | None
+    for written in ("Optional[tgrad.dtype]", "Union[int, tgrad.dtype]", "dict[str, tgrad.dtype]"):
+        assert eval(written, {"tgrad": tgrad, "Optional": Optional, "Union": Union}) is not None
+    with pytest.raises(DTypeError, match="a dtype is made"):
+        tgrad.dtype("float32")
+    assert isinstance(tgrad.channels_last, tgrad.memory_format)
+    assert isinstance(tgrad.ones(1).layout, tgrad.layout)
+
+
+@pytest.mark.parametrize("name", [*DTYPES, "complex64", "complex128"])
+def test_what_dtypes_say_of_themselves(name: str) -> None:
+    ours, theirs = getattr(tgrad, name), getattr(torch, name)
+    for fact in ("is_floating_point", "is_complex", "is_signed", "itemsize"):
+        assert getattr(ours, fact) == getattr(theirs, fact), fact
+    assert str(ours.to_real()).removeprefix("tgrad.") == str(theirs.to_real())[6:] or ours.is_int
+    if name in ("float32", "float64", "complex64", "complex128"):
+        assert str(ours.to_complex())[6:] == str(theirs.to_complex())[6:]

@@ -399,3 +399,29 @@ def test_compiled_functions_see_what_hooks_read(own: bool) -> None:
         np.testing.assert_allclose(run(x).numpy(), plain * factor, rtol=1e-6)
     handle.remove()
     np.testing.assert_allclose(run(x).numpy(), plain, rtol=1e-6)
+
+
+def test_contexts_of_checkpoints():
+    from tgrad.utils.checkpoint import (
+        noop_context_fn,
+        set_checkpoint_debug_enabled,
+        set_checkpoint_early_stop,
+    )
+
+    x = tgrad.ones(2, requires_grad=True)
+    with set_checkpoint_early_stop(False), set_checkpoint_debug_enabled(None):
+        checkpoint(lambda x: x.exp().sum(), x, context_fn=noop_context_fn).backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.e, rtol=1e-6)
+    with noop_context_fn()[0], pytest.raises(UnsupportedError, match="debug_enabled"):
+        set_checkpoint_debug_enabled(True).__enter__()
+
+
+def test_the_older_name_of_backward_hooks_warns():
+    layer, seen = nn.ReLU(), []
+    with pytest.warns(FutureWarning, match="gradients of the module's inputs"):
+        handle = layer.register_backward_hook(lambda module, g, out: seen.append(g[0].tolist()))
+    x = tgrad.tensor([-1.0, 2.0], requires_grad=True)
+    layer(x).sum().backward()
+    handle.remove()
+    layer(x).sum().backward()
+    assert seen == [[0.0, 1.0]]

@@ -12,7 +12,14 @@ import torch
 
 import tgrad
 from tgrad.dtype import float64
-from tgrad.errors import UNKNOWN, DTypeError, LinAlgError, ShapeError, UnsupportedError
+from tgrad.errors import (
+    UNKNOWN,
+    DTypeError,
+    LinAlgError,
+    OutOfRangeError,
+    ShapeError,
+    UnsupportedError,
+)
 from tgrad.fusion.region_json import region_from_json, region_to_json
 from tgrad.graph.library import LIBRARY, LibraryCall
 from tgrad.runtime.library import TORCH, call_torch
@@ -290,3 +297,36 @@ def test_tensor_equations():
         tgrad.linalg.tensorinv(a, ind=1)
     with pytest.raises(ShapeError, match="Give square matrices"):
         tgrad.linalg.matrix_exp(a)
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (2, 7, 6)])
+@pytest.mark.parametrize("name", ["svd_lowrank", "pca_lowrank"])
+def test_matrices_of_low_rank(name, shape):
+    """Random vectors differ; singular values and what the factors multiply to do not."""
+    rng = np.random.default_rng()
+    left, right = rng.standard_normal((*shape[:-1], 2)), rng.standard_normal((2, shape[-1]))
+    A, M = (left @ right).astype(np.float32), rng.standard_normal(shape[-1:]).astype(np.float32)
+    for options in ({"q": 3}, {"q": 4, "niter": 1}, {"q": 4, "M": M}, {"q": 3, "center": False}):
+        if ("M" if name == "pca_lowrank" else "center") in options:
+            continue
+        found = []
+        for t in (tgrad, torch):
+            given = {k: t.tensor(v) if k == "M" else v for k, v in options.items()}
+            U, S, V = getattr(t, name)(t.tensor(A), **given)
+            product = (U * S.unsqueeze(-2)) @ V.transpose(-1, -2)
+            found.append((S.numpy(), product.numpy(), (U.shape, S.shape, V.shape)))
+        assert found[0][2] == tuple(map(tuple, found[1][2]))
+        for have, want in zip(found[0][:2], found[1][:2]):
+            np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-3)
+
+
+def test_matrices_of_low_rank_that_are_refused():
+    A = tgrad.ones(4, 3)
+    for call, what in (
+        (lambda: tgrad.svd_lowrank(A, q=4), "q=4 of a matrix"),
+        (lambda: tgrad.svd_lowrank(A, q=2, niter=-1), "niter=-1"),
+        (lambda: tgrad.svd_lowrank(A.long(), q=2), "svd_lowrank of int64"),
+        (lambda: tgrad.pca_lowrank(A, q=0), "q=0"),
+    ):
+        with pytest.raises((OutOfRangeError, DTypeError), match=what):
+            call()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+import tgrad
 from tests.front.checking import check, classes, normal, share
+from tgrad.errors import OutOfRangeError, ShapeError
 
 REDUCTIONS = ("mean", "sum", "none")
 LOGITS, TARGET = normal(1, 6, 5) * 3, classes(2, 5, 6)
@@ -139,3 +142,45 @@ def test_kl_div(reduction, log_target, device):
 
     target = np.log(share(2, 4, 5)) if log_target else share(2, 4, 5) * (normal(3, 4, 5) > -1)
     check(function, [normal(1, 4, 5), target.astype(np.float32)], device, grad=log_target)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bias": True, "label_smoothing": 0.2, "reduction": "sum"},
+        {"out_features": (2,), "bias": True},
+        {"ignore_index": 1, "weight": np.linspace(0.5, 2, 6, dtype=np.float32)},
+        {"reduction": "none", "options": None},
+    ],
+    ids=str,
+)
+def test_linear_cross_entropy_as_a_module(options):
+    rng = np.random.default_rng()
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    target = rng.integers(0, 6, (5, *options.get("out_features", ())))
+    theirs = torch.nn.LinearCrossEntropyLoss(
+        4, 6, **{k: torch.tensor(v) if k == "weight" else v for k, v in options.items()}
+    )
+    ours = tgrad.nn.LinearCrossEntropyLoss(
+        4, 6, **{k: tgrad.tensor(v) if k == "weight" else v for k, v in options.items()}
+    )
+    state = {name: tgrad.tensor(value.numpy()) for name, value in theirs.state_dict().items()}
+    ours.load_state_dict(state)
+    have, want = (
+        ours(tgrad.tensor(x), tgrad.tensor(target)),
+        theirs(torch.tensor(x), torch.tensor(target)),
+    )
+    np.testing.assert_allclose(have.tolist(), want.tolist(), rtol=1e-5)
+    have.sum().backward()
+    want.sum().backward()
+    np.testing.assert_allclose(
+        ours.linear.weight.grad.numpy(), theirs.linear.weight.grad, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_linear_cross_entropy_that_is_refused():
+    with pytest.raises(ShapeError, match="for 6 classes"):
+        tgrad.nn.LinearCrossEntropyLoss(4, 6, weight=tgrad.ones(5))
+    with pytest.raises(OutOfRangeError, match="label_smoothing=2"):
+        tgrad.nn.LinearCrossEntropyLoss(4, 6, label_smoothing=2)

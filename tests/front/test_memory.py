@@ -8,7 +8,7 @@ import torch
 
 import tgrad
 from tgrad import nn, optim
-from tgrad.errors import TraceError
+from tgrad.errors import GradientError, ShapeError, TraceError, UnsupportedError
 
 VIEWS = {
     "rows": lambda x: x[1:3],
@@ -117,3 +117,83 @@ def test_membership_and_order(device):
         )
         b = getattr(want, name)(*(torch.tensor([v]) if v in weight else v for v in args))
         np.testing.assert_array_equal(a.numpy(), b)
+
+
+def drawn_sizes(rng):
+    return tuple(int(n) for n in rng.integers(0, 5, rng.integers(0, 4)))
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_resize_in_place(device):
+    """Steps of sizes beside PyTorch's, whose values beyond what there was are any."""
+    rng = np.random.default_rng()
+    for _ in range(20 if device == "numpy" else 3):
+        values = rng.integers(0, 99, 24)
+        ours, theirs = tgrad.tensor(values, device=device), torch.tensor(values)
+        other, known = ours.view(4, 6), 24
+        for step in range(4):
+            sizes = drawn_sizes(rng)
+            count = int(np.prod(sizes))
+            if count > 24 and other is not None:
+                other = None
+            assert ours.resize_(sizes) is ours
+            theirs.resize_(sizes)
+            assert ours.shape == tuple(theirs.shape)
+            assert ours.is_contiguous()
+            seen = min(known, count)
+            have, want = (t.reshape(-1)[:seen].tolist() for t in (ours, theirs))
+            assert have == want
+            if step == 1 and count:
+                ours.add_(1)
+                theirs.add_(1)
+                known = known if other is not None else min(known, count)
+            if count > known:  # what was beyond is known now
+                theirs.reshape(-1)[known:] = 0
+                known = count
+
+
+def test_resize_of_views():
+    for make in (
+        lambda t: t.arange(24).view(4, 6)[1:3].resize_(3, 2),
+        lambda t: t.arange(24).view(4, 6).t().resize_(5, 2),
+        lambda t: t.arange(24).view(4, 6)[2, 3:].resize_(9),
+        lambda t: t.arange(6).resize_as_(t.zeros(2, 2)),
+        lambda t: t.arange(6).resize_(3, 2),
+        lambda t: t.arange(6.0).view(2, 3).detach().resize_([6]),
+    ):
+        np.testing.assert_array_equal(make(tgrad).numpy(), make(torch))
+    found = []
+    for t in (tgrad, torch):
+        x = t.arange(6)
+        y = x[1:].resize_(2, 2)
+        y[0] = 9
+        found.append((x.tolist(), y.tolist()))
+    assert found[0] == found[1]
+    x = tgrad.arange(6)
+    with pytest.raises(UnsupportedError, match=r"resize_ of a view of shape \(2,\) to \(9,\)"):
+        x[4:].resize_(9)
+    with pytest.raises(GradientError, match="resize_ of a tensor that requires"):
+        tgrad.ones(2, requires_grad=True).resize_(1)
+    with pytest.raises(ShapeError, match="resize_"):
+        x.resize_(-1)
+    with pytest.raises(UnsupportedError, match="memory_format=channels_last"):
+        x.resize_(1, 2, 3, 1, memory_format=tgrad.channels_last)
+
+
+def test_resize_in_a_compiled_step():
+    x = tgrad.arange(6.0)
+
+    @tgrad.compile
+    def step(y):
+        z = y + 1
+        return z.resize_(2, 2) * 2
+
+    assert step(x).tolist() == [[2, 4], [6, 8]] and x.shape == (6,)
+
+
+def test_memory_is_not_shared_between_processes():
+    x = tgrad.ones(2)
+    assert not x.is_shared() and not torch.ones(2).is_shared()
+    for share in (x.share_memory_, nn.Linear(2, 2).share_memory):
+        with pytest.raises(UnsupportedError, match=r"Exchange values by tgrad\.distributed"):
+            share()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import tgrad
 from tests.front.checking import check, classes, normal, positive, special
+from tgrad.errors import TgradError
 
 X, Y = normal(1, 3, 5), normal(2, 3, 5)
 ROW, COLUMN = normal(3, 5), normal(4, 3, 1)
@@ -216,3 +218,45 @@ def test_variance_far_from_zero(device: str) -> None:
     got = tgrad.tensor(x, device=device).var(-1).numpy()
     np.testing.assert_allclose(got, want, rtol=6e-7)
     assert tgrad.full((3, 1001), 0.1, device=device).std(-1).tolist() == [0.0, 0.0, 0.0]
+
+
+HISTOGRAMS = [
+    ((5,), {}),
+    ((4,), {"range": (-1.0, 1.0)}),
+    ((7,), {"range": (-1.0, 1.5), "density": True}),
+    ((3,), {"range": (2.0, 2.0)}),
+    (([-1.0, 0.0, 0.25, 3.0],), {}),
+    (([-1.0, 0.0, 0.25, 3.0],), {"density": True}),
+    ((6,), {"weight": True}),
+    ((6,), {"weight": True, "density": True, "range": (0.0, 1.0)}),
+]
+
+
+@pytest.mark.parametrize("values", ["normal", "grid", "one", "none"])
+@pytest.mark.parametrize(("bins", "options"), HISTOGRAMS)
+def test_histograms(values, bins, options):
+    x = np.random.default_rng().standard_normal((11, 9)).astype(np.float32)
+    x = {"normal": x, "grid": np.round(x * 4) / 4, "one": x * 0 + 2, "none": x[:0]}[values]
+    found = []
+    for t in (tgrad, torch):
+        given = dict(options)
+        if "weight" in given:
+            given["weight"] = t.tensor(x * x)
+        edges = [t.tensor(b) if isinstance(b, list) else b for b in bins]
+        hist, ends = t.histogram(t.tensor(x), *edges, **given)
+        found.append((hist.numpy(), ends.numpy()))
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+    if values == "normal" or "density" not in options:
+        np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4, atol=1e-5)
+
+
+def test_histograms_that_are_refused():
+    x = tgrad.ones(3)
+    for call, what in (
+        (lambda: tgrad.ones(3, dtype=tgrad.int64).histogram(2), "histogram of int64"),
+        (lambda: x.histogram(0), "histogram with 0 bins"),
+        (lambda: x.histogram(2, range=(3.0, 1.0)), "histogram from 3.0 to 1.0"),
+        (lambda: x.histogram(tgrad.ones(1)), r"edges of shape \(1,\)"),
+    ):
+        with pytest.raises(TgradError, match=what):
+            call()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 import warnings
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
 import tgrad
@@ -173,6 +175,105 @@ def test_what_cudnn_alone_would_follow_says_so() -> None:
         warnings.simplefilter("error")
         cudnn.deterministic = True
     assert not cudnn.is_available() and not tgrad.backends.mps.is_available()
+
+
+def test_constructors_of_gpus() -> None:
+    make = tgrad.cuda.LongTensor
+    assert (make.dtype, make.place) == (tgrad.int64, "cuda")
+    assert make([1, 2], device="cpu").tolist() == [1, 2]
+    with pytest.raises(AttributeError):
+        _ = tgrad.cuda.StrangeTensor
+
+
+def test_the_cpu_and_the_accelerator() -> None:
+    torch = pytest.importorskip("torch")
+    for name in ("is_available", "device_count", "current_device", "is_initialized", "synchronize"):
+        assert getattr(tgrad.cpu, name)() == getattr(torch.cpu, name)()
+    tgrad.cpu.set_device("cpu")
+    with pytest.raises(DeviceError, match="set_default_device"):
+        tgrad.cpu.set_device("cuda")
+    with tgrad.cpu.amp.autocast():
+        assert tgrad.get_autocast_dtype("cpu") is tgrad.bfloat16
+        assert tgrad.is_autocast_enabled("cpu")
+    assert tgrad.cpu.amp.GradScaler(enabled=False).get_scale() == 1.0
+    found = tgrad.accelerator.current_accelerator()
+    assert (found is None) == (torch.cuda.device_count() == 0)
+    assert tgrad.accelerator.device_count() == torch.cuda.device_count()
+    assert tgrad.accelerator.is_available() == tgrad.cuda.is_available()
+    assert tgrad.accelerator.memory_allocated is torch.cuda.memory_allocated
+    with pytest.raises(AttributeError):
+        _ = tgrad.accelerator.absent
+    assert isinstance(3, tgrad.types.Number) and isinstance(None, tgrad.types.Device)
+
+
+def test_functions_of_the_compiler() -> None:
+    assert tgrad.compiler.compile(lambda x: x + 1)(tgrad.ones(1)).item() == 2
+    assert tgrad.compiler.allow_in_graph(len) is len and not tgrad.compiler.is_exporting()
+    for call in (tgrad.compiler.reset, tgrad.compiler.cudagraph_mark_step_begin):
+        assert call() is None
+    assert not tgrad.compiler.is_dynamo_compiling()
+
+
+def test_what_is_torchs_own_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    for name in tgrad.distributed._OF_TORCH:
+        assert getattr(tgrad.distributed, name) is getattr(torch.distributed, name)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert tgrad.distributed.get_node_local_rank() == 3
+    with pytest.raises(AttributeError):
+        _ = tgrad.distributed.absent
+
+
+def test_values_for_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without tensorboard: its writer is one that keeps what it gets."""
+    seen: list[object] = []
+
+    class Writer:
+        def add_scalar(self, tag: str, value: object, step: int | None = None) -> None:
+            seen.append((tag, value, step))
+
+        def add_scalars(self, tag: str, values: dict[str, object]) -> None:
+            seen.append(values)
+
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    monkeypatch.setattr(sys.modules["torch.utils"], "tensorboard", fake, raising=False)
+    tgrad.utils.tensorboard._writer.cache_clear()
+    writer = tgrad.utils.tensorboard.SummaryWriter()
+    writer.add_scalar("loss", tgrad.tensor(2.0, requires_grad=True) * 2, step=3)
+    writer.add_scalars("all", {"a": tgrad.tensor(1.0), "b": 5})
+    assert seen[0] == ("loss", 4.0, 3) and type(seen[0][1]) is np.ndarray  # type: ignore[index]
+    assert seen[1] == {"a": 1.0, "b": 5}
+    tgrad.utils.tensorboard._writer.cache_clear()
+
+
+def test_choices_of_cuda_that_are_fixed() -> None:
+    torch = pytest.importorskip("torch")
+    ours, theirs = tgrad.backends.cuda, torch.backends.cuda
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        for backend in (ours, theirs):
+            getattr(backend, f"enable_{name}_sdp")(True)
+            assert isinstance(getattr(backend, f"{name}_sdp_enabled")(), bool)
+    q = tgrad.ones(1, 2, 4)
+    with ours.sdp_kernel(enable_flash=False), tgrad.backends.cudnn.flags(enabled=False):
+        assert nn.functional.scaled_dot_product_attention(q, q, q).shape == (1, 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours.matmul.allow_fp16_reduced_precision_reduction = False
+    with pytest.warns(UserWarning, match="allow_fp16_reduced_precision_reduction = True changes"):
+        ours.matmul.allow_fp16_reduced_precision_reduction = True
+    assert ours.matmul.allow_fp16_reduced_precision_reduction is False
+    for name in ("read", "write"):
+        with pytest.raises(AttributeError, match="no 'allow_fun'"):
+            ours.matmul.allow_fun if name == "read" else setattr(ours.matmul, "allow_fun", 1)
+    ours.matmul.fp32_precision = "tf32"
+    assert tgrad.get_float32_matmul_precision() == "high" and ours.matmul.fp32_precision == "tf32"
+    ours.matmul.fp32_precision = "ieee"
+    assert tgrad.get_float32_matmul_precision() == "highest"
+    with pytest.raises(UnsupportedError, match=r"fp32_precision='tf64'"):
+        ours.matmul.fp32_precision = "tf64"
+    assert not tgrad.backends.mkldnn.is_available() and not tgrad.backends.opt_einsum.enabled
 
 
 def test_places_of_classes() -> None:

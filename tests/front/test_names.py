@@ -371,6 +371,24 @@ utils.data.dataset: Dataset TensorDataset
 utils.data.sampler: Sampler SubsetRandomSampler
 utils.data.dataloader: DataLoader default_collate
 utils.hooks: RemovableHandle
+utils.dlpack: from_dlpack to_dlpack
+utils.checkpoint: checkpoint noop_context_fn set_checkpoint_early_stop
+utils.data: default_convert
+utils.benchmark: Timer Measurement Compare
+utils._pytree: tree_map tree_flatten tree_unflatten tree_leaves tree_map_only register_pytree_node
+accelerator: is_available current_accelerator synchronize
+amp.grad_scaler: GradScaler
+cpu.amp: autocast
+multiprocessing: spawn Process Queue get_context set_start_method cpu_count
+types: Number Device _size _dtype _device Tensor
+nn.utils: convert_conv2d_weight_memory_format convert_conv3d_weight_memory_format
+compiler: compile allow_in_graph is_dynamo_compiling is_exporting cudagraph_mark_step_begin reset
+amp.autocast_mode: autocast
+cuda.amp.grad_scaler: GradScaler
+autograd.anomaly_mode: detect_anomaly set_detect_anomaly
+autograd.variable: Variable
+backends.mkldnn: is_available
+backends.cuda: enable_flash_sdp sdp_kernel
 """
 
 
@@ -418,6 +436,33 @@ def test_import_lines(line):
     assert not set(names.split()) - found.keys()
     with pytest.raises(ImportError):
         exec(f"from tgrad.{place} import absent")
+
+
+def test_absent_names_say_what_to_use():
+    for name, what in (("CrossMapLRN2d", "Use LocalResponseNorm"), ("DataParallel", "One process")):
+        with pytest.raises(AttributeError, match=what):
+            getattr(tgrad.nn, name)
+    with pytest.raises(
+        AttributeError, match=r"has no set_sharing_strategy: processes do not share"
+    ):
+        _ = tgrad.multiprocessing.set_sharing_strategy
+
+
+def test_capsules():
+    x = tgrad.arange(4)
+    assert tgrad.utils.dlpack.to_dlpack is tgrad.to_dlpack
+    assert torch.utils.dlpack.from_dlpack(tgrad.to_dlpack(x)).tolist() == [0, 1, 2, 3]
+
+
+def _square(index, values, queue):
+    queue.put((index, (values**2).sum().item()))
+
+
+def test_spawned_processes_get_copies():
+    context = tgrad.multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    tgrad.multiprocessing.spawn(_square, (tgrad.arange(3.0, device="numpy"), queue), nprocs=2)
+    assert sorted(queue.get() for _ in range(2)) == [(0, 5.0), (1, 5.0)]
 
 
 def test_private_names_of_layers():

@@ -114,3 +114,68 @@ def test_version():
     assert tgrad.version.cuda == torch.version.cuda and tgrad.version.debug is False
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = tgrad.version.absent
+
+
+KINDS = [
+    "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int64", "int32",
+    "int16", "int8", "uint8", "bool", "complex64", "complex128",
+]  # fmt: skip
+MADE = [
+    {},
+    {"low": 2, "high": 5},
+    {"low": -3.5, "high": 2.5},
+    {"low": -1e9, "high": 1e9},
+    {"high": 4, "exclude_zero": True, "low": 0},
+    {"noncontiguous": True},
+    {"requires_grad": True},
+    {"low": 5, "high": 2},
+    {"low": 3, "high": NAN},
+    {"low": 1e40, "high": 1e41},
+    {"memory_format": "contiguous_format"},
+    {"memory_format": "contiguous_format", "noncontiguous": True},
+]
+
+
+@pytest.mark.parametrize("options", MADE, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_made_tensors(kind, options):
+    """Not the numbers, but all else is PyTorch's: refusals, dtypes, strides and the range."""
+    if "float8" in kind and options.get("exclude_zero", options.get("requires_grad")):
+        return
+    found = []
+    for t in (tgrad, torch):
+        given = dict(options)
+        if "memory_format" in given:
+            given["memory_format"] = getattr(t, given["memory_format"])
+        try:
+            x = t.testing.make_tensor((5, 40), dtype=getattr(t, kind), device="cpu", **given)
+        except ValueError:
+            found.append("refused")
+            continue
+        flat = t.view_as_real(x).detach() if "complex" in kind else x.detach()
+        values = flat.double().numpy()
+        ends = options.get("low"), options.get("high")
+        least, most = (e if e is not None else values.min() - 1 for e in ends)
+        if ends != (None, None):
+            rounding = abs(most) * 0.02 if "8" in kind or "b" in kind or "16" in kind else 0
+            assert values.min() >= least - rounding and values.max() <= most + rounding
+        else:
+            assert np.abs(values).max() <= 9 and len(np.unique(values)) > 1
+        zeros = (x == 0).any().item() if options.get("exclude_zero") else None
+        found.append((tuple(x.shape), str(x.dtype).partition(".")[2], x.stride(), zeros,
+                      x.requires_grad, sorted(np.unique(values > 0))))  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_made_tensors_follow_the_seed():
+    tgrad.manual_seed(3)
+    first = tgrad.testing.make_tensor(2, 3, dtype=tgrad.float32).tolist()
+    tgrad.manual_seed(3)
+    assert tgrad.testing.make_tensor([2, 3], dtype=tgrad.float32).tolist() == first
+
+
+def test_the_older_comparison():
+    with pytest.warns(FutureWarning, match="use assert_close"):
+        tgrad.testing.assert_allclose(tgrad.tensor([1.0, NAN]), [1.0, NAN])
+    with pytest.warns(FutureWarning), pytest.raises(AssertionError, match="not close"):
+        tgrad.testing.assert_allclose(tgrad.ones(2), tgrad.zeros(2).double())

@@ -160,3 +160,26 @@ def test_tensors_of_different_lengths_are_refused() -> None:
         data.TensorDataset(tgrad.tensor(X), tgrad.tensor(Y[:4]))
     with pytest.raises(ShapeError, match="no tensors"):
         data.TensorDataset()
+
+
+def test_samples_are_converted_as_they_are() -> None:
+    class Pair(NamedTuple):
+        x: Any
+        y: Any
+
+    nest = [
+        np.arange(3), np.float32(2.5), "text", b"bytes", 3, 2.5, None, np.array(["a", "b"]),
+        (np.ones(2), [np.int64(4)]), {"k": Pair(np.zeros(2), "s")}, torch.ones(2), np.bool_(True),
+    ]  # fmt: skip
+    have, want = data.default_convert(nest), torch.utils.data.default_convert(nest)
+    for ours, theirs in zip(have[:3], want[:3]):
+        assert (
+            getattr(ours, "tolist", lambda x=ours: x)()
+            == getattr(theirs, "tolist", lambda x=theirs: x)()
+        )
+    assert have[3:7] == want[3:7] and have[7].tolist() == ["a", "b"]
+    assert type(have[8]) is type(want[8]) and have[8][1][0].item() == 4
+    assert have[9]["k"].x.tolist() == [0, 0] and have[9]["k"].y == "s"
+    assert isinstance(have[10], tgrad.Tensor) and have[11].dtype is tgrad.bool
+    x = tgrad.ones(2)
+    assert data.default_convert([x])[0] is x

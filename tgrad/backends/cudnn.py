@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +22,19 @@ _FIXED = {"benchmark": False, "deterministic": True, "enabled": False}
 def is_available() -> bool:
     """No."""
     return False
+
+
+@contextmanager
+def flags(
+    enabled: bool = False,
+    benchmark: bool = False,
+    benchmark_limit: int = 10,
+    deterministic: bool = False,
+    allow_tf32: bool = True,
+    fp32_precision: str = "none",
+) -> Iterator[None]:
+    """A block with other choices of cuDNN's; here it changes nothing: there is no cuDNN."""
+    yield
 
 
 def version() -> None:

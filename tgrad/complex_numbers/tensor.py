@@ -22,6 +22,7 @@ from tgrad.dtype import ComplexDType, DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.joining import stack
+from tgrad.printing import text_of
 from tgrad.tensor import Tensor, realize_tensors, tensor
 
 Shape = tuple[int, ...]
@@ -256,9 +257,9 @@ class ComplexTensor:
     def __repr__(self) -> str:
         if not isinstance(self.real, Tensor):
             return f"ComplexTensor({self.real}, {self.imag})"
-        body = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
-        parts = [body, *([f"dtype={self.dtype}"] if self.dtype is not dt.complex64 else [])]
-        return f"tensor({', '.join([*parts, *(['requires_grad=True'] * self.requires_grad)])})"
+        usual = dt.complex128 if dt.get_default_dtype() is dt.float64 else dt.complex64
+        gradient = "requires_grad=True" if self.requires_grad else ""
+        return text_of(self.numpy(), self.dtype, self.dtype is usual, self.device, gradient)
 
     def __getattr__(self, name: str) -> Any:
         """What a tensor has and this has not."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from tgrad import random
+from tgrad import places, random
 from tgrad.cuda import amp as amp
 from tgrad.device import as_device, choose_gpu
 from tgrad.errors import DeviceError, OutOfMemoryError
@@ -22,15 +22,16 @@ from tgrad.tensor import Tensor
 
 _TORCHS = frozenset(
     [
-        "Event", "clock_rate", "current_stream", "default_stream", "device_memory_used",
-        "empty_cache", "get_arch_list", "get_device_capability", "get_device_name",
-        "get_device_properties", "get_per_process_memory_fraction", "init", "ipc_collect",
-        "is_bf16_supported", "is_current_stream_capturing", "is_initialized", "is_tf32_supported",
-        "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated",
+        "Event", "can_device_access_peer", "clock_rate", "current_stream", "default_stream",
+        "device_memory_used", "empty_cache", "get_arch_list", "get_device_capability",
+        "get_device_name", "get_device_properties", "get_per_process_memory_fraction", "init",
+        "ipc_collect", "is_bf16_supported", "is_current_stream_capturing", "is_initialized",
+        "is_tf32_supported", "list_gpu_processes", "max_memory_allocated", "max_memory_cached",
+        "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_cached",
         "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary", "memory_usage",
         "nvtx", "power_draw", "reset_accumulated_memory_stats", "reset_max_memory_allocated",
-        "reset_peak_memory_stats", "set_per_process_memory_fraction", "synchronize", "temperature",
-        "utilization",
+        "reset_max_memory_cached", "reset_peak_memory_stats", "set_per_process_memory_fraction",
+        "synchronize", "temperature", "utilization",
     ]
 )  # fmt: skip
 """Names that are PyTorch's own: tgrad's memory is of its allocator, its kernels are on its current
@@ -157,6 +158,8 @@ def _torch() -> Any:
 def __getattr__(name: str) -> Any:
     if name in _TORCHS:
         return getattr(_torch(), name)
+    if name.endswith("Tensor") and hasattr(places, name):
+        return places.constructor(name, getattr(places, name).dtype, "cuda")
     if name in _ABSENT:
         raise AttributeError(f"tgrad.cuda has no {name}: {_ABSENT[name]}")
     raise AttributeError(f"module 'tgrad.cuda' has no attribute {name!r}")

@@ -8,6 +8,9 @@ Source: https://docs.pytorch.org/docs/stable/distributed.html; see docs/decision
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from tgrad.distributed import nn as nn
 from tgrad.distributed.collectives import (
     ReduceOp,
@@ -66,3 +69,17 @@ __all__ = [
     "is_torchelastic_launched", "isend", "new_group", "nn", "recv", "reduce", "reduce_scatter",
     "reduce_scatter_single", "reduce_scatter_tensor", "scatter", "scatter_object_list", "send",
 ]  # fmt: skip
+
+_OF_TORCH = (
+    "Backend", "DebugLevel", "DistBackendError", "DistNetworkError", "DistStoreError", "FileStore",
+    "HashStore", "PrefixStore", "Store", "TCPStore", "default_pg_timeout", "get_debug_level",
+    "get_node_local_rank", "is_mpi_available", "is_ucc_available", "is_xccl_available",
+    "set_debug_level",
+)  # fmt: skip
+"""Names that are torch's own: stores that processes meet at, errors, and questions."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_TORCH:
+        return getattr(import_module("torch.distributed"), name)
+    raise AttributeError(f"module 'tgrad.distributed' has no attribute {name!r}")

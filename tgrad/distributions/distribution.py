@@ -9,6 +9,7 @@ https://docs.pytorch.org/docs/stable/distributions.html
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from types import MappingProxyType
@@ -125,6 +126,34 @@ class Distribution:
                 return SUPPORTS[kind.__name__](self)
         raise self._has_no("support")
 
+    @property
+    def has_enumerate_support(self) -> bool:
+        """Whether it has a fixed number of values, which `enumerate_support` lists."""
+        from tgrad.distributions.enumerations import has_values
+
+        return has_values(self)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All values, along a first axis: of shape (n, *batch_shape, *event_shape).
+
+        Args:
+            expand: whether the values are repeated for the batch; else its sizes are 1.
+
+        Raises:
+            UnsupportedError: it has no fixed number of values.
+
+        >>> import tgrad
+        >>> tgrad.distributions.Bernoulli(tgrad.ones(2) / 2).enumerate_support().tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+        """
+        from tgrad.distributions.enumerations import values_of
+
+        found = values_of(self)
+        ones = (1,) * len(self.batch_shape)
+        found = found.reshape((found.shape[0], *ones, *self.event_shape))
+        wide = (found.shape[0], *self.batch_shape, *self.event_shape)
+        return found.expand(wide) if expand else found
+
     def expand(self, batch_shape: Shape) -> Any:
         """The same distribution with parameters of that shape.
 
@@ -146,6 +175,11 @@ class Distribution:
         """Draws of shape sample_shape + batch_shape + event_shape, without gradients."""
         with no_grad():
             return self.rsample(sample_shape)
+
+    def sample_n(self, n: int) -> Tensor:
+        """`sample((n,))`, under its older name; warns."""
+        warnings.warn("sample_n(n) is sample((n,)).", FutureWarning, stacklevel=2)
+        return self.sample((n,))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """Draws with gradients with respect to the parameters.

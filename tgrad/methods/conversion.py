@@ -31,6 +31,8 @@ _CONSTRUCTORS = {
 }  # fmt: skip
 """What older constructors call a dtype."""
 
+_DTYPES = {f"{short}Tensor": name for name, short in _CONSTRUCTORS.items()}
+
 
 class ConversionMethods:
     """The same values in another dtype or place."""
@@ -102,12 +104,13 @@ class ConversionMethods:
         return self.to("cuda" if device is None else device)
 
     def type(self: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
-        """In a dtype, which a constructor such as tgrad.LongTensor names too; without one, the name
-        of this tensor's constructor.
+        """In a dtype, which a constructor such as tgrad.LongTensor, or its name, names too; without
+        one, the name of this tensor's constructor.
 
         >>> import tgrad
-        >>> tgrad.ones(2).type(tgrad.LongTensor).type()
-        'tgrad.LongTensor'
+        >>> x = tgrad.ones(2)
+        >>> x.type(tgrad.LongTensor).type(), x.type("torch.ByteTensor").dtype
+        ('tgrad.LongTensor', tgrad.uint8)
         """
         if dtype is None:
             place = "" if self.device.type == "cpu" else f"{self.device.type}."
@@ -116,7 +119,13 @@ class ConversionMethods:
             )
         if isinstance(dtype, ComplexDType):
             return self.to(dtype)
-        return self.to(as_dtype(getattr(dtype, "dtype", dtype)))
+        if isinstance(dtype, str) and dtype.endswith("Tensor"):
+            *device, name = dtype.removeprefix("torch.").removeprefix("tgrad.").split(".")
+            moved = self.to(device[0]) if device else self.cpu() if self.is_cuda else self
+            return moved.to(as_dtype(_DTYPES.get(name, dtype)))
+        named = getattr(dtype, "place", None)
+        moved = self if named is None else self.to(named)
+        return moved.to(as_dtype(getattr(dtype, "dtype", dtype)))
 
     def type_as(self: Any, other: Tensor) -> Tensor:
         """In the dtype and on the device of another."""

@@ -8,7 +8,7 @@ PyTorch; equal elements are found by sorting.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tgrad import dtype as dt
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
@@ -18,6 +18,13 @@ from tgrad.methods.reduction import ValuesIndices, normal_axis
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
+
+
+class Histogram(NamedTuple):
+    """What `histogram` gives."""
+
+    hist: Tensor
+    bin_edges: Tensor
 
 
 class CountingMethods:
@@ -69,6 +76,70 @@ class CountingMethods:
             at = at.where(inside, 0).to(dt.int64)
             zero = self._constant(0, self.dtype).expand(bins)
             return zero._apply(Op.SCATTER, at, inside.to(self.dtype), axis=0, combine="add")
+
+    def histogram(
+        self: Any,
+        bins: int | Tensor,
+        *,
+        range: tuple[float, float] | None = None,
+        weight: Tensor | None = None,
+        density: bool = False,
+    ) -> Histogram:
+        """How many elements lie between neighbouring edges; those at the last edge count, too.
+
+        Args:
+            bins: how many parts of one size, or the edges, in ascending order.
+            range: of the parts; by default that of the data.
+            weight: of the tensor's shape; its sums take the place of counts.
+            density: whether the parts are scaled so that their integral is 1.
+
+        Returns:
+            hist (n,) and bin_edges (n + 1,), of the tensor's dtype.
+
+        >>> import tgrad
+        >>> tgrad.tensor([0.5, 1.5, 1.7]).histogram(2, range=(0.0, 2.0)).hist.tolist()
+        [1.0, 2.0]
+        """
+        from tgrad.sorting import searchsorted
+
+        if not self.dtype.is_float:
+            raise DTypeError(f"histogram of {self.dtype.name}.", "Convert it with .float().")
+        with source_scope(label="histogram"):
+            x = self.detach().reshape(-1)
+            edges = x._edges(bins, range)
+            count = edges.shape[0] - 1
+            places = searchsorted(edges, x, right=True) - 1
+            places = places.where(x != edges[-1], count - 1)
+            inside = (x >= edges[0]) & (x <= edges[-1])
+            shares = inside.to(self.dtype)
+            if weight is not None:
+                shares = weight.reshape(-1).where(inside, 0).to(self.dtype)
+            zero = self._constant(0, self.dtype).expand(count)
+            at = places.where(inside, 0)
+            found = zero._apply(Op.SCATTER, at, shares, axis=0, combine="add")
+            if density:
+                found = found / found.sum() / (edges[1:] - edges[:-1])
+            return Histogram(found, edges)
+
+    def _edges(self: Any, bins: int | Tensor, range: tuple[float, float] | None) -> Tensor:
+        """The edges of a histogram of these values."""
+        if not isinstance(bins, int):
+            if bins.ndim != 1 or bins.shape[0] < 2:
+                raise ShapeError(f"histogram with edges of shape {bins.shape}.", "Give 2 or more.")
+            return bins.to(self.dtype)
+        if bins < 1:
+            raise ShapeError(f"histogram with {bins} bins.", "Give at least one.")
+        if range is not None and not range[0] <= range[1]:
+            raise OutOfRangeError(f"histogram from {range[0]} to {range[1]}.", "Give min <= max.")
+        low, high = range or ((0.0, 1.0) if not self.numel() else (self.amin(), self.amax()))
+        ends = [self._constant(v, self.dtype) if isinstance(v, (int, float)) else v
+                for v in (low, high)]  # fmt: skip
+        is_flat = ends[0] == ends[1]
+        low, high = ((end + more).where(is_flat, end) for end, more in zip(ends, (-0.5, 0.5)))
+        steps = self._constant(1, self.dtype).expand(bins + 1)._places(0).to(self.dtype)
+        rising = low + (high - low) * steps / bins
+        falling = high - (high - low) * (bins - steps) / bins
+        return rising.where(steps * 2 < bins + 1, falling)
 
     def bincount(self: Any, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
         """How often each integer from 0 on occurs, or the sum of the weights where it does.

@@ -506,6 +506,8 @@ class ElementwiseMethods:
     def trunc(self) -> Tensor:
         return self._unary(Op.TRUNC) if self.dtype.is_float else self  # type: ignore
 
+    fix = trunc
+
     def maximum(self, other: Any) -> Tensor:
         """Elementwise maximum; NaN if either is NaN."""
         return self._binary(Op.MAXIMUM, other)

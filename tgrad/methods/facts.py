@@ -83,6 +83,16 @@ class FactMethods:
         return self.device.type == "cuda"
 
     @property
+    def is_mps(self) -> bool:
+        """False: there is no device of Apple's."""
+        return False
+
+    @property
+    def is_xpu(self) -> bool:
+        """False: GPUs of Intel are the device "opencl"."""
+        return False
+
+    @property
     def layout(self) -> str:
         """`tgrad.strided`: tensors are dense."""
         return "strided"
@@ -115,6 +125,22 @@ class FactMethods:
     def is_inference(self) -> bool:
         """False: tensors made in inference_mode are as others."""
         return False
+
+    def is_conj(self) -> bool:
+        """False: conjugates are computed."""
+        return False
+
+    def is_neg(self) -> bool:
+        """False: negatives are computed."""
+        return False
+
+    def is_distributed(self) -> bool:
+        """False: each process has tensors of its own."""
+        return False
+
+    def to_dense(self: Any, dtype: Any = None, *, masked_grad: bool | None = None) -> Any:
+        """The tensor itself, in a dtype if one is given: tensors are dense."""
+        return self if dtype is None else self.to(dtype)
 
     def is_pinned(self) -> bool:
         """False: memory of the host is not pinned."""

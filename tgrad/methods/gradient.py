@@ -115,6 +115,17 @@ class GradientMethods:
         """Call `hook` with this leaf after each backward that has added to its `grad`."""
         return hooks.register_post_accumulate_grad_hook(self, hook)
 
+    @property
+    def retains_grad(self: Any) -> bool:
+        """Whether it was computed, and `retain_grad` was called.
+
+        >>> import tgrad
+        >>> y = tgrad.ones(2, requires_grad=True) * 2
+        >>> y.retains_grad, y.retain_grad(), y.retains_grad
+        (False, None, True)
+        """
+        return hooks.retains_grad(self)
+
     def retain_grad(self: Any) -> None:
         """Fill `grad` in backward, though this tensor was computed."""
         hooks.retain_grad(self)

@@ -30,7 +30,7 @@ SAME_SIGNATURE = (
     "atan", "atan2", "atanh", "baddbmm", "bitwise_and", "bitwise_left_shift", "bitwise_not",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "clamp_max", "clamp_min", "clip",
     "copysign", "cos", "cosh", "cumprod", "cumsum", "deg2rad", "digamma", "divide", "eq", "erf",
-    "erfc", "erfinv", "exp", "exp2", "expm1", "float_power", "floor", "floor_divide", "fmod",
+    "erfc", "erfinv", "exp", "exp2", "expm1", "fix", "float_power", "floor", "floor_divide", "fmod",
     "frac", "gcd", "ge", "greater", "greater_equal", "gt", "heaviside", "hypot", "i0", "igamma",
     "igammac", "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "lcm", "ldexp",
     "le", "lerp", "less", "less_equal", "lgamma", "log", "log10", "log1p", "log2", "logical_and",

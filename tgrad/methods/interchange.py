@@ -115,6 +115,17 @@ class InterchangeMethods:
         return self._lent().__cuda_array_interface__
 
 
+def to_dlpack(tensor: Any) -> Any:
+    """A capsule over the values of a tensor, for libraries that take capsules; others call
+    `__dlpack__` themselves.
+
+    >>> import tgrad
+    >>> type(tgrad.to_dlpack(tgrad.ones(2))).__name__
+    'PyCapsule'
+    """
+    return tensor.__dlpack__()
+
+
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Any:
     """A tensor over the memory of another library's array.
 

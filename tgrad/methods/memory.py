@@ -7,11 +7,16 @@ where tgrad keeps the values of a view that it has computed by itself is not tol
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from tgrad import aliases
+from tgrad.arguments import check_memory_format
 from tgrad.device import Device
-from tgrad.errors import UnsupportedError
+from tgrad.errors import GradientError, ShapeError, UnsupportedError
+from tgrad.grad_mode import no_grad
+from tgrad.methods.movement import as_sizes
+from tgrad.pending import mark_pending
 from tgrad.tracing import tracer
 
 
@@ -82,6 +87,70 @@ class MemoryMethods:
         """The memory that it shares with its views."""
         return UntypedStorage(self if aliases.place_of(self).is_apart else aliases.base_of(self))
 
+    def resize_(self: Any, *sizes: Any, memory_format: Any = None) -> Any:
+        """Give it another shape: of the elements that lie in its memory from its first one on, and
+        of zeros beyond them, where PyTorch has any values. What a smaller shape left out is there
+        until the tensor, if no view of its memory lives, is changed in place.
+
+        Args:
+            sizes: as arguments, or as one sequence.
+            memory_format: contiguous only.
+
+        Raises:
+            GradientError: it requires a gradient.
+            ShapeError: a size is negative.
+            UnsupportedError: it is a view of a memory that would have to grow.
+
+        >>> import tgrad
+        >>> tgrad.arange(6).resize_(2, 2).tolist(), tgrad.arange(2).resize_(3).tolist()
+        ([[0, 1], [2, 3]], [0, 1, 0])
+        """
+        if check_memory_format("resize_", memory_format) not in ("None", "contiguous_format"):
+            raise UnsupportedError(f"resize_: memory_format={memory_format}.", "Leave it out.")
+        if self.requires_grad:
+            raise GradientError("resize_ of a tensor that requires a gradient.", "Use .reshape().")
+        shape = as_sizes(sizes)
+        if any(n < 0 for n in shape):
+            raise ShapeError(f"resize_ to {shape}.", "Give sizes of 0 or more.")
+        if shape == self.shape:
+            return self
+        is_alone = self._memory is None or len(self._memory.members) < 2
+        with no_grad():
+            flat = _from_first_on(self)
+            more = prod(shape) - flat.shape[0]
+            if more <= 0:
+                return self._become(flat[: prod(shape)].view(shape))
+            if not is_alone:
+                raise UnsupportedError(
+                    f"resize_ of a view of shape {self.shape} to {shape}, beyond its memory.",
+                    "Resize the tensor that it views, or use .clone() first.",
+                )
+            return _moved_out(self, flat._pad_zero((0,), (more,)).reshape(shape))
+
+    def resize_as_(self: Any, other: Any, memory_format: Any = None) -> Any:
+        """`resize_` to the shape of another."""
+        return self.resize_(other.shape, memory_format=memory_format)
+
+    def is_shared(self: Any) -> bool:
+        """Whether other processes can see its memory: False on the host, True of a GPU's, as in
+        PyTorch."""
+        return bool(self.is_cuda)
+
+    def share_memory_(self: Any) -> Any:
+        """Nothing for a GPU's memory, as in PyTorch; memory of the host is not shared.
+
+        Raises:
+            UnsupportedError: it is on the host: a change gives a tensor new values, which another
+                process would not see.
+        """
+        if not self.is_cuda:
+            raise UnsupportedError(
+                "share_memory_: processes do not share tensors, they get copies.",
+                "Exchange values by tgrad.distributed, or share arrays of NumPy by "
+                "multiprocessing.shared_memory.",
+            )
+        return self
+
     def apply_(self: Any, callable: Callable[[Any], Any]) -> Any:
         """Put what a function of Python makes of each element in its place; slow."""
         return self.map_(self, lambda value, _: callable(value))
@@ -105,6 +174,30 @@ class MemoryMethods:
 
     def __reversed__(self: Any) -> Any:
         return self.flip(0) if self.ndim else self
+
+
+def _from_first_on(t: Any) -> Any:
+    """The elements of its memory from its first one on, in the order in which they lie.
+
+    Raises:
+        UnsupportedError: it is a view whose place is not known.
+    """
+    place = aliases.place_of(t)
+    if place.offset is None:
+        raise UnsupportedError("resize_ of a view whose place is not known.", "Use .clone() first.")
+    base = t if place.is_apart else aliases.base_of(t)
+    return base.permute(base._memory_order(None)).reshape(-1)[place.offset :]
+
+
+def _moved_out(t: Any, value: Any) -> Any:
+    """The tensor with values of another shape in a memory of its own."""
+    trace = tracer()
+    if trace is not None:
+        trace.note(t)
+    aliases.leave(t)
+    t._rebind(value._node, value._storage)
+    mark_pending(t)
+    return t
 
 
 def _address(base: Any) -> int:

@@ -40,6 +40,12 @@ class NewMethods:
         """Zeros: values that do not matter."""
         return self.new_zeros(*size, **options)
 
+    def new_empty_strided(self: Any, size: Any, stride: Any, **options: Any) -> Tensor:
+        """`tgrad.empty_strided`."""
+        from tgrad.creation import empty_strided
+
+        return empty_strided(size, stride, **self._like(options))
+
     def new(self: Any, *data: Any, **options: Any) -> Tensor:
         """PyTorch's older constructor: of nested numbers, or of these sizes, with any values.
 

@@ -102,6 +102,9 @@ from tgrad.nn.modules.linear import (
     Linear,
     Unflatten,
 )
+from tgrad.nn.modules.linear_cross_entropy import (
+    LinearCrossEntropyLoss,
+)
 from tgrad.nn.modules.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -293,6 +296,7 @@ __all__ = [
     "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
@@ -371,7 +375,8 @@ __all__ = [
 
 _ABSENT = {
     "DataParallel": "One process drives one device; use nn.parallel.DistributedDataParallel.",
-    "CrossMapLRN2d": "Use LocalResponseNorm.",
+    "CrossMapLRN2d": "Use LocalResponseNorm, which is what it is meant to be: PyTorch 2.13 adds "
+    "the first channel to all later windows, and its gradient is not that of its values.",
 }
 """Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""
 

@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.methods.elementwise import is_complex
+from tgrad.nn.compiled import CompilableModule
 from tgrad.nn.forward_hooks import AlwaysCalled, HookedCall
 from tgrad.nn.parameter import (
     Buffer,
@@ -50,7 +52,7 @@ class Derived(Protocol):
         """What it means to set it."""
 
 
-class Module(Stateful):
+class Module(Stateful, CompilableModule):
     """Base of all layers and models. Define `forward`; call the module.
 
     >>> import tgrad
@@ -160,6 +162,17 @@ class Module(Stateful):
         """Call `hook(module, grad_output)` before the gradients of a call are computed; it may
         return another tuple. See `register_full_backward_hook`."""
         return ModuleHook(self._backward_pre_hooks, hook, prepend, False)
+
+    def register_backward_hook(self, hook: Callable[..., Any]) -> ModuleHook:
+        """`register_full_backward_hook`, with a warning: PyTorch's older hooks get gradients of
+        the last operation of forward, which are others where there are several."""
+        warnings.warn(
+            "register_backward_hook is register_full_backward_hook: hooks get the gradients of "
+            "the module's inputs, where PyTorch's get those of its last operation.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return self.register_full_backward_hook(hook)
 
     # -- attributes -----------------------------------------------------------------------------
 
@@ -394,6 +407,14 @@ class Module(Stateful):
             p.requires_grad_(requires_grad)
         return self
 
+    def share_memory(self: T) -> T:
+        """`Tensor.share_memory_` of all parameters and buffers; see there.
+
+        Raises:
+            UnsupportedError: one is on the host.
+        """
+        return self._apply(lambda t: t.share_memory_())
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
         for p in self.parameters():
@@ -485,9 +506,9 @@ class Module(Stateful):
 
         return self.to(bfloat16)
 
-    def type(self: T, dst_type: DType) -> T:
-        """All parameters and buffers in a dtype."""
-        return self._apply(lambda t: t.to(dst_type))
+    def type(self: T, dst_type: Any) -> T:
+        """All parameters and buffers in a dtype, or as `Tensor.type` takes it."""
+        return self._apply(lambda t: t.type(dst_type))
 
     # -- printing -------------------------------------------------------------------------------
 

@@ -111,6 +111,11 @@ def open_device(device: Device) -> Runtime:
         return _open[device]
 
 
+def open_devices() -> list[Device]:
+    """Devices that this process has used."""
+    return list(_open)
+
+
 def counters(device: Device) -> Counters:
     """The device's counters; tests compare them with what plans predict."""
     found = _counters.get(device)

@@ -1,16 +1,17 @@
 """PyTorch's name space of that name.
 
-In: nothing. Out: `checkpoint`, and `data` once it is asked for. Invariant: nothing is defined here;
-PyTorch, which `data` needs, is not imported before.
+In: nothing. Out: `checkpoint`, and other modules once they are asked for. Invariant: nothing is
+defined here; PyTorch, which `data` needs, is not imported before.
 """
 
 from importlib import import_module
 from typing import Any
 
+from tgrad.module_paths import module_below
 from tgrad.utils import checkpoint as checkpoint
 
 
 def __getattr__(name: str) -> Any:
-    if name == "data":
-        return import_module("tgrad.utils.data")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("_pytree", "benchmark", "data", "tensorboard"):
+        return import_module(f"tgrad.utils.{name}")
+    return module_below(__name__, name)

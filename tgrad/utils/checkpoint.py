@@ -5,3 +5,6 @@ In: nothing. Out: the functions of checkpointing.py. Invariant: nothing is defin
 
 from tgrad.checkpointing import checkpoint as checkpoint
 from tgrad.checkpointing import checkpoint_sequential as checkpoint_sequential
+from tgrad.checkpointing import noop_context_fn as noop_context_fn
+from tgrad.checkpointing import set_checkpoint_debug_enabled as set_checkpoint_debug_enabled
+from tgrad.checkpointing import set_checkpoint_early_stop as set_checkpoint_early_stop

@@ -24,6 +24,7 @@ try:
     import torch
     from torch.utils import data as theirs
     from torch.utils.data._utils.collate import collate, default_collate_fn_map
+    from torch.utils.data._utils.collate import default_convert as converted
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "tgrad.utils.data is PyTorch's loader with batches of tgrad: pip install torch."
@@ -124,6 +125,19 @@ def default_collate(batch: Any) -> Any:
     ([[0.0, 0.0], [1.0, 1.0]], [7, 8])
     """
     return as_tgrad(_collate(batch))
+
+
+def default_convert(data: Any) -> Any:
+    """Tensors of tgrad for the arrays and the numbers of NumPy in a nest, and for PyTorch's
+    tensors; what a loader with `batch_size=None` makes of each sample.
+
+    >>> import numpy as np
+    >>> from tgrad.utils.data import default_convert
+    >>> found = default_convert({"x": np.arange(2), "name": "a", "n": 3})
+    >>> found["x"].tolist(), found["name"], found["n"]
+    ([0, 1], 'a', 3)
+    """
+    return as_tgrad(converted(data))
 
 
 def _collate(batch: Any) -> Any:

@@ -1,0 +1,95 @@
+"""Matrices of low rank: the largest singular values, by products with a few random vectors.
+
+In: matrices. Out: lazy tensors. Invariant: the random vectors are drawn from the default generator,
+so `manual_seed` decides them; where the rank is at most that asked for, results are exact up to
+rounding. Source: Halko et al., Finding structure with randomness (2009), algorithms 4.4 and 5.1.
+"""
+
+from __future__ import annotations
+
+from tgrad.errors import DTypeError, OutOfRangeError
+from tgrad.factorizations import qr, svd
+from tgrad.random import randn
+from tgrad.tensor import Tensor
+
+__all__ = ["pca_lowrank", "svd_lowrank"]
+
+Factors = tuple[Tensor, Tensor, Tensor]
+
+
+def _basis(A: Tensor, q: int, niter: int) -> Tensor:
+    """Orthogonal columns (..., m, q) that nearly span those of A."""
+    drawn = randn(A.shape[-1], q, dtype=A.dtype, device=A.device)
+    Q = qr(A @ drawn).Q
+    for _ in range(niter):
+        Q = qr(A.mH @ Q).Q
+        Q = qr(A @ Q).Q
+    return Q
+
+
+def svd_lowrank(
+    A: Tensor, q: int | None = 6, niter: int | None = 2, M: Tensor | None = None
+) -> Factors:
+    """U, S and V with A nearly U diag(S) Vᵀ, of the `q` largest singular values.
+
+    Args:
+        A: (..., m, n), of floats.
+        q: how many; a few more than the rank give the most exact results.
+        niter: rounds that make the basis better, 0 or more.
+        M: what is subtracted from A first, broadcast to it.
+
+    Returns:
+        U (..., m, q), S (..., q), V (..., n, q).
+
+    Raises:
+        DTypeError: A is not of floats.
+        OutOfRangeError: q is not in 1 to min(m, n), or niter is negative.
+
+    >>> import tgrad
+    >>> A = tgrad.ones(5, 1) @ tgrad.ones(1, 3)
+    >>> U, S, V = tgrad.svd_lowrank(A, q=2)
+    >>> U.shape, round(S[0].item() ** 2, 3), V.shape
+    ((5, 2), 15.0, (3, 2))
+    """
+    count, rounds = 6 if q is None else q, 2 if niter is None else niter
+    if not A.dtype.is_float:
+        raise DTypeError(f"svd_lowrank of {A.dtype.name}.", "Convert it with .float().")
+    if rounds < 0:
+        raise OutOfRangeError(f"svd_lowrank: niter={niter}.", "Give 0 or more.")
+    if not 1 <= count <= min(A.shape[-2:]):
+        raise OutOfRangeError(
+            f"svd_lowrank: q={q} of a matrix {tuple(A.shape[-2:])}.",
+            f"Give 1 to {min(A.shape[-2:])}.",
+        )
+    A = A if M is None else A - M
+    is_wide = A.shape[-2] < A.shape[-1]
+    tall = A.mH if is_wide else A
+    Q = _basis(tall, count, rounds)
+    U, S, Vh = svd(Q.mH @ tall, False)
+    U, V = Q @ U, Vh.mH
+    return (V, S, U) if is_wide else (U, S, V)
+
+
+def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> Factors:
+    """`svd_lowrank` of rows whose mean is taken away: principal components.
+
+    Args:
+        A: (..., m, n), m samples of n features.
+        q: how many components, by default min(6, m, n).
+        center: whether the mean of the rows is taken away.
+        niter: as `svd_lowrank`'s.
+
+    Returns:
+        U (..., m, q), S (..., q), and V (..., n, q), whose columns are the directions.
+
+    Raises:
+        OutOfRangeError: q is not in 1 to min(m, n), or niter is negative.
+
+    >>> import tgrad
+    >>> A = tgrad.tensor([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
+    >>> U, S, V = tgrad.pca_lowrank(A)
+    >>> round(abs(V[1, 0].item() / V[0, 0].item()), 3)
+    2.0
+    """
+    count = min(6, *A.shape[-2:]) if q is None else q
+    return svd_lowrank(A - A.mean(-2, keepdim=True) if center else A, count, niter)
