@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import gc
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,13 +70,13 @@ class CompiledFunction:
             functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracer() is not None:
+            return self._function(*args, **kwargs)
         if self._short is not None and not kwargs:
             with one_at_a_time:
                 result = self._short(args)
             if result is not MISSED:
                 return result
-        if tracer() is not None:
-            return self._function(*args, **kwargs)
         sizes: tuple[int, ...] = ()
         axes = None
         if self._dynamic is not None:
@@ -248,7 +249,12 @@ def _name_of(function: Any) -> tuple[str, Source]:
 def compile(
     fn_or_module: Any = None,
     *,
+    fullgraph: bool = False,
     dynamic: Any = None,
+    backend: str = "tgrad",
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    disable: bool = False,
     memory_limit: int | str | None = None,
     autotune: float | str | None = None,
 ) -> Any:
@@ -269,13 +275,20 @@ def compile(
 
     Args:
         fn_or_module: what to compile; left out, a decorator is returned.
-        dynamic: sizes that differ from call to call and still share one plan: for a parameter of
-            the function, {axis: (smallest, largest)} of the tensor, or (smallest, largest) of the
-            int. Sizes that are always equal have one name: {axis: ("T", 1, 4096)} or
+        fullgraph: accepted; a trace is one graph, and raises where it cannot be.
+        dynamic: True and False, as in PyTorch, leave it to how often sizes change. Or sizes that
+            differ from call to call and still share one plan: for a parameter of the function,
+            {axis: (smallest, largest)} of the tensor, or (smallest, largest) of the int. Sizes that
+            are always equal have one name: {axis: ("T", 1, 4096)} or
             {axis: tgrad.Dim("T", 1, 4096)}. Inside, such a size is symbolic: shapes, slices,
             arithmetic and arithmetic with tensors take it; a comparison that does not hold for the
             whole range makes a guard, and a trace more where it fails; reading it as a number is
             an error. Memory is laid out for the largest size.
+        backend: "tgrad", or "inductor", which scripts for PyTorch name.
+        mode: None, "default" or "reduce-overhead", which all plans do. Those that measure warn:
+            kernels have the configurations of heuristics and of what `autotune` has stored.
+        options: None; what PyTorch's compiler takes is refused.
+        disable: return what was given.
         memory_limit: bytes that each plan may take, such as "8GiB" or a number: its arguments,
             state, results and temporaries together. Values are computed again instead of kept
             until it fits.
@@ -284,9 +297,9 @@ def compile(
             knows are not measured again. Left out, nothing is ever measured.
 
     Raises:
-        ValueError: a limit or a time that is none.
-        UnsupportedError: an argument that is not supported; at a call with options, gradients that
-            flow through it.
+        ValueError: a limit or a time that is none, or a mode that there is not.
+        UnsupportedError: another backend, or options of PyTorch's; an argument that is not
+            supported; at a call with options, gradients that flow through it.
         TraceError: at a call, something that a plan cannot repeat, such as reading a value.
         MemoryLimitError: at a call, a plan that does not fit; nothing has run then.
         ShapeError: at a call, a size out of its range, or two of one name that differ.
@@ -308,6 +321,11 @@ def compile(
     >>> w.tolist()
     [-0.5, -2.0]
     """
+    _check_choices(backend, mode, options)
+    if disable:
+        return (lambda function: function) if fn_or_module is None else fn_or_module
+    if isinstance(dynamic, bool):
+        dynamic = None
     if isinstance(memory_limit, str):
         memory_limit = parse_size(memory_limit)
     seconds = None if autotune is None else parse_seconds(str(autotune))
@@ -316,3 +334,27 @@ def compile(
             CompiledFunction, memory_limit=memory_limit, dynamic=dynamic, autotune=seconds
         )
     return CompiledFunction(fn_or_module, memory_limit, dynamic, seconds)
+
+
+def _check_choices(backend: Any, mode: str | None, options: Mapping[str, Any] | None) -> None:
+    """Of PyTorch's arguments, those that ask for another compiler are refused."""
+    if backend not in ("tgrad", "inductor"):
+        raise UnsupportedError(
+            f"compile: backend={backend!r}.", "tgrad is the compiler; leave it out."
+        )
+    if options:
+        raise UnsupportedError(
+            f"compile: options={dict(options)!r} are those of PyTorch's compiler.",
+            "Leave them out; memory_limit= and autotune= are tgrad's.",
+        )
+    if mode in (None, "default", "reduce-overhead"):
+        return
+    if mode not in ("max-autotune", "max-autotune-no-cudagraphs"):
+        raise ValueError(
+            f"compile: mode={mode!r}; there are default, reduce-overhead, max-autotune."
+        )
+    warnings.warn(
+        f"compile: mode={mode!r} measures nothing. Kernels have heuristics' configurations, or "
+        'those that `tgrad autotune SCRIPT`, or autotune="60s" here, has stored.',
+        stacklevel=3,
+    )
