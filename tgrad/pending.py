@@ -54,8 +54,15 @@ def _mark_holders() -> None:
 
     if not repeated:
         return
+    node_of = Tensor.__dict__["_node"].__get__
     for t in gc.get_objects():
-        if issubclass(type(t), Tensor) and is_waiting(t) and t._node in repeated:
+        if not issubclass(type(t), Tensor):
+            continue
+        try:
+            node = node_of(t)
+        except AttributeError:  # borrowed, not looked at since a replay, or without a shape yet
+            continue
+        if node in repeated and t._storage is None:
             mark_pending(t)
     repeated.clear()
 
