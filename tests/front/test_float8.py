@@ -85,7 +85,10 @@ def test_creation_rounds_and_saturates(name: str) -> None:
     want = from_torch(cast_by_torch(torch.tensor(data), getattr(torch, name)))
     same(tgrad.tensor(data, dtype=dtype).numpy(), want)
     same(tgrad.full((2,), 1e9, dtype=dtype).numpy(), np.repeat(want[:1], 2))
-    assert repr(tgrad.tensor([1.0, 0.5], dtype=dtype)) == f"tensor([1. , 0.5], dtype=tgrad.{name})"
+    assert (
+        repr(tgrad.tensor([1.0, 0.5], dtype=dtype))
+        == f"tensor([1.0000, 0.5000], dtype=tgrad.{name})"
+    )
     assert dtype.largest == torch.finfo(getattr(torch, name)).max
 
 
