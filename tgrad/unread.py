@@ -68,12 +68,15 @@ loops = _Loops()
 
 
 def note_result(t: Tensor) -> None:
-    """A result that requires no gradient is made."""
+    """A result that requires no gradient is made. Where gradients were asked for, a step follows,
+    which this one may belong to."""
+    if loops.has_gradients:
+        return
     made, source = loops.made, t._node.source
     made.append(source)
     if loops.living is not None and _runs_now():
         loops.living.append(ref(t))
-        if id(source) in loops.ends and len(made) >= SHORT and not loops.has_gradients:
+        if id(source) in loops.ends and len(made) >= SHORT:
             loops.is_due = loops.is_at_end = True
     if len(made) >= loops.limit:
         _find_loop()
@@ -88,7 +91,7 @@ def _runs_now() -> bool:
 
 def _find_loop() -> None:
     """Choose where to cut the loop that has made so much."""
-    if loops.has_gradients or not _runs_now():
+    if not _runs_now():
         loops.made.clear()
         return
     loops.limit += LONG
@@ -145,10 +148,11 @@ def note_run() -> None:
 
 def settle(operands: Iterable[Tensor] = ()) -> None:
     """Before an operation on `operands`: run what is due."""
-    if not _runs_now():
+    with_gradients = is_grad_enabled()
+    if not (with_gradients or loops.is_at_end) or not _runs_now():  # an optimizer's step, mostly
         return
     leaves = [t for t in operands if t._token is not None and is_waiting(t)]
-    if leaves and is_grad_enabled():
+    if leaves and with_gradients:
         realize_tensors(leaves)
     elif loops.is_at_end and not is_in_source_scope():
         _cut()
