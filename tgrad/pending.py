@@ -111,12 +111,12 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
     from tgrad.realizing import realize
     from tgrad.unread import note_run
 
-    note_run()
     check_values([t._node for t in tensors])
     for device in dict.fromkeys(t._device for t in tensors):
         chosen = pending_tensors(device, tensors)
         if not chosen:
             continue
+        note_run()
         for t in chosen:
             _pending.pop(id(t), None)
         for t, storage in zip(chosen, realize([t._node for t in chosen], device)):

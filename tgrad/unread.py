@@ -163,8 +163,6 @@ def _cut() -> None:
     loops.passes.update(loops.made)
     _choose_end(loops.made, loops.passes)
     living = [t for t in (r() for r in loops.living or ()) if t is not None and is_waiting(t)]
-    found = [*waiting_tensors(), *(t for t in living if is_work(t._node))]
-    if found:
-        realize_tensors(found)
-    else:
+    realize_tensors([*waiting_tensors(), *(t for t in living if is_work(t._node))])
+    if loops.is_at_end:  # nothing ran
         note_run()
