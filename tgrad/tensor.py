@@ -230,7 +230,9 @@ class Tensor(
             node, wanted = _detached(node), False
         t = Tensor._of(node, device)
         t._requires_grad = wanted
-        if not wanted:
+        if wanted:
+            loops.deep += 1
+        else:
             note_result(t)
         return t
 

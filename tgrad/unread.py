@@ -33,6 +33,9 @@ one of twelve layers of a transformer 1008: they stay one plan."""
 SHORT = 128
 """Results that run together in such a loop, at least: building their graph takes about 1 ms, and
 running one plan 0.1."""
+DEEP, FEWER = 10_000, 2000
+"""The same of results that require gradients, where others are made of them: an evaluation that
+forgot `no_grad`. The forward pass of a training step has seldom more than 5,000."""
 CALLS = 8
 """Calls for gradients on one line after which they run: as many parts of a batch are one plan."""
 
@@ -46,7 +49,8 @@ class _Loops:
         passes: how often they passed each line since somebody read something.
         living: results that may live, from when the first such loop was found.
         made: the lines of results that require no gradient.
-        limit: how many of them there are when they are looked at.
+        deep: how many results require one.
+        limit, deep_limit: how many of them there are when they are looked at.
         calls: calls for gradients by line.
         has_gradients: whether there was one: a step will follow.
         is_due: whether the next operation asks `settle` first.
@@ -57,7 +61,9 @@ class _Loops:
     passes: Counter[Source] = field(default_factory=Counter)
     living: list[ReferenceType[Tensor]] | None = None
     made: list[Source] = field(default_factory=list)
+    deep: int = 0
     limit: int = LONG
+    deep_limit: int = DEEP
     calls: Counter[Source] = field(default_factory=Counter)
     has_gradients: bool = False
     is_due: bool = False
@@ -76,9 +82,9 @@ def note_result(t: Tensor) -> None:
     made.append(source)
     if loops.living is not None and _runs_now():
         loops.living.append(ref(t))
-        if id(source) in loops.ends and len(made) >= SHORT:
+        if id(source) in loops.ends and (len(made) >= SHORT or loops.deep >= FEWER):
             loops.is_due = loops.is_at_end = True
-    if len(made) >= loops.limit:
+    if len(made) >= loops.limit or loops.deep >= loops.deep_limit:
         _find_loop()
 
 
@@ -93,9 +99,10 @@ def _find_loop() -> None:
     """Choose where to cut the loop that has made so much."""
     if not _runs_now():
         loops.made.clear()
+        loops.deep = 0
         return
-    loops.limit += LONG
-    recent = loops.made[-loops.limit // 4 :]
+    recent = loops.made[-max(len(loops.made) // 4, 3) :]
+    loops.limit, loops.deep_limit = len(loops.made) + LONG, loops.deep + DEEP
     _choose_end(recent, loops.passes + Counter(loops.made))
     if loops.living is None and loops.ends:
         loops.living = []
@@ -141,7 +148,7 @@ def note_run() -> None:
     if not loops.is_at_end:
         loops.passes.clear()
     loops.has_gradients = loops.is_due = loops.is_at_end = False
-    loops.limit = LONG
+    loops.deep, loops.limit, loops.deep_limit = 0, LONG, DEEP
     if loops.living:
         loops.living = [r for r in loops.living if is_waiting(r())]
 

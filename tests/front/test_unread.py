@@ -18,6 +18,7 @@ from tgrad import unread
 from tgrad.unread import loops
 
 LONG, SHORT = 60, 16
+DEEP, FEWER = 150, 40
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +26,11 @@ def short_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loops are long after few results, and none was found before the test."""
     monkeypatch.setattr(unread, "LONG", LONG)
     monkeypatch.setattr(unread, "SHORT", SHORT)
+    monkeypatch.setattr(unread, "DEEP", DEEP)
+    monkeypatch.setattr(unread, "FEWER", FEWER)
     for name, value in vars(type(loops)()).items():
         monkeypatch.setattr(loops, name, value)
-    loops.limit = LONG
+    loops.limit, loops.deep_limit = LONG, DEEP
 
 
 class Library:
@@ -68,6 +71,18 @@ def evaluation(lib: Library, turns: int) -> Any:
             right += (scores.argmax(1) == 1).sum()
             total += lib.F.log_softmax(scores, 1)[:, 0].sum()
     return total + right
+
+
+def with_gradients(lib: Library, turns: int) -> Any:
+    """An evaluation that forgot no_grad: of what it adds up, nothing requires a gradient."""
+    weights = [lib.weight(4, 4) for _ in range(4)]
+    right = lib.torch.tensor(0, **lib.place)
+    for _ in range(turns):
+        x = lib.numbers(5, 4)
+        for w in weights:
+            x = lib.torch.tanh(x @ w) + x
+        right += (x.argmax(1) == 1).sum()
+    return right
 
 
 def predictions(lib: Library, turns: int) -> Any:
@@ -162,8 +177,8 @@ def saliency(lib: Library, turns: int) -> Any:
 
 
 LOOPS: tuple[Callable[[Library, int], Any], ...] = (
-    diffusion, evaluation, predictions, layers, tokens, by_hand, by_data, new_leaves, momentum,
-    saliency,
+    diffusion, evaluation, with_gradients, predictions, layers, tokens, by_hand, by_data,
+    new_leaves, momentum, saliency,
 )  # fmt: skip
 
 
