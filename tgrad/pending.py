@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
 _pending: dict[int, ReferenceType[Tensor]] = {}
+_holders: list[ReferenceType[Tensor]] = []
+"""Tensors from before a loop that each of its turns computes."""
 
 
 def mark_pending(t: Tensor) -> None:
@@ -45,9 +47,9 @@ def mark_repeated(t: Tensor) -> None:
         _pending[id(t)] = ref(t, partial(_forget, id(t)))
 
 
-def _mark_holders() -> None:
-    """Mark tensors that were made before their lines were known: what a loop reads of what was made
-    before it is stored by its third step. See docs/decisions/0078.
+def _find_holders() -> None:
+    """Look for tensors that were made before their lines were known and hold what was computed a
+    second time: those that live when something runs next are stored. See docs/decisions/0078.
 
     This looks through all objects, some 10 ms for a program's 500,000."""
     from tgrad.tensor import Tensor
@@ -63,8 +65,25 @@ def _mark_holders() -> None:
         except AttributeError:  # borrowed, not looked at since a replay, or without a shape yet
             continue
         if node in repeated and t._storage is None:
-            mark_pending(t)
+            _holders.append(ref(t))
     repeated.clear()
+
+
+def _store_holders() -> None:
+    """By plans of their own: the graph of a step stays what it was."""
+    waiting = [t for t in (r() for r in _holders) if t is not None and is_waiting(t)]
+    _holders.clear()
+    for device in dict.fromkeys(t._device for t in waiting):
+        _compute([t for t in waiting if t._device == device], device)
+
+
+def _compute(tensors: Sequence[Tensor], device: Device) -> None:
+    from tgrad.realizing import realize
+
+    for t in tensors:
+        _pending.pop(id(t), None)
+    for t, storage in zip(tensors, realize([t._node for t in tensors], device)):
+        t._store(storage)
 
 
 def _forget(key: int, _: object) -> None:
@@ -108,20 +127,18 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
     if trace is not None and tensors:
         trace.refuse("the value of a tensor is read")
     from tgrad.batching import check_values
-    from tgrad.realizing import realize
     from tgrad.unread import note_run
 
     check_values([t._node for t in tensors])
+    if _holders:
+        _store_holders()
     for device in dict.fromkeys(t._device for t in tensors):
         chosen = pending_tensors(device, tensors)
         if not chosen:
             continue
         note_run()
-        for t in chosen:
-            _pending.pop(id(t), None)
-        for t, storage in zip(chosen, realize([t._node for t in chosen], device)):
-            t._store(storage)
-    _mark_holders()
+        _compute(chosen, device)
+    _find_holders()
 
 
 def realize_pending(device: Device) -> None:
