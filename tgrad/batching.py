@@ -128,6 +128,23 @@ def inside_vmap() -> Iterator[None]:
         _depth.count -= 1
 
 
+@contextmanager
+def inside_transform() -> Iterator[None]:
+    """Inside the block a function runs whose derivative is taken: its results are graph of
+    variables that `requires_grad` says nothing of."""
+    _depth.transforms = getattr(_depth, "transforms", 0) + 1
+    try:
+        yield
+    finally:
+        _depth.transforms -= 1
+
+
+def is_inside_transform() -> bool:
+    """Whether a function is mapped or differentiated in this thread: what it makes is not to be
+    replaced by values."""
+    return bool(getattr(_depth, "transforms", 0)) or is_inside_vmap()
+
+
 def is_inside_vmap() -> bool:
     """Whether a mapped function runs in this thread."""
     return bool(getattr(_depth, "count", 0))

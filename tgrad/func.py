@@ -13,7 +13,7 @@ from functools import reduce, wraps
 from typing import Any
 
 from tgrad.autodiff.backward import gradients, register_vjp
-from tgrad.batching import batch, inside_vmap, placeholder
+from tgrad.batching import batch, inside_transform, inside_vmap, placeholder
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import enable_grad
 from tgrad.graph import build as b
@@ -108,7 +108,7 @@ def vjp(func: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]
     >>> pull(tgrad.tensor(1.0))[0].item()
     6.0
     """
-    with enable_grad():
+    with inside_transform(), enable_grad():
         variables = tree_map(_variable, primals)
         found = func(*variables)
     result, aux = found if has_aux else (found, None)
@@ -248,7 +248,7 @@ def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[An
     The VJP is linear in its cotangent; its own VJP at the tangents is the derivative.
     """
     _tensors(primals, name)
-    with enable_grad():
+    with inside_transform(), enable_grad():
         variables = tree_map(_variable, primals)
         result = func(*variables)
     outputs, inputs = _tensors(result, name), _tensors(variables, name)

@@ -41,9 +41,9 @@ def mark_pending(t: Tensor) -> None:
 def mark_repeated(t: Tensor) -> None:
     """Mark a tensor that is made where earlier ones were computed again and again: if it lives when
     something runs, it is stored. See docs/decisions/0078."""
-    from tgrad.batching import is_inside_vmap
+    from tgrad.batching import is_inside_transform
 
-    if tracer() is None and not is_inside_vmap():
+    if tracer() is None and not is_inside_transform():
         _pending[id(t)] = ref(t, partial(_forget, id(t)))
 
 

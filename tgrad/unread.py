@@ -89,10 +89,11 @@ def note_result(t: Tensor) -> None:
 
 
 def _runs_now() -> bool:
-    """Whether what is made here has values: no trace and no mapped function runs."""
-    from tgrad.batching import is_inside_vmap
+    """Whether what is made here may be replaced by values: no trace and no transformed function
+    runs."""
+    from tgrad.batching import is_inside_transform
 
-    return tracer() is None and not is_inside_vmap()
+    return tracer() is None and not is_inside_transform()
 
 
 def _find_loop() -> None:

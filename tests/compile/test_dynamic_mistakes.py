@@ -39,7 +39,7 @@ def refused(spec: Any, *args: Any) -> tuple[str, str]:
 
 
 def test_what_dynamic_says() -> None:
-    assert refused(True) == ("compile: dynamic=True.", FORMS)
+    assert refused(3) == ("compile: dynamic=3.", FORMS)
     assert refused({"x": {0: 5}}) == ("compile: dynamic= says 5 of x.shape[0].", FORMS)
     assert refused({"z": {0: (1, 8)}}) == (
         "compile: dynamic= names 'z', which is no parameter of 'f'.", "Its parameters are x, y."
