@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tgrad
+from tests.front import test_derivatives
 from tests.front.test_loops import graphs as graphs
 from tests.front.test_loops import plans as plans
 from tgrad import unread
@@ -267,35 +268,14 @@ def test_what_has_no_values_is_left_alone(device: str) -> None:
     np.testing.assert_allclose(w.tolist(), [0.7] * 3, rtol=1e-5)
 
 
-def derivative(lib: Any, name: str, device: str) -> Any:
-    """By a transform, of a loop over another transform's result; the second time, loops are known."""
-    place = {"device": device} if lib is tgrad else {}
-    array = np.random.default_rng(0).standard_normal(3).astype(np.float32)
-
-    def long(x: Any) -> Any:
-        for _ in range(40):
-            x = lib.sin(x) + x * 0.5
-        return x
-
-    def inner(x: Any) -> Any:
-        return (x**3).sum()
-
-    transforms = {
-        "jacrev": lib.func.jacrev(lambda x: long(lib.func.grad(inner)(x))),
-        "jacfwd": lib.func.jacfwd(lambda x: long(lib.func.grad(inner)(x))),
-        "jacrev of jacfwd": lib.func.jacrev(lambda x: long(lib.func.jacfwd(inner)(x))),
-        "hessian": lambda x: lib.autograd.functional.hessian(lambda x: long(x).sum(), x),
-    }
-    for _ in range(2):
-        found = transforms[name](lib.tensor(array, **place))
-    return found
-
-
-@pytest.mark.parametrize("name", ["jacrev", "jacfwd", "jacrev of jacfwd", "hessian"])
-def test_what_is_differentiated_stays_graph(name: str, device: str) -> None:
+@pytest.mark.parametrize("name", test_derivatives.CASES)
+def test_what_is_differentiated_stays_graph(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside a transform, results are graph of variables that no tensor requires gradients of."""
-    ours, theirs = derivative(tgrad, name, device), derivative(torch, name, device)
-    np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(unread, "LONG", 8)
+    monkeypatch.setattr(unread, "SHORT", 2)
+    loops.limit = 8
+    for _ in range(2):
+        test_derivatives.test_functional(name)
 
 
 def test_parts_of_a_batch_are_one_plan(device: str, graphs: list[int]) -> None:
