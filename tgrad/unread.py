@@ -11,8 +11,10 @@ See docs/decisions/0081.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
@@ -73,6 +75,25 @@ class _Loops:
 loops = _Loops()
 
 
+class _Depth(threading.local):
+    """How many blocks that nothing cuts a thread is in."""
+
+    whole = 0
+
+
+_depth = _Depth()
+
+
+@contextmanager
+def uncut() -> Iterator[None]:
+    """Inside the block nothing is cut: what an optimizer's step changes runs at once or not."""
+    _depth.whole += 1
+    try:
+        yield
+    finally:
+        _depth.whole -= 1
+
+
 def note_result(t: Tensor) -> None:
     """A result that requires no gradient is made. Where gradients were asked for, a step follows,
     which this one may belong to."""
@@ -89,11 +110,11 @@ def note_result(t: Tensor) -> None:
 
 
 def _runs_now() -> bool:
-    """Whether what is made here may be replaced by values: no trace and no transformed function
-    runs."""
+    """Whether what is made here may be replaced by values now: no trace, no transformed function
+    and no optimizer's step runs."""
     from tgrad.batching import is_inside_transform
 
-    return tracer() is None and not is_inside_transform()
+    return tracer() is None and not _depth.whole and not is_inside_transform()
 
 
 def _find_loop() -> None:

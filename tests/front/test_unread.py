@@ -291,6 +291,20 @@ def test_parts_of_a_batch_are_one_plan(device: str, graphs: list[int]) -> None:
     np.testing.assert_allclose(w.tolist(), [1 - 2 * 0.1 * 6] * 3, rtol=1e-6)
 
 
+def test_a_step_is_not_cut(device: str, graphs: list[int]) -> None:
+    """However many results it has, on one line, and whatever was read before it."""
+    weights = [tgrad.ones(3, device=device, requires_grad=True) for _ in range(12)]
+    optimizer = tgrad.optim.AdamW(weights, lr=0.1)
+    for _ in range(4):
+        loss = sum((w * w).sum() for w in weights)
+        loss.backward()
+        loss.item()
+        before = len(graphs)
+        optimizer.step()
+        assert len(graphs) == before + 1
+        optimizer.zero_grad()
+
+
 def test_inner_loops_are_not_cut(device: str, graphs: list[int]) -> None:
     """Steps of a step keep their graph, whatever its length: gradients go through it."""
     w = tgrad.full((2,), 0.5, device=device).requires_grad_()

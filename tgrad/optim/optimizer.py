@@ -34,6 +34,7 @@ from tgrad.tensor import (
     tensor,
 )
 from tgrad.tracing import WatchedDict, WatchedState, tracer, versions
+from tgrad.unread import uncut
 
 Group = dict[str, Any]
 
@@ -300,7 +301,7 @@ class Optimizer:
             What the closure returned.
         """
         loss = None if closure is None else closure()
-        with AllOrNothing(self._all_params(), self.state):
+        with AllOrNothing(self._all_params(), self.state), uncut():
             for device in self._update_all():
                 realize_pending(device)
         return loss
