@@ -49,7 +49,7 @@ def mark_repeated(t: Tensor) -> None:
 
 def _find_holders() -> None:
     """Look for tensors that were made before their lines were known and hold what was computed a
-    second time: those that live when something runs next are stored. See docs/decisions/0078.
+    second time: those that live when something runs next are stored. See docs/decisions/0081.
 
     This looks through all objects, some 10 ms for a program's 500,000."""
     from tgrad.tensor import Tensor

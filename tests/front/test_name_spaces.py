@@ -252,9 +252,15 @@ def test_choices_of_cuda_that_are_fixed() -> None:
     torch = pytest.importorskip("torch")
     ours, theirs = tgrad.backends.cuda, torch.backends.cuda
     for name in ("flash", "mem_efficient", "math", "cudnn"):
-        for backend in (ours, theirs):
-            getattr(backend, f"enable_{name}_sdp")(True)
-            assert isinstance(getattr(backend, f"{name}_sdp_enabled")(), bool)
+        assert isinstance(getattr(theirs, f"{name}_sdp_enabled")(), bool)
+        choose, is_chosen = (getattr(ours, f(name)) for f in ("enable_{}_sdp".format,
+                                                              "{}_sdp_enabled".format))  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            choose(name != "cudnn")
+        with pytest.warns(UserWarning, match=f"cuda.enable_{name}_sdp = {name == 'cudnn'} changes"):
+            choose(name == "cudnn")
+        assert is_chosen() is (name != "cudnn")
     q = tgrad.ones(1, 2, 4)
     with ours.sdp_kernel(enable_flash=False), tgrad.backends.cudnn.flags(enabled=False):
         assert nn.functional.scaled_dot_product_attention(q, q, q).shape == (1, 2, 4)

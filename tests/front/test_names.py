@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -463,6 +465,12 @@ def test_spawned_processes_get_copies():
     queue = context.SimpleQueue()
     tgrad.multiprocessing.spawn(_square, (tgrad.arange(3.0, device="numpy"), queue), nprocs=2)
     assert sorted(queue.get() for _ in range(2)) == [(0, 5.0), (1, 5.0)]
+
+
+def test_modules_are_there_without_an_import_of_their_own():
+    """In a new process: other tests import some of them."""
+    named = ", ".join(f"tgrad.nn.{n}" for n in ("common_types", "modules.conv", "modules.utils"))
+    subprocess.run([sys.executable, "-c", f"import tgrad; {named}"], check=True)
 
 
 def test_private_names_of_layers():

@@ -90,44 +90,58 @@ matmul = Precision()
 # -- kernels of attention, of which tgrad generates one --------------------------------------------
 
 
+_ATTENTION = {
+    "enable_flash_sdp": True,
+    "enable_mem_efficient_sdp": True,
+    "enable_math_sdp": True,
+    "enable_cudnn_sdp": False,
+}
+"""Attention that is found in a graph is one kernel, as with PyTorch's flash kernel; what is not is
+computed step by step; there is no cuDNN. Results are the same."""
+
+
 def flash_sdp_enabled() -> bool:
-    """True: attention that is found in a graph is one kernel, as with PyTorch's flash kernel."""
-    return True
+    """True: see `_ATTENTION`."""
+    return _ATTENTION["enable_flash_sdp"]
 
 
 def mem_efficient_sdp_enabled() -> bool:
     """True, as `flash_sdp_enabled`."""
-    return True
+    return _ATTENTION["enable_mem_efficient_sdp"]
 
 
 def math_sdp_enabled() -> bool:
     """True: attention that is no such kernel is computed step by step."""
-    return True
+    return _ATTENTION["enable_math_sdp"]
 
 
 def cudnn_sdp_enabled() -> bool:
     """False: there is no cuDNN."""
-    return False
+    return _ATTENTION["enable_cudnn_sdp"]
 
 
 def enable_flash_sdp(enabled: bool) -> None:
-    """Accepted: results are the same in all kernels, and tgrad generates its own.
+    """Warns where it asks for another choice: tgrad generates its own kernels.
 
     >>> import tgrad
-    >>> tgrad.backends.cuda.enable_flash_sdp(False)
+    >>> tgrad.backends.cuda.enable_flash_sdp(True)
     """
+    check_fixed("cuda", _ATTENTION, "enable_flash_sdp", enabled)
 
 
 def enable_mem_efficient_sdp(enabled: bool) -> None:
-    """Accepted, as `enable_flash_sdp`."""
+    """As `enable_flash_sdp`."""
+    check_fixed("cuda", _ATTENTION, "enable_mem_efficient_sdp", enabled)
 
 
 def enable_math_sdp(enabled: bool) -> None:
-    """Accepted, as `enable_flash_sdp`."""
+    """As `enable_flash_sdp`."""
+    check_fixed("cuda", _ATTENTION, "enable_math_sdp", enabled)
 
 
 def enable_cudnn_sdp(enabled: bool) -> None:
-    """Accepted, as `enable_flash_sdp`."""
+    """As `enable_flash_sdp`."""
+    check_fixed("cuda", _ATTENTION, "enable_cudnn_sdp", enabled)
 
 
 def is_flash_attention_available() -> bool:

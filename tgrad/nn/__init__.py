@@ -4,6 +4,7 @@ In: tensors. Out: lazy tensors. Invariant: nothing is defined here.
 """
 
 from tgrad.nn import attention as attention
+from tgrad.nn import common_types as common_types
 from tgrad.nn import functional as functional
 from tgrad.nn import init as init
 from tgrad.nn import parallel as parallel

@@ -12,6 +12,7 @@ from tgrad.nn.modules import conv as conv
 from tgrad.nn.modules import instancenorm as instancenorm
 from tgrad.nn.modules import lazy as lazy
 from tgrad.nn.modules import module as module
+from tgrad.nn.modules import utils as utils
 
 
 def __getattr__(name: str) -> Any:
