@@ -60,6 +60,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"(default: {' and '.join(DEFAULT_DEVICES)})",
     )
     parser.addoption(
+        "--simulated-gpu",
+        action="store_true",
+        help="the device cuda is simulated by Triton's interpreter; with --device cuda",
+    )
+    parser.addoption(
         "--opinfo-cpu",
         action="store_true",
         help="run all operators of tests/ops as generated C too, three samples each",
@@ -69,6 +74,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compile every kernel of bench/results/static, not two of each step",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("simulated_gpu"):
+        from tests.simulated_gpu import install
+
+        install()
 
 
 @pytest.fixture

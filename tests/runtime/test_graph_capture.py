@@ -4,7 +4,7 @@ one."""
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -34,105 +34,42 @@ from tgrad.runtime.side_by_side import Access
 
 torch = pytest.importorskip("torch")
 
+from tests.simulated_torch import Graph, SimulatedTorch  # noqa: E402
+
 BYTES = 4
 
 
-Work = Callable[[], None]
+class NotedGraph(Graph):
+    """Says when it is replayed."""
+
+    gpu: StandIn
+
+    def replay(self) -> None:
+        self.gpu.calls.append("replay")
+        super().replay()
 
 
-class Stream:
-    """What is captured on it comes after what it has waited for, and after what was before."""
+class StandIn(SimulatedTorch):
+    """Notes what it is asked for.
 
-    def __init__(self, torch: StandIn, number: int):
-        self.torch, self.number, self.after = torch, number, set[int]()
-
-    def record_event(self) -> set[int]:
-        return set(self.after)
-
-    def wait_event(self, event: set[int]) -> None:
-        self.after |= event
-
-
-class StandIn:
-    """torch, with host memory and CUDA calls that are noted. Captured launches run at replays, in
-    any order that their streams allow."""
-
-    uint8, OutOfMemoryError = torch.uint8, torch.OutOfMemoryError
-    int32, int64 = torch.int32, torch.int64
-    version = SimpleNamespace(cuda=None)
+    Attributes:
+        calls: captures, replays and kernels, by name.
+        refuses: whether captures fail.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[str] = []
-        self.recording: Graph | None = None
         self.refuses = False
-        self.current = 0
-        self.streams = [Stream(self, 7)]
-        self._C = SimpleNamespace(
-            _cuda_getDevice=lambda: self.current,
-            _cuda_getCurrentRawStream=lambda index: self.streams[-1].number + index,
-        )
-        self.cuda = SimpleNamespace(
-            device=self.device,
-            CUDAGraph=lambda: Graph(self),
-            graph=self.graph,
-            current_stream=lambda: self.streams[-1],
-            Stream=lambda: Stream(self, 100),
-            stream=self.stream,
-        )
-
-    @contextmanager
-    def device(self, index: int) -> Iterator[None]:
-        before, self.current = self.current, index
-        yield
-        self.current = before
-
-    @contextmanager
-    def stream(self, stream: Stream) -> Iterator[None]:
-        self.streams.append(stream)
-        yield
-        self.streams.pop()
-
-    def empty(self, nbytes: int, dtype: Any, device: Any) -> Any:
-        return torch.zeros(nbytes, dtype=dtype)
+        self.cuda.CUDAGraph = lambda: NotedGraph(self)
 
     @contextmanager
     def graph(self, graph: Graph, capture_error_mode: str) -> Iterator[None]:
         self.calls.append("capture")
-        self.recording = graph
-        self.streams = [Stream(self, 7)]
-        try:
+        with super().graph(graph, capture_error_mode):
             yield
             if self.refuses:
                 raise RuntimeError("operation not permitted when stream is capturing")
-            assert self.streams[-1].after == set(range(len(graph.launches))), "streams are joined"
-        finally:
-            self.recording = None
-
-    def do(self, work: Work) -> None:
-        """Now or, while a graph is captured, at its replays."""
-        work() if self.recording is None else self.recording.add(work, self.streams[-1])
-
-
-class Graph:
-    """Launches, and for each those that have ended when it begins."""
-
-    def __init__(self, torch: StandIn):
-        self.torch, self.launches = torch, list[tuple[Work, set[int]]]()
-        self.random = np.random.default_rng(3)
-
-    def add(self, work: Work, stream: Stream) -> None:
-        self.launches.append((work, set(stream.after)))
-        stream.after.add(len(self.launches) - 1)
-
-    def replay(self) -> None:
-        self.torch.calls.append("replay")
-        done: set[int] = set()
-        while len(done) < len(self.launches):
-            ready = [n for n, (_, after) in enumerate(self.launches)
-                     if n not in done and after <= done]  # fmt: skip
-            number = int(self.random.choice(ready))
-            self.launches[number][0]()
-            done.add(number)
 
 
 class Kernel:
