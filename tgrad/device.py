@@ -17,6 +17,8 @@ from tgrad.settings import settings
 
 KINDS = ("cpu", "cuda", "opencl", "interpret", "numpy")
 INDEXED = ("cuda", "opencl")
+ON_HOST = ("cpu", "interpret", "numpy")
+"""Devices whose memory is the host's."""
 """Of these a machine may have several."""
 GPU_ALIGNMENT = 16
 """Kernels on `cuda` are compiled for addresses that this divides."""

@@ -12,28 +12,24 @@ from itertools import combinations as choose_combinations
 from itertools import combinations_with_replacement
 from typing import Any
 
-import numpy as np
-
 from tgrad import dtype as dt
 from tgrad.arguments import with_numpy_names
 from tgrad.batching import is_inside_vmap
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import is_same, running_scope
 from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import is_sized, placed
+from tgrad.runtime.storage import join_storages
 from tgrad.tensor import Tensor, define_vjp, labelled, realize_tensors, tensor, with_vjp
 from tgrad.tracing import tracer
 
-ON_HOST = ("cpu", "numpy", "interpret")
-"""Devices whose memory is the host's."""
-
 MANY = 8
-"""From so many parts on, those in the host's memory may be joined there."""
+"""From so many parts on, those that are in memory may be joined there."""
 SMALL = 2**20
 """Elements of the result up to which they are."""
 
@@ -60,7 +56,7 @@ def of_parts(function: Callable[..., Any]) -> Callable[..., Any]:
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along an axis.
 
-    Many small ones that are in the host's memory are joined there at once; see `pad_sequence`.
+    Many small ones that are in memory are joined there at once; see `pad_sequence`.
 
     Args:
         tensors: of equal sizes but for `dim`; dtypes are promoted. A tensor of shape (0,) is
@@ -94,7 +90,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
                 "All sizes but those of that axis must be equal.",
             )
     _compute_rest(parts)
-    together = _joined_on_host(parts, axis)
+    together = _joined_in_memory(parts, axis)
     if together is not None:
         return together
     total = sum(t.shape[axis] for t in parts)
@@ -131,19 +127,22 @@ def _below_reshapes(node: Node) -> Node:
     return node
 
 
-def _joined_on_host(parts: list[Tensor], axis: int) -> Tensor | None:
-    """Many small tensors whose values are in the host's memory, joined there: a batch that is drawn
-    from a replay memory compiles nothing, in whatever way its parts repeat. None for all others."""
+def _joined_in_memory(parts: list[Tensor], axis: int) -> Tensor | None:
+    """Many small tensors whose values are in memory, joined there: a batch that is drawn from a
+    replay memory compiles nothing, in whatever way its parts repeat. None for all others."""
     if len(parts) < MANY or tracer() is not None or running_scope() is not None:
         return None
-    arrays = []
+    found = []
     for t in parts:
         node = _below_reshapes(t._node)
-        is_there = node.op is Op.BUFFER and t.device.type in ON_HOST and not t.requires_grad
+        is_there = node.op is Op.BUFFER and not t.requires_grad
         if not is_there or t.device != parts[0].device or t.numel() * len(parts) > SMALL:
             return None
-        arrays.append(node.attr("storage").numpy().reshape(t.shape))
-    return tensor(np.concatenate(arrays, axis), dtype=parts[0].dtype, device=parts[0].device)
+        found.append((node.attr("storage"), t.shape))
+    storage = join_storages(found, axis)
+    if storage is None:
+        return None
+    return Tensor._of(make(Op.BUFFER, storage=storage), parts[0].device, storage)
 
 
 @define_vjp("cat")

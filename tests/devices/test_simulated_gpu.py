@@ -152,3 +152,15 @@ def test_accesses_beyond_a_buffer_are_found(
 def test_memory_that_nobody_has_written_is_nan(gpu: SimulatedTorch) -> None:
     runtime = devices.open_device(GPU)
     assert np.isnan(runtime.read(runtime.allocate(12), tgrad.float32, (3,))).all()
+
+
+@pytest.mark.parametrize("dtype", [tgrad.float32, tgrad.bool, tgrad.float8_e4m3fn])
+def test_small_tensors_are_joined_in_its_memory(dtype: tgrad.dtype, gpu: SimulatedTorch) -> None:
+    """Draws from a replay memory make no plan each."""
+    rows = [tgrad.full((2, 3), n % 2 or 0.5, dtype=dtype, device="cuda") for n in range(12)]
+    rows = [r.realize() for r in rows]
+    for axis, drawn in ((0, [n // 2 for n in range(12)]), (1, range(12)), (-1, range(8))):
+        got = tgrad.cat([rows[n] for n in drawn], axis)
+        assert got._storage is not None and got.dtype is dtype and got.device == GPU
+        want = np.concatenate([rows[n].float().numpy() for n in drawn], axis)
+        np.testing.assert_array_equal(got.float().numpy(), want)

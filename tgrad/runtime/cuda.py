@@ -153,6 +153,14 @@ class CudaRuntime:
         ]
         arrays[0][box].copy_(arrays[1][box])
 
+    def join(self, target: Memory, arrays: Sequence[Any], axis: int) -> None:
+        """Copy torch tensors, one after the other along an axis, to a memory of their size, on
+        torch's current stream."""
+        parts = [a.view(self.torch.uint8) for a in arrays]  # torch does not join all its dtypes
+        size = sum(p.shape[axis] for p in parts)
+        shape = (*parts[0].shape[:axis], size, *parts[0].shape[axis + 1 :])
+        self.torch.cat(parts, axis, out=target.view(shape))
+
     def lend(self, memory: Memory, dtype: DType, shape: tuple[int, ...]) -> Any:
         """A torch tensor over the memory."""
         kind = getattr(self.torch, dtype.name)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tgrad.device import Device
+from tgrad.device import ON_HOST, Device
 from tgrad.dtype import DType
 from tgrad.runtime.device import allocate, open_device
+from tgrad.runtime.planning import current_planning
+
+if TYPE_CHECKING:
+    from tgrad.runtime.cuda import CudaRuntime
 
 NOBODY = ()
 """Owner of memory that was borrowed."""
@@ -73,6 +77,24 @@ def lent(storage: Storage) -> Any:
 def borrowed(array: Any, dtype: DType, device: Device) -> Storage:
     """A storage over the memory of a contiguous array of the device."""
     return _Borrowed(device, dtype, tuple(array.shape), open_device(device).borrow(array))
+
+
+def join_storages(parts: Sequence[tuple[Storage, tuple[int, ...]]], axis: int) -> Storage | None:
+    """The elements of several storages, each in a shape, one after the other along an axis; None
+    where the device's memory is neither the host's nor torch's."""
+    first = parts[0][0]
+    device, dtype = first.device, first.dtype
+    if device.type in ON_HOST or current_planning() is not None:
+        arrays = [storage.numpy().reshape(shape) for storage, shape in parts]
+        return upload(np.concatenate(arrays, axis), dtype, device)
+    if device.type != "cuda":
+        return None
+    tensors = [lent(storage).reshape(shape) for storage, shape in parts]
+    size = sum(shape[axis] for _, shape in parts)
+    shape = (*parts[0][1][:axis], size, *parts[0][1][axis + 1 :])
+    memory = allocate(device, math.prod(shape) * dtype.itemsize)
+    cast("CudaRuntime", open_device(device)).join(memory, tensors, axis)
+    return Storage(device, dtype, shape, memory)
 
 
 def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from tgrad.creation import arange, empty_like
+from tgrad.device import ON_HOST
 from tgrad.dtype import int64
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
-from tgrad.joining import ON_HOST, stack
+from tgrad.joining import stack
 from tgrad.nn.functional import pad
 from tgrad.tensor import Tensor, tensor
 from tgrad.tracing import tracer
