@@ -311,8 +311,14 @@ def _pack_image(program: WindowProgram, plan: PixelPlan, body: Body) -> None:
         pack_row(program, plan, body, program.k, f"ip + (row - row_lo) * {plan.run}")
 
 
-def pack_row(program: WindowProgram, plan: ImageRows, body: Body, channel: str, to: str) -> None:
-    """to[x][channel] = image[channel, row, x], zeros left and right of the image."""
+def pack_row(
+    program: WindowProgram, plan: ImageRows, body: Body, channel: str, to: str, start: str = ""
+) -> None:
+    """to[x][channel] = image[channel, row, x], zeros left and right of the image.
+
+    Args:
+        start: C text that moves a pointer into the image to the first channel.
+    """
     code, y, x = body.code, program.y, program.x
     first, last = image_columns(program, plan)
     without = {y.step, y.tap, x.step, x.tap, channel}
@@ -322,12 +328,12 @@ def pack_row(program: WindowProgram, plan: ImageRows, body: Body, channel: str, 
     rs = program.stride(channel)
     code.line(
         f"const {program.ctype} *restrict from = {source} + {base} + "
-        f"{affine('row', y.pitch, (first + x.origin) * x.pitch)};"
+        f"{affine('row', y.pitch, (first + x.origin) * x.pitch)}{start};"
     )
     code.line(f"{program.ctype} *restrict to = {to};")
-    for start, stop in ((0, first), (last, plan.width)):
-        if start < stop:
-            zeros = (start * plan.channels, stop * plan.channels)
+    for left, right in ((0, first), (last, plan.width)):
+        if left < right:
+            zeros = (left * plan.channels, right * plan.channels)
             code.line(f"for (int e = {zeros[0]}; e < {zeros[1]}; e++) to[e] = 0;")
     code.line(f"to += {first * plan.channels};")
     whole = plan.channels // plan.lanes * plan.lanes if x.pitch == 1 else 0

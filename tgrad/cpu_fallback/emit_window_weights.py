@@ -4,10 +4,10 @@ In: a WindowProgram of kind "weights", the Machine. Out: C lines. Invariant: ele
 that lie outside the image cost nothing; images are summed in chunks whose number depends on sizes
 alone, joined in order, so that results do not depend on the number of threads.
 
-    parallel for chunk of images:
+    parallel for chunk of images, block of rows whose sums fit the cache:
       for image n:
         pack the vector operand:  vp[panel of o][y][x][o]
-        for each panel, tap i, j, block of rows r (channels of the image, or taps j):
+        for each panel, tap i, j, rows r (channels of the image, or taps j) of the block:
           part[chunk][i][j][r][o] += sum over y, x inside the image of
                                      image[n, r, y + i, x + j] * vp[y][x][o]
     join the chunks;  for each tap: epilogue, stores
@@ -54,7 +54,8 @@ class WeightsPlan:
 
     Attributes:
         lanes, nv, mr: elements of a vector register; vectors and rows of a register tile.
-        rows: of a tap; tail: rows of its last register tile where they are fewer (or 0).
+        rows: of a tap; block: as many of them as a task takes, a divisor; tail: rows of a block's
+            last register tile where they are fewer (or 0).
         taps: sums of [rows, out], such as one for each combination of the unit axes.
         out: lanes of the result, whole panels.
         pixels: of a packed image; width of them lie in a row.
@@ -65,6 +66,7 @@ class WeightsPlan:
     nv: int
     mr: int
     rows: int
+    block: int
     taps: int
     out: int
     pixels: int
@@ -76,8 +78,16 @@ class WeightsPlan:
         return self.nv * self.lanes
 
     @property
+    def blocks(self) -> int:
+        return self.rows // self.block
+
+    @property
     def tail(self) -> int:
-        return self.rows % self.mr
+        return self.block % self.mr
+
+    def from_block(self, step: int) -> str:
+        """C text that moves a pointer to a task's first row."""
+        return f" + block_lo * (ptrdiff_t){step}" if self.blocks > 1 else ""
 
     @property
     def sums(self) -> int:
@@ -98,28 +108,39 @@ def plan_weights(
     extent = {a.name: a.extent for a in kernel.axes}
     rows = extent[program.r]
     registers = None if config is None else config.registers
-    if registers is None:
-        nv = vectors_of(extent[program.v], lanes, machine)
-        mr = -(-rows // -(-rows // most_rows(nv, machine)))
-    else:
-        nv, mr = registers.vectors, min(registers.rows, rows)
-    taps = 1
-    for n in program.units:
-        taps *= extent[n]
+    nv = vectors_of(extent[program.v], lanes, machine) if registers is None else registers.vectors
     out = round_up(extent[program.v], nv * lanes)
+    taps = prod(extent[n] for n in program.units)
+    block = rows_of_task(rows, taps * out, machine)
+    if registers is None:
+        mr = -(-block // -(-block // most_rows(nv, machine)))
+    else:
+        mr = min(registers.rows, block)
     pixels = extent[program.loops[1]] * extent[program.k]
-    chunks = count_chunks(program, out)
-    return WeightsPlan(lanes, nv, mr, rows, taps, out, pixels, extent[program.k], chunks)
+    chunks = count_chunks(program, out, rows // block, machine)
+    return WeightsPlan(lanes, nv, mr, rows, block, taps, out, pixels, extent[program.k], chunks)
 
 
-def count_chunks(program: WindowProgram, out: int) -> int:
+def rows_of_task(rows: int, sums: int, machine: Machine) -> int:
+    """Rows, of so many sums each, that a task adds up: those that fit half of the second-level
+    cache, where they are whole vectors; all of them else."""
+    lanes = machine.lanes(4)
+    fits = (rows // n for n in range(1, rows // lanes + 1) if rows % (n * lanes) == 0)
+    return next((n for n in fits if 4 * n * sums <= machine.l2 // 2), rows)
+
+
+def count_chunks(program: WindowProgram, out: int, blocks: int, machine: Machine) -> int:
     """Chunks of images for a result of so many lanes: a power of two, which any usual number of
-    threads shares, unless there are fewer images."""
+    threads shares, unless there are fewer images. Where blocks are tasks, too, no more than give
+    each core four: every chunk has sums to join, which are many then."""
     kernel = program.dot.kernel
     names = (program.r, program.k, *program.loops, *program.units)
     work = out * prod(kernel.axis(n).extent for n in names)
     images = kernel.axis(program.loops[0]).extent
-    return max(1, min(images, MAX_CHUNKS, 1 << (work // CHUNK_WORK).bit_length()))
+    tasks = min(MAX_CHUNKS, 1 << (work // CHUNK_WORK).bit_length())
+    if blocks > 1:
+        tasks = min(tasks, 4 * machine.cores) // blocks
+    return max(1, min(images, tasks))
 
 
 def emit_weights(program: WindowProgram, config: Config, body: Body, machine: Machine) -> None:
@@ -142,7 +163,8 @@ def emit_chunks(
     body: Body,
     compute: Callable[[str], None],
 ) -> None:
-    """The loops over images, in parallel chunks, and part[0], the sum of their results.
+    """The loops over images, in parallel chunks and blocks of rows from `block_lo`, and part[0],
+    the sum of their results.
 
     Args:
         buffers: names and elements of what a thread keeps.
@@ -157,10 +179,14 @@ def emit_chunks(
     code.line(
         f"float *const restrict part = tg_partials({plan.chunks * plan.sums} * sizeof(float));"
     )
-    parallel = plan.chunks > 1 and work_of(kernel) >= PARALLEL_WORK
-    if parallel:
+    tasks = plan.chunks * plan.blocks
+    if tasks > 1 and work_of(kernel) >= PARALLEL_WORK:
         code.pragma("omp parallel for schedule(static)")
-    with code.block(f"for (int chunk = 0; chunk < {plan.chunks}; chunk++)"):
+    task = "chunk" if plan.blocks == 1 else "task"
+    with code.block(f"for (int {task} = 0; {task} < {tasks}; {task}++)"):
+        if plan.blocks > 1:
+            code.line(f"const int chunk = task / {plan.blocks};")
+            code.line(f"const int block_lo = task % {plan.blocks} * {plan.block};")
         declare_buffers(buffers, body)
         code.line(f"float *const restrict acc = part + chunk * {plan.sums};")
         for end, at in (("lo", "chunk"), ("hi", "(chunk + 1)")):
@@ -216,9 +242,11 @@ def _products(program: WindowProgram, plan: WeightsPlan, body: Body, first: str)
             code.line(f"const {body.ctype} {name}_lo = {low}, {name}_hi = {high};")
         rest = index_text(program.rest({y.step, x.step, program.r}), body.rename)
         steps = program.stride(y.step), program.stride(x.step)
+        rs = program.stride(program.r)
         code.line(
             f"const float *restrict image = {body.slot_name[program.image.slot]} + {rest} + "
-            f"{affine(f'{yy}_lo', steps[0])} + {affine(f'{xx}_lo', steps[1])};"
+            f"{affine(f'{yy}_lo', steps[0])} + {affine(f'{xx}_lo', steps[1])}"
+            f"{plan.from_block(rs)};"
         )
         code.line(
             f"const float *restrict weights = vp + panel * {plan.pixels} + "
@@ -226,9 +254,8 @@ def _products(program: WindowProgram, plan: WeightsPlan, body: Body, first: str)
         )
         code.line(
             f"float *restrict sums = acc + panel + "
-            f"({tap_number(program, body)}) * {plan.rows * plan.out};"
+            f"({tap_number(program, body)}) * {plan.rows * plan.out}{plan.from_block(plan.out)};"
         )
-        rs = program.stride(program.r)
 
         def call(mr: int, r: str) -> None:
             name = runs_name("float", mr, plan.nv, plan.lanes, rs, steps[1])
@@ -242,8 +269,8 @@ def _products(program: WindowProgram, plan: WeightsPlan, body: Body, first: str)
 
 
 def in_rows(plan: WeightsPlan, body: Body, call: Callable[[int, str], None]) -> None:
-    """All register tiles of a sum: `call` emits one, of so many rows, at a row."""
-    whole = plan.rows - plan.tail
+    """All register tiles of a block's sums: `call` emits one, of so many rows, at a row of it."""
+    whole = plan.block - plan.tail
     body.code.line(f"for (int row = 0; row < {whole}; row += {plan.mr})")
     call(plan.mr, "row")
     if plan.tail:

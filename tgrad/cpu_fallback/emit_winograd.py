@@ -203,10 +203,15 @@ def _transform_weights(program: WindowProgram, plan: WinogradPlan, body: Body) -
             )
 
 
-def transform_image(program: WindowProgram, cut: Cut, channel: str, body: Body) -> None:
+def transform_image(
+    program: WindowProgram, cut: Cut, channel: str, body: Body, first: str = ""
+) -> None:
     """vp[p][t][channel] of `tile_rows` rows of tiles from y_lo, first along y, then along x.
 
     The rows of the image that they touch lie in ip, with zeros outside it.
+
+    Args:
+        first: C text that moves a pointer into the image to the first channel.
     """
     code, y = body.code, program.y
     yy, k, run = body.axis_name[y.step], cut.channels, cut.width * cut.channels
@@ -217,7 +222,7 @@ def transform_image(program: WindowProgram, cut: Cut, channel: str, body: Body) 
         with code.block(f"if (row < {y.lo} || row >= {y.hi})"):
             code.line(f"for (int e = 0; e < {run}; e++) ip[(row - row_lo) * {run} + e] = 0;")
             code.line("continue;")
-        pack_row(program, cut, body, channel, f"ip + (row - row_lo) * {run}")
+        pack_row(program, cut, body, channel, f"ip + (row - row_lo) * {run}", first)
     name = transform_name("data", cut.points, cut.points, cut.lanes)
     with code.block("for (ptrdiff_t ty = 0; ty < tile_rows; ty++)"):
         code.line(f"for (ptrdiff_t e = 0; e < {run}; e += {cut.lanes})")

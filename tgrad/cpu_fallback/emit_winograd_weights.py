@@ -5,13 +5,13 @@ lines. Invariant: as in emit_window_weights.py, results do not depend on the num
 
 A tile of the other operand takes the place of the window, and the window that of the results:
 
-    parallel for chunk of images:
+    parallel for chunk of images, block of rows whose sums fit the cache:
       for image n:
         pack the vector operand:  dp[panel of o][y][x][o]
         for a band of tiles t:
           vp[p][t][r] = B^T (its part of the image) B        p: two points
           wp[panel of o][p][t][o] = G (its part of dp) G^T
-          for each panel, p, block of rows r:   part[chunk][p][r][o] += vp[p][t][r] * wp[p][t][o]
+          for each panel, p, rows r:   part[chunk][p][r][o] += vp[p][t][r] * wp[p][t][o]
     join the chunks;  part[0][i, j][r][o] = A^T part[0] A;  for each tap: epilogue, stores
 """
 
@@ -29,6 +29,7 @@ from tgrad.cpu_fallback.emit_window_weights import (
     emit_chunks,
     in_rows,
     pack_vectors,
+    rows_of_task,
     tap_results,
 )
 from tgrad.cpu_fallback.emit_winograd import LINE, Cut, transform_image
@@ -80,15 +81,16 @@ def plan_winograd_weights(
     my, mx = (points + 1 - t for t in taps)
     registers = config.registers
     nv = vectors_of(extent[program.v], lanes, machine) if registers is None else registers.vectors
-    mr = rows_of_tile(rows, nv, machine) if registers is None else min(registers.rows, rows)
     out = round_up(extent[program.v], nv * lanes)
+    block = rows_of_task(rows, points**2 * out, machine)
+    mr = rows_of_tile(block, nv, machine) if registers is None else min(registers.rows, block)
     tile_rows, tiles_x = -(-extent[program.y.step] // my), -(-extent[program.x.step] // mx)
-    chunks = count_chunks(program, out)
+    chunks = count_chunks(program, out, rows // block, machine)
 
     def plan(band: int) -> WinogradWeightsPlan:
-        cut = Cut(lanes, rows, points, taps, (band, tiles_x))
+        cut = Cut(lanes, block, points, taps, (band, tiles_x))
         return WinogradWeightsPlan(
-            lanes, nv, mr, rows, points**2, out,
+            lanes, nv, mr, rows, block, points**2, out,
             tile_rows * my * tiles_x * mx, tiles_x * mx, chunks, cut, tile_rows,
         )  # fmt: skip
 
@@ -107,15 +109,16 @@ def emit_winograd_weights(
     plan = plan_winograd_weights(program, machine, config)
     yy, my = body.axis_name[program.y.step], plan.cut.results[0]
 
-    def compute(first: str) -> None:
+    def compute(is_first: str) -> None:
         code, step = body.code, plan.cut.tiles[0]
         pack_vectors(program, plan, body, "dp")
         with code.block(f"for (ptrdiff_t tile = 0; tile < {plan.tile_rows}; tile += {step})"):
             code.line(f"const ptrdiff_t tile_rows = tg_min({step}, {plan.tile_rows} - tile);")
             code.line(f"const {body.ctype} {yy}_lo = tile * {my};")
-            transform_image(program, plan.cut, program.r, body)
+            first = plan.from_block(program.stride(program.r))
+            transform_image(program, plan.cut, program.r, body, first)
             _transform_vectors(plan, body)
-            _products(plan, body, f"{first} && tile == 0")
+            _products(plan, body, f"{is_first} && tile == 0")
 
     emit_chunks(program, plan, plan.buffers, body, compute)
     _transform_sums(program, plan, body)
@@ -161,7 +164,10 @@ def _products(plan: WinogradWeightsPlan, body: Body, first: str) -> None:
             f"const float *restrict vectors = wp + "
             f"(panel * {cut.points**2} + p) * {plan.vector_step};"
         )
-        code.line(f"float *restrict sums = acc + p * {plan.rows * plan.out} + panel * {plan.nr};")
+        code.line(
+            f"float *restrict sums = acc + p * {plan.rows * plan.out} + panel * {plan.nr}"
+            f"{plan.from_block(plan.out)};"
+        )
 
         def call(mr: int, r: str) -> None:
             name = runs_name("float", mr, plan.nv, plan.lanes, 1, cut.channels)

@@ -12,7 +12,7 @@ from math import prod
 
 from tgrad.cpu_fallback.code import round_up
 from tgrad.cpu_fallback.emit_window import plan_pixels
-from tgrad.cpu_fallback.emit_window_weights import count_chunks, plan_weights
+from tgrad.cpu_fallback.emit_window_weights import count_chunks, plan_weights, rows_of_task
 from tgrad.cpu_fallback.emit_winograd import plan_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import plan_winograd_weights
 from tgrad.cpu_fallback.target import Machine
@@ -200,9 +200,15 @@ def _join_operations(program: WindowProgram, sums: int, machine: Machine) -> flo
     channels."""
     if program.kind == "pixels":
         return 0.0
-    out = _vectors(program, machine)
-    pairs = program.dot.kernel.axis(_channel(program)).extent * out
-    return JOIN * count_chunks(program, out * machine.lanes(4)) * sums * pairs
+    out, lanes = _vectors(program, machine), machine.lanes(4)
+    chunks = count_chunks(program, out * lanes, _blocks(program, sums, machine), machine)
+    return JOIN * chunks * sums * program.dot.kernel.axis(program.r).extent * out
+
+
+def _blocks(program: WindowProgram, sums: int, machine: Machine) -> int:
+    """Tasks that share the rows of a gradient of the weights."""
+    rows = program.dot.kernel.axis(program.r).extent
+    return rows // rows_of_task(rows, sums * _vectors(program, machine) * machine.lanes(4), machine)
 
 
 def _vectors(program: WindowProgram, machine: Machine) -> int:
@@ -228,8 +234,8 @@ def winograd_operations(program: WindowProgram, points: int, machine: Machine) -
     tiles *= prod(a.extent for a in kernel.axes if a.name not in known)
     image = TRANSFORM[0] * channels / machine.lanes(4)
     weights = channels * out * (SCALAR * machine.lanes(4) * taps + TRANSFORM[0] * points**2)
-    return tiles * points**2 * (channels * out + image + TRANSFORM[1] * out) + (
-        machine.cores * weights
-        if program.kind == "pixels"
-        else _join_operations(program, points**2, machine)
+    is_forward = program.kind == "pixels"
+    results = TRANSFORM[1] * out * (1 if is_forward else _blocks(program, points**2, machine))
+    return tiles * points**2 * (channels * out + image + results) + (
+        machine.cores * weights if is_forward else _join_operations(program, points**2, machine)
     )
