@@ -15,6 +15,7 @@ import tgrad.nn.functional as F
 from tests.cpu_fallback.cases import call, check, convolution, random_slots
 from tgrad import cpu_fallback
 from tgrad.cpu_fallback import detect_machine
+from tgrad.cpu_fallback.code import round_up
 from tgrad.cpu_fallback.window_heuristics import (
     window_config,
     window_programs,
@@ -108,6 +109,28 @@ def test_convolutions(
 def test_bands_of_any_height(settings: Settings, kind: str, band: int) -> None:
     region = convolution(kind, 3, 16, 20, 19, 5, 2)
     check(region, settings, tolerance=4e-4, config=replace(configs(region, 6), band=band))
+
+
+@pytest.mark.parametrize("points, o", [(0, 32), (4, 32), (4, 30), (6, 48)])
+@pytest.mark.parametrize("n", [1, 5])
+def test_gradients_of_many_weights_in_blocks(
+    settings: Settings, points: int, o: int, n: int
+) -> None:
+    """Half of the cache holds the sums of some channels of the image, not of all."""
+    machine = detect_machine()
+    taps, lanes = points**2 or 9, machine.lanes(4)
+    machine = replace(machine, l2=2 * 4 * taps * lanes * round_up(o, 2 * lanes))
+    region = convolution("weight", n, 4 * lanes, o, 9, 3, 1)
+    config, program = next(
+        (c, p) for c, p in window_programs(region, machine) if p.kind == "weights"
+    )
+    config = with_tiles(replace(config, winograd=points), program, machine)
+    [draft] = cpu_fallback.draft([region], [config], machine)
+    assert "block_lo" in draft.source
+    [artifact] = cpu_fallback.compile_drafts([draft], settings)
+    arrays = random_slots(region, 3)
+    [*_, want] = evaluate_region(region, arrays)
+    np.testing.assert_allclose(call(artifact.entry, arrays)[-1], want, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize(
