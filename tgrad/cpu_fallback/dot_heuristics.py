@@ -16,7 +16,6 @@ from tgrad.cpu_fallback.dot_plan import (
     DotProgram,
     carry_dtype,
     match_dot,
-    pack_cycles,
     plan_dot,
 )
 from tgrad.cpu_fallback.target import Machine
@@ -160,9 +159,6 @@ def _dot_blocks(work: DotWork, plan: DotPlan, kc: int, machine: Machine) -> tupl
 
 def dot_cycles(work: DotWork, plan: DotPlan, bv: int, br: int, kc: int, machine: Machine) -> float:
     """Estimated cycles of a dot with tiles of bv by br elements and chunks of kc of k."""
-    transposes = plan.v_mode == "rows"
-    v_pack = pack_cycles("transpose" if transposes else "lanes", plan.lanes)
-    r_pack = pack_cycles("rows", plan.lanes)
     v_tiles, r_tiles = -(-work.v // bv), -(-work.r // br)
     tiles = work.batch * v_tiles * r_tiles
     rounds = -(-tiles // machine.cores)
@@ -170,5 +166,5 @@ def dot_cycles(work: DotWork, plan: DotPlan, bv: int, br: int, kc: int, machine:
     kept = bv * round_up(work.k, kc) * work.itemsize // plan.together
     is_kept = r_tiles > 1 and kept <= STATIONARY_BYTES
     packs = -(-rounds // r_tiles) if is_kept else rounds  # each thread packs what it keeps
-    one_pack = bv * work.k * v_pack
-    return rounds * (product + br * work.k * r_pack + 2000) + packs * one_pack
+    one_pack = bv * work.k * plan.v_cycles
+    return rounds * (product + br * work.k * plan.r_cycles + 2000) + packs * one_pack

@@ -109,6 +109,16 @@ class DotPlan:
         return self.nv * self.lanes
 
     @property
+    def v_cycles(self) -> float:
+        """Of packing an element of the vector operand."""
+        return pack_cycles(_packing(self.vector, self.v_mode, transposes=True), self.lanes)
+
+    @property
+    def r_cycles(self) -> float:
+        """Of packing an element of the row operand."""
+        return pack_cycles(_packing(self.row, self.r_mode, transposes=False), self.lanes)
+
+    @property
     def registers(self) -> RegisterTile:
         return RegisterTile(self.v, self.nv, self.mr)
 
@@ -230,14 +240,12 @@ def rate_plans(
         padded_r = -(-ext_r // mr) * mr
         words = words_of(row.tile.dtype, vector.tile.dtype, carry_dtype(program), machine)
         steps = k if words is None else -(-k // words.size)
+        plan = DotPlan(v, r, vector, row, lanes, nv, mr, v_mode, r_mode, words)
         cycles = padded_v * padded_r * steps / (lanes * 2) * (1 + 1 / mr)
-        v_pack = _packing(vector, v_mode, transposes=True)
-        r_pack = _packing(row, r_mode, transposes=False)
-        cycles += ext_v * k * pack_cycles(v_pack, lanes) + ext_r * k * pack_cycles(r_pack, lanes)
+        cycles += ext_v * k * plan.v_cycles + ext_r * k * plan.r_cycles
         for store in stores:
             run = run_along(store.index, v)
             cycles += m * n * (0.3 if _is_contiguous(run) else 2.0)
-        plan = DotPlan(v, r, vector, row, lanes, nv, mr, v_mode, r_mode, words)
         plans.append((cycles, plan))
     return plans
 
