@@ -37,9 +37,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 """Before NumPy loads: its threads turn while they wait, too, and products of a ResNet on the device
 "numpy" take twice the processor time."""
 
-gc.set_threshold(5000, 20, 10)
+gc.set_threshold(5000, 20, 100)
 """With Python's 700 objects a tenth of the processor time of graphs and plans, which leave almost
-no cycles, goes into looking for some."""
+no cycles, goes into looking for some; with its tenth of all looks at all objects, a fortieth."""
 
 FRONT = Path(__file__).parent / "front"
 
@@ -139,10 +139,15 @@ def _no_time(*_: Any) -> float:
     return 0.0
 
 
-def pytest_collection_finish() -> None:
-    """What is collected, with PyTorch's modules, is not looked through again for garbage."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected, with PyTorch's modules, is not looked through for garbage, nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _less_a_sample(cases: list[pytest.Item], device: str) -> list[pytest.Item]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from tgrad.device import Device
-from tgrad.graph.repeats import repeated
+from tgrad.graph.repeats import take_held
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -51,22 +51,23 @@ def _find_holders() -> None:
     """Look for tensors that were made before their lines were known and hold what was computed a
     second time: those that live when something runs next are stored. See docs/decisions/0081.
 
-    This looks through all objects, some 10 ms for a program's 500,000."""
+    Where others than nodes hold it, all objects are looked through, 30 ms for a program's 700,000.
+    """
     from tgrad.tensor import Tensor
 
-    if not repeated:
+    held = take_held()
+    if not held:
         return
     node_of = Tensor.__dict__["_node"].__get__
-    for t in gc.get_objects():
+    for t in gc.get_referrers(*held):
         if not issubclass(type(t), Tensor):
             continue
         try:
             node = node_of(t)
         except AttributeError:  # borrowed, not looked at since a replay, or without a shape yet
             continue
-        if node in repeated and t._storage is None:
+        if node in held and t._storage is None:
             _holders.append(ref(t))
-    repeated.clear()
 
 
 def _store_holders() -> None:

@@ -247,6 +247,11 @@ def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> D
     return device
 
 
+def living_nodes() -> list[Node]:
+    """All nodes that somebody holds."""
+    return _nodes.living()
+
+
 def toposort(
     outputs: Iterable[Node],
     inputs_of: Callable[[Node], tuple[Node, ...]] = attrgetter("inputs"),

@@ -6,9 +6,13 @@ is computed does not depend on them, only what is stored. See docs/decisions/007
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
 
-from tgrad.graph.node import Node, runs
+from tgrad.graph.node import Node, living_nodes, runs
 from tgrad.graph.op import MOVEMENT, Op
 
 Line = tuple[str, int]
@@ -77,6 +81,24 @@ def _learn(order: Sequence[Node]) -> None:
     for line in {line_of(n) for n in reported}:
         lines[line] += 1
     repeated.update(reported)
+
+
+_LISTED = next(map(sys.getrefcount, [object()]))
+"""References to an object that a list alone holds, counted over that list."""
+
+
+def take_held() -> list[Node]:
+    """What was computed a second time and more than other nodes hold, each of them once: mostly
+    nothing, since the tensors that held it have values, or are gone."""
+    found = list(repeated)
+    repeated.clear()
+    if not found:
+        return []
+    inputs = chain.from_iterable(map(attrgetter("inputs"), living_nodes()))
+    uses = Counter(map(id, filter(set(found).__contains__, inputs)))
+    del inputs
+    counts = list(map(sys.getrefcount, found))
+    return [n for n, count in zip(found, counts) if count > _LISTED + uses[id(n)]]
 
 
 def is_work(node: Node) -> bool:
