@@ -487,15 +487,15 @@ class ElementwiseMethods:
         return self._unary(Op.RSQRT)
 
     def floor(self) -> Tensor:
-        return self._unary(Op.FLOOR) if self.dtype.is_float else self  # type: ignore
+        return self._unary(Op.FLOOR) if self.dtype.is_float else self.clone()
 
     def ceil(self) -> Tensor:
-        return self.neg().floor().neg() if self.dtype.is_float else self  # type: ignore
+        return self.neg().floor().neg() if self.dtype.is_float else self.clone()
 
     def round(self, *, decimals: int = 0) -> Tensor:
         """To the nearest integer, or multiple of 10 ** -decimals; ties to even."""
         if not self.dtype.is_float:
-            return self  # type: ignore[return-value]
+            return self.clone()
         if not decimals:
             return self._unary(Op.ROUND)
         scale = 10.0 ** abs(decimals)
@@ -504,7 +504,7 @@ class ElementwiseMethods:
         return self.mul(scale).round().div(scale)
 
     def trunc(self) -> Tensor:
-        return self._unary(Op.TRUNC) if self.dtype.is_float else self  # type: ignore
+        return self._unary(Op.TRUNC) if self.dtype.is_float else self.clone()
 
     fix = trunc
 

@@ -75,6 +75,7 @@ class ReductionMethods:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
         def to(self, *args: Any, **kwargs: Any) -> Tensor: ...
+        def clone(self) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
 
         @property
@@ -85,11 +86,11 @@ class ReductionMethods:
     def _reduce(self, op: Op, dim: Dim, keepdim: bool, label: str = "") -> Tensor:
         axes = normal_axes(dim, len(self.shape))
         with source_scope(label=label or op.value.removeprefix("reduce_")):
-            result = self._apply(op, axes=axes) if self.shape else self
+            result = self._apply(op, axes=axes) if self.shape else self.clone()
             if keepdim:
                 shape = tuple(1 if a in axes else n for a, n in enumerate(self.shape))
                 result = result._apply(Op.RESHAPE, shape=shape)
-            return result  # type: ignore[return-value]
+            return result
 
     def _count(self, dim: Dim) -> int:
         return (
@@ -154,7 +155,7 @@ class ReductionMethods:
     def _selected(self: Any, dim: int, keepdim: bool, choose: Callable[..., Any]) -> ValuesIndices:
         """What one element an axis is chosen, and gets the whole gradient."""
         place = choose(dim, True)
-        values = self.gather(dim, place) if self.shape else self
+        values = self.gather(dim, place) if self.shape else self.clone()
         if not keepdim and self.shape:
             values, place = values.squeeze(dim), place.squeeze(dim)
         return ValuesIndices(values, place)
