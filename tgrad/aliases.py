@@ -7,7 +7,7 @@ so what was computed before keeps the values that it was computed from. See docs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
@@ -161,6 +161,8 @@ def base_of(t: Tensor) -> Tensor:
     leave(base)
     base._set(memory.value, t._device, storage)
     memory.value = base.realize()._node
+    base._memory = memory
+    memory.members.keep(id(base), base)
     return base
 
 
@@ -341,10 +343,11 @@ def stored(t: Tensor) -> None:
         m._storage = None if path else t._storage
 
 
-def refresh(t: Tensor) -> None:
-    """A tensor was given new values by its storage: the others in its memory see them."""
-    if is_shared(t):
-        _write(t, t._without_history(), keeps_history=True)
+def refresh(tensors: Iterable[Tensor]) -> None:
+    """Tensors were given new values by their storages: the others in their memories see them."""
+    values = [(t, t._without_history()) for t in tensors if is_shared(t)]  # a write derives others
+    for t, value in values:
+        _write(t, value, keeps_history=True)
 
 
 def write(t: Tensor, value: Tensor) -> None:

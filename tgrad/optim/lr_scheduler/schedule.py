@@ -18,6 +18,7 @@ from tgrad.errors import OutOfRangeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.optim.optimizer import Group, Optimizer
 from tgrad.tensor import Tensor
+from tgrad.tracing import tracer
 
 Factor = Callable[[int], float]
 
@@ -65,9 +66,22 @@ class LRScheduler:
         return self._last_lr
 
     def step(self, epoch: int | None = None) -> None:
-        """Go to the next rates, or to those of an epoch."""
+        """Go to the next rates, or to those of an epoch.
+
+        Raises:
+            TraceError: a compiled function calls it, whose replays would not.
+        """
+        self._check_untraced()
         self._step_count += 1
         self._go_to(epoch)
+
+    def _check_untraced(self) -> None:
+        trace = tracer()
+        if trace is not None:
+            trace.refuse(
+                f"{type(self).__name__}.step() is called",
+                "Call it after the compiled step, which reads the rates at every call.",
+            )
 
     def _go_to(self, epoch: int | None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
