@@ -16,6 +16,7 @@ from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.sized import sized
+from tgrad.methods.elementwise import rounded_once
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -256,8 +257,7 @@ class ReductionMethods:
 
     def std_mean(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         """Square root of the variance, and mean; arguments as those of `var_mean`."""
-        variance, mean = self.var_mean(*args, **options)
-        return variance.sqrt(), mean
+        return self.std(*args, **options), self.var_mean(*args, **options)[1]
 
     def var(self, *args: Any, **options: Any) -> Tensor:
         """Variance; arguments as those of `var_mean`."""
@@ -265,7 +265,7 @@ class ReductionMethods:
 
     def std(self, *args: Any, **options: Any) -> Tensor:
         """Square root of the variance; arguments as those of `var_mean`."""
-        return self.var(*args, **options).sqrt()
+        return rounded_once(lambda x: x.var(*args, **options).sqrt(), self)
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""
