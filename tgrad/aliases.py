@@ -7,7 +7,7 @@ so what was computed before keeps the values that it was computed from. See docs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
@@ -56,6 +56,13 @@ class Step:
 
 
 DETACH = Step(Op.CUSTOM_VJP, (("params", ()), ("rule", "detach")))
+
+
+def leaf_step(token: int) -> Step:
+    """Through a leaf that is itself an alias: gradients of its views end there."""
+    return Step(Op.CUSTOM_VJP, (("params", (token,)), ("rule", "leaf")))
+
+
 CLOSED = Step(Op.GATHER, (), is_open=False)
 Path = tuple[Step, ...]
 
@@ -79,13 +86,18 @@ class Memory:
 
 def join(base: Tensor, alias: Tensor, *steps: Step) -> Tensor:
     """Put `alias`, which is `steps` from `base`, into its memory; the alias."""
+    if base._path and base._token is not None:
+        is_shared(base)  # alone in its memory it is the base
     memory = base._memory
     if memory is None:
         memory = base._memory = Memory(None, contiguous(base._node.shape))
         memory.members.keep(id(base), base)
     if memory.value is None:
         memory.value, memory.requires_grad = base._node, base._requires_grad
-    alias._memory, alias._path = memory, (*base._path, *steps)
+    path = base._path
+    if path and base._token is not None:
+        path = (*path, leaf_step(base._token))
+    alias._memory, alias._path = memory, (*path, *steps)
     memory.members.keep(id(alias), alias)
     return alias
 
@@ -149,7 +161,35 @@ def base_of(t: Tensor) -> Tensor:
     leave(base)
     base._set(memory.value, t._device, storage)
     memory.value = base.realize()._node
+    base._memory = memory
+    memory.members.keep(id(base), base)
     return base
+
+
+def copy_to(twin: Tensor, t: Tensor, memo: dict[int, Any]) -> None:
+    """Give `twin` the values of a tensor, in a memory of its own.
+
+    Args:
+        memo: of `copy.deepcopy`: a memory is copied once for all of its tensors.
+    """
+    value = t._without_history()
+    twin._set(value._node, t._device, value._storage)
+    memory = t._memory
+    if not is_shared(t) or memory is None or not all(step.is_open for step in t._path):
+        return
+    assert memory.value is not None
+    if id(memory) not in memo:
+        base = base_of(t)
+        whole = base._without_history()
+        if base._path:  # all that is left of its base is graph
+            whole = t._of(derive(memory.value, (DETACH,)), t._device)
+        memo[id(memory)] = whole
+        whole._memory = Memory(None, memory.strides)
+        whole._memory.members.keep(id(whole), whole)
+    whole = memo[id(memory)]
+    twin._node = derive(whole._node, t._path)
+    twin._storage = None if twin._node is not whole._node else whole._storage
+    join(whole, twin, *(t._path or (DETACH,)))
 
 
 _REORDERING = frozenset({Op.PERMUTE, Op.WINDOW})
@@ -298,15 +338,16 @@ def stored(t: Tensor) -> None:
     for m in t._memory.members.living():
         if not is_waiting(m) or m._requires_grad or not all(step.is_open for step in m._path):
             continue
-        path = [step for step in m._path if step != DETACH]
+        path = [step for step in m._path if step.op is not Op.CUSTOM_VJP]
         m._node = derive(buffer_node(t._storage), path)
         m._storage = None if path else t._storage
 
 
-def refresh(t: Tensor) -> None:
-    """A tensor was given new values by its storage: the others in its memory see them."""
-    if is_shared(t):
-        _write(t, t._without_history(), keeps_history=True)
+def refresh(tensors: Iterable[Tensor]) -> None:
+    """Tensors were given new values by their storages: the others in their memories see them."""
+    values = [(t, t._without_history()) for t in tensors if is_shared(t)]  # a write derives others
+    for t, value in values:
+        _write(t, value, keeps_history=True)
 
 
 def write(t: Tensor, value: Tensor) -> None:
@@ -320,7 +361,7 @@ def write(t: Tensor, value: Tensor) -> None:
     assert memory is not None and memory.value is not None
     is_apart = DETACH in t._path
     check_open(t)
-    if is_grad_enabled() and not is_apart and is_leaf_mark(memory.value):
+    if is_grad_enabled() and _is_view_of_leaf(memory.value, t._path):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",
             "Do it under no_grad().",
@@ -355,7 +396,7 @@ def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
     memory.value = node
     for m in members:
         if m is not t:
-            _give(m, views[id(m)], memory.requires_grad and DETACH not in m._path)
+            _give(m, views[id(m)], _leads_on(memory, m._path))
     if t._token is not None:
         t._rebind(value._without_history()._node, value._storage)
     elif keeps_history and t._requires_grad:
@@ -365,6 +406,20 @@ def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
         t._storage = value._storage
     for m in dict.fromkeys((*bases, t)):
         mark_pending(m)
+
+
+def _leads_on(memory: Memory, path: Path) -> bool:
+    """Whether gradients pass from the end of a path to what the memory was computed from, or to a
+    leaf on the way."""
+    for step in reversed(path):
+        if step.op is Op.CUSTOM_VJP:
+            return step != DETACH
+    return memory.requires_grad
+
+
+def _is_view_of_leaf(value: Node, path: Path) -> bool:
+    marks = [step for step in path if step.op is Op.CUSTOM_VJP]
+    return marks[-1] != DETACH if marks else is_leaf_mark(value)
 
 
 def _note(t: Tensor, bases: Sequence[Tensor], is_written: bool) -> None:
@@ -481,7 +536,7 @@ def _separate_copies(memory: Memory) -> None:
         copy, rest = m._path[at], m._path[at + 1 :]
         if id(copy) not in moved:
             value = derive(memory.value, m._path[: at + 1])
-            leads = memory.requires_grad and DETACH not in m._path[:at]
+            leads = _leads_on(memory, m._path[:at])
             moved[id(copy)] = Memory(value, contiguous(value.shape), leads)
         leave(m)
         m._memory, m._path = moved[id(copy)], rest

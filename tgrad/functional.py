@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, overload
 
-from tgrad.dtype import DType, dtype_of_number
+from tgrad.dtype import DType, dtype_of_number, get_default_dtype
 from tgrad.errors import DTypeError, UnsupportedError
 from tgrad.methods.elementwise import is_complex, result_type
 from tgrad.methods.inplace import written
@@ -336,12 +336,16 @@ def from_operator(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     [2, 8]
     """
     function = from_method(method)
+    is_true_division = method.__name__ in ("div", "true_divide")
 
     @wraps(function)
     def operator(input: Any, *args: Any, **kwargs: Any) -> Tensor:
         other = next(iter((*args, *kwargs.values())), None)
         if isinstance(input, (bool, int, float)) and isinstance(other, Tensor):
-            input = other._constant(input, result_type(input, other))
+            dtype = result_type(input, other)
+            if is_true_division and not dtype.is_float and kwargs.get("rounding_mode") is None:
+                dtype = get_default_dtype()  # which has numbers that the integers have not
+            input = other._constant(input, dtype)
         return function(input, *args, **kwargs)
 
     return operator

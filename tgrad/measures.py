@@ -41,7 +41,7 @@ def diff(
     if not input.ndim:
         raise ShapeError("diff of a tensor with no axes.", "It needs one.")
     if not n:
-        return input
+        return input.clone()
     x = cat([t for t in (prepend, input, append) if t is not None], dim)
     axis = normal_axis(dim, x.ndim)
     for _ in range(n):

@@ -99,4 +99,4 @@ class AllOrNothing:
             for t, before in self.before:
                 drop_pending(t)
                 before.put_back(t)
-                refresh(t)
+                refresh([t])

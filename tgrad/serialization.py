@@ -277,10 +277,9 @@ def _put(t: Tensor, path: str, tensors: dict[str, Tensor]) -> str:
 
 
 def _is_plain_tensor(obj: Any) -> bool:
-    """Whether values are all that there is to a tensor: it is no leaf, and no parameter."""
-    return (
-        isinstance(obj, Tensor) and type(obj) is Tensor and not (obj.is_leaf and obj.requires_grad)
-    )
+    """Whether values are all that there is to a tensor: it requires no gradient, and is no
+    parameter."""
+    return isinstance(obj, Tensor) and type(obj) is Tensor and not obj.requires_grad
 
 
 def _leaf(t: Tensor, path: str) -> dict[str, Any]:

@@ -512,15 +512,19 @@ class Tensor(
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A leaf of its own with the same values: copy.deepcopy of a module copies its parameters.
+        Tensors of one memory that are copied together share a copy of it, parameters do not.
 
         Raises:
             GradientError: it was computed from tensors that require gradients.
         """
         if not self.is_leaf:
             raise GradientError("deepcopy of a computed tensor.", "Use .detach() first.")
-        value = self._without_history()
         twin = type(self).__new__(type(self))
-        twin._set(value._node, self._device, value._storage)
+        if type(self) is Tensor:
+            aliases.copy_to(twin, self, memo)
+        else:
+            value = self._without_history()
+            twin._set(value._node, self._device, value._storage)
         twin.requires_grad_(self._requires_grad)
         twin.grad = None if self.grad is None else self.grad.__deepcopy__(memo)
         mark_pending(twin)

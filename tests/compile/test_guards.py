@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from array import array
+from collections import ChainMap, UserDict, UserList, deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -238,3 +241,157 @@ def test_places_of_numbers_that_the_trace_makes():
         assert negative.shape == (6, 4)
         np.testing.assert_array_equal(chosen.numpy(), x[0, [1, 3]])
     assert split.traces == 1
+
+
+def beside_eager(function: Any, make: Any, change: str, calls: int = 5) -> list[list[Any]]:
+    """What a function of state gives, run as it is and compiled, where the state changes after the
+    second call."""
+    seen = []
+    for compiled in (False, True):
+        state = make()
+        run = tgrad.compile(function) if compiled else function
+        seen.append([])
+        for number in range(calls):
+            if number == 2:
+                exec(change, {"s": state, "tgrad": tgrad})
+            found = run(tgrad.ones(3), state)
+            seen[-1].append([t.tolist() for t in (found if isinstance(found, tuple) else (found,))])
+    return seen
+
+
+def held() -> SimpleNamespace:
+    s = SimpleNamespace(a=tgrad.arange(3.0), b=tgrad.zeros(3), mat=tgrad.ones(4, 3))
+    s.view = s.mat[1:3]
+    return s
+
+
+def written(x: tgrad.Tensor, s: Any) -> Any:
+    s.a.add_(1)
+    return s.a
+
+
+def written_view(x: tgrad.Tensor, s: Any) -> Any:
+    s.mat.mul_(2)
+    return x.sum() + s.view.sum()
+
+
+def two(x: tgrad.Tensor, s: Any) -> Any:
+    s.a.add_(1)
+    s.b.add_(s.a)
+    return x + s.b
+
+
+@pytest.mark.parametrize(
+    ("function", "change"),
+    [
+        (lambda x, s: s.a, "s.a = tgrad.ones(3)"),
+        (lambda x, s: (s.a, x + s.a), "s.a = tgrad.ones(3)"),
+        (lambda x, s: (x + s.a, {"a": s.a}["a"]), "s.a = s.a.clone()"),
+        (written, "s.a = tgrad.ones(3)"),
+        (written_view, "s.view = tgrad.zeros(2, 3)"),
+        (written_view, "s.mat = s.mat.clone()"),
+        (written_view, "s.mat = tgrad.ones(4, 3); s.view = s.mat[2:]"),
+        (lambda x, s: s.a.add_(x), "s.mat[0].add_(5); s.a = s.mat[0].clone()"),
+        (two, "s.b = s.a"),
+        (two, "s.b = s.a[:]"),
+        (two, "s.b = s.a.detach()"),
+        (two, "s.a = s.mat[0]; s.b = s.mat[1]"),
+        (two, "s.a = s.mat[0]; s.b = s.mat[1]; s.mat = s.view = None"),
+    ],
+)
+def test_names_bound_to_other_tensors(function: Any, change: str) -> None:
+    """They are returned, and share memory, as what the names are bound to now."""
+    eager, compiled = beside_eager(function, held, change)
+    assert eager == compiled
+
+
+def test_a_name_bound_anew_needs_no_trace_where_it_shares_nothing() -> None:
+    s = held()
+    f = tgrad.compile(written)
+    for _ in range(3):
+        f(tgrad.ones(3), s)
+        s.a = (s.a * 2).detach()
+    assert f.traces == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda: deque([1.0, 2.0]), "s.append(3.0)"),
+        (lambda: deque([tgrad.ones(3)]), "s[0].mul_(4)"),
+        (lambda: deque([tgrad.ones(3)], maxlen=1), "s.append(tgrad.zeros(3))"),
+        (lambda: UserList([2.0]), "s[0] = 3.0"),
+        (lambda: bytearray([1, 2]), "s[0] = 5"),
+        (lambda: array("f", [1.0]), "s[0] = 5"),
+    ],
+)
+def test_other_sequences(make: Any, change: str) -> None:
+    s, seen = make(), []
+    compiled = tgrad.compile(lambda x: x * sum(s))
+    for number in range(4):
+        if number == 2:
+            exec(change, {"s": s, "tgrad": tgrad})
+        seen.append((compiled(tgrad.ones(3)).tolist(), (tgrad.ones(3) * sum(s)).tolist()))
+    assert all(found == wanted for found, wanted in seen)
+
+
+def test_mappings_of_other_types() -> None:
+    for s in (UserDict(a=2.0), ChainMap({"a": 2.0})):
+        compiled = tgrad.compile(lambda x, s=s: x * s["a"])
+        assert compiled(tgrad.ones(1)).item() == compiled(tgrad.ones(1)).item() == 2
+        s["a"] = 3.0
+        assert compiled(tgrad.ones(1)).item() == 3
+
+
+def test_a_rate_that_the_function_reads_is_a_number_like_others() -> None:
+    seen = []
+    for compiled in (False, True):
+        w = nn.Parameter(tgrad.ones(1))
+        optimizer = optim.SGD([w], lr=0.5)
+        schedule = optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+
+        def step(x: Any, w: Any = w, optimizer: Any = optimizer) -> Any:
+            (w * x).sum().backward()
+            with tgrad.no_grad():
+                w.sub_(optimizer.param_groups[0]["lr"] * w.grad)
+            w.grad = None
+            return w.detach() + optimizer.param_groups[0].get("lr")
+
+        run = tgrad.compile(step) if compiled else step
+        seen.append([])
+        for _ in range(5):
+            seen[-1].append(run(tgrad.ones(1)).item())
+            schedule.step()
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("name", ["python", "numpy", "own", "generator"])
+def test_random_numbers_of_the_host_are_refused(name: str) -> None:
+    own, generator = random.Random(0), np.random.default_rng(0)
+    draw = {
+        "python": random.random,
+        "numpy": np.random.rand,
+        "own": lambda: own.random(),
+        "generator": lambda: generator.random(),
+    }[name]
+    f = tgrad.compile(lambda x: x * draw())
+    with pytest.raises(TraceError, match=r"draws from .* while tgrad.compile traces it"):
+        f(tgrad.ones(1))
+
+
+def test_a_name_of_a_part_is_bound_to_something_else() -> None:
+    seen = []
+    for compiled in (False, True):
+        s = held()
+        s.a = s.mat[0]
+
+        def step(x: Any, s: Any = s) -> None:
+            s.a.add_(x)
+
+        run = tgrad.compile(step) if compiled else step
+        for number in range(4):
+            if number == 2:
+                s.a = tgrad.zeros(3)
+            run(tgrad.ones(3))
+        seen.append((s.mat.tolist(), s.a.tolist(), s.view.tolist()))
+    assert seen[0] == seen[1]

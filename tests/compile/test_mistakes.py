@@ -124,11 +124,21 @@ def test_a_schedule_steps_inside() -> None:
         optimizer.step()
         schedule.step()
 
-    what = (
-        "optimizer.param_groups[0]['lr'] changes from 1.0 to 0.5 while tgrad.compile traces 'f': "
-        "replays would not change it."
-    )
-    check(TraceError, lambda: tgrad.compile(f)(), what, CHANGED_HINT, 0, f)
+    what = "StepLR.step() is called while tgrad.compile traces 'f'."
+    hint = "Call it after the compiled step, which reads the rates at every call."
+    check(TraceError, lambda: tgrad.compile(f)(), what, hint, 3, f)
+    assert schedule.last_epoch == 0
+    for make in (  # none of which changes the rate at its first step
+        lambda s: s.StepLR(optimizer, 5),
+        lambda s: s.SequentialLR(optimizer, [s.ConstantLR(optimizer), s.StepLR(optimizer, 2)], [9]),
+        lambda s: s.ChainedScheduler([s.StepLR(optimizer, 5)]),
+        lambda s: s.CosineAnnealingWarmRestarts(optimizer, 5),
+        lambda s: s.ReduceLROnPlateau(optimizer),
+    ):
+        other = make(optim.lr_scheduler)
+        args = (1.0,) if type(other).__name__ == "ReduceLROnPlateau" else ()
+        with pytest.raises(TraceError, match=f"{type(other).__name__}.step\\(\\) is called"):
+            tgrad.compile(lambda other=other, args=args: other.step(*args))()
 
 
 def test_an_argument_list_changes_inside() -> None:

@@ -153,3 +153,17 @@ def test_state_that_a_plan_cannot_change(rule: Callable[..., Any], message: str)
         compiled(tgrad.tensor(xs[2]))
     assert caught.value.hint == "Make it a tensor of one shape and change that in place."
     assert w.tolist() == before
+
+
+def test_a_schedule_of_an_optimizer_that_programs_write() -> None:
+    xs, seen = drawn(), []
+    for compiled in (False, True):
+        step, w = stepped(tgrad, lambda t, p, g, state: g, xs)
+        optimizer = dict(zip(step.__code__.co_freevars, step.__closure__))["optimizer"]
+        schedule = tgrad.optim.lr_scheduler.StepLR(optimizer.cell_contents, 1, 0.5)
+        run = tgrad.compile(step) if compiled else step
+        for x in xs[1:]:
+            run(tgrad.tensor(x))
+            schedule.step()
+        seen.append(w.detach().numpy())
+    np.testing.assert_allclose(seen[1], seen[0], rtol=1e-5)

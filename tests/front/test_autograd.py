@@ -12,7 +12,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.front.checking import normal
 from tgrad import nn
-from tgrad.errors import UnsupportedError
+from tgrad.errors import GradientError, UnsupportedError
 from tgrad.graph.node import toposort
 from tgrad.graph.op import Op
 
@@ -311,3 +311,24 @@ def test_a_path_of_zero_slope_computes_nothing():
     (slope * slope).sum().backward()
     assert all(n.op is not Op.BUFFER for n in toposort([bias.grad._node]))
     assert bias.grad.tolist() == [0.0] * 4
+
+
+def test_a_leaf_frozen_after_the_forward_pass_gets_no_gradient():
+    for library in (tgrad, torch):
+        x = library.ones(2, requires_grad=True)
+        y = library.ones(2, requires_grad=True)
+        loss = (x * y).sum()
+        x.requires_grad_(False)
+        loss.backward()
+        assert x.grad is None and y.grad.tolist() == [1.0, 1.0]
+        x.requires_grad_()
+        loss = (x * y).sum()
+        y.detach_()
+        loss.backward()
+        assert x.grad.tolist() == y.grad.tolist() == [1.0, 1.0]
+
+
+def test_inputs_of_grad_require_gradients():
+    x = leaf(1, 2)
+    with pytest.raises(GradientError, match=r"an input of shape \(2,\) does not require"):
+        tgrad.autograd.grad((x * x).sum(), [x, x.detach()], allow_unused=True)

@@ -140,3 +140,41 @@ def test_what_dtypes_say_of_themselves(name: str) -> None:
     assert str(ours.to_real()).removeprefix("tgrad.") == str(theirs.to_real())[6:] or ours.is_int
     if name in ("float32", "float64", "complex64", "complex128"):
         assert str(ours.to_complex())[6:] == str(theirs.to_complex())[6:]
+
+
+SCALINGS: dict[str, Callable[[Any, Any], Any]] = {
+    "times": lambda p, x: x * 65536.0,
+    "number first": lambda p, x: 65536 * x,
+    "in place": lambda p, x: x.mul_(100000),
+    "divided": lambda p, x: x / 1e6,
+    "by a tensor": lambda p, x: x * p.tensor(65536.0),
+    "by a wide tensor": lambda p, x: x / p.tensor(1e-6, dtype=p.float64),
+    "small": lambda p, x: x * 1e-9 / 1e-9,
+    "infinite": lambda p, x: x * float("inf") + x / float("inf"),
+    "std": lambda p, x: (x * 30000).std(),
+    "std_mean": lambda p, x: p.std_mean(x * 3000)[0],
+    "decimals": lambda p, x: (x * 900).round(decimals=2),
+    "tens": lambda p, x: (x * 900).round(decimals=-1),
+}
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_factors_that_float16_has_not(name: str, device: str) -> None:
+    """They are applied before what is computed is rounded."""
+    seen = []
+    for library in (tgrad, torch):
+        options = {"device": device} if library is tgrad else {}
+        x = library.tensor([0.001, 2.0, 7.0, 0.5], dtype=library.float16, **options)
+        y = SCALINGS[name](library, x)
+        assert y.dtype is library.float16
+        seen.append(y.tolist())
+    np.testing.assert_allclose(seen[0], seen[1], rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("number", [-1, 300, 1.5])
+@pytest.mark.parametrize("name", ["div", "divide", "true_divide"])
+def test_numbers_that_are_divided_by_unsigned_integers(name: str, number: float) -> None:
+    x = np.array([1, 2, 200], np.uint8)
+    ours, theirs = getattr(tgrad, name), getattr(torch, name)
+    assert ours(number, tgrad.tensor(x)).tolist() == theirs(number, torch.tensor(x)).tolist()
+    assert tgrad.div(7, tgrad.tensor(x), rounding_mode="floor").tolist() == [7, 3, 0]

@@ -12,6 +12,7 @@ import torch
 
 import tgrad
 import tgrad.nn.functional as F
+from tgrad.errors import ShapeError
 
 
 def in_both(function: Callable[[Any, Any], Any], *arrays: np.ndarray) -> None:
@@ -95,3 +96,19 @@ def test_exponentials_of_matrices_in_half_types() -> None:
     found = tgrad.linalg.matrix_exp(half)
     assert found.dtype is tgrad.bfloat16
     np.testing.assert_allclose(found.float().numpy(), want.numpy(), rtol=2**-7, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", ["index_add", "index_copy"])
+@pytest.mark.parametrize("shape", [(2, 1), (1, 3), (3, 3), (2,)])
+def test_slices_have_the_shape_of_those_they_go_to(method: str, shape: tuple[int, ...]) -> None:
+    for library in (tgrad, torch):
+        x, index = library.zeros(4, 3), library.tensor([0, 2])
+        with pytest.raises((ShapeError, RuntimeError, IndexError)):
+            getattr(x, method)(0, index, library.ones(shape))
+    with pytest.raises(ShapeError, match=r"2 places along axis 0 of \(4, 3\)"):
+        tgrad.zeros(4, 3).index_reduce(0, tgrad.tensor([0, 2]), tgrad.ones(shape), "amax")
+
+
+def test_a_tensor_with_no_axes_has_no_part() -> None:
+    with pytest.raises(ShapeError, match="narrow of a tensor with no axes"):
+        tgrad.tensor(1.0).narrow(0, 0, 1)

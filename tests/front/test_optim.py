@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -416,6 +418,26 @@ SCHEDULES = {
         [4],
     ),
 }
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")
+@pytest.mark.parametrize("name", ["StepLR", "MultiStepLR", "CosineAnnealingLR", "OneCycleLR"])
+def test_the_state_of_a_schedule_is_pytorch_s(name):
+    """Either library continues from the other's."""
+    schedules = [
+        SCHEDULES[name](o.lr_scheduler, o.SGD([library.ones(1).requires_grad_()], 0.5))
+        for library, o in ((tgrad, optim), (torch, torch.optim))
+    ]
+    for step in range(10):
+        if step == 4:
+            ours, theirs = (copy.deepcopy(s.state_dict()) for s in schedules)
+            schedules[0].load_state_dict(theirs)
+            schedules[1].load_state_dict(ours)
+        for s in schedules:
+            s.optimizer.step()
+            s.step()
+        rates = [s.get_last_lr() for s in schedules]
+        assert rates[0] == pytest.approx(rates[1], abs=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")

@@ -174,6 +174,26 @@ def test_objects_that_cannot_be_pickled():
     assert caught.value.hint.startswith("Save its state_dict()")
 
 
+def test_what_was_computed_comes_back_as_a_leaf():
+    loss = (tgrad.ones(2, requires_grad=True) * 2).sum()
+    file = io.BytesIO()
+    tgrad.save({"epoch": 3, "loss": loss}, file)
+    file.seek(0)
+    found = tgrad.load(file)["loss"]
+    assert found.item() == 4 and found.requires_grad and found.is_leaf
+
+
+def test_the_state_of_a_schedule_with_milestones():
+    schedule = optim.lr_scheduler.MultiStepLR(optim.SGD([tgrad.ones(1)], 0.1), [1, 3, 3])
+    file = io.BytesIO()
+    tgrad.save(schedule.state_dict(), file)
+    file.seek(0)
+    schedule.load_state_dict(tgrad.load(file))
+    assert sorted(schedule.milestones.elements()) == [1, 3, 3]
+    schedule.load_state_dict({"milestones": [2]})  # as earlier versions kept them
+    assert schedule.milestones == {2: 1}
+
+
 def test_keys_that_are_numbers():
     found = saved({1: tgrad.ones(2), None: tgrad.zeros(1)})
     assert list(found) == [1, None] and found[1].tolist() == [1.0, 1.0]

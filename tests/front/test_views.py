@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from typing import Any
@@ -363,7 +364,28 @@ WHOLE: dict[str, Callable[[Any, Any], Any]] = {
     "repeat_interleave": lambda p, x: x.repeat_interleave(1, 0),
     "pad": lambda p, x: p.nn.functional.pad(x, (0, 0)),
     "interpolate": lambda p, x: p.nn.functional.interpolate(x[None], size=3)[0],
+    "unfold": lambda p, x: p.nn.functional.unfold(x[None, None], 1)[0, 0],
+    "pixel_shuffle": lambda p, x: p.nn.functional.pixel_shuffle(x[None], 1),
+    "pixel_unshuffle": lambda p, x: p.nn.functional.pixel_unshuffle(x[None], 1),
+    "channel_shuffle": lambda p, x: p.nn.functional.channel_shuffle(x[None], 1),
+    "slice_scatter": lambda p, x: p.slice_scatter(p.zeros(2, 3), x),
+    "slice_scatter of nothing": lambda p, x: p.slice_scatter(x, x[:0], 0, 0, 0),
+    "select_scatter": lambda p, x: p.select_scatter(p.zeros(1, 2, 3), x, 0, 0),
+    "diff": lambda p, x: p.diff(x, 0),
+    "round of integers": lambda p, x: _of_integers(p, x, "round"),
+    "floor of integers": lambda p, x: _of_integers(p, x, "floor"),
+    "ceil of integers": lambda p, x: _of_integers(p, x, "ceil"),
+    "trunc of integers": lambda p, x: _of_integers(p, x, "trunc"),
+    "nan_to_num of integers": lambda p, x: _of_integers(p, x, "nan_to_num"),
+    "copy": lambda p, x: copy.copy(x),
+    "deepcopy": lambda p, x: copy.deepcopy(x),
 }
+
+
+def _of_integers(p: Any, x: Any, name: str) -> Any:
+    integers = x.long()
+    getattr(integers, name)().add_(1)
+    return x.copy_(integers)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -375,4 +397,120 @@ def test_views_and_copies_of_all_elements(name):
         y.add_(1)
         y.unsqueeze_(0)
         seen.append((y is x, x.tolist(), y.tolist()))
+    assert seen[0] == seen[1]
+
+
+OF_ONE_NUMBER: dict[str, Callable[[Any, Any], Any]] = {
+    **{
+        name: lambda p, x, name=name: getattr(x, name)()
+        for name in ("sum", "mean", "prod", "max", "amax", "amin", "median", "nansum")
+    },
+    "min": lambda p, x: x.min(0).values,
+    "cumsum": lambda p, x: x.cumsum(0),
+    "cummax": lambda p, x: x.cummax(0).values,
+    "logcumsumexp": lambda p, x: x.logcumsumexp(0),
+    "sort": lambda p, x: x.sort().values,
+    "topk": lambda p, x: x.topk(1).values,
+    "kthvalue": lambda p, x: x.kthvalue(1).values,
+    "mode": lambda p, x: x.mode().values,
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_NUMBER)
+def test_what_is_computed_of_one_number_is_apart_from_it(name):
+    seen = []
+    for library in (tgrad, torch):
+        x = library.tensor(2.0)
+        OF_ONE_NUMBER[name](library, x).add_(1)
+        leaf = library.tensor(2.0, requires_grad=True)
+        y = OF_ONE_NUMBER[name](library, leaf)
+        y.backward()
+        seen.append((x.item(), y is leaf, y.is_leaf, leaf.grad.item()))
+    assert seen[0] == seen[1]
+
+
+def _through(change: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
+    """What is seen of a parameter over values `w`, and of a view of it, after a change."""
+
+    def run(p: Any) -> Any:
+        w = p.ones(3)
+        leaf = p.nn.Parameter(w)
+        view = leaf[:2]
+        change(p, w, leaf)
+        (view * view).sum().backward()
+        return view.requires_grad, view.tolist(), w.tolist(), leaf.grad.tolist()
+
+    return run
+
+
+def _under_no_grad(change: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    def run(p: Any, w: Any, leaf: Any) -> None:
+        with p.no_grad():
+            change(w, leaf)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p, w, leaf: w.mul_(2),
+        lambda p, w, leaf: leaf.data.mul_(2),
+        _under_no_grad(lambda w, leaf: leaf.mul_(2)),
+        _under_no_grad(lambda w, leaf: leaf[1:].mul_(2)),
+        _under_no_grad(lambda w, leaf: w[1].fill_(5)),
+    ],
+    ids=["values", "data", "leaf", "view", "part of the values"],
+)
+def test_a_view_of_a_leaf_leads_to_it_though_the_leaf_is_an_alias_too(change):
+    assert _through(change)(tgrad) == _through(change)(torch)
+
+
+def test_a_view_of_a_leaf_that_is_an_alias_is_not_changed_with_gradients_on():
+    w = tgrad.ones(3)
+    view = nn.Parameter(w)[:2]
+    with pytest.raises(GradientError, match="a view of a leaf"):
+        view.mul_(2)
+
+
+def test_copies_made_together_share_memory_as_their_originals_do():
+    seen = []
+    for library in (tgrad, torch):
+        x = library.arange(6.0).reshape(2, 3)
+        p = library.nn.Parameter(library.ones(2))
+        y = (library.ones(2, requires_grad=True) * 2).detach()  # its base is gone
+        group = [x, x[0], x.t(), x.detach(), y, y[:1], p, p.data]
+        twins = copy.deepcopy(group)
+        for number in (1, 3, 5, 7):
+            twins[number].add_(1)
+        twins[2][0] = 9
+        seen.append([t.tolist() for t in (*group, *twins)])
+    assert seen[0] == seen[1]
+
+
+def test_copy_is_a_leaf_in_the_same_memory():
+    seen = []
+    for library in (tgrad, torch):
+        x, p = library.ones(3), library.nn.Parameter(library.ones(3))
+        y = p * 2
+        twins = [copy.copy(t) for t in (x, p, y)]
+        with library.no_grad():
+            for t in twins:
+                t.add_(1)
+        kinds = [(isinstance(t, library.nn.Parameter), t.requires_grad, t.is_leaf) for t in twins]
+        seen.append((kinds, [t.tolist() for t in (x, p, y, *twins)]))
+    assert seen[0] == seen[1]
+
+
+def test_detach_in_place_keeps_the_memory():
+    seen = []
+    for library in (tgrad, torch):
+        x = library.ones(3, requires_grad=True)
+        y = x.sigmoid()
+        view, apart = y.view(3), x.detach()
+        y.detach_().mul_(2)
+        x.detach_().mul_(3)
+        same = library.ones(3).detach().detach_()
+        found = [t.tolist() for t in (x, y, view, apart, same)]
+        seen.append((found, x.requires_grad, y.requires_grad, y.is_leaf, view.requires_grad))
     assert seen[0] == seen[1]

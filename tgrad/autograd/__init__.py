@@ -111,7 +111,8 @@ def grad(
         materialize_grads: whether such inputs give zeros.
 
     Raises:
-        GradientError: an input leads to no output and neither of the two is set.
+        GradientError: an input requires no gradient, or leads to no output and neither of the two
+            is set.
 
     >>> import tgrad
     >>> x = tgrad.tensor(3.0, requires_grad=True)
@@ -124,6 +125,12 @@ def grad(
             "grad with only_inputs=False or is_grads_batched=True.", "Leave it out."
         )
     wanted = _listed(inputs)
+    for t in wanted:
+        if not t.requires_grad:
+            raise GradientError(
+                f"an input of shape {t.shape} does not require a gradient.",
+                "Call requires_grad_() before computing the outputs.",
+            )
     pairs = _with_gradients(outputs, grad_outputs)
     if not any(map(is_complex, wanted)):
         return _gradients(pairs, wanted, create_graph, allow_unused, materialize_grads)

@@ -7,6 +7,8 @@ mentions; what moved is compared by value, and a plan whose guards fail is not u
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import chain
@@ -61,7 +63,9 @@ def freeze(value: Any) -> Any:
         return (type(value), value.item())
     if isinstance(value, np.ndarray) and value.size <= LARGEST_ARRAY:
         return (value.dtype.str, value.shape, value.tobytes())
-    if isinstance(value, (list, tuple)) and len(value) <= LARGEST_CONTAINER:
+    if isinstance(value, (bytearray, array)) and len(value) <= LARGEST_ARRAY:
+        return (type(value), bytes(value))
+    if isinstance(value, (list, tuple, deque)) and len(value) <= LARGEST_CONTAINER:
         return (type(value), tuple(freeze(v) for v in value))
     if isinstance(value, dict) and len(value) <= LARGEST_CONTAINER:
         return (type(value), tuple((freeze(k), freeze(v)) for k, v in value.items()))
@@ -144,9 +148,8 @@ class Guards:
     version: int
 
     @staticmethod
-    def of(found: Reach) -> Guards:
-        """The guards of this moment."""
-        moving = movable(found)
+    def of(found: Reach, moving: list[Binding]) -> Guards:
+        """The guards of this moment, with the names that may move."""
         fixed = set(map(id, moving))
         return Guards(
             found,
@@ -185,9 +188,12 @@ def tensor_key(t: Tensor) -> tuple[Any, ...]:
     return t.shape, t.dtype, t._device, t._requires_grad, t._token is not None
 
 
-def movable(found: Reach) -> list[Binding]:
-    """Names bound to a tensor that nothing else leads to: the next call may find another there."""
-    owned: set[int] = set()
+def movable(found: Reach, written: Sequence[Tensor] = ()) -> list[Binding]:
+    """Names bound to a tensor that nothing else leads to, and that shares memory with nothing else
+    that is found or written: the next call may find another there."""
+    tensors = {**found.tensors, **{id(t): t for t in written}}.values()
+    memories = Counter(id(t._memory) for t in tensors if t._memory is not None)
+    owned = {id(t) for t in tensors if memories[id(t._memory)] > 1}
     for _, module in found.modules:
         owned |= {id(t) for table in (module._parameters, module._buffers) for t in table.values()}
     for _, optimizer in found.optimizers:
@@ -233,9 +239,9 @@ def _describe_module(described: dict[str, Any], label: str, module: Module) -> N
 def _describe_optimizer(
     described: dict[str, Any], label: str, optimizer: Optimizer, with_inputs: bool
 ) -> None:
-    moving = optimizer.moving
     described[f"hooks of {label}"] = freeze([getattr(optimizer, t) for t in OPTIMIZER_HOOKS])
     for number, group in enumerate(optimizer.param_groups):
+        moving = optimizer.moving - getattr(group, "read", set())
         for name, value in group.items():
             place = f"{label}.param_groups[{number}][{name!r}]"
             if name == "params":

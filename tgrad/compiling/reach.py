@@ -10,7 +10,10 @@ from __future__ import annotations
 import dis
 import functools
 import os
+import random
 import sys
+from array import array
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import (
@@ -71,6 +74,7 @@ class Reach:
     optimizers: list[tuple[str, Optimizer]] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     containers: list[tuple[str, Any]] = field(default_factory=list)
+    generators: list[tuple[str, Any]] = field(default_factory=list)
 
 
 def reach(roots: Mapping[str, Any]) -> Reach:
@@ -119,15 +123,21 @@ class _Walk:
         elif isinstance(value, functools.partial):
             for part in (value.func, value.args, value.keywords):
                 self.visit(part, label)
-        elif isinstance(value, (list, tuple, dict, set, frozenset)):
+        elif isinstance(value, (list, tuple, dict, set, frozenset, deque)):
             self._container(value, label)
+        elif isinstance(value, (UserDict, UserList)):
+            self.visit(value.data, label)
+        elif isinstance(value, ChainMap):
+            self.visit(value.maps, label)
         elif isinstance(value, ModuleType):
             self._namespace(vars(value), label, library=_is_library(getattr(value, "__file__", "")))
         elif isinstance(value, type):
             if not _is_library_type(value):
                 self._namespace(vars(value), label, library=False)
-        elif isinstance(value, np.ndarray):
+        elif isinstance(value, (np.ndarray, bytearray, array)):
             self.found.containers.append((label, value))
+        elif isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+            self.found.generators.append((label, value))
         elif isinstance(value, LRScheduler):
             self.visit(value.optimizer, f"{label}.optimizer")
         elif not isinstance(value, BuiltinFunctionType):

@@ -215,6 +215,13 @@ class Given:
     number: int
 
 
+@dataclass(frozen=True)
+class Held:
+    """In a result: what the name of the state of that number is bound to."""
+
+    number: int
+
+
 @dataclass(eq=False)
 class Entry:
     """One trace of a function, ready to run.
@@ -280,7 +287,7 @@ class Entry:
             if any((t._grad is not None) is not there for t, there in self.presence):
                 return False
             self.gradients = versions.gradients
-        return self.guards.hold()
+        return self.bind_names() and self.guards.hold()
 
     def undo_trace(self) -> None:
         """Forget the state that the trace made: the first call has failed."""
@@ -299,8 +306,6 @@ class Entry:
             check_values(arguments[number], refuse, *here)
         if self.given:
             self._check_aliases(arguments)
-        if self.named:
-            self.bind_names()
         if not self.is_ready:
             self._prepare()
         inside = self._padded_arguments(arguments) if self.padded else arguments
@@ -316,10 +321,7 @@ class Entry:
             self._run_all(runs)
             for run in runs:
                 self._commit(run.part, run.results(), made, arguments)
-            for t in self.viewed:
-                refresh(t)
-            for number in self.given:
-                refresh(arguments[number])
+            refresh([*self.viewed, *(arguments[number] for number in self.given)])
             self._finish(arguments)
         return self._result(made, arguments)
 
@@ -348,12 +350,22 @@ class Entry:
         return [self.padded[number].take(t) if number in self.padded else t
                 for number, t in enumerate(arguments)]  # fmt: skip
 
-    def bind_names(self) -> None:
-        """Find the states whose names may be bound to other tensors."""
+    def bind_names(self) -> bool:
+        """Find the states whose names may be bound to other tensors; whether none of these shares
+        memory with another state, as none did in the trace."""
         for state, binding in self.named:
             found = binding.read()
-            if found is not state.tensor:
-                state.tensor, self.lent = found, -1
+            if found is state.tensor:
+                continue
+            if not isinstance(found, Tensor) or not self._is_apart(found, state):
+                return False
+            state.tensor, self.lent = found, -1
+        return True
+
+    def _is_apart(self, t: Tensor, state: State) -> bool:
+        memory = t._memory
+        others = (s.tensor for s in self.states if s is not state)
+        return not any(o is t or (memory is not None and o._memory is memory) for o in others)
 
     def _gather(self, arguments: Sequence[Tensor]) -> None:
         """Find the storages of the states again, and make sure that what the plan overwrites is
@@ -484,7 +496,7 @@ class Entry:
             storage = Storage(part.device, g.dtype, g.shape, results[g.position])
             if g.in_place and leaf._grad is not None:
                 give_storage(leaf._grad, storage)
-                refresh(leaf._grad)
+                refresh([leaf._grad])
                 continue
             leaf._grad = Tensor._of(None, part.device, storage)
             versions.gradients += 1
@@ -544,9 +556,11 @@ class Entry:
             if type(place) is Size:
                 assert self.scope is not None
                 return place.at(self.scope.values)
+            if type(place) is Held:
+                return self.states[place.number].tensor
             return tensors[place.number] if type(place) is Out else arguments[place.number]
 
-        return replaced(self.result, fill, (Out, Given, Size))
+        return replaced(self.result, fill, (Out, Given, Held, Size))
 
 
 class _Run:

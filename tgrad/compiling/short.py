@@ -123,10 +123,9 @@ class ShortCall:
     def holds(self) -> bool:
         """Whether everything but the arguments is as the program knows it."""
         entry = self.entry
-        if entry.named:
-            entry.bind_names()
         if (
             thread.tracer is not None
+            or not entry.bind_names()
             or versions.lent != entry.lent
             or versions.gradients != entry.gradients
             or not runs_programs()

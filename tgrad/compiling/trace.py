@@ -8,12 +8,17 @@ the host, or data made inside; there is no sixth kind.
 
 from __future__ import annotations
 
+import pickle
+import random
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 from weakref import ref
 
+import numpy as np
+
 from tgrad import pipeline
+from tgrad.aliases import base_of, is_shared
 from tgrad.boxes import Box
 from tgrad.compiling.dynamic import Dim, PaddedArgument, padded_argument
 from tgrad.compiling.guards import Guards, describe, freeze, movable, shown
@@ -23,6 +28,7 @@ from tgrad.compiling.recorder import Recorder, StandIn
 from tgrad.compiling.replay import (
     Entry,
     Given,
+    Held,
     NewGradient,
     OpenGraphError,
     Out,
@@ -87,12 +93,14 @@ def trace(
     realize_parameters()
     roots = {name: function, **{f"argument {i}": each for i, each in enumerate(flat.objects)}}
     before = reach(roots)
-    realize_tensors([t for t in before.tensors.values() if t._storage is None])
+    tensors = list(before.tensors.values())
+    bases = [base_of(t) for t in tensors if is_shared(t)]  # are written where one of these is
+    realize_tensors([t for t in (*bases, *tensors) if t._storage is None])
     for number, t in enumerate(flat.tensors):
         check_argument(t, number, is_grad_enabled())
     _separate(before.tensors.values())
     recorder = Recorder(name, source, flat.tensors, symbols, flat.axes)
-    numbers = _numbers(before)
+    numbers, drawn = _numbers(before), _random_states(before)
     kept = [TracedState(label, optimizer) for label, optimizer in before.optimizers]
     try:
         with sizing(recorder.scope):
@@ -103,6 +111,7 @@ def trace(
             for state in kept:
                 state.settle(recorder)
             _check_numbers(numbers, _numbers(before), recorder)
+            _check_draws(drawn, _random_states(before), recorder)
             build = _Build(recorder, before, reach(roots), flat, memory_limit, owner)
             return build.entry(result, kept)
     except BaseException:
@@ -174,6 +183,31 @@ def _check_numbers(before: Mapping[str, Any], after: Mapping[str, Any], recorder
         )
 
 
+def _random_states(found: Reach) -> dict[str, bytes]:
+    """The states of Python's and NumPy's random numbers, by the label that a message gives them."""
+    generators = [("Python's random", random), ("NumPy's random", np.random), *found.generators]
+    return {label: pickle.dumps(_random_state(each)) for label, each in generators}
+
+
+def _random_state(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.getstate() if hasattr(generator, "getstate") else generator.get_state()
+
+
+def _check_draws(
+    before: Mapping[str, bytes], after: Mapping[str, bytes], recorder: Recorder
+) -> None:
+    for label, state in before.items():
+        if after[label] != state:
+            raise TraceError(
+                f"{recorder.name!r} draws from {label} while tgrad.compile traces it: replays "
+                "would use the same numbers again.",
+                "Draw with tgrad (tgrad.rand, tgrad.where), or outside, and pass the numbers.",
+                recorder.source,
+            )
+
+
 def _check_arguments(inside: Call, flat: Flat, call: Call, recorder: Recorder) -> None:
     """Lists and dictionaries among the arguments must come back as they were given."""
     stand_ins = recorder.numbers_of_stand_ins
@@ -234,17 +268,21 @@ class _Build:
             returned.add(id(t))
             return self._output(t)
 
-        template = replaced(result, note_output)
         for t in self.before.tensors.values():
             self._add_state(t, t._storage if id(t) not in recorder.saved
                             else recorder.saved[id(t)][1].storage)  # fmt: skip
+        template = replaced(result, note_output)
         cleared = self._collect_gradients()
         written = self._collect_changes(returned)
         late = self._collect_late(returned, [t for state in kept for t in state.tensors()])
         self._collect_exchanges()
         parts = [self._part(device) for device in dict.fromkeys(w[1] for w in self.wanted)]
+        moving = movable(self.after, [self.states[number].tensor for number in written])
+        names = {id(b.value): b for b in moving}
+        for state in self.states:
+            state.binding = names.get(id(state.tensor))
         return Entry(
-            guards=Guards.of(self.after),
+            guards=Guards.of(self.after, moving),
             parts=parts,
             states=self.states,
             hosts=list(recorder.hosts.values()),
@@ -276,7 +314,8 @@ class _Build:
         if number is not None:
             return Given(number)
         if recorder.is_old(t) and not recorder.is_changed_gradient(t):
-            return t
+            named = (n for n, s in enumerate(self.states) if s.tensor is t and s.binding)
+            return next(map(Held, named), t)
         if t._requires_grad and not recorder.differentiated:
             raise OpenGraphError(
                 f"a result of {recorder.name!r}, compiled, requires a gradient, and backward() "

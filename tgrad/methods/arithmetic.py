@@ -238,7 +238,7 @@ class ArithmeticMethods:
     ) -> Tensor:
         """NaN as 0 and infinities as the dtype's extremes, or as the numbers given."""
         if not self.dtype.is_float:
-            return self
+            return self.clone()
         with source_scope(label="nan_to_num"):
             top = self.dtype.largest
             x = self.where(~self.isnan(), 0.0 if nan is None else nan)

@@ -42,7 +42,7 @@ class CountingMethods:
         axis = normal_axis(dim, len(self.shape))
         with source_scope(label="mode"):
             if not self.shape:
-                return ValuesIndices(self, self._constant(0, dt.int64))
+                return ValuesIndices(self.clone(), self._constant(0, dt.int64))
             order = self.argsort(axis)
             ordered = self.detach()._at(order, axis)
             end = _place_in_run(ordered, axis).argmax(axis, keepdim=True)

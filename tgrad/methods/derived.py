@@ -95,7 +95,7 @@ class DerivedMethods:
         from tgrad.tensor import with_vjp
 
         if self.dtype.is_bool:
-            return self
+            return self.clone()
         with source_scope(label="sign"):
             zero = self._constant(0, self.dtype)
             y = zero.where(self <= 0, 1).where(self >= 0, -1).where(self == self, 0)

@@ -148,6 +148,9 @@ def is_complex(x: Any) -> bool:
 
 _REAL = frozenset({bool, int, float})
 _NUMBERS = frozenset({int, float})
+_SCALING = frozenset({Op.MUL, Op.DIV})
+_LEAST_HALF = 2.0**-14
+"""Smaller numbers of float16 have fewer digits."""
 """What a tensor of floats takes as it is."""
 
 
@@ -224,10 +227,22 @@ class ElementwiseMethods:
         if not is_other and _are_alike(self, other):
             return other._apply(op, self) if swap else self._apply(op, other)
         with source_scope(label=op.value):
+            if op in _SCALING and self.dtype is dt.float16 and self._is_scale(other):
+                wide = self.float()._binary(op, other, swap=swap)
+                return wide.half()
             if type(other) in _NUMBERS and self.dtype.is_float:
                 number = self._constant(other, self.dtype, self.shape)
                 return number._apply(op, self) if swap else self._apply(op, number)
             return self._fitted_binary(op, other, swap, floats)
+
+    def _is_scale(self: Any, other: Any) -> bool:
+        """Whether a factor of a tensor of float16 stays what it is, as in PyTorch: a number that
+        float16 has not, or a tensor of one number of a wider dtype."""
+        if is_tensor(other):
+            is_wide = other.dtype in (dt.float32, dt.float64)
+            return is_wide and not other.shape and bool(self.shape)
+        size = abs(other) if type(other) in _NUMBERS else 0
+        return not (size == 0 or _LEAST_HALF <= size <= dt.float16.largest) and size < math.inf
 
     def _fitted_binary(self, op: Op, other: Any, swap: bool, floats: bool) -> Tensor:
         """The operation of what has to get one dtype and one shape first."""
@@ -487,24 +502,24 @@ class ElementwiseMethods:
         return self._unary(Op.RSQRT)
 
     def floor(self) -> Tensor:
-        return self._unary(Op.FLOOR) if self.dtype.is_float else self  # type: ignore
+        return self._unary(Op.FLOOR) if self.dtype.is_float else self.clone()
 
     def ceil(self) -> Tensor:
-        return self.neg().floor().neg() if self.dtype.is_float else self  # type: ignore
+        return self.neg().floor().neg() if self.dtype.is_float else self.clone()
 
     def round(self, *, decimals: int = 0) -> Tensor:
         """To the nearest integer, or multiple of 10 ** -decimals; ties to even."""
         if not self.dtype.is_float:
-            return self  # type: ignore[return-value]
+            return self.clone()
         if not decimals:
             return self._unary(Op.ROUND)
         scale = 10.0 ** abs(decimals)
         if decimals < 0:
-            return self.div(scale).round().mul(scale)
-        return self.mul(scale).round().div(scale)
+            return rounded_once(lambda x: x.div(scale).round().mul(scale), self)
+        return rounded_once(lambda x: x.mul(scale).round().div(scale), self)
 
     def trunc(self) -> Tensor:
-        return self._unary(Op.TRUNC) if self.dtype.is_float else self  # type: ignore
+        return self._unary(Op.TRUNC) if self.dtype.is_float else self.clone()
 
     fix = trunc
 

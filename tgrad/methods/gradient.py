@@ -86,7 +86,7 @@ class GradientMethods:
             totals: dict[Tensor, Tensor] = {}
             for mark, g in zip(marks, found):
                 leaf = leaf_of(mark)
-                if g is None or leaf is None:
+                if g is None or leaf is None or not leaf.requires_grad:
                     continue
                 part = gradient_tensor(g, leaf, create_graph)
                 totals[leaf] = totals[leaf] + part if leaf in totals else part

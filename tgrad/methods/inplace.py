@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
-from tgrad.aliases import leave
+from tgrad.aliases import DETACH, Path, is_shared, leave
 from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.sized import are_same
@@ -140,16 +140,18 @@ class InPlaceMethods(DrawingMethods):
         return self._assign(self.masked_fill(hit.reshape(shape), fill_value))
 
     def detach_(self: Any) -> Tensor:
-        """Without its history from here on.
+        """Without its history from here on, in the same memory.
 
         Raises:
             GradientError: it is a view.
         """
-        if self._path:
+        if any(step != DETACH for step in self._path):
             raise GradientError("detach_ of a view.", "Use .detach().")
+        if self.is_leaf:
+            return self.requires_grad_(False)
         was = self._without_history()
-        leave(self)
-        self._token: int | None = None
+        if is_shared(self):
+            self._path: Path = (DETACH,)
         self._requires_grad = False
         self._rebind(was._node, was._storage)
         return self

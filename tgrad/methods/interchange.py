@@ -37,15 +37,18 @@ class InterchangeMethods:
         return lent(self._storage)
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        """For pickle: the values, dtype, device, and whether a leaf requires a gradient.
-
-        Raises:
-            GradientError: it was computed from tensors that require gradients.
-        """
-        if not self.is_leaf:
-            raise GradientError("pickling of a computed tensor.", "Use .detach() first.")
+        """For pickle: the values, dtype, device, and whether it requires a gradient; what was
+        computed comes back as a leaf, as in PyTorch."""
         array = self._without_history().numpy()
         return unpickled, (type(self), array, str(self.device), self.requires_grad)
+
+    def __copy__(self: Any) -> Any:
+        """A leaf in the same memory, as PyTorch's: either sees what is written to the other."""
+        twin = self.detach()
+        if type(self) is not type(twin):
+            twin = type(self)(twin)
+            vars(twin).update(vars(self))
+        return twin.requires_grad_(self.requires_grad)
 
     def __dlpack__(
         self: Any,

@@ -200,6 +200,8 @@ class MovementMethods:
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """`length` elements of an axis from `start`."""
+        if not self.shape:
+            raise ShapeError("narrow of a tensor with no axes.")
         axis, start, length = normal_axis(dim, len(self.shape)), as_size(start), as_size(length)
         n = self.shape[axis]
         begin = start + n if start < 0 else start

@@ -16,6 +16,7 @@ from tgrad.errors import DTypeError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.sized import sized
+from tgrad.methods.elementwise import rounded_once
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -75,6 +76,7 @@ class ReductionMethods:
 
         def _apply(self, op: Op, *others: Tensor, **attrs: Any) -> Tensor: ...
         def to(self, *args: Any, **kwargs: Any) -> Tensor: ...
+        def clone(self) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
 
         @property
@@ -85,11 +87,11 @@ class ReductionMethods:
     def _reduce(self, op: Op, dim: Dim, keepdim: bool, label: str = "") -> Tensor:
         axes = normal_axes(dim, len(self.shape))
         with source_scope(label=label or op.value.removeprefix("reduce_")):
-            result = self._apply(op, axes=axes) if self.shape else self
+            result = self._apply(op, axes=axes) if self.shape else self.clone()
             if keepdim:
                 shape = tuple(1 if a in axes else n for a, n in enumerate(self.shape))
                 result = result._apply(Op.RESHAPE, shape=shape)
-            return result  # type: ignore[return-value]
+            return result
 
     def _count(self, dim: Dim) -> int:
         return (
@@ -154,7 +156,7 @@ class ReductionMethods:
     def _selected(self: Any, dim: int, keepdim: bool, choose: Callable[..., Any]) -> ValuesIndices:
         """What one element an axis is chosen, and gets the whole gradient."""
         place = choose(dim, True)
-        values = self.gather(dim, place) if self.shape else self
+        values = self.gather(dim, place) if self.shape else self.clone()
         if not keepdim and self.shape:
             values, place = values.squeeze(dim), place.squeeze(dim)
         return ValuesIndices(values, place)
@@ -255,8 +257,7 @@ class ReductionMethods:
 
     def std_mean(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
         """Square root of the variance, and mean; arguments as those of `var_mean`."""
-        variance, mean = self.var_mean(*args, **options)
-        return variance.sqrt(), mean
+        return self.std(*args, **options), self.var_mean(*args, **options)[1]
 
     def var(self, *args: Any, **options: Any) -> Tensor:
         """Variance; arguments as those of `var_mean`."""
@@ -264,7 +265,7 @@ class ReductionMethods:
 
     def std(self, *args: Any, **options: Any) -> Tensor:
         """Square root of the variance; arguments as those of `var_mean`."""
-        return self.var(*args, **options).sqrt()
+        return rounded_once(lambda x: x.var(*args, **options).sqrt(), self)
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""

@@ -28,7 +28,7 @@ class ScanningMethods:
 
     def _scan(self: Any, op: Op, dim: int, *others: Tensor) -> Tensor:
         axis = normal_axis(dim, len(self.shape))
-        return self._apply(op, *others, axis=axis) if self.shape else self
+        return self._apply(op, *others, axis=axis) if self.shape else self.clone()
 
     def cumsum(self: Any, dim: int, *, dtype: DType | None = None) -> Tensor:
         """Sum of the elements up to each one.
@@ -97,7 +97,7 @@ class ScanningMethods:
                 f"logcumsumexp of a tensor of {self.dtype.name}.", "Convert it with .float()."
             )
         if not self.shape:
-            return self
+            return self.clone()
         axis = normal_axis(dim, len(self.shape))
         last = max(self.shape[axis] - 1, 0)
         with source_scope(label="logcumsumexp"):

@@ -7,6 +7,7 @@ the places are slices; of equal places that replace, one wins, as in PyTorch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
@@ -144,6 +145,7 @@ class ScatteringMethods:
             )
             return vector.reshape(())
         axis = normal_axis(dim, len(self.shape))
+        source = self._slices(axis, index, source)
         wide = source._along(index.reshape(-1), axis)
         return self.scatter_reduce(axis, wide, source, reduce, include_self=include_self)
 
@@ -154,8 +156,21 @@ class ScatteringMethods:
             )
             return vector.reshape(())
         axis = normal_axis(dim, len(self.shape))
-        source = source.reshape(1) if not source.shape else source
+        source = self._slices(axis, index, source)
         return self._scatter(axis, source._along(index.reshape(-1), axis), source, combine)
+
+    def _slices(self: Any, axis: int, index: Tensor, source: Any) -> Any:
+        """The source, one slice of an axis for each place of the index."""
+        source = source.reshape(1) if not source.shape else source
+        count = prod(index.shape)
+        wanted = tuple(count if a == axis else n for a, n in enumerate(self.shape))
+        if not are_same(source.shape, wanted):
+            raise ShapeError(
+                f"slices of shape {source.shape} for {count} places along axis {axis} of "
+                f"{self.shape}.",
+                f"Give them shape {wanted}.",
+            )
+        return source
 
     # -- by an index ----------------------------------------------------------------------------
 
@@ -191,7 +206,7 @@ class ScatteringMethods:
         """A copy with one slice of an axis replaced."""
         axis = normal_axis(dim, len(self.shape))
         found = self._index((slice(None),) * axis + (index,))
-        return self._with_index(found, src, "set")
+        return self._with_index(found, src, "set").clone()
 
     def slice_scatter(
         self: Any, src: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
@@ -199,7 +214,7 @@ class ScatteringMethods:
         """A copy with self[start:end:step] of an axis replaced."""
         axis = normal_axis(dim, len(self.shape))
         found = self._index((slice(None),) * axis + (slice(start, end, step),))
-        return self._with_index(found, src, "set")
+        return self._with_index(found, src, "set").clone()
 
     def diagonal_scatter(
         self: Any, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1

@@ -92,7 +92,7 @@ class SortingMethods:
     def _at(self: Any, places: Tensor, dim: int) -> Tensor:
         """The elements at places that are known to be inside."""
         if not self.shape:
-            return self
+            return self.clone()
         return self._apply(Op.GATHER, places, axis=normal_axis(dim, len(self.shape)))
 
     def msort(self: Any) -> Tensor:
@@ -137,7 +137,7 @@ class SortingMethods:
             if not 1 <= k <= n:
                 raise OutOfRangeError(f"kthvalue {k} of {n} elements.", f"Use 1 to {n}.")
             if not self.shape:
-                return ValuesIndices(self, self._constant(0, dt.int64))
+                return ValuesIndices(self.clone(), self._constant(0, dt.int64))
             return self._pick_place(self.argsort(dim).narrow(dim, k - 1, 1), dim, keepdim)
 
     def _pick_place(self: Any, place: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
@@ -170,7 +170,7 @@ class SortingMethods:
                 return flat._median(0, False, skip_nan).values
             axis = normal_axis(dim, len(self.shape))
             if not self.shape:
-                return ValuesIndices(self, self._constant(0, dt.int64))
+                return ValuesIndices(self.clone(), self._constant(0, dt.int64))
             n = self.shape[axis]
             if not n:
                 raise ShapeError(

@@ -67,7 +67,7 @@ class ASGD(Optimizer):
         lr, lambd, decay = u.setting("lr"), group["lambd"], group["weight_decay"]
         grad = u.grad + u.value * decay if decay else u.grad
         is_first = u.state.get("eta") is None
-        eta = u.start("eta", float(group["lr"]) if is_first else 0.0, ())
+        eta = u.start("eta", float(dict.__getitem__(group, "lr")) if is_first else 0.0, ())
         mu = u.start("mu", 1.0, ())
         value = u.value * (1.0 - eta * lambd) - grad * eta
         before = u.start("ax")

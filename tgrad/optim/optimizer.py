@@ -47,12 +47,37 @@ required: Any = object()
 
 
 class WatchedGroup(WatchedDict):
-    """A parameter group; `inputs` are the names of its moving settings."""
+    """A parameter group; `inputs` are the names of its moving settings.
+
+    Attributes:
+        read: those that a compiled function has read as numbers of Python, so that they are part of
+            plans, and no inputs any more.
+    """
+
+    __slots__ = ("read",)
+
+    def __init__(self, items: Any = (), inputs: set[str] | None = None):
+        super().__init__(items, inputs)
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self._note_read(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._note_read(key)
+        return super().get(key, default)
+
+    def _note_read(self, key: str) -> None:
+        name = "beta1" if key == "betas" else key
+        if name in self.inputs and tracer() is not None:
+            self.read.add(name)
 
     def is_input(self, key: str, value: Any) -> bool:
-        if key == "betas" and "beta1" in self.inputs and key in self:
+        moving = self.inputs - self.read
+        if key == "betas" and "beta1" in moving and key in self:
             return len(value) == 2 and value[1] == self[key][1]
-        return key in self.inputs and isinstance(self.get(key), float | int)
+        return key in moving and isinstance(self.get(key), float | int)
 
 
 @dataclass
@@ -352,8 +377,9 @@ class Optimizer:
         return self.as_number(number, name, value, device, dtype) if name in self.moving else value
 
     def _number(self, number: int, name: str) -> Any:
-        group = self.param_groups[number]
-        return group["betas"][int(name[4]) - 1] if name in ("beta1", "beta2") else group[name]
+        group, is_beta = self.param_groups[number], name in ("beta1", "beta2")
+        value = dict.__getitem__(group, "betas" if is_beta else name)  # the plan reads it
+        return value[int(name[4]) - 1] if is_beta else value
 
     def as_number(
         self, number: int, name: str, value: float, device: Device, dtype: DType

@@ -65,7 +65,7 @@ class Rprop(Optimizer):
     def update(self, u: Update, group: Group) -> Tensor:
         shrink, grow = group["etas"]
         is_first = u.state.get("step_size") is None
-        size = u.start("step_size", float(group["lr"]) if is_first else 0.0)
+        size = u.start("step_size", float(dict.__getitem__(group, "lr")) if is_first else 0.0)
         agreement = u.grad * u.start("prev")
         one = agreement._constant(1, agreement.dtype)
         factor = (one * grow).where(agreement > 0, (one * shrink).where(agreement < 0, 1.0))

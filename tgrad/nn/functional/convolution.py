@@ -13,6 +13,7 @@ from functools import wraps
 from math import prod
 from typing import Any
 
+from tgrad.aliases import own_memory
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.methods.elementwise import is_complex
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -398,7 +399,7 @@ def unfold(
     steps, gaps = as_axes(stride, 2, "unfold: stride"), as_axes(dilation, 2, "unfold: dilation")
     view = windows(_padded(input, 2, pads, pads), 2, kernel, steps, gaps)
     n, c, oh, ow, kh, kw = view.shape
-    return view.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, oh * ow)
+    return own_memory(view.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, oh * ow), input)
 
 
 __all__ = ["conv1d", "conv2d", "conv3d", "unfold"]

@@ -95,6 +95,7 @@ class SequentialLR(_Combined):
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next rates; `epoch` is not supported."""
+        self._check_untraced()
         refuse("SequentialLR.step", epoch=epoch)
         self.last_epoch += 1
         number = bisect_right(self._milestones, self.last_epoch)
@@ -128,6 +129,7 @@ class ChainedScheduler(_Combined):
 
     def step(self, epoch: int | None = None) -> None:
         """Go to the next rates; `epoch` is not supported."""
+        self._check_untraced()
         refuse("ChainedScheduler.step", epoch=epoch)
         for each in self._schedulers:
             each.step()
@@ -184,6 +186,7 @@ class ReduceLROnPlateau(LRScheduler):
             metrics: the value.
             epoch: its number, by default the next.
         """
+        self._check_untraced()
         current = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(current):

@@ -286,6 +286,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         Raises:
             OutOfRangeError: the epoch is negative.
         """
+        self._check_untraced()
         if epoch is None and self.last_epoch < 0:
             epoch = 0
         if epoch is None:

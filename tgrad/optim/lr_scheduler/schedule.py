@@ -9,6 +9,7 @@ https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
@@ -17,6 +18,7 @@ from tgrad.errors import OutOfRangeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.optim.optimizer import Group, Optimizer
 from tgrad.tensor import Tensor
+from tgrad.tracing import tracer
 
 Factor = Callable[[int], float]
 
@@ -64,9 +66,22 @@ class LRScheduler:
         return self._last_lr
 
     def step(self, epoch: int | None = None) -> None:
-        """Go to the next rates, or to those of an epoch."""
+        """Go to the next rates, or to those of an epoch.
+
+        Raises:
+            TraceError: a compiled function calls it, whose replays would not.
+        """
+        self._check_untraced()
         self._step_count += 1
         self._go_to(epoch)
+
+    def _check_untraced(self) -> None:
+        trace = tracer()
+        if trace is not None:
+            trace.refuse(
+                f"{type(self).__name__}.step() is called",
+                "Call it after the compiled step, which reads the rates at every call.",
+            )
 
     def _go_to(self, epoch: int | None) -> None:
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
@@ -222,14 +237,18 @@ class MultiStepLR(_Multiplied):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ):
-        self.milestones, self.gamma = list(milestones), gamma
+        self.milestones, self.gamma = Counter(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
     def _factor(self) -> float:
-        return self.gamma ** self.milestones.count(self.last_epoch)
+        return self.gamma ** self.milestones[self.last_epoch]
 
     def _total(self) -> float:
-        return self.gamma ** sum(m <= self.last_epoch for m in self.milestones)
+        return self.gamma ** sum(m <= self.last_epoch for m in self.milestones.elements())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.milestones = Counter(self.milestones)
 
 
 class ConstantLR(_Multiplied):
