@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
 from typing import Any
@@ -181,6 +182,37 @@ def _new(
     node.born, node.is_computed = runs.count, False
     _nodes.keep(key, node)
     return node
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A node whose type is known, on inputs that are not.
+
+    Attributes:
+        op, attrs, shape, dtype, device: of the node.
+        inputs: where they stand in a list.
+    """
+
+    op: Op
+    inputs: tuple[int, ...]
+    attrs: Attrs
+    shape: tuple[int, ...]
+    dtype: DType
+    device: Device | None
+
+
+def make_rows(rows: Iterable[Row], made: list[Node]) -> None:
+    """Append the node of each row to the list that its inputs are in, all on the line where an
+    operation is being made: `make` without its rules."""
+    source = _source_of(Op.CUSTOM_VJP)
+    with _lock:
+        for row in rows:
+            inputs = tuple([made[i] for i in row.inputs])
+            key = (row.op, inputs, row.attrs)
+            made.append(
+                _nodes.find(key)
+                or _new(key, row.op, inputs, row.attrs, row.shape, row.dtype, row.device, source)
+            )
 
 
 def is_leaf_mark(node: Node) -> bool:

@@ -7,6 +7,7 @@ computed in float32 and round once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
@@ -14,6 +15,7 @@ from tgrad.autodiff.backward import register_vjp
 from tgrad.device import get_default_device
 from tgrad.errors import UnsupportedError
 from tgrad.graph.node import Node, source_scope
+from tgrad.repeating import of_nodes
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -22,12 +24,17 @@ Function = Callable[..., Any]
 
 
 def define_vjp(
-    name: str, is_formula: bool = False
+    name: str, is_formula: bool = False, is_exchange: bool = False
 ) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
     """Decorator: the VJP of a composite, written with Tensors.
 
     The rule is called as `rule(g, result, *arguments, *params)` and returns one gradient, or None,
-    for each argument. Use `with_vjp` to mark results; `is_formula` is that of register_vjp.
+    for each argument. Use `with_vjp` to mark results.
+
+    Args:
+        name, is_formula: see register_vjp.
+        is_exchange: whether processes exchange values in the rule. All others do nothing but make
+            graph, which is made again from templates.
     """
 
     def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
@@ -35,9 +42,15 @@ def define_vjp(
         def on_nodes(
             g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
         ) -> Sequence[Node | None]:
+            nodes = (g, result, *arguments)
+            if is_exchange:
+                return compute(params, *nodes)
+            # repr keeps 0.0 and -0.0 apart
+            return of_nodes(partial(compute, params), (name, params, repr(params)), nodes)
+
+        def compute(params: tuple[Any, ...], *nodes: Node) -> list[Node | None]:
             from tgrad.tensor import Tensor
 
-            nodes = (g, result, *arguments)
             known = [n.device for n in nodes if n.device is not None]
             device = known[0] if known else get_default_device()
             tensors = [Tensor._of(n, device) for n in nodes]
