@@ -77,6 +77,7 @@ R = TypeVar("R")
 Number = bool | int | float
 
 _node_of, _has_gradient = attrgetter("_node"), attrgetter("_requires_grad")
+_memory_of, _new = attrgetter("_memory"), object.__new__
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
@@ -215,7 +216,7 @@ class Tensor(
 
     @staticmethod
     def _of(node: Node | None, device: Device, storage: Storage | None = None) -> Tensor:
-        t = Tensor.__new__(Tensor)
+        t: Tensor = _new(Tensor)
         t._set(node, device, storage)
         if repeats.lines and storage is None and node is not None:
             if repeats.line_of(node) in repeats.lines:
@@ -250,7 +251,9 @@ class Tensor(
         build = sized if "shape" in attrs and running_scope() is not None else make
         node = build(op, *map(_node_of, operands), **attrs)
         result = Tensor._result(node, self._device, operands)
-        return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
+        if op in KEEPS_ORDER and any(map(_memory_of, operands)):
+            return aliases.keep_order(result, *operands)
+        return result
 
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""

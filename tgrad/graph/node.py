@@ -90,6 +90,8 @@ class _Runs:
 
 
 runs = _Runs()
+_BUFFER, _CONST, _MARK = Op.BUFFER, Op.CONST, Op.CUSTOM_VJP
+"""Looked up once: Python 3.11 takes 0.09 us for the member of an enumeration."""
 _nodes: WeakTable[Key, Node] = WeakTable()
 _lock = threading.RLock()
 
@@ -120,7 +122,7 @@ class source_scope(type(threading.RLock())):  # type: ignore[misc]
         if source is None:
             if outer is not None:
                 return outer
-            source = find_user_source(label)
+            source = find_user_source(label, 2)
         scope: source_scope = super().__new__(cls)
         scope.source, scope.outer = source, outer
         _entered.last = scope
@@ -141,9 +143,9 @@ def is_in_source_scope() -> bool:
 
 
 def _source_of(op: Op) -> Source:
-    """Where a node that is made now belongs."""
+    """Where a node that is made now, by a function of this module, belongs."""
     scope = _innermost()
-    return find_user_source(op.value) if scope is None else scope.source
+    return find_user_source(op._value_, 3) if scope is None else scope.source
 
 
 def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
@@ -154,7 +156,7 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
     """
     pairs: Attrs = tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())
     # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
-    key = (op, repr(attrs["value"]), attrs["dtype"]) if op is Op.CONST else (op, inputs, pairs)
+    key = (op, repr(attrs["value"]), attrs["dtype"]) if op is _CONST else (op, inputs, pairs)
     with _lock:
         node = _nodes.find(key)
         if node is not None:
@@ -204,7 +206,7 @@ class Row:
 def make_rows(rows: Iterable[Row], made: list[Node]) -> None:
     """Append the node of each row to the list that its inputs are in, all on the line where an
     operation is being made: `make` without its rules."""
-    source = _source_of(Op.CUSTOM_VJP)
+    source = _source_of(_MARK)
     with _lock:
         for row in rows:
             inputs = tuple([made[i] for i in row.inputs])
@@ -217,7 +219,7 @@ def make_rows(rows: Iterable[Row], made: list[Node]) -> None:
 
 def is_leaf_mark(node: Node) -> bool:
     """Whether a node is the mark of a tensor that gradients are asked for."""
-    return node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"
+    return node.op is _MARK and node.attr("rule") == "leaf"
 
 
 def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -244,27 +246,27 @@ def buffer_node(storage: Any) -> Node:
     """The node of a storage: `make(Op.BUFFER, storage=storage)` without its rules. A compiled call
     makes one for each result."""
     attrs: Attrs = (("storage", storage),)
-    key = (Op.BUFFER, (), attrs)
+    key = (_BUFFER, (), attrs)
     with _lock:
         return _nodes.find(key) or _new(
-            key, Op.BUFFER, (), attrs, storage.shape, storage.dtype, storage.device,
-            _source_of(Op.BUFFER),
+            key, _BUFFER, (), attrs, storage.shape, storage.dtype, storage.device,
+            _source_of(_BUFFER),
         )  # fmt: skip
 
 
 def constant_node(value: bool | int | float, dtype: DType) -> Node:
     """The node of a number: `make(Op.CONST, value=value, dtype=dtype)` without its rules. Every
     operation of a tensor and a number makes one."""
-    key = (Op.CONST, repr(value), dtype)
+    key = (_CONST, repr(value), dtype)
     with _lock:
         return _nodes.find(key) or _new(
-            key, Op.CONST, (), (("dtype", dtype), ("value", value)), (), dtype, None,
-            _source_of(Op.CONST),
+            key, _CONST, (), (("dtype", dtype), ("value", value)), (), dtype, None,
+            _source_of(_CONST),
         )  # fmt: skip
 
 
 def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Device | None:
-    if op is Op.BUFFER:
+    if op is _BUFFER:
         return attrs["storage"].device
     device = None
     for x in inputs:
