@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
 
-def can_repeat() -> bool:
-    """Whether what is made now follows from operands' types and a few modes: no trace runs, no
-    symbolic sizes, no transformed function, and nothing is cast or refused by a mode."""
+def modes() -> Hashable | None:
+    """What graph that is made now depends on beside its operands; None where there may be more: in
+    traces, with symbolic sizes, in transformed functions, and where a mode casts or refuses."""
     from tgrad.batching import is_inside_transform
 
     is_apart = thread.tracer is not None or thread.autocast or process.deterministic
-    return not is_apart and running_scope() is None and not is_inside_transform()
+    if is_apart or running_scope() is not None or is_inside_transform():
+        return None
+    return process.floats, process.precision
 
 
 def of_nodes(function: Function, key: Hashable, operands: Sequence[Node]) -> Sequence[Node | None]:
@@ -36,9 +38,8 @@ def of_nodes(function: Function, key: Hashable, operands: Sequence[Node]) -> Seq
         key: which function it is, with all that its graph depends on beside types and modes.
         operands: nodes, at least one.
     """
-    if not can_repeat():
-        return function(*operands)
-    return made_again(function, (key, process.floats, process.precision), operands)
+    known = modes()
+    return function(*operands) if known is None else made_again(function, (key, known), operands)
 
 
 def of_tensors(function: Any, key: Hashable, operands: Sequence[Tensor]) -> Sequence[Tensor | None]:

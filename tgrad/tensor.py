@@ -68,6 +68,7 @@ from tgrad.pending import mark_pending, mark_repeated, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import text_of
+from tgrad.repeating import modes
 from tgrad.runtime.storage import Storage, upload
 from tgrad.tracing import note_constant, tracer, versions
 from tgrad.unread import loops, note_gradients, note_leaf, note_result, settle
@@ -614,7 +615,8 @@ def gradients_of(
             "They must be equal.",
         )
     with autocasting.no_autocast():
-        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph, order)
+        given = gradient.to(output.dtype)._node
+        return gradients(output._node, given, wrt, create_graph, order, modes())
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

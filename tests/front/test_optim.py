@@ -120,7 +120,7 @@ def test_updates_are_made_again_of_templates(name, monkeypatch):
 
     monkeypatch.setattr(type(kind), "update", counted)
     for repeats in (True, False):
-        monkeypatch.setattr("tgrad.optim.optimizer.can_repeat", lambda repeats=repeats: repeats)
+        monkeypatch.setattr(type(kind), "repeats", repeats)
         net, _, optimizer, _ = make_pair("cpu", OPTIMIZERS[name])
         for step in range(5):
             optimizer.param_groups[0]["lr"] *= 0.9

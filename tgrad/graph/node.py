@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from tgrad.device import Device
 from tgrad.dtype import DType
@@ -163,7 +162,7 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
             return node
         shape, dtype = infer(op, inputs, attrs)
         device = _common_device(op, inputs, attrs)
-        return _new(key, op, inputs, pairs, shape, dtype, device, _source_of(op))
+        return _new(key, op, inputs, pairs, shape, prod(shape), dtype, device, _source_of(op))
 
 
 def _new(
@@ -172,6 +171,7 @@ def _new(
     inputs: tuple[Node, ...],
     attrs: Attrs,
     shape: tuple[int, ...],
+    size: int,
     dtype: DType,
     device: Device | None,
     source: Source,
@@ -179,41 +179,41 @@ def _new(
     """A node that there was not, in the table from now on."""
     node = Node.__new__(Node)
     node.op, node.inputs, node.attrs = op, inputs, attrs
-    node.shape, node.size, node.dtype = shape, prod(shape), dtype
+    node.shape, node.size, node.dtype = shape, size, dtype
     node.device, node.source = device, source
     node.born, node.is_computed = runs.count, False
     _nodes.keep(key, node)
     return node
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A node whose type is known, on inputs that are not.
 
     Attributes:
-        op, attrs, shape, dtype, device: of the node.
+        op, attrs, shape, size, dtype, device: of the node.
         inputs: where they stand in a list.
+        source: of the node; None for that of the operation that is being made.
     """
 
     op: Op
     inputs: tuple[int, ...]
     attrs: Attrs
     shape: tuple[int, ...]
+    size: int
     dtype: DType
     device: Device | None
+    source: Source | None
 
 
 def make_rows(rows: Iterable[Row], made: list[Node]) -> None:
-    """Append the node of each row to the list that its inputs are in, all on the line where an
-    operation is being made: `make` without its rules."""
-    source = _source_of(_MARK)
+    """Append the node of each row to the list that its inputs are in: `make` without its rules."""
+    here, find, new = _source_of(_MARK), _nodes.find, _new
     with _lock:
-        for row in rows:
-            inputs = tuple([made[i] for i in row.inputs])
-            key = (row.op, inputs, row.attrs)
+        for op, places, attrs, shape, size, dtype, device, source in rows:
+            inputs = tuple([made[i] for i in places])
+            key = (op, inputs, attrs)
             made.append(
-                _nodes.find(key)
-                or _new(key, row.op, inputs, row.attrs, row.shape, row.dtype, row.device, source)
+                find(key) or new(key, op, inputs, attrs, shape, size, dtype, device, source or here)
             )
 
 
@@ -238,7 +238,7 @@ def on_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     with _lock:
         device = _common_device(op, inputs, {})
         return _nodes.find(key) or _new(
-            key, op, inputs, attrs, node.shape, node.dtype, device, node.source
+            key, op, inputs, attrs, node.shape, node.size, node.dtype, device, node.source
         )
 
 
@@ -249,8 +249,8 @@ def buffer_node(storage: Any) -> Node:
     key = (_BUFFER, (), attrs)
     with _lock:
         return _nodes.find(key) or _new(
-            key, _BUFFER, (), attrs, storage.shape, storage.dtype, storage.device,
-            _source_of(_BUFFER),
+            key, _BUFFER, (), attrs, storage.shape, prod(storage.shape), storage.dtype,
+            storage.device, _source_of(_BUFFER),
         )  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def constant_node(value: bool | int | float, dtype: DType) -> Node:
     key = (_CONST, repr(value), dtype)
     with _lock:
         return _nodes.find(key) or _new(
-            key, _CONST, (), (("dtype", dtype), ("value", value)), (), dtype, None,
+            key, _CONST, (), (("dtype", dtype), ("value", value)), (), 1, dtype, None,
             _source_of(_CONST),
         )  # fmt: skip
 

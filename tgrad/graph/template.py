@@ -58,11 +58,23 @@ class Template:
     def of(function: Function, types: Sequence[_Type]) -> Template | None:
         """The template of what a function makes; None where another call may make other graph."""
         operands = [_stand_in(t) for t in types]
-        results = function(*operands)
-        order = toposort(
-            (n for n in results if n is not None), lambda n: () if n in operands else n.inputs
-        )
-        made = [n for n in order if n not in operands]
+        return Template.between(operands, function(*operands))
+
+    @staticmethod
+    def between(
+        operands: Sequence[Node], results: Sequence[Node | None], with_sources: bool = False
+    ) -> Template | None:
+        """The template of the graph from some nodes to others; None as above.
+
+        Args:
+            operands: all that the results may share with other graphs.
+            results: what is computed from them; None in place of some.
+            with_sources: whether nodes keep the lines where they were made now.
+        """
+        given = frozenset(operands)
+        wanted = (n for n in results if n is not None)
+        made = [n for n in toposort(wanted, lambda n: () if n in given else n.inputs)
+                if n not in given]  # fmt: skip
         if any(n.op in _APART for n in made):
             return None
         fixed: dict[Node, None] = {}
@@ -72,9 +84,10 @@ class Template:
         inner = [n for n in made if n not in fixed]
         place = {n: i for i, n in enumerate((*fixed, *operands, *inner))}
         rows = [
-            Row(n.op, tuple(place[x] for x in n.inputs), n.attrs, n.shape, n.dtype, n.device)
+            Row(n.op, tuple(place[x] for x in n.inputs), n.attrs, n.shape, n.size, n.dtype,
+                n.device, n.source if with_sources else None)
             for n in inner
-        ]
+        ]  # fmt: skip
         outputs = [None if n is None else place[n] for n in results]
         return Template(tuple(fixed), tuple(rows), tuple(outputs))
 

@@ -24,7 +24,7 @@ Function = Callable[..., Any]
 
 
 def define_vjp(
-    name: str, is_formula: bool = False, is_exchange: bool = False
+    name: str, is_formula: bool = False, has_effects: bool = False
 ) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
     """Decorator: the VJP of a composite, written with Tensors.
 
@@ -32,18 +32,17 @@ def define_vjp(
     for each argument. Use `with_vjp` to mark results.
 
     Args:
-        name, is_formula: see register_vjp.
-        is_exchange: whether processes exchange values in the rule. All others do nothing but make
-            graph, which is made again from templates.
+        name, is_formula, has_effects: see register_vjp. The graph of rules without effects is made
+            again from templates.
     """
 
     def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
-        @register_vjp(name, is_formula)
+        @register_vjp(name, is_formula, has_effects)
         def on_nodes(
             g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
         ) -> Sequence[Node | None]:
             nodes = (g, result, *arguments)
-            if is_exchange:
+            if has_effects:
                 return compute(params, *nodes)
             # repr keeps 0.0 and -0.0 apart
             return of_nodes(partial(compute, params), (name, params, repr(params)), nodes)

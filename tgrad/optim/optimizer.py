@@ -25,7 +25,7 @@ from tgrad.grad_mode import no_grad
 from tgrad.nn.parameter import is_lazy, realize_parameters, stored_full
 from tgrad.nn.state import ModuleHook
 from tgrad.optim.repeated import NotStartedError, Pattern, pattern_of, repeated
-from tgrad.repeating import can_repeat
+from tgrad.repeating import modes
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
     Tensor,
@@ -316,7 +316,7 @@ class Optimizer:
     def _update_all(self) -> list[Device]:
         devices: dict[Device, None] = {}
         steps, compute = Steps(self), labelled(type(self).__name__.lower())(self._computed)
-        repeats = self.repeats and can_repeat()
+        repeats = self.repeats and modes() is not None
         with no_grad():
             for number, group in enumerate(self.param_groups):
                 pattern = pattern_of(type(self), group, self.moving) if repeats else None
