@@ -141,6 +141,12 @@ def is_in_source_scope() -> bool:
     return _innermost() is not None
 
 
+def current_source() -> Source:
+    """The operation that has begun, or the user's line."""
+    scope = _innermost()
+    return find_user_source("", 2) if scope is None else scope.source
+
+
 def _source_of(op: Op) -> Source:
     """Where a node that is made now, by a function of this module, belongs."""
     scope = _innermost()

@@ -55,10 +55,12 @@ class Template:
     outputs: tuple[int | None, ...]
 
     @staticmethod
-    def of(function: Function, types: Sequence[_Type]) -> Template | None:
+    def of(
+        function: Function, types: Sequence[_Type], with_sources: bool = False
+    ) -> Template | None:
         """The template of what a function makes; None where another call may make other graph."""
         operands = [_stand_in(t) for t in types]
-        return Template.between(operands, function(*operands))
+        return Template.between(operands, function(*operands), with_sources)
 
     @staticmethod
     def between(
@@ -107,19 +109,20 @@ _templates: OrderedDict[Hashable, Template | None] = OrderedDict()
 _lock = threading.Lock()
 
 
-def made_again(
-    function: Function, key: Hashable, operands: Sequence[Node]
-) -> Sequence[Node | None]:
-    """What a function gives for these nodes.
+def template_of(
+    function: Function, key: Hashable, operands: Sequence[Node], with_sources: bool = False
+) -> Template | None:
+    """The template of what a function gives for nodes of these types; None where there is none.
 
     Args:
         function: makes graph and does nothing else.
         key: all that its graph depends on beside the types of its operands.
-        operands: the nodes.
+        operands: nodes.
+        with_sources: whether the lines of its nodes follow from the key too.
     """
     device = operands[0].device
     if device is None or any(x.device is not device for x in operands):
-        return function(*operands)
+        return None
     place = (key, device, *[(x.shape, x.dtype) for x in operands])
     with _lock:
         is_known = place in _templates
@@ -127,9 +130,18 @@ def made_again(
             _templates.move_to_end(place)
         template = _templates.get(place)
     if not is_known:
-        template = Template.of(function, [_Type(x.shape, x.dtype, device) for x in operands])
+        types = [_Type(x.shape, x.dtype, device) for x in operands]
+        template = Template.of(function, types, with_sources)
         with _lock:
             _templates[place] = template
             if len(_templates) > KEPT:
                 _templates.popitem(last=False)
+    return template
+
+
+def made_again(
+    function: Function, key: Hashable, operands: Sequence[Node]
+) -> Sequence[Node | None]:
+    """What a function gives for these nodes; see `template_of`."""
+    template = template_of(function, key, operands)
     return function(*operands) if template is None else template.on(operands)

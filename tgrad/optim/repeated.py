@@ -97,5 +97,5 @@ def repeated(
     key = (*pattern.key, *held, u.param.dtype, u.param.shape)
     new, *kept = of_tensors(results, key, operands)
     u.new.update((name, t) for name, t in zip(held, kept) if t is not None)
-    assert new is not None
-    return new
+    result: Tensor = new
+    return result
