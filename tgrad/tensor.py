@@ -33,7 +33,7 @@ from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import repeats
 from tgrad.graph.interpret import constant_value
-from tgrad.graph.node import Node, buffer_node, constant_node, make
+from tgrad.graph.node import Node, buffer_node, constant_node, make, node_of
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.graph.sized import are_same, shape_of, sized
@@ -249,8 +249,11 @@ class Tensor(
         operands = (self, *others)
         if loops.is_due:
             settle(operands)
-        build = sized if "shape" in attrs and running_scope() is not None else make
-        node = build(op, *map(_node_of, operands), **attrs)
+        nodes = tuple(map(_node_of, operands))
+        if "shape" in attrs and running_scope() is not None:
+            node = sized(op, *nodes, **attrs)
+        else:
+            node = node_of(op, nodes, attrs, 2)
         result = Tensor._result(node, self._device, operands)
         if op in KEEPS_ORDER and any(map(_memory_of, operands)):
             return aliases.keep_order(result, *operands)

@@ -18,7 +18,7 @@ from tgrad.graph.op import Op
 from tgrad.graph.template import Template
 
 _MARK, _BUFFER = Op.CUSTOM_VJP, Op.BUFFER
-KEPT = 256
+KEPT = 64
 """Graphs that are known, those that were seen last."""
 
 

@@ -147,10 +147,10 @@ def current_source() -> Source:
     return find_user_source("", 2) if scope is None else scope.source
 
 
-def _source_of(op: Op) -> Source:
-    """Where a node that is made now, by a function of this module, belongs."""
+def _source_of(op: Op, inner: int = 1) -> Source:
+    """Where a node that is made now belongs. So many callers of this function are no user."""
     scope = _innermost()
-    return find_user_source(op._value_, 3) if scope is None else scope.source
+    return find_user_source(op._value_, inner + 2) if scope is None else scope.source
 
 
 def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
@@ -159,6 +159,11 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
     Raises:
         ShapeError, DTypeError, DeviceError: the operands do not fit the op.
     """
+    return node_of(op, inputs, attrs, 1)
+
+
+def node_of(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Hashable], inner: int) -> Node:
+    """The same. So many callers of this function are no user: see `find_user_source`."""
     pairs: Attrs = tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())
     # repr keeps 1, 1.0 and True, and 0.0 and -0.0, apart
     key = (op, repr(attrs["value"]), attrs["dtype"]) if op is _CONST else (op, inputs, pairs)
@@ -168,7 +173,8 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
             return node
         shape, dtype = infer(op, inputs, attrs)
         device = _common_device(op, inputs, attrs)
-        return _new(key, op, inputs, pairs, shape, prod(shape), dtype, device, _source_of(op))
+        source = _source_of(op, inner + 1)
+        return _new(key, op, inputs, pairs, shape, prod(shape), dtype, device, source)
 
 
 def _new(

@@ -340,7 +340,8 @@ class Optimizer:
         grad = p.grad._without_history().to(wide)  # type: ignore[union-attr]
         grad = -grad if group.get("maximize") else grad
         state = self.state[p]
-        step, shared = p, {}
+        value = p._without_history().to(wide)
+        step, shared = value, {}
         if self.counts_steps:
             counted = steps.count(p, state)
             step, shared = counted.after.to(wide), counted.shared
@@ -348,20 +349,21 @@ class Optimizer:
         def setting(name: str) -> Any:
             return self._setting(number, name, p.device, wide)
 
-        value = p._without_history().to(wide)
         update = Update(p, value, grad, state, setting, step, shared)
-        new = compute(update, group)
-        for name, kept in state.items():
-            if name in update.new:
-                kept._assign(unless(self.found_inf, update.new[name], kept))
-        p._assign(unless(self.found_inf, new, p))
+        p._assign(unless(self.found_inf, compute(update, group), p))
 
     def _computed(self, pattern: Pattern | None, u: Update, group: Group) -> Tensor:
-        """The parameter's new value, by `update` or by a template of it."""
+        """The parameter's new value, by `update` or by a template of it; its state has its own."""
+        new = None
         if pattern is not None:
             with suppress(NotStartedError):
-                return repeated(self.update, u, group, pattern)
-        return self.update(u, group)
+                new = repeated(self.update, u, group, pattern)
+        if new is None:
+            new = self.update(u, group)
+        for name, kept in u.state.items():
+            if name in u.new:
+                kept._assign(unless(self.found_inf, u.new[name], kept))
+        return new
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
         """A number of a group; "beta1" and "beta2" are those of its "betas"."""
