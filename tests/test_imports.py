@@ -73,6 +73,7 @@ FRONT = (
     "tgrad.module_paths",
     "tgrad.pending",
     "tgrad.pivoting",
+    "tgrad.repeating",
     "tgrad.places",
     "tgrad.printing",
     "tgrad.products",

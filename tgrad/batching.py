@@ -165,7 +165,7 @@ def check_values(nodes: Sequence[Node]) -> None:
             )
 
 
-@register_vjp("placeholder")
+@register_vjp("placeholder", has_effects=True)
 def _placeholder_rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
 ) -> Sequence[Node | None]:
@@ -173,7 +173,7 @@ def _placeholder_rule(
     return ()
 
 
-@register_vjp("batched")
+@register_vjp("batched", has_effects=True)
 def _batched_rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
 ) -> Sequence[Node | None]:

@@ -117,7 +117,7 @@ def _start(node: Node, given: set[Node]) -> list[Node]:
     return list(found)
 
 
-@register_vjp("checkpoint")
+@register_vjp("checkpoint", has_effects=True)
 def _rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
 ) -> Sequence[Node | None]:

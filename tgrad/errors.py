@@ -38,9 +38,15 @@ source_at = lru_cache(maxsize=4096)(Source)
 """A `Source`, mostly one that there is: a line makes many nodes, again at each step."""
 
 
-def find_user_source(label: str = "") -> Source:
-    """The innermost stack frame outside the tgrad package."""
-    frame = sys._getframe(1)
+def find_user_source(label: str = "", inner: int = 1) -> Source:
+    """The innermost stack frame outside the tgrad package.
+
+    Args:
+        label: of the source.
+        inner: how many frames are known to be inside, this one included: Python 3.11 takes 0.25 us
+            to show one (a Xeon, 2026-11).
+    """
+    frame = sys._getframe(inner)
     while frame is not None:
         file = frame.f_code.co_filename
         if not _is_internal(file):

@@ -55,7 +55,7 @@ def _tensors(tree: Any, name: str) -> list[Tensor]:
 # -- variables -----------------------------------------------------------------------------------
 
 
-@register_vjp("variable")
+@register_vjp("variable", has_effects=True)
 def _variable_rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
 ) -> Sequence[Node | None]:

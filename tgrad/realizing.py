@@ -110,11 +110,13 @@ class _Seen:
     """The graphs of one form so far.
 
     Attributes:
+        place: what they are found by.
         first: the values of the first.
         varying: in which of them another one differed.
         plans: by the other values.
     """
 
+    place: tuple[Any, ...]
     first: tuple[str, ...]
     varying: tuple[int, ...]
     plans: dict[tuple[str, ...], _Bound]
@@ -128,12 +130,13 @@ def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | Serve
     for many sizes."""
     place = (form.rows, device, conditions())
     with _lock:
-        if place not in _seen:
+        seen = _seen.get(place)
+        if seen is None:
             served = plan_for_sizes(form, outputs, device)
             if served is not None:
                 return served
-        seen = _seen.setdefault(place, _Seen(form.values, (), {}))
-        _seen.move_to_end(place)
+            seen = _seen[place] = _Seen(place, form.values, (), {})
+        _seen.move_to_end(seen.place)  # the same object: rows are compared once
         known = _without(form.values, seen.varying)
         if known not in seen.plans and known != _without(seen.first, seen.varying):
             pairs = zip(form.values, seen.first)

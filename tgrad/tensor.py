@@ -33,7 +33,7 @@ from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import repeats
 from tgrad.graph.interpret import constant_value
-from tgrad.graph.node import Node, buffer_node, constant_node, make
+from tgrad.graph.node import Node, buffer_node, constant_node, make, node_of
 from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.graph.sized import are_same, shape_of, sized
@@ -68,6 +68,7 @@ from tgrad.pending import mark_pending, mark_repeated, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import text_of
+from tgrad.repeating import modes
 from tgrad.runtime.storage import Storage, upload
 from tgrad.tracing import note_constant, tracer, versions
 from tgrad.unread import loops, note_gradients, note_leaf, note_result, settle
@@ -77,6 +78,7 @@ R = TypeVar("R")
 Number = bool | int | float
 
 _node_of, _has_gradient = attrgetter("_node"), attrgetter("_requires_grad")
+_memory_of, _new = attrgetter("_memory"), object.__new__
 _tokens = itertools.count()
 _leaves: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
@@ -215,7 +217,7 @@ class Tensor(
 
     @staticmethod
     def _of(node: Node | None, device: Device, storage: Storage | None = None) -> Tensor:
-        t = Tensor.__new__(Tensor)
+        t: Tensor = _new(Tensor)
         t._set(node, device, storage)
         if repeats.lines and storage is None and node is not None:
             if repeats.line_of(node) in repeats.lines:
@@ -247,10 +249,15 @@ class Tensor(
         operands = (self, *others)
         if loops.is_due:
             settle(operands)
-        build = sized if "shape" in attrs and running_scope() is not None else make
-        node = build(op, *map(_node_of, operands), **attrs)
+        nodes = tuple(map(_node_of, operands))
+        if "shape" in attrs and running_scope() is not None:
+            node = sized(op, *nodes, **attrs)
+        else:
+            node = node_of(op, nodes, attrs, 2)
         result = Tensor._result(node, self._device, operands)
-        return aliases.keep_order(result, *operands) if op in KEEPS_ORDER else result
+        if op in KEEPS_ORDER and any(map(_memory_of, operands)):
+            return aliases.keep_order(result, *operands)
+        return result
 
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""
@@ -615,7 +622,8 @@ def gradients_of(
             "They must be equal.",
         )
     with autocasting.no_autocast():
-        return gradients(output._node, gradient.to(output.dtype)._node, wrt, create_graph, order)
+        given = gradient.to(output.dtype)._node
+        return gradients(output._node, given, wrt, create_graph, order, modes())
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

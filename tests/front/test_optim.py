@@ -110,6 +110,47 @@ def test_ten_steps(name, device):
                 )
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_are_made_again_of_templates(name, monkeypatch):
+    """Bit by bit what `update` makes when it is called for each parameter."""
+    kind, calls, trained = OPTIMIZERS[name](optim, [tgrad.ones(1, requires_grad=True)]), [], []
+    update = type(kind).update
+
+    def counted(self, u, group):
+        calls.append(u.param.shape)
+        return update(self, u, group)
+
+    monkeypatch.setattr(type(kind), "update", counted)
+    for repeats in (True, False):
+        monkeypatch.setattr(type(kind), "repeats", repeats)
+        net, _, optimizer, _ = make_pair("cpu", OPTIMIZERS[name])
+        for step in range(5):
+            optimizer.param_groups[0]["lr"] *= 0.9
+            before = len(calls)
+            train_step(tgrad, F, net, optimizer, step)
+        assert len(calls) - before == (0 if repeats and name != "SGD_dampening" else 4)
+        trained.append([p.numpy() for p in net.parameters()])
+    for one, other in zip(*trained):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_update_of_a_program_may_depend_on_anything():
+    class Slower(optim.SGD):
+        turn = 0
+
+        def update(self, u, group):
+            self.turn += 1
+            return u.value - u.grad / self.turn
+
+    w = tgrad.ones(2, requires_grad=True)
+    optimizer = Slower([w], lr=1.0)
+    for _ in range(4):
+        w.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    np.testing.assert_allclose(w.numpy(), 1 - (1 + 1 / 2 + 1 / 3 + 1 / 4), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["NAdam", "ASGD_settings", "Rprop", "Adafactor"])
 def test_compiled_steps_and_a_rate_that_moves(name):
     """The state is never stale: three rates, one trace, the weights of eager steps."""

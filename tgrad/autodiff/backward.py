@@ -7,9 +7,10 @@ that do not lead to a wanted node are not visited; results are ordinary graph, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from tgrad.autodiff.repeated import gradients_again
 from tgrad.autodiff.vjp_rules import NO_VJP, VJP
 from tgrad.errors import GradientError, Source, VerifyError, source_at
 from tgrad.graph import build
@@ -22,14 +23,13 @@ CustomRule = Callable[[Node, Node, tuple[Node, ...], tuple[Any, ...]], Sequence[
 
 _custom_rules: dict[str, CustomRule] = {}
 _formulas: set[str] = set()
+_with_effects: set[str] = set()
 
 
 class NodeHooks:
     """How the walk finds what to call with a node's gradient: nothing, until a hook is made."""
 
-    find: Callable[[Node], Mapping[int, Callable[[Node], Node]] | None] = staticmethod(
-        lambda node: None
-    )
+    find: Callable[[Node], Mapping[int, Callable[[Node], Node]] | None] | None = None
 
 
 node_hooks = NodeHooks()
@@ -40,7 +40,9 @@ Routes = dict[Node, list[tuple[int, Node]]]
 """Nodes from which a wanted one is reached: the inputs that lead there, with their positions."""
 
 
-def register_vjp(name: str, is_formula: bool = False) -> Callable[[CustomRule], CustomRule]:
+def register_vjp(
+    name: str, is_formula: bool = False, has_effects: bool = False
+) -> Callable[[CustomRule], CustomRule]:
     """Decorator: the VJP of `custom_vjp` nodes whose attribute `rule` is `name`.
 
     The rule gets the gradient of the result, the result (the custom_vjp node itself, so that
@@ -50,6 +52,8 @@ def register_vjp(name: str, is_formula: bool = False) -> Callable[[CustomRule], 
         is_formula: whether PyTorch's derivative is a function of the last argument too, though flat
             there (threshold_backward, of relu): what leads to the argument has zeros, and not None,
             as the gradient of that derivative.
+        has_effects: whether the rule does more than to make graph of what it is given, or makes it
+            of more: it calls a program's code, or exchanges values with other processes.
     """
 
     def register(rule: CustomRule) -> CustomRule:
@@ -60,6 +64,8 @@ def register_vjp(name: str, is_formula: bool = False) -> Callable[[CustomRule], 
         _custom_rules[name] = rule
         if is_formula:
             _formulas.add(name)
+        if has_effects:
+            _with_effects.add(name)
         return rule
 
     return register
@@ -95,6 +101,7 @@ def gradients(
     wrt: Sequence[Node],
     create_graph: bool = False,
     order: Sequence[Node] | None = None,
+    modes: Hashable = None,
 ) -> list[Node | None]:
     """Gradients of `sum(output * grad)` with respect to each node of `wrt`.
 
@@ -104,6 +111,7 @@ def gradients(
         wrt: nodes, interior ones allowed.
         create_graph: whether their own gradients are told from None as PyTorch's are.
         order: `toposort` of the output, by who has it.
+        modes: all that rules depend on beside the graph; None if there may be more.
 
     Returns:
         A node of the shape and dtype of each `wrt`; zeros where only slopes of 0 lead to it, None
@@ -114,7 +122,20 @@ def gradients(
             custom rule that cannot be differentiated.
     """
     _check(output, grad, wrt)
-    order = toposort([output]) if order is None else order
+    nodes = toposort([output]) if order is None else order
+
+    def walk() -> list[Node | None]:
+        return _walk(output, grad, wrt, create_graph, nodes)
+
+    if modes is None or node_hooks.find is not None:
+        return walk()
+    return gradients_again(walk, nodes, (grad, *wrt), _with_effects, (create_graph, modes))
+
+
+def _walk(
+    output: Node, grad: Node, wrt: Sequence[Node], create_graph: bool, order: Sequence[Node]
+) -> list[Node | None]:
+    """The gradients, node by node against the order."""
     routes = _routes_to(set(wrt), order)
     found: dict[Node, Node] = {}
     reached: set[Node] = set()
@@ -124,7 +145,7 @@ def gradients(
         g = found.get(node)
         if g is None and node not in reached:
             continue
-        watched = node_hooks.find(node)
+        watched = None if node_hooks.find is None else node_hooks.find(node)
         hooks = list(watched.values()) if watched else ()
         if g is None and (hooks or _has_rule(node, "function")):
             g = found[node] = _zeros(node)

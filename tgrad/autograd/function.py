@@ -94,7 +94,7 @@ class _Call:
         return g.to(x.dtype)
 
 
-@register_vjp("function")
+@register_vjp("function", has_effects=True)
 def _rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
 ) -> Sequence[Node | None]:

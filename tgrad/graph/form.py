@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from tgrad.dtype import DType, int64
 from tgrad.graph import build
@@ -27,6 +28,9 @@ from tgrad.graph.sized import gathered, placed
 
 _EXACT = frozenset((Op.POW, Op.FLOORDIV, Op.MOD, Op.SHL, Op.SHR))
 """Ops that have cheaper forms where the second operand is known."""
+_MARK, _SLICE, _BUFFER = Op.CUSTOM_VJP, Op.SLICE, Op.BUFFER
+_NUMBERS = frozenset((Op.CONST, Op.EXPAND))
+"""Looked up once: see `_Apart.walk`."""
 FIRST = {Op.SLICE: "start", Op.PAD: "low"}
 """Where a movement begins along each axis, by its attribute's name."""
 
@@ -110,88 +114,101 @@ def form_of(outputs: Sequence[Node], with_parts: bool = True) -> Form:
         with_parts: whether a contiguous part of a buffer is a leaf.
     """
     apart = _Apart(with_parts)
-    order = toposort(outputs, apart.inputs)
-    for node in order:
-        apart.add(node)
+    apart.walk(outputs)
     rows = (*apart.rows, tuple([apart.number[n] for n in outputs]))
     parts = tuple([apart.parts.get(leaf) for leaf in apart.leaves])
-    return Form(
-        rows, tuple(apart.values), tuple(apart.sites), tuple(apart.leaves), parts, order
-    )  # fmt: skip
+    values, sites, leaves = tuple(apart.values), tuple(apart.sites), tuple(apart.leaves)
+    return Form(rows, values, sites, leaves, parts, apart.order)
 
 
 @dataclass(slots=True)
 class _Apart:
-    """A graph that is taken apart, in two walks: one that orders it, one that writes rows.
+    """A graph that is taken apart, in one walk.
 
     Attributes:
         with_parts: see `form_of`.
         parts: the leaves that are parts of buffers.
-        constants: for each other node, its operands that are numbers, None for those that are not.
         number: the row of each node.
-        rows, values, sites, leaves: see `Form`.
+        rows, values, sites, leaves, order: see `Form`.
     """
 
     with_parts: bool
     parts: dict[Node, Part] = field(default_factory=dict)
-    constants: dict[Node, list[Node | None]] = field(default_factory=dict)
     number: dict[Node, int] = field(default_factory=dict)
     rows: list[Hashable] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
+    order: list[Node] = field(default_factory=list)
 
-    def inputs(self, node: Node) -> tuple[Node, ...]:
-        """What must be computed before; a contiguous part of a buffer is there."""
-        if self.with_parts and node.op is Op.SLICE:
-            part = part_of(node)
-            if part is not None:
-                self.parts[node] = part
-                return ()
-        if node.op is Op.CUSTOM_VJP:
-            return node.inputs[:1]
-        constants = self.constants[node] = [constant_of(x) for x in node.inputs]
-        if not any(constants):
-            return node.inputs
-        return tuple([x for x, c in zip(node.inputs, constants) if c is None])
+    def walk(self, outputs: Sequence[Node]) -> None:
+        """Write the row of each node when its operands have theirs. Every step of a program walks
+        its whole graph."""
+        number, order, rows = self.number, self.order, self.rows
+        stack = [*outputs]
+        stack.reverse()
+        while stack:
+            node = stack[-1]
+            if node in number:
+                stack.pop()
+                continue
+            op, inputs = node.op, node.inputs
+            if op is _MARK:
+                if inputs[0] not in number:
+                    stack.append(inputs[0])
+                    continue
+                number[node] = number[inputs[0]]
+            else:
+                if not (op is _SLICE and self._is_part(node)):
+                    for x in inputs[::-1]:
+                        if x not in number and constant_of(x) is None:
+                            stack.append(x)
+                    if stack[-1] is not node:
+                        continue
+                number[node] = len(rows)
+                rows.append(self._row(node))
+            order.append(stack.pop())
 
-    def add(self, node: Node) -> None:
-        """Write the row of a node, whose inputs have theirs."""
-        if node.op is Op.CUSTOM_VJP:
-            self.number[node] = self.number[node.inputs[0]]
-            return
-        row: Hashable
-        if node.op is Op.BUFFER or node in self.parts:
+    def _is_part(self, node: Node) -> bool:
+        """Whether a SLICE is in memory, as a part of a buffer that lies together."""
+        part = part_of(node) if self.with_parts else None
+        if part is not None:
+            self.parts[node] = part
+        return part is not None
+
+    def _row(self, node: Node) -> Hashable:
+        """What a node does, without its values."""
+        op, inputs = node.op, node.inputs
+        if op is _BUFFER or node in self.parts:
             self.leaves.append(node)
-            row = (node.shape, node.dtype)
-        elif node.op in FIRST:
+            return (node.shape, node.dtype)
+        if op in FIRST:
             own = _sites_of_movement(node)
             self.sites += own
             self.values += [repr(s.number) for s in own]
-            row = _row_of_movement(node, self.number, frozenset([s.place for s in own]))
-        elif any(self.constants[node]):
-            row = row_of(node, self._operands(node))
-        else:
-            row = row_of(node, tuple([self.number[x] for x in node.inputs]))
-        self.number[node] = len(self.rows)
-        self.rows.append(row)
+            return _row_of_movement(node, self.number, frozenset([s.place for s in own]))
+        for x in inputs:
+            if x.op in _NUMBERS and constant_of(x) is not None:
+                return row_of(node, self._operands(node))
+        return row_of(node, tuple(map(self.number.__getitem__, inputs)))
 
     def _operands(self, node: Node) -> tuple[Hashable, ...]:
         """The operands in the row of a node, some of which are numbers that inputs could give."""
         exact = 1 if node.op in _EXACT else -1
-        operands: list[Hashable] = []
-        for place, (x, constant) in enumerate(zip(node.inputs, self.constants[node])):
+        found: list[Hashable] = []
+        for place, x in enumerate(node.inputs):
+            constant = constant_of(x)
             if constant is None:
-                operands.append(self.number[x])
+                found.append(self.number[x])
                 continue
             value = repr(constant.attr("value"))
             if place == exact or x.dtype.is_bool:
-                operands.append((x.shape, x.dtype, value))
+                found.append((x.shape, x.dtype, value))
                 continue
             self.sites.append(Site(node, place))
             self.values.append(value)
-            operands.append((x.shape, x.dtype))
-        return tuple(operands)
+            found.append((x.shape, x.dtype))
+        return tuple(found)
 
 
 def _operands(node: Node) -> tuple[Node, ...]:
@@ -203,22 +220,21 @@ def _operands(node: Node) -> tuple[Node, ...]:
 
 def _sites_of_movement(node: Node) -> tuple[Site, ...]:
     """The values of a SLICE or PAD that inputs could give as well."""
-    sizes = zip(node.shape, node.inputs[0].shape)
-    cut = (axis for axis, (m, n) in enumerate(sizes) if m != n and m and n)
-    number = () if constant_of(node.inputs[0]) is None else (Site(node, OPERAND),)
-    return (*number, *(Site(node, axis) for axis in cut))
+    x = node.inputs[0]
+    sizes = enumerate(zip(node.shape, x.shape))
+    sites = [Site(node, axis) for axis, (m, n) in sizes if m != n and m and n]
+    return tuple(sites) if constant_of(x) is None else (Site(node, OPERAND), *sites)
 
 
 def _row_of_movement(node: Node, number: Mapping[Node, int], places: frozenset[int]) -> Hashable:
     """A SLICE or PAD without the values of its sites, which are at these places."""
-    x = node.inputs[0]
-    first, last = (
-        tuple(None if axis in places else at for axis, at in enumerate(node.attr(name)))
-        for name in (("start", "stop") if node.op is Op.SLICE else ("low", "high"))
-    )
-    steps = node.attr("step") if node.op is Op.SLICE else ()
+    x, attrs = node.inputs[0], cast("dict[str, Any]", dict(node.attrs))
+    first, last = [
+        tuple([None if axis in places else at for axis, at in enumerate(attrs[name])])
+        for name in (("start", "stop") if node.op is _SLICE else ("low", "high"))
+    ]
     operand: Hashable = (x.shape, x.dtype) if OPERAND in places else number[x]
-    return (node.op, operand, node.shape, first, last, steps)
+    return (node.op, operand, node.shape, first, last, attrs.get("step", ()))
 
 
 def part_of(node: Node) -> Part | None:

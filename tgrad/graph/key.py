@@ -131,7 +131,7 @@ def _number(text: str) -> bool | int | float:
 
 def row_of(node: Node, inputs: tuple[Hashable, ...]) -> Hashable:
     """What a node does to operands of these descriptions."""
-    if node.op is Op.CONST:
+    if not inputs and node.op is Op.CONST:
         return (node.op, repr(node.attr("value")), node.dtype)
     return (node.op, inputs, node.attrs)
 

@@ -126,7 +126,7 @@ class Op(str, Enum):
     CUSTOM_VJP = "custom_vjp"
 
     def __str__(self) -> str:
-        return self.value
+        return self._value_
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,13 +226,13 @@ class ElementwiseMethods:
             return self._complex_binary(op, other, swap)
         if not is_other and _are_alike(self, other):
             return other._apply(op, self) if swap else self._apply(op, other)
-        with source_scope(label=op.value):
-            if op in _SCALING and self.dtype is dt.float16 and self._is_scale(other):
-                wide = self.float()._binary(op, other, swap=swap)
-                return wide.half()
-            if type(other) in _NUMBERS and self.dtype.is_float:
-                number = self._constant(other, self.dtype, self.shape)
-                return number._apply(op, self) if swap else self._apply(op, number)
+        if op in _SCALING and self.dtype is dt.float16 and self._is_scale(other):
+            with source_scope(label=op._value_):
+                return self.float()._binary(op, other, swap=swap).half()
+        if type(other) in _NUMBERS and self.dtype.is_float:
+            number = self._constant(other, self.dtype, self.shape)
+            return number._apply(op, self) if swap else self._apply(op, number)
+        with source_scope(label=op._value_):
             return self._fitted_binary(op, other, swap, floats)
 
     def _is_scale(self: Any, other: Any) -> bool:
@@ -293,7 +293,7 @@ class ElementwiseMethods:
         """A function of floats; integers become the default dtype first, as in PyTorch."""
         if self.dtype.is_float:
             return self._apply(op)
-        with source_scope(label=op.value):
+        with source_scope(label=op._value_):
             return self.to(dt.get_default_dtype())._apply(op)
 
     # -- arithmetic -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ computed in float32 and round once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
@@ -14,6 +15,7 @@ from tgrad.autodiff.backward import register_vjp
 from tgrad.device import get_default_device
 from tgrad.errors import UnsupportedError
 from tgrad.graph.node import Node, source_scope
+from tgrad.repeating import of_nodes
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -22,22 +24,32 @@ Function = Callable[..., Any]
 
 
 def define_vjp(
-    name: str, is_formula: bool = False
+    name: str, is_formula: bool = False, has_effects: bool = False
 ) -> Callable[[Callable[..., Sequence[Tensor | None]]], None]:
     """Decorator: the VJP of a composite, written with Tensors.
 
     The rule is called as `rule(g, result, *arguments, *params)` and returns one gradient, or None,
-    for each argument. Use `with_vjp` to mark results; `is_formula` is that of register_vjp.
+    for each argument. Use `with_vjp` to mark results.
+
+    Args:
+        name, is_formula, has_effects: see register_vjp. The graph of rules without effects is made
+            again from templates.
     """
 
     def register(rule: Callable[..., Sequence[Tensor | None]]) -> None:
-        @register_vjp(name, is_formula)
+        @register_vjp(name, is_formula, has_effects)
         def on_nodes(
             g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[Any, ...]
         ) -> Sequence[Node | None]:
+            nodes = (g, result, *arguments)
+            if has_effects:
+                return compute(params, *nodes)
+            # repr keeps 0.0 and -0.0 apart
+            return of_nodes(partial(compute, params), (name, params, repr(params)), nodes)
+
+        def compute(params: tuple[Any, ...], *nodes: Node) -> list[Node | None]:
             from tgrad.tensor import Tensor
 
-            nodes = (g, result, *arguments)
             known = [n.device for n in nodes if n.device is not None]
             device = known[0] if known else get_default_device()
             tensors = [Tensor._of(n, device) for n in nodes]

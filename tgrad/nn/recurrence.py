@@ -10,11 +10,12 @@ https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tgrad.errors import UnsupportedError
 from tgrad.joining import cat, stack
 from tgrad.nn import functional as F
+from tgrad.repeating import composite
 from tgrad.tensor import Tensor
 
 State = tuple[Tensor, ...]
@@ -62,6 +63,18 @@ class Recurrence:
         if bias is not None and weights.hidden_bias is not None and self.adds_biases:
             bias = bias + weights.hidden_bias
         return F.linear(x, weights.input, bias)
+
+    def next(self, x: Tensor, state: State, weights: Weights) -> State:
+        """The state after a step, whose graph is that of the step before."""
+        used = {"hidden": weights.hidden, "hidden_bias": weights.hidden_bias,
+                "projection": weights.projection}  # fmt: skip
+        given = {name: t for name, t in used.items() if t is not None}
+
+        def step(x: Tensor, *others: Tensor) -> State:
+            before, parts = others[: len(state)], others[len(state) :]
+            return self.step(x, before, replace(weights, **dict(zip(given, parts))))
+
+        return tuple(composite(step, (self.step, *given), (x, *state, *given.values())))
 
 
 def _step_tanh(x: Tensor, state: State, weights: Weights) -> State:
@@ -160,7 +173,7 @@ def _walk_layer(
     gates = recurrence.project(x, weights)
     outputs = []
     for t in range(x.shape[0])[:: -1 if is_backward else 1]:
-        after = recurrence.step(gates[t], state, weights)
+        after = recurrence.next(gates[t], state, weights)
         if inside is not None:  # a sequence that has ended, or not begun, keeps its state
             after = tuple(new.where(inside[t], old) for new, old in zip(after, state))
         state = after

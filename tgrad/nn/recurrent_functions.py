@@ -205,4 +205,4 @@ def _cell(
         )
     input, state, parts = under_autocast(name, (input, state, (w_ih, w_hh, b_ih, b_hh)))
     weights = Weights(*parts)
-    return recurrence.step(recurrence.project(input, weights), state, weights)
+    return recurrence.next(recurrence.project(input, weights), state, weights)

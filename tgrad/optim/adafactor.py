@@ -36,7 +36,7 @@ class Adafactor(Optimizer):
         maximize: ascend.
     """
 
-    counts_steps = True
+    counts_steps = repeats = True
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ class Adam(Optimizer):
     0.5
     """
 
-    counts_steps = True
+    counts_steps = repeats = True
 
     def __init__(
         self,

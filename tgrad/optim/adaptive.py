@@ -64,6 +64,8 @@ class RMSprop(_Adaptive):
     0.5
     """
 
+    repeats = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -113,6 +115,8 @@ class Adagrad(_Adaptive):
         differentiable: not supported.
     """
 
+    repeats = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -156,6 +160,8 @@ class Adadelta(_Adaptive):
         differentiable: not supported.
     """
 
+    repeats = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -197,6 +203,8 @@ class Adamax(_Adaptive):
         maximize: ascend.
         differentiable: not supported.
     """
+
+    repeats = True
 
     def __init__(
         self,
@@ -244,6 +252,8 @@ class NAdam(_Adaptive):
         maximize: ascend.
         differentiable: not supported.
     """
+
+    repeats = True
 
     def __init__(
         self,
@@ -304,6 +314,8 @@ class RAdam(_Adaptive):
         maximize: ascend.
         differentiable: not supported.
     """
+
+    repeats = True
 
     def __init__(
         self,

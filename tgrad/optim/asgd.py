@@ -39,7 +39,7 @@ class ASGD(Optimizer):
     [0.0]
     """
 
-    counts_steps = True
+    counts_steps = repeats = True
 
     def __init__(
         self,

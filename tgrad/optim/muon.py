@@ -47,6 +47,8 @@ class Muon(Optimizer):
     True
     """
 
+    repeats = True
+
     def __init__(
         self,
         params: Iterable[Any],

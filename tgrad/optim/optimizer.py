@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from tgrad.errors import GradientError, OutOfRangeError, ShapeError, Unsupported
 from tgrad.grad_mode import no_grad
 from tgrad.nn.parameter import is_lazy, realize_parameters, stored_full
 from tgrad.nn.state import ModuleHook
+from tgrad.optim.repeated import NotStartedError, Pattern, pattern_of, repeated
+from tgrad.repeating import modes
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
     Tensor,
@@ -92,7 +95,7 @@ class Update:
         setting: a number of its group by name: a 0-d tensor if it may move between steps.
         step: 0-d, the number of this step, the first is 1; where the optimizer counts.
         shared: results that depend on the settings and the step alone, to be made once.
-        found_inf: 0-d bool: nothing changes where it is true.
+        new: the state after this step, by name.
     """
 
     param: Tensor
@@ -102,7 +105,7 @@ class Update:
     setting: Callable[[str], Any]
     step: Tensor
     shared: dict[Any, Tensor]
-    found_inf: Tensor | None = None
+    new: dict[str, Tensor] = field(default_factory=dict)
 
     def start(self, name: str, first: float = 0.0, shape: Sequence[int] | None = None) -> Tensor:
         """The state of that name before this step, by default in the parameter's shape; `first`
@@ -114,8 +117,7 @@ class Update:
 
     def keep(self, name: str, new: Tensor) -> Tensor:
         """Make `new` the state of that name, stored with the plan of the step."""
-        kept = self.state[name]
-        kept._assign(unless(self.found_inf, new, kept))
+        self.new[name] = new
         return new
 
     def share(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
@@ -219,9 +221,14 @@ class Optimizer:
 
     counts_steps = False
     """Whether the state has a "step"."""
+    repeats = False
+    """Whether `update` computes from what it is given and the settings of the group alone, so that
+    its graph is made again from a template. Who writes another `update` says so again."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "update" in cls.__dict__:
+            cls.repeats = cls.__dict__.get("repeats", False)
         if "step" in cls.__dict__:
             cls.step = _calling_hooks(cls.step)  # type: ignore[method-assign]
 
@@ -333,12 +340,14 @@ class Optimizer:
 
     def _update_all(self) -> list[Device]:
         devices: dict[Device, None] = {}
-        steps, compute = Steps(self), labelled(type(self).__name__.lower())(self.update)
+        steps, compute = Steps(self), labelled(type(self).__name__.lower())(self._computed)
+        repeats = self.repeats and modes() is not None
         with no_grad():
             for number, group in enumerate(self.param_groups):
+                pattern = pattern_of(type(self), group, self.moving) if repeats else None
                 for p in group["params"]:
                     if p.grad is not None:
-                        self._update_one(p, number, group, steps, compute)
+                        self._update_one(p, number, group, steps, partial(compute, pattern))
                         drop_pending(p.grad)
                         devices[p.device] = None
         return list(devices)
@@ -356,7 +365,8 @@ class Optimizer:
         grad = p.grad._without_history().to(wide)  # type: ignore[union-attr]
         grad = -grad if group.get("maximize") else grad
         state = self.state[p]
-        step, shared = p, {}
+        value = p._without_history().to(wide)
+        step, shared = value, {}
         if self.counts_steps:
             counted = steps.count(p, state)
             step, shared = counted.after.to(wide), counted.shared
@@ -364,10 +374,21 @@ class Optimizer:
         def setting(name: str) -> Any:
             return self._setting(number, name, p.device, wide)
 
-        value = p._without_history().to(wide)
-        update = Update(p, value, grad, state, setting, step, shared, self.found_inf)
-        new = compute(update, group)
-        p._assign(unless(self.found_inf, new, p))
+        update = Update(p, value, grad, state, setting, step, shared)
+        p._assign(unless(self.found_inf, compute(update, group), p))
+
+    def _computed(self, pattern: Pattern | None, u: Update, group: Group) -> Tensor:
+        """The parameter's new value, by `update` or by a template of it; its state has its own."""
+        new = None
+        if pattern is not None:
+            with suppress(NotStartedError):
+                new = repeated(self.update, u, group, pattern)
+        if new is None:
+            new = self.update(u, group)
+        for name, kept in u.state.items():
+            if name in u.new:
+                kept._assign(unless(self.found_inf, u.new[name], kept))
+        return new
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
         """A number of a group; "beta1" and "beta2" are those of its "betas"."""

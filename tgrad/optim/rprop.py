@@ -38,7 +38,7 @@ class Rprop(Optimizer):
     [0.75]
     """
 
-    counts_steps = True
+    counts_steps = repeats = True
 
     def __init__(
         self,

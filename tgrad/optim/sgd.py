@@ -39,6 +39,8 @@ class SGD(Optimizer):
     [0.0]
     """
 
+    repeats = True
+
     def __init__(
         self,
         params: Iterable[Any],

@@ -26,7 +26,7 @@ Rows = tuple[int, ...]
 # -- one tensor to one tensor, with its VJP ------------------------------------------------------
 
 
-@define_vjp("distributed_all_reduce")
+@define_vjp("distributed_all_reduce", has_effects=True)
 def _all_reduce_rule(
     g: Tensor, y: Tensor, x: Tensor, op: ReduceOp, group: Group
 ) -> Sequence[Tensor]:
@@ -34,13 +34,13 @@ def _all_reduce_rule(
     return (_summed(g, op, group),)
 
 
-@define_vjp("distributed_all_gather")
+@define_vjp("distributed_all_gather", has_effects=True)
 def _all_gather_rule(g: Tensor, y: Tensor, x: Tensor, group: Group) -> Sequence[Tensor]:
     """this process's share of Σ_p g_p"""
     return (_scattered(g, ReduceOp.SUM, group),)
 
 
-@define_vjp("distributed_reduce_scatter")
+@define_vjp("distributed_reduce_scatter", has_effects=True)
 def _reduce_scatter_rule(
     g: Tensor, y: Tensor, x: Tensor, op: ReduceOp, group: Group
 ) -> Sequence[Tensor]:
@@ -49,7 +49,7 @@ def _reduce_scatter_rule(
     return (whole / get_world_size(group) if op is ReduceOp.AVG else whole,)
 
 
-@define_vjp("distributed_all_to_all")
+@define_vjp("distributed_all_to_all", has_effects=True)
 def _all_to_all_rule(
     g: Tensor, y: Tensor, x: Tensor, given: Rows, taken: Rows, group: Group
 ) -> Sequence[Tensor]:
@@ -57,13 +57,13 @@ def _all_to_all_rule(
     return (_exchanged(g, taken, given, group),)
 
 
-@define_vjp("distributed_broadcast")
+@define_vjp("distributed_broadcast", has_effects=True)
 def _broadcast_rule(g: Tensor, y: Tensor, x: Tensor, root: int, group: Group) -> Sequence[Tensor]:
     """Σ_p g_p for the process that sent, 0 for the others"""
     return (_at_root(g, root, group),)
 
 
-@define_vjp("distributed_reduce")
+@define_vjp("distributed_reduce", has_effects=True)
 def _reduce_rule(g: Tensor, y: Tensor, x: Tensor, root: int, group: Group) -> Sequence[Tensor]:
     """g of the root for all; what the others keep of their own adds nothing"""
     return (_sent(g, root, group),)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tgrad.errors import DTypeError, ShapeError
 from tgrad.grad_mode import no_grad
+from tgrad.repeating import composite
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Axes = tuple[int, ...]
@@ -125,10 +126,18 @@ def layer_norm(
     [[-1.0, 1.0]]
     """
     axes, shape = _last_axes(input, normalized_shape, "layer_norm", weight, bias)
-    x = _wide(input)
-    mean, variance = _statistics(x, axes)
-    rstd = (variance + eps).rsqrt()
-    return _normalise(x, mean, rstd, weight, bias, shape, axes).to(input.dtype)
+    given = {name: t for name, t in (("weight", weight), ("bias", bias)) if t is not None}
+
+    def normalised(input: Tensor, *scales: Tensor) -> list[Tensor]:
+        of = dict(zip(given, scales))
+        x = _wide(input)
+        mean, variance = _statistics(x, axes)
+        rstd = (variance + eps).rsqrt()
+        y = _normalise(x, mean, rstd, of.get("weight"), of.get("bias"), shape, axes)
+        return [y.to(input.dtype)]
+
+    key = ("layer_norm", axes, shape, repr(eps), *given)
+    return composite(normalised, key, (input, *given.values()))[0]
 
 
 @labelled("rms_norm")

@@ -121,7 +121,7 @@ class RNNCellBase(Recurrent):
             state = state if is_batched else tuple(s.unsqueeze(0) for s in state)
         parts = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         weights = Weights(*under_autocast(rule, parts))
-        after = self.recurrence.step(self.recurrence.project(x, weights), state, weights)
+        after = self.recurrence.next(self.recurrence.project(x, weights), state, weights)
         return after if is_batched else tuple(s.squeeze(0) for s in after)
 
     def extra_repr(self) -> str:

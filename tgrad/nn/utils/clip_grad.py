@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
 from tgrad.arguments import refuse
 from tgrad.creation import zeros
 from tgrad.grad_mode import no_grad
+from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor, labelled
 
 FAN_IN = 28
@@ -50,7 +51,13 @@ def get_total_norm(
     found = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not found:
         return zeros(())
-    wide = [g.to(g.dtype.accumulator) for g in found]
+    total: Tensor
+    (total,) = of_tensors(lambda *t: [_norm(t, norm_type)], ("norm", repr(norm_type)), found)
+    return total
+
+
+def _norm(tensors: Sequence[Tensor], norm_type: float) -> Tensor:
+    wide = [g.to(g.dtype.accumulator) for g in tensors]
     if norm_type == math.inf:
         return _joined([g.abs().amax() for g in wide], Tensor.maximum)
     total = _joined([(g.abs() ** norm_type).sum() for g in wide], Tensor.add)
@@ -67,8 +74,10 @@ def clip_grads_with_norm_(
     """Scale the gradients by max_norm / total_norm, where that is below 1."""
     with no_grad():
         scale = (max_norm / (total_norm + 1e-6)).minimum(1.0)
-        for g in _gradients(parameters):
-            g._assign(g * scale)
+        found = _gradients(parameters)
+        scaled = of_tensors(lambda s, *given: [g * s for g in given], "scaled", (scale, *found))
+        for g, new in zip(found, scaled):
+            g._assign(new)
 
 
 @labelled("clip_grad_norm")
