@@ -46,7 +46,7 @@ from tgrad.fusion.limits import with_computed_limits, with_limits
 from tgrad.fusion.long_rows import split_long_rows
 from tgrad.fusion.memory_order import keep_order_of_dots
 from tgrad.fusion.order import order_for_memory
-from tgrad.fusion.ordered import order_scatters
+from tgrad.fusion.ordered import multiply_runs, order_scatters
 from tgrad.fusion.partition import Fused, partition, places_to_cut
 from tgrad.fusion.region import Region
 from tgrad.fusion.row_chunks import chunk_rows
@@ -256,6 +256,7 @@ class _Outputs:
 def _over_outputs(work: _Work, backend: Backend, choices: PlanChoices) -> _Outputs:
     """The passes that take outputs and return them, in their order."""
     limits, bases = backend.limits, canonical_bases(work.outputs, COMPILED)
+    bases = [_below_reshapes(n) for n in multiply_runs(bases, limits)]
     if work.is_ordered:
         bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
         _check_order(unordered(bases, limits))

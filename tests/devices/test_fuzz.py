@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -57,16 +58,32 @@ def test_gradients_of_random_graphs(device: str) -> None:
 
 
 @pytest.mark.devices(CPU, INTERPRET)
-@pytest.mark.parametrize("how", ["amax", "amin", "sum"])
+@pytest.mark.parametrize("how", ["amax", "amin", "sum", "prod"])
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "int8", "uint8", "int16", "float32"])
 def test_numbers_of_every_width_are_joined(name: str, how: str, device: str) -> None:
-    """GPUs have no atomics of less than four bytes."""
+    """GPUs have no atomics of less than four bytes, nor of products."""
     dtype = getattr(tgrad, name)
     x = tgrad.tensor([3, 0, 2], device=device, dtype=dtype)
     index = tgrad.tensor([0, 0, 1, 1], device=device)
     source = tgrad.tensor([1, 5, 4, 1], device=device, dtype=dtype)
     made = x.scatter_reduce(0, index, source, how)
     assert made.dtype is dtype
+    check_nodes([made._node], device)
+
+
+@pytest.mark.devices(CPU, INTERPRET, OPENCL)
+@pytest.mark.parametrize("shape", [(4, 3), (1, 2), (2, 1), (5, 2)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_products_meet_at_places(shape: tuple[int, int], axis: int, device: str) -> None:
+    """With an index that reaches over a part of the other axis, too; -0.0 and NaN stay."""
+    shape = shape[::-1] if axis else shape
+    rng = np.random.default_rng(sum(shape))
+    x = rng.standard_normal((3, 3)).astype(np.float32)
+    x[0, 1], x[2, 2] = -0.0, np.nan
+    index = rng.integers(0, 3, shape)
+    source = tgrad.tensor(rng.standard_normal(shape).astype(np.float32), device=device)
+    where = tgrad.tensor(index, device=device)
+    made = tgrad.tensor(x, device=device).scatter_reduce(axis, where, source, "prod")
     check_nodes([made._node], device)
 
 
