@@ -378,6 +378,12 @@ def spread(x: Tensor, first: int, steps: Sizes) -> Tensor:
     return x
 
 
+def apart(result: Tensor, input: Tensor) -> Tensor:
+    """A result that shares no memory with what it was made of, though sizes of 1 may leave all
+    elements where they were."""
+    return result.clone() if is_complex(result) else own_memory(result, input)
+
+
 @labelled("unfold")
 def unfold(
     input: Tensor,
@@ -399,7 +405,7 @@ def unfold(
     steps, gaps = as_axes(stride, 2, "unfold: stride"), as_axes(dilation, 2, "unfold: dilation")
     view = windows(_padded(input, 2, pads, pads), 2, kernel, steps, gaps)
     n, c, oh, ow, kh, kw = view.shape
-    return own_memory(view.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, oh * ow), input)
+    return apart(view.permute(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, oh * ow), input)
 
 
 __all__ = ["conv1d", "conv2d", "conv3d", "unfold"]

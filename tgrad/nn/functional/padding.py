@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tgrad import dtype as dt
-from tgrad.aliases import own_memory
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.joining import padded
-from tgrad.nn.functional.convolution import IntOrSizes, as_axes, spread
+from tgrad.nn.functional.convolution import IntOrSizes, apart, as_axes, spread
 from tgrad.tensor import Tensor, labelled
 
 __all__ = ["channel_shuffle", "constant_pad_nd", "fold", "pad", "pixel_shuffle", "pixel_unshuffle"]
@@ -135,7 +134,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     x = input.reshape(*lead, c // (r * r), r, r, h, w)
     n = len(lead)
     x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return own_memory(x.reshape(*lead, c // (r * r), h * r, w * r), input)
+    return apart(x.reshape(*lead, c // (r * r), h * r, w * r), input)
 
 
 @labelled("pixel_unshuffle")
@@ -155,7 +154,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     x = input.reshape(*lead, c, h // r, r, w // r, r)
     n = len(lead)
     x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return own_memory(x.reshape(*lead, c * r * r, h // r, w // r), input)
+    return apart(x.reshape(*lead, c * r * r, h // r, w // r), input)
 
 
 @labelled("channel_shuffle")
@@ -170,4 +169,4 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         raise ShapeError(f"channel_shuffle of shape {input.shape} in {groups} groups.")
     n, c, *rest = input.shape
     shuffled = input.reshape(n, groups, c // groups, *rest).transpose(1, 2).reshape(input.shape)
-    return own_memory(shuffled, input)
+    return apart(shuffled, input)
