@@ -106,7 +106,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not of the sample."""
+    """Leave out what is not of the sample, or cannot be simulated."""
+    if config.getoption("simulated_gpu"):
+        from tests.simulated_gpu import CANNOT
+
+        for item in items:
+            reason = CANNOT.get(item.name) or CANNOT.get(item.name.partition("[")[0])
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
     if config.getoption("device"):
         return
     cases: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)

@@ -36,6 +36,14 @@ ACCESSES = {"create_masked_load": (0, 1), "create_masked_store": (0, 2),
             "create_atomic_rmw": (1, 3)}  # fmt: skip
 """The interpreter's functions that reach memory: which arguments are addresses and mask."""
 
+CANNOT = {
+    "test_copies_by_cuda_itself": "CUDA's library is simulated",
+    "test_a_gpt_of_another_process_with_other_hashes": "other processes find no GPU",
+    "test_long_rows[cuda-sort]": "the interpreter compares all pairs of a row",
+    "test_argsort_of_rows_of_any_length": "the interpreter compares all pairs of a row",
+}
+"""Tests, or cases of them, that a GPU passes and this one does not, and why."""
+
 Patch = Callable[[object, str, object], None]
 """Sets an attribute of an object."""
 
