@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,20 +74,10 @@ class Event:
         return 1e3 * (end.time - self.time)
 
 
-class Properties(NamedTuple):
-    """What torch says of a card."""
-
-    name: str = "NVIDIA H200"
-    major: int = 9
-    minor: int = 0
-    multi_processor_count: int = 132
-    total_memory: int = 141 << 30
-
-
 class SimulatedTorch:
     """torch, with the calls that reach a GPU replaced."""
 
-    version = SimpleNamespace(cuda=None, hip=None)
+    version = SimpleNamespace(cuda=None)
 
     def __init__(self) -> None:
         self.recording: Graph | None = None
@@ -100,10 +90,6 @@ class SimulatedTorch:
         self.cuda = SimpleNamespace(
             device=self.device_of,
             device_count=lambda: 1,
-            is_available=lambda: True,
-            set_device=lambda index: None,
-            get_device_properties=lambda index=0: Properties(),
-            get_device_capability=lambda index=0: (9, 0),
             is_current_stream_capturing=lambda: self.recording is not None,
             Event=Event,
             CUDAGraph=lambda: Graph(self),

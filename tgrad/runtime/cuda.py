@@ -153,13 +153,11 @@ class CudaRuntime:
         ]
         arrays[0][box].copy_(arrays[1][box])
 
-    def join(self, target: Memory, arrays: Sequence[Any], axis: int) -> None:
-        """Copy torch tensors, one after the other along an axis, to a memory of their size, on
+    def join(self, target: Any, arrays: Sequence[Any], axis: int) -> None:
+        """Copy torch tensors, one after the other along an axis, to one of their size and dtype, on
         torch's current stream."""
-        parts = [a.view(self.torch.uint8) for a in arrays]  # torch does not join all its dtypes
-        size = sum(p.shape[axis] for p in parts)
-        shape = (*parts[0].shape[:axis], size, *parts[0].shape[axis + 1 :])
-        self.torch.cat(parts, axis, out=target.view(shape))
+        byte = self.torch.uint8  # torch does not join all its dtypes
+        self.torch.cat([a.view(byte) for a in arrays], axis, out=target.view(byte))
 
     def lend(self, memory: Memory, dtype: DType, shape: tuple[int, ...]) -> Any:
         """A torch tensor over the memory."""

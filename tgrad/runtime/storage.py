@@ -92,9 +92,9 @@ def join_storages(parts: Sequence[tuple[Storage, tuple[int, ...]]], axis: int) -
     tensors = [lent(storage).reshape(shape) for storage, shape in parts]
     size = sum(shape[axis] for _, shape in parts)
     shape = (*parts[0][1][:axis], size, *parts[0][1][axis + 1 :])
-    memory = allocate(device, math.prod(shape) * dtype.itemsize)
-    cast("CudaRuntime", open_device(device)).join(memory, tensors, axis)
-    return Storage(device, dtype, shape, memory)
+    made = Storage(device, dtype, shape, allocate(device, math.prod(shape) * dtype.itemsize))
+    cast("CudaRuntime", open_device(device)).join(lent(made), tensors, axis)
+    return made
 
 
 def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:
