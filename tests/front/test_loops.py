@@ -12,7 +12,7 @@ import torch
 
 import tgrad
 from tests.front.checking import to_numpy
-from tgrad import pipeline, realizing
+from tgrad import pending, pipeline, realizing
 from tgrad.graph.form import Form
 from tgrad.graph.node import Node
 from tgrad.tensor import Tensor
@@ -20,8 +20,10 @@ from tgrad.tensor import Tensor
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> OrderedDict:
-    """The plans made since the test began."""
+    """The plans made since the test began, with nothing of earlier tests to compute."""
     made: OrderedDict = OrderedDict()
+    monkeypatch.setattr(pending, "_pending", {})
+    monkeypatch.setattr(pending, "_holders", [])
     monkeypatch.setattr(pipeline, "_plans", made)
     monkeypatch.setattr(realizing, "_seen", OrderedDict())
     return made
