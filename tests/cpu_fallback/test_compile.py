@@ -53,6 +53,20 @@ def count_compilations(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
+def test_loops_call_no_function(tmp_path: Path) -> None:
+    """A compiler makes no vectors of a loop with a call in it; a function that is named twice is
+    too long for gcc to put into both places unasked."""
+    d = Draft(i=64)
+    once = d.op(Op.SIN, d.input("x", "i"))
+    d.store(d.op(Op.SIN, once), "i")
+    made = d.region("sine", "map", parallel="i")
+    [artifact] = cpu_fallback.generate([made], settings_in(tmp_path))
+    assert artifact.source.count("tg_sin(") == 2
+    [library] = tmp_path.rglob("*.so")
+    symbols = subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout
+    assert "sine" in symbols and "tg_sin" not in symbols
+
+
 def test_second_time_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_in(tmp_path)
     regions = [region(n) for n in range(5)]

@@ -21,6 +21,7 @@ from tgrad.cpu_fallback.winograd import transform_piece
 HEADER = """\
 #include <stdint.h>
 #include <stddef.h>
+#define inline inline __attribute__((always_inline)) /* loops with calls are no vectors */
 """
 
 _PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **WORD_PIECES}
