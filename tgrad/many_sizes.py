@@ -12,7 +12,6 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -88,17 +87,14 @@ class PaddedPlan:
         """Whether a graph of these values fits in, and is not lost in it."""
         if any(n > c for n, c in zip(values, self.capacities)) or not self.scope.holds(values):
             return False
-        return self.memory <= _WASTE * sum(prod(box.shape(values)) for box in self.boxes)
+        return not _is_wasted([*self.given, *self.made], values)
 
-    @cached_property
-    def boxes(self) -> list[Box]:
-        """Of the leaves and results whose sizes change."""
-        return [box for box in (*self.given, *self.made) if box is not None]
 
-    @cached_property
-    def memory(self) -> int:
-        """Elements that these have room for."""
-        return sum(prod(box.capacities) for box in self.boxes)
+def _is_wasted(boxes: Sequence[Box | None], values: Sequence[int]) -> bool:
+    """Whether memory is much larger than the elements in it; where all exist there is no box."""
+    changing = [box for box in boxes if box is not None]
+    elements = sum(prod(box.shape(values)) for box in changing)
+    return sum(prod(box.capacities) for box in changing) > _WASTE * elements
 
 
 @dataclass(frozen=True)
@@ -173,12 +169,13 @@ class _Family:
         self.counts[values] += 1
         return self.counts[values] > OFTEN
 
-    def capacities(self, values: Sequence[int]) -> tuple[int, ...]:
-        """Of a new plan: powers of two, those of the last plan where it is not much larger."""
+    def capacities(self, values: Sequence[int]) -> list[tuple[int, ...]]:
+        """Of a new plan: powers of two; before them those of the last plan too, if these are not
+        much larger."""
         own = tuple(1 << (n - 1).bit_length() for n in values)
         last = self.plans[-1].capacities if self.plans else own
         wide = tuple(map(max, own, last))
-        return wide if sum(wide) <= 2 * sum(own) else own
+        return [wide, own] if own != wide and sum(wide) <= 2 * sum(own) else [own]
 
 
 _families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
@@ -250,16 +247,19 @@ def _new_plan(
     family: _Family, fit: Fit, values: tuple[int, ...], graph: _Graph
 ) -> PaddedPlan | None:
     """One more plan for a family; None where the graph cannot be one of symbolic sizes."""
-    form, capacities, varying = graph.form, family.capacities(values), family.varying
+    form, varying = graph.form, family.varying
 
     def buffer(dtype: DType, sizes: tuple[Extent, ...]) -> Node:
         return make(Op.BUFFER, storage=_Unfilled(graph.device, dtype, sizes))
 
-    try:
-        general = general_graph(form, graph.outputs, fit, capacities, values, varying, buffer)
-    except (TraceError, ShapeError):
-        family.tries = _TRIES
-        return None
+    for capacities in family.capacities(values):
+        try:
+            general = general_graph(form, graph.outputs, fit, capacities, values, varying, buffer)
+        except (TraceError, ShapeError):
+            family.tries = _TRIES
+            return None
+        if not _is_wasted([*map(Box.of, general.given), *map(Box.of, general.made)], values):
+            break
     plan = _padded_plan(general, capacities, varying, graph)
     family.plans = [*family.plans[1 - _KEPT :], plan]
     return plan

@@ -10,7 +10,14 @@ import pytest
 
 from tests.attention import attention_regions
 from tests.cpu_fallback.cases import Draft, convolution, dot_region, matmul, pooling
-from tests.cpu_fallback.test_patterns import argsort, chain, cumulative, reduction, softmax
+from tests.cpu_fallback.test_patterns import (
+    argsort,
+    chain,
+    cumulative,
+    of_costly_values,
+    reduction,
+    softmax,
+)
 from tgrad.cpu_fallback import Machine
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.heuristics import choose_config
@@ -76,6 +83,7 @@ CASES = {
     "softmax_17x100": (lambda: softmax(17, 100), AVX512),
     "scan_330x700": (lambda: cumulative(Op.SCAN_SUM, 330, 700), AVX512),
     "scan_columns_330x700": (lambda: cumulative(Op.SCAN_LINEAR, 330, 700, "i"), AVX512),
+    "scan_of_costly_values_17x700": (lambda: of_costly_values(17, 700), AVX512),
     "argsort_33x5000": (lambda: argsort(33, 5000), AVX512),
     "column_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "column", 330, 700), AVX512),
     "full_sum_330x700": (lambda: reduction(Op.REDUCE_SUM, _f32(), "full", 330, 700), AVX512),

@@ -117,6 +117,18 @@ def cumulative(op: Op, n: int, m: int, axis: str = "j", dtype: dt.DType = dt.flo
     return d.region(str(op), "scan", parallel="i" if axis == "j" else "j", row=axis)
 
 
+def of_costly_values(n: int, m: int) -> Region:
+    """tanh of running sums of exponentials, and the largest sine so far, beside what is summed."""
+    d = Draft(i=n, j=m)
+    x, y = d.input("x", "i j"), d.input("y", "i j")
+    e = d.op(Op.EXP, x)
+    total = d.add(Scan(Op.SCAN_SUM, (e,), ("j",), F32))
+    largest = d.add(Scan(Op.SCAN_MAX, (d.op(Op.SIN, d.op(Op.ADD, y, total)),), ("j",), F32))
+    d.store(d.op(Op.TANH, d.op(Op.DIV, total, d.op(Op.ADD, e, x))), "i j")
+    d.store(largest, "i j", "largest")
+    return d.region("costly", "scan", parallel="i", row="j")
+
+
 def argsort(n: int, m: int, dtype: dt.DType = dt.uint32) -> Region:
     d = Draft(i=n, j=m)
     places = d.add(Sort(d.input("x", "i j", dtype), ("j",)))
@@ -130,6 +142,15 @@ def argsort(n: int, m: int, dtype: dt.DType = dt.uint32) -> Region:
 @pytest.mark.parametrize("axis", ["i", "j"])
 def test_scans(settings: Settings, op: Op, n: int, m: int, axis: str) -> None:
     check(cumulative(op, n, m, axis), settings)
+
+
+@pytest.mark.parametrize("n, m", [(3, 15), (3, 16), (1, 256), (17, 257), (2, 3001)])
+def test_scans_of_costly_values(settings: Settings, n: int, m: int) -> None:
+    region = of_costly_values(n, m)
+    arrays = random_slots(region)
+    arrays[1] = np.abs(arrays[1]) / m  # a sine of large sums is no test of scans
+    arrays[0] = np.abs(arrays[0]) * -1
+    check(region, settings, arrays)
 
 
 @pytest.mark.parametrize("dtype", [dt.uint8, dt.uint16, dt.uint32], ids=str)

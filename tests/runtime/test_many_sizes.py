@@ -421,3 +421,15 @@ def test_random_graphs_of_many_sizes(seed: int, requires_grad: bool, device: str
         outputs.leaves = g.leaves
         nodes = with_gradients(outputs) if requires_grad else [t._node for t in outputs]
         check_nodes(nodes, device)
+
+
+def test_few_long_rows_after_many_short_ones_have_memory_of_their_own() -> None:
+    """The larger of both sizes would be 32 times as much."""
+    for shape in ((64, 100), (40, 90), (70, 200)):
+        tgrad.zeros(shape).contiguous().realize().cumsum(1).realize()
+    x = tgrad.rand(3, 7000).realize()
+    with record_plans() as plans:
+        x.cumsum(1).realize()
+    (plan,) = plans
+    (result,) = plan.outputs
+    assert x.nbytes < result.nbytes <= 4 * x.nbytes

@@ -28,7 +28,7 @@ processor has wider ones:
       ...
 
 A long sum is cut in strips, which is also more accurate. The last of several passes over a row of
-memory is emit_pass.py's.
+memory is emit_pass.py's, a scan of costly values emit_scan.py's.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import loops_of, walk
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.emit_pass import emit_last_pass
+from tgrad.cpu_fallback.emit_scan import emit_scan
 from tgrad.graph.op import OPS, Op
 from tgrad.kernel import ir
 
@@ -94,6 +95,8 @@ def emit_leaf(body: Body, loop: ir.Loop, start: str, stop: str) -> None:
     simd = once and not has_scan and body.may_vectorise(list(loop.body), loop.axis)
     is_whole = start == "0" and stop == str(axis.extent)
     if simd and is_whole and emit_last_pass(body, loop):
+        return
+    if has_scan and emit_scan(body, loop, start, stop):
         return
     is_long = simd and bool(sums) and axis.extent > 2 * STRIP
     length = STRIP if is_long else axis.extent

@@ -32,6 +32,8 @@ class Limits:
             where those are reduced beside them anyway (merging parts of a softmax).
         program_bandwidth: bytes/s that one program reads.
         launch: seconds that one kernel more takes.
+        dear_per_byte: cost of functions (graph/op.py) that takes as long as moving a byte.
+        makes_planes: whether windows in two directions compute what they read once.
         dots: most dots of one kernel.
         shares_launches: whether equal kernels on other buffers may be one launch.
         orders_scatters: whether scatters take numbers in the order of their indices.
@@ -57,6 +59,8 @@ class Limits:
     short_row: int = 64
     program_bandwidth: float = 25e9
     launch: float = 6e-6
+    dear_per_byte: float = 10
+    makes_planes: bool = False
     dots: int = 4
     shares_launches: bool = True
     orders_scatters: bool = False
@@ -85,6 +89,8 @@ CPU_LIMITS = Limits(
     programs=0,
     columns=0,
     short_row=0,
+    dear_per_byte=1,
+    makes_planes=True,
     dots=1,
     orders_scatters=True,
     compares_bits=False,

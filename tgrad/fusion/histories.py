@@ -12,7 +12,7 @@ from math import prod
 
 from tgrad.fusion.device_limits import Limits
 from tgrad.graph.node import Node
-from tgrad.graph.op import MOVEMENT, OPS, Op
+from tgrad.graph.op import MOVEMENT, OPS, Op, is_expensive
 
 FLOPS_PER_BYTE = 5
 """Arithmetic that takes as long as moving a byte, on the device where memory is cheapest: a CPU of
@@ -47,6 +47,8 @@ class History:
     nodes: int
     cost: int
     leaves: frozenset[Node]
+    dear: int = 0
+    """What of the cost is of functions, such as exp."""
 
 
 def histories_of(
@@ -63,14 +65,21 @@ def histories_of(
     for n in order:
         if n.op is Op.BUFFER or n in stored or n in inside:
             result[n] = History(0, 0, frozenset({n}))
-            continue
-        nodes, cost, leaves = 1, OPS[n.op].cost, frozenset[Node]()
-        for x in n.inputs:
-            part = History(0, 0, frozenset({x})) if x in stored else result[x]
-            nodes, cost = nodes + part.nodes, cost + part.cost
-            leaves |= part.leaves
-        result[n] = History(min(nodes, 1 << 20), min(cost, 1 << 20), leaves)
+        else:
+            result[n] = inlined(n, result, stored)
     return result
+
+
+def inlined(node: Node, histories: Mapping[Node, History], stored: Collection[Node]) -> History:
+    """The history of a node that is computed where it is read."""
+    nodes, cost, leaves = 1, OPS[node.op].cost, frozenset[Node]()
+    dear = cost if is_expensive(node.op) else 0
+    for x in node.inputs:
+        part = History(0, 0, frozenset({x})) if x in stored else histories[x]
+        nodes, cost, dear = nodes + part.nodes, cost + part.cost, dear + part.dear
+        leaves |= part.leaves
+    most = 1 << 20
+    return History(min(nodes, most), min(cost, most), leaves, min(dear, most))
 
 
 def below_movement(node: Node) -> Node:
@@ -111,11 +120,14 @@ def is_dear_to_repeat(
     if operand.size <= TINY or is_masked_load(operand, histories):
         return False
     other = next((x for x in dot.inputs if x is not view), view)
-    k = prod(other.shape[a] for a in dot.attr("contract")[dot.inputs.index(other)])
-    batch = prod(other.shape[a] for a in dot.attr("batch")[dot.inputs.index(other)])
+    side = dot.inputs.index(other)
+    k = prod(other.shape[a] for a in dot.attr("contract")[side])
+    batch = prod(other.shape[a] for a in dot.attr("batch")[side])
     tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
     times = view.size * tiles / operand.size
-    if 2 * packed <= operand.nbytes:
+    if below_movement(other) is operand:
+        times += other.size / operand.size
+    if 2 * packed <= operand.nbytes and history.cost <= TABLE_COST:
         parts_of_bytes = limits.programs > 0 and 3 * packed <= operand.nbytes
         return parts_of_bytes and tiles >= TILES_OF_PACKED
     return history.cost * (times - 1) > FLOPS_PER_BYTE * 2 * operand.dtype.itemsize

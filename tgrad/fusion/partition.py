@@ -33,6 +33,7 @@ from tgrad.fusion.group import Bucket, Group, Kind
 from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.histories import (
     TINY,
+    History,
     below_movement,
     histories_of,
     is_costly_prologue,
@@ -46,6 +47,7 @@ from tgrad.fusion.pointwise import Draft, Pointwise, pointwise_of
 from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
+from tgrad.fusion.views import is_dear_to_view
 from tgrad.graph.demand import conditions_of
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import CALLS, REDUCE, ROWWISE, Op, is_elementwise
@@ -152,7 +154,7 @@ class _Partition:
         for r in self.roots:
             for p in self.producers[r]:
                 self.consumers[p].append(r)
-                if p in self.copies or p in self.sums:
+                if p in self.copies or p in self.sums or p in self.viewed:
                     self.repeated.add((p, r))
         self.group_of: dict[Node, Group] = {r: Group([r]) for r in self.roots}
         self.sums_alike: set[Node] = set()
@@ -222,6 +224,8 @@ class _Partition:
                     is_table = is_table_of_places(operand, histories)
                     if self._is_stored(operand, not is_table):
                         roots.add(operand)
+        self.viewed = {n for n in self.order if self._is_stored_for_views(n, histories)}
+        roots |= self.viewed
         roots |= compared_with_extrema(self.order, roots) - self.inside
         histories = histories_of(self.order, roots, self.inside)
         users: dict[Node, set[Node]] = defaultdict(set)
@@ -235,6 +239,13 @@ class _Partition:
                 users[x] |= mine
         live = [n for n in self.order if n in roots and (users[n] or n in self.outputs)]
         return [n for n in live if n.op is not Op.BUFFER]
+
+    def _is_stored_for_views(self, node: Node, histories: Mapping[Node, History]) -> bool:
+        if not is_elementwise(node.op) or node in self.inside:
+            return False
+        is_dear = is_dear_to_view(node, self.uses, self.outputs, histories, self.limits)
+        is_large_table = is_dear and is_table_of_places(node, histories)
+        return is_dear and not is_large_table and self._is_stored(node, True)
 
     def _is_stored(self, node: Node, planned: bool) -> bool:
         """Whether a value is stored that could be computed again where it is read."""
@@ -440,6 +451,8 @@ class _Partition:
         found = self.repeated.intersection(product(roots, repeat=2)) if self.repeated else ()
         if any(read in self.sums for read, _ in found):
             return Refused("products are added up as they come, so that few are alive at a time")
+        if any(read in self.viewed for read, _ in found):
+            return Refused("it would be computed again for each window or shift that reads it")
         if found:
             return Refused("a dot would compute its operand again for each of its tiles")
         buffers = _least_buffers(a.built, b.built)
