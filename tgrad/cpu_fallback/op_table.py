@@ -188,11 +188,13 @@ def cast(text: str, source: DType, target: DType) -> str:
         return text
     if target.is_bool:
         return f"({text} != 0)"
+    if target.is_float and source.is_bool:  # a select: gcc makes no vectors of the conversion
+        return f"({text} ? {number(1, target)} : {number(0, target)})"
     if target.is_float:
         converted = text
         if register_type(source) != register_type(target):
             converted = f"({register_type(target)}){text}"
-        exact = source.is_bool or (source.is_float and source.itemsize < target.itemsize)
+        exact = source.is_float and source.itemsize < target.itemsize
         return converted if exact else round_to(converted, target)
     if not source.is_float:
         return f"({register_type(target)}){text}"
