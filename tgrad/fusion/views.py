@@ -26,9 +26,9 @@ def is_dear_to_view(
     than it costs to store and load them:
 
         y = exp(x);  y[1:] - y[:-1]        two exp an element, or one that is stored
-    """
-    if node.size <= TINY:
-        return False
+
+    Of few elements it is asked whether a kernel more costs less: steps of a recurrence that read
+    neighbours of the step before would compute three times as much for each one that is inlined."""
     made = inlined(node, histories, ())
     if not made.dear:
         return False
@@ -36,7 +36,8 @@ def is_dear_to_view(
     makes_planes = limits.makes_planes and made.dear <= TABLE_COST
     read = _View(node, node.size, repeats=not is_of_rows)  # a kernel of rows repeats nothing
     again = _elements_read(read, uses, outputs, makes_planes) - node.size
-    return made.dear * again > limits.dear_per_byte * 2 * node.nbytes
+    least = limits.dear_per_launch if node.size <= TINY else limits.dear_per_byte * 2 * node.nbytes
+    return made.dear * again > least
 
 
 def _elements_read(
