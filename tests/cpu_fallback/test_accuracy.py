@@ -1,4 +1,4 @@
-"""Errors of the float32 functions in units of the last place, over all floats.
+"""Errors of functions in units of the last place, over all floats and over samples of doubles.
 
 4 million bit patterns, evenly over all 2^32, and the places where a function is delicate;
 TGRAD_EXHAUSTIVE=1 takes every float (minutes). References are NumPy's float64 functions.
@@ -17,6 +17,7 @@ import pytest
 import tgrad
 from tests.cpu_fallback.cases import Draft, call
 from tgrad import cpu_fallback
+from tgrad import dtype as dt
 from tgrad.graph.op import Op
 from tgrad.settings import Settings
 
@@ -101,6 +102,40 @@ def test_ulps(settings: Settings, op: Op) -> None:
         with np.errstate(all="ignore"):
             want = exact(x.astype(np.float64))
         assert worst_error(have, want, op) <= limit
+
+
+DOUBLES: dict[Op, tuple[Callable[[Array], Array], float]] = {
+    Op.EXP: (np.exp, 1.0),
+    Op.LOG: (np.log, 1.0),
+    Op.TANH: (np.tanh, 3.0),
+}
+
+
+@pytest.mark.parametrize("op", DOUBLES, ids=str)
+def test_ulps_of_doubles(settings: Settings, op: Op) -> None:
+    """Any bits, all exponents of results, around 0 and around 1."""
+    rng = np.random.default_rng(0)
+    n = 1 << 18
+    delicate = [5e-324, 1e-310, 2.0**-1022, 709.78, 709.79, -745.13, -745.14, 1e308, -1e-300]
+    x = np.concatenate(
+        [SPECIAL, delicate, rng.integers(0, 1 << 64, n, np.uint64).view(np.float64),
+         rng.uniform(-750, 712, n), rng.uniform(-1, 1, n), rng.uniform(0.5, 1.5, n),
+         rng.standard_normal(n) * 1e-8]
+    )  # fmt: skip
+    d = Draft(i=x.size)
+    d.store(d.op(op, d.input("x", "i", dt.float64)), "i")
+    region = d.region(f"{op}_f64_{x.size}", "map", parallel="i")
+    [artifact] = cpu_fallback.generate([region], settings)
+    have = call(artifact.entry, [x, np.zeros_like(x)])[1]
+    exact, limit = DOUBLES[op]
+    with np.errstate(all="ignore"):
+        wide = exact(x.astype(np.longdouble))
+        want = wide.astype(np.float64)
+        special = ~np.isfinite(want) | ~np.isfinite(have) | (want == 0)
+        np.testing.assert_array_equal(have[special], want[special])
+        np.testing.assert_array_equal(np.signbit(have[want == 0]), np.signbit(want[want == 0]))
+        error = np.abs(have - wide) / np.spacing(np.abs(want))
+    assert error[~special].max() <= limit
 
 
 def _powers() -> Iterator[tuple[Array, Array]]:

@@ -105,6 +105,8 @@ SPELLINGS: dict[Op, Spelling] = {
 """A row for each op of graph.op.ELEMENTWISE; {cast} and {bitcast} stand for functions below."""
 
 FUNCTIONS = ("exp", "log", "tanh", "erf", "sin", "cos", "pow")
+OF_DOUBLES = ("exp", "log", "tanh")
+"""Those that double_functions.py has; others are the C library's."""
 """Spelled tg_NAME for float32 (float_functions.py) and as the C library's for float64."""
 
 EXACT = frozenset(
@@ -263,9 +265,15 @@ def spell(
         word=word,
         cast=cast(args[0], dtypes[0], result) if op is Op.CAST else "",
         bitcast=bitcast(args[0], dtypes[0], result) if op is Op.BITCAST else "",
-        **{f: f"__builtin_{f}" if double else f"tg_{f}" for f in FUNCTIONS},
+        **{f: _function(f, double) for f in FUNCTIONS},
     )
     return text if op in EXACT or op is Op.CAST else round_to(text, result)
+
+
+def _function(name: str, double: bool) -> str:
+    if not double:
+        return f"tg_{name}"
+    return f"tg_{name}_f64" if name in OF_DOUBLES else f"__builtin_{name}"
 
 
 def combine(op: Op, a: str, b: str, dtype: DType) -> str:

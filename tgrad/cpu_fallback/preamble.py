@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 
 from tgrad.cpu_fallback.dot_words import WORD_PIECES
+from tgrad.cpu_fallback.double_functions import DOUBLE_FUNCTIONS
 from tgrad.cpu_fallback.emit_sort import sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
 from tgrad.cpu_fallback.register_tiles import dot_piece, runs_piece, transpose_piece, vector_piece
@@ -24,7 +25,7 @@ HEADER = """\
 #define inline inline __attribute__((always_inline)) /* loops with calls are no vectors */
 """
 
-_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **WORD_PIECES}
+_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **DOUBLE_FUNCTIONS, **WORD_PIECES}
 
 
 def _piece(names: str, text: str) -> None:
@@ -139,7 +140,7 @@ static inline float tg_round_e4m3(float x) { return tg_load_e4m3(tg_store_e4m3(x
 _piece(
     "tg_sigmoid_f64",
     """
-static inline double tg_sigmoid_f64(double x) { return 1 / (1 + __builtin_exp(-x)); }
+static inline double tg_sigmoid_f64(double x) { return 1 / (1 + tg_exp_f64(-x)); }
 """,
 )
 
