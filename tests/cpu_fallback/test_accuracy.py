@@ -167,6 +167,25 @@ def test_ulps_of_pow(settings: Settings) -> None:
         assert worst_error(have, want) <= 1.0
 
 
+def test_remainders_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    n = 1 << 18
+    any_bits = rng.integers(0, 1 << 32, (2, n), np.uint64).astype(np.uint32).view(np.float32)
+    near = rng.integers(-1000, 1000, n), rng.integers(-20, 20, n)
+    far = any_bits[0], rng.standard_normal(n) * 1e-30
+    pairs = [
+        (np.repeat(SPECIAL, SPECIAL.size), np.tile(SPECIAL, SPECIAL.size)),
+        any_bits,
+        near,
+        far,
+    ]
+    a, b = (np.concatenate(side).astype(np.float32) for side in zip(*pairs))
+    with np.errstate(all="ignore"):
+        for name, want in (("fmod", np.fmod(a, b)), ("remainder", np.remainder(a, b))):
+            have = getattr(tgrad, name)(tgrad.tensor(a), tgrad.tensor(b)).numpy()
+            np.testing.assert_array_equal(have, want, err_msg=name)
+
+
 @pytest.mark.parametrize("name", DERIVED)
 def test_ulps_of_derived_functions(name: str) -> None:
     exact, limit = DERIVED[name]

@@ -45,6 +45,7 @@ def of_booleans(source: dt.DType, target: dt.DType) -> Region:
 REGIONS = [
     *(of_functions(op, dtype) for op in FUNCTIONS for dtype in (dt.float32, dt.bfloat16)),
     *(of_functions(op, dt.float64) for op in OF_DOUBLES),
+    *(of_functions(op, dt.float32) for op in (Op.MOD, Op.FLOORDIV)),
     *(of_booleans(a, b) for a in (dt.float32, dt.int64, dt.int8) for b in (dt.float32, dt.int64)),
 ]
 

@@ -8,7 +8,8 @@ and without fused multiply-add; exp, log, tanh, erf and sigmoid over all floats,
     exp 1.1  log 0.9  tanh 1.5  erf 1.5 (1.8 without)  sigmoid 1.8  sin 0.6  cos 0.6  pow 0.51
 
 Polynomials are weighted minimax fits (Lawson's and Remez's iterations, 40 digits and more). sin,
-cos and pow reduce their argument in double, which holds a product of two floats exactly.
+cos and pow reduce their argument in double, which holds a product of two floats exactly; so does
+fmod, which is exact.
 """
 
 from __future__ import annotations
@@ -225,4 +226,23 @@ static inline float tg_pow(float x, float y) { /* 2^(y * log2|x|) in double */
   r = (x != x) | (y != y) ? __builtin_nanf("") : r;
   return (x == 1.0f) | (y == 0.0f) ? 1.0f : r;
 }
+"""
+
+FLOAT_FUNCTIONS["tg_fmod"] = """\
+#if defined(__FMA__) || defined(__aarch64__)
+/* Long division: a digit is a whole number below 2^52, so that its product with the divisor leaves a
+   remainder that a double holds; a digit that was rounded up leaves less than none. */
+static inline float tg_fmod(float a, float b) {
+  double r = __builtin_fabsf(a), y = __builtin_fabsf(b), d = y * 0x1p260;
+#pragma GCC unroll 6
+  for (int digit = 0; digit < 6; digit++, d *= 0x1p-52) {
+    r = __builtin_fma(-__builtin_trunc(r / d), d, r);
+    r = r < 0.0 ? r + d : r;
+  }
+  r = (y > 0x1p128) & (__builtin_fabsf(a) < __builtin_inff()) ? __builtin_fabsf(a) : r;
+  return __builtin_copysignf((float)r, a);
+}
+#else
+#define tg_fmod(a, b) __builtin_fmodf(a, b)
+#endif
 """

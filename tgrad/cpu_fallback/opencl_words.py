@@ -54,6 +54,7 @@ _PIECES = {
     "tg_float": "#define tg_float(u) as_float(u)\n",
     "tg_bits64": "#define tg_bits64(x) as_ulong(x)\n",
     "tg_double": "#define tg_double(u) as_double(u)\n",
+    "tg_fmod": "#define tg_fmod(a, b) fmod(a, b)\n",
     **{
         f"tg_product_{short}": f"""\
 static inline {ctype} tg_product_{short}({ctype} a, {ctype} b) {{ /* no FMA takes it in */

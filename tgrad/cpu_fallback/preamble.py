@@ -173,7 +173,7 @@ static inline {_c} tg_min_{_t}({_c} a, {_c} b) {{ /* two selects: one with | is 
   initializer(omp_priv = __builtin_inff())
 """,
     )
-    _s = "f" if _t == "f32" else ""
+    _s, _fmod = ("f", "tg_fmod") if _t == "f32" else ("", "__builtin_fmod")
     _piece(
         f"tg_product_{_t}",
         f"""
@@ -190,8 +190,8 @@ static inline {_c} tg_product_{_t}({_c} a, {_c} b) {{ /* rounded by itself: no F
         f"tg_mod_{_t}",
         f"""
 static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{
-  {_c} r = __builtin_fmod{_s}(a, b);
-  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+  {_c} r = {_fmod}(a, b);
+  return (r != 0) & ((r < 0) != (b < 0)) ? r + b : r;
 }}
 """,
     )
@@ -199,12 +199,12 @@ static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{
         f"tg_floordiv_{_t}",
         f"""
 static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
-  if (b == 0) return a / b;
-  {_c} r = __builtin_fmod{_s}(a, b), q = (a - r) / b;
-  q -= r != 0 && (r < 0) != (b < 0);
+  {_c} r = {_fmod}(a, b), q = (a - r) / b;
+  q -= (r != 0) & ((r < 0) != (b < 0));
   {_c} f = __builtin_floor{_s}(q);
   f += q - f > ({_c})0.5;
-  return q != 0 ? f : __builtin_copysign{_s}(0, a / b);
+  f = q != 0 ? f : __builtin_copysign{_s}(0, a / b);
+  return b != 0 ? f : a / b;
 }}
 """,
     )
