@@ -230,8 +230,8 @@ static inline float tg_pow(float x, float y) { /* 2^(y * log2|x|) in double */
 
 FLOAT_FUNCTIONS["tg_fmod"] = """\
 #if defined(__FMA__) || defined(__aarch64__)
-/* Long division: a digit is a whole number below 2^52, so that its product with the divisor leaves a
-   remainder that a double holds; a digit that was rounded up leaves less than none. */
+/* Long division: a digit is a whole number below 2^52, so what its product with the divisor leaves
+   is a double; after a digit that was rounded up it is less than 0. */
 static inline float tg_fmod(float a, float b) {
   double r = __builtin_fabsf(a), y = __builtin_fabsf(b), d = y * 0x1p260;
 #pragma GCC unroll 6
