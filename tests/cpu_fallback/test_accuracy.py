@@ -171,15 +171,10 @@ def test_remainders_are_exact() -> None:
     rng = np.random.default_rng(0)
     n = 1 << 18
     any_bits = rng.integers(0, 1 << 32, (2, n), np.uint64).astype(np.uint32).view(np.float32)
-    near = rng.integers(-1000, 1000, n), rng.integers(-20, 20, n)
-    far = any_bits[0], rng.standard_normal(n) * 1e-30
-    pairs = [
-        (np.repeat(SPECIAL, SPECIAL.size), np.tile(SPECIAL, SPECIAL.size)),
-        any_bits,
-        near,
-        far,
-    ]
-    a, b = (np.concatenate(side).astype(np.float32) for side in zip(*pairs))
+    near = [rng.integers(-k, k, n).astype(np.float32) for k in (1000, 20)]
+    far = any_bits[0], (rng.standard_normal(n) * 1e-30).astype(np.float32)
+    special = np.repeat(SPECIAL, SPECIAL.size), np.tile(SPECIAL, SPECIAL.size)
+    a, b = (np.concatenate(side) for side in zip(special, any_bits, near, far))
     with np.errstate(all="ignore"):
         for name, want in (("fmod", np.fmod(a, b)), ("remainder", np.remainder(a, b))):
             have = getattr(tgrad, name)(tgrad.tensor(a), tgrad.tensor(b)).numpy()
