@@ -113,17 +113,16 @@ def _prod(y: Node, g: Node) -> Node:
     rows = b.reshape_to(moved, (*y.shape, x.size // y.size if y.size else 0))
     last = len(y.shape)
 
-    def product_before(row: Node) -> Node:
-        result, step, size = _shift_in_ones(row, last, 1), 1, row.shape[last]
-        while step < size:
-            result, step = b.mul(result, _shift_in_ones(result, last, step)), step * 2
-        return result
-
-    before = product_before(rows)
-    after = make(Op.FLIP, product_before(make(Op.FLIP, rows, axes=(last,))), axes=(last,))
+    before = _products_before(rows, last)
+    after = _flip(_products_before(_flip(rows, last), last), last)
     others = b.reshape_to(b.mul(before, after), moved.shape)
     others = b.permute(others, tuple(order.index(a) for a in range(len(order))))
     return b.mul(b.restore(g, axes, x.shape), others)
+
+
+def _products_before(x: Node, axis: int) -> Node:
+    """out[.., i, ..] = x[.., 0, ..] * ... * x[.., i - 1, ..]"""
+    return make(Op.SCAN_PROD, _shift_in_ones(x, axis, 1), axis=axis)
 
 
 def _shift_in_ones(x: Node, axis: int, step: int) -> Node:
@@ -154,8 +153,7 @@ def _from_behind(a: Node, g: Node, axis: int) -> Node:
 def _scan_prod(y: Node, g: Node) -> Node:
     """(product of the elements before) * λ, with no division, so zeros are exact to every order"""
     (x,), axis = y.inputs, y.attr("axis")
-    before = make(Op.SCAN_PROD, _shift_in_ones(x, axis, 1), axis=axis)
-    return b.mul(before, _from_behind(x, g, axis))
+    return b.mul(_products_before(x, axis), _from_behind(x, g, axis))
 
 
 def _scan_extremum(y: Node, g: Node) -> Node:
