@@ -137,9 +137,13 @@ def is_table_of_places(node: Node, histories: Mapping[Node, History]) -> bool:
     """Whether a node is a large table of what places and far smaller tensors say, such as a mask of
     documents or distances of keys from queries. It is not stored: with sequences of 32k it would be
     gigabytes, and where a kernel computes it, tiles may be skipped for it."""
-    history = histories[node]
-    is_small = all(PLACES * leaf.size <= node.size for leaf in history.leaves)
-    return node.size > TINY and is_small and history.cost <= TABLE_COST
+    return node.size > TINY and is_made_of_places(node, histories[node])
+
+
+def is_made_of_places(node: Node, made: History) -> bool:
+    """Whether what places and far smaller tensors say makes a node, with little arithmetic."""
+    is_small = all(PLACES * leaf.size <= node.size for leaf in made.leaves)
+    return is_small and made.cost <= TABLE_COST
 
 
 def is_worth_storing(node: Node, histories: Mapping[Node, History]) -> bool:

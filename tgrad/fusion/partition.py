@@ -244,8 +244,7 @@ class _Partition:
         if not is_elementwise(node.op) or node in self.inside:
             return False
         is_dear = is_dear_to_view(node, self.uses, self.outputs, histories, self.limits)
-        is_large_table = is_dear and is_table_of_places(node, histories)
-        return is_dear and not is_large_table and self._is_stored(node, True)
+        return is_dear and self._is_stored(node, True)
 
     def _is_stored(self, node: Node, planned: bool) -> bool:
         """Whether a value is stored that could be computed again where it is read."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from tgrad.fusion.device_limits import Limits
-from tgrad.fusion.histories import TABLE_COST, TINY, History, inlined
+from tgrad.fusion.histories import TABLE_COST, TINY, History, inlined, is_made_of_places
 from tgrad.graph.node import Node
 from tgrad.graph.op import MOVEMENT, REDUCE, ROWWISE, Op
 
@@ -30,7 +30,7 @@ def is_dear_to_view(
     Of few elements it is asked whether a kernel more costs less: steps of a recurrence that read
     neighbours of the step before would compute three times as much for each one that is inlined."""
     made = inlined(node, histories, ())
-    if not made.dear:
+    if not made.dear or is_made_of_places(node, made):
         return False
     is_of_rows = any(leaf.op in REDUCE or leaf.op in ROWWISE for leaf in made.leaves)
     makes_planes = limits.makes_planes and made.dear <= TABLE_COST
