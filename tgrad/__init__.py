@@ -113,6 +113,7 @@ from tgrad.random import (
     set_rng_state,
 )
 from tgrad.serialization import load, save
+from tgrad.shapes import Size
 from tgrad.sorting import bucketize, cumulative_trapezoid, multinomial, searchsorted
 from tgrad.tensor import Tensor, tensor
 from tgrad.threads import (
@@ -182,6 +183,7 @@ _ELSEWHERE = {
     "tgrad.complex_numbers": (
         "complex", "imag", "polar", "real", "view_as_complex", "view_as_real",
     ),
+    "tgrad.anomalies": ("is_anomaly_check_nan_enabled", "is_anomaly_enabled"),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.fft.frames": ("istft", "stft"),
     "tgrad.func": ("vmap",),
@@ -198,7 +200,7 @@ _ELSEWHERE = {
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
         "_assert", "can_cast", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype",
-        "get_device", "iinfo", "is_anomaly_check_nan_enabled", "is_anomaly_enabled",
+        "get_device", "iinfo",
         "is_autocast_cpu_enabled", "is_complex", "is_conj", "is_floating_point", "is_inference",
         "is_neg", "is_nonzero", "is_same_size", "is_signed", "is_storage", "is_tensor", "numel",
         "set_default_tensor_type", "set_flush_denormal", "typename",
@@ -237,7 +239,6 @@ contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 strided = "strided"
 layout = memory_format = str
-Size = tuple
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
