@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 700
 
 LEAVES = (
+    "tgrad.absent",
     "tgrad.cache_files",
     "tgrad.determinism",
     "tgrad.dtype",
@@ -60,6 +61,7 @@ FRONT = (
     "tgrad.discrete",
     "tgrad.explaining",
     "tgrad.fft",
+    "tgrad.foreach",
     "tgrad.factorizations",
     "tgrad.functional",
     "tgrad.grad_mode",
@@ -166,7 +168,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.nn.compiled": ("tgrad.compiling.function",),
-    "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
+    "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.cuda", "tgrad.nn", "tgrad.distributed"),
     "tgrad.nn.modules.sync_batchnorm": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
@@ -225,6 +227,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.optim",
         "tgrad.data",
         "tgrad.hub",
+        "tgrad.interop.einops",
         "tgrad.multiprocessing",
         "tgrad.profiler",
         "tgrad.testing",

@@ -68,6 +68,7 @@ from tgrad.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
+from tgrad.interop.einops import register as _register_einops
 from tgrad.joining import (
     atleast_1d,
     atleast_2d,
@@ -91,6 +92,7 @@ from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.interchange import from_dlpack, to_dlpack
+from tgrad.module_paths import module_below as _module_below
 from tgrad.module_paths import register as _register_paths
 from tgrad.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
@@ -225,12 +227,11 @@ _IN_PLACE = (
 _ABSENT = {
     **dict.fromkeys(("chalf", "complex32"), "complex numbers have parts of float32 or float64."),
     **dict.fromkeys(
-        ("sparse", "sparse_coo_tensor", "sparse_csr_tensor", "sparse_coo", "sparse_csr"),
+        ("sparse_coo_tensor", "sparse_csr_tensor", "sparse_coo", "sparse_csr"),
         "tensors are dense."),
     **dict.fromkeys(
-        ("qint8", "quint8", "qint32", "quantize_per_tensor", "quantization"),
+        ("qint8", "quint8", "qint32", "quantize_per_tensor"),
         "there are no quantized dtypes; integers and .to(dtype) compute the same."),
-    "nested": "tensors are rectangular; pad them.",
 }  # fmt: skip
 """Names of PyTorch's that are out of scope, and why."""
 
@@ -261,9 +262,11 @@ def __getattr__(name: str) -> object:
             return getattr(_importlib.import_module(module), name)
     if name in _IN_PLACE:
         return getattr(Tensor, name)
+    if name.startswith("_foreach_"):
+        return _importlib.import_module("tgrad.foreach").function(name)
     if name in _ABSENT:
         raise AttributeError(f"tgrad has no {name}: {_ABSENT[name]}")
-    raise AttributeError(f"module 'tgrad' has no attribute {name!r}")
+    return _module_below(__name__, name)
 
 
 __all__ = [
@@ -297,3 +300,4 @@ __all__ = [
 ]  # fmt: skip
 
 _register_paths()
+_register_einops()

@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from tgrad import absent
+
 _LAYERS = (
     "channelshuffle", "flatten", "fold", "pixelshuffle", "rnn", "sparse", "upsampling",
 )  # fmt: skip
@@ -47,6 +49,9 @@ PATHS = {
     "tgrad.autograd.variable": "tgrad.autograd",
     "tgrad.utils.dlpack": "tgrad.methods.interchange",
     "tgrad.utils.hooks": "tgrad.hooks",
+    "tgrad.utils.model_zoo": "tgrad.hub",
+    **{f"tgrad.cuda.{name}": "tgrad.cuda" for name in ("memory", "random")},
+    "tgrad.storage": "tgrad.methods.memory",
 }
 """A path of PyTorch's, with its name for tgrad's, and the module that has the names."""
 
@@ -70,6 +75,7 @@ def register() -> None:
     """Let import lines find them."""
     for name, place in PATHS.items():
         sys.modules.setdefault(name, _Elsewhere(name, place))
+    absent.register()
 
 
 def module_below(package: str, name: str) -> ModuleType:
@@ -78,6 +84,7 @@ def module_below(package: str, name: str) -> ModuleType:
     Raises:
         AttributeError: there is none.
     """
-    if f"{package}.{name}" not in PATHS:
+    path = f"{package}.{name}"
+    if path not in PATHS and path.removeprefix("tgrad.") not in absent.ABSENT:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    return sys.modules[f"{package}.{name}"]
+    return sys.modules[path]

@@ -13,7 +13,8 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,9 +22,10 @@ import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.arguments import refuse
-from tgrad.device import Device
+from tgrad.device import Device, as_device, get_default_device
 from tgrad.errors import DataError, UnsupportedError
 from tgrad.methods.interchange import unpickled
+from tgrad.shapes import Size
 from tgrad.tensor import Tensor, realize_tensors, tensor
 
 _FLOAT8 = {"F8_E4M3": dt.float8_e4m3fn, "F8_E5M2": dt.float8_e5m2}
@@ -107,7 +109,7 @@ def save(
 
 def load(
     f: str | os.PathLike[str] | IO[bytes],
-    map_location: str | Device | None = None,
+    map_location: Any = None,
     pickle_module: Any = None,
     *,
     weights_only: bool | None = None,
@@ -119,7 +121,9 @@ def load(
     Args:
         f: its path, or a file opened for reading bytes, which is read from where it stands to its
             end.
-        map_location: device of the tensors; by default TGRAD_DEVICE, else "cpu".
+        map_location: device of the tensors, by default that of `get_default_device`; or what gives
+            it for that one, a dictionary or a function, which is called with something that has
+            `device`, `cpu()` and `cuda()`: a file holds values, and not where they were.
         pickle_module: not supported; Python's pickle is used.
         weights_only: whether only tensors and plain values are read, which is so by default. A file
             of other objects is read with False, if you trust it: it runs what it names.
@@ -131,13 +135,43 @@ def load(
             is not False.
     """
     refuse("load", pickle_module=pickle_module)
-    may_run = weights_only is False
+    may_run, map_location = weights_only is False, _place(map_location)
     if isinstance(f, (str, os.PathLike)):
         return _read(Path(f), os.fspath(f), map_location, may_run)
     with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:
         copy = Path(folder, "read.safetensors")
         copy.write_bytes(f.read())
         return _read(copy, f"The file {getattr(f, 'name', 'object')}", map_location, may_run)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a program's function of a storage and its place is given, and gives back."""
+
+    device: Device
+
+    def cpu(self) -> _Place:
+        """It, in the host's memory."""
+        return _Place(as_device("cpu"))
+
+    def cuda(self, device: Any = None) -> _Place:
+        """It, in a GPU's."""
+        name = "cuda" if device is None else f"cuda:{device}"
+        return _Place(as_device(name if device is None or isinstance(device, int) else device))
+
+
+def _place(map_location: Any) -> str | Device | None:
+    """The device that `map_location` of `load` means."""
+    usual = get_default_device()
+    if isinstance(map_location, Mapping):
+        named = {str(key): value for key, value in map_location.items()}
+        found: str | Device = named.get(str(usual), usual)
+        return found
+    if not callable(map_location):
+        device: str | Device | None = map_location
+        return device
+    placed = map_location(_Place(usual), str(usual))
+    return usual if placed is None else as_device(str(placed.device))
 
 
 def _read(path: Path, called: str, device: str | Device | None, may_run: bool) -> Any:
@@ -241,9 +275,9 @@ def _flatten(obj: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             for key, value in obj.items()
         ]
         return {"dict": pairs}
-    if isinstance(obj, list) or type(obj) is tuple:
+    if isinstance(obj, list) or type(obj) in (tuple, Size):
         items = [_flatten(v, f"{path}.{i}" if path else str(i), tensors) for i, v in enumerate(obj)]
-        return {"tuple" if isinstance(obj, tuple) else "list": items}
+        return {type(obj).__name__.lower() if isinstance(obj, tuple) else "list": items}
     if obj is None or isinstance(obj, (bool, int, float, str)):
         return {"value": obj}
     raise _NotPlainError
@@ -265,7 +299,7 @@ def _unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "value":
         return value
     items = [_unflatten(item, tensors) for item in value]
-    return tuple(items) if kind == "tuple" else items
+    return {"tuple": tuple, "size": Size}.get(kind, list)(items)
 
 
 def _put(t: Tensor, path: str, tensors: dict[str, Tensor]) -> str:

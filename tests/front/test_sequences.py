@@ -142,7 +142,6 @@ def test_mistakes(make, what):
     assert what in " ".join(str(caught.value).split())
 
 
-@pytest.mark.parametrize("name", ["DataParallel", "CrossMapLRN2d"])
-def test_absent_modules_say_what_to_do(name):
-    with pytest.raises(AttributeError, match=f"tgrad.nn has no {name}. "):
-        getattr(nn, name)
+def test_absent_modules_say_what_to_do():
+    with pytest.raises(AttributeError, match="has no CrossMapLRN2d"):
+        _ = nn.CrossMapLRN2d

@@ -226,3 +226,14 @@ def test_files_of_pytorch(zipped, tmp_path):
     torch.save(model, tmp_path / "whole.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UnsupportedError, match=r"whole\.pt holds objects that may run code"):
         tgrad.load(tmp_path / "whole.pt")
+
+
+def test_places_of_a_file(tmp_path):
+    path = tmp_path / "x"
+    tgrad.save({"x": tgrad.ones(2), "shape": tgrad.ones(2, 3).shape, "pair": (1, 2)}, path)
+    for where in (lambda storage, place: storage, lambda storage, place: None, {"cuda:0": "cpu"}):
+        assert tgrad.load(path, where)["x"].device.type == "cpu"
+    for where in ({"cpu": "numpy"}, tgrad.device("numpy")):
+        assert tgrad.load(path, map_location=where)["x"].device.type == "numpy"
+    found = tgrad.load(path, lambda storage, place: storage.cpu())
+    assert type(found["shape"]) is tgrad.Size and type(found["pair"]) is tuple

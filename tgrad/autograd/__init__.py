@@ -17,6 +17,7 @@ from tgrad.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabl
 from tgrad.graph.node import Node, is_leaf_mark, toposort
 from tgrad.hooks import history_of
 from tgrad.methods.elementwise import is_complex, is_tensor
+from tgrad.module_paths import module_below
 from tgrad.tensor import Tensor, gradient_tensor, gradients_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"tgrad.autograd.{_LATER[name]}"), name)
     if name in ("function", "functional", "graph"):
         return import_module(f"tgrad.autograd.{name}")
-    raise AttributeError(f"module 'tgrad.autograd' has no attribute {name!r}")
+    return module_below(__name__, name)
 
 
 Tensors = Sequence[Tensor] | Tensor

@@ -3,6 +3,7 @@
 In: tensors. Out: lazy tensors. Invariant: nothing is defined here.
 """
 
+from tgrad.module_paths import module_below
 from tgrad.nn import attention as attention
 from tgrad.nn import common_types as common_types
 from tgrad.nn import functional as functional
@@ -205,6 +206,7 @@ from tgrad.nn.modules.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from tgrad.nn.parallel import DataParallel
 from tgrad.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
 __all__ = [
@@ -251,6 +253,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -375,7 +378,6 @@ __all__ = [
 ]
 
 _ABSENT = {
-    "DataParallel": "One process drives one device; use nn.parallel.DistributedDataParallel.",
     "CrossMapLRN2d": "Use LocalResponseNorm, which is what it is meant to be: PyTorch 2.13 adds "
     "the first channel to all later windows, and its gradient is not that of its values.",
 }
@@ -386,4 +388,4 @@ def __getattr__(name: str) -> object:
     for start, reason in _ABSENT.items():
         if name.startswith(start):
             raise AttributeError(f"tgrad.nn has no {name}. {reason}")
-    raise AttributeError(f"module 'tgrad.nn' has no attribute {name!r}")
+    return module_below(__name__, name)
