@@ -25,6 +25,7 @@ LEAVES = (
     "tgrad.device",
     "tgrad.settings",
     "tgrad.shapes",
+    "tgrad.symbolic",
     "tgrad.errors",
     "tgrad.modes",
     "tgrad.precision",
@@ -194,6 +195,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.runtime.planning",
     ),
     "tgrad.data": LEAVES,
+    "tgrad.switches": (*LEAVES, "tgrad.compiler"),
     "tgrad.interop": ("tgrad",),
     "tgrad.distributed": (
         *LEAVES,

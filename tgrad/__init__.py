@@ -185,6 +185,11 @@ _ELSEWHERE = {
     "tgrad.complex_numbers": (
         "complex", "imag", "polar", "real", "view_as_complex", "view_as_real",
     ),
+    "tgrad.symbolic": (
+        "SymBool", "SymFloat", "SymInt", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min",
+        "sym_not", "sym_sqrt", "sym_sum",
+    ),
+    "tgrad.methods.memory": ("TypedStorage", "UntypedStorage"),
     "tgrad.anomalies": ("is_anomaly_check_nan_enabled", "is_anomaly_enabled"),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.fft.frames": ("istft", "stft"),

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from tgrad import absent
+from tgrad import absent, switches
 
 _LAYERS = (
     "channelshuffle", "flatten", "fold", "pixelshuffle", "rnn", "sparse", "upsampling",
@@ -76,6 +76,7 @@ def register() -> None:
     for name, place in PATHS.items():
         sys.modules.setdefault(name, _Elsewhere(name, place))
     absent.register()
+    switches.register()
 
 
 def module_below(package: str, name: str) -> ModuleType:
@@ -85,6 +86,7 @@ def module_below(package: str, name: str) -> ModuleType:
         AttributeError: there is none.
     """
     path = f"{package}.{name}"
-    if path not in PATHS and path.removeprefix("tgrad.") not in absent.ABSENT:
+    is_known = path in PATHS or path.removeprefix("tgrad.") in absent.ABSENT
+    if not is_known and path not in switches.PATHS:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     return sys.modules[path]

@@ -392,6 +392,8 @@ autograd.variable: Variable
 backends.mkldnn: is_available
 backends.cuda: enable_flash_sdp sdp_kernel
 onnx: is_in_onnx_export
+jit: ScriptModule fork wait freeze optimize_for_inference
+_dynamo: config disable reset
 fx: wrap GraphModule Proxy
 mps: is_available
 overrides: has_torch_function
@@ -475,6 +477,35 @@ def test_absent_modules_can_be_imported():
     with pytest.raises(TgradError, match="FullyShardedDataParallel is not there") as caught:
         tgrad.distributed.fsdp.FullyShardedDataParallel(tgrad.nn.Linear(1, 1))
     assert "Parameters are not divided" in caught.value.hint
+
+
+def test_switches_of_other_compilers_change_nothing():
+    import tgrad._dynamo
+    import tgrad._inductor.config
+
+    with pytest.warns(UserWarning, match=r"_dynamo\.config\.suppress_errors changes nothing"):
+        tgrad._dynamo.config.suppress_errors = True
+    with pytest.warns(UserWarning, match=r"config\.triton\.unique_kernel_names changes nothing"):
+        tgrad._inductor.config.triton.unique_kernel_names = True
+    assert tgrad._dynamo.config.suppress_errors is True
+    assert tgrad._dynamo.disable is tgrad.compiler.disable
+    assert tgrad._dynamo.mark_dynamic(tgrad.ones(2), 0) is None
+    with pytest.raises(AttributeError, match=r"_dynamo has no explain: tgrad\.compile traces"):
+        _ = tgrad._dynamo.explain
+
+
+def test_symbolic_numbers():
+    for t in (tgrad, torch):
+        found = (
+            t.sym_int(-2.7),
+            t.sym_max(2, 3.0),
+            t.sym_min(2, 3),
+            t.sym_not(1 > 2),
+            t.sym_float(3),
+        )
+        assert found == (-2, 3.0, 2, True, 3.0) and t.sym_sum([1, 2]) == 3
+        assert t.sym_ite(True, 1, 2) == 1 and not isinstance(3, t.SymInt)
+    assert tgrad.sym_sqrt(4) == 2.0 and isinstance(tgrad.ones(1).storage(), tgrad.TypedStorage)
 
 
 def test_capsules():
