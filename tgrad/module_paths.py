@@ -52,6 +52,10 @@ PATHS = {
     "tgrad.utils.model_zoo": "tgrad.hub",
     **{f"tgrad.cuda.{name}": "tgrad.cuda" for name in ("memory", "random")},
     "tgrad.storage": "tgrad.methods.memory",
+    "tgrad.cuda.nvtx": "torch.cuda.nvtx",
+    "tgrad.distributed.distributed_c10d": "tgrad.distributed",
+    "tgrad.optim._multi_tensor": "tgrad.optim",
+    **{f"tgrad.utils.data._utils{n}": "tgrad.utils.data" for n in ("", ".collate")},
 }
 """A path of PyTorch's, with its name for tgrad's, and the module that has the names."""
 

@@ -13,7 +13,9 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -197,12 +199,13 @@ def _read(path: Path, called: str, device: str | Device | None, may_run: bool) -
     structure = json.loads(metadata[STRUCTURE])
     if PICKLE not in structure:
         return _unflatten(structure, tensors)
-    if not may_run:
+    try:
+        return _Unpickler(io.BytesIO(arrays[structure[PICKLE]].tobytes()), tensors, may_run).load()
+    except _NotSafeError as error:
         raise UnsupportedError(
             f"{called} holds a {structure['of']}, which may run code as it is loaded.",
-            "Give weights_only=False if you trust the file.",
-        )
-    return _Unpickler(io.BytesIO(arrays[structure[PICKLE]].tobytes()), tensors).load()
+            f"Give weights_only=False if you trust the file, or add_safe_globals for {error}.",
+        ) from None
 
 
 def _is_of_torch(path: Path) -> bool:
@@ -224,7 +227,8 @@ def _read_with_torch(path: Path, called: str, device: str | Device | None, may_r
             "Install torch, or convert the file to safetensors.",
         ) from None
     try:
-        found = torch.load(path, map_location="cpu", weights_only=not may_run)
+        with torch.serialization.safe_globals(get_safe_globals()):
+            found = torch.load(path, map_location="cpu", weights_only=not may_run)
     except pickle.UnpicklingError:
         raise UnsupportedError(
             f"{called} holds objects that may run code as they are loaded.",
@@ -368,12 +372,29 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """What `_Pickler` wrote, around the tensors of the file."""
+    """What `_Pickler` wrote, around the tensors of the file.
 
-    def __init__(self, file: IO[bytes], tensors: dict[str, Tensor]):
+    Args:
+        may_run: whether it may name anything, or what is known as safe alone.
+    """
+
+    def __init__(self, file: IO[bytes], tensors: dict[str, Tensor], may_run: bool):
         super().__init__(file)
-        self.tensors = tensors
+        self.tensors, self.may_run = tensors, may_run
         self.made: dict[str, Tensor] = {}
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """What the file names.
+
+        Raises:
+            _NotSafeError: it is not known as safe.
+        """
+        name = f"{module_name}.{global_name}"
+        if self.may_run or name in _OWN:
+            return super().find_class(module_name, global_name)
+        if name not in _safe:
+            raise _NotSafeError(name)
+        return _safe[name]
 
     def persistent_load(self, pid: Any) -> Tensor:
         """A tensor of the file, one for each place."""
@@ -385,3 +406,59 @@ class _Unpickler(pickle.Unpickler):
             for name, value in ((own and own[0]) or {}).items():
                 setattr(made, name, value)
         return self.made[path]
+
+
+class _NotSafeError(Exception):
+    """A file names what is not known as safe."""
+
+
+def _named(found: Any) -> dict[str, Any]:
+    """Objects by the names that files have for them."""
+    pairs = [item if isinstance(item, tuple) else (item, None) for item in found]
+    return {name or f"{item.__module__}.{item.__qualname__}": item for item, name in pairs}
+
+
+_DEFAULT = _named([OrderedDict, Size, Tensor, dt.by_name, set])
+_KINDS = ("Buffer", "PairsBuffer", "PairsParameter", "Parameter")
+_OWN = frozenset(f"tgrad.nn.parameter.{kind}" for kind in _KINDS)
+_safe: dict[str, Any] = dict(_DEFAULT)
+"""What a file may name though it is read with `weights_only`."""
+
+
+def add_safe_globals(safe_globals: Sequence[Any]) -> None:
+    """Let files that are read with `weights_only` name these classes and functions.
+
+    Args:
+        safe_globals: the objects; or pairs of one and the name that files have for it.
+
+    >>> import argparse, io, tgrad
+    >>> tgrad.save(argparse.Namespace(rate=0.1), file := io.BytesIO())
+    >>> _ = file.seek(0)
+    >>> with tgrad.serialization.safe_globals([argparse.Namespace]):
+    ...     tgrad.load(file)
+    Namespace(rate=0.1)
+    """
+    _safe.update(_named(safe_globals))
+
+
+def get_safe_globals() -> list[Any]:
+    """What `add_safe_globals` was given."""
+    return [item for name, item in _safe.items() if name not in _DEFAULT]
+
+
+def clear_safe_globals() -> None:
+    """Forget all that `add_safe_globals` was given."""
+    for name in _safe.keys() - _DEFAULT.keys():
+        del _safe[name]
+
+
+@contextmanager
+def safe_globals(safe_globals: Sequence[Any]) -> Iterator[None]:
+    """`add_safe_globals`, inside."""
+    before = dict(_safe)
+    add_safe_globals(safe_globals)
+    try:
+        yield
+    finally:
+        _safe.clear()
+        _safe.update(before)

@@ -68,6 +68,9 @@ from tgrad.nn.modules.convolution import (
     ConvTranspose2d,
     ConvTranspose3d,
 )
+from tgrad.nn.modules.cross_map import (
+    CrossMapLRN2d,
+)
 from tgrad.nn.modules.distance import (
     CosineSimilarity,
     PairwiseDistance,
@@ -253,6 +256,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "DataParallel",
     "Dropout",
     "Dropout1d",
@@ -377,15 +381,6 @@ __all__ = [
     "ZeroPad3d",
 ]
 
-_ABSENT = {
-    "CrossMapLRN2d": "Use LocalResponseNorm, which is what it is meant to be: PyTorch 2.13 adds "
-    "the first channel to all later windows, and its gradient is not that of its values.",
-}
-"""Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""
-
 
 def __getattr__(name: str) -> object:
-    for start, reason in _ABSENT.items():
-        if name.startswith(start):
-            raise AttributeError(f"tgrad.nn has no {name}. {reason}")
     return module_below(__name__, name)
