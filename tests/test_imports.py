@@ -45,6 +45,7 @@ RUNNING = ("tgrad.pipeline", "tgrad.realizing", "tgrad.runtime.storage")
 
 FRONT = (
     "tgrad.tensor",
+    "tgrad._utils",
     "tgrad.methods",
     "tgrad.aliases",
     "tgrad.anomalies",

@@ -156,9 +156,9 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions",
-    "fft", "func", "hub", "jit", "linalg", "masked", "multiprocessing", "nn", "optim", "profiler",
-    "signal", "special", "testing", "types", "utils", "version",
+    "_utils", "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed",
+    "distributions", "fft", "func", "hub", "jit", "linalg", "masked", "multiprocessing", "nn",
+    "optim", "profiler", "signal", "special", "testing", "types", "utils", "version",
 )  # fmt: skip
 
 _ELSEWHERE = {

@@ -391,6 +391,15 @@ autograd.anomaly_mode: detect_anomaly set_detect_anomaly
 autograd.variable: Variable
 backends.mkldnn: is_available
 backends.cuda: enable_flash_sdp sdp_kernel
+_utils: _flatten_dense_tensors _unflatten_dense_tensors
+nn.modules.module: _addindent
+nn.modules.linear: NonDynamicallyQuantizableLinear
+nn.modules.normalization: _shape_t
+nn.modules.transformer: _get_clones
+nn.modules.activation: MultiheadAttention
+optim.optimizer: ParamsT
+utils.data._utils.collate: default_collate
+serialization: add_safe_globals safe_globals
 onnx: is_in_onnx_export
 jit: ScriptModule fork wait freeze optimize_for_inference
 _dynamo: config disable reset
