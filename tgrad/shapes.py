@@ -66,5 +66,5 @@ def size_of(shape: tuple[Any, ...]) -> Size:
 
 
 def _checked(n: Any) -> int:
-    """A size: an integer, symbolic ones included, or a tensor of one."""
-    return n if isinstance(n, int) else index(n)
+    """A size: an integer, a tensor of one, or what stands for one in a trace (graph/size.py)."""
+    return n if isinstance(n, int) or hasattr(n, "capacity") else index(n)

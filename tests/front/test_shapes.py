@@ -62,3 +62,15 @@ def test_shapes_in_compiled_functions():
     compiled = tgrad.compile(lambda x: (x.flatten(1) * x.shape[1:].numel(), x.shape))
     y, shape = compiled(tgrad.ones(2, 3, 4))
     assert y.tolist() == [[12.0] * 12] * 2 and shape == (2, 3, 4)
+
+
+def test_shapes_whose_sizes_change():
+    def f(x):
+        return x.new_ones(tgrad.Size([x.shape[0], 2])) + x.shape[1:].numel(), x.shape
+
+    compiled = tgrad.compile(f, dynamic={"x": {0: (1, 8)}})
+    for rows in (2, 5):
+        y, shape = compiled(tgrad.ones(rows, 3))
+        assert y.tolist() == [[4.0, 4.0]] * rows and shape == (rows, 3)
+        assert type(shape) is tgrad.Size
+    assert compiled.traces == 1
