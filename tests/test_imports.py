@@ -18,11 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST_FILE = 700
 
 LEAVES = (
+    "tgrad.absent",
     "tgrad.cache_files",
     "tgrad.determinism",
     "tgrad.dtype",
     "tgrad.device",
     "tgrad.settings",
+    "tgrad.shapes",
+    "tgrad.symbolic",
     "tgrad.errors",
     "tgrad.modes",
     "tgrad.precision",
@@ -42,8 +45,10 @@ RUNNING = ("tgrad.pipeline", "tgrad.realizing", "tgrad.runtime.storage")
 
 FRONT = (
     "tgrad.tensor",
+    "tgrad._utils",
     "tgrad.methods",
     "tgrad.aliases",
+    "tgrad.anomalies",
     "tgrad.arguments",
     "tgrad.autocasting",
     "tgrad.autograd",
@@ -58,6 +63,7 @@ FRONT = (
     "tgrad.discrete",
     "tgrad.explaining",
     "tgrad.fft",
+    "tgrad.foreach",
     "tgrad.factorizations",
     "tgrad.functional",
     "tgrad.grad_mode",
@@ -164,7 +170,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tgrad.explaining": (*LEAVES, *FRONT, "tgrad.pipeline", "tgrad.runtime.plan"),
     "tgrad.nn": (*LEAVES, *FRONT),
     "tgrad.nn.compiled": ("tgrad.compiling.function",),
-    "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
+    "tgrad.nn.parallel": (*LEAVES, *FRONT, "tgrad.cuda", "tgrad.nn", "tgrad.distributed"),
     "tgrad.nn.modules.sync_batchnorm": (*LEAVES, *FRONT, "tgrad.nn", "tgrad.distributed"),
     "tgrad.optim": (*LEAVES, *FRONT, "tgrad.nn"),
     "tgrad.amp": (*LEAVES, *FRONT, "tgrad.optim"),
@@ -190,6 +196,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.runtime.planning",
     ),
     "tgrad.data": LEAVES,
+    "tgrad.switches": (*LEAVES, "tgrad.compiler"),
     "tgrad.interop": ("tgrad",),
     "tgrad.distributed": (
         *LEAVES,
@@ -223,6 +230,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.optim",
         "tgrad.data",
         "tgrad.hub",
+        "tgrad.interop.einops",
         "tgrad.multiprocessing",
         "tgrad.profiler",
         "tgrad.testing",

@@ -68,6 +68,7 @@ from tgrad.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
+from tgrad.interop.einops import register as _register_einops
 from tgrad.joining import (
     atleast_1d,
     atleast_2d,
@@ -91,6 +92,7 @@ from tgrad.measures import corrcoef, cov, diff, gradient, isin, trapezoid, trapz
 from tgrad.methods.algebra import FUNCTIONS as _algebra
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.interchange import from_dlpack, to_dlpack
+from tgrad.module_paths import module_below as _module_below
 from tgrad.module_paths import register as _register_paths
 from tgrad.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tgrad.products import cdist, chain_matmul, cross, einsum, tensordot
@@ -113,6 +115,7 @@ from tgrad.random import (
     set_rng_state,
 )
 from tgrad.serialization import load, save
+from tgrad.shapes import Size
 from tgrad.sorting import bucketize, cumulative_trapezoid, multinomial, searchsorted
 from tgrad.tensor import Tensor, tensor
 from tgrad.threads import (
@@ -153,9 +156,9 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = (
-    "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "distributions",
-    "fft", "func", "hub", "jit", "linalg", "masked", "multiprocessing", "nn", "optim", "profiler",
-    "signal", "special", "testing", "types", "utils", "version",
+    "_utils", "accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed",
+    "distributions", "fft", "func", "hub", "jit", "linalg", "masked", "multiprocessing", "nn",
+    "optim", "profiler", "signal", "special", "testing", "types", "utils", "version",
 )  # fmt: skip
 
 _ELSEWHERE = {
@@ -182,6 +185,12 @@ _ELSEWHERE = {
     "tgrad.complex_numbers": (
         "complex", "imag", "polar", "real", "view_as_complex", "view_as_real",
     ),
+    "tgrad.symbolic": (
+        "SymBool", "SymFloat", "SymInt", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min",
+        "sym_not", "sym_sqrt", "sym_sum",
+    ),
+    "tgrad.methods.memory": ("TypedStorage", "UntypedStorage"),
+    "tgrad.anomalies": ("is_anomaly_check_nan_enabled", "is_anomaly_enabled"),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.fft.frames": ("istft", "stft"),
     "tgrad.func": ("vmap",),
@@ -198,7 +207,7 @@ _ELSEWHERE = {
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (
         "_assert", "can_cast", "finfo", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype",
-        "get_device", "iinfo", "is_anomaly_check_nan_enabled", "is_anomaly_enabled",
+        "get_device", "iinfo",
         "is_autocast_cpu_enabled", "is_complex", "is_conj", "is_floating_point", "is_inference",
         "is_neg", "is_nonzero", "is_same_size", "is_signed", "is_storage", "is_tensor", "numel",
         "set_default_tensor_type", "set_flush_denormal", "typename",
@@ -223,12 +232,11 @@ _IN_PLACE = (
 _ABSENT = {
     **dict.fromkeys(("chalf", "complex32"), "complex numbers have parts of float32 or float64."),
     **dict.fromkeys(
-        ("sparse", "sparse_coo_tensor", "sparse_csr_tensor", "sparse_coo", "sparse_csr"),
+        ("sparse_coo_tensor", "sparse_csr_tensor", "sparse_coo", "sparse_csr"),
         "tensors are dense."),
     **dict.fromkeys(
-        ("qint8", "quint8", "qint32", "quantize_per_tensor", "quantization"),
+        ("qint8", "quint8", "qint32", "quantize_per_tensor"),
         "there are no quantized dtypes; integers and .to(dtype) compute the same."),
-    "nested": "tensors are rectangular; pad them.",
 }  # fmt: skip
 """Names of PyTorch's that are out of scope, and why."""
 
@@ -237,7 +245,6 @@ contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 strided = "strided"
 layout = memory_format = str
-Size = tuple
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
@@ -260,9 +267,11 @@ def __getattr__(name: str) -> object:
             return getattr(_importlib.import_module(module), name)
     if name in _IN_PLACE:
         return getattr(Tensor, name)
+    if name.startswith("_foreach_"):
+        return _importlib.import_module("tgrad.foreach").function(name)
     if name in _ABSENT:
         raise AttributeError(f"tgrad has no {name}: {_ABSENT[name]}")
-    raise AttributeError(f"module 'tgrad' has no attribute {name!r}")
+    return _module_below(__name__, name)
 
 
 __all__ = [
@@ -296,3 +305,4 @@ __all__ = [
 ]  # fmt: skip
 
 _register_paths()
+_register_einops()

@@ -99,8 +99,10 @@ def _parts(packed: Tensor, call: LibraryCall) -> list[Tensor]:
     return parts
 
 
-def results_of(function: str, packed: Tensor, a: Tensor, *params: Any) -> list[Tensor]:
-    return _parts(packed, LibraryCall(function, (a.shape,), params, a.dtype))
+def results_of(
+    function: str, packed: Tensor, a: Tensor, *params: Any, operands: int = 1
+) -> list[Tensor]:
+    return _parts(packed, LibraryCall(function, (a.shape,) * operands, params, a.dtype))
 
 
 def with_batch(*operands: Tensor) -> list[Tensor]:
@@ -320,6 +322,7 @@ def _slogdet_rule(g: Tensor, y: Tensor, A: Tensor) -> tuple[Tensor]:
 # -- QR ------------------------------------------------------------------------------------------
 
 
+@complex_form("linalg.qr")
 @labelled("qr")
 def qr(A: Tensor, mode: str = "reduced") -> QR:
     """Q with orthonormal columns and upper triangular R of A = Q R.
@@ -370,6 +373,7 @@ def _square_qr(gq: Tensor, gr: Tensor, Q: Tensor, R: Tensor) -> Tensor:
 # -- eigenvalues and singular values -------------------------------------------------------------
 
 
+@complex_form("linalg.eigh")
 @labelled("eigh")
 def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix.
@@ -420,6 +424,7 @@ def _eigvalsh_rule(g: Tensor, w: Tensor, A: Tensor) -> tuple[Tensor]:
     return (V @ _diagonal(g) @ V.mT,)
 
 
+@complex_form("linalg.svd")
 @labelled("svd")
 def svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> SVD:
     """U, S (descending) and Vᵀ of A = U diag(S) Vᵀ.

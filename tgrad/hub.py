@@ -120,3 +120,7 @@ def __getattr__(name: str) -> Any:
         f"tgrad.hub has no {name}: models there are PyTorch's code. "
         'Use torch.hub.load and torch.compile(model, backend="tgrad").'
     )
+
+
+load_url = load_state_dict_from_url
+"""Its name in `utils.model_zoo`."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from tgrad.absent import nobody
+
 __all__ = [
-    "Final", "annotate", "export", "ignore", "is_scripting", "is_tracing", "script",
-    "script_if_tracing", "unused",
+    "Final", "ScriptFunction", "ScriptModule", "annotate", "export", "fork", "freeze", "ignore",
+    "is_scripting", "is_tracing", "optimize_for_inference", "script", "script_if_tracing", "unused",
+    "wait",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -66,6 +69,38 @@ def is_scripting() -> bool:
 def is_tracing() -> bool:
     """False: a trace of `tgrad.compile` is not one of PyTorch's."""
     return False
+
+
+def fork(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a function gives, for `wait`: it is called now.
+
+    >>> import tgrad
+    >>> tgrad.jit.wait(tgrad.jit.fork(sum, [1, 2]))
+    3
+    """
+    return func(*args, **kwargs)
+
+
+def wait(future: Any) -> Any:
+    """What `fork` gave."""
+    return future
+
+
+def freeze(mod: T, *unused: Any, **options: Any) -> T:
+    """A module as it is."""
+    return mod
+
+
+def optimize_for_inference(mod: T, *unused: Any, **options: Any) -> T:
+    """A module as it is; `tgrad.compile` makes one plan of its call."""
+    return mod
+
+
+_NO_SCRIPTS = "Python runs; use tgrad.compile, and state_dict for files."
+ScriptModule, ScriptFunction, RecursiveScriptModule, TracedModule = (
+    nobody(name, _NO_SCRIPTS)
+    for name in ("ScriptModule", "ScriptFunction", "RecursiveScriptModule", "TracedModule")
+)
 
 
 def __getattr__(name: str) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from tgrad.complex_forms import complex_form
@@ -436,8 +437,8 @@ def reduced_svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SV
     """
     U, S, Vh = svd(input, not some)
     if compute_uv:
-        return SVDWithV(U, S, Vh.mT)
-    return SVDWithV(U.detach() * 0, S, Vh.mT.detach() * 0)
+        return SVDWithV(U, S, Vh.mH)
+    return SVDWithV(U.detach() * 0, S, Vh.mH.detach() * 0)
 
 
 def some_qr(input: Tensor, some: bool = True) -> QR:
@@ -493,7 +494,6 @@ def older_lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 
 
 _ABSENT = {
-    **dict.fromkeys(("eig", "eigvals"), "eigenvalues may be complex; use eigh or eigvalsh."),
     **dict.fromkeys(("ldl_factor", "ldl_factor_ex", "ldl_solve"), "use lu_factor or cholesky."),
     "householder_product": "use qr.",
 }
@@ -501,6 +501,12 @@ _ABSENT = {
 
 
 def __getattr__(name: str) -> object:
+    if name in ("eig", "eigvals"):
+        return getattr(import_module("tgrad.complex_numbers.decompositions"), name)
     if name in _ABSENT:
         raise AttributeError(f"tgrad.linalg has no {name}: {_ABSENT[name]}")
     raise AttributeError(f"module 'tgrad.linalg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "eig", "eigvals"]

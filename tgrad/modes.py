@@ -36,16 +36,21 @@ class ProcessModes:
     Attributes:
         precision: of float32 products on GPUs (precision.py).
         deterministic, warn_only: see determinism.py.
+        anomalies, checks_nan: whether gradients are looked at (anomalies.py).
         device: where tensors are made that name none; None until somebody asks (device.py).
         floats: the dtype of floats that name none; None for float32 (dtype.py).
         gpu: the number that the name "cuda" means (device.py).
     """
 
-    __slots__ = ("deterministic", "device", "floats", "gpu", "precision", "warn_only")
+    __slots__ = (
+        "anomalies", "checks_nan", "deterministic", "device", "floats", "gpu", "precision",
+        "warn_only",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.precision = "highest"
         self.deterministic = self.warn_only = False
+        self.anomalies, self.checks_nan = False, True
         self.device: Any = None
         self.floats: Any = None
         self.gpu = 0

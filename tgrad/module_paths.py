@@ -12,6 +12,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from tgrad import absent, switches
+
 _LAYERS = (
     "channelshuffle", "flatten", "fold", "pixelshuffle", "rnn", "sparse", "upsampling",
 )  # fmt: skip
@@ -47,6 +49,13 @@ PATHS = {
     "tgrad.autograd.variable": "tgrad.autograd",
     "tgrad.utils.dlpack": "tgrad.methods.interchange",
     "tgrad.utils.hooks": "tgrad.hooks",
+    "tgrad.utils.model_zoo": "tgrad.hub",
+    **{f"tgrad.cuda.{name}": "tgrad.cuda" for name in ("memory", "random")},
+    "tgrad.storage": "tgrad.methods.memory",
+    "tgrad.cuda.nvtx": "torch.cuda.nvtx",
+    "tgrad.distributed.distributed_c10d": "tgrad.distributed",
+    "tgrad.optim._multi_tensor": "tgrad.optim",
+    **{f"tgrad.utils.data._utils{n}": "tgrad.utils.data" for n in ("", ".collate")},
 }
 """A path of PyTorch's, with its name for tgrad's, and the module that has the names."""
 
@@ -70,6 +79,8 @@ def register() -> None:
     """Let import lines find them."""
     for name, place in PATHS.items():
         sys.modules.setdefault(name, _Elsewhere(name, place))
+    absent.register()
+    switches.register()
 
 
 def module_below(package: str, name: str) -> ModuleType:
@@ -78,6 +89,8 @@ def module_below(package: str, name: str) -> ModuleType:
     Raises:
         AttributeError: there is none.
     """
-    if f"{package}.{name}" not in PATHS:
+    path = f"{package}.{name}"
+    is_known = path in PATHS or path.removeprefix("tgrad.") in absent.ABSENT
+    if not is_known and path not in switches.PATHS:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    return sys.modules[f"{package}.{name}"]
+    return sys.modules[path]

@@ -84,6 +84,7 @@ def _factor(name: str, A: Tensor, check: bool) -> LUFactor:
     return LUFactor(factor, swaps.detach().to(dt.int32))
 
 
+@complex_form("linalg.lu_factor")
 @labelled("lu_factor")
 def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
     """L (below the diagonal, its ones left out) and U of A = P L U in one matrix, and the pivots.
@@ -103,10 +104,11 @@ def lu_factor(A: Tensor, *, pivot: bool = True) -> LUFactor:
     >>> tgrad.linalg.lu_factor(tgrad.tensor([[1.0, 3.0], [2.0, 4.0]])).pivots.tolist()
     [2, 2]
     """
-    _check_pivot("lu_factor", pivot)
+    check_pivot("lu_factor", pivot)
     return _factor("lu_factor", A, True)
 
 
+@complex_form("linalg.lu_factor_ex")
 @labelled("lu_factor_ex")
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> LUFactorEx:
     """`lu_factor`, and the number of the first 0 on U's diagonal, 0 if there is none.
@@ -118,17 +120,17 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     >>> tgrad.linalg.lu_factor_ex(tgrad.zeros(2, 2)).info.item()
     1
     """
-    _check_pivot("lu_factor_ex", pivot)
+    check_pivot("lu_factor_ex", pivot)
     factor, pivots = _factor("lu_factor_ex", A, check_errors)
-    return LUFactorEx(factor, pivots, _first_zero(factor))
+    return LUFactorEx(factor, pivots, first_zero(factor))
 
 
-def _check_pivot(name: str, pivot: bool) -> None:
+def check_pivot(name: str, pivot: bool) -> None:
     if not pivot:
         raise UnsupportedError(f"{name}: pivot=False.", "Leave it out.")
 
 
-def _first_zero(factor: Tensor) -> Tensor:
+def first_zero(factor: Tensor) -> Tensor:
     is_zero = (factor.detach().diagonal(0, -2, -1) == 0).to(dt.int32)
     count = is_zero.shape[-1]
     if not count:
@@ -181,6 +183,7 @@ def _rows(x: Tensor, places: Tensor) -> Tensor:
     return x.take_along_dim(places.unsqueeze(-1).expand(x.shape), -2)
 
 
+@complex_form("linalg.lu")
 @labelled("lu")
 def lu(A: Tensor, *, pivot: bool = True) -> LU:
     """P, L (unit lower) and U (upper) of A = P L U.
@@ -194,10 +197,11 @@ def lu(A: Tensor, *, pivot: bool = True) -> LU:
     >>> (P @ L @ U).tolist()
     [[1.0, 3.0], [2.0, 4.0]]
     """
-    _check_pivot("lu", pivot)
+    check_pivot("lu", pivot)
     return lu_unpack(*_factor("lu", A, False))
 
 
+@complex_form("linalg.lu_unpack")
 @labelled("lu_unpack")
 def lu_unpack(
     LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True
@@ -230,6 +234,7 @@ def _check_pivots(name: str, factor: Tensor, pivots: Tensor) -> None:
         raise ShapeError(f"{name}: pivots of shape {pivots.shape}.", f"The shape is {wanted}.")
 
 
+@complex_form("linalg.lu_solve")
 @labelled("lu_solve")
 def lu_solve(
     LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
@@ -306,7 +311,7 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
         raise UnsupportedError("solve_ex: left=False with one right-hand side.", "Give a matrix.")
     factor, pivots = _factor("solve_ex", A, check_errors)
     found = lu_solve(factor, pivots, B.unsqueeze(-1) if is_vector else B, left=left)
-    return SolveEx(found.squeeze(-1) if is_vector else found, _first_zero(factor))
+    return SolveEx(found.squeeze(-1) if is_vector else found, first_zero(factor))
 
 
 @complex_form("linalg.inv_ex")

@@ -166,16 +166,6 @@ def is_storage(obj: Any) -> bool:
     return isinstance(obj, UntypedStorage)
 
 
-def is_anomaly_enabled() -> bool:
-    """False: gradients are not looked at, see `autograd.set_detect_anomaly`."""
-    return False
-
-
-def is_anomaly_check_nan_enabled() -> bool:
-    """False, as `is_anomaly_enabled`."""
-    return False
-
-
 def set_flush_denormal(mode: bool) -> bool:
     """Whether denormal numbers can be made zero: no, so False, and nothing changes.
 

@@ -13,7 +13,10 @@ import json
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,9 +24,10 @@ import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.arguments import refuse
-from tgrad.device import Device
+from tgrad.device import Device, as_device, get_default_device
 from tgrad.errors import DataError, UnsupportedError
 from tgrad.methods.interchange import unpickled
+from tgrad.shapes import Size
 from tgrad.tensor import Tensor, realize_tensors, tensor
 
 _FLOAT8 = {"F8_E4M3": dt.float8_e4m3fn, "F8_E5M2": dt.float8_e5m2}
@@ -107,7 +111,7 @@ def save(
 
 def load(
     f: str | os.PathLike[str] | IO[bytes],
-    map_location: str | Device | None = None,
+    map_location: Any = None,
     pickle_module: Any = None,
     *,
     weights_only: bool | None = None,
@@ -119,7 +123,9 @@ def load(
     Args:
         f: its path, or a file opened for reading bytes, which is read from where it stands to its
             end.
-        map_location: device of the tensors; by default TGRAD_DEVICE, else "cpu".
+        map_location: device of the tensors, by default that of `get_default_device`; or what gives
+            it for that one, a dictionary or a function, which is called with something that has
+            `device`, `cpu()` and `cuda()`: a file holds values, and not where they were.
         pickle_module: not supported; Python's pickle is used.
         weights_only: whether only tensors and plain values are read, which is so by default. A file
             of other objects is read with False, if you trust it: it runs what it names.
@@ -131,13 +137,43 @@ def load(
             is not False.
     """
     refuse("load", pickle_module=pickle_module)
-    may_run = weights_only is False
+    may_run, map_location = weights_only is False, _place(map_location)
     if isinstance(f, (str, os.PathLike)):
         return _read(Path(f), os.fspath(f), map_location, may_run)
     with tempfile.TemporaryDirectory(prefix="tgrad-") as folder:
         copy = Path(folder, "read.safetensors")
         copy.write_bytes(f.read())
         return _read(copy, f"The file {getattr(f, 'name', 'object')}", map_location, may_run)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a program's function of a storage and its place is given, and gives back."""
+
+    device: Device
+
+    def cpu(self) -> _Place:
+        """It, in the host's memory."""
+        return _Place(as_device("cpu"))
+
+    def cuda(self, device: Any = None) -> _Place:
+        """It, in a GPU's."""
+        name = "cuda" if device is None else f"cuda:{device}"
+        return _Place(as_device(name if device is None or isinstance(device, int) else device))
+
+
+def _place(map_location: Any) -> str | Device | None:
+    """The device that `map_location` of `load` means."""
+    usual = get_default_device()
+    if isinstance(map_location, Mapping):
+        named = {str(key): value for key, value in map_location.items()}
+        found: str | Device = named.get(str(usual), usual)
+        return found
+    if not callable(map_location):
+        device: str | Device | None = map_location
+        return device
+    placed = map_location(_Place(usual), str(usual))
+    return usual if placed is None else as_device(str(placed.device))
 
 
 def _read(path: Path, called: str, device: str | Device | None, may_run: bool) -> Any:
@@ -163,12 +199,13 @@ def _read(path: Path, called: str, device: str | Device | None, may_run: bool) -
     structure = json.loads(metadata[STRUCTURE])
     if PICKLE not in structure:
         return _unflatten(structure, tensors)
-    if not may_run:
+    try:
+        return _Unpickler(io.BytesIO(arrays[structure[PICKLE]].tobytes()), tensors, may_run).load()
+    except _NotSafeError as error:
         raise UnsupportedError(
             f"{called} holds a {structure['of']}, which may run code as it is loaded.",
-            "Give weights_only=False if you trust the file.",
-        )
-    return _Unpickler(io.BytesIO(arrays[structure[PICKLE]].tobytes()), tensors).load()
+            f"Give weights_only=False if you trust the file, or add_safe_globals for {error}.",
+        ) from None
 
 
 def _is_of_torch(path: Path) -> bool:
@@ -190,7 +227,8 @@ def _read_with_torch(path: Path, called: str, device: str | Device | None, may_r
             "Install torch, or convert the file to safetensors.",
         ) from None
     try:
-        found = torch.load(path, map_location="cpu", weights_only=not may_run)
+        with torch.serialization.safe_globals(get_safe_globals()):
+            found = torch.load(path, map_location="cpu", weights_only=not may_run)
     except pickle.UnpicklingError:
         raise UnsupportedError(
             f"{called} holds objects that may run code as they are loaded.",
@@ -241,9 +279,9 @@ def _flatten(obj: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             for key, value in obj.items()
         ]
         return {"dict": pairs}
-    if isinstance(obj, list) or type(obj) is tuple:
+    if isinstance(obj, list) or type(obj) in (tuple, Size):
         items = [_flatten(v, f"{path}.{i}" if path else str(i), tensors) for i, v in enumerate(obj)]
-        return {"tuple" if isinstance(obj, tuple) else "list": items}
+        return {type(obj).__name__.lower() if isinstance(obj, tuple) else "list": items}
     if obj is None or isinstance(obj, (bool, int, float, str)):
         return {"value": obj}
     raise _NotPlainError
@@ -265,7 +303,7 @@ def _unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "value":
         return value
     items = [_unflatten(item, tensors) for item in value]
-    return tuple(items) if kind == "tuple" else items
+    return {"tuple": tuple, "size": Size}.get(kind, list)(items)
 
 
 def _put(t: Tensor, path: str, tensors: dict[str, Tensor]) -> str:
@@ -334,12 +372,29 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """What `_Pickler` wrote, around the tensors of the file."""
+    """What `_Pickler` wrote, around the tensors of the file.
 
-    def __init__(self, file: IO[bytes], tensors: dict[str, Tensor]):
+    Args:
+        may_run: whether it may name anything, or what is known as safe alone.
+    """
+
+    def __init__(self, file: IO[bytes], tensors: dict[str, Tensor], may_run: bool):
         super().__init__(file)
-        self.tensors = tensors
+        self.tensors, self.may_run = tensors, may_run
         self.made: dict[str, Tensor] = {}
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """What the file names.
+
+        Raises:
+            _NotSafeError: it is not known as safe.
+        """
+        name = f"{module_name}.{global_name}"
+        if self.may_run or name in _OWN:
+            return super().find_class(module_name, global_name)
+        if name not in _safe:
+            raise _NotSafeError(name)
+        return _safe[name]
 
     def persistent_load(self, pid: Any) -> Tensor:
         """A tensor of the file, one for each place."""
@@ -351,3 +406,59 @@ class _Unpickler(pickle.Unpickler):
             for name, value in ((own and own[0]) or {}).items():
                 setattr(made, name, value)
         return self.made[path]
+
+
+class _NotSafeError(Exception):
+    """A file names what is not known as safe."""
+
+
+def _named(found: Any) -> dict[str, Any]:
+    """Objects by the names that files have for them."""
+    pairs = [item if isinstance(item, tuple) else (item, None) for item in found]
+    return {name or f"{item.__module__}.{item.__qualname__}": item for item, name in pairs}
+
+
+_DEFAULT = _named([OrderedDict, Size, Tensor, dt.by_name, set])
+_KINDS = ("Buffer", "PairsBuffer", "PairsParameter", "Parameter")
+_OWN = frozenset(f"tgrad.nn.parameter.{kind}" for kind in _KINDS)
+_safe: dict[str, Any] = dict(_DEFAULT)
+"""What a file may name though it is read with `weights_only`."""
+
+
+def add_safe_globals(safe_globals: Sequence[Any]) -> None:
+    """Let files that are read with `weights_only` name these classes and functions.
+
+    Args:
+        safe_globals: the objects; or pairs of one and the name that files have for it.
+
+    >>> import argparse, io, tgrad
+    >>> tgrad.save(argparse.Namespace(rate=0.1), file := io.BytesIO())
+    >>> _ = file.seek(0)
+    >>> with tgrad.serialization.safe_globals([argparse.Namespace]):
+    ...     tgrad.load(file)
+    Namespace(rate=0.1)
+    """
+    _safe.update(_named(safe_globals))
+
+
+def get_safe_globals() -> list[Any]:
+    """What `add_safe_globals` was given."""
+    return [item for name, item in _safe.items() if name not in _DEFAULT]
+
+
+def clear_safe_globals() -> None:
+    """Forget all that `add_safe_globals` was given."""
+    for name in _safe.keys() - _DEFAULT.keys():
+        del _safe[name]
+
+
+@contextmanager
+def safe_globals(safe_globals: Sequence[Any]) -> Iterator[None]:
+    """`add_safe_globals`, inside."""
+    before = dict(_safe)
+    add_safe_globals(safe_globals)
+    try:
+        yield
+    finally:
+        _safe.clear()
+        _safe.update(before)

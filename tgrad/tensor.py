@@ -25,6 +25,7 @@ import numpy as np
 from tgrad import aliases, autocasting
 from tgrad import dtype as dt
 from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
+from tgrad.anomalies import looking_for_nan
 from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.device import Device, as_device, get_default_device
@@ -70,6 +71,7 @@ from tgrad.pending import realize_pending as realize_pending
 from tgrad.printing import text_of
 from tgrad.repeating import modes
 from tgrad.runtime.storage import Storage, upload
+from tgrad.shapes import Size, size_of
 from tgrad.tracing import note_constant, tracer, versions
 from tgrad.unread import loops, note_gradients, note_leaf, note_result, settle
 
@@ -307,7 +309,13 @@ class Tensor(
     # -- what it is -----------------------------------------------------------------------------
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Size:
+        node = self._node
+        return size_of(node.shape if running_scope() is None else shape_of(node))
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """The shape as a plain tuple, for what each operation does with it."""
         return self._node.shape if running_scope() is None else shape_of(self._node)
 
     @property
@@ -552,7 +560,7 @@ class Tensor(
             raise GradientError(
                 "a leaf that requires a gradient is changed in place.", "Do it under no_grad()."
             )
-        if not are_same(value.shape, self.shape):
+        if not are_same(value._shape, self._shape):
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
         if self._requires_grad and not value._requires_grad and is_grad_enabled():
@@ -623,7 +631,8 @@ def gradients_of(
         )
     with autocasting.no_autocast():
         given = gradient.to(output.dtype)._node
-        return gradients(output._node, given, wrt, create_graph, order, modes())
+        with looking_for_nan(output) as watch:
+            return gradients(output._node, given, wrt, create_graph, order, modes(), watch)
 
 
 def gradient_tensor(node: Node, leaf: Tensor, create_graph: bool) -> Tensor:

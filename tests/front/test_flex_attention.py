@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.attention.bias
 import torch.nn.attention.flex_attention as theirs
 
 import tgrad
+import tgrad.nn.attention.bias
 import tgrad.nn.attention.flex_attention as ours
+from tests.front.checking import normal
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.interop.operators import flex_attention as operators
 from tgrad.runtime.planning import planning
@@ -274,3 +277,63 @@ def test_places_of_arguments() -> None:
         asked = list(signature(type(op).__call__).parameters)[1:]
         assert len(asked) == len(signature(function).parameters)
     assert asked[operators.JOINT_GRAPH] == "joint_graph"
+
+
+MASKS = [
+    lambda b, h, q, k: q >= k,
+    lambda b, h, q, k: (q >= k) & (q - k < 70),
+    lambda b, h, q, k: (h == 0) | (q >= k),
+]
+
+
+@pytest.mark.parametrize("mask_mod", MASKS)
+@pytest.mark.parametrize("sizes", [128, (32, 64)])
+def test_lists_of_tiles(mask_mod, sizes):
+    want = theirs.create_block_mask(mask_mod, 1, 2, 200, 128, device="cpu", BLOCK_SIZE=sizes)
+    have = ours.create_block_mask(mask_mod, 1, 2, 200, 128, device="cpu", BLOCK_SIZE=sizes)
+    for name in ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices"):
+        assert getattr(have, name).tolist() == getattr(want, name).tolist(), name
+    assert have.shape == want.shape and have.numel() == want.numel()
+    assert have.BLOCK_SIZE == want.BLOCK_SIZE and have.to("cpu").shape == want.shape
+    assert have.sparsity() == pytest.approx(want.sparsity())
+    assert have.to_dense().tolist() == want.to_dense().tolist()
+
+
+def test_masks_of_lists_of_tiles():
+    q, k, v = (tgrad.tensor(normal(i, 1, 2, 64, 8)) for i in range(3))
+    causal = ours.create_block_mask(MASKS[0], 1, 2, 64, 64, device="cpu", BLOCK_SIZE=16)
+    lists = (
+        causal.kv_num_blocks, causal.kv_indices, causal.full_kv_num_blocks, causal.full_kv_indices,
+    )  # fmt: skip
+    again = ours.BlockMask.from_kv_blocks(*lists, BLOCK_SIZE=16, mask_mod=MASKS[0])
+    want = ours.flex_attention(q, k, v, block_mask=causal)
+    np.testing.assert_allclose(
+        ours.flex_attention(q, k, v, block_mask=again).numpy(), want.numpy(), rtol=1e-5, atol=1e-6
+    )
+    have = ours.BlockMask.from_kv_blocks(*lists[:2], BLOCK_SIZE=16, mask_mod=MASKS[0])
+    tiles = tgrad.arange(64) // 16
+    near = (tiles[:, None] == tiles).tril() & tgrad.ones(64, 64, dtype=tgrad.bool).tril()
+    want = tgrad.nn.functional.scaled_dot_product_attention(q, k, v, near)
+    got = ours.flex_attention(q, k, v, block_mask=have)
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_else_is_wanted():
+    arrays = [normal(i, 1, 2, 20, 8) for i in range(3)]
+    q, k, v = map(tgrad.tensor, arrays)
+    y, extra = ours.flex_attention(q, k, v, return_aux=ours.AuxRequest(lse=True, max_scores=True))
+    scores = torch.tensor(arrays[0]) @ torch.tensor(arrays[1]).mT / math.sqrt(8)
+    want = scores.softmax(-1) @ torch.tensor(arrays[2])
+    for have, expected in zip((y, *extra), (want, scores.logsumexp(-1), scores.amax(-1))):
+        np.testing.assert_allclose(have.numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert ours.flex_attention(q, k, v, return_aux=ours.AuxRequest())[1] == (None, None)
+    with pytest.raises(ShapeError, match="return_lse and return_aux"):
+        ours.flex_attention(q, k, v, return_lse=True, return_aux=ours.AuxRequest())
+
+
+def test_causal_masks_of_other_lengths():
+    bias = tgrad.nn.attention.bias
+    for q, k in ((3, 5), (5, 3)):
+        for name in ("causal_upper_left", "causal_lower_right"):
+            want = getattr(torch.nn.attention.bias, name)(q, k)._materialize()
+            assert getattr(bias, name)(q, k).tolist() == want.tolist()

@@ -66,3 +66,18 @@ def test_shapes_that_do_not_fit():
     ):
         with pytest.raises(ShapeError):
             make()
+
+
+def test_complex_layers():
+    for layer in (
+        nn.Linear(300, 50, dtype=tgrad.complex64),
+        nn.Conv1d(100, 9, 3, dtype=tgrad.complex64),
+    ):
+        values, bound = layer.weight.detach().numpy(), 300**-0.5
+        for part in (values.real, values.imag, layer.bias.detach().numpy().imag):
+            assert -bound <= part.min() < 0 < part.max() <= bound
+        assert values.real.std() == pytest.approx(bound / 3**0.5, rel=0.1)
+    w = nn.init.normal_(tgrad.empty(100, 100, dtype=tgrad.complex64), 1.0, 2.0).numpy()
+    assert abs(w.mean() - (1 + 1j)) < 0.1 and w.imag.std() == pytest.approx(2**0.5, rel=0.05)
+    nn.init.ones_(layer.bias)
+    assert layer.bias.tolist() == [1 + 0j] * 9

@@ -168,8 +168,10 @@ def test_mistakes() -> None:
         tgrad.linalg.lu_solve(a @ a.mT, tgrad.ones(2), a)
     with pytest.raises(ShapeError, match=r"pivots of shape \(3,\)"):
         tgrad.lu_unpack(a, tgrad.ones(3, dtype=tgrad.int32))
-    with pytest.raises(AttributeError, match="no eig: eigenvalues may be complex; use eigh"):
-        tgrad.linalg.eig  # noqa: B018
+    with pytest.raises(AttributeError, match="no householder_product: use qr"):
+        tgrad.linalg.householder_product  # noqa: B018
+    with pytest.raises(ShapeError, match=r"eig of shape \(2, 3\)"):
+        tgrad.linalg.eig(a)
     with pytest.raises(UnsupportedError, match="qr: mode='raw'"):
         tgrad.linalg.qr(a, "raw")
 
@@ -223,6 +225,12 @@ def test_torch_spells_every_function(function: str) -> None:
         "qr": ((TALL,), ("complete",)),
         "svd": ((WIDE,), (False,)),
         "eigh": ((SYMMETRIC,), ()),
+        "eig": ((SQUARE,), ()),
+        "complex_eig": ((SQUARE, POSITIVE), ()),
+        "complex_lu": ((TALL, TALL * 2 + 1), (True,)),
+        "complex_qr": ((TALL, TALL * 2 + 1), ("complete",)),
+        "complex_svd": ((WIDE, WIDE * 2 + 1), (False,)),
+        "complex_eigh": ((SYMMETRIC, SQUARE - SQUARE.transpose(0, 2, 1)), ()),
     }.get(function, ((POSITIVE,), ()))
     call = LibraryCall(function, tuple(a.shape for a in operands), params, float64)
     want = call.compute(operands, UNKNOWN)

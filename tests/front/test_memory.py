@@ -197,3 +197,27 @@ def test_memory_is_not_shared_between_processes():
     for share in (x.share_memory_, nn.Linear(2, 2).share_memory):
         with pytest.raises(UnsupportedError, match=r"Exchange values by tgrad\.distributed"):
             share()
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_be_another_tensor():
+    for t in (tgrad, torch):
+        x, y, z = t.zeros(2), t.ones(3), t.arange(6.0)
+        assert x.set_(y) is x and x.is_set_to(y) and not x.is_set_to(y[:2])
+        x.add_(1)
+        y[0] = 5
+        assert x.tolist() == y.tolist() == [5, 2, 2]
+        w = t.zeros(1)
+        w.set_(z, 1, (2, 2), (2, 1)) if t is tgrad else w.set_(
+            z.untyped_storage(), 1, (2, 2), (2, 1)
+        )
+        assert w.tolist() == [[1, 2], [3, 4]]
+        assert w.set_().shape == (0,) and z.tolist() == [0, 1, 2, 3, 4, 5]
+        v = t.arange(6).view(2, 3)
+        assert v.as_strided_((2, 2), (3, 1)) is v and v.tolist() == [[0, 1], [3, 4]]
+        assert z.storage().size() == 6 and z.storage().nbytes() == 24
+        assert z[2:].storage().data_ptr() == z.data_ptr()
+        with pytest.raises(RuntimeError):
+            x.set_(t.arange(3))
+    with pytest.raises(UnsupportedError, match="set_ to a UntypedStorage"):
+        tgrad.zeros(1).set_(z.untyped_storage())

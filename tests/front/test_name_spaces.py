@@ -87,8 +87,32 @@ def test_the_older_decorators_of_functions_under_autocast() -> None:
     first = tgrad.rand(2).tolist()
     tgrad.manual_seed(3)
     assert tgrad.rand(2).tolist() == first
-    with pytest.raises(AttributeError, match="no Stream: plans run one after the other"):
-        tgrad.cuda.Stream  # noqa: B018
+    with pytest.raises(AttributeError, match="no ExternalStream: plans run one after the other"):
+        tgrad.cuda.ExternalStream  # noqa: B018
+
+
+def test_streams_are_the_current_one(monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    here, other = SimpleNamespace(device="cuda:0", id=0), SimpleNamespace(device="cuda:0", id=1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: here)
+    with pytest.warns(UserWarning, match="plans run one after the other, on the current stream"):
+        assert tgrad.cuda.Stream() is here
+    with tgrad.cuda.stream(here), tgrad.cuda.stream(None):
+        tgrad.cuda.set_stream(here)
+    with (
+        pytest.raises(UnsupportedError, match="that is not the current one"),
+        tgrad.cuda.stream(other),
+    ):
+        pass
+
+
+def test_streams_need_a_gpu() -> None:
+    if not tgrad.cuda.is_available():
+        with (
+            pytest.warns(UserWarning, match="changes nothing"),
+            pytest.raises(DeviceError, match="without a GPU"),
+        ):
+            tgrad.cuda.Stream()
 
 
 def test_the_name_cuda_means_the_gpu_that_was_chosen(monkeypatch) -> None:

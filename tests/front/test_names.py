@@ -239,7 +239,7 @@ def test_unravel_and_buffers():
     assert tgrad.asarray(x) is x and tgrad.asarray(x, copy=True) is not x
 
 
-@pytest.mark.parametrize("name", ["complex32", "sparse_coo_tensor", "qint8", "nested"])
+@pytest.mark.parametrize("name", ["complex32", "sparse_coo_tensor", "qint8"])
 def test_what_is_out_of_scope_says_why(name):
     with pytest.raises(AttributeError, match=f"tgrad has no {name}: "):
         getattr(tgrad, name)
@@ -391,6 +391,28 @@ autograd.anomaly_mode: detect_anomaly set_detect_anomaly
 autograd.variable: Variable
 backends.mkldnn: is_available
 backends.cuda: enable_flash_sdp sdp_kernel
+_utils: _flatten_dense_tensors _unflatten_dense_tensors
+nn.modules.module: _addindent
+nn.modules.linear: NonDynamicallyQuantizableLinear
+nn.modules.normalization: _shape_t
+nn.modules.transformer: _get_clones
+nn.modules.activation: MultiheadAttention
+optim.optimizer: ParamsT
+utils.data._utils.collate: default_collate
+serialization: add_safe_globals safe_globals
+onnx: is_in_onnx_export
+jit: ScriptModule fork wait freeze optimize_for_inference
+_dynamo: config disable reset
+fx: wrap GraphModule Proxy
+mps: is_available
+overrides: has_torch_function
+distributed.fsdp: FullyShardedDataParallel
+distributed.elastic.multiprocessing.errors: record
+utils.model_zoo: load_url
+cuda.memory: memory_allocated
+cuda.streams: Stream
+storage: UntypedStorage
+nn.parallel: DataParallel DistributedDataParallel data_parallel
 """
 
 
@@ -441,13 +463,56 @@ def test_import_lines(line):
 
 
 def test_absent_names_say_what_to_use():
-    for name, what in (("CrossMapLRN2d", "Use LocalResponseNorm"), ("DataParallel", "One process")):
-        with pytest.raises(AttributeError, match=what):
-            getattr(tgrad.nn, name)
     with pytest.raises(
         AttributeError, match=r"has no set_sharing_strategy: processes do not share"
     ):
         _ = tgrad.multiprocessing.set_sharing_strategy
+
+
+def test_absent_modules_can_be_imported():
+    import tgrad.distributed.fsdp
+    import tgrad.fx
+    import tgrad.onnx
+
+    assert not tgrad.onnx.is_in_onnx_export() and not tgrad.mps.is_available()
+    assert not isinstance(3, tgrad.fx.Proxy) and tgrad.fx.wrap(len) is len
+    assert not hasattr(tgrad.sparse, "mm") and not tgrad.overrides.has_torch_function((1,))
+    with pytest.raises(AttributeError, match=r"tgrad has no export\.export: models are not"):
+        _ = tgrad.export.export
+    with pytest.raises(ImportError, match=r"no fx\.symbolic_trace: Python is not traced"):
+        exec("from tgrad.fx import symbolic_trace")
+    with pytest.raises(TgradError, match="FullyShardedDataParallel is not there") as caught:
+        tgrad.distributed.fsdp.FullyShardedDataParallel(tgrad.nn.Linear(1, 1))
+    assert "Parameters are not divided" in caught.value.hint
+
+
+def test_switches_of_other_compilers_change_nothing():
+    import tgrad._dynamo
+    import tgrad._inductor.config
+
+    with pytest.warns(UserWarning, match=r"_dynamo\.config\.suppress_errors changes nothing"):
+        tgrad._dynamo.config.suppress_errors = True
+    with pytest.warns(UserWarning, match=r"config\.triton\.unique_kernel_names changes nothing"):
+        tgrad._inductor.config.triton.unique_kernel_names = True
+    assert tgrad._dynamo.config.suppress_errors is True
+    assert tgrad._dynamo.disable is tgrad.compiler.disable
+    assert tgrad._dynamo.mark_dynamic(tgrad.ones(2), 0) is None
+    with pytest.raises(AttributeError, match=r"_dynamo has no explain: tgrad\.compile traces"):
+        _ = tgrad._dynamo.explain
+
+
+def test_symbolic_numbers():
+    for t in (tgrad, torch):
+        found = (
+            t.sym_int(-2.7),
+            t.sym_max(2, 3.0),
+            t.sym_min(2, 3),
+            t.sym_not(1 > 2),
+            t.sym_float(3),
+        )
+        assert found == (-2, 3.0, 2, True, 3.0) and t.sym_sum([1, 2]) == 3
+        assert t.sym_ite(True, 1, 2) == 1 and not isinstance(3, t.SymInt)
+    assert tgrad.sym_sqrt(4) == 2.0 and isinstance(tgrad.ones(1).storage(), tgrad.TypedStorage)
 
 
 def test_capsules():

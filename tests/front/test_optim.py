@@ -635,3 +635,15 @@ def test_half_parameters_are_updated_in_float32(device):
     optimizer.step()
     assert w.dtype is tgrad.float16
     assert w.tolist() == pytest.approx([0.875] * 4, abs=1e-3)
+
+
+def test_norms_that_are_not_finite_raise():
+    for library in (tgrad, torch):
+        p = library.ones(2, requires_grad=True)
+        (p * float("inf")).sum().backward()
+        clip = library.nn.utils.clip_grad_norm_
+        with pytest.raises(RuntimeError, match="norm of order 2"):
+            clip([p], 1.0, error_if_nonfinite=True)
+        p.grad = library.full((2,), 3.0)
+        assert clip(p, 1.0, error_if_nonfinite=True).item() == pytest.approx(18**0.5)
+        assert p.grad.norm().item() == pytest.approx(1.0, rel=1e-5)

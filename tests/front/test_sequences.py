@@ -10,7 +10,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.front.checking import normal
 from tgrad import nn
-from tgrad.errors import TgradError
+from tgrad.errors import ShapeError, TgradError
 
 CASES = {
     "batch": ((7, 3, 5), [[1, 2, 3], [2, 2, 4], [4, 0, 0]], [7, 6, 5], [3, 3, 1], {}),
@@ -142,7 +142,16 @@ def test_mistakes(make, what):
     assert what in " ".join(str(caught.value).split())
 
 
-@pytest.mark.parametrize("name", ["DataParallel", "CrossMapLRN2d"])
-def test_absent_modules_say_what_to_do(name):
-    with pytest.raises(AttributeError, match=f"tgrad.nn has no {name}. "):
-        getattr(nn, name)
+@pytest.mark.parametrize("size, channels", [(5, 7), (3, 4), (2, 5), (5, 2)])
+def test_cross_map_norms(size, channels):
+    found = []
+    for library in (tgrad, torch):
+        layer = library.nn.CrossMapLRN2d(size, alpha=0.3, beta=0.6, k=1.5)
+        x = library.tensor(normal(0, 2, channels, 3, 2)).requires_grad_()
+        y = layer(x)
+        (y * library.tensor(normal(1, 2, channels, 3, 2))).sum().backward()
+        found.append((y.detach().numpy(), x.grad.numpy()))
+    for have, want in zip(*found):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ShapeError, match="CrossMapLRN2d of shape"):
+        nn.CrossMapLRN2d(3)(tgrad.ones(2, 3))

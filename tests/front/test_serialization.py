@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import torch
 
 import tgrad
 from tgrad import nn, optim
@@ -156,16 +157,23 @@ def test_whole_models(device):
     assert {p.device.type for p in moved.first.parameters()} == {"numpy"}
 
 
-@pytest.mark.parametrize(
-    "obj",
-    [{1, 2}, b"bytes", {(1, 2): 3}, np.float32(2.5), {"dtype": tgrad.float16}, {"n": np.int64(3)}],
-)
+@pytest.mark.parametrize("obj", [{1, 2}, b"bytes", {(1, 2): 3}, {"dtype": tgrad.float16}])
+def test_objects_that_run_no_code(obj):
+    for weights_only in (None, True, False):
+        found = saved(obj, weights_only=weights_only)
+        assert found == obj and type(found) is type(obj)
+
+
+@pytest.mark.parametrize("obj", [np.float32(2.5), {"n": np.int64(3)}])
 def test_objects_that_are_no_plain_data(obj):
     found = saved(obj, weights_only=False)
     assert found == obj and type(found) is type(obj)
     with pytest.raises(UnsupportedError, match="which may run code as it is loaded") as caught:
         saved(obj)
-    assert caught.value.hint == "Give weights_only=False if you trust the file."
+    assert caught.value.hint == (
+        "Give weights_only=False if you trust the file, or add_safe_globals for "
+        "numpy._core.multiarray.scalar."
+    )
 
 
 def test_objects_that_cannot_be_pickled():
@@ -226,3 +234,39 @@ def test_files_of_pytorch(zipped, tmp_path):
     torch.save(model, tmp_path / "whole.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UnsupportedError, match=r"whole\.pt holds objects that may run code"):
         tgrad.load(tmp_path / "whole.pt")
+
+
+def test_places_of_a_file(tmp_path):
+    path = tmp_path / "x"
+    tgrad.save({"x": tgrad.ones(2), "shape": tgrad.ones(2, 3).shape, "pair": (1, 2)}, path)
+    for where in (lambda storage, place: storage, lambda storage, place: None, {"cuda:0": "cpu"}):
+        assert tgrad.load(path, where)["x"].device.type == "cpu"
+    for where in ({"cpu": "numpy"}, tgrad.device("numpy")):
+        assert tgrad.load(path, map_location=where)["x"].device.type == "numpy"
+    found = tgrad.load(path, lambda storage, place: storage.cpu())
+    assert type(found["shape"]) is tgrad.Size and type(found["pair"]) is tuple
+
+
+class Settings:
+    def __init__(self, rate):
+        self.rate = rate
+
+
+def test_what_files_may_name(tmp_path):
+    path = tmp_path / "x"
+    tgrad.save({"settings": Settings(tgrad.ones(2)), "seen": {1, 2}}, path)
+    with pytest.raises(UnsupportedError, match="may run code") as caught:
+        tgrad.load(path)
+    assert "add_safe_globals for tests.front.test_serialization.Settings" in caught.value.hint
+    serialization = tgrad.serialization
+    with serialization.safe_globals([Settings]):
+        found = tgrad.load(path)
+        assert found["settings"].rate.tolist() == [1.0, 1.0] and found["seen"] == {1, 2}
+    assert not serialization.get_safe_globals()
+    serialization.add_safe_globals([Settings])
+    assert serialization.get_safe_globals() == [Settings]
+    torch.save(Settings(torch.ones(1)), tmp_path / "theirs")
+    assert isinstance(tgrad.load(tmp_path / "theirs"), Settings)
+    serialization.clear_safe_globals()
+    with pytest.raises(UnsupportedError, match="may run code"):
+        tgrad.load(path)

@@ -21,6 +21,8 @@ from tgrad.graph.op import Op
 CustomRule = Callable[[Node, Node, tuple[Node, ...], tuple[Any, ...]], Sequence[Node | None]]
 """(g, result, arguments, params) -> one gradient per argument, or None."""
 
+Watch = Callable[[Node, Node, Node], None]
+
 _custom_rules: dict[str, CustomRule] = {}
 _formulas: set[str] = set()
 _with_effects: set[str] = set()
@@ -102,6 +104,7 @@ def gradients(
     create_graph: bool = False,
     order: Sequence[Node] | None = None,
     modes: Hashable = None,
+    watch: Watch | None = None,
 ) -> list[Node | None]:
     """Gradients of `sum(output * grad)` with respect to each node of `wrt`.
 
@@ -112,6 +115,7 @@ def gradients(
         create_graph: whether their own gradients are told from None as PyTorch's are.
         order: `toposort` of the output, by who has it.
         modes: all that rules depend on beside the graph; None if there may be more.
+        watch: is called with each node, an operand of it and the gradient that it gives for that.
 
     Returns:
         A node of the shape and dtype of each `wrt`; zeros where only slopes of 0 lead to it, None
@@ -125,16 +129,17 @@ def gradients(
     nodes = toposort([output]) if order is None else order
 
     def walk() -> list[Node | None]:
-        return _walk(output, grad, wrt, create_graph, nodes)
+        return _walk(output, grad, wrt, create_graph, nodes, watch)
 
-    if modes is None or node_hooks.find is not None:
+    if modes is None or watch is not None or node_hooks.find is not None:
         return walk()
     return gradients_again(walk, nodes, (grad, *wrt), _with_effects, (create_graph, modes))
 
 
 def _walk(
-    output: Node, grad: Node, wrt: Sequence[Node], create_graph: bool, order: Sequence[Node]
-) -> list[Node | None]:
+    output: Node, grad: Node, wrt: Sequence[Node], create_graph: bool, order: Sequence[Node],
+    watch: Watch | None,
+) -> list[Node | None]:  # fmt: skip
     """The gradients, node by node against the order."""
     routes = _routes_to(set(wrt), order)
     found: dict[Node, Node] = {}
@@ -162,6 +167,8 @@ def _walk(
             for x, gx in _input_gradients(node, g, routes[node]):
                 if create_graph and _is_formula(node):
                     gx = _flat_along(gx, node.inputs[-1])
+                if watch is not None:
+                    watch(node, x, gx)
                 have = found.get(x)
                 found[x] = gx if have is None else build.add(have, gx)
     return [_zeros(x) if x in reached - found.keys() else found.get(x) for x in wrt]

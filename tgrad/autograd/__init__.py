@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tgrad.anomalies import detect_anomaly, set_detect_anomaly
 from tgrad.arguments import refuse
 from tgrad.errors import GradientError, UnsupportedError
 from tgrad.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from tgrad.graph.node import Node, is_leaf_mark, toposort
 from tgrad.hooks import history_of
 from tgrad.methods.elementwise import is_complex, is_tensor
+from tgrad.module_paths import module_below
 from tgrad.tensor import Tensor, gradient_tensor, gradients_of
 
 if TYPE_CHECKING:
@@ -42,35 +44,10 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"tgrad.autograd.{_LATER[name]}"), name)
     if name in ("function", "functional", "graph"):
         return import_module(f"tgrad.autograd.{name}")
-    raise AttributeError(f"module 'tgrad.autograd' has no attribute {name!r}")
+    return module_below(__name__, name)
 
 
 Tensors = Sequence[Tensor] | Tensor
-
-
-class set_detect_anomaly:
-    """Only off: gradients are computed by one plan with all else, and not looked at on the way.
-
-    Args:
-        mode: False.
-        check_nan: accepted.
-
-    Raises:
-        UnsupportedError: `mode` is True.
-    """
-
-    def __init__(self, mode: bool, check_nan: bool = True):
-        if mode:
-            raise UnsupportedError(
-                "detect_anomaly: gradients are not looked at while they are computed.",
-                "Look at them by tensor.register_hook, or at loss.isfinite() after the step.",
-            )
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exc: object) -> None:
-        return None
 
 
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
@@ -81,11 +58,6 @@ def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:
     True
     """
     return data.detach().requires_grad_(requires_grad)
-
-
-def detect_anomaly(check_nan: bool = True) -> set_detect_anomaly:
-    """Not supported, see `set_detect_anomaly`."""
-    return set_detect_anomaly(True, check_nan)
 
 
 def grad(

@@ -131,6 +131,7 @@ def current_modes() -> Hashable:
         process.floats,
         process.gpu,
         process.deterministic,
+        process.anomalies,
         autocast_state() if thread.autocast else (),
         (devices[-1] if devices else process.device) or get_default_device(),
     )

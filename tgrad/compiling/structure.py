@@ -18,6 +18,7 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.nn.parameter import Parameter
+from tgrad.shapes import Size, size_of
 from tgrad.tensor import Tensor
 
 Kinds = type | tuple[type, ...]
@@ -101,11 +102,12 @@ def replaced(value: Any, change: Callable[[Any], Any], kind: Kinds = Tensor) -> 
     """The same nest with other things in place of those of a kind; parameters stay."""
     if isinstance(value, kind):
         return value if isinstance(value, Parameter) else change(value)
-    nest = type(value)
+    nest: Any = type(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return nest(*[replaced(v, change, kind) for v in value])
     if isinstance(value, (tuple, list)):
-        return nest(replaced(v, change, kind) for v in value)
+        nest = size_of if nest is Size else nest  # what stands in for sizes is no number
+        return nest(tuple(replaced(v, change, kind) for v in value))
     if isinstance(value, dict):
         made = {k: replaced(v, change, kind) for k, v in value.items()}
         return made if nest is dict else nest(made)

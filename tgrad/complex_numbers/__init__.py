@@ -3,6 +3,7 @@
 In: real tensors and numbers. Out: ComplexTensor. Invariant: importing this gives it its functions.
 """
 
+import tgrad.complex_numbers.decompositions
 import tgrad.complex_numbers.matrices  # noqa: F401
 from tgrad.complex_numbers.creation import as_complex as as_complex
 from tgrad.complex_numbers.creation import complex as complex

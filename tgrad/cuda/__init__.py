@@ -14,9 +14,11 @@ from typing import Any
 
 from tgrad import places, random
 from tgrad.cuda import amp as amp
+from tgrad.cuda.streams import Stream, set_stream, stream
 from tgrad.device import as_device, choose_gpu
 from tgrad.errors import DeviceError, OutOfMemoryError
 from tgrad.modes import process
+from tgrad.module_paths import module_below
 from tgrad.random import Generator
 from tgrad.tensor import Tensor
 
@@ -39,19 +41,19 @@ stream. `synchronize` and events see what was launched; what nobody asked for ye
 not."""
 
 __all__ = [
-    "OutOfMemoryError", "amp", "current_device", "device", "device_count", "get_rng_state",
-    "get_rng_state_all", "initial_seed", "is_available", "manual_seed", "manual_seed_all", "seed",
-    "seed_all", "set_device", "set_rng_state", "set_rng_state_all", *sorted(_TORCHS),
+    "OutOfMemoryError", "Stream", "amp", "current_device", "device", "device_count",
+    "get_rng_state", "get_rng_state_all", "initial_seed", "is_available", "manual_seed",
+    "manual_seed_all", "seed", "seed_all", "set_device", "set_rng_state", "set_rng_state_all",
+    "set_stream", "stream",
+    *sorted(_TORCHS),
 ]  # fmt: skip
 
 _ABSENT = {
     "CUDAGraph": "a compiled function is one CUDA graph.",
-    "Stream": "plans run one after the other and share their temporary memory; kernels of one plan "
-    "lie side by side where they can.",
+    "ExternalStream": "plans run one after the other, on the current stream.",
     "graph": "a compiled function is one CUDA graph.",
     "make_graphed_callables": "use tgrad.compile: a plan is one CUDA graph.",
 }
-_ABSENT["stream"] = _ABSENT["set_stream"] = _ABSENT["ExternalStream"] = _ABSENT["Stream"]
 """Names of PyTorch's that are out of scope, and why."""
 
 
@@ -162,4 +164,4 @@ def __getattr__(name: str) -> Any:
         return places.constructor(name, getattr(places, name).dtype, "cuda")
     if name in _ABSENT:
         raise AttributeError(f"tgrad.cuda has no {name}: {_ABSENT[name]}")
-    raise AttributeError(f"module 'tgrad.cuda' has no attribute {name!r}")
+    return module_below(__name__, name)

@@ -57,6 +57,7 @@ from tgrad.distributed.objects import (
 )
 from tgrad.distributed.point_to_point import irecv, isend, recv, send
 from tgrad.errors import DistributedError as DistError
+from tgrad.module_paths import module_below
 
 __all__ = [
     "DistError", "GroupMember", "ProcessGroup", "ReduceOp", "Work", "all_gather",
@@ -82,4 +83,4 @@ _OF_TORCH = (
 def __getattr__(name: str) -> Any:
     if name in _OF_TORCH:
         return getattr(import_module("torch.distributed"), name)
-    raise AttributeError(f"module 'tgrad.distributed' has no attribute {name!r}")
+    return module_below(__name__, name)

@@ -15,6 +15,10 @@ and gives one array: for each member of the batch its results, one after the oth
     qr(A)                Q, R, reduced or complete
     eigh(A)              eigenvalues of the lower triangle of A, ascending, and vectors
     svd(A)               U, S, Vh, reduced or full
+    eig(A)               eigenvalues and vectors (columns) of any square A, real and imaginary parts
+    complex_eig(X, Y)    the same of X + iY, as are those below: each complex result is two real
+                         ones, its real and its imaginary part
+    complex_lu(X, Y, check), complex_qr(X, Y, mode), complex_eigh(X, Y), complex_svd(X, Y, full)
     det(A)               the determinant
     slogdet(A)           its sign and the logarithm of its absolute value
 """
@@ -117,13 +121,15 @@ REASONS = {
     "solve": "The solver failed because the input matrix is singular.",
     "svd": "The algorithm failed to converge.",
     "eigh": "The algorithm failed to converge.",
+    "eig": "The algorithm failed to converge.",
 }
 
 
 def refused(function: str, message: str, source: Source) -> LinAlgError:
     """The error of a function that has no value for its operand."""
+    name = function.removeprefix("complex_")
     return LinAlgError(
-        f"linalg.{function}: {REASONS.get(function, message)}",
+        f"linalg.{name}: {REASONS.get(name, message)}",
         "Look at the matrix, or add a multiple of the identity to it.",
         source,
     )
@@ -172,12 +178,12 @@ def _lu(a: Array, check: bool) -> tuple[Array, Array]:
     shape = a.shape
     x = np.array(a).reshape(prod(shape[:-2]), *shape[-2:])
     steps = min(shape[-2:])
-    swaps = np.zeros((len(x), steps), a.dtype)
+    swaps = np.zeros((len(x), steps), a.real.dtype)
     every = np.arange(len(x))
     for start in range(0, steps, PANEL):
         stop = min(start + PANEL, steps)
         for k in range(start, stop):
-            largest = np.abs(np.nan_to_num(x[:, k:, k], nan=np.inf)).argmax(-1) + k
+            largest = _sizes(x[:, k:, k]).argmax(-1) + k
             swaps[:, k] = largest + 1
             x[every, k], x[every, largest] = x[every, largest].copy(), x[every, k].copy()
             pivot = x[:, k, k, None]
@@ -189,6 +195,12 @@ def _lu(a: Array, check: bool) -> tuple[Array, Array]:
     if check and (np.diagonal(x, axis1=-2, axis2=-1) == 0).any():
         raise np.linalg.LinAlgError
     return x.reshape(shape), swaps.reshape(*shape[:-2], steps)
+
+
+def _sizes(a: Array) -> Array:
+    """Absolute values; of complex numbers those of both parts, added, as LAPACK compares them."""
+    size = np.abs(a.real) + np.abs(a.imag) if np.iscomplexobj(a) else np.abs(a)
+    return np.nan_to_num(size, nan=np.inf, posinf=np.inf)
 
 
 def _permutation(swaps: Array, rows: int) -> tuple[Array]:
@@ -225,6 +237,30 @@ def _slogdet(a: Array) -> Sequence[Array]:
     return np.linalg.slogdet(a)
 
 
+def _parts(*arrays: Array) -> list[Array]:
+    """Real and imaginary parts of each."""
+    return [part for a in arrays for part in (a.real, a.imag)]
+
+
+def _eig(a: Array) -> Sequence[Array]:
+    return _parts(*np.linalg.eig(a))
+
+
+def _complex_lu(x: Array, y: Array, check: bool) -> Sequence[Array]:
+    factor, swaps = _lu(x + 1j * y, check)
+    return *_parts(factor), swaps
+
+
+def _complex_svd(x: Array, y: Array, full: bool) -> Sequence[Array]:
+    u, s, vh = _svd(x + 1j * y, full)
+    return *_parts(u), s, *_parts(vh)
+
+
+def _complex_eigh(x: Array, y: Array) -> Sequence[Array]:
+    w, v = np.linalg.eigh(x + 1j * y)
+    return w, *_parts(v)
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function of the table: of operands' last two axes and parameters.
@@ -250,6 +286,15 @@ def _svd_results(a: Shape, full: bool) -> Shapes:
     return ((m, m), (k,), (n, n)) if full else ((m, k), (k,), (k, n))
 
 
+def _complex_svd_results(x: Shape, y: Shape, full: bool) -> Shapes:
+    u, s, vh = _svd_results(x, full)
+    return u, u, s, vh, vh
+
+
+def _eig_results(a: Shape) -> Shapes:
+    return (a[0],), (a[0],), a, a
+
+
 LIBRARY: dict[str, Function] = {
     "cholesky": Function(_cholesky, lambda a: (a,), lambda a: a[0] ** 3 / 3),
     "cholesky_ex": Function(_cholesky_ex, lambda a: (a, ()), lambda a: a[0] ** 3 / 3),
@@ -271,6 +316,30 @@ LIBRARY: dict[str, Function] = {
     "eigh": Function(_eigh, lambda a: ((a[0],), a), lambda a: 9 * a[0] ** 3),
     "svd": Function(
         _svd, _svd_results, lambda a, full: 6 * max(a) * min(a) ** 2 + 16 * min(a) ** 3
+    ),
+    "eig": Function(_eig, _eig_results, lambda a: 25 * a[0] ** 3),
+    "complex_eig": Function(
+        lambda x, y: _eig(x + 1j * y),
+        lambda x, y: _eig_results(x),
+        lambda x, y: 100 * x[0] ** 3,
+    ),
+    "complex_lu": Function(
+        _complex_lu,
+        lambda x, y, check: (x, x, (min(x),)),
+        lambda x, y, check: 4 * max(x) * min(x) ** 2 - 4 * min(x) ** 3 / 3,
+    ),
+    "complex_qr": Function(
+        lambda x, y, mode: _parts(*_qr(x + 1j * y, mode)),
+        lambda x, y, mode: tuple(a for a in _qr_results(x, mode) for _ in range(2)),
+        lambda x, y, mode: 16 * max(x) * min(x) ** 2 - 16 * min(x) ** 3 / 3,
+    ),
+    "complex_eigh": Function(
+        _complex_eigh, lambda x, y: ((x[0],), x, x), lambda x, y: 36 * x[0] ** 3
+    ),
+    "complex_svd": Function(
+        _complex_svd,
+        _complex_svd_results,
+        lambda x, y, full: 24 * max(x) * min(x) ** 2 + 64 * min(x) ** 3,
     ),
     "det": Function(_det, lambda a: ((),), lambda a: 2 * a[0] ** 3 / 3),
     "slogdet": Function(_slogdet, lambda a: ((), ()), lambda a: 2 * a[0] ** 3 / 3),

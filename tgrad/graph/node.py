@@ -172,6 +172,7 @@ def node_of(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Hashable], inner:
         if node is not None:
             return node
         shape, dtype = infer(op, inputs, attrs)
+        shape = tuple(shape)  # a Size, which is slow to index, is what users get
         device = _common_device(op, inputs, attrs)
         source = _source_of(op, inner + 1)
         return _new(key, op, inputs, pairs, shape, prod(shape), dtype, device, source)

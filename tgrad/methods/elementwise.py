@@ -193,6 +193,8 @@ class ElementwiseMethods:
         def dtype(self) -> DType: ...
         @property
         def shape(self) -> tuple[int, ...]: ...
+        @property
+        def _shape(self) -> tuple[int, ...]: ...
 
     # -- fitting operands -----------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class ElementwiseMethods:
         """
         device = self._device  # type: ignore[attr-defined]
         if is_tensor(x):
-            if x.dtype is dtype and x._device is device and are_same(x.shape, shape):
+            if x.dtype is dtype and x._device is device and are_same(x._shape, shape):
                 return x
             is_apart = x._device is not device and x._device != device
             if is_apart and not x.shape and x._device.type == "cpu":
@@ -216,7 +218,7 @@ class ElementwiseMethods:
             return self._constant(x.item() if isinstance(x, np.generic) else x, dtype, shape)
         if x.dtype is not dtype:
             x = x.to(dtype)
-        return x if are_same(x.shape, shape) else x._apply(Op.EXPAND, shape=shape)
+        return x if are_same(x._shape, shape) else x._apply(Op.EXPAND, shape=shape)
 
     def _binary(
         self: Any, op: Op, other: Any, *, swap: bool = False, floats: bool = False
@@ -230,7 +232,7 @@ class ElementwiseMethods:
             with source_scope(label=op._value_):
                 return self.float()._binary(op, other, swap=swap).half()
         if type(other) in _NUMBERS and self.dtype.is_float:
-            number = self._constant(other, self.dtype, self.shape)
+            number = self._constant(other, self.dtype, self._shape)
             return number._apply(op, self) if swap else self._apply(op, number)
         with source_scope(label=op._value_):
             return self._fitted_binary(op, other, swap, floats)
@@ -252,9 +254,9 @@ class ElementwiseMethods:
             dtype = dt.get_default_dtype()
         if dtype.is_bool and op in (Op.ADD, Op.MUL):
             op = {Op.ADD: Op.OR, Op.MUL: Op.AND}[op]
-        shape = self.shape
-        if is_tensor(operand) and operand.shape and not are_same(shape, operand.shape):
-            shape = broadcast_shapes(shape, operand.shape)
+        shape = self._shape
+        if is_tensor(operand) and operand.ndim and not are_same(shape, operand._shape):
+            shape = broadcast_shapes(shape, operand._shape)
         a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
         return b._apply(op, a) if swap else a._apply(op, b)
 

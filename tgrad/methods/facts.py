@@ -87,6 +87,8 @@ class FactMethods:
         """False: there is no device of Apple's."""
         return False
 
+    is_hpu = is_ipu = is_maia = is_mtia = is_vulkan = is_xla = is_mps
+
     @property
     def is_xpu(self) -> bool:
         """False: GPUs of Intel are the device "opencl"."""
@@ -101,6 +103,8 @@ class FactMethods:
     def is_sparse(self) -> bool:
         """False: tensors are dense."""
         return False
+
+    is_mkldnn = is_sparse_csr = is_sparse
 
     @property
     def is_quantized(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tgrad import hooks
+from tgrad.anomalies import name_of
 from tgrad.errors import UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.graph.node import is_leaf_mark, source_scope, toposort
@@ -30,7 +31,7 @@ class GradientFunction:
 
     def name(self) -> str:
         """The op's name, as in "MulBackward"."""
-        return f"{self.op.title().replace('_', '')}Backward"
+        return name_of(self.op)
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"

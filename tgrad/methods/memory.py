@@ -13,10 +13,12 @@ from typing import Any
 from tgrad import aliases
 from tgrad.arguments import check_memory_format
 from tgrad.device import Device
-from tgrad.errors import GradientError, ShapeError, UnsupportedError
+from tgrad.errors import DTypeError, GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
+from tgrad.methods.elementwise import is_tensor
 from tgrad.methods.movement import as_sizes
 from tgrad.pending import mark_pending
+from tgrad.strides import contiguous
 from tgrad.tracing import tracer
 
 
@@ -47,6 +49,35 @@ class UntypedStorage:
         return self._base.nbytes
 
     size = __len__ = nbytes
+
+
+class TypedStorage(UntypedStorage):
+    """The same, counted in elements, as `Tensor.storage` gives it.
+
+    >>> import tgrad
+    >>> storage = tgrad.zeros(2, 3).storage()
+    >>> len(storage), storage.nbytes(), storage.element_size()
+    (6, 24, 4)
+    """
+
+    @property
+    def dtype(self) -> Any:
+        """Of its elements."""
+        return self._base.dtype
+
+    def element_size(self) -> int:
+        """Bytes of one."""
+        return int(self._base.itemsize)
+
+    def size(self) -> int:
+        """How many there are."""
+        return int(self._base.numel())
+
+    __len__ = size
+
+    def untyped(self) -> UntypedStorage:
+        """It, counted in bytes."""
+        return UntypedStorage(self._base)
 
 
 class MemoryMethods:
@@ -86,6 +117,72 @@ class MemoryMethods:
     def untyped_storage(self: Any) -> UntypedStorage:
         """The memory that it shares with its views."""
         return UntypedStorage(self if aliases.place_of(self).is_apart else aliases.base_of(self))
+
+    def storage(self: Any) -> TypedStorage:
+        """`untyped_storage`, counted in elements: its older form."""
+        return TypedStorage(self.untyped_storage()._base)
+
+    def is_set_to(self: Any, tensor: Any) -> bool:
+        """Whether both are the same part of one memory.
+
+        >>> import tgrad
+        >>> x = tgrad.zeros(4)
+        >>> x.is_set_to(x.detach()), x.is_set_to(x[:2])
+        (True, False)
+        """
+        is_alike = self.shape == tensor.shape and self.stride() == tensor.stride()
+        return bool(is_alike and self.data_ptr() == tensor.data_ptr())
+
+    def record_stream(self: Any, stream: Any) -> None:
+        """Nothing: plans keep what they read until they have run."""
+
+    def set_(
+        self: Any,
+        source: Any = None,
+        storage_offset: int = 0,
+        size: Any = None,
+        stride: Any = None,
+    ) -> Any:
+        """Be a tensor of another one's memory, which either writes to; with nothing given, one of
+        no elements.
+
+        Args:
+            source: of this dtype.
+            storage_offset, size, stride: of `source.as_strided`, where sizes are given.
+
+        Raises:
+            GradientError: it was computed from tensors that require gradients.
+            DTypeError: `source` has another dtype.
+            UnsupportedError: `source` is no tensor.
+
+        >>> import tgrad
+        >>> x, y = tgrad.zeros(2), tgrad.ones(3)
+        >>> x.set_(y).add_(1).tolist(), y.tolist()
+        ([2.0, 2.0, 2.0], [2.0, 2.0, 2.0])
+        """
+        if source is None:
+            source = self.new_zeros(0)
+        if not is_tensor(source):
+            raise UnsupportedError(f"set_ to a {type(source).__name__}.", "Give a tensor.")
+        if source.dtype is not self.dtype:
+            raise DTypeError(
+                f"set_ of a tensor of {self.dtype.name} to one of {source.dtype.name}.",
+                "Convert it first.",
+            )
+        if size is not None:
+            strides = contiguous(tuple(size)) if stride is None else stride
+            source = source.as_strided(size, strides, storage_offset)
+        self.data = source
+        return self
+
+    def as_strided_(self: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+        """Be what `as_strided` gives.
+
+        >>> import tgrad
+        >>> tgrad.arange(6).as_strided_((2, 2), (3, 1)).tolist()
+        [[0, 1], [3, 4]]
+        """
+        return self._become(self.as_strided(size, stride, storage_offset))
 
     def resize_(self: Any, *sizes: Any, memory_format: Any = None) -> Any:
         """Give it another shape: of the elements that lie in its memory from its first one on, and

@@ -48,6 +48,8 @@ class MovementMethods:
         def dtype(self) -> DType: ...
         @property
         def shape(self) -> tuple[int, ...]: ...
+        @property
+        def _shape(self) -> tuple[int, ...]: ...
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in row-major order with other sizes; one may be -1.
@@ -96,14 +98,14 @@ class MovementMethods:
                     "At most one size may be -1, and the others must divide the elements.",
                 )
             sizes = tuple(total // known if n == -1 else n for n in sizes)
-        if math.prod(sizes) != math.prod(self.shape):
+        if math.prod(sizes) != math.prod(self._shape):
             raise ShapeError(
                 f"shape {self.shape} has {math.prod(self.shape)} elements and cannot be reshaped "
                 f"to {sizes} with {math.prod(sizes)}.",
                 "Give sizes with the same product; one may be -1.",
             )
         with source_scope(label="reshape"):
-            if are_same(sizes, self.shape):
+            if are_same(sizes, self._shape):
                 return self._again(when)
             return self._view(Op.RESHAPE, when, shape=sizes)
 

@@ -3,6 +3,7 @@
 In: tensors. Out: lazy tensors. Invariant: nothing is defined here.
 """
 
+from tgrad.module_paths import module_below
 from tgrad.nn import attention as attention
 from tgrad.nn import common_types as common_types
 from tgrad.nn import functional as functional
@@ -66,6 +67,9 @@ from tgrad.nn.modules.convolution import (
     ConvTranspose1d,
     ConvTranspose2d,
     ConvTranspose3d,
+)
+from tgrad.nn.modules.cross_map import (
+    CrossMapLRN2d,
 )
 from tgrad.nn.modules.distance import (
     CosineSimilarity,
@@ -205,6 +209,7 @@ from tgrad.nn.modules.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from tgrad.nn.parallel import DataParallel
 from tgrad.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 
 __all__ = [
@@ -251,6 +256,8 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -374,16 +381,6 @@ __all__ = [
     "ZeroPad3d",
 ]
 
-_ABSENT = {
-    "DataParallel": "One process drives one device; use nn.parallel.DistributedDataParallel.",
-    "CrossMapLRN2d": "Use LocalResponseNorm, which is what it is meant to be: PyTorch 2.13 adds "
-    "the first channel to all later windows, and its gradient is not that of its values.",
-}
-"""Names of PyTorch's, or their beginnings, that tgrad does not have, and what to do."""
-
 
 def __getattr__(name: str) -> object:
-    for start, reason in _ABSENT.items():
-        if name.startswith(start):
-            raise AttributeError(f"tgrad.nn has no {name}. {reason}")
-    raise AttributeError(f"module 'tgrad.nn' has no attribute {name!r}")
+    return module_below(__name__, name)

@@ -19,6 +19,7 @@ from tgrad.creation import eye
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import no_grad
 from tgrad.linalg import qr
+from tgrad.methods.elementwise import is_complex
 from tgrad.random import Generator, rand, randn
 from tgrad.tensor import Tensor
 from tgrad.tensor import tensor as tensor_of
@@ -62,23 +63,25 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
 
 def _fill(tensor: Tensor, value: Tensor) -> Tensor:
     with no_grad():
-        return tensor._assign(value)
+        return tensor.copy_(value) if is_complex(tensor) else tensor._assign(value)
 
 
 def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Uniform in [a, b)."""
+    """Uniform in [a, b); of complex numbers both parts."""
     draw = rand(tensor.shape, generator=generator, dtype=tensor.dtype, device=tensor.device)
-    return _fill(tensor, draw * (b - a) + a)
+    low: Any = complex(a, a) if is_complex(tensor) else a
+    return _fill(tensor, draw * (b - a) + low)
 
 
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
-    """Normal with that mean and standard deviation."""
+    """Normal with that mean, of both parts of complex numbers, and standard deviation."""
     draw = randn(tensor.shape, generator=generator, dtype=tensor.dtype, device=tensor.device)
-    return _fill(tensor, draw * std + mean)
+    middle: Any = complex(mean, mean) if is_complex(tensor) else mean
+    return _fill(tensor, draw * std + middle)
 
 
 def trunc_normal_(

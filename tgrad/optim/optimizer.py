@@ -39,6 +39,7 @@ from tgrad.tensor import (
 from tgrad.tracing import WatchedDict, WatchedState, tracer, versions
 from tgrad.unread import uncut
 
+ParamsT = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
 
 STATE_HOOKS = (

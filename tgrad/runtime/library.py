@@ -72,6 +72,22 @@ def _permutation(swaps: Any, rows: int) -> Any:
     return matrix.argmax(-2)
 
 
+def _parts(*tensors: Any) -> tuple[Any, ...]:
+    """Real and imaginary parts of those that are complex."""
+    return tuple(part for t in tensors for part in ((t.real, t.imag) if t.is_complex() else (t,)))
+
+
+def _complex(function: str) -> Callable[..., Any]:
+    """The function of a matrix with these real and imaginary parts."""
+
+    def call(linalg: Any, x: Any, y: Any, *params: Any) -> tuple[Any, ...]:
+        import torch
+
+        return _parts(*TORCH[function](linalg, torch.complex(x, y), *params))
+
+    return call
+
+
 TORCH: dict[str, Callable[..., Any]] = {
     "cholesky": lambda linalg, a: linalg.cholesky(a),
     "cholesky_ex": lambda linalg, a: _cholesky_ex(linalg, a),
@@ -84,6 +100,12 @@ TORCH: dict[str, Callable[..., Any]] = {
     "qr": lambda linalg, a, mode: tuple(linalg.qr(a, mode=mode)),
     "eigh": lambda linalg, a: tuple(linalg.eigh(a)),
     "svd": lambda linalg, a, full: tuple(linalg.svd(a, full_matrices=full)),
+    "eig": lambda linalg, a: _parts(*linalg.eig(a)),
+    "complex_eig": _complex("eig"),
+    "complex_lu": _complex("lu"),
+    "complex_qr": _complex("qr"),
+    "complex_eigh": _complex("eigh"),
+    "complex_svd": _complex("svd"),
     "det": lambda linalg, a: linalg.det(a),
     "slogdet": lambda linalg, a: tuple(linalg.slogdet(a)),
 }

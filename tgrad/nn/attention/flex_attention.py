@@ -11,37 +11,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from tgrad import dtype as dt
-from tgrad.creation import DeviceLike, arange, full
+from tgrad.creation import DeviceLike, full
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.nn.attention.block_mask import BlockMask, MaskMod, create_mask, places_of
 from tgrad.nn.functional.attention import attend, log_sums, scores, share_heads
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [
-    "BlockMask", "and_masks", "create_block_mask", "create_mask", "flex_attention", "noop_mask",
-    "or_masks",
+    "AuxOutput", "AuxRequest", "BlockMask", "and_masks", "create_block_mask", "create_mask",
+    "flex_attention", "noop_mask", "or_masks",
 ]  # fmt: skip
 
-MaskMod = Callable[..., Any]
-"""(batch, head, query, key) -> whether the query sees the key."""
 ScoreMod = Callable[..., Any]
 """(score, batch, head, query, key) -> score."""
 
 
-@dataclass(frozen=True)
-class BlockMask:
-    """Which keys queries see, by a function; PyTorch's keeps a list of tiles, which fusion finds.
+class AuxRequest(NamedTuple):
+    """What `flex_attention` gives beside the values.
 
     Attributes:
-        mask_mod: of batch, head, query and key.
-        seq_lengths: of queries and of keys.
+        lse: the logarithm of each row's sum of exponentials.
+        max_scores: the largest score of each row.
     """
 
-    mask_mod: MaskMod
-    seq_lengths: tuple[int, int]
+    lse: bool = False
+    max_scores: bool = False
+
+
+class AuxOutput(NamedTuple):
+    """What was asked for by an `AuxRequest`, (B, H, L), float32 at least; None for the rest."""
+
+    lse: Tensor | None = None
+    max_scores: Tensor | None = None
 
 
 def noop_mask(batch: Any, head: Any, token_q: Any, token_kv: Any) -> Tensor:
@@ -89,24 +92,6 @@ def or_masks(*mask_mods: MaskMod) -> MaskMod:
     return mask
 
 
-def create_mask(
-    mod_fn: MaskMod,
-    B: int | None,
-    H: int | None,
-    Q_LEN: int,
-    KV_LEN: int,
-    device: DeviceLike = None,
-) -> Tensor:
-    """A mask as a tensor of bools, (B, H, Q_LEN, KV_LEN); 1 for a size of None.
-
-    >>> create_mask(lambda b, h, q, k: q >= k, 1, 1, 2, 2, device="cpu").tolist()
-    [[[[True, False], [True, True]]]]
-    """
-    shape = (B or 1, H or 1, Q_LEN, KV_LEN)
-    seen: Tensor = mod_fn(*places_of(shape, device))
-    return seen.expand(shape)
-
-
 def create_block_mask(
     mask_mod: MaskMod,
     B: int | None,
@@ -116,18 +101,25 @@ def create_block_mask(
     device: DeviceLike = None,
     BLOCK_SIZE: int | tuple[int, int] = 128,
     _compile: bool = False,
+    separate_full_blocks: bool = True,
+    compute_dq_write_order: bool = False,
+    dq_kv_order: bool = True,
 ) -> BlockMask:
     """What `flex_attention` takes as a mask. Nothing is computed.
 
     Args:
         mask_mod: a function of batch, head, query and key, integers that broadcast.
         Q_LEN, KV_LEN: how many queries and keys there are.
-        B, H, device, BLOCK_SIZE, _compile: accepted; tiles follow from the function.
+        B, H, device, BLOCK_SIZE: for the mask's lists of tiles, which are computed when they are
+            asked for; the tiles of kernels follow from the function.
+        _compile, separate_full_blocks, compute_dq_write_order, dq_kv_order: accepted; they are
+            about how PyTorch computes and orders those lists.
 
     >>> create_block_mask(lambda b, h, q, k: q >= k, None, None, 8, 8).seq_lengths
     (8, 8)
     """
-    return BlockMask(mask_mod, (Q_LEN, KV_LEN))
+    sizes = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
+    return BlockMask(mask_mod, (Q_LEN, KV_LEN), (B or 1, H or 1), sizes, device)
 
 
 @labelled("flex_attention")
@@ -141,6 +133,8 @@ def flex_attention(
     enable_gqa: bool = False,
     return_lse: bool = False,
     kernel_options: dict[str, Any] | None = None,
+    *,
+    return_aux: AuxRequest | None = None,
 ) -> Any:
     """softmax(score_mod(q kᵀ * scale)) v over the keys that a mask lets each query see.
 
@@ -156,6 +150,7 @@ def flex_attention(
         return_lse: also the logarithm of each row's sum of exponentials, (B, H, L), float32; -inf
             for a query that sees no key.
         kernel_options: accepted; configurations are tgrad's.
+        return_aux: what else is wanted; the result is then a pair of the values and an `AuxOutput`.
 
     Returns:
         (B, H, L, Ev). A query that sees no key gets 0.
@@ -175,7 +170,12 @@ def flex_attention(
     key, value = shared(query, key, value)
     wide = modified_scores(query, key, score_mod, mask_mod, scale)
     y = attend(wide, value, block_mask is None and score_mod is None)
-    return (y, row_sums(wide)) if return_lse else y
+    if return_aux is None:
+        return (y, row_sums(wide)) if return_lse else y
+    if return_lse:
+        raise ShapeError("flex_attention with return_lse and return_aux.", "Give return_aux.")
+    lse = row_sums(wide) if return_aux.lse else None
+    return y, AuxOutput(lse, wide.detach().amax(-1) if return_aux.max_scores else None)
 
 
 def _check(
@@ -212,14 +212,6 @@ def shared(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Keys and values of as many batches and heads as queries have."""
     key, value = (share_heads(t, query.shape[1]) for t in (key, value))
     return tuple(t.expand(query.shape[0], *t.shape[1:]) for t in (key, value))  # type: ignore[return-value]
-
-
-def places_of(shape: tuple[int, ...], device: DeviceLike) -> tuple[Tensor, ...]:
-    """Batch, head, query and key of each score, such that they broadcast."""
-    return tuple(
-        arange(n, dtype=dt.int32, device=device).reshape([n if a == axis else 1 for a in range(4)])
-        for axis, n in enumerate(shape)
-    )
 
 
 def modified_scores(

@@ -6,6 +6,9 @@ its name.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from tgrad.creation import DeviceLike, full
 from tgrad.dtype import DType
 from tgrad.nn import functional as F
@@ -229,3 +232,10 @@ class Softmax2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmax(input, -3)
+
+
+def __getattr__(name: str) -> Any:
+    """PyTorch has attention here too."""
+    if name == "MultiheadAttention":
+        return import_module("tgrad.nn.modules.attention").MultiheadAttention
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -317,6 +317,10 @@ def _table(
     return Parameter(weight, not is_frozen)
 
 
+NonDynamicallyQuantizableLinear = Linear
+"""Its name where PyTorch keeps it from being quantized, which nothing is here."""
+
+
 class Bilinear(Module):
     """x1ᵀ W x2 + b for each output.
 

@@ -23,6 +23,8 @@ from tgrad.nn.modules.stateless import REQUIRED, Stateless, options
 from tgrad.nn.parameter import Parameter
 from tgrad.tensor import Tensor, tensor
 
+_shape_t = int | Sequence[int]
+
 
 def _register_scales(
     module: Module, shape: tuple[int, ...], weight: bool, bias: bool, device: DeviceLike,

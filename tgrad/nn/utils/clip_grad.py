@@ -1,7 +1,7 @@
 """Limits on gradients.
 
-In: parameters. Out: norms, lazy. Invariant: nothing is read on the host, so clipping is part of the
-plan of the step. Source: https://docs.pytorch.org/docs/stable/nn.html#utilities
+In: parameters. Out: norms, lazy. Invariant: nothing is read on the host that nobody asks for, so
+clipping is part of the plan of the step. Source: https://docs.pytorch.org/docs/stable/nn.html#utilities
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
-from tgrad.arguments import refuse
 from tgrad.creation import zeros
+from tgrad.errors import GradientError
 from tgrad.grad_mode import no_grad
 from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor, labelled
@@ -45,14 +45,22 @@ def get_total_norm(
 
     Args:
         norm_type: 2, another positive number, or inf.
-        error_if_nonfinite: not supported, since it would read the norm.
+        error_if_nonfinite: whether a norm that is infinite or NaN raises, which reads it: not
+            in a compiled function.
+
+    Raises:
+        GradientError: the norm is not finite, and `error_if_nonfinite`.
     """
-    refuse("get_total_norm", error_if_nonfinite=error_if_nonfinite)
     found = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not found:
         return zeros(())
     total: Tensor
     (total,) = of_tensors(lambda *t: [_norm(t, norm_type)], ("norm", repr(norm_type)), found)
+    if error_if_nonfinite and not math.isfinite(total.item()):
+        raise GradientError(
+            f"the norm of order {norm_type} of the gradients is {total.item()}.",
+            "Leave error_if_nonfinite out to scale them by it.",
+        )
     return total
 
 
@@ -92,15 +100,18 @@ def clip_grad_norm_(
 
     Args:
         norm_type: 2, another positive number, or inf.
-        error_if_nonfinite: not supported, since it would read the norm.
+        error_if_nonfinite: whether a norm that is infinite or NaN raises, which reads it: not
+            in a compiled function.
 
     Returns:
         The norm before (0-d).
+
+    Raises:
+        GradientError: the norm is not finite, and `error_if_nonfinite`.
     """
-    refuse("clip_grad_norm_", error_if_nonfinite=error_if_nonfinite)
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     with no_grad():
-        norm = get_total_norm(_gradients(given), norm_type)
+        norm = get_total_norm(_gradients(given), norm_type, error_if_nonfinite)
     clip_grads_with_norm_(given, max_norm, norm)
     return norm
 
