@@ -21,6 +21,11 @@ from tgrad.graph.shape import dot_axes
 
 Batched = dict[Node, Node]
 
+PASSED_ON = {
+    "checkpoint", "detach", "formula", "overwritten", "realised", "variable", "zero_slope",
+}  # fmt: skip
+"""Rules of marks that hold for any shape."""
+
 
 def batch(outputs: Sequence[Node], table: Mapping[Node, Node], size: int) -> list[Node]:
     """The outputs with a leading axis of `size`; those that do not depend on the table's nodes are
@@ -104,7 +109,7 @@ def _mark(node: Node, made: Batched, size: int) -> Node:
     """A mark's rule is written for one member: its gradient is batched when it is asked for."""
     rule, params = node.attr("rule"), node.attr("params")
     result, *arguments = _inputs(node, made, size)
-    if rule in ("detach", "zero_slope", "formula", "realised", "overwritten", "variable"):
+    if rule in PASSED_ON:
         return make(Op.CUSTOM_VJP, result, *arguments, rule=rule, params=params)
     return make(Op.CUSTOM_VJP, result, *arguments, rule="batched", params=(rule, params))
 
