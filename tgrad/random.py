@@ -57,6 +57,10 @@ class Generator:
         self._seed, self._draws = DEFAULT_SEED, 0
         self._keys: dict[Device, Node] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: all but the nodes of this process."""
+        return {**self.__dict__, "_keys": {}}
+
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of this seed.
 
