@@ -169,3 +169,11 @@ def test_what_is_overwritten_by_computed_values_has_zeros_as_gradient(write):
         (x * x).sum().backward()
         found.append([old.grad.tolist(), new.grad.tolist()])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("change", ["slice_scatter", "select_scatter"])
+def test_what_is_replaced_by_numbers_has_zeros_as_gradient(change):
+    x = tgrad.ones(1, 2, requires_grad=True)
+    new = tgrad.ones(1, 2) if change == "slice_scatter" else tgrad.ones(2)
+    getattr(x * 2, change)(new, 0, 0).sum().backward()
+    assert x.grad.tolist() == [[0, 0]]
