@@ -161,13 +161,29 @@ def check_values(nodes: Sequence[Node]) -> None:
     Raises:
         UnsupportedError: they depend on a member of a batch.
     """
-    if not is_inside_vmap():
-        return
-    for n in toposort(nodes):
-        if n.op is Op.CUSTOM_VJP and n.attr("rule") == "placeholder":
-            raise UnsupportedError(
-                "a value is read inside vmap.", "Use tgrad.where, or read it outside."
-            )
+    if is_inside_vmap() and _depends_on_member(nodes):
+        raise UnsupportedError(
+            "a value is read inside vmap.", "Use tgrad.where, or read it outside."
+        )
+
+
+def check_written(before: Node, value: Node) -> None:
+    """Make sure that a tensor which is the same for all members stays so.
+
+    Raises:
+        UnsupportedError: what is written to it depends on a member of a batch.
+    """
+    if is_inside_vmap() and _depends_on_member([value]) and not _depends_on_member([before]):
+        raise UnsupportedError(
+            "a tensor that is the same for all members is changed in place inside vmap, to values "
+            "of each member.",
+            "Compute a new one.",
+        )
+
+
+def _depends_on_member(nodes: Sequence[Node]) -> bool:
+    marks = (n for n in toposort(nodes) if n.op is Op.CUSTOM_VJP)
+    return any(n.attr("rule") == "placeholder" for n in marks)
 
 
 @register_vjp("placeholder", has_effects=True)

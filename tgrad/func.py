@@ -21,7 +21,7 @@ from tgrad.graph.node import Node, is_leaf_mark, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.joining import stack
 from tgrad.methods.reduction import normal_axis
-from tgrad.random import default_generator
+from tgrad.random import drawn
 from tgrad.tensor import Tensor
 from tgrad.utils._pytree import tree_leaves, tree_map, tree_structure
 
@@ -288,14 +288,16 @@ def vmap(
 
     Args:
         func: of tensors without that axis, and of anything else.
-        in_dims: the axis of each argument, None for those that are the same for all; a number for
-            all, or a tuple with one for each argument (or a nest as the argument is).
+        in_dims: the axis of each positional argument, None for those that are the same for all, as
+            those with a keyword are; a number for all, or a tuple with one for each argument (or a
+            nest as the argument is).
         out_dims: where the axis stands in the results.
         randomness: "error" refuses functions that draw; "same" draws once for all members.
         chunk_size: only None.
 
     Raises:
-        UnsupportedError: randomness="different" or a chunk_size; a value is read inside.
+        UnsupportedError: randomness="different", a chunk_size or out_dims=None; a value is read
+            inside, or one that depends on the member is written to a tensor from outside.
 
     >>> import tgrad
     >>> tgrad.func.vmap(lambda x: x.sum())(tgrad.ones(2, 3)).tolist()
@@ -311,8 +313,7 @@ def vmap(
     def call(*args: Any, **kwargs: Any) -> Any:
         dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
         axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
-        axes += [0 if isinstance(a, Tensor) else None for a in tree_leaves(kwargs)]
-        leaves = [*tree_leaves(args), *tree_leaves(kwargs)]
+        leaves = tree_leaves(args)
         wide = [None if d is None else a.movedim(d, 0) for a, d in zip(leaves, axes)]
         sizes = {t.shape[0] for t in wide if t is not None}
         if len(sizes) != 1:
@@ -320,27 +321,39 @@ def vmap(
         (size,) = sizes
         remaining = iter(wide)
         table: dict[Node, Node] = {}
+        members: list[Tensor | None] = []
 
         def narrow(a: Any) -> Any:
             t = next(remaining)
+            members.append(None)
             if t is None:
                 return a
             variable = placeholder(next(_numbers), t._node, t.shape[1:])
             table[variable] = t._node
             one = Tensor._of(variable, t.device)
             one._requires_grad = t.dtype.is_float
+            members[-1] = one
             return one
 
-        drawn = default_generator._draws
+        before = drawn.count
         with inside_vmap(), enable_grad():
-            found = func(*tree_map(narrow, args), **tree_map(narrow, kwargs))
-        if randomness == "error" and default_generator._draws != drawn:
+            found = func(*tree_map(narrow, args), **kwargs)
+        if randomness == "error" and drawn.count != before:
             raise UnsupportedError("vmap of a function that draws.", 'Use randomness="same".')
         outputs = _tensors(found, "vmap")
+        written = [
+            (a, d, one)
+            for a, d, one in zip(leaves, axes, members)
+            if one is not None and d is not None and one._node not in table
+        ]
+        nodes = [t._node for t in (*outputs, *(one for *_, one in written))]
         with source_scope(label="vmap"):
-            made = iter(batch([t._node for t in outputs], table, size))
+            made = iter(batch(nodes, table, size))
         places = iter(_out_dims(out_dims, found))
-        return tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
+        results = tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
+        for a, d, one in written:
+            a._assign(_tensor(next(made), one).movedim(0, d))
+        return results
 
     return call
 
@@ -357,6 +370,8 @@ def _dims_of(value: Any, dims: Any) -> list[int | None]:
 def _out_dims(dims: Any, result: Any) -> list[int]:
     if isinstance(dims, int):
         return [dims] * len(tree_leaves(result))
+    if dims is None:
+        raise UnsupportedError("vmap: out_dims=None.", "Compute outside what no member changes.")
     return [d for r, each in zip(result, dims, strict=True) for d in _out_dims(each, r)]
 
 

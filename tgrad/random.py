@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,15 @@ from tgrad.tracing import tracer
 
 DEFAULT_SEED = 67280421310721
 """PyTorch's."""
+
+
+class _Drawn(threading.local):
+    """How often this thread has drawn, from any generator."""
+
+    count = 0
+
+
+drawn = _Drawn()
 
 
 class Generator:
@@ -116,6 +126,7 @@ class Generator:
         Returns:
             The number of the draw and the seed, as 0-d int64 buffers on the device.
         """
+        drawn.count += 1
         trace = tracer()
         if trace is not None:
             return trace.draw(self, device)

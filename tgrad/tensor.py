@@ -27,6 +27,7 @@ from tgrad import dtype as dt
 from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
 from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
+from tgrad.batching import check_written
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
@@ -555,6 +556,7 @@ class Tensor(
         if not are_same(value.shape, self.shape):
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
+        check_written(self._node, value._node)
         if self._requires_grad and not value._requires_grad and is_grad_enabled():
             value = Tensor._of(aliases.overwriting(self._node, value._node), self._device)
             value._requires_grad = True
