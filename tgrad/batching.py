@@ -26,6 +26,9 @@ PASSED_ON = {
 }  # fmt: skip
 """Rules of marks that hold for any shape."""
 
+UNRECORDED = ("no_grad",)
+"""What a mark "detach" says of results under `no_grad`, of functions that are transformed."""
+
 
 def batch(outputs: Sequence[Node], table: Mapping[Node, Node], size: int) -> list[Node]:
     """The outputs with a leading axis of `size`; those that do not depend on the table's nodes are

@@ -13,7 +13,7 @@ from functools import reduce, wraps
 from typing import Any
 
 from tgrad.autodiff.backward import gradients, register_vjp
-from tgrad.batching import batch, inside_transform, inside_vmap, placeholder
+from tgrad.batching import UNRECORDED, batch, inside_transform, inside_vmap, placeholder
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import enable_grad
 from tgrad.graph import build as b
@@ -233,6 +233,7 @@ def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
     Raises:
         GradientError: a leaf of the primals, of the result or of the tangents is no tensor.
         ShapeError: tangents of other shapes.
+        UnsupportedError: the result depends on the primals by way of a block of `no_grad`.
 
     >>> import tgrad
     >>> y, along = tgrad.func.linearize(lambda x: x * x, tgrad.tensor(3.0))
@@ -242,7 +243,15 @@ def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
     return _linearized("linearize", func, primals)
 
 
-def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
+def jvp_of_backward(func: Function, primals: Any, tangents: Any) -> tuple[Any, ...]:
+    """`jvp` by two backward passes, to which blocks of `no_grad` are constants."""
+    output, push = _linearized("jvp", func, tuple(primals), is_forward=False)
+    return output, push(*tangents)
+
+
+def _linearized(
+    name: str, func: Function, primals: tuple[Any, ...], is_forward: bool = True
+) -> tuple[Any, Function]:
     """The result, and the derivative along tangents.
 
     The VJP is linear in its cotangent; its own VJP at the tangents is the derivative.
@@ -252,6 +261,8 @@ def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[An
         variables = tree_map(_variable, primals)
         result = func(*variables)
     outputs, inputs = _tensors(result, name), _tensors(variables, name)
+    if is_forward:
+        _check_recorded([t._node for t in outputs], {t._node for t in inputs})
     with source_scope(label=name):
         cotangents = [_variable(t._constant(0, t.dtype).expand(t.shape)) for t in outputs]
         pulled = _pulled([t._node for t in outputs], [c._node for c in cotangents], inputs)
@@ -271,6 +282,26 @@ def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[An
         return _like(result, [_tensor(node, t) for node, t in zip(moved, outputs)])
 
     return _outside(result), push
+
+
+def _check_recorded(outputs: Sequence[Node], variables: set[Node]) -> None:
+    """
+    Raises:
+        UnsupportedError: what leads from the variables to the outputs was computed under no_grad.
+    """
+    moving = set(variables)
+    for n in toposort(outputs):
+        if moving.isdisjoint(n.inputs):
+            continue
+        if n.op is not Op.CUSTOM_VJP or n.attr("rule") != "detach":
+            moving.add(n)
+        elif n.attr("params") == UNRECORDED:
+            raise UnsupportedError(
+                "jvp, jacfwd or hessian through a block of no_grad, which PyTorch differentiates "
+                "forwards and not backwards.",
+                "Use x.detach() for a constant.",
+                n.source,
+            )
 
 
 # -- batches -------------------------------------------------------------------------------------

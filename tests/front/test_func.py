@@ -172,3 +172,29 @@ def test_vmap_refuses_draws_of_any_generator(wrap):
 def test_vmap_refuses_results_without_an_axis():
     with pytest.raises(UnsupportedError, match="out_dims=None"):
         tgrad.func.vmap(lambda a: a, out_dims=None)(tgrad.ones(3))
+
+
+def half_recorded(x):
+    with tgrad.no_grad():
+        factor = x * x
+    return (x * factor).sum()
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda x: tgrad.func.jvp(half_recorded, (x,), (x,)),
+        lambda x: tgrad.func.jacfwd(half_recorded)(x),
+        lambda x: tgrad.func.hessian(half_recorded)(x),
+    ],
+)
+def test_forward_derivatives_refuse_blocks_of_no_grad(derivative):
+    with pytest.raises(UnsupportedError, match="through a block of no_grad"):
+        derivative(tgrad.ones(2))
+
+
+def test_backward_derivatives_take_blocks_of_no_grad_as_constants():
+    x = tgrad.tensor([1.0, 2.0])
+    assert tgrad.func.jacrev(half_recorded)(x).tolist() == [1, 4]
+    assert tgrad.autograd.functional.jvp(half_recorded, x, x)[1].item() == 9
+    assert tgrad.func.jacfwd(lambda x: x * (x * x).detach())(x).tolist() == [[1, 0], [0, 4]]
