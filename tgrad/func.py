@@ -346,6 +346,8 @@ def vmap(
         axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
         leaves = tree_leaves(args)
         wide = [None if d is None else a.movedim(d, 0) for a, d in zip(leaves, axes)]
+        if any(t is not None and not t.shape for t in wide):
+            raise ShapeError("vmap over a tensor with no axes.", "Give it None in in_dims.")
         sizes = {t.shape[0] for t in wide if t is not None}
         if len(sizes) != 1:
             raise ShapeError(f"vmap over axes of sizes {sorted(sizes)}.", "Give them one size.")

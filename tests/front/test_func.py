@@ -198,3 +198,8 @@ def test_backward_derivatives_take_blocks_of_no_grad_as_constants():
     assert tgrad.func.jacrev(half_recorded)(x).tolist() == [1, 4]
     assert tgrad.autograd.functional.jvp(half_recorded, x, x)[1].item() == 9
     assert tgrad.func.jacfwd(lambda x: x * (x * x).detach())(x).tolist() == [[1, 0], [0, 4]]
+
+
+def test_vmap_refuses_numbers():
+    with pytest.raises(ShapeError, match="vmap over a tensor with no axes"):
+        tgrad.func.vmap(lambda a: a)(tgrad.tensor(1.0))
