@@ -462,6 +462,16 @@ def overwriting(before: Node, value: Node) -> Node:
     return make(Op.CUSTOM_VJP, value, before, rule="overwritten", params=())
 
 
+def replacing(old: Tensor, value: Tensor) -> Tensor:
+    """The new values of all elements; zeros, and not None, are the gradient of what the old ones
+    were computed from."""
+    if not (old._requires_grad and is_grad_enabled()):
+        return value
+    new = value._node
+    node = make(Op.CUSTOM_VJP, new, new, old._node, rule="zero_slope", params=())
+    return value._result(node, value._device, (old,))
+
+
 # -- along a path --------------------------------------------------------------------------------
 
 

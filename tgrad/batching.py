@@ -21,6 +21,14 @@ from tgrad.graph.shape import dot_axes
 
 Batched = dict[Node, Node]
 
+PASSED_ON = {
+    "checkpoint", "detach", "formula", "overwritten", "realised", "variable", "zero_slope",
+}  # fmt: skip
+"""Rules of marks that hold for any shape."""
+
+UNRECORDED = ("no_grad",)
+"""What a mark "detach" says of results under `no_grad`, of functions that are transformed."""
+
 
 def batch(outputs: Sequence[Node], table: Mapping[Node, Node], size: int) -> list[Node]:
     """The outputs with a leading axis of `size`; those that do not depend on the table's nodes are
@@ -104,7 +112,7 @@ def _mark(node: Node, made: Batched, size: int) -> Node:
     """A mark's rule is written for one member: its gradient is batched when it is asked for."""
     rule, params = node.attr("rule"), node.attr("params")
     result, *arguments = _inputs(node, made, size)
-    if rule in ("detach", "zero_slope", "formula", "realised", "overwritten", "variable"):
+    if rule in PASSED_ON:
         return make(Op.CUSTOM_VJP, result, *arguments, rule=rule, params=params)
     return make(Op.CUSTOM_VJP, result, *arguments, rule="batched", params=(rule, params))
 
@@ -156,13 +164,29 @@ def check_values(nodes: Sequence[Node]) -> None:
     Raises:
         UnsupportedError: they depend on a member of a batch.
     """
-    if not is_inside_vmap():
-        return
-    for n in toposort(nodes):
-        if n.op is Op.CUSTOM_VJP and n.attr("rule") == "placeholder":
-            raise UnsupportedError(
-                "a value is read inside vmap.", "Use tgrad.where, or read it outside."
-            )
+    if is_inside_vmap() and _depends_on_member(nodes):
+        raise UnsupportedError(
+            "a value is read inside vmap.", "Use tgrad.where, or read it outside."
+        )
+
+
+def check_written(before: Node, value: Node) -> None:
+    """Make sure that a tensor which is the same for all members stays so.
+
+    Raises:
+        UnsupportedError: what is written to it depends on a member of a batch.
+    """
+    if is_inside_vmap() and _depends_on_member([value]) and not _depends_on_member([before]):
+        raise UnsupportedError(
+            "a tensor that is the same for all members is changed in place inside vmap, to values "
+            "of each member.",
+            "Compute a new one.",
+        )
+
+
+def _depends_on_member(nodes: Sequence[Node]) -> bool:
+    marks = (n for n in toposort(nodes) if n.op is Op.CUSTOM_VJP)
+    return any(n.attr("rule") == "placeholder" for n in marks)
 
 
 @register_vjp("placeholder", has_effects=True)

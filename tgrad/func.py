@@ -13,7 +13,7 @@ from functools import reduce, wraps
 from typing import Any
 
 from tgrad.autodiff.backward import gradients, register_vjp
-from tgrad.batching import batch, inside_transform, inside_vmap, placeholder
+from tgrad.batching import UNRECORDED, batch, inside_transform, inside_vmap, placeholder
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import enable_grad
 from tgrad.graph import build as b
@@ -21,7 +21,7 @@ from tgrad.graph.node import Node, is_leaf_mark, make, source_scope, toposort
 from tgrad.graph.op import Op
 from tgrad.joining import stack
 from tgrad.methods.reduction import normal_axis
-from tgrad.random import default_generator
+from tgrad.random import drawn
 from tgrad.tensor import Tensor
 from tgrad.utils._pytree import tree_leaves, tree_map, tree_structure
 
@@ -233,6 +233,7 @@ def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
     Raises:
         GradientError: a leaf of the primals, of the result or of the tangents is no tensor.
         ShapeError: tangents of other shapes.
+        UnsupportedError: the result depends on the primals by way of a block of `no_grad`.
 
     >>> import tgrad
     >>> y, along = tgrad.func.linearize(lambda x: x * x, tgrad.tensor(3.0))
@@ -242,7 +243,15 @@ def linearize(func: Function, *primals: Any) -> tuple[Any, Function]:
     return _linearized("linearize", func, primals)
 
 
-def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[Any, Function]:
+def jvp_of_backward(func: Function, primals: Any, tangents: Any) -> tuple[Any, ...]:
+    """`jvp` by two backward passes, to which blocks of `no_grad` are constants."""
+    output, push = _linearized("jvp", func, tuple(primals), is_forward=False)
+    return output, push(*tangents)
+
+
+def _linearized(
+    name: str, func: Function, primals: tuple[Any, ...], is_forward: bool = True
+) -> tuple[Any, Function]:
     """The result, and the derivative along tangents.
 
     The VJP is linear in its cotangent; its own VJP at the tangents is the derivative.
@@ -252,6 +261,8 @@ def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[An
         variables = tree_map(_variable, primals)
         result = func(*variables)
     outputs, inputs = _tensors(result, name), _tensors(variables, name)
+    if is_forward:
+        _check_recorded([t._node for t in outputs], {t._node for t in inputs})
     with source_scope(label=name):
         cotangents = [_variable(t._constant(0, t.dtype).expand(t.shape)) for t in outputs]
         pulled = _pulled([t._node for t in outputs], [c._node for c in cotangents], inputs)
@@ -273,6 +284,26 @@ def _linearized(name: str, func: Function, primals: tuple[Any, ...]) -> tuple[An
     return _outside(result), push
 
 
+def _check_recorded(outputs: Sequence[Node], variables: set[Node]) -> None:
+    """
+    Raises:
+        UnsupportedError: what leads from the variables to the outputs was computed under no_grad.
+    """
+    moving = set(variables)
+    for n in toposort(outputs):
+        if moving.isdisjoint(n.inputs):
+            continue
+        if n.op is not Op.CUSTOM_VJP or n.attr("rule") != "detach":
+            moving.add(n)
+        elif n.attr("params") == UNRECORDED:
+            raise UnsupportedError(
+                "jvp, jacfwd or hessian through a block of no_grad, which PyTorch differentiates "
+                "forwards and not backwards.",
+                "Use x.detach() for a constant.",
+                n.source,
+            )
+
+
 # -- batches -------------------------------------------------------------------------------------
 
 
@@ -288,14 +319,16 @@ def vmap(
 
     Args:
         func: of tensors without that axis, and of anything else.
-        in_dims: the axis of each argument, None for those that are the same for all; a number for
-            all, or a tuple with one for each argument (or a nest as the argument is).
+        in_dims: the axis of each positional argument, None for those that are the same for all, as
+            those with a keyword are; a number for all, or a tuple with one for each argument (or a
+            nest as the argument is).
         out_dims: where the axis stands in the results.
         randomness: "error" refuses functions that draw; "same" draws once for all members.
         chunk_size: only None.
 
     Raises:
-        UnsupportedError: randomness="different" or a chunk_size; a value is read inside.
+        UnsupportedError: randomness="different", a chunk_size or out_dims=None; a value is read
+            inside, or one that depends on the member is written to a tensor from outside.
 
     >>> import tgrad
     >>> tgrad.func.vmap(lambda x: x.sum())(tgrad.ones(2, 3)).tolist()
@@ -311,36 +344,49 @@ def vmap(
     def call(*args: Any, **kwargs: Any) -> Any:
         dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
         axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
-        axes += [0 if isinstance(a, Tensor) else None for a in tree_leaves(kwargs)]
-        leaves = [*tree_leaves(args), *tree_leaves(kwargs)]
+        leaves = tree_leaves(args)
         wide = [None if d is None else a.movedim(d, 0) for a, d in zip(leaves, axes)]
+        if any(t is not None and not t.shape for t in wide):
+            raise ShapeError("vmap over a tensor with no axes.", "Give it None in in_dims.")
         sizes = {t.shape[0] for t in wide if t is not None}
         if len(sizes) != 1:
             raise ShapeError(f"vmap over axes of sizes {sorted(sizes)}.", "Give them one size.")
         (size,) = sizes
         remaining = iter(wide)
         table: dict[Node, Node] = {}
+        members: list[Tensor | None] = []
 
         def narrow(a: Any) -> Any:
             t = next(remaining)
+            members.append(None)
             if t is None:
                 return a
             variable = placeholder(next(_numbers), t._node, t.shape[1:])
             table[variable] = t._node
             one = Tensor._of(variable, t.device)
             one._requires_grad = t.dtype.is_float
+            members[-1] = one
             return one
 
-        drawn = default_generator._draws
+        before = drawn.count
         with inside_vmap(), enable_grad():
-            found = func(*tree_map(narrow, args), **tree_map(narrow, kwargs))
-        if randomness == "error" and default_generator._draws != drawn:
+            found = func(*tree_map(narrow, args), **kwargs)
+        if randomness == "error" and drawn.count != before:
             raise UnsupportedError("vmap of a function that draws.", 'Use randomness="same".')
         outputs = _tensors(found, "vmap")
+        written = [
+            (a, d, one)
+            for a, d, one in zip(leaves, axes, members)
+            if one is not None and d is not None and one._node not in table
+        ]
+        nodes = [t._node for t in (*outputs, *(one for *_, one in written))]
         with source_scope(label="vmap"):
-            made = iter(batch([t._node for t in outputs], table, size))
+            made = iter(batch(nodes, table, size))
         places = iter(_out_dims(out_dims, found))
-        return tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
+        results = tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
+        for a, d, one in written:
+            a._assign(_tensor(next(made), one).movedim(0, d))
+        return results
 
     return call
 
@@ -357,6 +403,8 @@ def _dims_of(value: Any, dims: Any) -> list[int | None]:
 def _out_dims(dims: Any, result: Any) -> list[int]:
     if isinstance(dims, int):
         return [dims] * len(tree_leaves(result))
+    if dims is None:
+        raise UnsupportedError("vmap: out_dims=None.", "Compute outside what no member changes.")
     return [d for r, each in zip(result, dims, strict=True) for d in _out_dims(each, r)]
 
 

@@ -26,6 +26,7 @@ Hooks = dict[int, Callable[..., Any]]
 
 _numbers = itertools.count()
 _of_nodes: WeakKeyDictionary[Node, Hooks] = WeakKeyDictionary()
+_originals: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
 _of_leaves: dict[int, Hooks] = {}
 _after: dict[int, Hooks] = {}
 _retained: WeakTable[int, Tensor] = WeakTable()
@@ -105,7 +106,14 @@ def hooks_of(node: Node) -> Hooks | None:
     """The hooks on a node's gradient."""
     if is_leaf_mark(node):
         return _of_leaves.get(node.attr("params")[0])
+    while node not in _of_nodes and node in _originals:
+        node = _originals[node]
     return _of_nodes.get(node)
+
+
+def share_hooks(copy: Node, original: Node) -> None:
+    """Let hooks on the original, those that are registered later too, see the copy's gradient."""
+    _originals[copy] = original
 
 
 def register_post_accumulate_grad_hook(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,15 @@ DEFAULT_SEED = 67280421310721
 """PyTorch's."""
 
 
+class _Drawn(threading.local):
+    """How often this thread has drawn, from any generator."""
+
+    count = 0
+
+
+drawn = _Drawn()
+
+
 class Generator:
     """A stream of random numbers: a seed, and the number of draws so far.
 
@@ -56,6 +66,10 @@ class Generator:
         self.device = as_device(device)
         self._seed, self._draws = DEFAULT_SEED, 0
         self._keys: dict[Device, Node] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: all but the nodes of this process."""
+        return {**self.__dict__, "_keys": {}}
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of this seed.
@@ -112,6 +126,7 @@ class Generator:
         Returns:
             The number of the draw and the seed, as 0-d int64 buffers on the device.
         """
+        drawn.count += 1
         trace = tracer()
         if trace is not None:
             return trace.draw(self, device)

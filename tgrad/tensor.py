@@ -28,6 +28,7 @@ from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When,
 from tgrad.anomalies import looking_for_nan
 from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
+from tgrad.batching import UNRECORDED, check_written, is_inside_transform
 from tgrad.device import Device, as_device, get_default_device
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DeviceError, DTypeError, GradientError, ShapeError
@@ -231,7 +232,7 @@ class Tensor(
         """A computed tensor: requires a gradient if an operand does."""
         wanted = node.dtype.is_float and any(map(_has_gradient, operands))
         if wanted and not is_grad_enabled():
-            node, wanted = _detached(node), False
+            node, wanted = _detached(node, UNRECORDED if is_inside_transform() else ()), False
         t = Tensor._of(node, device)
         t._requires_grad = wanted
         if wanted:
@@ -563,6 +564,7 @@ class Tensor(
         if not are_same(value._shape, self._shape):
             raise ShapeError(f"values of shape {value.shape} assigned to shape {self.shape}.")
         value = value.to(self.dtype)
+        check_written(self._node, value._node)
         if self._requires_grad and not value._requires_grad and is_grad_enabled():
             value = Tensor._of(aliases.overwriting(self._node, value._node), self._device)
             value._requires_grad = True
@@ -595,8 +597,8 @@ def _python_number(value: Any, dtype: DType) -> bool | int | float:
     return float(value) if dtype.is_float else int(value)
 
 
-def _detached(node: Node) -> Node:
-    return make(Op.CUSTOM_VJP, node, rule="detach", params=())
+def _detached(node: Node, params: tuple[str, ...] = ()) -> Node:
+    return make(Op.CUSTOM_VJP, node, rule="detach", params=params)
 
 
 def leaf_of(mark: Node) -> Tensor | None:

@@ -28,7 +28,7 @@ def get_num_threads() -> int:
     """Threads of the kernels on the device "cpu".
 
     Until `set_num_threads` this is OMP_NUM_THREADS as it was when tgrad was imported, else the
-    cores that this process may use.
+    cores that this process may use; 1 in a process that was forked after kernels ran.
 
     >>> import tgrad
     >>> tgrad.get_num_threads() >= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -134,3 +135,17 @@ def test_a_forward_of_its_own_is_kept() -> None:
     assert twin(tgrad.ones(1)).item() == 2.0
     net.compile()
     assert net(tgrad.ones(1)).item() == 2.0
+
+
+def test_copies_of_compiled_functions_are_traced_anew() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        with tgrad.no_grad():
+            return net(x)
+
+    x, net = tgrad.ones(1, 6), Net().eval()
+    net.run = tgrad.compile(partial(forward, net))
+    want = net.run(x).tolist()
+    twin = copy.deepcopy(net)
+    with tgrad.no_grad():
+        net.second.weight.zero_()
+    assert twin.run.traces == 0 and twin.run(x).tolist() == want != net.run(x).tolist()

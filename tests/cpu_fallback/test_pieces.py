@@ -71,6 +71,32 @@ def test_loops_are_cut(settings: Settings, reduce: str) -> None:
     check(region, settings, tolerance=1e-4)
 
 
+def two_loops(rows: int, columns: int) -> Region:
+    """Rows less their sums, where the sums and what is stored have parts of other lengths."""
+    d = Draft(i=rows, j=columns)
+    row, place = d.var("i") * columns, d.var("j")
+    x = d.load(d.slot("x", F32, rows * columns), row + place)
+
+    def part(name: str, start: int, stop: int) -> int:
+        values = d.slot(name, F32, rows * (stop - start))
+        index = d.var("i") * (stop - start) + place - start
+        mask = (Bound(place, start, stop),)
+        return d.op(Op.TANH, d.op(Op.EXP, d.op(Op.TANH, d.load(values, index, mask))))
+
+    total = d.reduce(Op.REDUCE_SUM, d.op(Op.ADD, x, part("first", 0, 1)), "j")
+    d.store(d.op(Op.ADD, d.op(Op.SUB, x, total), part("second", 1, 2)), "i j")
+    return d.region("two_loops", "reduce", parallel="i", row="j")
+
+
+@pytest.mark.parametrize("columns", [3, 5])
+def test_loops_of_one_axis_are_cut_where_each_masks(settings: Settings, columns: int) -> None:
+    region = two_loops(4, columns)
+    [kernel] = pieces_of(region)
+    loops = [kernel.axis(s.axis).extent for s in kernel.body if isinstance(s, ir.Loop)]
+    assert loops == [1, columns - 1, 1, 1, columns - 2]
+    check(region, settings, tolerance=1e-4)
+
+
 def spread(rows: int, columns: int, step: int) -> Region:
     """tanh of what `step` windows around an element hold, each of which holds every step-th."""
     d = Draft(i=rows, j=columns)

@@ -12,7 +12,7 @@ import torch.func
 
 import tgrad
 import tgrad.nn.functional
-from tests.front.checking import TGRAD, TORCH, as_tuple
+from tests.front.checking import TGRAD, TORCH, as_tuple, normal
 from tgrad import nn
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 
@@ -135,3 +135,71 @@ def test_functional_call_replaces_tied_weights() -> None:
     assert layer(x).tolist() == [[1.0, 1.0]]
     with pytest.raises(tgrad.errors.GradientError, match=r"leaves out \['1.weight'\]"):
         call(layer, doubled, x, tie_weights=False, strict=True)
+
+
+def test_vmap_maps_positional_arguments_alone():
+    x = normal(9, 3, 2)
+    found = [
+        library.func.vmap(lambda a, b: a * b)(library.tensor(x), b=library.tensor(x)).tolist()
+        for library in (tgrad, torch)
+    ]
+    assert found[0] == found[1]
+
+
+def test_vmap_changes_its_arguments_in_place():
+    found = []
+    for library in (tgrad, torch):
+        x = library.tensor(normal(9, 3, 2))
+        library.func.vmap(lambda a: a.add_(1).sum(), 1)(x)
+        found.append(x.tolist())
+    assert found[0] == found[1]
+
+
+def test_vmap_refuses_to_write_members_to_one_tensor():
+    total = tgrad.zeros(2)
+    with pytest.raises(UnsupportedError, match="the same for all members is changed in place"):
+        tgrad.func.vmap(lambda a: total.add_(a))(tgrad.ones(3, 2))
+    assert total.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tgrad.compile])
+def test_vmap_refuses_draws_of_any_generator(wrap):
+    generator = tgrad.Generator()
+    with pytest.raises(UnsupportedError, match="vmap of a function that draws"):
+        wrap(tgrad.func.vmap(lambda a: a * tgrad.rand(2, generator=generator)))(tgrad.ones(3, 2))
+
+
+def test_vmap_refuses_results_without_an_axis():
+    with pytest.raises(UnsupportedError, match="out_dims=None"):
+        tgrad.func.vmap(lambda a: a, out_dims=None)(tgrad.ones(3))
+
+
+def half_recorded(x):
+    with tgrad.no_grad():
+        factor = x * x
+    return (x * factor).sum()
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        lambda x: tgrad.func.jvp(half_recorded, (x,), (x,)),
+        lambda x: tgrad.func.jacfwd(half_recorded)(x),
+        lambda x: tgrad.func.hessian(half_recorded)(x),
+    ],
+)
+def test_forward_derivatives_refuse_blocks_of_no_grad(derivative):
+    with pytest.raises(UnsupportedError, match="through a block of no_grad"):
+        derivative(tgrad.ones(2))
+
+
+def test_backward_derivatives_take_blocks_of_no_grad_as_constants():
+    x = tgrad.tensor([1.0, 2.0])
+    assert tgrad.func.jacrev(half_recorded)(x).tolist() == [1, 4]
+    assert tgrad.autograd.functional.jvp(half_recorded, x, x)[1].item() == 9
+    assert tgrad.func.jacfwd(lambda x: x * (x * x).detach())(x).tolist() == [[1, 0], [0, 4]]
+
+
+def test_vmap_refuses_numbers():
+    with pytest.raises(ShapeError, match="vmap over a tensor with no axes"):
+        tgrad.func.vmap(lambda a: a)(tgrad.tensor(1.0))

@@ -259,6 +259,36 @@ def test_checkpoints_of_checkpoints_to_second_order() -> None:
         same(mine, theirs)
 
 
+def test_hooks_inside_of_checkpoints_see_the_whole_gradient() -> None:
+    found = []
+    for library, wrap in ((tgrad, checkpoint), (torch, torch.utils.checkpoint.checkpoint)):
+        x, seen = leaf(library), []
+
+        def two(x: Any, seen: Any = seen) -> Any:
+            h = x * 2
+            h.register_hook(lambda g: (seen.append(g), g.clamp(-0.5, 0.5))[1])
+            return h.sin(), h.cos()
+
+        a, b = wrap(two, x, use_reentrant=False)
+        (a + b).sum().backward()
+        found.append((x.grad, *seen))
+    assert len(found[0]) == 2
+    for mine, theirs in zip(*found, strict=True):
+        same(mine, theirs)
+
+
+def test_gradients_inside_of_checkpoints_are_retained() -> None:
+    kept = []
+
+    def inner(x: Any) -> Any:
+        kept.append(x * 2)
+        kept[0].retain_grad()
+        return kept[0].square()
+
+    checkpoint(inner, tgrad.ones(2, requires_grad=True)).sum().backward()
+    assert kept[0].grad.tolist() == [4, 4]
+
+
 def test_checkpoint_sequential() -> None:
     x = leaf(tgrad)
     steps = [tgrad.sin, tgrad.exp, tgrad.tanh, tgrad.square]

@@ -148,3 +148,32 @@ def test_operators_change_their_left_side(device):
     mask = same = tgrad.tensor([True, True, False], device=device)
     mask &= tgrad.tensor([False, True, True], device=device)
     assert same.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x, new: x.copy_(new),
+        lambda x, new: x.copy_(new[:1]),
+        lambda x, new: x.view(-1).copy_(new),
+        lambda x, new: x.__setitem__(slice(None), new),
+        lambda x, new: x.__setitem__(..., new),
+    ],
+)
+def test_what_is_overwritten_by_computed_values_has_zeros_as_gradient(write):
+    found = []
+    for library in (tgrad, torch):
+        old, new = (library.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+        x = old * 1
+        write(x, new * 3)
+        (x * x).sum().backward()
+        found.append([old.grad.tolist(), new.grad.tolist()])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("change", ["slice_scatter", "select_scatter"])
+def test_what_is_replaced_by_numbers_has_zeros_as_gradient(change):
+    x = tgrad.ones(1, 2, requires_grad=True)
+    new = tgrad.ones(1, 2) if change == "slice_scatter" else tgrad.ones(2)
+    getattr(x * 2, change)(new, 0, 0).sum().backward()
+    assert x.grad.tolist() == [[0, 0]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -243,6 +246,25 @@ def test_seed_of_the_system_and_clones():
     assert generator.seed() == generator.initial_seed() != tgrad.Generator().seed()
     twin = generator.clone_state()
     assert tgrad.rand(3, generator=generator).tolist() == tgrad.rand(3, generator=twin).tolist()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda g: pickle.loads(pickle.dumps(g))])
+def test_copies_of_generators_continue_and_share_no_memory(copied):
+    generator = tgrad.Generator().manual_seed(3)
+    tgrad.rand(2, generator=generator).tolist()
+    twins = [copied(generator) for _ in range(8)]
+    drawn = [tgrad.rand(2, generator=g).tolist() for g in (generator, *twins)]
+    assert all(numbers == drawn[0] for numbers in drawn)
+    del twins, generator
+    first = [tgrad.rand(2, generator=tgrad.Generator().manual_seed(4)).tolist() for _ in range(8)]
+    assert all(numbers == first[0] for numbers in first)
+
+
+def test_nodes_are_not_copied():
+    node = tgrad.ones(2)._node
+    assert copy.deepcopy(node) is node and copy.copy(node) is node
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(node)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,3 +184,78 @@ def test_samples_are_converted_as_they_are() -> None:
     assert isinstance(have[10], tgrad.Tensor) and have[11].dtype is tgrad.bool
     x = tgrad.ones(2)
     assert data.default_convert([x])[0] is x
+
+
+class Drawn(data.Dataset):
+    """Samples that are drawn, as augmentations are."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> float:
+        return tgrad.rand(1).item()
+
+
+def test_workers_draw_from_streams_of_their_own() -> None:
+    def drawn() -> list[float]:
+        tgrad.manual_seed(1)
+        loader = data.DataLoader(Drawn(), 2, num_workers=2)
+        return [x for _ in range(2) for batch in loader for x in batch.tolist()]
+
+    numbers = drawn()
+    assert len(set(numbers)) == len(numbers) == 8
+    assert drawn() == numbers
+
+
+class Products(data.Dataset):
+    """Samples whose kernel takes all threads that there are."""
+
+    def __init__(self) -> None:
+        self.x = tgrad.ones(512, 512)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, i: int) -> float:
+        return (self.x @ self.x).sum().item()
+
+
+def test_workers_compute_after_the_program_did() -> None:
+    samples = Products()
+    want = samples[0]
+    (batch,) = data.DataLoader(samples, 1, num_workers=1, timeout=60)
+    assert batch.tolist() == [want]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_collate_gets_a_list_of_tensors(workers: int) -> None:
+    def last_two(rows: list[Any]) -> Any:
+        rows.sort(key=lambda row: -row[1].item())
+        return tgrad.stack([x / 2 for x, _ in rows[:2]])
+
+    x = tgrad.arange(6, dtype=tgrad.int32).reshape(3, 2)
+    rows = data.TensorDataset(x, tgrad.arange(3))
+    (batch,) = data.DataLoader(rows, 3, collate_fn=last_two, num_workers=workers)
+    assert batch.dtype is tgrad.float32 and batch.tolist() == [[2, 2.5], [1, 1.5]]
+
+
+def test_slices_of_rows_are_rows() -> None:
+    rows = data.TensorDataset(tgrad.arange(4)).__getitems__([3, 1, 2])
+    assert [x.tolist() for (x,) in rows[1:]] == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", [tgrad.bfloat16, tgrad.float8_e4m3fn])
+def test_narrow_rows_come_from_workers(dtype: Any) -> None:
+    rows = data.TensorDataset(tgrad.arange(4).to(dtype))
+    ((batch,),) = data.DataLoader(rows, 4, num_workers=1)
+    assert batch.dtype is dtype and batch.tolist() == [0, 1, 2, 3]
+
+
+def test_mappings_keep_their_type() -> None:
+    samples = [OrderedDict(x=np.float32(i)) for i in range(2)]
+    (batch,) = data.DataLoader(samples, 2)
+    assert isinstance(batch, OrderedDict) and batch["x"].tolist() == [0, 1]
+
+
+def test_negated_views_of_torch_become_numbers() -> None:
+    assert data.as_tgrad(torch.tensor([1 + 2j]).conj().imag).tolist() == [-2]

@@ -118,3 +118,55 @@ def test_what_cannot_fit_says_by_how_much_and_what_is_large() -> None:
 def test_a_limit_that_is_no_size() -> None:
     with pytest.raises(ValueError, match="is not a size"):
         tgrad.compile(lambda: None, memory_limit="much")
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 24), nn.ReLU())
+
+    def forward(self, x: tgrad.Tensor) -> tgrad.Tensor:
+        return x + self.inner(x)
+
+
+def loss_or_bytes(layers: list[nn.Module], is_clipped: bool, limit: int | None) -> float:
+    """The loss of a step under a limit; the bytes that it takes at least, where they are more."""
+    model = nn.Sequential(*layers)
+    optimizer = tgrad.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    mean = tgrad.zeros(24)
+
+    @tgrad.compile(memory_limit=limit)
+    def step(x: tgrad.Tensor) -> tgrad.Tensor:
+        y = model(x)
+        loss = (y * y).mean()
+        loss.backward()
+        if is_clipped:
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with tgrad.no_grad():
+            mean.add_(y.mean(0))
+        return loss
+
+    try:
+        return step(tgrad.randn(128, 24)).item()
+    except MemoryLimitError as error:
+        (found,) = re.findall(r"takes ([\d,]+) bytes", str(error))
+        return float(found.replace(",", ""))
+
+
+def plateau() -> list[nn.Module]:
+    return [Residual(), nn.Linear(24, 24), nn.Tanh()]
+
+
+def test_there_is_an_end_where_the_peak_is_reached_twice() -> None:
+    bytes_at_least = loss_or_bytes(plateau(), False, 10_000)
+    losses = []
+    for limit in (None, int(bytes_at_least)):
+        tgrad.manual_seed(0)
+        losses.append(loss_or_bytes(plateau(), False, limit))
+    assert bytes_at_least > 10_000 and losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_copies_of_values_that_are_stored_again_have_names_of_their_own() -> None:
+    layers = [nn.BatchNorm1d(24), Residual(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 24)]
+    assert loss_or_bytes([*layers, nn.Tanh()], True, 10_000) > 10_000

@@ -104,7 +104,7 @@ def jvp(
     [2.0, 4.0]
     """
     refuse("autograd.functional.jvp", strict=strict)
-    return _kept(F.jvp(func, _many(inputs), _vectors("jvp", inputs, v)), create_graph)
+    return _kept(F.jvp_of_backward(func, _many(inputs), _vectors("jvp", inputs, v)), create_graph)
 
 
 def vhp(
@@ -146,7 +146,7 @@ def hvp(
     refuse("autograd.functional.hvp", strict=strict)
     one, many = _scalar(func, "hvp"), _many(inputs)
     slope = F.grad(one, tuple(range(len(many))))
-    _, found = F.jvp(slope, many, _vectors("hvp", inputs, v))
+    _, found = F.jvp_of_backward(slope, many, _vectors("hvp", inputs, v))
     return _kept((one(*many), _as(inputs, found)), create_graph)
 
 

@@ -129,6 +129,15 @@ class CompiledFunction:
                     self._open.add(key)
                 raise
 
+    def _options(self) -> tuple[Any, ...]:
+        """What it was made with beside the function."""
+        spec = None if self._dynamic is None else self._dynamic.spec
+        return self._memory_limit, spec, self._autotune
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy and pickle: the function, with no traces, whose plans are bound to its state."""
+        return CompiledFunction, (self._function, *self._options())
+
     @property
     def _has_options(self) -> bool:
         """Whether a call must be a plan of its own."""
@@ -201,9 +210,7 @@ class CompiledFunction:
         """As a method: one compiled function an instance."""
         if instance is None or isinstance(self._function, Module):
             return self
-        method = self._function.__get__(instance, owner)
-        spec = None if self._dynamic is None else self._dynamic.spec
-        bound = CompiledFunction(method, self._memory_limit, spec, self._autotune)
+        bound = CompiledFunction(self._function.__get__(instance, owner), *self._options())
         try:
             instance.__dict__[self._name.rpartition(".")[2]] = bound
         except AttributeError:

@@ -20,7 +20,7 @@ from tgrad.cache_files import make_folder
 from tgrad.errors import UNKNOWN, CacheError
 from tgrad.kernel.ir import Executable
 from tgrad.settings import Settings
-from tgrad.threads import get_num_threads, on_num_threads
+from tgrad.threads import get_num_threads, on_num_threads, set_num_threads
 
 
 def digest_of(*parts: str) -> str:
@@ -137,6 +137,17 @@ def _tell_all(count: int) -> None:
 
 
 on_num_threads(_tell_all)
+
+
+def _run_alone() -> None:
+    """In a forked process: OpenMP's threads stay behind, and a kernel would wait for them forever.
+    As in the workers of PyTorch's loader, one thread remains."""
+    if loaded:
+        set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_run_alone)
 
 
 # -- kernels of a plan that is kept ---------------------------------------------------------------

@@ -169,8 +169,9 @@ def _with_part(kernel: ir.Kernel, axis: TileAxis, part: TileAxis, place: Index) 
 
 
 def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
-    """The kernel with its outermost loops in pieces."""
+    """The kernel with its outermost loops in pieces; loops of one axis may be cut elsewhere."""
     unroller, body, axes = Unroller(kernel), list[ir.Stmt](), list(kernel.axes)
+    parts: dict[tuple[str, int, int], tuple[TileAxis, Index]] = {}
     for s in kernel.body:
         cuts: list[int] = []
         if isinstance(s, ir.Loop) and not s.start and not s.stop:
@@ -179,9 +180,13 @@ def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
         if len(cuts) < 3:
             body.append(s)
             continue
-        for n, (start, stop) in enumerate(pairwise(cuts)):
-            part, place = _part_of(axis, f"{axis.name}p{n}", start, stop)
-            axes.insert(axes.index(axis), part)
+        for start, stop in pairwise(cuts):
+            key = (axis.name, start, stop)
+            if key not in parts:
+                name = f"{axis.name}p{sum(of == axis.name for of, *_ in parts)}"
+                parts[key] = _part_of(axis, name, start, stop)
+                axes.insert(axes.index(axis), parts[key][0])
+            part, place = parts[key]
             simpler = _Simplifier(unroller, {axis.name: place})
             assert isinstance(s, ir.Loop)
             body.append(ir.Loop(part.name, simpler.body(s.body, True)))

@@ -69,6 +69,12 @@ class _Schedule(Schedule):
         super().__init__(steps, budget.fixed, budget.donated)
         self.budget, self.base = budget, base
 
+    @property
+    def height(self) -> tuple[int, int]:
+        """The peak, and at how many steps it is reached: each schedule's is below the last one's,
+        so that there is an end."""
+        return self.peak, self.held.count(self.peak)
+
     def with_less(self) -> _Schedule | None:
         """A schedule that holds less at the peak; None if no value can be given up there."""
         top = self.held.index(self.peak)
@@ -79,10 +85,7 @@ class _Schedule(Schedule):
                 found.append((aligned(n) / chain.seconds, -life.first, chain))
         for *_, chain in sorted(found, key=lambda f: f[:2], reverse=True):
             better = chain.apply()
-            if all(
-                now < self.peak or (now == self.held[was] and was != top)
-                for now, was in zip(better.held, chain.origins())
-            ):
+            if better.height < self.height:
                 return better
         return None
 
@@ -144,9 +147,11 @@ class _Chain:
         schedule, steps = self.schedule, self.schedule.steps
         base = dict(schedule.base)
         table: dict[Node, Node] = {}
+        taken = set(schedule.lives)
         for i in self.again:
             for n in steps[i].outputs:
-                table[n] = another(n, schedule.lives)
+                table[n] = another(n, taken)
+                taken.add(table[n])
                 base[table[n]] = base.get(n, n)
         new = {base[n]: n for n in table.values()}
         for i in self.dropped:
@@ -166,11 +171,6 @@ class _Chain:
         ]
         kept = [f for i, f in enumerate(steps) if i >= self.at and i not in self.dropped]
         return _Schedule([*steps[: self.at], *chain, *map(renamed, kept)], schedule.budget, base)
-
-    def origins(self) -> list[int]:
-        """For each of the new steps, the old one at whose place it stands."""
-        kept = [i for i in range(self.at, len(self.schedule.steps)) if i not in self.dropped]
-        return [*range(self.at), *([self.at] * len(self.again)), *kept]
 
 
 def another(value: Node, taken: Container[Node]) -> Node:

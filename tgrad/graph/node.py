@@ -74,6 +74,20 @@ class Node:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        """Itself: a copy would not be the one node of its structure, and free its memory twice."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """
+        Raises:
+            TypeError: always; a node's memory is an address of this process.
+        """
+        raise TypeError("a node of tgrad's graph cannot be pickled; pickle the values")
+
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))
         return f"<{self.op} {self.dtype.short}[{shape}] at {self.source}>"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
-from tgrad.aliases import DETACH, Path, is_shared, leave
+from tgrad.aliases import DETACH, Path, is_shared, leave, replacing
 from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
 from tgrad.graph.sized import are_same
@@ -87,7 +87,8 @@ class InPlaceMethods(DrawingMethods):
         if is_complex(src):
             raise DTypeError("copy_ of complex numbers to a real tensor.", "Take .real of them.")
         src = src.clone() if src.requires_grad and src.is_leaf else src  # a leaf stays one
-        return self._assign(src.to(self.device).expand(self.shape))
+        value = src.to(self.device).to(self.dtype).expand(self.shape)
+        return self._assign(replacing(self, value))
 
     def zero_(self: Any) -> Tensor:
         """Set all elements to zero."""

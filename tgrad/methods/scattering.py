@@ -11,6 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
+from tgrad.aliases import replacing
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
@@ -280,7 +281,7 @@ class ScatteringMethods:
         if 0 in counts:
             return self
         if counts == list(self.shape):
-            return value
+            return replacing(self, value)
         inside = value._constant(1, dt.bool_).expand(counts)
         placed, chosen = (self._placed(t, index.ranges) for t in (value, inside))
         return placed.where(chosen, self)

@@ -8,7 +8,9 @@ Source: https://docs.pytorch.org/docs/stable/data.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,11 +72,12 @@ class TensorDataset(theirs.Dataset):
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Any, ...]:
-        return tuple(t[index] for t in _readable(self.tensors))
+        return _row(_readable(self.tensors), index)
 
     def __getitems__(self, indices: list[int]) -> Rows:
         """The rows of a batch; PyTorch's loader asks so."""
-        return Rows(tuple(t[np.asarray(indices)] for t in _readable(self.tensors)))
+        rows = np.asarray(indices, np.int64)
+        return Rows(tuple(t[rows] for t in _readable(self.tensors)))
 
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
@@ -90,7 +93,14 @@ class Rows(Sequence[Any]):
         return len(self.columns[0])
 
     def __getitem__(self, index: Any) -> Any:
-        return tuple(column[index] for column in self.columns)
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return _row(self.columns, index)
+
+
+def _row(columns: tuple[Any, ...], index: Any) -> tuple[Tensor, ...]:
+    """A sample, whose tensors are tgrad's in worker processes too."""
+    return tuple(x if isinstance(x := c[index], Tensor) else tensor(x) for c in columns)
 
 
 def _readable(tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
@@ -143,13 +153,27 @@ def default_convert(data: Any) -> Any:
 def _collate(batch: Any) -> Any:
     """What may cross from a worker process: PyTorch's tensors lie in shared memory."""
     if isinstance(batch, Rows):
-        return [torch.from_numpy(c) if isinstance(c, np.ndarray) else c for c in batch.columns]
+        return [_sendable(c) for c in batch.columns]
     return collate(batch, collate_fn_map=COLLATE)
+
+
+def _sendable(column: Any) -> Any:
+    """PyTorch's tensor of an array; tgrad's of dtypes that PyTorch takes from no array."""
+    if not isinstance(column, np.ndarray):
+        return column
+    is_of_numpy = column.dtype.isbuiltin == 1
+    return torch.from_numpy(column) if is_of_numpy else tensor(column)
+
+
+def _collate_samples(collate_fn: Callable[[Any], Any], batch: Any) -> Any:
+    """A batch by the user's function, which gets a list of samples as from PyTorch's loader."""
+    return collate_fn(list(batch) if isinstance(batch, Rows) else batch)
 
 
 def as_tgrad(batch: Any) -> Any:
     """The same structure with tensors of tgrad for PyTorch's; memory is shared."""
     if isinstance(batch, torch.Tensor):
+        batch = batch.resolve_conj().resolve_neg()
         if batch.dtype is torch.bfloat16:  # which NumPy's DLPack does not know
             return from_dlpack(batch.float()).to(bfloat16)
         return from_dlpack(batch)
@@ -158,7 +182,12 @@ def as_tgrad(batch: Any) -> Any:
     if isinstance(batch, (list, tuple)):
         return type(batch)(map(as_tgrad, batch))
     if isinstance(batch, Mapping):
-        return {key: as_tgrad(value) for key, value in batch.items()}
+        values = {key: as_tgrad(value) for key, value in batch.items()}
+        if type(batch) is dict or not isinstance(batch, MutableMapping):
+            return values
+        like = copy.copy(batch)
+        like.update(values)
+        return like
     return batch
 
 
@@ -258,6 +287,13 @@ def random_split(
 # -- the loader ----------------------------------------------------------------------------------
 
 
+def _start_worker(init: Callable[[int], Any] | None, number: int) -> None:
+    """What PyTorch's workers do to its generator, to that of tgrad, before the user's function."""
+    random.manual_seed(get_worker_info().seed)
+    if init is not None:
+        init(number)
+
+
 class DataLoader(_Seeded, theirs.DataLoader):
     """PyTorch's loader: batches of a data set, whose tensors are tgrad's.
 
@@ -276,6 +312,8 @@ class DataLoader(_Seeded, theirs.DataLoader):
     [([0, 1, 2], [0, 10, 20]), ([3, 4], [30, 40])]
     """
 
+    worker_init_fn: Any
+
     def __init__(
         self,
         dataset: Any,
@@ -289,8 +327,11 @@ class DataLoader(_Seeded, theirs.DataLoader):
         generator: Generator | torch.Generator | None = None,
         **others: Any,
     ):
-        if collate_fn is None and (batch_size is not None or batch_sampler is not None):
+        is_batched = batch_size is not None or batch_sampler is not None
+        if is_batched and collate_fn in (None, default_collate):
             collate_fn = _collate
+        elif is_batched:
+            collate_fn = partial(_collate_samples, collate_fn)
         super().__init__(
             dataset,
             batch_size,
@@ -303,6 +344,7 @@ class DataLoader(_Seeded, theirs.DataLoader):
             generator=self._follow(generator),
             **others,
         )
+        self.worker_init_fn = partial(_start_worker, self.worker_init_fn)
 
     def __iter__(self) -> Iterator[Any]:
         self._start()
