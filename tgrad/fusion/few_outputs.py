@@ -24,7 +24,7 @@ from tgrad.fusion.find_chains import softmax_weights
 from tgrad.fusion.row_columns import summed_beside_rows
 from tgrad.fusion.statistics import dot_behind
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, below, make, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
@@ -223,6 +223,4 @@ def _split_sum(node: Node, limits: Limits, with_rows: bool) -> Node | None:
 
 def _reading(x: Node, programs: int, limits: Limits) -> float:
     """Seconds in which so many programs read a value."""
-    while x.op is Op.CAST:
-        (x,) = x.inputs
-    return x.nbytes / (limits.program_bandwidth * programs)
+    return below(x, (Op.CAST,)).nbytes / (limits.program_bandwidth * programs)

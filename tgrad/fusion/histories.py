@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tgrad.fusion.device_limits import Limits
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, below
 from tgrad.graph.op import MOVEMENT, OPS, Op
 
 FLOPS_PER_BYTE = 5
@@ -73,18 +73,12 @@ def histories_of(
     return result
 
 
-def below_movement(node: Node) -> Node:
-    while node.op in MOVEMENT:
-        node = node.inputs[0]
-    return node
-
-
 def is_masked_load(operand: Node, histories: Mapping[Node, History]) -> bool:
     """Whether an operand is what lies in memory where a condition of fewer axes holds, else 0: rows
     of a group. It is cheap to compute, and storing it would take a copy for each group."""
     if operand.op is not Op.WHERE:
         return False
-    condition, value, zero = map(below_movement, operand.inputs)
+    condition, value, zero = (below(x, MOVEMENT) for x in operand.inputs)
     is_zero = zero.op is Op.CONST and zero.attr("value") == 0
     is_load = not histories[value].cost and len(histories[value].leaves) == 1
     is_small = max(condition.size, value.size) * 2 <= operand.size

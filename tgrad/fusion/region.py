@@ -20,11 +20,12 @@ and keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import inf, prod
+from typing import TypeVar
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -174,6 +175,8 @@ class Store:
         """Whether writing the same again changes what is there."""
         return self.combine in ("add", "mul")
 
+
+Item = TypeVar("Item", bound=Value | Store)
 
 _INDEXED = (Load, IndexValue, Inside, Store)
 """What evaluates index expressions."""
@@ -407,17 +410,45 @@ def value_dims(
             if len(different) == 1:
                 result += different
                 continue
-        names: set[str] = set()
-        for e in indices_of(value):
-            names |= e.variables()
-        for operand in operands_of(value):
-            names.update(result[operand])
-        if isinstance(value, (Reduce, Dot)):
-            names -= set(value.axes)
-        if isinstance(value, (Scan, Sort)):
-            names |= set(value.axes)
+        names = _axes_of(value, result)
         result.append(tuple(sorted(names, key=order.__getitem__)))
     return tuple(result)
+
+
+def _axes_of(value: Value, dims: Sequence[Iterable[str]]) -> set[str]:
+    """The axes of a value, from those of the values before it."""
+    names: set[str] = set()
+    for e in indices_of(value):
+        names |= e.variables()
+    for operand in operands_of(value):
+        names.update(dims[operand])
+    if isinstance(value, (Reduce, Dot)):
+        names -= set(value.axes)
+    if isinstance(value, (Scan, Sort)):
+        names |= set(value.axes)
+    return names
+
+
+class Values:
+    """The values of a region that is made, each once.
+
+    Attributes:
+        values: in dependency order.
+        dims: the axes of each.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[Value] = []
+        self.dims: list[frozenset[str]] = []
+        self._numbers: dict[Value, int] = {}
+
+    def emit(self, value: Value) -> int:
+        """The number of a value; it is appended if it is new."""
+        number = self._numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+            self.dims.append(frozenset(_axes_of(value, self.dims)))
+        return number
 
 
 def indices_of(value: Value | Store) -> tuple[Index, ...]:
@@ -444,6 +475,31 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
     loaded = {v for e in indices_of(value) for v in e.loaded()}
     inner = tuple(sorted(loaded)) if loaded else ()
     return (value.value, *inner) if isinstance(value, Store) else inner
+
+
+def with_indices(item: Item, index: Callable[[Index], Index]) -> Item:
+    """The value or store at other indices."""
+    if not isinstance(item, _INDEXED):
+        return item
+    changes: dict[str, object] = {}
+    if not isinstance(item, Inside):
+        changes["index"] = index(item.index)
+    if not isinstance(item, IndexValue):
+        changes["mask"] = tuple(Bound(index(b.index), b.lo, b.hi) for b in item.mask)
+    return replace(item, **changes)  # type: ignore[arg-type]
+
+
+def behind(values: Sequence[Value], numbers: Iterable[int], have: Container[int] = ()) -> list[int]:
+    """The values of these numbers and what they are computed from, less what is at hand, in
+    dependency order."""
+    found: set[int] = set()
+    stack = list(numbers)
+    while stack:
+        number = stack.pop()
+        if number not in found and number not in have:
+            found.add(number)
+            stack += operands_of(values[number])
+    return sorted(found)
 
 
 def finite_maximum(values: Sequence[Value], number: int) -> int | None:

@@ -8,7 +8,7 @@ and device are derived, never given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from math import prod
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -320,3 +320,28 @@ def toposort(
             seen.add(node)
             stack += (node, None, *inputs_of(node)[::-1])
     return order
+
+
+def below(node: Node, ops: Collection[Op]) -> Node:
+    """The node under those of some ops, by way of their first inputs: a buffer under views, say."""
+    while node.op in ops:
+        node = node.inputs[0]
+    return node
+
+
+def behind(nodes: Iterable[Node], through: Callable[[Node], bool]) -> list[Node]:
+    """Nodes and what they are computed from, each once.
+
+    Args:
+        nodes: where to begin.
+        through: whether the inputs of a node are met, too.
+    """
+    found: dict[Node, None] = {}
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found[node] = None
+            if through(node):
+                stack += node.inputs
+    return list(found)

@@ -16,7 +16,7 @@ Example, softmax over j with LOOP j (three passes; with FULL j there is no loop 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -179,17 +179,9 @@ class Lowering:
         """Values that the items depend on and that are not at hand, in dependency order."""
         return self._with_operands([v for item in items for v in self._roots(item)], have)
 
-    def _with_operands(self, values: Sequence[int], have: dict[int, Tile]) -> list[int]:
-        """The values and what they depend on, less what is at hand, in dependency order."""
-        seen: set[int] = set()
-        stack = list(values)
-        while stack:
-            v = stack.pop()
-            if v in seen or v in have:
-                continue
-            seen.add(v)
-            stack.extend(rg.operands_of(self.region.values[v]))
-        return sorted(seen)
+    def _with_operands(self, values: Sequence[int], have: Container[int] = ()) -> list[int]:
+        """See `region.behind`."""
+        return rg.behind(self.region.values, values, have)
 
     def _block(self, scope: Scope, items: list[_Item]) -> None:
         """Emit everything that `items` need into the scope, passes in order of dependence."""

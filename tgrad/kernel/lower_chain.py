@@ -77,7 +77,7 @@ class ChainLowering(Lowering):
         carried = [v for v in range(len(self.region.values)) if self._is_carried(v)]
         known = [v for b in self.region.space.live for v in b.index.loaded()]
         known += [v for test in self.tests for v in rg.operands_of(test)]
-        needed = self._behind([*carried, *known])
+        needed = self._with_operands([*carried, *known])
         for v in needed:
             if not self._loops(v) and not self.depends[v]:
                 self._value(scope, v)
@@ -93,7 +93,7 @@ class ChainLowering(Lowering):
             start, stop = (*start, *first), (*stop, *last)
         scope.body.append(ir.Loop(self.loop.name, tuple(inner.body), start, stop))
         scope.tiles.update(self.carries)
-        for v in self._behind([s.value for s in self.region.stores]):
+        for v in self._with_operands([s.value for s in self.region.stores]):
             if v not in scope.tiles and not self._loops(v):
                 self._value(scope, v)
         for s in self.region.stores:
@@ -108,17 +108,6 @@ class ChainLowering(Lowering):
         """Of a tile that the loop of tests makes."""
         self.count += 1
         return self.count - 1
-
-    def _behind(self, numbers: list[int]) -> list[int]:
-        """The values and all that they are computed from, in dependency order."""
-        seen: set[int] = set()
-        stack = list(numbers)
-        while stack:
-            v = stack.pop()
-            if v not in seen:
-                seen.add(v)
-                stack.extend(rg.operands_of(self.region.values[v]))
-        return sorted(seen)
 
     def _open(self, scope: Scope, number: int) -> None:
         value = self.region.values[number]
