@@ -33,13 +33,13 @@ from tgrad.cpu_fallback.dot_plan import (
 )
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_direct import emit_direct, is_direct
-from tgrad.cpu_fallback.emit_index import Run, index_text, run_along
+from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.emit_pack import Packer, RunTable
 from tgrad.cpu_fallback.emit_vectors import LANES, VectorTable
 from tgrad.cpu_fallback.register_tiles import dot_name
 from tgrad.cpu_fallback.target import Machine
 from tgrad.dtype import DType
-from tgrad.graph.index import Atom, Var
+from tgrad.graph.index import Index
 from tgrad.kernel import ir
 
 __all__ = ["DotProgram", "emit_dot", "match_dot"]
@@ -135,8 +135,7 @@ def emit_dot(program: DotProgram, config: ir.Config, body: Body, machine: Machin
         if fixed:
             code.line("ptrdiff_t packed = -1;")
         if parallel:
-            collapse = f" collapse({len(order)})" if len(order) > 1 else ""
-            code.pragma(f"omp for{collapse} schedule({_schedule(program, order)})")
+            code.shared(len(order), "omp for", _schedule(program, order))
         heads = [body.loop_head(a) for a in order]
         with code.block(*heads or [""]):
             _tile(program, plan, layout, fixed, in_place, sums, direct, order, body)
@@ -303,14 +302,14 @@ def _declare_bounds(program: DotProgram, layout: _Layout, body: Body) -> None:
     axis, kc = program.kernel.axis(program.dot.k), layout.kc
     name, extent = body.axis_name[axis.name], axis.extent
 
-    def first(atom: Atom) -> str:
-        return body.rename(atom) + ("_lo" if isinstance(atom, Var) else "")
+    def first(e: Index) -> str:
+        return body.index_at(e, body.starts(*e.variables()))
 
     start, stop = "0", str(extent)
     for e in program.start:
-        start = f"tg_max({start}, {index_text(e, first)})"
+        start = f"tg_max({start}, {first(e)})"
     for e in program.stop:
-        stop = f"tg_min({stop}, {index_text(e, first)})"
+        stop = f"tg_min({stop}, {first(e)})"
     if program.start:
         start = f"tg_min({start}, {extent - 1}) / {kc} * {kc}"
     if program.start or program.stop:
@@ -424,13 +423,7 @@ def _even_rows(
         return None
     if run_along(index, other) != ONE:
         return None
-
-    def at_start(atom: Atom) -> str:
-        moves = isinstance(atom, Var) and atom.name in (r, other)
-        return f"{body.rename(atom)}_lo" if moves else body.rename(atom)
-
-    start = f"{body.slot_name[access.slot]} + {index_text(index, at_start)}"
-    return _Rows(start, run.step, 1, is_memory=True)
+    return _Rows(body.pointer(access, r, other), run.step, 1, is_memory=True)
 
 
 def _register_tiles(
