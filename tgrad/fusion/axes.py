@@ -48,15 +48,14 @@ def drop_dead(region: Region) -> Region:
     if any(s.counts for s in stores):
         return kept
     walked = _walked(kept)
-    return replace(kept, axes=tuple(a for a in region.axes if a.name in walked))
+    return replace(kept, axes=region.pick(walked))
 
 
 def _walked(region: Region) -> set[str]:
     """Names of the axes that a value or a store depends on, or that a value is taken along."""
     names: set[str] = set()
     for item in (*region.values, *region.stores):
-        for e in rg.indices_of(item):
-            names |= e.variables()
+        names |= rg.variables_of(item)
         if isinstance(item, rg.AlongAxes):
             names.update(item.axes)
     return names
@@ -171,9 +170,7 @@ def rename_axes(region: Region, dots: tuple[DotAxes, ...]) -> tuple[Region, tupl
     """Stored axes become i0, i1, ...; axes that are only reduced become r0, r1, ..."""
     stored: set[str] = set()
     for s in region.stores:
-        for e in rg.indices_of(s):
-            stored |= e.variables()
-        stored |= set(region.dims[s.value])
+        stored |= rg.variables_of(s) | set(region.dims[s.value])
     new: dict[str, str] = {}
     for axis in region.axes:
         prefix = "i" if axis.name in stored else "r"

@@ -615,7 +615,7 @@ class _Builder:
             return True
         if any(name in v.axes for v in self.values if isinstance(v, rg.AlongAxes)):
             return True
-        return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
+        return any(name in rg.variables_of(s) for s in self.stores)
 
 
 def dot_accumulator(dtype: dt.DType) -> dt.DType:

@@ -29,7 +29,7 @@ from tgrad.fusion.live import (
     live_where,
     with_known_integers,
 )
-from tgrad.fusion.region import Axis, Region, Space, extent_of, whole_axes
+from tgrad.fusion.region import Region, Space, extent_of, whole_axes
 from tgrad.graph.op import Op
 
 
@@ -95,15 +95,12 @@ def _classify(region: Region, axes: DotAxes) -> Space | Refused:
     if outside:
         return Refused(f"a chain that is broadcast along {sorted(outside)}")
     for store in region.stores:
-        names = {x for e in rg.indices_of(store) for x in e.variables()}
+        names = rg.variables_of(store)
         if names not in (batch | m, batch | m | n) or store.mask or store.index.loaded():
             return Refused("a result of a chain that has another domain than its rows")
         if set(dims[store.value]) & k:
             return Refused("a result of a chain that has its columns")
-
-    def pick(names: set[str] | frozenset[str]) -> tuple[Axis, ...]:
-        return tuple(a for a in region.axes if a.name in names)
-
+    pick = region.pick
     return Space(
         "chain",
         (*pick(batch), *pick(m)),

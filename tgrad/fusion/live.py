@@ -128,7 +128,7 @@ def with_live_rows(region: Region) -> Region:
     space = region.space
     sums = [v for v in region.values if isinstance(v, rg.AlongAxes)]
     row, rows = (frozenset(a.name for a in g) for g in (space.row, space.parallel))
-    walked = {n for s in region.stores for e in rg.indices_of(s) for n in e.variables()}
+    walked = {n for s in region.stores for n in rg.variables_of(s)}
     is_sum = all(isinstance(v, rg.Reduce) and v.op is Op.REDUCE_SUM for v in sums)
     if space.kind != "reduce" or space.outer or not is_sum or walked & row:
         return region
@@ -235,7 +235,7 @@ class _Search:
         uniform: frozenset[int],
     ):
         self.values, self.uniform = region.values, uniform
-        self.axes = [tuple(a for a in region.axes if a.name in names) for names in (rows, columns)]
+        self.axes = [region.pick(names) for names in (rows, columns)]
         self.sides = [(bool(rows & set(d)), bool(columns & set(d))) for d in region.dims]
         """Of each value: whether it has rows, and whether it has columns."""
         self.is_simple: list[bool] = []

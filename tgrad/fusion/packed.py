@@ -57,8 +57,7 @@ def _is_packed(region: Region, axis: Axis, dots: Sequence[DotAxes], most_dots: i
     if axis.name not in total.axes or not others:
         return False
     if isinstance(total, rg.Dot):
-        sides = [[a for a in region.axes if a.name in names] for names in (dots[0].m, dots[0].n)]
-        few = min(extent_of(tuple(side)) for side in sides)
+        few = min(extent_of(region.pick(names)) for names in (dots[0].m, dots[0].n))
         if axis.extent > most_dots or few > FEW_ROWS:
             return False
     elif not isinstance(total, rg.Reduce) or total.op is not Op.REDUCE_SUM:

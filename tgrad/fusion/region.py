@@ -20,7 +20,7 @@ and keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -338,6 +338,10 @@ class Region:
         """Axes of each value, in the order of `axes`."""
         return value_dims(self.axes, self.values)
 
+    def pick(self, names: Collection[str]) -> tuple[Axis, ...]:
+        """The axes of these names, in order."""
+        return tuple(a for a in self.axes if a.name in names)
+
     def extent(self, name: str) -> int:
         return next(a.extent for a in self.axes if a.name == name)
 
@@ -394,7 +398,7 @@ def whole_axes(region: Region) -> tuple[tuple[Axis, ...], ...]:
     groups = [region.space.n]
     for value in region.values:
         if isinstance(value, Dot) and set(value.axes) <= names:
-            groups.append(tuple(a for a in region.axes if a.name in value.axes))
+            groups.append(region.pick(value.axes))
     return tuple(dict.fromkeys(groups))
 
 
@@ -417,9 +421,7 @@ def value_dims(
 
 def _axes_of(value: Value, dims: Sequence[Iterable[str]]) -> set[str]:
     """The axes of a value, from those of the values before it."""
-    names: set[str] = set()
-    for e in indices_of(value):
-        names |= e.variables()
+    names = variables_of(value)
     for operand in operands_of(value):
         names.update(dims[operand])
     if isinstance(value, (Reduce, Dot)):
@@ -460,6 +462,14 @@ def indices_of(value: Value | Store) -> tuple[Index, ...]:
     if isinstance(value, IndexValue):
         return (value.index,)
     return tuple(b.index for b in value.mask)
+
+
+def variables_of(value: Value | Store) -> set[str]:
+    """Axes that a value or store has in its index expressions."""
+    names: set[str] = set()
+    for e in indices_of(value):
+        names |= e.variables()
+    return names
 
 
 def operands_of(value: Value | Store) -> tuple[int, ...]:

@@ -162,10 +162,7 @@ class Lowering:
         return replace(limit, axis=axis.name, inner=limit.inner * after)
 
     def _store_loops(self, store: rg.Store) -> frozenset[str]:
-        names: set[str] = set()
-        for e in rg.indices_of(store):
-            names |= e.variables()
-        loops = self._tile_axes(names) & self.loop_names
+        loops = self._tile_axes(rg.variables_of(store)) & self.loop_names
         for v in rg.operands_of(store):
             loops |= self._loops(v)
         return loops
@@ -386,12 +383,12 @@ class Lowering:
         if isinstance(value, rg.Dot):
             self._dot(scope, value, item.carry)
         elif isinstance(value, rg.Reduce):
-            arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+            arg = self._cast(scope, scope.tiles[value.arg], value.dtype)
             scope.body.append(ir.Accumulate(item.carry, REDUCE_COMBINE[value.op], arg))
 
     def _dot(self, scope: Scope, value: rg.Dot, carry: Tile) -> None:
         space = self.region.space
-        contracted = tuple(a for a in self.region.axes if a.name in value.axes)
+        contracted = self.region.pick(value.axes)
         m, n, k = (self._widest(group) for group in (space.m, space.n, contracted))
         scope.body.append(ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k))
 
@@ -405,7 +402,7 @@ class Lowering:
     def _value(self, scope: Scope, number: int) -> None:
         value = self.region.values[number]
         if isinstance(value, rg.Reduce):
-            arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+            arg = self._cast(scope, scope.tiles[value.arg], value.dtype)
             scope.tiles[number] = self._reduce_within(scope, value, arg, number)
             return
         if isinstance(value, rg.Dot):
@@ -452,11 +449,18 @@ class Lowering:
             case _:
                 raise AssertionError(value)
 
-    def _cast(self, scope: Scope, tile: Tile, dtype: DType, axes: frozenset[str]) -> Tile:
-        if tile.dtype is dtype:
-            return tile
-        out = self._tile(dtype, axes)
-        scope.body.append(ir.ComputeTile(out, Op.CAST, (tile,)))
+    def _cast(self, scope: Scope, tile: Tile, dtype: DType) -> Tile:
+        return tile if tile.dtype is dtype else self._compute(scope, Op.CAST, dtype, tile)
+
+    def _compute(self, scope: Scope, op: Op, dtype: DType, *args: Tile) -> Tile:
+        """A tile that an elementwise op makes of others."""
+        out = self._tile(dtype, frozenset(d for a in args for d in a.dims))
+        scope.body.append(ir.ComputeTile(out, op, args))
+        return out
+
+    def _const(self, scope: Scope, value: int | float, dtype: DType) -> Tile:
+        out = self._tile(dtype, frozenset())
+        scope.body.append(ir.ConstTile(out, value))
         return out
 
     def _index(self, scope: Scope, e: Index) -> Index:

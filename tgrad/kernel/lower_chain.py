@@ -138,7 +138,7 @@ class ChainLowering(Lowering):
             self._dot(scope, value, carry)
             return
         assert isinstance(value, rg.Reduce)
-        arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+        arg = self._cast(scope, scope.tiles[value.arg], value.dtype)
         part = self._reduce_within(scope, value, arg, number)
         if value.op is Op.REDUCE_MAX and self._scales(number):
             self._move(scope, number, part)
@@ -153,27 +153,17 @@ class ChainLowering(Lowering):
     def _move(self, scope: Scope, number: int, part: Tile) -> None:
         """The maximum after this step, 0 while it is -inf, and the factor exp(c (old - new))."""
         carry = self.carries[number]
-        axes = self.free[number]
-
-        def compute(op: Op, *args: Tile, dtype: dt.DType = carry.dtype) -> Tile:
-            out = self._tile(dtype, axes)
-            scope.body.append(ir.ComputeTile(out, op, args))
-            return out
-
-        def const(value: float) -> Tile:
-            out = self._tile(carry.dtype, frozenset())
-            scope.body.append(ir.ConstTile(out, value))
-            return out
-
-        new = compute(Op.MAXIMUM, carry, part)
-        is_low = compute(Op.EQ, new, const(-math.inf), dtype=dt.bool_)
-        base = compute(Op.WHERE, is_low, const(0.0), new)
+        dtype = carry.dtype
+        new = self._compute(scope, Op.MAXIMUM, dtype, carry, part)
+        lowest = self._const(scope, -math.inf, dtype)
+        is_low = self._compute(scope, Op.EQ, dt.bool_, new, lowest)
+        base = self._compute(scope, Op.WHERE, dtype, is_low, self._const(scope, 0.0, dtype), new)
         scope.tiles[number] = base
-        exponent = compute(Op.SUB, carry, base)
+        exponent = self._compute(scope, Op.SUB, dtype, carry, base)
         scale = rg.exponent_scale(self.region.values, number)
         if scale is not None:
-            exponent = compute(Op.MUL, exponent, scope.tiles[scale])
-        self.factors[number] = compute(Op.EXP, exponent)
+            exponent = self._compute(scope, Op.MUL, dtype, exponent, scope.tiles[scale])
+        self.factors[number] = self._compute(scope, Op.EXP, dtype, exponent)
 
     def _rescale(self, scope: Scope, number: int) -> None:
         for maximum, factor in self.factors.items():
@@ -221,7 +211,7 @@ class _Tests(Lowering):
         if not columns:
             scope = self.before
             here = self._every(scope, rows)
-            stop = self._choose(scope, here, self._number(scope, extent), 0)
+            stop = self._choose(scope, here, self._const(scope, extent, dt.int32), 0)
             return (), (loaded(stop.id, 0, extent),)
         here = self._every(self.inner, [*rows, *columns])
         place = var(self.axis.name, extent)
@@ -241,8 +231,9 @@ class _Tests(Lowering):
             (number,) = test.args
             tile = self._test(self.before, test, self.before.tiles[number])
             return self._whole(self.before, tile, Op.REDUCE_MAX)
-        inside = (n for e in rg.indices_of(test) for n in e.variables())
-        axes = self._tile_axes(inside).union(*(self.free[v] for v in rg.operands_of(test)))
+        axes = self._tile_axes(rg.variables_of(test)).union(
+            *(self.free[v] for v in rg.operands_of(test))
+        )
         out = self._tile(dt.bool_, axes)
         self.before.body.append(self._statement(self.before, test, out))
         return self._whole(self.before, out, Op.REDUCE_MAX)
@@ -273,18 +264,9 @@ class _Tests(Lowering):
 
     # -- statements -----------------------------------------------------------------------------
 
-    def _compute(self, scope: Scope, op: Op, dtype: DType, *args: Tile) -> Tile:
-        out = self._tile(dtype, frozenset(d for a in args for d in a.dims))
-        scope.body.append(ir.ComputeTile(out, op, args))
-        return out
-
-    def _number(self, scope: Scope, value: int) -> Tile:
-        out = self._tile(dt.int32, frozenset())
-        scope.body.append(ir.ConstTile(out, value))
-        return out
-
     def _choose(self, scope: Scope, here: Tile, number: Tile, other: int) -> Tile:
-        return self._compute(scope, Op.WHERE, dt.int32, here, number, self._number(scope, other))
+        none = self._const(scope, other, dt.int32)
+        return self._compute(scope, Op.WHERE, dt.int32, here, number, none)
 
     def _whole(self, scope: Scope, tile: Tile, op: Op) -> Tile:
         """One number for a tile of all rows, or of columns."""
