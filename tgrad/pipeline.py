@@ -401,7 +401,7 @@ def _without_unneeded(
         n: frozenset(c for c in conditions if c.size in given)
         for n, conditions in needed_elements(read).items()
     }
-    return replace(place, fused=unique_names([with_limits(f, elements) for f in place.fused]))
+    return replace(place, fused=unique_names([with_limits(f, elements, used) for f in place.fused]))
 
 
 def conditions() -> tuple[object, ...]:
