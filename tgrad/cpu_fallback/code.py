@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 
 from tgrad.graph.index import Index, Var
 from tgrad.graph.op import OPS, Op
@@ -202,16 +203,18 @@ def _work(kernel: ir.Kernel, body: Iterable[ir.Stmt]) -> int:
         if isinstance(stmt, ir.Loop):
             total += kernel.axis(stmt.axis).steps * _work(kernel, stmt.body)
             continue
-        points = 1
-        for d in loops_of(kernel, stmt):
-            points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+        points = _elements(kernel, loops_of(kernel, stmt))
         cost = OPS[stmt.op].cost if isinstance(stmt, ir.ComputeTile) else 1
         cost = OPS[Op.ARGSORT].cost if isinstance(stmt, ir.SortTile) else cost
         if isinstance(stmt, ir.DotTile):
-            for d in (stmt.m, stmt.n, stmt.k):
-                points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+            points *= _elements(kernel, (stmt.m, stmt.n, stmt.k))
         total += points * max(cost, 1)
     return total
+
+
+def _elements(kernel: ir.Kernel, axes: Iterable[str]) -> int:
+    """Elements of a tile over these axes."""
+    return prod(min(a.block, max(a.extent, 1)) for a in map(kernel.axis, axes))
 
 
 def loop_work(kernel: ir.Kernel, loop: ir.Loop) -> int:
@@ -232,8 +235,7 @@ def traffic_of(kernel: ir.Kernel) -> int:
     total = 0
     for stmt, times in visits(kernel.body, kernel.num_programs):
         if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
-            for d in loops_of(kernel, stmt):
-                times *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+            times *= _elements(kernel, loops_of(kernel, stmt))
             slot = kernel.slots[stmt.slot]
             total += min(times, slot.size) * slot.dtype.itemsize
     return total

@@ -24,6 +24,7 @@ sizes alone; each has its own carries, joined in the order of the chunks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
@@ -148,9 +149,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
     safe = [a for a in grid if a.name not in unsafe]
     order = safe + [a for a in grid if a.name in unsafe]
     members = 1 if kernel.table is None else kernel.table.members
-    programs = members
-    for a in safe:
-        programs *= a.steps
+    programs = members * prod(a.steps for a in safe)
     work = work_of(kernel)
     loops = [s for s in kernel.body if isinstance(s, ir.Loop)]
     chunked = [
@@ -223,11 +222,7 @@ def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:
         if isinstance(s, ir.Accumulate) and s.carry.id not in inner:
             carries[s.carry.id] = s
     chunks = min(MAX_CHUNKS, axis.steps, max(2, loop_work(kernel, loop) // CHUNK_WORK))
-    sizes: dict[int, int] = {}
-    for tile, s in carries.items():
-        sizes[tile] = 1
-        for d in s.carry.dims:
-            sizes[tile] *= body.block(d)
+    sizes = {tile: prod(map(body.block, s.carry.dims)) for tile, s in carries.items()}
     chunks = max(1, min(chunks, CHUNK_ELEMENTS // max(sizes.values(), default=1)))
     body.declare_stashes(loop)
     with code.block(""):  # two loops may add to one carry, each with parts of its own
