@@ -26,7 +26,7 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.graph import build as b
 from tgrad.graph import index as ix
-from tgrad.graph.node import Node, behind, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, behind, make, on_inputs, source_scope, toposort, users_of
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 
@@ -45,11 +45,7 @@ def split_few_queries(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     if not limits.programs or not limits.chain_bytes:
         return list(outputs)
     order = toposort(outputs)
-    uses: dict[Node, set[Node]] = {n: set() for n in order}
-    for n in order:
-        for x in n.inputs:
-            uses[x].add(n)
-    wanted = set(outputs)
+    uses, wanted = users_of(order), set(outputs)
     found = [m for n in order if (m := _match(n, uses, wanted)) is not None]
     if not found:
         return list(outputs)

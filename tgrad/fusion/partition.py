@@ -46,7 +46,7 @@ from tgrad.fusion.region import GROUPS, Region
 from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.demand import conditions_of
-from tgrad.graph.node import Node, behind, below, make, toposort
+from tgrad.graph.node import Node, behind, below, make, toposort, users_of
 from tgrad.graph.op import CALLS, MOVEMENT, REDUCE, ROWWISE, Op, is_elementwise
 
 INLINE_NODES = 256
@@ -131,10 +131,7 @@ class _Partition:
         self.builder = RegionBuilder(limits)
         self.order = toposort(outputs)
         self.position = {n: i for i, n in enumerate(self.order)}
-        self.uses: dict[Node, set[Node]] = defaultdict(set)
-        for n in self.order:
-            for x in n.inputs:
-                self.uses[x].add(n)
+        self.uses = users_of(self.order)
         found = find_chains(self.order, self.uses, self.outputs)
         self.refused, self.rows = dict(found.refused), found.rows
         self._cut(found.chains)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, below, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, below, make, on_inputs, source_scope, toposort, users_of
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 
 MAX_STEPS = 64
@@ -131,10 +131,7 @@ def save_statistics(outputs: Sequence[Node]) -> list[Node]:
 class _Saving:
     def __init__(self, order: list[Node], found: dict[Node, Softmax]):
         self.order, self.found = order, found
-        self.uses: dict[Node, set[Node]] = {n: set() for n in order}
-        for n in order:
-            for x in n.inputs:
-                self.uses[x].add(n)
+        self.uses = users_of(order)
         self.paths = _weights_of(order, found)
         """Weights, or what is computed from them element by element, and the softmax behind."""
         self.products = {
