@@ -37,13 +37,13 @@ from tgrad.cpu_fallback.emit_index import (
 from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
 from tgrad.cpu_fallback.emit_rows import copy_row, fetch_rows
 from tgrad.cpu_fallback.emit_sort import emit_sort
-from tgrad.cpu_fallback.emit_value import COMBINE, Values
+from tgrad.cpu_fallback.emit_value import Values
 from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.cpu_fallback.shifted_exp import ShiftedExp
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import ROWS, rows_together
 from tgrad.graph.index import Atom, Index, Loaded, Var
-from tgrad.graph.op import OPS, REDUCE_COMBINE, Op
+from tgrad.graph.op import OPS, REDUCE_COMBINE, SCATTER_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile, statements
 from tgrad.kernel.statements import reads_of, writes_of
@@ -218,7 +218,7 @@ class Body(Values):
         value = self.stored(stmt)
         if stmt.combine != "set":
             old = ops.from_memory(slot.dtype, place)
-            value = ops.combine(COMBINE[stmt.combine], old, value, slot.dtype)
+            value = ops.combine(SCATTER_COMBINE[stmt.combine], old, value, slot.dtype)
             value = ops.round_to(value, slot.dtype)
         text = f"{place} = {ops.to_memory(slot.dtype, value)};"
         condition = self.mask(stmt.mask)

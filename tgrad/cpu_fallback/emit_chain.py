@@ -28,7 +28,6 @@ from tgrad.graph.index import Index
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile, statements
-from tgrad.kernel.lower import identity_of
 
 ROWS = {5: 4, 4: 4, 3: 8, 2: 8, 1: 8}
 """Rows of a register tile, by its vectors: enough sums in flight, all in 32 registers."""
@@ -244,7 +243,7 @@ class ChainBody(Body):
             return
         self.declare_array(out)
         place, op = self.element(out), REDUCE_COMBINE[stmt.op]
-        start = ops.number(identity_of(stmt.op, out.dtype), out.dtype)
+        start = ops.identity(stmt.op, out.dtype)
         (m,) = out.dims
         code.pragma("omp simd")
         code.line(f"{self.lane_loop(m)} {place} = {start};")

@@ -119,7 +119,3 @@ def _rounded_by_stores(kernel: ir.Kernel) -> frozenset[int]:
         elif not isinstance(s, ir.Loop):
             read |= reads_of(s)
     return frozenset(computed - read)
-
-
-COMBINE = {"add": Op.ADD, "mul": Op.MUL, "max": Op.MAXIMUM, "min": Op.MINIMUM}
-"""What a store does with what is there."""

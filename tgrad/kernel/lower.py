@@ -25,30 +25,9 @@ from tgrad.errors import VerifyError
 from tgrad.fusion import region as rg
 from tgrad.graph.index import Bound, Index, Loaded, Var, constant, unflatten, var
 from tgrad.graph.index import loaded as loaded_index
-from tgrad.graph.op import REDUCE_COMBINE, Op, is_expensive
+from tgrad.graph.op import REDUCE_COMBINE, Op, identity_of, is_expensive
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile, TileAxis
-
-IDENTITY: dict[Op, str] = {
-    Op.REDUCE_SUM: "zero",
-    Op.REDUCE_PROD: "one",
-    Op.REDUCE_MAX: "min",
-    Op.REDUCE_MIN: "max",
-    Op.SCAN_SUM: "zero",
-    Op.SCAN_PROD: "one",
-    Op.SCAN_MAX: "min",
-    Op.SCAN_MIN: "max",
-    Op.SCAN_LINEAR: "zero",
-}
-
-
-def identity_of(op: Op, dtype: DType) -> bool | int | float:
-    """The value that a reduction or a scan starts from."""
-    name = IDENTITY[op]
-    if name in ("zero", "one"):
-        number = 0 if name == "zero" else 1
-        return float(number) if dtype.is_float else number
-    return dtype.min if name == "min" else dtype.max
 
 
 def lower(region: rg.Region, config: ir.Config) -> ir.Kernel:
@@ -246,8 +225,7 @@ class Lowering:
             carry = scope.tiles[number] = scope.tiles[value.start]
         elif isinstance(value, rg.Dot):
             carry = self._tile(value.dtype, self.free[number])
-            zero: float | int = 0.0 if value.dtype.is_float else 0
-            scope.body.append(ir.Init(carry, zero))
+            scope.body.append(ir.Init(carry, identity_of(Op.ADD, value.dtype)))
             scope.tiles[number] = carry  # for a dot that is summed onto this one
         else:
             carry = self._tile(value.dtype, self.free[value.arg])

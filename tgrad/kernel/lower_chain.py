@@ -36,10 +36,10 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
 from tgrad.graph.index import Index, loaded, var
-from tgrad.graph.op import REDUCE_COMBINE, Op
+from tgrad.graph.op import REDUCE_COMBINE, Op, identity_of
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, TileAxis
-from tgrad.kernel.lower import Lowering, Scope, identity_of
+from tgrad.kernel.lower import Lowering, Scope
 
 _TESTED = 1024
 """Columns that a step of the loop of tests looks at."""
@@ -112,10 +112,8 @@ class ChainLowering(Lowering):
     def _open(self, scope: Scope, number: int) -> None:
         value = self.region.values[number]
         carry = self._tile(value.dtype, self.free[number])
-        zero: bool | int | float = 0.0 if value.dtype.is_float else 0
-        if isinstance(value, rg.Reduce):
-            zero = identity_of(value.op, value.dtype)
-        scope.body.append(ir.Init(carry, zero))
+        op = value.op if isinstance(value, rg.Reduce) else Op.ADD
+        scope.body.append(ir.Init(carry, identity_of(op, value.dtype)))
         self.carries[number] = carry
 
     # -- one step -------------------------------------------------------------------------------
