@@ -177,6 +177,7 @@ class Store:
 
 
 Item = TypeVar("Item", bound=Value | Store)
+Names = TypeVar("Names", tuple[str, ...], frozenset[str])
 
 _INDEXED = (Load, IndexValue, Inside, Store)
 """What evaluates index expressions."""
@@ -409,18 +410,19 @@ def value_dims(
     order = {a.name: i for i, a in enumerate(axes)}
     result: list[tuple[str, ...]] = []
     for value in values:
-        if isinstance(value, Compute):  # most values, and most of operands of the same axes
-            different = {result[a] for a in value.args}
-            if len(different) == 1:
-                result += different
-                continue
         names = _axes_of(value, result)
-        result.append(tuple(sorted(names, key=order.__getitem__)))
+        if not isinstance(names, tuple):
+            names = tuple(sorted(names, key=order.__getitem__))
+        result.append(names)
     return tuple(result)
 
 
-def _axes_of(value: Value, dims: Sequence[Iterable[str]]) -> set[str]:
+def _axes_of(value: Value, dims: Sequence[Names]) -> Names | set[str]:
     """The axes of a value, from those of the values before it."""
+    if isinstance(value, Compute):  # most values, and most of operands of the same axes
+        different = {dims[a] for a in value.args}
+        if len(different) == 1:
+            return different.pop()
     names = variables_of(value)
     for operand in operands_of(value):
         names.update(dims[operand])
@@ -489,14 +491,21 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
 
 def with_indices(item: Item, index: Callable[[Index], Index]) -> Item:
     """The value or store at other indices."""
-    if not isinstance(item, _INDEXED):
-        return item
-    changes: dict[str, object] = {}
-    if not isinstance(item, Inside):
-        changes["index"] = index(item.index)
-    if not isinstance(item, IndexValue):
-        changes["mask"] = tuple(Bound(index(b.index), b.lo, b.hi) for b in item.mask)
-    return replace(item, **changes)  # type: ignore[arg-type]
+
+    def moved(mask: Mask) -> Mask:
+        return tuple(Bound(index(b.index), b.lo, b.hi) for b in mask)
+
+    made: Value | Store = item
+    match item:
+        case Load():
+            made = Load(item.slot, index(item.index), moved(item.mask), item.dtype)
+        case IndexValue():
+            made = IndexValue(index(item.index), item.dtype)
+        case Inside():
+            made = Inside(moved(item.mask), item.dtype)
+        case Store():
+            made = replace(item, index=index(item.index), mask=moved(item.mask))
+    return made  # type: ignore[return-value]
 
 
 def behind(values: Sequence[Value], numbers: Iterable[int], have: Container[int] = ()) -> list[int]:
