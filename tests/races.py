@@ -161,8 +161,8 @@ def poisoned(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Memory that a plan has not written yet holds NaN, at each run."""
     arena, allocate = execute.arena, execute.allocate
 
-    def filled(memory: np.ndarray) -> np.ndarray:
-        memory[:] = 0xFF
+    def filled(memory: HostMemory) -> HostMemory:
+        memory.block[:] = 0xFF
         return memory
 
     with patch.context() as patched:
