@@ -333,8 +333,9 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
     bases = canonical_bases(work.outputs) if outputs is None else outputs.bases
     number = {leaf: i for i, leaf in enumerate(work.leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
-    sizes = [c.size for conditions in needed for c in conditions if c.size in number]
-    used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes) if n.op is Op.BUFFER))
+    sizes = {c.size for conditions in needed for c in conditions if c.size in number}
+    sizes_in_order = sorted(sizes, key=number.__getitem__)
+    used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes_in_order) if n.op is Op.BUFFER))
     replaces: Mapping[Node, Node] = {}
     if backend is None or outputs is None:
         plan = _host_plan(stored, used, work.device)
