@@ -20,6 +20,7 @@ from tgrad import backend, pipeline, triton_gen
 from tgrad.fusion.region import Region
 from tgrad.kernel.ir import Config, Executable
 from tgrad.runtime import execute
+from tgrad.runtime.cpu import HostMemory
 from tgrad.runtime.interpret import InterpretRuntime
 from tgrad.settings import Settings
 
@@ -72,9 +73,9 @@ class Races:
     conflicts: list[str] = field(default_factory=list)
 
 
-def _has_any(memory: np.ndarray, addresses: np.ndarray) -> bool:
-    start = memory.ctypes.data
-    return bool(((addresses >= start) & (addresses < start + memory.nbytes)).any())
+def _has_any(memory: HostMemory, addresses: np.ndarray) -> bool:
+    start, end = memory.address, memory.address + memory.block.nbytes
+    return bool(((addresses >= start) & (addresses < end)).any())
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def recorded(patch: pytest.MonkeyPatch) -> Iterator[Races]:
     launch = InterpretRuntime.launch
 
     def noted_launch(
-        self: InterpretRuntime, artifact: Executable, memories: Sequence[np.ndarray]
+        self: InterpretRuntime, artifact: Executable, memories: Sequence[HostMemory]
     ) -> None:
         accesses.found.clear()
         launch(self, artifact, memories)
@@ -160,8 +161,8 @@ def poisoned(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Memory that a plan has not written yet holds NaN, at each run."""
     arena, allocate = execute.arena, execute.allocate
 
-    def filled(memory: np.ndarray) -> np.ndarray:
-        memory[:] = 0xFF
+    def filled(memory: HostMemory) -> HostMemory:
+        memory.block[:] = 0xFF
         return memory
 
     with patch.context() as patched:

@@ -17,7 +17,7 @@ from tgrad.arguments import with_numpy_names
 from tgrad.batching import is_inside_vmap
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
-from tgrad.graph.node import Node, make
+from tgrad.graph.node import below, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import is_same, running_scope
 from tgrad.graph.sized import are_same
@@ -115,16 +115,10 @@ def _compute_rest(parts: list[Tensor]) -> None:
     which the last steps have not run, would be one graph with as many inputs as steps."""
     if len(parts) < MANY or tracer() is not None or running_scope() is not None:
         return
-    waiting = [t for t in parts if _below_reshapes(t._node).op is not Op.BUFFER]
+    waiting = [t for t in parts if below(t._node, (Op.RESHAPE,)).op is not Op.BUFFER]
     is_mostly_there = 0 < len(waiting) < len(parts) // 2
     if is_mostly_there and not is_inside_vmap() and not any(t._requires_grad for t in waiting):
         realize_tensors(waiting)
-
-
-def _below_reshapes(node: Node) -> Node:
-    while node.op is Op.RESHAPE:
-        node = node.inputs[0]
-    return node
 
 
 def _joined_in_memory(parts: list[Tensor], axis: int) -> Tensor | None:
@@ -134,7 +128,7 @@ def _joined_in_memory(parts: list[Tensor], axis: int) -> Tensor | None:
         return None
     found = []
     for t in parts:
-        node = _below_reshapes(t._node)
+        node = below(t._node, (Op.RESHAPE,))
         is_there = node.op is Op.BUFFER and not t.requires_grad
         if not is_there or t.device != parts[0].device or t.numel() * len(parts) > SMALL:
             return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -60,7 +60,7 @@ from tgrad.graph.demand import EVERYTHING, Condition, Needed, needed_elements
 from tgrad.graph.form import with_inputs
 from tgrad.graph.interpret import interpret
 from tgrad.graph.key import GraphKey, Sources, graph_key, graph_of, sources_of
-from tgrad.graph.node import Node, make, toposort
+from tgrad.graph.node import Node, below, make, toposort
 from tgrad.graph.op import REDUCE, Op
 from tgrad.graph.rewrite import Rule, rewrite
 from tgrad.graph.rules import CANONICAL, COMPILED
@@ -256,21 +256,21 @@ class _Outputs:
 def _over_outputs(work: _Work, backend: Backend, choices: PlanChoices) -> _Outputs:
     """The passes that take outputs and return them, in their order."""
     limits, bases = backend.limits, canonical_bases(work.outputs, COMPILED)
-    bases = [_below_reshapes(n) for n in multiply_runs(bases, limits)]
+    bases = _bases(multiply_runs(bases, limits))
     if work.is_ordered:
-        bases = [_below_reshapes(n) for n in order_scatters(bases, limits)]
+        bases = _bases(order_scatters(bases, limits))
         _check_order(unordered(bases, limits))
     bases = keep_nan(bases, limits)
-    written = [_below_reshapes(n) for n in split_long_rows(bases, limits)]
+    written = _bases(split_long_rows(bases, limits))
     chosen = written
     if _keeps_order_of_dots(limits, choices):
-        chosen = [_below_reshapes(n) for n in keep_order_of_dots(written)]
-    bases = [_below_reshapes(n) for n in split_few_outputs(chosen, limits, choices)]
-    bases = [_below_reshapes(n) for n in split_few_queries(bases, limits)]
-    bases = [_below_reshapes(n) for n in split_columns(bases, limits)]
+        chosen = _bases(keep_order_of_dots(written))
+    bases = _bases(split_few_outputs(chosen, limits, choices))
+    bases = _bases(split_few_queries(bases, limits))
+    bases = _bases(split_columns(bases, limits))
     bases, copies = copy_channels_last(bases, limits)
     chunked = chunk_rows(bases, backend.figures)
-    bases = [_below_reshapes(n) for n in chunked.outputs]
+    bases = _bases(chunked.outputs)
     return _Outputs(written, chosen, bases, copies, chunked.turns, chunked.notes)
 
 
@@ -283,7 +283,7 @@ def _places(work: _Work, choices: PlanChoices) -> list[Site]:
     reductions = (n for n in toposort(outputs.written) if n.op in REDUCE or n.op is Op.DOT)
     nbytes = sum(n.nbytes for n in reductions)
     found = []
-    ordered = [_below_reshapes(n) for n in keep_order_of_dots(outputs.written)]
+    ordered = _bases(keep_order_of_dots(outputs.written))
     if ordered != outputs.written:
         planned = "dots" if limits.keeps_order_of_dots else "written"
         found.append(Site(LAYOUT, planned, nbytes))
@@ -333,8 +333,9 @@ def _compile(work: _Work, options: Settings | None, choices: PlanChoices) -> Com
     bases = canonical_bases(work.outputs) if outputs is None else outputs.bases
     number = {leaf: i for i, leaf in enumerate(work.leaves)}
     stored = list(dict.fromkeys(b for b in bases if b.op is not Op.BUFFER))
-    sizes = [c.size for conditions in needed for c in conditions if c.size in number]
-    used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes) if n.op is Op.BUFFER))
+    sizes = {c.size for conditions in needed for c in conditions if c.size in number}
+    sizes_in_order = sorted(sizes, key=number.__getitem__)
+    used = list(dict.fromkeys(n for n in (*toposort(stored), *sizes_in_order) if n.op is Op.BUFFER))
     replaces: Mapping[Node, Node] = {}
     if backend is None or outputs is None:
         plan = _host_plan(stored, used, work.device)
@@ -401,7 +402,7 @@ def _without_unneeded(
         n: frozenset(c for c in conditions if c.size in given)
         for n, conditions in needed_elements(read).items()
     }
-    return replace(place, fused=unique_names([with_limits(f, elements) for f in place.fused]))
+    return replace(place, fused=unique_names([with_limits(f, elements, used) for f in place.fused]))
 
 
 def conditions() -> tuple[object, ...]:
@@ -427,7 +428,12 @@ def _backend(device: Device) -> Backend | None:
 
 def canonical_bases(outputs: Sequence[Node], rules: Sequence[Rule] = CANONICAL) -> list[Node]:
     """The outputs in canonical form; a reshape stands for the node whose memory it shares."""
-    return [_below_reshapes(n) for n in save_statistics(rewrite(outputs, rules))]
+    return _bases(save_statistics(rewrite(outputs, rules)))
+
+
+def _bases(outputs: Iterable[Node]) -> list[Node]:
+    """The nodes whose memory the outputs share, if they are reshapes."""
+    return [below(n, (Op.RESHAPE,)) for n in outputs]
 
 
 def cut_graph(bases: Sequence[Node], limits: Limits) -> list[Fused]:
@@ -455,13 +461,6 @@ def _noted(fused: Fused, notes: Mapping[Source, str]) -> Fused:
     if note is None or fused.region.space.kind != "dot":
         return fused
     return replace(fused, reasons=(note, *fused.reasons))
-
-
-def _below_reshapes(node: Node) -> Node:
-    """The node whose memory a reshape shares."""
-    while node.op is Op.RESHAPE:
-        node = node.inputs[0]
-    return node
 
 
 def _host_plan(stored: list[Node], used: list[Node], device: Device) -> Plan:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tgrad.errors import MemoryLimitError
 from tgrad.fusion.batching import GROWTH, batch, fewest_launches, gather
 from tgrad.fusion.exchanges import in_flight, let_exchanges_run
-from tgrad.fusion.inplace import InPlace, reuse_inputs
+from tgrad.fusion.inplace import InPlace, home_of, reuse_inputs
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.recompute import Budget, recompute_to_fit
 from tgrad.fusion.region import Region
@@ -174,10 +174,7 @@ def _place(placed: InPlace, used: list[Node], stored: list[Node]) -> Placed:
     fused, replaces = unique_names(placed.fused), placed.replaces
 
     def place(node: Node) -> Node:
-        """The node whose memory this one is written into; itself as a rule."""
-        while node in replaces:
-            node = replaces[node]
-        return node
+        return home_of(node, replaces)
 
     made = [n for n in stored if n not in replaces]
     refs: dict[Node, BufferRef] = {n: BufferRef("input", i) for i, n in enumerate(used)}

@@ -18,6 +18,7 @@ from tgrad.checking.compare import difference, units_of
 from tgrad.cli.check import CheckRequest, check_script
 from tgrad.fusion.region import Slot
 from tgrad.kernel.ir import Artifact
+from tgrad.runtime.cpu import HostMemory
 from tgrad.runtime.interpret import InterpretRuntime
 from tgrad.runtime.watch import current_watcher
 from tgrad.tensor import Tensor, realize_tensors
@@ -83,11 +84,11 @@ def spoiled(monkeypatch: pytest.MonkeyPatch, name: str, spoil: Spoil) -> list[Ch
     launch = InterpretRuntime.launch
 
     def launch_and_spoil(
-        self: InterpretRuntime, artifact: Artifact, memories: Sequence[np.ndarray]
+        self: InterpretRuntime, artifact: Artifact, memories: Sequence[HostMemory]
     ) -> None:
         launch(self, artifact, memories)
         if artifact.name.startswith(name):
-            spoil(memories)
+            spoil([m.block for m in memories])
 
     monkeypatch.setattr(InterpretRuntime, "launch", launch_and_spoil)
     x = tgrad.tensor(np.random.default_rng(1).standard_normal((8, 40), np.float32),
@@ -241,9 +242,9 @@ def test_the_command_says_what_is_wrong(
     script.write_text(SCRIPT)
     launch = InterpretRuntime.launch
 
-    def zero(self: InterpretRuntime, artifact: Artifact, memories: Sequence[np.ndarray]) -> None:
+    def zero(self: InterpretRuntime, artifact: Artifact, memories: Sequence[HostMemory]) -> None:
         launch(self, artifact, memories)
-        memories[-1][:] = 0
+        memories[-1].block[:] = 0
 
     monkeypatch.setattr(InterpretRuntime, "launch", zero)
     assert check_script(script) == 1

@@ -7,8 +7,14 @@ import pytest
 
 import tgrad
 import tgrad.nn.functional as F
+from tgrad.fusion.device_limits import CPU_LIMITS
+from tgrad.fusion.limits import with_limits
 from tgrad.fusion.region import AxisLimit, Region
 from tgrad.fusion.region_json import region_from_json, region_to_json
+from tgrad.graph.demand import Condition
+from tgrad.graph.node import make
+from tgrad.graph.op import Op
+from tgrad.pipeline import cut_graph
 from tgrad.runtime.plan import record_plans
 
 
@@ -28,6 +34,16 @@ def test_limits_of_rows_and_of_lengths() -> None:
     assert lengths.limits == (AxisLimit("i0", 1, 64, 1),)
     assert region_from_json(region_to_json(lengths)) == lengths
     assert str(lengths).splitlines()[-1] == "  needed where i0 // 1 % 64 < in1[0]"
+
+
+def test_sizes_of_equal_conditions_come_in_the_order_given() -> None:
+    """A set of nodes has another order in each process."""
+    x, a, b = (t._node for t in map(tgrad.tensor, (np.zeros(64), 3, 5)))
+    y = make(Op.EXP, x)
+    (kernel,) = cut_graph([y], CPU_LIMITS)
+    needed = {y: frozenset((Condition(1, 64, a), Condition(1, 64, b)))}
+    for sizes in ((a, b), (b, a)):
+        assert with_limits(kernel, needed, sizes).inputs[1:] == sizes
 
 
 def test_the_source_skips() -> None:

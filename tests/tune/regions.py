@@ -7,7 +7,9 @@ import tgrad.nn.functional as F
 from tgrad.fusion.region import Region
 from tgrad.tensor import Tensor
 
-KINDS = ("matmul", "batched", "conv", "softmax", "chain", "transpose", "columns", "attention")
+KINDS = (
+    "matmul", "batched", "conv", "softmax", "chain", "transpose", "columns", "picked", "attention",
+)  # fmt: skip
 
 
 def region_of(kind: str, size: int = 64) -> Region:
@@ -39,5 +41,7 @@ def program_of(kind: str, size: int) -> Tensor:
         return x.t() + 1
     if kind == "columns":
         return x.sum(0)
+    if kind == "picked":  # columns, added up where a stride lies between neighbours
+        return _stored(size, 4).index_add(1, tgrad.tensor([i % 4 for i in range(size)]), x)
     q = _stored(2, 2, size, 32)
     return F.scaled_dot_product_attention(q, q, q, is_causal=True)

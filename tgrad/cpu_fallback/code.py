@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 
 from tgrad.graph.index import Index, Var
 from tgrad.graph.op import OPS, Op
 from tgrad.kernel import ir
+from tgrad.kernel.ir import statements
 
 FEW_PROGRAMS = 8
 """With fewer programs than this, threads share loops instead of the grid."""
@@ -49,6 +51,11 @@ class Code:
         """A directive; a parallel one asks for the threads that were set (see tgrad/threads.py)."""
         clause = " num_threads(tg_threads)" if text.startswith("omp parallel") else ""
         self.lines.append(f"#pragma {text}{clause}")
+
+    def shared(self, loops: int, head: str = "omp parallel for", schedule: str = "static") -> None:
+        """The directive by which threads share the next so many loops, a perfect nest."""
+        collapse = f" collapse({loops})" if loops > 1 else ""
+        self.pragma(f"{head}{collapse} schedule({schedule})")
 
     @contextmanager
     def block(self, *heads: str) -> Iterator[None]:
@@ -101,20 +108,12 @@ def unique_names(wanted: Iterable[str], taken: Iterable[str] = ()) -> dict[str, 
     return result
 
 
-def walk(body: Iterable[ir.Stmt]) -> Iterator[ir.Stmt]:
-    """All statements, those inside loops included."""
-    for stmt in body:
-        yield stmt
-        if isinstance(stmt, ir.Loop):
-            yield from walk(stmt.body)
-
-
 def compares_extrema(kernel: ir.Kernel) -> bool:
     """Whether floats are compared with an extremum of them, or it is subtracted from them for an
     exponential, or they are stored beside it for that: each pass over a row then computes the same
     elements to the last bit, so no product may lose its rounding in one pass and keep it in
     another, as the compiler's FMAs would have it."""
-    stmts = list(walk(kernel.body))
+    stmts = list(statements(kernel.body))
     constants = {s.out.id for s in stmts if isinstance(s, ir.ConstTile)}
     equal = (s.args for s in stmts if isinstance(s, ir.ComputeTile) and s.op is Op.EQ)
     for a, b in equal:
@@ -145,27 +144,6 @@ def _shifts_products(
             if s.op is Op.MUL or any(a.id in products for a in s.args):
                 products.add(s.out.id)
     return False
-
-
-def reads_of(stmt: ir.Stmt) -> set[int]:
-    """Ids of the tiles that the statement reads, in loops, their bounds and indices too."""
-    if isinstance(stmt, ir.Loop):
-        bounds = {v for e in (*stmt.start, *stmt.stop) for v in e.loaded()}
-        return bounds.union(*map(reads_of, stmt.body))
-    own = {stmt.stash.id} if isinstance(stmt, ir.Unstash) else set[int]()
-    return own | ir.read_numbers(stmt)
-
-
-def writes_of(stmt: ir.Stmt) -> set[int]:
-    """Ids of the tiles that the statement defines or updates."""
-    if isinstance(stmt, ir.Loop):
-        return {v for inner in stmt.body for v in writes_of(inner)}
-    if isinstance(stmt, (ir.Accumulate, ir.DotTile)):
-        return {stmt.carry.id}
-    if isinstance(stmt, ir.ScanTile) and stmt.carry is not None:
-        return {stmt.out.id, stmt.carry.id}
-    assert not isinstance(stmt, ir.OfTriton)
-    return set() if isinstance(stmt, ir.StoreTile) else {stmt.out.id}
 
 
 def slots_of(stmt: ir.Stmt) -> tuple[set[int], set[int]]:
@@ -209,7 +187,7 @@ def loops_of(kernel: ir.Kernel, stmt: ir.Stmt) -> tuple[str, ...]:
         names |= e.variables()
         loaded |= e.loaded()
     if loaded:
-        made = (getattr(s, "out", None) for s in walk(kernel.body))
+        made = (getattr(s, "out", None) for s in statements(kernel.body))
         names.update(d for tile in made if tile and tile.id in loaded for d in tile.dims)
     return tuple(a.name for a in kernel.axes if a.block > 1 and a.name in names)
 
@@ -225,16 +203,18 @@ def _work(kernel: ir.Kernel, body: Iterable[ir.Stmt]) -> int:
         if isinstance(stmt, ir.Loop):
             total += kernel.axis(stmt.axis).steps * _work(kernel, stmt.body)
             continue
-        points = 1
-        for d in loops_of(kernel, stmt):
-            points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+        points = _elements(kernel, loops_of(kernel, stmt))
         cost = OPS[stmt.op].cost if isinstance(stmt, ir.ComputeTile) else 1
         cost = OPS[Op.ARGSORT].cost if isinstance(stmt, ir.SortTile) else cost
         if isinstance(stmt, ir.DotTile):
-            for d in (stmt.m, stmt.n, stmt.k):
-                points *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+            points *= _elements(kernel, (stmt.m, stmt.n, stmt.k))
         total += points * max(cost, 1)
     return total
+
+
+def _elements(kernel: ir.Kernel, axes: Iterable[str]) -> int:
+    """Elements of a tile over these axes."""
+    return prod(min(a.block, max(a.extent, 1)) for a in map(kernel.axis, axes))
 
 
 def loop_work(kernel: ir.Kernel, loop: ir.Loop) -> int:
@@ -255,8 +235,7 @@ def traffic_of(kernel: ir.Kernel) -> int:
     total = 0
     for stmt, times in visits(kernel.body, kernel.num_programs):
         if isinstance(stmt, (ir.LoadTile, ir.StoreTile)):
-            for d in loops_of(kernel, stmt):
-                times *= min(kernel.axis(d).block, max(kernel.axis(d).extent, 1))
+            times *= _elements(kernel, loops_of(kernel, stmt))
             slot = kernel.slots[stmt.slot]
             total += min(times, slot.size) * slot.dtype.itemsize
     return total

@@ -59,7 +59,7 @@ def dot_config(region: Region, tiles: DotTiles) -> Config:
     axes = [TileAxis(a.name, (a,), 1, Role.GRID) for a in space.batch]
     groups = [("m", Role.GRID, space.m), ("k", Role.LOOP, space.k), ("n", Role.GRID, space.n)]
     walks = dict.fromkeys(v.axes for v in region.values if isinstance(v, rg.Dot))
-    others = [tuple(a for a in region.axes if a.name in names) for names in walks]
+    others = [region.pick(names) for names in walks]
     groups[1:1] = [(f"j{i}", Role.LOOP, g) for i, g in enumerate(others) if g != space.k]
     for name, role, covers in groups:
         most = getattr(tiles, "k" if role is Role.LOOP else name)

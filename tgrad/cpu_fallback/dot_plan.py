@@ -15,15 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import reads_of, walk, writes_of
 from tgrad.cpu_fallback.dot_words import Words, words_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Index
 from tgrad.kernel import ir
-from tgrad.kernel.ir import RegisterTile, Role, Tile
-
-PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
+from tgrad.kernel.ir import RegisterTile, Role, Tile, statements
+from tgrad.kernel.statements import made_by, reads_of
 
 ROW_STRIDES = (48, 144, 272, 400, 528)
 """Elements between packed rows: an odd number of cache lines, few variants to compile."""
@@ -129,7 +127,7 @@ def _is_contiguous(run: Run | None) -> bool:
 
 def match_dot(kernel: ir.Kernel) -> DotProgram | None:
     """The kernel as a DotProgram; None if it has another form."""
-    dots = [s for s in walk(kernel.body) if isinstance(s, ir.DotTile)]
+    dots = [s for s in statements(kernel.body) if isinstance(s, ir.DotTile)]
     if len(dots) != 1:
         return None
     dot = dots[0]
@@ -145,7 +143,7 @@ def match_dot(kernel: ir.Kernel) -> DotProgram | None:
     inside = [s for s in loop.body if s is not dot]
     axes_fit = all(kernel.axis(x).role is Role.GRID for x in (dot.m, dot.n))
     axes_fit = axes_fit and kernel.axis(dot.k).extent > 0
-    if not axes_fit or any(not isinstance(s, PURE) for s in inside):
+    if not axes_fit or any(not isinstance(s, ir.Pure) for s in inside):
         return None
     before = list(kernel.body[: at[0]])
     init = [s for s in before if isinstance(s, ir.Init) and s.out.id == dot.carry.id]
@@ -163,31 +161,16 @@ def match_dot(kernel: ir.Kernel) -> DotProgram | None:
 
 def split_before(stmts: list[ir.Stmt], loop: ir.Loop) -> tuple[list[ir.Stmt], list[ir.Stmt]]:
     """Statements that the loop needs, and those that can wait for the epilogue."""
-    if any(not isinstance(s, PURE) for s in stmts):
+    if any(not isinstance(s, ir.Pure) for s in stmts):
         return stmts, []
-    needed = reads_of(loop)
-    early: list[ir.Stmt] = []
-    for stmt in reversed(stmts):
-        if writes_of(stmt) & needed:
-            needed |= reads_of(stmt)
-            early.append(stmt)
+    early = made_by(reads_of(loop), stmts)
     kept = {id(s) for s in early}
-    return early[::-1], [s for s in stmts if id(s) not in kept]
-
-
-def made_by(tile: Tile, inside: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
-    """Those of the statements that make the tile."""
-    needed, stmts = {tile.id}, []
-    for stmt in reversed(inside):
-        if writes_of(stmt) & needed:
-            needed |= reads_of(stmt)
-            stmts.append(stmt)
-    return tuple(reversed(stmts))
+    return list(early), [s for s in stmts if id(s) not in kept]
 
 
 def make_operand(tile: Tile, lane: str, k: str, inside: Sequence[ir.Stmt]) -> Operand:
     """The operand whose tile the statements make."""
-    stmts = made_by(tile, inside)
+    stmts = made_by([tile.id], inside)
     loads = [s for s in stmts if isinstance(s, ir.LoadTile)]
     main = max(loads, key=lambda s: len(s.out.dims), default=None)
     if main is None:

@@ -37,8 +37,6 @@ PIECE = 16384
 MAX_PIECES = 1 << 14
 """Pieces of all members (their carries lie on the stack)."""
 
-PARALLEL = "omp parallel for schedule(static)"
-
 
 def emit_lengths(code: Code, kernel: ir.Kernel, body: Body, parallel_work: int) -> None:
     """The loops around the program of each member.
@@ -59,7 +57,7 @@ def emit_lengths(code: Code, kernel: ir.Kernel, body: Body, parallel_work: int) 
         return
     _numbers(code, "length", lengths)
     if shared:
-        code.pragma(PARALLEL)
+        code.shared(1)
     with code.block(f"for (ptrdiff_t member = 0; member < {len(lengths)}; member++)"):
         body.open_member()
         body.scope(kernel.body)
@@ -86,7 +84,7 @@ def _map(
     name = body.axis_name[axis.name]
     _numbers(code, "first", [0, *accumulate(lengths)])
     if parallel:
-        code.pragma(PARALLEL)
+        code.shared(1)
     with code.block(f"for (ptrdiff_t chunk = 0; chunk < {total}; chunk += {axis.block})"):
         code.line(f"const ptrdiff_t chunk_end = tg_min(chunk + {axis.block}, {total});")
         with code.block(
@@ -120,7 +118,7 @@ def _reduce(
     for s in sums:
         code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}_piece[{first[-1]}];")
     if parallel:
-        code.pragma(PARALLEL)
+        code.shared(1)
     with code.block(f"for (ptrdiff_t piece = 0; piece < {first[-1]}; piece++)"):
         code.line(f"const ptrdiff_t member = tg_member(first, {count}, piece);")
         body.open_member()

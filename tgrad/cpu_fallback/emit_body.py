@@ -21,45 +21,35 @@ become simd reductions (emit_leaf.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import (
-    Code,
-    distinct_axes,
-    is_scatter,
-    reads_of,
-    walk,
-    writes_of,
-)
+from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter
 from tgrad.cpu_fallback.emit_index import (
     Run,
     common_run,
     index_ctype,
     index_text,
-    mask_text,
     run_along,
 )
 from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
 from tgrad.cpu_fallback.emit_rows import copy_row, fetch_rows
 from tgrad.cpu_fallback.emit_sort import emit_sort
-from tgrad.cpu_fallback.emit_value import COMBINE, Values
+from tgrad.cpu_fallback.emit_value import Values
 from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.cpu_fallback.shifted_exp import ShiftedExp
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import ROWS, rows_together
-from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
-from tgrad.graph.op import OPS, REDUCE_COMBINE, Op
+from tgrad.graph.op import OPS, REDUCE_COMBINE, SCATTER_COMBINE, Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role, Tile
+from tgrad.kernel.ir import Role, Tile, statements
+from tgrad.kernel.statements import reads_of, writes_of
 
 MOST_BESIDE_GATHERS = 4
 """Arithmetic of an element, in elementary operations, that is worth no vector beside a gather."""
-
-_PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 
 SHORT_RUN = 4
 """Runs below this many elements are not worth a loop of their own."""
@@ -71,6 +61,15 @@ class Array:
 
     base: str
     strides: tuple[tuple[str, int], ...]
+
+
+def row_major(sizes: Sequence[tuple[str, int]]) -> tuple[tuple[tuple[str, int], ...], int]:
+    """The stride of each axis of an array, the last of which is contiguous, and its elements."""
+    strides, size = list[tuple[str, int]](), 1
+    for axis, n in reversed(sizes):
+        strides.append((axis, size))
+        size *= n
+    return tuple(reversed(strides)), size
 
 
 class Body(Values):
@@ -85,18 +84,13 @@ class Body(Values):
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         super().__init__(kernel)
         self.code, self.machine = code, machine
-        every = [e for stmt in walk(kernel.body) for e in ir.indices_of(stmt)]
+        every = [e for stmt in statements(kernel.body) for e in ir.indices_of(stmt)]
         extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
         self.arrays: dict[int, Array] = {}
         self.scalars: dict[int, str] = {}
         self.consumers: dict[int, set[int]] = {}
-        self.note_consumers(walk(kernel.body))
-        self.carry_dtype = {
-            s.carry.id: ops.scan_carry(s.op, s.out.dtype)
-            for s in walk(kernel.body)
-            if isinstance(s, ir.ScanTile) and s.carry is not None
-        }
+        self.note_consumers(statements(kernel.body))
         self.bases: dict[tuple[Index, str], str] = {}
         self.count = 0
         self.heap_bytes = 0
@@ -176,25 +170,27 @@ class Body(Values):
                 return f"{text} + ({name} - {name}_run){step}"
         return index_text(e, self.rename)
 
-    def mask(self, mask: Mask) -> str:
-        if not self.bases:
-            return mask_text(mask, self.rename)
-        parts = []
-        for b in mask:
-            if b.index.lo < b.lo:
-                parts.append(f"({self.index(b.index)} >= {b.lo})")
-            if b.index.hi >= b.hi:
-                parts.append(f"({self.index(b.index)} < {b.hi})")
-        return " & ".join(parts) or "1"
+    def index_at(self, e: Index, places: Mapping[str, str]) -> str:
+        """C text of an index where axes have other values than their variables, C texts."""
+
+        def rename(atom: Atom) -> str:
+            known = places.get(atom.name) if isinstance(atom, Var) else None
+            return known or self.rename(atom)
+
+        return index_text(e, rename)
+
+    def pointer(self, access: ir.LoadTile | ir.StoreTile, *axes: str) -> str:
+        """C text of the address of an access where the present tile begins along axes."""
+        return f"{self.slot_name[access.slot]} + {self.index_at(access.index, self.starts(*axes))}"
+
+    def starts(self, *axes: str) -> dict[str, str]:
+        """Where the present tile begins along axes, for `index_at`."""
+        return {a: f"{self.axis_name[a]}_lo" for a in axes}
 
     def declare_array(self, tile: Tile) -> None:
         """A local array for a tile."""
-        strides: list[tuple[str, int]] = []
-        size = 1
-        for d in reversed(tile.dims):
-            strides.append((d, size))
-            size *= self.block(d)
-        self.arrays[tile.id] = Array(str(tile), tuple(reversed(strides)))
+        strides, size = row_major([(d, self.block(d)) for d in tile.dims])
+        self.arrays[tile.id] = Array(str(tile), strides)
         dtype = self.carry_dtype.get(tile.id, tile.dtype)
         ctype = ops.array_type(dtype)
         if any(self.kernel.axis(d).role is Role.FULL for d in tile.dims):
@@ -222,7 +218,7 @@ class Body(Values):
         value = self.stored(stmt)
         if stmt.combine != "set":
             old = ops.from_memory(slot.dtype, place)
-            value = ops.combine(COMBINE[stmt.combine], old, value, slot.dtype)
+            value = ops.combine(SCATTER_COMBINE[stmt.combine], old, value, slot.dtype)
             value = ops.round_to(value, slot.dtype)
         text = f"{place} = {ops.to_memory(slot.dtype, value)};"
         condition = self.mask(stmt.mask)
@@ -393,7 +389,7 @@ class Body(Values):
         """Whether loads from computed places are most of the work, and registers are so narrow that
         single loads are quicker (a million picked floats, a core of Zen 3: 1.4 ms, by instructions
         that gather 2.0 ms; 2026-11)."""
-        axes = {s.out.id: s.out.dims for s in stmts if isinstance(s, _PURE)}
+        axes = {s.out.id: s.out.dims for s in stmts if isinstance(s, ir.Pure)}
         cost = sum(OPS[s.op].cost for s in stmts if isinstance(s, ir.ComputeTile))
         return (
             self.machine.vector_bytes < 64
@@ -460,18 +456,15 @@ class Body(Values):
     def open_run(self, indices: list[Index], axis: str) -> None:
         """Declare the value of each index at the start of a run along `axis`."""
         name = self.axis_name[axis]
-
-        def at_start(atom: Atom) -> str:
-            is_axis = isinstance(atom, Var) and atom.name == axis
-            return f"{name}_run" if is_axis else self.rename(atom)
-
         bases: dict[tuple[Index, str], str] = {}
         for e in dict.fromkeys(indices):
             if e.loaded() or axis not in e.variables():
                 continue
             text = f"at{self.count}"
             self.count += 1
-            self.code.line(f"const {self.ctype} {text} = {index_text(e, at_start)};")
+            self.code.line(
+                f"const {self.ctype} {text} = {self.index_at(e, {axis: f'{name}_run'})};"
+            )
             bases[(e, axis)] = text
         self.bases = bases
 
@@ -504,12 +497,7 @@ class Body(Values):
         A plain store first reads the line that it fills: a third of a transposition's traffic.
         """
         name, array = self.axis_name[axis], self.arrays[stmt.value.id]
-
-        def at_start(atom: Atom) -> str:
-            is_axis = isinstance(atom, Var) and atom.name == axis
-            return f"{name}_lo" if is_axis else self.rename(atom)
-
-        to = f"{self.slot_name[stmt.slot]} + {index_text(stmt.index, at_start)}"
+        to = self.pointer(stmt, axis)
         source = f"{array.base} + {self.offset(array.strides[:-1])}"
         self.code.line(f"tg_stream({to}, {source}, {name}_hi - {name}_lo);")
 
@@ -519,15 +507,10 @@ class Body(Values):
         for stmt in loop.body:
             if not isinstance(stmt, ir.Stash):
                 continue
-            strides: list[tuple[str, int]] = []
-            size = 1
-            for d in reversed(stmt.out.dims):
-                strides.append((d, size))
-                size *= self.block(d)
-            for axis in reversed(stmt.axes):
-                strides.append((axis, size))
-                size *= max(1, self.kernel.axis(axis).steps)
-            self.arrays[stmt.out.id] = Array(str(stmt.out), tuple(reversed(strides)))
+            steps = [(a, max(1, self.kernel.axis(a).steps)) for a in stmt.axes]
+            lanes = [(d, self.block(d)) for d in stmt.out.dims]
+            strides, size = row_major([*steps, *lanes])
+            self.arrays[stmt.out.id] = Array(str(stmt.out), strides)
             self.code.line(f"{ops.array_type(stmt.out.dtype)} {stmt.out}[{size}];")
 
     def loop(self, loop: ir.Loop, start: str = "0", stop: str | None = None) -> None:

@@ -24,6 +24,7 @@ sizes alone; each has its own carries, joined in the order of the chunks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import (
@@ -33,7 +34,6 @@ from tgrad.cpu_fallback.code import (
     header,
     is_scatter,
     loop_work,
-    walk,
     work_of,
 )
 from tgrad.cpu_fallback.emit_batch import emit_lengths
@@ -53,7 +53,7 @@ from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role
+from tgrad.kernel.ir import Role, statements
 
 PARALLEL_WORK = 400_000
 """Elementary operations below which threads cost more than they save: one core does them in 7 to 10
@@ -134,7 +134,7 @@ def _pieces(code: Code, kernel: ir.Kernel, body: Body) -> None:
 
 def _unsafe_axes(kernel: ir.Kernel) -> frozenset[str]:
     """Axes along which two programs may write one address (scatter)."""
-    scatters = [s for s in walk(kernel.body) if isinstance(s, ir.StoreTile) and is_scatter(s)]
+    scatters = [s for s in statements(kernel.body) if isinstance(s, ir.StoreTile) and is_scatter(s)]
     unsafe: set[str] = set()
     for store in scatters:
         safe = distinct_axes(store.index)
@@ -149,9 +149,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
     safe = [a for a in grid if a.name not in unsafe]
     order = safe + [a for a in grid if a.name in unsafe]
     members = 1 if kernel.table is None else kernel.table.members
-    programs = members
-    for a in safe:
-        programs *= a.steps
+    programs = members * prod(a.steps for a in safe)
     work = work_of(kernel)
     loops = [s for s in kernel.body if isinstance(s, ir.Loop)]
     chunked = [
@@ -161,7 +159,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
         and loop_work(kernel, s) >= PARALLEL_WORK
         and not unsafe
         and kernel.axis(s.axis).steps > 1
-        and not any(isinstance(inner, (ir.ScanTile, ir.DotTile)) for inner in walk(s.body))
+        and not any(isinstance(inner, (ir.ScanTile, ir.DotTile)) for inner in statements(s.body))
     ]
     heads = [body.loop_head(a) for a in order]
     shared = len(safe)
@@ -169,8 +167,7 @@ def _grid(code: Code, kernel: ir.Kernel, body: Body) -> None:
         heads.insert(0, f"for ({body.ctype} member = 0; member < {members}; member++)")
         shared += 1
     if not chunked and programs > 1 and work >= PARALLEL_WORK:
-        collapse = f" collapse({shared})" if shared > 1 else ""
-        code.pragma(f"omp parallel for{collapse} schedule(static)")
+        code.shared(shared)
     if not heads:
         _program(code, kernel, body, chunked)
         return
@@ -219,23 +216,19 @@ def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:
     }
     """
     axis = kernel.axis(loop.axis)
-    inner = {s.out.id for s in walk(loop.body) if isinstance(s, ir.Init)}
+    inner = {s.out.id for s in statements(loop.body) if isinstance(s, ir.Init)}
     carries: dict[int, ir.Accumulate] = {}
-    for s in walk(loop.body):
+    for s in statements(loop.body):
         if isinstance(s, ir.Accumulate) and s.carry.id not in inner:
             carries[s.carry.id] = s
     chunks = min(MAX_CHUNKS, axis.steps, max(2, loop_work(kernel, loop) // CHUNK_WORK))
-    sizes: dict[int, int] = {}
-    for tile, s in carries.items():
-        sizes[tile] = 1
-        for d in s.carry.dims:
-            sizes[tile] *= body.block(d)
+    sizes = {tile: prod(map(body.block, s.carry.dims)) for tile, s in carries.items()}
     chunks = max(1, min(chunks, CHUNK_ELEMENTS // max(sizes.values(), default=1)))
     body.declare_stashes(loop)
     with code.block(""):  # two loops may add to one carry, each with parts of its own
         for tile, s in carries.items():
             code.line(f"{ops.array_type(s.carry.dtype)} {s.carry}_chunk[{chunks}][{sizes[tile]}];")
-        code.pragma("omp parallel for schedule(static)")
+        code.shared(1)
         with code.block(f"for (int chunk = 0; chunk < {chunks}; chunk++)"):
             scale = f" * {axis.block}" if axis.block > 1 else ""
             steps = axis.steps

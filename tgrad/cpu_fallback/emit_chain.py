@@ -20,16 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import Code, walk
+from tgrad.cpu_fallback.code import Code
 from tgrad.cpu_fallback.dot_plan import SUMS_IN_FLIGHT
-from tgrad.cpu_fallback.emit_body import Array, Body
-from tgrad.cpu_fallback.emit_index import index_text
+from tgrad.cpu_fallback.emit_body import Array, Body, row_major
 from tgrad.cpu_fallback.target import Machine
-from tgrad.graph.index import Atom, Index, Var
+from tgrad.graph.index import Index
 from tgrad.graph.op import REDUCE_COMBINE, Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role, Tile
-from tgrad.kernel.lower import identity_of
+from tgrad.kernel.ir import Role, Tile, statements
 
 ROWS = {5: 4, 4: 4, 3: 8, 2: 8, 1: 8}
 """Rows of a register tile, by its vectors: enough sums in flight, all in 32 registers."""
@@ -45,7 +43,7 @@ by 64 0.98 of the time, of 12x4x64 by 32 0.99 and its gradients 0.95 and 0.97; 2
 
 def is_chain(kernel: ir.Kernel) -> bool:
     """Whether the kernel is of this module's form."""
-    dots = [s for s in walk(kernel.body) if isinstance(s, ir.DotTile)]
+    dots = [s for s in statements(kernel.body) if isinstance(s, ir.DotTile)]
     return any(kernel.axis(s.k).role is Role.FULL for s in dots)
 
 
@@ -54,8 +52,7 @@ def emit_chain(kernel: ir.Kernel, body: ChainBody, parallel: bool) -> None:
     code = body.code
     grid = [a for a in kernel.grid if a.steps != 1 or a.block > 1]
     if parallel and kernel.num_programs > 1:
-        collapse = f" collapse({len(grid)})" if len(grid) > 1 else ""
-        code.pragma(f"omp parallel for{collapse} schedule(dynamic)")
+        code.shared(len(grid), schedule="dynamic")
     heads = [body.loop_head(a) for a in grid]
     with code.block(*heads or [""]):
         for a in grid:
@@ -63,8 +60,7 @@ def emit_chain(kernel: ir.Kernel, body: ChainBody, parallel: bool) -> None:
         body.skip_unneeded(grid)
         for a in kernel.axes:
             if a.role is Role.FULL:
-                name = body.axis_name[a.name]
-                code.line(f"const {body.ctype} {name}_lo = 0, {name}_hi = {a.extent};")
+                body.open_full(a)
         body.scope(kernel.body)
 
 
@@ -88,7 +84,7 @@ class ChainBody(Body):
         super().__init__(kernel, code, machine)
         self.direct: set[int] = set()
         """Tiles that are read straight from memory."""
-        dots = [s for s in walk(kernel.body) if isinstance(s, ir.DotTile)]
+        dots = [s for s in statements(kernel.body) if isinstance(s, ir.DotTile)]
         (self.loop_axis,) = {s.k for s in dots if kernel.axis(s.k).role is Role.LOOP}
         self.dots = {id(s): self.sides(s) for s in dots}
         first = (self.dots[id(s)] for s in dots if s.k != self.loop_axis)
@@ -135,12 +131,8 @@ class ChainBody(Body):
         dims = tile.dims
         if tile.id in self.turned:
             dims = tuple(sorted(dims, key=lambda d: self.kernel.axis(d).role is Role.GRID))
-        strides: list[tuple[str, int]] = []
-        size = 1
-        for d in reversed(dims):
-            strides.append((d, size))
-            size *= self.width(d, tile)
-        self.arrays[tile.id] = Array(str(tile), tuple(reversed(strides)))
+        strides, size = row_major([(d, self.width(d, tile)) for d in dims])
+        self.arrays[tile.id] = Array(str(tile), strides)
         self.code.line(f"{ops.array_type(tile.dtype)} {tile}[{size}] __attribute__((aligned(64)));")
 
     def stride(self, tile: Tile, axis: str) -> int:
@@ -187,14 +179,8 @@ class ChainBody(Body):
 
     def first(self, e: Index) -> str:
         """C text of an index at the first element of each tile."""
-
-        def rename(atom: Atom) -> str:
-            if not isinstance(atom, Var):
-                return self.rename(atom)
-            name = self.axis_name[atom.name]
-            return f"{name}_lo" if self.kernel.axis(atom.name).block > 1 else name
-
-        return index_text(e, rename)
+        wide = (n for n in e.variables() if self.kernel.axis(n).block > 1)
+        return self.index_at(e, self.starts(*wide))
 
     def point(self, s: ir.LoadTile) -> None:
         kind = ops.memory_type(self.kernel.slots[s.slot].dtype)
@@ -257,7 +243,7 @@ class ChainBody(Body):
             return
         self.declare_array(out)
         place, op = self.element(out), REDUCE_COMBINE[stmt.op]
-        start = ops.number(identity_of(stmt.op, out.dtype), out.dtype)
+        start = ops.identity(stmt.op, out.dtype)
         (m,) = out.dims
         code.pragma("omp simd")
         code.line(f"{self.lane_loop(m)} {place} = {start};")

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.dot_plan import PURE, DotPlan, DotProgram, carry_dtype
+from tgrad.cpu_fallback.dot_plan import DotPlan, DotProgram, carry_dtype
 from tgrad.cpu_fallback.emit_body import Array, Body
 from tgrad.cpu_fallback.emit_index import Run, common_run
 from tgrad.cpu_fallback.emit_pack import Packer
@@ -60,7 +60,7 @@ def is_direct(program: DotProgram, plan: DotPlan, body: Body) -> bool:
     if found[0].mask and kernel.axis(plan.r).extent > MOST_MASKED_ROWS:
         return False
     is_plain = all(
-        isinstance(s, PURE) or (isinstance(s, ir.StoreTile) and s.combine == "set")
+        isinstance(s, ir.Pure) or (isinstance(s, ir.StoreTile) and s.combine == "set")
         for s in program.after
     )
     return is_plain and sum(len(g.dims) > 1 for g in schedule(kernel, program.after)) == 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import gcd
 
-from tgrad.graph.index import Atom, Bound, Div, Index, Loaded, Mod, Var
+from tgrad.graph.index import Atom, Div, Index, Loaded, Mod, Var
 
 INT32 = 2**31 - 1
 
@@ -70,21 +70,6 @@ def _atom_text(atom: Atom, rename: Rename) -> str:
     if isinstance(atom, Mod):
         return f"{text} % {d}"
     return f"{text} / {d}" if not shift else f"({text} / {d} - {shift})"
-
-
-def bound_text(b: Bound, rename: Rename) -> str:
-    """C text of `lo <= index < hi`, without a branch, leaving out what always holds."""
-    parts = []
-    if b.index.lo < b.lo:
-        parts.append(f"({index_text(b.index, rename)} >= {b.lo})")
-    if b.index.hi >= b.hi:
-        parts.append(f"({index_text(b.index, rename)} < {b.hi})")
-    return " & ".join(parts) or "1"
-
-
-def mask_text(mask: tuple[Bound, ...], rename: Rename) -> str:
-    """C text of the conjunction of bounds."""
-    return " & ".join(bound_text(b, rename) for b in mask if not b.is_always) or "1"
 
 
 @dataclass(frozen=True, slots=True)

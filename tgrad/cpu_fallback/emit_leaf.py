@@ -38,12 +38,13 @@ from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import loops_of, walk
+from tgrad.cpu_fallback.code import loops_of
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.emit_pass import emit_last_pass
 from tgrad.cpu_fallback.emit_scan import emit_scan
 from tgrad.graph.op import OPS, Op
 from tgrad.kernel import ir
+from tgrad.kernel.ir import statements
 
 if TYPE_CHECKING:
     from tgrad.cpu_fallback.emit_body import Body
@@ -191,7 +192,7 @@ def _is_plain(body: Body, loop: ir.Loop) -> bool:
 
 def _first_reader(body: Body, slot: int) -> ir.Loop | None:
     """The first loop without loops inside that reads a slot."""
-    for stmt in walk(body.kernel.body):
+    for stmt in statements(body.kernel.body):
         if isinstance(stmt, ir.Loop) and any(
             isinstance(s, ir.LoadTile) and s.slot == slot for s in stmt.body
         ):

@@ -34,8 +34,7 @@ def emit_neighbourhood(program: Neighbourhood, body: Body, least: int) -> None:
     heads = [body.loop_head(kernel.axis(n)) for n in program.units]
     heads.append(f"for ({body.ctype} {BAND} = 0; {BAND} < {y.steps}; {BAND} += {program.band})")
     if work_of(kernel) >= least:
-        collapse = f" collapse({len(heads)})" if len(heads) > 1 else ""
-        code.pragma(f"omp parallel for{collapse} schedule(static)")
+        code.shared(len(heads))
     with code.block(*heads):
         place = f"tg_scratch({sum(_bytes(s.nbytes) for s in slots)})"
         for slot, name, kind in zip(slots, names, kinds):

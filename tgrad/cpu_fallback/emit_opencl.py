@@ -27,23 +27,15 @@ from itertools import groupby, product
 from math import prod
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import (
-    Code,
-    header,
-    loops_of,
-    reads_of,
-    unique_names,
-    walk,
-    writes_of,
-)
-from tgrad.cpu_fallback.emit_index import index_ctype, index_text, mask_text, run_along
+from tgrad.cpu_fallback.code import Code, header, loops_of, unique_names
+from tgrad.cpu_fallback.emit_index import index_ctype, run_along
 from tgrad.cpu_fallback.emit_value import Values
 from tgrad.cpu_fallback.opencl_words import RESERVED, atomic_name, to_opencl
-from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index, Loaded, Var
 from tgrad.graph.op import REDUCE_COMBINE
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role, Tile, TileAxis
+from tgrad.kernel.ir import Role, Tile, TileAxis, statements
+from tgrad.kernel.statements import reads_of, writes_of
 
 Lanes = Mapping[str, int]
 """Which lane of each wide axis is meant."""
@@ -66,7 +58,7 @@ class _WorkItem(Values):
         super().__init__(kernel, RESERVED)
         assert kernel.table is None, "members of a batch have launches of their own"
         self.code = code
-        every = [e for stmt in walk(kernel.body) for e in ir.indices_of(stmt)]
+        every = [e for stmt in statements(kernel.body) for e in ir.indices_of(stmt)]
         every += [Index((), a.extent + 2 * a.block) for a in kernel.axes]
         self.ctype = index_ctype([*every, Index((), kernel.num_programs + ir.WORK_GROUP)])
         taken = {*self.axis_name.values(), *self.slot_name, kernel.name, *RESERVED}
@@ -74,12 +66,7 @@ class _WorkItem(Values):
         lanes = unique_names([f"{a.name}_{n}" for a in wide for n in range(a.block)], taken)
         self.lane_name = {(a.name, n): lanes[f"{a.name}_{n}"] for a in wide for n in range(a.block)}
         self.lanes: Lanes = {}
-        self.tiles = {t.id: t for s in walk(kernel.body) if (t := getattr(s, "out", None))}
-        self.carry_dtype = {
-            s.carry.id: ops.scan_carry(s.op, s.out.dtype)
-            for s in walk(kernel.body)
-            if isinstance(s, ir.ScanTile) and s.carry is not None
-        }
+        self.tiles = {t.id: t for s in statements(kernel.body) if (t := getattr(s, "out", None))}
         self.arrays: set[int] = set()
         self.single: set[str] = set()
 
@@ -126,7 +113,7 @@ class _WorkItem(Values):
     def unit_steps(self, axis: TileAxis) -> int:
         """How many accesses are contiguous along an axis; a store counts as much as all loads."""
         found = 0
-        stmts = list(walk(self.kernel.body))
+        stmts = list(statements(self.kernel.body))
         for s in stmts:
             if isinstance(s, (ir.LoadTile, ir.StoreTile)):
                 run = run_along(s.index, axis.name)
@@ -183,12 +170,6 @@ class _WorkItem(Values):
         suffix = "".join(f"_{self.lanes[d]}" for d in tile.dims if d in self.lanes)
         return f"{tile}{suffix}"
 
-    def index(self, e: Index) -> str:
-        return index_text(e, self.rename)
-
-    def mask(self, mask: Mask) -> str:
-        return mask_text(mask, self.rename)
-
     # -- statements -----------------------------------------------------------------------------
 
     def scope(self, stmts: Sequence[ir.Stmt]) -> None:
@@ -200,7 +181,7 @@ class _WorkItem(Values):
                     self.statement(stmt)
                 continue
             ids = set(map(id, members))
-            readers = [s for s in walk(self.kernel.body) if id(s) not in ids]
+            readers = [s for s in statements(self.kernel.body) if id(s) not in ids]
             outside = set().union(*map(reads_of, readers)) if readers else set()
             for stmt in members:
                 for tile in writes_of(stmt) & outside:

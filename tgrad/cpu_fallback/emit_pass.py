@@ -25,11 +25,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import is_scatter, walk
-from tgrad.cpu_fallback.emit_index import Run, index_text, run_along
-from tgrad.graph.index import Atom, Index, Var
+from tgrad.cpu_fallback.code import is_scatter
+from tgrad.cpu_fallback.emit_index import Run, run_along
+from tgrad.graph.index import Index, Var
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role
+from tgrad.kernel.ir import Role, statements
 
 if TYPE_CHECKING:
     from tgrad.cpu_fallback.emit_body import Body
@@ -58,7 +58,8 @@ def emit_last_pass(body: Body, loop: ir.Loop) -> bool:
         code.line(f"const {body.ctype} {name}_hi = {_least(end, extent)};")
         for load, along in fetched:
             slot = body.kernel.slots[load.slot]
-            row = _at_start(body, load.index, loop.axis, along)
+            next_row = {along: f"{body.axis_name[along]}_next"}
+            row = body.index_at(load.index, body.starts(loop.axis) | next_row)
             nbytes = PART * slot.dtype.itemsize
             code.line(f"tg_fetch({body.slot_name[load.slot]} + {row}, {nbytes});")
         part = f"part{store.value.id}"
@@ -69,7 +70,7 @@ def emit_last_pass(body: Body, loop: ir.Loop) -> bool:
                 if stmt is not store:
                     body.statement(stmt, escapes=False)
             code.line(f"{part}[{name} - {name}_lo] = {body.stored(store)};")
-        to = f"{body.slot_name[store.slot]} + {_at_start(body, store.index, loop.axis)}"
+        to = body.pointer(store, loop.axis)
         code.line(f"tg_stream({to}, {part}, {name}_hi - {name}_lo);")
     body.scalars = saved
     return True
@@ -107,7 +108,7 @@ def _fetched_loads(body: Body, loop: ir.Loop) -> list[tuple[ir.LoadTile, str]]:
     level of the caches holds what the kernel has of two programs."""
     found: dict[tuple[int, Index], tuple[ir.LoadTile, str]] = {}
     extent, held = body.kernel.axis(loop.axis).extent, 0
-    for stmt in walk(body.kernel.body):
+    for stmt in statements(body.kernel.body):
         if isinstance(stmt, (ir.LoadTile, ir.Stash)):
             held += extent * stmt.out.dtype.itemsize
         if isinstance(stmt, ir.LoadTile) and (stmt.slot, stmt.index) not in found:
@@ -125,16 +126,3 @@ def _moving(body: Body, e: Index) -> Iterator[str]:
     grid = [a for a in body.kernel.grid if a.steps > 1]
     if grid and grid[-1].block == 1 and grid[-1].role is Role.GRID and e.stride(grid[-1].name):
         yield grid[-1].name
-
-
-def _at_start(body: Body, e: Index, axis: str, along: str | None = None) -> str:
-    """C text of an index at a part's first element, in the next program along an axis."""
-
-    def rename(atom: Atom) -> str:
-        if isinstance(atom, Var) and atom.name == axis:
-            return f"{body.axis_name[axis]}_lo"
-        if isinstance(atom, Var) and atom.name == along:
-            return f"{body.axis_name[along]}_next"
-        return body.rename(atom)
-
-    return index_text(e, rename)

@@ -118,8 +118,7 @@ def emit_plane(program: PlaneProgram, body: Body, machine: Machine, least: int) 
         members = kernel.table.members
         heads.insert(0, f"for ({body.ctype} member = 0; member < {members}; member++)")
     if work_of(kernel) >= least and heads:
-        collapse = f" collapse({len(heads)})" if len(heads) > 1 else ""
-        code.pragma(f"omp parallel for{collapse} schedule(static)")
+        code.shared(len(heads))
     with code.block(*heads or [""]):
         body.open_member()
         (_emit_pixels if program.kind == "pixels" else _emit_taps)(program, plan, body)

@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import is_scatter, reads_of, traffic_of
-from tgrad.cpu_fallback.emit_index import Run, index_text, run_along
-from tgrad.graph.index import Atom, Index, Var
+from tgrad.cpu_fallback.code import is_scatter, traffic_of
+from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.kernel import ir
+from tgrad.kernel.statements import made_by, reads_of, writes_of
 
 if TYPE_CHECKING:
     from tgrad.cpu_fallback.emit_body import Body
@@ -84,8 +84,8 @@ def copy_row(body: Body, stmts: Sequence[ir.Stmt], axis: str) -> bool:
     if not is_plain or is_scatter(store) or run_along(store.index, axis) != Run(0, 1):
         return False
     name = body.axis_name[axis]
-    to = f"{body.slot_name[store.slot]} + {_at_start(body, store.index, axis)}"
-    row = f"{body.slot_name[pick.load.slot]} + {_at_start(body, pick.load.index, axis)}"
+    to = body.pointer(store, axis)
+    row = body.pointer(pick.load, axis)
     copy = f"tg_stream({to}, {row}, {name}_hi - {name}_lo);"
     condition = body.mask(pick.load.mask)
     if condition == "1":
@@ -118,13 +118,10 @@ def _find_pick(body: Body, stmt: ir.Stmt, axis: str) -> _Pick | None:
 
 def _steps(body: Body, load: ir.LoadTile) -> tuple[ir.Stmt, ...] | None:
     """The scalar statements that make the row's number; None if there are others."""
-    needed, found = set(load.index.loaded()), []
-    for stmt in reversed(body.kernel.body):
-        if isinstance(stmt, (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.ComputeTile)):
-            if stmt.out.id in needed and not stmt.out.dims:
-                needed = needed - {stmt.out.id} | reads_of(stmt)
-                found.append(stmt)
-    return None if needed else tuple(reversed(found))
+    scalars = [s for s in body.kernel.body if isinstance(s, ir.Pure) and not s.out.dims]
+    steps = made_by(load.index.loaded(), scalars)
+    needed = load.index.loaded().union(*map(reads_of, steps))
+    return steps if needed <= set().union(*map(writes_of, steps)) else None
 
 
 def _fetch(body: Body, pick: _Pick, axis: str) -> None:
@@ -137,7 +134,7 @@ def _fetch(body: Body, pick: _Pick, axis: str) -> None:
             code.line(f"const {body.ctype} {along} = {along}_next;")
             for stmt in pick.steps:
                 body.statement(stmt, escapes=False)
-            row = f"{body.slot_name[pick.load.slot]} + {_at_start(body, pick.load.index, axis)}"
+            row = body.pointer(pick.load, axis)
             nbytes = f"({name}_hi - {name}_lo) * {slot.dtype.itemsize}"
             if body.block(axis) * slot.dtype.itemsize > MOST_FETCHED:
                 nbytes = f"tg_min({nbytes}, {MOST_FETCHED})"
@@ -145,13 +142,3 @@ def _fetch(body: Body, pick: _Pick, axis: str) -> None:
             guard = "" if condition == "1" else f"if ({condition}) "
             code.line(f"{guard}tg_fetch({row}, {nbytes});")
     body.scalars = saved
-
-
-def _at_start(body: Body, e: Index, axis: str) -> str:
-    """C text of an index at the first element of the loop."""
-
-    def rename(atom: Atom) -> str:
-        is_axis = isinstance(atom, Var) and atom.name == axis
-        return f"{body.axis_name[axis]}_lo" if is_axis else body.rename(atom)
-
-    return index_text(e, rename)

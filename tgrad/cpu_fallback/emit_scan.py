@@ -21,10 +21,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import reads_of, writes_of
-from tgrad.cpu_fallback.dot_plan import PURE
 from tgrad.graph.op import is_expensive
 from tgrad.kernel import ir
+from tgrad.kernel.statements import reads_of, writes_of
 
 if TYPE_CHECKING:
     from tgrad.cpu_fallback.emit_body import Body
@@ -89,7 +88,7 @@ def _emit_phase(
     """A loop over the part; what later phases read is kept in arrays."""
     code, name = body.code, body.axis_name[loop.axis]
     read = {tile for s in later for tile in reads_of(s)}
-    made = (s.out for s in phase if isinstance(s, (*PURE, ir.ScanTile, ir.Unstash)))
+    made = (s.out for s in phase if isinstance(s, ir.Pure | ir.ScanTile | ir.Unstash))
     kept = [tile for tile in made if tile.id in read]
     for tile in kept:
         code.line(f"{ops.register_type(tile.dtype)} {tile}_part[{PART}];")

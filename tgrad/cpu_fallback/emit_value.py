@@ -11,12 +11,14 @@ from collections.abc import Collection
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.code import compares_extrema, reads_of, unique_names, walk
+from tgrad.cpu_fallback.code import compares_extrema, unique_names
+from tgrad.cpu_fallback.emit_index import index_text
 from tgrad.fusion.region import Mask
-from tgrad.graph.index import Index
+from tgrad.graph.index import Atom, Index
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Tile
+from tgrad.kernel.ir import Tile, statements
+from tgrad.kernel.statements import reads_of
 
 
 class Values(ABC):
@@ -38,6 +40,11 @@ class Values(ABC):
             for n, s in enumerate(kernel.slots)
         ]
         self.is_exact = compares_extrema(kernel)
+        self.carry_dtype = {
+            s.carry.id: ops.scan_carry(s.op, s.out.dtype)
+            for s in statements(kernel.body)
+            if isinstance(s, ir.ScanTile) and s.carry is not None
+        }
         self.rounded_by_stores = _rounded_by_stores(kernel)
 
     @abstractmethod
@@ -45,12 +52,22 @@ class Values(ABC):
         """C text of the tile's element at the present loop variables."""
 
     @abstractmethod
+    def rename(self, atom: Atom) -> str:
+        """C text of a variable or of a loaded integer."""
+
     def index(self, e: Index) -> str:
         """C text of an index."""
+        return index_text(e, self.rename)
 
-    @abstractmethod
     def mask(self, mask: Mask) -> str:
-        """C text of the conjunction of bounds; "1" where it always holds."""
+        """C text of the conjunction of bounds, without a branch; "1" where it always holds."""
+        parts = []
+        for b in mask:
+            if b.index.lo < b.lo:
+                parts.append(f"({self.index(b.index)} >= {b.lo})")
+            if b.index.hi >= b.hi:
+                parts.append(f"({self.index(b.index)} < {b.hi})")
+        return " & ".join(parts) or "1"
 
     def expression(self, stmt: ir.Stmt) -> str:
         """C text of the value that a Load, Const, Index, Inside or Compute defines."""
@@ -93,7 +110,7 @@ class Values(ABC):
 def _rounded_by_stores(kernel: ir.Kernel) -> frozenset[int]:
     """Narrow floats that are computed to be stored and for nothing else: one rounding does."""
     computed, read = set[int](), set[int]()
-    for s in walk(kernel.body):
+    for s in statements(kernel.body):
         if isinstance(s, ir.ComputeTile) and s.out.dtype.is_narrow and s.op is not Op.BITCAST:
             computed.add(s.out.id)
         if isinstance(s, ir.StoreTile) and s.combine == "set":
@@ -102,7 +119,3 @@ def _rounded_by_stores(kernel: ir.Kernel) -> frozenset[int]:
         elif not isinstance(s, ir.Loop):
             read |= reads_of(s)
     return frozenset(computed - read)
-
-
-COMBINE = {"add": Op.ADD, "mul": Op.MUL, "max": Op.MAXIMUM, "min": Op.MINIMUM}
-"""What a store does with what is there."""

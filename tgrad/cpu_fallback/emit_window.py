@@ -220,8 +220,7 @@ def emit_bands(
             body.statement(stmt, escapes=True)
         pack_weights()
         if parallel:
-            collapse = f" collapse({len(heads)})" if len(heads) > 1 else ""
-            code.pragma(f"omp for{collapse} schedule(static)")
+            code.shared(len(heads), "omp for")
         with code.block(*heads):
             code.line(
                 f"const {body.ctype} {yy}_hi = "

@@ -181,7 +181,7 @@ def emit_chunks(
     )
     tasks = plan.chunks * plan.blocks
     if tasks > 1 and work_of(kernel) >= PARALLEL_WORK:
-        code.pragma("omp parallel for schedule(static)")
+        code.shared(1)
     task = "chunk" if plan.blocks == 1 else "task"
     with code.block(f"for (int {task} = 0; {task} < {tasks}; {task}++)"):
         if plan.blocks > 1:
@@ -292,7 +292,7 @@ def join_chunks(plan: WeightsPlan, body: Body) -> None:
     if plan.chunks == 1:
         return
     code = body.code
-    code.pragma("omp parallel for schedule(static)")
+    code.shared(1)
     with code.block(f"for (int block = 0; block < {plan.sums}; block += {JOIN_BLOCK})"):
         code.line(f"const int end = tg_min(block + {JOIN_BLOCK}, {plan.sums});")
         code.line(f"for (int chunk = 1; chunk < {plan.chunks}; chunk++)")
@@ -307,7 +307,7 @@ def tap_results(program: WindowProgram, plan: WeightsPlan, body: Body) -> None:
     r, v = (body.axis_name[axis] for axis in (program.r, program.v))
     heads = [body.loop_head(kernel.axis(n)) for n in program.units]
     if work_of(kernel) >= PARALLEL_WORK:
-        code.pragma("omp parallel for schedule(static)")
+        code.shared(1)
     with code.block(f"for ({body.ctype} {r}_lo = 0; {r}_lo < {plan.rows}; {r}_lo += {FEW_ROWS})"):
         code.line(
             f"const {body.ctype} {r}_hi = tg_min({r}_lo + {FEW_ROWS}, {plan.rows}), "

@@ -186,7 +186,7 @@ def _transform_sums(program: WindowProgram, plan: WinogradWeightsPlan, body: Bod
     step = plan.rows * plan.out
     along_y, along_x = (transform_name("result", points, n, plan.lanes) for n in (ty, tx))
     if work_of(program.dot.kernel) >= PARALLEL_WORK:
-        code.pragma("omp parallel for schedule(static)")
+        code.shared(1)
     with code.block(f"for (ptrdiff_t e = 0; e < {step}; e += {plan.lanes})"):
         code.line(f"float sums[{points * tx * plan.lanes}];")
         code.line(f"for (int a = 0; a < {points}; a++)")

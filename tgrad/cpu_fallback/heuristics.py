@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tgrad.cpu_fallback.chain_heuristics import chain_config, chain_side
 from tgrad.cpu_fallback.code import FEW_PROGRAMS, distinct_axes
@@ -179,10 +180,11 @@ class LoopAxes:
         """The axis that a transposition along `vector` reads or writes along."""
         return None if self.has_loops else _transposed_axis(vector, self.grid, self.accesses)
 
-    def cost(self, vector: _Merged, is_turned: bool) -> float:
-        """Estimated cycles with an axis in vector lanes, and if turned the other one as well."""
-        other = self.other_axis(vector) if is_turned else None
-        return _cost(self.accesses, vector, *([] if other is None else [other]))
+    def cost(self, vector: _Merged | None, is_turned: bool) -> float:
+        """Estimated cycles with an axis in vector lanes or none, and if turned the other one as
+        well."""
+        other = self.other_axis(vector) if vector is not None and is_turned else None
+        return _cost(self.accesses, *(axis for axis in (vector, other) if axis is not None))
 
     def config(self, tiles: LoopTiles) -> Config:
         """The configuration with these tiles."""
@@ -287,14 +289,10 @@ def _accesses(region: Region, merged: Sequence[_Merged]) -> list[_Access]:
     result: list[_Access] = []
     for v, value in enumerate(region.values):
         if isinstance(value, rg.Load):
-            weight = 1
-            for name in region.dims[v]:
-                weight *= max(1, extents[name])
+            weight = prod(max(1, extents[name]) for name in region.dims[v])
             result.append(_Access(value.index.substitute(values), weight, False))
     for store in region.stores:
-        weight = 1
-        for name in {n for e in rg.indices_of(store) for n in e.variables()}:
-            weight *= max(1, extents[name])
+        weight = prod(max(1, extents[name]) for name in rg.variables_of(store))
         scatter = store.combine != "set" or bool(store.index.loaded())
         result.append(_Access(store.index.substitute(values), weight, scatter))
     return result
@@ -303,7 +301,7 @@ def _accesses(region: Region, merged: Sequence[_Merged]) -> list[_Access]:
 def _cost(accesses: Sequence[_Access], *axes: _Merged) -> float:
     """Estimated cycles of all loads and stores with one of these axes in vector lanes, each access
     along the one that it likes best."""
-    return sum(a.weight * min(_share(axis, a) for axis in axes) for a in accesses)
+    return sum(a.weight * min((_share(axis, a) for axis in axes), default=1.0) for a in accesses)
 
 
 def _share(axis: _Merged, access: _Access) -> float:

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from math import prod
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import FEW_PROGRAMS, reads_of
-from tgrad.cpu_fallback.dot_plan import PURE, made_by
+from tgrad.cpu_fallback.code import FEW_PROGRAMS
 from tgrad.cpu_fallback.plane_plan import Factor, Way, coefficients, nest_of, placed, way_of
 from tgrad.cpu_fallback.unroll import Unroller, unroll_short_loops
 from tgrad.fusion.region import Slot
 from tgrad.graph.index import ZERO, Index, var
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, TileAxis
+from tgrad.kernel.statements import made_by, reads_of
 
 BAND_BYTES = 96 << 10
 """Of all planes of a band of rows at most: they stay in the second-level cache."""
@@ -133,7 +133,7 @@ class _Nest:
     @staticmethod
     def of(kernel: ir.Kernel, loop: ir.Loop, y: str, x: str) -> _Nest | None:
         names, inside = nest_of(kernel, loop)
-        if len(names) != 2 or not all(isinstance(s, (ir.Accumulate, *PURE)) for s in inside):
+        if len(names) != 2 or not all(isinstance(s, (ir.Accumulate, ir.Pure)) for s in inside):
             return None
         pairs = ((y, names[0]), (x, names[1]))
         constants = [s for s in kernel.body if isinstance(s, ir.ConstTile)]
@@ -162,7 +162,7 @@ def _local(
     local, read, free = dict[int, ir.Stmt](), set[int](), set(free)
     for s in inside:
         kind = None
-        if isinstance(s, PURE) and s.out.id not in others:
+        if isinstance(s, ir.Pure) and s.out.id not in others:
             kind = _kind_of(s, pairs, free, local)
         if kind is None:
             read |= reads_of(s)
@@ -175,7 +175,7 @@ def _local(
 
 def _spreads(tile: int, local: dict[int, ir.Stmt], pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether a tile differs in both directions; the place along one of them is no plane."""
-    made = made_by(local[tile].out, list(local.values()))  # type: ignore[union-attr]
+    made = made_by([tile], local.values())
     return all(_with(made, pair) for pair in pairs)
 
 
@@ -222,7 +222,7 @@ def _joined(
     planes, numbers = dict[object, Factor](), dict[int, int]()
     for nest in nests:
         for tile in nest.planes:
-            factor = Factor(tile, made_by(tile, nest.inside))
+            factor = Factor(tile, made_by([tile.id], nest.inside))
             key = _key(factor, nest)
             planes.setdefault(key, factor)
             numbers[tile.id] = list(planes).index(key)
@@ -319,7 +319,7 @@ class _Rows:
         for s in stmts:
             if isinstance(s, ir.Loop):
                 result.append(dataclasses.replace(s, body=tuple(self.rewritten(s.body))))
-            elif not isinstance(s, PURE) or s.out.id not in self.placed:
+            elif not isinstance(s, ir.Pure) or s.out.id not in self.placed:
                 result.append(self._wide(s))
             elif s.out.id in self.numbers:
                 nest, slot = self.nest_of[s.out.id], self.numbers[s.out.id]

@@ -21,7 +21,7 @@ import numpy as np
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.graph.op import SCAN_COMBINE, Op
+from tgrad.graph.op import SCAN_COMBINE, Op, identity_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +284,7 @@ def combine(op: Op, a: str, b: str, dtype: DType) -> str:
 
 def identity(op: Op, dtype: DType) -> str:
     """C literal of the value that leaves the other operand of an accumulation as it is."""
-    if op in (Op.ADD, Op.MUL):
-        return number(int(op is Op.MUL), dtype)
-    return number(dtype.min if op is Op.MAXIMUM else dtype.max, dtype)
+    return number(identity_of(op, dtype), dtype)
 
 
 def scan_step(op: Op, carry: str, args: Sequence[str], dtype: DType) -> str:

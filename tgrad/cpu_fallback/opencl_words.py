@@ -14,9 +14,9 @@ import re
 from functools import cache
 
 from tgrad.cpu_fallback import op_table as ops
-from tgrad.cpu_fallback.emit_value import COMBINE
 from tgrad.cpu_fallback.preamble import pieces_of
 from tgrad.dtype import DTYPES, DType
+from tgrad.graph.op import SCATTER_COMBINE
 
 WORDS = {
     **{f"{c}int{bits}_t": f"{c}{name}" for c in ("", "u") for bits, name in
@@ -102,7 +102,7 @@ def _atomic_piece(combine: str, dtype: DType) -> str:
     bits = 8 * dtype.itemsize
     (unsigned,) = (d for d in DTYPES.values() if d.kind == "u" and 8 * d.itemsize == bits)
     word, swap = ("uint64_t", "atom_cmpxchg") if bits == 64 else ("uint32_t", "atomic_cmpxchg")
-    made = ops.round_to(ops.combine(COMBINE[combine], "old", "value", dtype), dtype)
+    made = ops.round_to(ops.combine(SCATTER_COMBINE[combine], "old", "value", dtype), dtype)
     at, part, new = "place", "seen", ops.bitcast("made", dtype, unsigned)
     shift = ""
     if bits < 32:

@@ -20,15 +20,16 @@ makes of windows with a stride is masked in every other element: these are piece
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
-from tgrad.cpu_fallback.code import is_scatter, reads_of, walk, work_of
+from tgrad.cpu_fallback.code import is_scatter, work_of
 from tgrad.cpu_fallback.unroll import Unroller
 from tgrad.graph.index import Index, Mod, var
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Tile, TileAxis
+from tgrad.kernel.ir import Tile, TileAxis, statements
 from tgrad.kernel.known import Known
+from tgrad.kernel.statements import without_unread
 
 MOST_PIECES, MOST_STATEMENTS = 40, 400
 """Pieces of a kernel, and statements of all of them."""
@@ -45,13 +46,12 @@ MOST_STEPS = 4
 LEAST_LANES = 16
 """Elements that a piece has at least along an axis that fills vector lanes."""
 
-_PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
 _WHOLE = (ir.DotTile, ir.ScanTile, ir.SortTile, ir.Unstash)
 
 
 def in_pieces(kernel: ir.Kernel) -> list[ir.Kernel]:
     """The kernel, or pieces of it where that saves work."""
-    stmts = list(walk(kernel.body))
+    stmts = list(statements(kernel.body))
     is_plain = kernel.table is None and not kernel.limits
     if not is_plain or any(isinstance(s, _WHOLE) for s in stmts):
         return [kernel]
@@ -73,7 +73,7 @@ def in_pieces(kernel: ir.Kernel) -> list[ir.Kernel]:
             every = (_every(kernel, axis, step, first) for first in range(step))
             choices.append([piece for part in every for piece in in_pieces(part)])
         for pieces in choices:
-            size = sum(len(list(walk(p.body))) for p in pieces)
+            size = sum(len(list(statements(p.body))) for p in pieces)
             if size <= MOST_STATEMENTS and _cost(pieces) < least:
                 best, least = pieces, _cost(pieces)
     return best
@@ -165,7 +165,9 @@ def _with_part(kernel: ir.Kernel, axis: TileAxis, part: TileAxis, place: Index) 
     """The kernel with an axis that is a part of another, whose element is at `place`."""
     simpler = _Simplifier(Unroller(kernel), {axis.name: place})
     axes = tuple(part if a.name == axis.name else a for a in kernel.axes)
-    return dataclasses.replace(kernel, axes=axes, body=_needed(simpler.body(kernel.body, False)))
+    return dataclasses.replace(
+        kernel, axes=axes, body=without_unread(simpler.body(kernel.body, False))
+    )
 
 
 def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
@@ -176,7 +178,7 @@ def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
         cuts: list[int] = []
         if isinstance(s, ir.Loop) and not s.start and not s.stop:
             axis = kernel.axis(s.axis)
-            cuts = _cuts(walk(s.body), axis) if axis.block == 1 else []
+            cuts = _cuts(statements(s.body), axis) if axis.block == 1 else []
         if len(cuts) < 3:
             body.append(s)
             continue
@@ -192,7 +194,7 @@ def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
             body.append(ir.Loop(part.name, simpler.body(s.body, True)))
     if len(axes) == len(kernel.axes):
         return kernel
-    return dataclasses.replace(kernel, axes=tuple(axes), body=_needed(body))
+    return dataclasses.replace(kernel, axes=tuple(axes), body=without_unread(body))
 
 
 class _Simplifier:
@@ -213,8 +215,8 @@ class _Simplifier:
             if isinstance(s, ir.Stash):  # nothing takes it out again
                 continue
             copy = self.unroller.copy(s, self.steps, self.names, fresh)
-            if isinstance(s, _PURE):
-                assert isinstance(copy, _PURE)
+            if isinstance(s, ir.Pure):
+                assert isinstance(copy, ir.Pure)
                 self._pure(s.out, copy, result)
             elif not any(b.is_never for b in getattr(copy, "mask", ())):
                 result.append(copy)
@@ -222,7 +224,7 @@ class _Simplifier:
 
     def _pure(self, out: Tile, copy: ir.Stmt, result: list[ir.Stmt]) -> None:
         """A statement that makes a tile; `out` is its name before."""
-        assert isinstance(copy, _PURE)
+        assert isinstance(copy, ir.Pure)
         value = self.known.value(copy)
         if value is not None:
             tile = dataclasses.replace(copy.out, dims=())
@@ -235,21 +237,3 @@ class _Simplifier:
             result.append(copy)
         else:
             self.names[out.id] = same
-
-
-def _needed(body: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
-    """The statements less those that make what nobody reads."""
-
-    def filtered(stmts: Sequence[ir.Stmt], read: set[int]) -> tuple[ir.Stmt, ...]:
-        kept: list[ir.Stmt] = []
-        for s in reversed(stmts):
-            if isinstance(s, ir.Loop):
-                s = dataclasses.replace(s, body=filtered(s.body, read))
-            elif isinstance(s, _PURE) and s.out.id not in read:
-                continue
-            else:
-                read |= reads_of(s)
-            kept.append(s)
-        return tuple(reversed(kept))
-
-    return filtered(tuple(body), set())

@@ -16,16 +16,17 @@ around it, of which every element serves all taps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import gcd
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import FEW_PROGRAMS, compares_extrema, writes_of
-from tgrad.cpu_fallback.dot_plan import PURE, made_by, split_before
-from tgrad.graph.index import ZERO, Bound, Div, Index, Mod, Var, var
+from tgrad.cpu_fallback.code import FEW_PROGRAMS, compares_extrema
+from tgrad.cpu_fallback.dot_plan import split_before
+from tgrad.graph.index import ZERO, Div, Index, Mod, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile
+from tgrad.kernel.statements import changed, made_by, writes_of
 
 U, V = "place_u", "place_v"
 """Variables of a place."""
@@ -127,13 +128,7 @@ class PlaneProgram:
 
 def placed(stmt: ir.Stmt, y: Way, x: Way) -> ir.Stmt:
     """A statement of a window, by places."""
-    changes: dict[str, object] = {}
-    if isinstance(stmt, (ir.LoadTile, ir.IndexTile)):
-        changes["index"] = x.placed(y.placed(stmt.index, U), V)
-    if isinstance(stmt, (ir.LoadTile, ir.InsideTile)):
-        bounds = ((x.placed(y.placed(b.index, U), V), b) for b in stmt.mask)
-        changes["mask"] = tuple(Bound(index, b.lo, b.hi) for index, b in bounds)
-    return replace(stmt, **changes)  # type: ignore[arg-type]
+    return changed(stmt, lambda tile: tile, lambda e: x.placed(y.placed(e, U), V))
 
 
 def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
@@ -159,14 +154,14 @@ def match_plane(kernel: ir.Kernel) -> PlaneProgram | None:
         return None
     if total.carry.dtype is not dt.float32 or product.out.dtype is not dt.float32:
         return None
-    if any(not isinstance(s, PURE) for s in (*pure, *before)):
+    if any(not isinstance(s, ir.Pure) for s in (*pure, *before)):
         return None
     early, late = split_before(before, loop)
     after = (*late, *kernel.body[at[0] + 1 :])
     for window, other in (product.args, product.args[::-1]):
         if window.dtype is not dt.float32 or other.dtype is not dt.float32:
             return None
-        sides = made_by(window, pure), made_by(other, pure)
+        sides = made_by([window.id], pure), made_by([other.id], pure)
         if {id(s) for side in sides for s in side} != {id(s) for s in pure}:
             continue
         directions = _directions(kernel, total.carry, names, *sides)

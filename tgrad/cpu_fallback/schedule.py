@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tgrad.cpu_fallback.code import loops_of, reads_of, slots_of, writes_of
+from tgrad.cpu_fallback.code import loops_of, slots_of
 from tgrad.cpu_fallback.emit_index import run_along
 from tgrad.kernel import ir
+from tgrad.kernel.statements import reads_of, writes_of
 
 _ALONE = (ir.Loop, ir.DotTile, ir.ReduceTile, ir.SortTile)
-_MOVABLE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile, ir.Init)
+_MOVABLE = ir.Pure | ir.Init
 
 
 @dataclass

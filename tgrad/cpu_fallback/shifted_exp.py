@@ -17,11 +17,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import walk
 from tgrad.graph.index import Index
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Tile
+from tgrad.kernel.ir import Tile, statements
 
 Around = tuple[tuple[str, tuple[Index, ...], tuple[Index, ...]], ...]
 """Axis, first and last step of each loop around a statement."""
@@ -52,7 +51,7 @@ class ShiftedExp:
         self.sums: set[int] = set()
         shifted: dict[int, Around] = {}
         loops = _loops(kernel)
-        for stmt in walk(kernel.body):
+        for stmt in statements(kernel.body):
             if isinstance(stmt, ir.Accumulate):
                 self.joined.setdefault(stmt.carry.id, []).append(stmt)
                 if stmt.op is Op.ADD and shifted.get(stmt.value.id) == loops[id(stmt)]:

@@ -294,15 +294,17 @@ def _loop_space(region: Region, machine: Machine) -> SearchSpace:
 
     def config(choice: Choice) -> Config | None:
         chosen = dict(zip(names, choice))
-        vector, block = lanes[str(chosen["vector"])], int(chosen["block"])
-        if vector.role is not Role.GRID:
+        vector, block = lanes.get(str(chosen["vector"])), int(chosen["block"])
+        if vector is None or vector.role is not Role.GRID:
             block = 1
-        block = min(block, vector.extent)
+        block = block if vector is None else min(block, vector.extent)
         stash = tiles.stash
         if region.space.row:
             stash = STASH_LIMIT // block if chosen["stash"] == "yes" else 0
         if choice == space.start:
             return axes.config(tiles)
+        if vector is None:
+            return axes.config(LoopTiles(stash=stash))
         other = axes.other_axis(vector)
         side = int(chosen.get("other_block", 1))
         if other is None or side == 1:
@@ -314,7 +316,7 @@ def _loop_space(region: Region, machine: Machine) -> SearchSpace:
 
     def estimate(choice: Choice) -> float:
         chosen = dict(zip(names, choice))
-        return axes.cost(lanes[str(chosen["vector"])], int(chosen.get("other_block", 1)) > 1)
+        return axes.cost(lanes.get(str(chosen["vector"])), int(chosen.get("other_block", 1)) > 1)
 
     space = SearchSpace(tuple(parameters), tuple(start), config, estimate)
     return space

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from tgrad.cpu_fallback.code import reads_of, walk
-from tgrad.graph.index import Atom, Bound, Index, Loaded, Var, constant, loaded, var
+from tgrad.graph.index import Atom, Index, Loaded, Var, constant, loaded, var
 from tgrad.graph.op import OPS
 from tgrad.kernel import ir
-from tgrad.kernel.ir import Role, Tile
+from tgrad.kernel.ir import Role, Tile, statements
+from tgrad.kernel.statements import NewTiles, changed
 
 MAX_STEPS = 9
 """Longest loop that is written out."""
@@ -43,7 +43,7 @@ MAX_ROW_COST = 4
 def unroll_short_loops(kernel: ir.Kernel) -> ir.Kernel:
     """The kernel with its short loops written out, or itself."""
     lanes = any(a.block > 1 and a.role is Role.GRID for a in kernel.axes)
-    if not lanes or any(isinstance(s, ir.DotTile) for s in walk(kernel.body)):
+    if not lanes or any(isinstance(s, ir.DotTile) for s in statements(kernel.body)):
         return kernel
     unroller = Unroller(kernel)
     body = unroller.body(kernel.body, {}, {}, 1)
@@ -53,7 +53,7 @@ def unroll_short_loops(kernel: ir.Kernel) -> ir.Kernel:
 def rows_together(kernel: ir.Kernel, loop: ir.Loop) -> tuple[ir.Stmt, ...] | None:
     """Statements of ROWS steps from the present one on; None where that gains nothing."""
     wide = [s for s in loop.body if isinstance(s, ir.Accumulate) and s.carry.dims]
-    if not wide or not all(isinstance(s, (ir.Accumulate, *_PURE)) for s in loop.body):
+    if not wide or not all(isinstance(s, (ir.Accumulate, ir.Pure)) for s in loop.body):
         return None
     cost = sum(OPS[s.op].cost for s in loop.body if isinstance(s, (ir.ComputeTile, ir.Accumulate)))
     axis = kernel.axis(loop.axis)
@@ -66,15 +66,10 @@ def rows_together(kernel: ir.Kernel, loop: ir.Loop) -> tuple[ir.Stmt, ...] | Non
     return tuple(copies)
 
 
-_PURE = (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.InsideTile, ir.ComputeTile)
-
-
 class Unroller:
     def __init__(self, kernel: ir.Kernel):
         self.kernel = kernel
-        ids = [t for s in walk(kernel.body) for t in reads_of(s)]
-        ids += [s.out.id for s in walk(kernel.body) if hasattr(s, "out")]
-        self.next = max(ids, default=0) + 1
+        self.tiles = NewTiles(kernel)
 
     def body(
         self,
@@ -91,7 +86,7 @@ class Unroller:
                 continue
             axis = self.kernel.axis(stmt.axis)
             count = copies * axis.extent
-            keeps = any(isinstance(s, (ir.Stash, ir.Unstash)) for s in walk(stmt.body))
+            keeps = any(isinstance(s, (ir.Stash, ir.Unstash)) for s in statements(stmt.body))
             if axis.block > 1 or axis.extent > MAX_STEPS or count > MAX_COPIES or keeps:
                 inner = self.body(stmt.body, steps, dict(names), copies)
                 result.append(ir.Loop(stmt.axis, tuple(inner)))
@@ -105,33 +100,16 @@ class Unroller:
     def copy(
         self, stmt: ir.Stmt, steps: dict[str, Index], names: dict[int, Tile], fresh: bool
     ) -> ir.Stmt:
-        def tile(t: Tile) -> Tile:
-            return names.get(t.id, t)
+        """A statement at other steps, its tiles renamed; what it makes is a new tile if `fresh`."""
 
         def leaf(atom: Atom) -> Index | None:
-            if isinstance(atom, Var) and atom.name in steps:
-                return steps[atom.name]
+            if isinstance(atom, Var):
+                return steps.get(atom.name)
             if isinstance(atom, Loaded) and atom.value in names:
                 return loaded(names[atom.value].id, atom.lo, atom.hi)
-            return Index(((atom, 1),), 0)
+            return None
 
-        def mask(bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
-            moved = (Bound(b.index.rebuild(leaf), b.lo, b.hi) for b in bounds)
-            return tuple(b for b in moved if not b.is_always)
-
-        changes: dict[str, object] = {}
-        for field in dataclasses.fields(stmt):
-            value = getattr(stmt, field.name)
-            if field.name == "out" and fresh:
-                names[value.id] = dataclasses.replace(value, id=self.next)
-                self.next += 1
-                changes["out"] = names[value.id]
-            elif isinstance(value, Tile):
-                changes[field.name] = tile(value)
-            elif field.name == "args":
-                changes["args"] = tuple(tile(t) for t in value)
-            elif isinstance(value, Index):
-                changes[field.name] = value.rebuild(leaf)
-            elif field.name == "mask":
-                changes["mask"] = mask(value)
-        return dataclasses.replace(stmt, **changes)  # type: ignore[arg-type]
+        out = getattr(stmt, "out", None) if fresh else None
+        if out is not None:
+            names[out.id] = self.tiles.like(out)
+        return changed(stmt, lambda t: names.get(t.id, t), lambda e: e.rebuild(leaf))

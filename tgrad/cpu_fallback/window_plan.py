@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tgrad import dtype as dt
-from tgrad.cpu_fallback.code import reads_of, walk, writes_of
 from tgrad.cpu_fallback.dot_plan import (
-    PURE,
     DotProgram,
     Operand,
     carry_dtype,
@@ -33,6 +31,8 @@ from tgrad.cpu_fallback.register_tiles import elements_of
 from tgrad.cpu_fallback.target import Machine
 from tgrad.graph.index import Index, Var
 from tgrad.kernel import ir
+from tgrad.kernel.ir import statements
+from tgrad.kernel.statements import reads_of, writes_of
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def match_window(kernel: ir.Kernel, machine: Machine) -> WindowProgram | None:
 
 def _nest(kernel: ir.Kernel) -> tuple[DotProgram, tuple[str, str]] | None:
     """The three loops around the only dot, the statements in them, and those before and after."""
-    dots = [s for s in walk(kernel.body) if isinstance(s, ir.DotTile)]
+    dots = [s for s in statements(kernel.body) if isinstance(s, ir.DotTile)]
     at = [n for n, s in enumerate(kernel.body) if isinstance(s, ir.Loop)]
     if len(dots) != 1 or len(at) != 1:
         return None
@@ -150,7 +150,7 @@ def _nest(kernel: ir.Kernel) -> tuple[DotProgram, tuple[str, str]] | None:
         names.append(loops[0].axis)
         stmts = loops[0].body
     inside += [s for s in stmts if s is not dot]
-    if len(names) != 3 or names[2] != dot.k or any(not isinstance(s, PURE) for s in inside):
+    if len(names) != 3 or names[2] != dot.k or any(not isinstance(s, ir.Pure) for s in inside):
         return None
     if [kernel.axis(n).steps == kernel.axis(n).extent for n in names[:2]] != [True, True]:
         return None

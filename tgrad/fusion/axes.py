@@ -8,7 +8,7 @@ what the region computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tgrad.fusion import region as rg
@@ -35,68 +35,51 @@ def drop_dead(region: Region) -> Region:
     """Remove values that no store and no bound of the space needs, and axes that only those walked:
     a gather from a constant needs no index. A store that counts happens at each point of all
     axes."""
-    live: set[int] = set()
-    stack = [v for s in region.stores for v in rg.operands_of(s)]
-    stack += [v for b in region.space.live for v in b.index.loaded()]
-    while stack:
-        v = stack.pop()
-        if v not in live:
-            live.add(v)
-            stack.extend(rg.operands_of(region.values[v]))
+    needed = [v for s in region.stores for v in rg.operands_of(s)]
+    needed += [v for b in region.space.live for v in b.index.loaded()]
+    live = rg.behind(region.values, needed)
     if len(live) == len(region.values):
         return region
-    number = {old: new for new, old in enumerate(sorted(live))}
-    values = tuple(with_numbers(region.values[v], number) for v in sorted(live))
-    stores = tuple(
-        replace(
-            s,
-            value=number[s.value],
-            index=_renumber_index(s.index, number),
-            mask=_renumber_mask(s.mask, number),
-        )
-        for s in region.stores
-    )
-    space = replace(region.space, live=_renumber_mask(region.space.live, number))
+    number = {old: new for new, old in enumerate(live)}
+    values = tuple(with_numbers(region.values[v], number) for v in live)
+    stores = tuple(with_numbers(s, number) for s in region.stores)
+    space = replace(region.space, live=mask_with_numbers(region.space.live, number))
     kept = replace(region, values=values, stores=stores, space=space)
     if any(s.counts for s in stores):
         return kept
     walked = _walked(kept)
-    return replace(kept, axes=tuple(a for a in region.axes if a.name in walked))
+    return replace(kept, axes=region.pick(walked))
 
 
 def _walked(region: Region) -> set[str]:
     """Names of the axes that a value or a store depends on, or that a value is taken along."""
     names: set[str] = set()
     for item in (*region.values, *region.stores):
-        for e in rg.indices_of(item):
-            names |= e.variables()
+        names |= rg.variables_of(item)
         if isinstance(item, rg.AlongAxes):
             names.update(item.axes)
     return names
 
 
-def with_numbers(value: rg.Value, number: dict[int, int]) -> rg.Value:
-    """The value with the numbers of others replaced."""
+def with_numbers(value: rg.Item, number: Mapping[int, int]) -> rg.Item:
+    """The value or store with the numbers of others replaced."""
+    changes: dict[str, object] = {}
     match value:
-        case rg.Load():
-            index, mask = _renumber_index(value.index, number), _renumber_mask(value.mask, number)
-            return replace(value, index=index, mask=mask)
-        case rg.IndexValue():
-            return replace(value, index=_renumber_index(value.index, number))
-        case rg.Inside():
-            return replace(value, mask=_renumber_mask(value.mask, number))
         case rg.Compute() | rg.Scan():
-            return replace(value, args=tuple(number[a] for a in value.args))
+            changes = {"args": tuple(number[a] for a in value.args)}
         case rg.Reduce() | rg.Sort():
-            return replace(value, arg=number[value.arg])
+            changes = {"arg": number[value.arg]}
         case rg.Dot():
-            start = number[value.start] if value.start >= 0 else -1
-            return replace(value, a=number[value.a], b=number[value.b], start=start)
-        case _:
-            return value
+            changes = {"a": number[value.a], "b": number[value.b]}
+            changes["start"] = number[value.start] if value.start >= 0 else -1
+        case rg.Store():
+            changes = {"value": number[value.value]}
+    moved = rg.with_indices(value, lambda e: _renumbered(e, number))
+    return replace(moved, **changes) if changes else moved  # type: ignore[arg-type]
 
 
-def _renumber_index(e: Index, number: dict[int, int]) -> Index:
+def _renumbered(e: Index, number: Mapping[int, int]) -> Index:
+    """The index with the numbers of values that it reads replaced."""
     if not e.loaded():
         return e
     return e.rebuild(
@@ -104,8 +87,9 @@ def _renumber_index(e: Index, number: dict[int, int]) -> Index:
     )
 
 
-def _renumber_mask(mask: Mask, number: dict[int, int]) -> Mask:
-    return tuple(Bound(_renumber_index(b.index, number), b.lo, b.hi) for b in mask)
+def mask_with_numbers(mask: Iterable[Bound], number: Mapping[int, int]) -> Mask:
+    """The bounds with the numbers of values that they read replaced."""
+    return tuple(Bound(_renumbered(b.index, number), b.lo, b.hi) for b in mask)
 
 
 def _different_indices(region: Region) -> dict[Index, None]:
@@ -120,23 +104,9 @@ def _substitute(region: Region, table: Mapping[str, Index]) -> Region:
 
 def _with_indices(region: Region, new: Mapping[Index, Index]) -> Region:
     """The region with each of its indices replaced."""
-
-    def mask(m: Mask) -> Mask:
-        return tuple(Bound(new[b.index], b.lo, b.hi) for b in m)
-
-    values: list[rg.Value] = []
-    for v in region.values:
-        match v:
-            case rg.Load():
-                values.append(rg.Load(v.slot, new[v.index], mask(v.mask), v.dtype))
-            case rg.IndexValue():
-                values.append(rg.IndexValue(new[v.index], v.dtype))
-            case rg.Inside():
-                values.append(replace(v, mask=mask(v.mask)))
-            case _:
-                values.append(v)
-    stores = tuple(replace(s, index=new[s.index], mask=mask(s.mask)) for s in region.stores)
-    return replace(region, values=tuple(values), stores=stores)
+    values = tuple(rg.with_indices(v, new.__getitem__) for v in region.values)
+    stores = tuple(rg.with_indices(s, new.__getitem__) for s in region.stores)
+    return replace(region, values=values, stores=stores)
 
 
 def flip_axes(region: Region, names: frozenset[str]) -> Region:
@@ -200,9 +170,7 @@ def rename_axes(region: Region, dots: tuple[DotAxes, ...]) -> tuple[Region, tupl
     """Stored axes become i0, i1, ...; axes that are only reduced become r0, r1, ..."""
     stored: set[str] = set()
     for s in region.stores:
-        for e in rg.indices_of(s):
-            stored |= e.variables()
-        stored |= set(region.dims[s.value])
+        stored |= rg.variables_of(s) | set(region.dims[s.value])
     new: dict[str, str] = {}
     for axis in region.axes:
         prefix = "i" if axis.name in stored else "r"

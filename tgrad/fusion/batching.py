@@ -27,8 +27,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tgrad.fusion.exchanges import awaited_by
+from tgrad.fusion.inplace import home_of
 from tgrad.fusion.partition import Fused
 from tgrad.fusion.region import Region, Table, extent_of
+from tgrad.fusion.schedule import aligned
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.graph.node import Node
 
@@ -42,7 +44,6 @@ SLACK = 1 / 256
 MISSES = 8
 """Places in a row at which no launch could be shared, before the search for one form ends."""
 
-_GRAIN = 256
 _APART = 1 << 20
 """Between the places of launches that follow each other."""
 
@@ -155,14 +156,11 @@ class _Launch:
 
     @staticmethod
     def of(fused: Fused, replaces: Mapping[Node, Node]) -> _Launch:
-        def place(node: Node) -> Node:
-            while node in replaces:
-                node = replaces[node]
-            return node
-
-        return _Launch(
-            (fused,), frozenset(map(place, fused.inputs)), frozenset(map(place, fused.outputs))
+        reads, writes = (
+            frozenset(home_of(n, replaces) for n in nodes)
+            for nodes in (fused.inputs, fused.outputs)
         )
+        return _Launch((fused,), reads, writes)
 
     @staticmethod
     def joined(launches: Sequence[_Launch]) -> _Launch:
@@ -203,9 +201,9 @@ class _Order:
         if n not in self.fixed:
             first, last = self.touched[n][0], self.touched[n][-1]
             made, freed = self.change[first]
-            self.change[first] = made + times * _aligned(n), freed
+            self.change[first] = made + times * aligned(n), freed
             made, freed = self.change[last]
-            self.change[last] = made, freed + times * _aligned(n)
+            self.change[last] = made, freed + times * aligned(n)
 
     def with_launch(self, launch: _Launch, at: int) -> _Order:
         """The order with a launch at a free place, or at that of one of its members, in place of
@@ -264,17 +262,13 @@ class _Order:
         alive no more than it saves, about."""
         launch = self.launch_at[at]
         kept = sum(
-            _aligned(n)
+            aligned(n)
             for n in launch.reads - launch.writes - self.fixed
             if passed.issuperset(_after(self.touched[n], at))
         )
         made = launch.writes - self.fixed
-        saved = sum(_aligned(n) for n in made if self.touched[n][0] == at)
+        saved = sum(aligned(n) for n in made if self.touched[n][0] == at)
         return kept <= saved + slack
-
-
-def _aligned(value: Node) -> int:
-    return -(-value.nbytes // _GRAIN) * _GRAIN
 
 
 def _after(positions: list[int], position: int) -> list[int]:

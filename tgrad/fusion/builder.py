@@ -30,7 +30,7 @@ from tgrad.fusion.region import Axis, Mask, Region, Slot, Space, Store
 from tgrad.fusion.sums import join_sums_of_dots
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Div, Index, Mod, Var
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, behind
 from tgrad.graph.op import MOVEMENT, REDUCE, ROWWISE, Op, is_elementwise
 
 MAX_REFINEMENTS = 12
@@ -116,9 +116,8 @@ class _Builder:
         self.contracted: list[tuple[Node, list[_LogicalAxis]]] = []
         self.inside, self.leaves, self.factors = set(group), leaves, factors
         self.logical: list[_LogicalAxis] = []
-        self.values: list[rg.Value] = []
-        self.numbers: dict[rg.Value, int] = {}
-        self.dims: list[frozenset[str]] = []
+        made = rg.Values()
+        self.values, self.dims, self._emit = made.values, made.dims, made.emit
         self.memo: dict[tuple[Node, Indices, Mask], int] = {}
         self.visited: dict[Node, list[tuple[Indices, Mask, int]]] = {}
         self.inputs: dict[Node, int] = {}
@@ -312,18 +311,9 @@ class _Builder:
 
     def _finals(self) -> list[Node]:
         """Roots that no other root of the group reads."""
-        read: set[Node] = set()
-        seen: set[Node] = set()
-        stack = [x for root in self.group for x in root.inputs]
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node in self.inside:
-                read.add(node)
-            elif node not in self.leaves and node.op is not Op.BUFFER:
-                stack.extend(node.inputs)
+        ends = self.inside | self.leaves
+        inputs = (x for root in self.group for x in root.inputs)
+        read = set(behind(inputs, lambda n: n not in ends))
         return [n for n in self.group if n not in read]
 
     def _store(self, node: Node) -> Refused | None:
@@ -349,25 +339,6 @@ class _Builder:
         self.stores.append(
             Store(-1, ix.flatten(where, base.shape), value, root.attr("combine"), mask)
         )
-
-    def _emit(self, value: rg.Value) -> int:
-        number = self.numbers.get(value)
-        if number is not None:
-            return number
-        names: frozenset[str] = frozenset()
-        for e in rg.indices_of(value):
-            names |= e.variables()
-        for operand in rg.operands_of(value):
-            if self.dims[operand] is not names:
-                names |= self.dims[operand]
-        if isinstance(value, (rg.Reduce, rg.Dot)):
-            names -= set(value.axes)
-        if isinstance(value, (rg.Scan, rg.Sort)):
-            names |= set(value.axes)
-        self.values.append(value)
-        self.dims.append(names)
-        self.numbers[value] = len(self.values) - 1
-        return len(self.values) - 1
 
     def _value(self, node: Node, index: Indices, mask: Mask) -> int:
         key = (node, index, mask)
@@ -644,7 +615,7 @@ class _Builder:
             return True
         if any(name in v.axes for v in self.values if isinstance(v, rg.AlongAxes)):
             return True
-        return any(name in e.variables() for s in self.stores for e in rg.indices_of(s))
+        return any(name in rg.variables_of(s) for s in self.stores)
 
 
 def dot_accumulator(dtype: dt.DType) -> dt.DType:

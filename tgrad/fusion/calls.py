@@ -12,13 +12,13 @@ from tgrad.fusion.builder import Built
 from tgrad.fusion.region import Region, Slot, Space
 from tgrad.graph.collective import CollectiveCall
 from tgrad.graph.library import LibraryCall
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, below
 from tgrad.graph.op import Op
 
 
 def build_call(name: str, node: Node) -> Built:
     """The region of a call and the nodes of its slots."""
-    inputs = tuple(map(stored_operand, node.inputs))
+    inputs = tuple(below(x, (Op.RESHAPE,)) for x in node.inputs)
     slots = [Slot(f"in{i}", x.dtype, x.size, "in") for i, x in enumerate(inputs)]
     slots.append(Slot("out0", node.dtype, node.size, "out"))
     shapes = tuple(x.shape for x in node.inputs)
@@ -27,10 +27,3 @@ def build_call(name: str, node: Node) -> Built:
     call = make(shapes=shapes, dtype=node.dtype, **attributes)
     region = Region(name, (), tuple(slots), (), (), node.source, Space("call", ()), call=call)
     return Built(region, inputs, (node,))
-
-
-def stored_operand(node: Node) -> Node:
-    """The node whose memory a call reads: a reshape shares that of its input."""
-    while node.op is Op.RESHAPE:
-        node = node.inputs[0]
-    return node

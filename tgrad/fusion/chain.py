@@ -29,7 +29,7 @@ from tgrad.fusion.live import (
     live_where,
     with_known_integers,
 )
-from tgrad.fusion.region import Axis, Region, Space, extent_of, whole_axes
+from tgrad.fusion.region import Region, Space, extent_of, whole_axes
 from tgrad.graph.op import Op
 
 
@@ -95,15 +95,12 @@ def _classify(region: Region, axes: DotAxes) -> Space | Refused:
     if outside:
         return Refused(f"a chain that is broadcast along {sorted(outside)}")
     for store in region.stores:
-        names = {x for e in rg.indices_of(store) for x in e.variables()}
+        names = rg.variables_of(store)
         if names not in (batch | m, batch | m | n) or store.mask or store.index.loaded():
             return Refused("a result of a chain that has another domain than its rows")
         if set(dims[store.value]) & k:
             return Refused("a result of a chain that has its columns")
-
-    def pick(names: set[str] | frozenset[str]) -> tuple[Axis, ...]:
-        return tuple(a for a in region.axes if a.name in names)
-
+    pick = region.pick
     return Space(
         "chain",
         (*pick(batch), *pick(m)),
@@ -123,38 +120,25 @@ class _Peeled:
     factors: tuple[tuple[Op, int], ...] = ()
 
 
-class _Settling:
+class _Settling(rg.Values):
     """Moves factors behind sums; checks that what remains rescales."""
 
     def __init__(self, region: Region, space: Space):
+        super().__init__()
         self.region = region
         self.k = {a.name for a in space.k}
-        self.values: list[rg.Value] = []
-        self.numbers: dict[object, int] = {}
         self.new: list[int] = []
         """Number of each old value."""
-        self.dims: list[frozenset[str]] = []
         self.statistics: list[frozenset[int]] = []
         """Row statistics that each new value depends on, by number."""
 
     def emit(self, value: rg.Value) -> int:
-        key = (repr(value.value), value.dtype) if isinstance(value, rg.Const) else value
-        if key in self.numbers:
-            return self.numbers[key]
-        self.numbers[key] = len(self.values)
-        names = {n for e in rg.indices_of(value) for n in e.variables()}
-        found: frozenset[int] = frozenset()
-        for x in rg.operands_of(value):
-            names |= self.dims[x]
-            found |= self.statistics[x]
-        if isinstance(value, (rg.Reduce, rg.Dot)):
-            names -= set(value.axes)
-            if set(value.axes) == self.k:
-                found |= {len(self.values)}
-        self.values.append(value)
-        self.dims.append(frozenset(names))
-        self.statistics.append(found)
-        return len(self.values) - 1
+        number = super().emit(value)
+        if number == len(self.statistics):
+            found = frozenset[int]().union(*(self.statistics[x] for x in rg.operands_of(value)))
+            is_carried = isinstance(value, (rg.Reduce, rg.Dot)) and set(value.axes) == self.k
+            self.statistics.append(found | {number} if is_carried else found)
+        return number
 
     def run(self) -> Region | Refused:
         for v in self.region.values:

@@ -49,19 +49,12 @@ def simplify_chain(region: Region, space: Space) -> Region:
     return region
 
 
-class _Values:
+class _Values(rg.Values):
     """The values of a new region, each once, and the number there of each old one."""
 
     def __init__(self) -> None:
-        self.values: list[rg.Value] = []
-        self.numbers: dict[rg.Value, int] = {}
+        super().__init__()
         self.new: dict[int, int] = {}
-
-    def emit(self, value: rg.Value) -> int:
-        number = self.numbers.setdefault(value, len(self.values))
-        if number == len(self.values):
-            self.values.append(value)
-        return number
 
     def times(self, number: int, factor: float) -> int:
         dtype = self.values[number].dtype

@@ -24,7 +24,7 @@ from math import prod
 
 from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, below, on_inputs, source_scope, toposort
 from tgrad.graph.op import MOVEMENT, Op
 
 LEAST_CHANNELS = 16
@@ -94,8 +94,7 @@ def _contracted(view: Node, dot: Node) -> int:
 
 def _stored_below(view: Node) -> Node | None:
     """The buffer, or the cast of one, that a view shows; None if it is something else."""
-    while view.op in MOVEMENT:
-        view = view.inputs[0]
+    view = below(view, MOVEMENT)
     source = view.inputs[0] if view.op is Op.CAST else view
     return view if source.op is Op.BUFFER else None
 

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from tgrad.fusion.inplace import home_of
 from tgrad.fusion.partition import Fused
 from tgrad.graph.node import Node
 
@@ -115,22 +116,16 @@ def _read_by(f: Fused) -> Sequence[Node]:
 
 def _needed(fused: Sequence[Fused], replaces: Mapping[Node, Node]) -> list[set[int]]:
     """For each kernel those before it that use the same memory, one of the two to write it."""
-
-    def place(node: Node) -> Node:
-        while node in replaces:
-            node = replaces[node]
-        return node
-
     writer: dict[Node, int] = {}
     readers: dict[Node, list[int]] = defaultdict(list)
     needed: list[set[int]] = []
     for i, f in enumerate(fused):
         found: set[int] = set()
-        for n in set(map(place, _read_by(f))):
+        for n in {home_of(n, replaces) for n in _read_by(f)}:
             if n in writer:
                 found.add(writer[n])
             readers[n].append(i)
-        for n in set(map(place, f.outputs)):
+        for n in {home_of(n, replaces) for n in f.outputs}:
             found.update(readers.pop(n, ()))
             if n in writer:
                 found.add(writer[n])

@@ -20,24 +20,20 @@ from math import isnan
 from tgrad.dtype import int32, int64
 from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, rebuilt, toposort
 from tgrad.graph.op import Op
 
 
 def keep_nan(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     """The outputs, where a maximum or minimum of floats with NaN is NaN on this device."""
-    order = toposort(outputs)
-    if not limits.compares_bits or not any(map(_joins_floats, order)):
+    if not limits.compares_bits or not any(map(_joins_floats, toposort(outputs))):
         return list(outputs)
-    made: dict[Node, Node] = {}
-    for n in order:
-        inputs = [made[x] for x in n.inputs]
-        if _joins_floats(n):
-            base, index, source = inputs
-            with source_scope(n.source):
-                inputs = [_quiet(base, n), index, _quiet(source, n)]
-        made[n] = on_inputs(n, tuple(inputs))
-    return [made[n] for n in outputs]
+    return rebuilt(outputs, lambda n, same: _with_quiet(same) if _joins_floats(n) else None)
+
+
+def _with_quiet(scatter: Node) -> Node:
+    base, index, source = scatter.inputs
+    return on_inputs(scatter, (_quiet(base, scatter), index, _quiet(source, scatter)))
 
 
 def _joins_floats(n: Node) -> bool:

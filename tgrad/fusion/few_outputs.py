@@ -24,7 +24,7 @@ from tgrad.fusion.find_chains import softmax_weights
 from tgrad.fusion.row_columns import summed_beside_rows
 from tgrad.fusion.statistics import dot_behind
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, below, make, rebuilt, toposort
 from tgrad.graph.op import MOVEMENT, REDUCE, Op
 from tgrad.graph.rewrite import rewrite
 from tgrad.graph.rules import CANONICAL
@@ -66,15 +66,14 @@ def split_few_outputs(
     weights = softmax_weights(order)  # a chain of dots walks their columns by itself
     beside_rows = summed_beside_rows(order, limits)
     names = Names()
-    made: dict[Node, Node] = {}
-    for node in order:
-        inputs = tuple(made[x] for x in node.inputs)
-        with source_scope(node.source):
-            made[node] = same = on_inputs(node, inputs)
-            if _may_split(node, weights):
-                chosen = choices.at_node("split", node, names)
-                made[node] = _chosen(same, limits, chosen, node in beside_rows) or same
-    results = [made[n] for n in outputs]
+
+    def split(node: Node, same: Node) -> Node | None:
+        if not _may_split(node, weights):
+            return None
+        chosen = choices.at_node("split", node, names)
+        return _chosen(same, limits, chosen, node in beside_rows)
+
+    results = rebuilt(outputs, split)
     return list(outputs) if results == list(outputs) else rewrite(results, CANONICAL)
 
 
@@ -223,6 +222,4 @@ def _split_sum(node: Node, limits: Limits, with_rows: bool) -> Node | None:
 
 def _reading(x: Node, programs: int, limits: Limits) -> float:
     """Seconds in which so many programs read a value."""
-    while x.op is Op.CAST:
-        (x,) = x.inputs
-    return x.nbytes / (limits.program_bandwidth * programs)
+    return below(x, (Op.CAST,)).nbytes / (limits.program_bandwidth * programs)

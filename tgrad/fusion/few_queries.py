@@ -26,7 +26,7 @@ from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.movement import Indices, push_index
 from tgrad.graph import build as b
 from tgrad.graph import index as ix
-from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, behind, make, on_inputs, source_scope, toposort, users_of
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 
@@ -45,11 +45,7 @@ def split_few_queries(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     if not limits.programs or not limits.chain_bytes:
         return list(outputs)
     order = toposort(outputs)
-    uses: dict[Node, set[Node]] = {n: set() for n in order}
-    for n in order:
-        for x in n.inputs:
-            uses[x].add(n)
-    wanted = set(outputs)
+    uses, wanted = users_of(order), set(outputs)
     found = [m for n in order if (m := _match(n, uses, wanted)) is not None]
     if not found:
         return list(outputs)
@@ -149,17 +145,14 @@ def _lies_in_order(dot: Node) -> bool:
 
 def _reduction_of(row: Node) -> Node | None:
     """The one reduction that an expanded row is computed from, constants apart."""
-    found: set[Node] = set()
-    stack = [row]
-    while stack:
-        n = stack.pop()
-        if n.op in (Op.REDUCE_MAX, Op.REDUCE_SUM):
-            found.add(n)
-        elif n.op in (Op.RESHAPE, Op.EXPAND) or is_elementwise(n.op):
-            stack.extend(n.inputs)
-        elif n.op is not Op.CONST:
-            return None
-    return found.pop() if len(found) == 1 else None
+
+    def is_by_element(n: Node) -> bool:
+        return n.op in (Op.RESHAPE, Op.EXPAND) or is_elementwise(n.op)
+
+    ends = [n for n in behind([row], is_by_element) if not is_by_element(n)]
+    found = [n for n in ends if n.op is not Op.CONST]
+    is_one = len(found) == 1 and found[0].op in (Op.REDUCE_MAX, Op.REDUCE_SUM)
+    return found[0] if is_one else None
 
 
 def _products_behind(scores: Node, uses: Mapping[Node, set[Node]]) -> tuple[_Product, ...]:

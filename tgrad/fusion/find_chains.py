@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tgrad.fusion.statistics import dot_behind, is_log_sum_exp
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, behind, below
 from tgrad.graph.op import REDUCE, Op, is_elementwise
 from tgrad.graph.rules_elementwise import constant_of
 
@@ -104,7 +104,7 @@ def find_chains(
         chains = [c for c in chains if not c.inside & bad]
     in_order = [n for n in order if n in stored]
     found = tuple(_with_statistics(_paired(chains, position), in_order))
-    rows = frozenset(_below_views(n) for n in given if chains)
+    rows = frozenset(below(n, _VIEWS) for n in given if chains)
     return Found(found, refused, frozenset(n for n in rows if n.op is not Op.BUFFER))
 
 
@@ -135,7 +135,7 @@ def softmax_weights(order: Sequence[Node]) -> set[Node]:
         if n.op is Op.EXP and n.inputs[0].op is Op.SUB:
             if n.inputs[0].inputs[1].op is Op.EXPAND:
                 found.add(n)
-        elif is_elementwise(n.op) or n.op in _VIEWS:
+        elif _is_by_element(n):
             if any(x in found and x.size == n.size for x in n.inputs):
                 found.add(n)
     return found
@@ -156,23 +156,15 @@ def _given_rows(weights: set[Node]) -> set[Node]:
 
 def _is_given(row: Node) -> bool:
     """Whether a row is computed element by element from what is given and constants."""
-    seen, stack = set[Node](), [row]
-    while stack:
-        n = stack.pop()
-        if n in seen:
-            continue
-        seen.add(n)
-        if n.op in _VIEWS or is_elementwise(n.op):
-            stack.extend(n.inputs)
-        elif n.op not in (Op.BUFFER, Op.CONST) or n.size > row.size:
-            return False
-    return any(n.op is Op.BUFFER for n in seen)
+    found = behind([row], _is_by_element)
+    ends = [n for n in found if not _is_by_element(n)]
+    is_given = all(n.op in (Op.BUFFER, Op.CONST) and n.size <= row.size for n in ends)
+    return is_given and any(n.op is Op.BUFFER for n in ends)
 
 
-def _below_views(node: Node) -> Node:
-    while node.op in _VIEWS:
-        (node,) = node.inputs
-    return node
+def _is_by_element(node: Node) -> bool:
+    """Whether each element is computed from one of each input."""
+    return node.op in _VIEWS or is_elementwise(node.op)
 
 
 def _way(dot: Node, side: int, stored: set[Node]) -> _Way | None:
@@ -219,17 +211,11 @@ def _row_history(statistic: Node) -> list[Node]:
 
 def _elementwise_history(node: Node) -> list[Node]:
     """Nodes of a node's size that it is computed from element by element, up to dots."""
-    found: dict[Node, None] = {}
-    stack = [node]
-    while stack:
-        n = stack.pop()
-        if n in found or n.size != node.size or n.op is Op.BUFFER:
-            continue
-        if n.op is Op.DOT or n.op in _VIEWS or is_elementwise(n.op):
-            found[n] = None
-            if n.op is not Op.DOT:
-                stack.extend(n.inputs)
-    return list(found)
+
+    def fits(n: Node) -> bool:
+        return n.size == node.size and (n.op is Op.DOT or _is_by_element(n))
+
+    return [n for n in behind([node], lambda n: fits(n) and n.op is not Op.DOT) if fits(n)]
 
 
 def _reduces(node: Node, dots: Sequence[Node]) -> bool:
@@ -239,18 +225,8 @@ def _reduces(node: Node, dots: Sequence[Node]) -> bool:
 
 def _leads_to(row: Node, size: int, dots: Sequence[Node], stored: set[Node]) -> bool:
     """Whether a row of numbers comes from a statistic of the dots."""
-    stack, seen = [row], set[Node]()
-    while stack:
-        n = stack.pop()
-        if n in seen or n in stored:
-            continue
-        seen.add(n)
-        if n.op in REDUCE:
-            if _reduces(n, dots):
-                return True
-        elif n.size < size and (is_elementwise(n.op) or n.op in _VIEWS):
-            stack.extend(n.inputs)
-    return False
+    inner = behind([row], lambda n: n not in stored and n.size < size and _is_by_element(n))
+    return any(n.op in REDUCE and n not in stored and _reduces(n, dots) for n in inner)
 
 
 def _with_sums_beside(chain: Chain, chains: Sequence[Chain], reductions: Sequence[Node]) -> Chain:
@@ -316,15 +292,7 @@ def _turns(chain: Chain) -> set[object]:
 
 
 def _depends(node: Node, on: Node, position: Mapping[Node, int]) -> bool:
-    stack, seen = [node], set[Node]()
-    while stack:
-        n = stack.pop()
-        if n is on:
-            return True
-        if n not in seen and position[n] > position[on]:
-            seen.add(n)
-            stack.extend(n.inputs)
-    return False
+    return on in behind([node], lambda n: position[n] > position[on])
 
 
 def _with_statistics(chains: Sequence[Chain], stored: Sequence[Node]) -> list[Chain]:

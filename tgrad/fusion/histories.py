@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tgrad.fusion.device_limits import Limits
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, below
 from tgrad.graph.op import MOVEMENT, OPS, Op, is_expensive
 
 FLOPS_PER_BYTE = 5
@@ -82,18 +82,12 @@ def inlined(node: Node, histories: Mapping[Node, History], stored: Collection[No
     return History(min(nodes, most), min(cost, most), leaves, min(dear, most))
 
 
-def below_movement(node: Node) -> Node:
-    while node.op in MOVEMENT:
-        node = node.inputs[0]
-    return node
-
-
 def is_masked_load(operand: Node, histories: Mapping[Node, History]) -> bool:
     """Whether an operand is what lies in memory where a condition of fewer axes holds, else 0: rows
     of a group. It is cheap to compute, and storing it would take a copy for each group."""
     if operand.op is not Op.WHERE:
         return False
-    condition, value, zero = map(below_movement, operand.inputs)
+    condition, value, zero = (below(x, MOVEMENT) for x in operand.inputs)
     is_zero = zero.op is Op.CONST and zero.attr("value") == 0
     is_load = not histories[value].cost and len(histories[value].leaves) == 1
     is_small = max(condition.size, value.size) * 2 <= operand.size
@@ -125,7 +119,7 @@ def is_dear_to_repeat(
     batch = prod(other.shape[a] for a in dot.attr("batch")[side])
     tiles = -(-(other.size // max(k * batch, 1)) // DOT_TILE)
     times = view.size * tiles / operand.size
-    if below_movement(other) is operand:
+    if below(other, MOVEMENT) is operand:
         times += other.size / operand.size
     if 2 * packed <= operand.nbytes and history.cost <= TABLE_COST:
         parts_of_bytes = limits.programs > 0 and 3 * packed <= operand.nbytes

@@ -31,6 +31,13 @@ class InPlace:
     replaces: Mapping[Node, Node]
 
 
+def home_of(node: Node, replaces: Mapping[Node, Node]) -> Node:
+    """The node whose memory this one is written into; itself as a rule."""
+    while node in replaces:
+        node = replaces[node]
+    return node
+
+
 def reuse_inputs(
     fused: Sequence[Fused], donated: Mapping[Node, Node], fixed: frozenset[Node]
 ) -> InPlace:

@@ -16,13 +16,13 @@ Shapes of kernels:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from tgrad.fusion import region as rg
 from tgrad.fusion.axes import DotAxes
 from tgrad.fusion.device_limits import Limits
-from tgrad.fusion.region import Axis, Region, Space, extent_of
+from tgrad.fusion.region import Region, Space, extent_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +62,10 @@ def classify(
     return _classify_map(region)
 
 
-def _store_axes(store: rg.Store) -> set[str]:
-    names: set[str] = set()
-    for e in rg.indices_of(store):
-        names |= e.variables()
-    return names
-
-
-def _pick(region: Region, names: set[str]) -> tuple[Axis, ...]:
-    return tuple(a for a in region.axes if a.name in names)
-
-
 def _classify_map(region: Region) -> Space | Refused:
     everything = {a.name for a in region.axes}
     for store in region.stores:
-        if _store_axes(store) != everything:
+        if rg.variables_of(store) != everything:
             return Refused("results of different sizes in one elementwise kernel")
     return Space("map", region.axes)
 
@@ -87,8 +76,8 @@ def _classify_dot(region: Region, dots: Sequence[DotAxes], limits: Limits) -> Sp
     if len(results) > 1:
         return Refused("dots over different rows or columns")
     groups = [set(g) for g in dots[0].groups[:3]]
-    inner, k = (_pick(region, g) for g in (set().union(*contracted[:-1]), contracted[-1]))
-    batch, m, n = (_pick(region, g) for g in groups)
+    inner, k = (region.pick(g) for g in (set().union(*contracted[:-1]), contracted[-1]))
+    batch, m, n = (region.pick(g) for g in groups)
     if not m or not n or not all(contracted):
         return Refused("a dot without rows, columns or a contracted axis is a reduction")
     refused = _refuse_dots(region, limits)
@@ -99,7 +88,7 @@ def _classify_dot(region: Region, dots: Sequence[DotAxes], limits: Limits) -> Sp
         return Refused(f"the result of a dot is broadcast along {sorted(outside)}")
     result = {a.name for a in (*batch, *m, *n)}
     for store in region.stores:
-        if _store_axes(store) != result:
+        if rg.variables_of(store) != result:
             return Refused("an epilogue that stores something else than the dot's domain")
     for v in region.values:
         if isinstance(v, rg.Dot) and set(v.axes) & result:
@@ -142,9 +131,9 @@ def _classify_sort(region: Region, single: bool) -> Space | Refused:
     for number, v in enumerate(region.values):
         if isinstance(v, rg.Sort) and not single and set(region.dims[number]) != everything:
             return Refused("rows would be sorted again for every element of another axis")
-    if any(_store_axes(s) != everything for s in region.stores):
+    if any(rg.variables_of(s) != everything for s in region.stores):
         return Refused("a result that has part of the axes of a sort")
-    return Space("sort", _pick(region, everything - row), row=_pick(region, row))
+    return Space("sort", region.pick(everything - row), row=region.pick(row))
 
 
 def _classify_reduce(
@@ -170,23 +159,19 @@ def _classify_reduce(
         row, outer = nested
     everything = {a.name for a in region.axes}
     parallel = everything - row - outer
-    rows = extent_of(_pick(region, set(parallel)))
-    length = extent_of(_pick(region, set(row)))
+    rows = extent_of(region.pick(set(parallel)))
+    length = extent_of(region.pick(set(row)))
     has_whole = any(
         isinstance(v, rg.Reduce) and parallel <= set(dims)
         for v, dims in zip(region.values, region.dims)
     )
     again = single or (has_whole and not outer and length <= limits.short_row)
-    for number, v in enumerate(region.values):
-        if not isinstance(v, (rg.Reduce, rg.Scan)):
-            continue
-        want = parallel | (outer if frozenset(v.axes) == row else frozenset())
-        if not again and not want <= set(region.dims[number]):
-            missing = sorted(want - set(region.dims[number]))
-            return Refused(f"a reduction would be computed again for every {', '.join(missing)}")
+    repeated = None if again else _refuse_repeats(region, parallel, row, outer)
+    if repeated is not None:
+        return repeated
     stores_row = False
     for store in region.stores:
-        names = _store_axes(store)
+        names = rg.variables_of(store)
         if names != parallel and names != parallel | row:
             return Refused("a result that has part of the reduced axes")
         stores_row |= bool(names & row)
@@ -199,16 +184,31 @@ def _classify_reduce(
     if outer:
         if stores_row:
             return Refused("a result along the row beside a reduction over the rows")
-        total = length * extent_of(_pick(region, set(outer))) * rows
+        total = length * extent_of(region.pick(set(outer))) * rows
         busy = max(-(-rows // limits.sum_columns), 1) if limits.programs else total
         if total > min(limits.nested_elements, limits.elements_of_a_launch * busy):
             return Refused(f"a reduction over {total:,} elements of rows needs several programs")
     return Space(
         "scan" if scans else "reduce",
-        _pick(region, set(parallel)),
-        row=_pick(region, set(row)),
-        outer=_pick(region, set(outer)),
+        region.pick(set(parallel)),
+        row=region.pick(set(row)),
+        outer=region.pick(set(outer)),
     )
+
+
+def _refuse_repeats(
+    region: Region, parallel: Set[str], row: frozenset[str], outer: frozenset[str]
+) -> Refused | None:
+    """Why a reduction would be computed more than once, if it would."""
+    for v, dims in zip(region.values, region.dims):
+        if isinstance(v, (rg.Reduce, rg.Scan)):
+            want = parallel | (outer if frozenset(v.axes) == row else frozenset())
+            missing = sorted(want - set(dims))
+            if missing:
+                return Refused(
+                    f"a reduction would be computed again for every {', '.join(missing)}"
+                )
+    return None
 
 
 def _rows_and_columns(
@@ -222,7 +222,7 @@ def _rows_and_columns(
     row, rows = (a, b) if last in a else (b, a)
     everything = {x.name for x in region.axes}
     parallel = everything - row - rows
-    if not parallel or row & rows or extent_of(_pick(region, set(row))) > limits.columns:
+    if not parallel or row & rows or extent_of(region.pick(set(row))) > limits.columns:
         return None
     depends: list[bool] = []
     for number, v in enumerate(region.values):
@@ -237,13 +237,13 @@ def _rows_and_columns(
         if late and dims & rows:
             return None
     wanted = (everything, parallel | rows, parallel | row)
-    if any(_store_axes(s) not in wanted for s in region.stores):
+    if any(rg.variables_of(s) not in wanted for s in region.stores):
         return None
     return Space(
         "reduce",
-        _pick(region, set(parallel)),
-        row=_pick(region, set(row)),
-        outer=_pick(region, set(rows)),
+        region.pick(set(parallel)),
+        row=region.pick(set(row)),
+        outer=region.pick(set(rows)),
     )
 
 

@@ -42,9 +42,9 @@ def with_computed_limits(fused: Sequence[Fused], results: Sequence[Node]) -> lis
         n: frozenset(c for c in conditions if c.size in makers)
         for n, conditions in needed_elements(dict.fromkeys(results, EVERYTHING)).items()
     }
-    order = list(fused)
+    sizes, order = tuple(makers), list(fused)
     for f in fused:
-        limited = with_limits(f, needed)
+        limited = with_limits(f, needed, sizes)
         before = _behind(limited, makers)
         if limited is f or id(f) in before:  # a size that depends on what it would limit
             continue
@@ -69,8 +69,12 @@ def _behind(fused: Fused, makers: Mapping[Node, Sequence[Fused]]) -> set[int]:
     return found
 
 
-def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
-    """The kernel with the limits that all of its stores allow; none if it serves several steps."""
+def with_limits(f: Fused, needed: Mapping[Node, Needed], sizes: Sequence[Node]) -> Fused:
+    """The kernel with the limits that all of its stores allow; none if it serves several steps.
+
+    Args:
+        sizes: those of the conditions and others, in the order in which the kernel is given them.
+    """
     stores = f.region.stores
     if not stores or f.region.table is not None or any(s.combine != "set" for s in stores):
         return f
@@ -85,14 +89,14 @@ def with_limits(f: Fused, needed: Mapping[Node, Needed]) -> Fused:
         allowed = found if allowed is None else allowed & found
     if not allowed:
         return f
-    known = f.region.limits
-    sizes = tuple(dict.fromkeys(size for *_, size in sorted(allowed, key=lambda a: a[:3])))
-    added = [s for s in sizes if s not in f.inputs]
+    known, rank = f.region.limits, {size: i for i, size in enumerate(sizes)}
+    ordered = sorted(allowed, key=lambda a: (*a[:3], rank[a[3]]))
+    added = [s for s in dict.fromkeys(size for *_, size in ordered) if s not in f.inputs]
     region = _with_slots(f.region, len(f.inputs), added)
     inputs = (*f.inputs, *added)
     limits = tuple(
         AxisLimit(axis, inner, capacity, inputs.index(size))
-        for axis, inner, capacity, size in sorted(allowed, key=lambda a: a[:3])
+        for axis, inner, capacity, size in ordered
     )
     starts = (*f.starts, *(len(inputs) - len(f.inputs)) * (0,)) if f.starts else ()
     return replace(

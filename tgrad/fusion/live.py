@@ -19,12 +19,12 @@ integer of rows is at most (below) one of columns. Equal integers are two such t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
-from tgrad.fusion.axes import drop_dead, with_numbers
+from tgrad.fusion.axes import drop_dead, mask_with_numbers, with_numbers
 from tgrad.fusion.region import Mask, Region
 from tgrad.graph import index as ix
 from tgrad.graph.index import Bound, Index
@@ -103,7 +103,7 @@ def with_known_integers(region: Region, mask: Mask) -> tuple[Region, Mask]:
     values = list(region.values)
     numbers = sorted({v for b in mask for v in b.index.loaded()})
     known = {number: _append_known(values, number) for number in numbers}
-    return replace(region, values=tuple(values)), tuple(_renumbered(b, known) for b in mask)
+    return replace(region, values=tuple(values)), mask_with_numbers(mask, known)
 
 
 def _append_known(values: list[rg.Value], number: int) -> int:
@@ -118,13 +118,6 @@ def _append_known(values: list[rg.Value], number: int) -> int:
     return len(values) - 1
 
 
-def _renumbered(bound: Bound, known: Mapping[int, int]) -> Bound:
-    def known_atom(a: ix.Atom) -> Index | None:
-        return ix.loaded(known[a.value], a.lo, a.hi) if isinstance(a, ix.Loaded) else None
-
-    return Bound(bound.index.rebuild(known_atom), bound.lo, bound.hi)
-
-
 def with_live_rows(region: Region) -> Region:
     """A region of sums of rows, with the bounds that integers of each row's own set, if any: what
     lies outside of them adds nothing.
@@ -135,7 +128,7 @@ def with_live_rows(region: Region) -> Region:
     space = region.space
     sums = [v for v in region.values if isinstance(v, rg.AlongAxes)]
     row, rows = (frozenset(a.name for a in g) for g in (space.row, space.parallel))
-    walked = {n for s in region.stores for e in rg.indices_of(s) for n in e.variables()}
+    walked = {n for s in region.stores for n in rg.variables_of(s)}
     is_sum = all(isinstance(v, rg.Reduce) and v.op is Op.REDUCE_SUM for v in sums)
     if space.kind != "reduce" or space.outer or not is_sum or walked & row:
         return region
@@ -198,7 +191,7 @@ def _with_masked_loads(region: Region, search: _Search, live: list[Bound]) -> Re
             load, bounds = masked
             plain = with_numbers(load, number)
             assert isinstance(plain, rg.Load)
-            more = (_renumbered(b, known) for b in bounds)
+            more = mask_with_numbers(bounds, known)
             values.append(replace(plain, mask=(*plain.mask, *more)))
         else:
             values.append(with_numbers(v, number))
@@ -206,7 +199,7 @@ def _with_masked_loads(region: Region, search: _Search, live: list[Bound]) -> Re
         if old in needed:
             known[old] = _append_known(values, len(values) - 1)
     stores = tuple(replace(s, value=number[s.value]) for s in region.stores)
-    space = replace(region.space, live=tuple(_renumbered(b, known) for b in live))
+    space = replace(region.space, live=mask_with_numbers(live, known))
     return drop_dead(replace(region, values=tuple(values), stores=stores, space=space))
 
 
@@ -242,7 +235,7 @@ class _Search:
         uniform: frozenset[int],
     ):
         self.values, self.uniform = region.values, uniform
-        self.axes = [tuple(a for a in region.axes if a.name in names) for names in (rows, columns)]
+        self.axes = [region.pick(names) for names in (rows, columns)]
         self.sides = [(bool(rows & set(d)), bool(columns & set(d))) for d in region.dims]
         """Of each value: whether it has rows, and whether it has columns."""
         self.is_simple: list[bool] = []

@@ -14,7 +14,7 @@ part, by itself. Without r, neighbours are neighbours in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,8 +57,7 @@ def _is_packed(region: Region, axis: Axis, dots: Sequence[DotAxes], most_dots: i
     if axis.name not in total.axes or not others:
         return False
     if isinstance(total, rg.Dot):
-        sides = [[a for a in region.axes if a.name in names] for names in (dots[0].m, dots[0].n)]
-        few = min(extent_of(tuple(side)) for side in sides)
+        few = min(extent_of(region.pick(names)) for names in (dots[0].m, dots[0].n))
         if axis.extent > most_dots or few > FEW_ROWS:
             return False
     elif not isinstance(total, rg.Reduce) or total.op is not Op.REDUCE_SUM:
@@ -72,14 +71,12 @@ def _is_packed(region: Region, axis: Axis, dots: Sequence[DotAxes], most_dots: i
     )
 
 
-@dataclass
-class _Parts:
+class _Parts(rg.Values):
     """The values of a region again, those along the axis once for each of its points."""
 
-    region: Region
-    axis: Axis
-    values: list[rg.Value] = field(default_factory=list)
-    known: dict[rg.Value, int] = field(default_factory=dict)
+    def __init__(self, region: Region, axis: Axis):
+        super().__init__()
+        self.region, self.axis = region, axis
 
     def run(self) -> Region:
         places: list[tuple[int, ...]] = []  # of each old value, by part; one where all are alike
@@ -100,15 +97,6 @@ class _Parts:
         """Whether a value is the same for all parts: by its axes, and a mask need not know it."""
         return self.axis.name not in self.region.dims[number]
 
-    def _emit(self, value: rg.Value) -> int:
-        if isinstance(value, rg.Const):  # 1, 1.0 and True are apart
-            self.values.append(value)
-            return len(self.values) - 1
-        if value not in self.known:
-            self.values.append(value)
-            self.known[value] = len(self.values) - 1
-        return self.known[value]
-
     def _sum(
         self, value: rg.Reduce | rg.Dot | rg.Scan | rg.Sort, places: list[tuple[int, ...]]
     ) -> int:
@@ -117,15 +105,14 @@ class _Parts:
             last = -1
             for part in range(self.axis.extent):
                 a, b = (_part(places[x], part) for x in (value.a, value.b))
-                self.values.append(rg.Dot(a, b, axes, value.dtype, last))
-                last = len(self.values) - 1
+                last = self.emit(rg.Dot(a, b, axes, value.dtype, last))
             return last
         assert isinstance(value, rg.Reduce)
         arg = _part(places[value.arg], 0)
         for part in range(1, self.axis.extent):
             args = (arg, _part(places[value.arg], part))
-            arg = self._emit(rg.Compute(Op.ADD, args, self.region.values[value.arg].dtype))
-        return self._emit(replace(value, arg=arg, axes=axes))
+            arg = self.emit(rg.Compute(Op.ADD, args, self.region.values[value.arg].dtype))
+        return self.emit(replace(value, arg=arg, axes=axes))
 
     def _at(self, value: rg.Value, part: int, places: list[tuple[int, ...]]) -> int:
         """A value at one point of the axis."""
@@ -133,22 +120,22 @@ class _Parts:
             case rg.Load():
                 mask = self._mask(value.mask, part)
                 if any(b.is_never for b in mask):
-                    return self._emit(rg.Const(0.0 if value.dtype.is_float else 0, value.dtype))
-                return self._emit(replace(value, index=self._index(value.index, part), mask=mask))
+                    return self.emit(rg.Const(0.0 if value.dtype.is_float else 0, value.dtype))
+                return self.emit(replace(value, index=self._index(value.index, part), mask=mask))
             case rg.IndexValue():
                 e = self._index(value.index, part)
-                return self._emit(
+                return self.emit(
                     rg.Const(e.const, value.dtype) if e.is_const else replace(value, index=e)
                 )
             case rg.Inside():
                 mask = self._mask(value.mask, part)
                 if not mask or any(b.is_never for b in mask):
-                    return self._emit(rg.Const(not mask, dt.bool_))
-                return self._emit(replace(value, mask=mask))
+                    return self.emit(rg.Const(not mask, dt.bool_))
+                return self.emit(replace(value, mask=mask))
             case rg.Compute():
                 return self._compute(value, tuple(_part(places[a], part) for a in value.args))
             case _:
-                return self._emit(value)
+                return self.emit(value)
 
     def _compute(self, value: rg.Compute, args: tuple[int, ...]) -> int:
         """An elementwise op, done here where that needs no memory."""
@@ -160,8 +147,8 @@ class _Parts:
         if len(constants) == len(args) and value.op is not Op.PHILOX and not value.dtype.is_float:
             arrays = [np.asarray(x.value, x.dtype.numpy) for x in constants]
             result = interpret.elementwise(value.op, arrays, value.dtype)
-            return self._emit(rg.Const(result.item(), value.dtype))
-        return self._emit(replace(value, args=args))
+            return self.emit(rg.Const(result.item(), value.dtype))
+        return self.emit(replace(value, args=args))
 
     def _index(self, e: Index, part: int) -> Index:
         return e.substitute({self.axis.name: ix.constant(part)})

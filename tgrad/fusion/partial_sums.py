@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tgrad.graph.node import Node
+from tgrad.graph.node import Node, below
 from tgrad.graph.op import Op
 
 _ON_THE_WAY = (Op.RESHAPE, Op.PERMUTE, Op.CAST)
@@ -46,12 +46,6 @@ def partial_sums(
             for x in sorted(set(n.inputs), key=lambda x: -terms[x]):
                 if terms[x] > 1 and sum(terms[y] for y in n.inputs) > dots + 1:
                     terms[x] = 1
-                    stored.append(_sum_behind(x))
+                    stored.append(below(x, _ON_THE_WAY))
             terms[n] = sum(terms[x] for x in n.inputs)
     return frozenset(stored)
-
-
-def _sum_behind(node: Node) -> Node:
-    while node.op in _ON_THE_WAY:
-        node = node.inputs[0]
-    return node

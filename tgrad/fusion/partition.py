@@ -24,7 +24,7 @@ from itertools import product
 
 from tgrad.errors import VerifyError
 from tgrad.fusion.builder import Built
-from tgrad.fusion.calls import build_call, stored_operand
+from tgrad.fusion.calls import build_call
 from tgrad.fusion.choices import NO_CHOICES, Names, PlanChoices, Site
 from tgrad.fusion.computed_once import compared_with_extrema
 from tgrad.fusion.device_limits import Limits
@@ -34,7 +34,6 @@ from tgrad.fusion.group_order import GroupOrder
 from tgrad.fusion.histories import (
     TINY,
     History,
-    below_movement,
     histories_of,
     is_costly_prologue,
     is_dear_to_repeat,
@@ -49,8 +48,8 @@ from tgrad.fusion.structure import RegionBuilder
 from tgrad.fusion.table import as_single, form_of, walks_whole_buffers
 from tgrad.fusion.views import is_dear_to_view
 from tgrad.graph.demand import conditions_of
-from tgrad.graph.node import Node, make, toposort
-from tgrad.graph.op import CALLS, REDUCE, ROWWISE, Op, is_elementwise
+from tgrad.graph.node import Node, behind, below, make, toposort, users_of
+from tgrad.graph.op import CALLS, MOVEMENT, REDUCE, ROWWISE, Op, is_elementwise
 
 INLINE_NODES = 256
 """Longest elementwise history that is computed in place; longer ones are stored on the way."""
@@ -134,10 +133,7 @@ class _Partition:
         self.builder = RegionBuilder(limits)
         self.order = toposort(outputs)
         self.position = {n: i for i, n in enumerate(self.order)}
-        self.uses: dict[Node, set[Node]] = defaultdict(set)
-        for n in self.order:
-            for x in n.inputs:
-                self.uses[x].add(n)
+        self.uses = users_of(self.order)
         found = find_chains(self.order, self.uses, self.outputs)
         self.refused, self.rows = dict(found.refused), found.rows
         self._cut(found.chains)
@@ -204,10 +200,10 @@ class _Partition:
             if n in self.inside and n.op is not Op.DOT:
                 continue
             if n.op in CALLS:
-                roots.update(map(stored_operand, n.inputs))
+                roots.update(below(x, (Op.RESHAPE,)) for x in n.inputs)
             if n in roots or n.op is Op.DOT:
                 for x in n.inputs if n.op is Op.DOT else ():
-                    operand = below_movement(x)
+                    operand = below(x, MOVEMENT)
                     if operand in self.inside or not is_elementwise(operand.op):
                         continue
                     if self._is_stored(operand, is_costly_prologue(operand, histories)):
@@ -216,10 +212,10 @@ class _Partition:
                         self.repeated.add((operand, n))
             elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
-            if n.op is Op.GATHER and below_movement(n.inputs[0]).op is Op.GATHER:
-                roots.add(below_movement(n.inputs[0]))  # one load each time, not one after another
+            if n.op is Op.GATHER and below(n.inputs[0], MOVEMENT).op is Op.GATHER:
+                roots.add(below(n.inputs[0], MOVEMENT))  # one load each time, not one after another
             if n.op is Op.EXPAND and n.size >= 8 * n.inputs[0].size:
-                operand = below_movement(n.inputs[0])
+                operand = below(n.inputs[0], MOVEMENT)
                 if is_elementwise(operand.op) and histories[operand].cost >= 4:
                     is_table = is_table_of_places(operand, histories)
                     if self._is_stored(operand, not is_table):
@@ -271,7 +267,7 @@ class _Partition:
         limit = self.limits.slots - 4
         reads: dict[Node, frozenset[Node]] = {}
         for n in self.order:
-            read = [below_movement(x) for x in n.inputs]
+            read = [below(x, MOVEMENT) for x in n.inputs]
             found = frozenset[Node]().union(*(reads[x] for x in read))
             while len(found) > limit:
                 cut = max(
@@ -307,19 +303,8 @@ class _Partition:
 
     def _reads(self, root: Node, roots: frozenset[Node]) -> list[Node]:
         """Roots that a root depends on with no root between."""
-        found: dict[Node, None] = {}
-        seen: set[Node] = set()
-        stack = list(root.inputs)
-        while stack:
-            n = stack.pop()
-            if n in seen:
-                continue
-            seen.add(n)
-            if n in roots:
-                found[n] = None
-            else:
-                stack.extend(n.inputs)
-        return sorted(found, key=self.position.__getitem__)
+        met = behind(root.inputs, lambda n: n not in roots)
+        return sorted(roots.intersection(met), key=self.position.__getitem__)
 
     # -- groups ---------------------------------------------------------------------------------
 

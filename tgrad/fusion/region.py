@@ -20,11 +20,12 @@ and keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import inf, prod
+from typing import TypeVar
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
@@ -174,6 +175,9 @@ class Store:
         """Whether writing the same again changes what is there."""
         return self.combine in ("add", "mul")
 
+
+Item = TypeVar("Item", bound=Value | Store)
+Names = TypeVar("Names", tuple[str, ...], frozenset[str])
 
 _INDEXED = (Load, IndexValue, Inside, Store)
 """What evaluates index expressions."""
@@ -335,6 +339,10 @@ class Region:
         """Axes of each value, in the order of `axes`."""
         return value_dims(self.axes, self.values)
 
+    def pick(self, names: Collection[str]) -> tuple[Axis, ...]:
+        """The axes of these names, in order."""
+        return tuple(a for a in self.axes if a.name in names)
+
     def extent(self, name: str) -> int:
         return next(a.extent for a in self.axes if a.name == name)
 
@@ -391,7 +399,7 @@ def whole_axes(region: Region) -> tuple[tuple[Axis, ...], ...]:
     groups = [region.space.n]
     for value in region.values:
         if isinstance(value, Dot) and set(value.axes) <= names:
-            groups.append(tuple(a for a in region.axes if a.name in value.axes))
+            groups.append(region.pick(value.axes))
     return tuple(dict.fromkeys(groups))
 
 
@@ -402,22 +410,49 @@ def value_dims(
     order = {a.name: i for i, a in enumerate(axes)}
     result: list[tuple[str, ...]] = []
     for value in values:
-        if isinstance(value, Compute):  # most values, and most of operands of the same axes
-            different = {result[a] for a in value.args}
-            if len(different) == 1:
-                result += different
-                continue
-        names: set[str] = set()
-        for e in indices_of(value):
-            names |= e.variables()
-        for operand in operands_of(value):
-            names.update(result[operand])
-        if isinstance(value, (Reduce, Dot)):
-            names -= set(value.axes)
-        if isinstance(value, (Scan, Sort)):
-            names |= set(value.axes)
-        result.append(tuple(sorted(names, key=order.__getitem__)))
+        names = _axes_of(value, result)
+        if not isinstance(names, tuple):
+            names = tuple(sorted(names, key=order.__getitem__))
+        result.append(names)
     return tuple(result)
+
+
+def _axes_of(value: Value, dims: Sequence[Names]) -> Names | set[str]:
+    """The axes of a value, from those of the values before it."""
+    if isinstance(value, Compute):  # most values, and most of operands of the same axes
+        different = {dims[a] for a in value.args}
+        if len(different) == 1:
+            return different.pop()
+    names = variables_of(value)
+    for operand in operands_of(value):
+        names.update(dims[operand])
+    if isinstance(value, (Reduce, Dot)):
+        names -= set(value.axes)
+    if isinstance(value, (Scan, Sort)):
+        names |= set(value.axes)
+    return names
+
+
+class Values:
+    """The values of a region that is made, each once.
+
+    Attributes:
+        values: in dependency order.
+        dims: the axes of each.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[Value] = []
+        self.dims: list[frozenset[str]] = []
+        self._numbers: dict[Value, int] = {}
+
+    def emit(self, value: Value) -> int:
+        """The number of a value; it is appended if it is new."""
+        number = self._numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+            self.dims.append(frozenset(_axes_of(value, self.dims)))
+        return number
 
 
 def indices_of(value: Value | Store) -> tuple[Index, ...]:
@@ -429,6 +464,14 @@ def indices_of(value: Value | Store) -> tuple[Index, ...]:
     if isinstance(value, IndexValue):
         return (value.index,)
     return tuple(b.index for b in value.mask)
+
+
+def variables_of(value: Value | Store) -> set[str]:
+    """Axes that a value or store has in its index expressions."""
+    names: set[str] = set()
+    for e in indices_of(value):
+        names |= e.variables()
+    return names
 
 
 def operands_of(value: Value | Store) -> tuple[int, ...]:
@@ -444,6 +487,38 @@ def operands_of(value: Value | Store) -> tuple[int, ...]:
     loaded = {v for e in indices_of(value) for v in e.loaded()}
     inner = tuple(sorted(loaded)) if loaded else ()
     return (value.value, *inner) if isinstance(value, Store) else inner
+
+
+def with_indices(item: Item, index: Callable[[Index], Index]) -> Item:
+    """The value or store at other indices."""
+
+    def moved(mask: Mask) -> Mask:
+        return tuple(Bound(index(b.index), b.lo, b.hi) for b in mask)
+
+    made: Value | Store = item
+    match item:
+        case Load():
+            made = Load(item.slot, index(item.index), moved(item.mask), item.dtype)
+        case IndexValue():
+            made = IndexValue(index(item.index), item.dtype)
+        case Inside():
+            made = Inside(moved(item.mask), item.dtype)
+        case Store():
+            made = replace(item, index=index(item.index), mask=moved(item.mask))
+    return made  # type: ignore[return-value]
+
+
+def behind(values: Sequence[Value], numbers: Iterable[int], have: Container[int] = ()) -> list[int]:
+    """The values of these numbers and what they are computed from, less what is at hand, in
+    dependency order."""
+    found: set[int] = set()
+    stack = list(numbers)
+    while stack:
+        number = stack.pop()
+        if number not in found and number not in have:
+            found.add(number)
+            stack += operands_of(values[number])
+    return sorted(found)
 
 
 def finite_maximum(values: Sequence[Value], number: int) -> int | None:

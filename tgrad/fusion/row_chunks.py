@@ -29,7 +29,7 @@ from tgrad import dtype as dt
 from tgrad.errors import Source
 from tgrad.fusion.cost import DeviceFigures
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort, users_of
 from tgrad.graph.op import REDUCE, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 
@@ -113,10 +113,7 @@ def _find(root: Node, outputs: Sequence[Node]) -> _Cone | str:
     if not free or root.attr("batch") != ((), ()):
         return "a batch of products"
     cone = _Cone(root, {root: 0})
-    uses: dict[Node, list[Node]] = {n: [] for n in order}
-    for n in order:
-        for x in n.inputs:
-            uses[x].append(n)
+    uses = users_of(order)
     for n in order:
         if n is root or not any(x in cone.axis for x in n.inputs):
             continue
@@ -142,7 +139,7 @@ def _is_large(n: Node, root: Node) -> bool:
     return n.size >= root.size
 
 
-def _trim(cone: _Cone, order: Sequence[Node], uses: dict[Node, list[Node]]) -> None:
+def _trim(cone: _Cone, order: Sequence[Node], uses: Mapping[Node, set[Node]]) -> None:
     """Leave in the cone what is large, reads something large, or leads to something large."""
     needed: set[Node] = set()
     for n in reversed(order):

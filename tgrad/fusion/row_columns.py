@@ -18,7 +18,7 @@ from math import prod
 
 from tgrad.fusion.device_limits import Limits
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, behind, rebuilt, toposort
 from tgrad.graph.op import MOVEMENT, REDUCE, Op, is_elementwise
 
 ROWS_OF_PART = 4
@@ -35,14 +35,7 @@ def split_columns(outputs: Sequence[Node], limits: Limits) -> list[Node]:
     beside_rows = summed_beside_rows(order, limits)
     if not beside_rows:
         return list(outputs)
-    made: dict[Node, Node] = {}
-    for n in order:
-        inputs = tuple(made[x] for x in n.inputs)
-        made[n] = on_inputs(n, inputs)
-        if n in beside_rows:
-            with source_scope(n.source):
-                made[n] = _in_parts(made[n], limits)
-    return [made[n] for n in outputs]
+    return rebuilt(outputs, lambda n, same: _in_parts(same, limits) if n in beside_rows else None)
 
 
 def summed_beside_rows(order: Sequence[Node], limits: Limits) -> set[Node]:
@@ -68,17 +61,11 @@ def _read_by_rows(order: Sequence[Node]) -> set[tuple[Node, int]]:
 
 def _leaves(x: Node) -> set[Node]:
     """Values of its size that a value is computed from element by element."""
-    found, seen, stack = set[Node](), set[Node](), [x]
-    while stack:
-        n = stack.pop()
-        if n in seen or n.size != x.size:
-            continue
-        seen.add(n)
-        if is_elementwise(n.op) or n.op in MOVEMENT:
-            stack.extend(n.inputs)
-        else:
-            found.add(n)
-    return found
+
+    def is_by_element(n: Node) -> bool:
+        return n.size == x.size and (is_elementwise(n.op) or n.op in MOVEMENT)
+
+    return {n for n in behind([x], is_by_element) if n.size == x.size and not is_by_element(n)}
 
 
 def _is_shared(n: Node, rows: set[tuple[Node, int]], limits: Limits) -> bool:

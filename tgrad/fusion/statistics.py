@@ -15,11 +15,11 @@ a, b and that number alone; and the row sums need neither scores nor weights.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tgrad.graph import build as b
-from tgrad.graph.node import Node, make, on_inputs, source_scope, toposort
+from tgrad.graph.node import Node, below, make, on_inputs, source_scope, toposort, users_of
 from tgrad.graph.op import MOVEMENT, Op, is_elementwise
 
 MAX_STEPS = 64
@@ -72,30 +72,32 @@ def is_log_sum_exp(node: Node) -> bool:
 
 def dot_behind(node: Node) -> Node | None:
     """The first dot of the node's size that it is computed from element by element."""
-    stack, seen = [node], set[Node]()
-    while stack and len(seen) < MAX_STEPS:
-        x = stack.pop()
-        if x in seen or x.size != node.size:
-            continue
-        seen.add(x)
-        if x.op is Op.DOT:
-            return x
-        if x.op in MOVEMENT or is_elementwise(x.op):
-            stack.extend(reversed(x.inputs))
-    return None
+    return _first_behind(
+        node,
+        lambda x: x.op is Op.DOT and x.size == node.size,
+        lambda x: x.size == node.size and (x.op in MOVEMENT or is_elementwise(x.op)),
+    )
 
 
 def _reduction_behind(row: Node) -> Node | None:
     """The reduction that a row of numbers is computed from."""
-    stack, seen = [row], set[Node]()
+    return _first_behind(
+        row,
+        lambda x: x.op in (Op.REDUCE_MAX, Op.REDUCE_SUM),
+        lambda x: x.op in (Op.RESHAPE, Op.EXPAND) or is_elementwise(x.op),
+    )
+
+
+def _first_behind(
+    node: Node, is_wanted: Callable[[Node], bool], through: Callable[[Node], bool]
+) -> Node | None:
+    stack, seen = [node], set[Node]()
     while stack and len(seen) < MAX_STEPS:
         x = stack.pop()
-        if x in seen:
-            continue
-        seen.add(x)
-        if x.op in (Op.REDUCE_MAX, Op.REDUCE_SUM):
+        if is_wanted(x):
             return x
-        if x.op in (Op.RESHAPE, Op.EXPAND) or is_elementwise(x.op):
+        if x not in seen and through(x):
+            seen.add(x)
             stack.extend(reversed(x.inputs))
     return None
 
@@ -129,10 +131,7 @@ def save_statistics(outputs: Sequence[Node]) -> list[Node]:
 class _Saving:
     def __init__(self, order: list[Node], found: dict[Node, Softmax]):
         self.order, self.found = order, found
-        self.uses: dict[Node, set[Node]] = {n: set() for n in order}
-        for n in order:
-            for x in n.inputs:
-                self.uses[x].add(n)
+        self.uses = users_of(order)
         self.paths = _weights_of(order, found)
         """Weights, or what is computed from them element by element, and the softmax behind."""
         self.products = {
@@ -141,7 +140,9 @@ class _Saving:
         self.summed = {self.paths[n.inputs[side]].weights for n, side in self.products.items()}
         self.factors: dict[tuple[Node, Node], Node] = {}
         for n, side in self.products.items():
-            self.factors[_below_casts(n.inputs[side]), _below_casts(n.inputs[1 - side])] = n
+            self.factors[
+                below(n.inputs[side], (Op.CAST,)), below(n.inputs[1 - side], (Op.CAST,))
+            ] = n
         self.plain: dict[Node, Node] = {}
         self.kept: dict[Node, Node] = {}
 
@@ -198,7 +199,7 @@ class _Saving:
             rest = Counter(parts) - Counter([part])
             for side in (0, 1):
                 for (weights, values), product in self.factors.items():
-                    if _below_casts(part.inputs[side]) is not values:
+                    if below(part.inputs[side], (Op.CAST,)) is not values:
                         continue
                     if Counter(_factors(weights)) == rest:
                         return self._summed(node, part, 1 - side, product)
@@ -255,18 +256,12 @@ def _weights_of(order: Sequence[Node], found: dict[Node, Softmax]) -> dict[Node,
     return result
 
 
-def _below_casts(node: Node) -> Node:
-    while node.op is Op.CAST:
-        node = node.inputs[0]
-    return node
-
-
 def _factors(node: Node) -> list[Node]:
     """What a product multiplies, casts left out."""
     found: list[Node] = []
     stack = [node]
     while stack:
-        x = _below_casts(stack.pop())
+        x = below(stack.pop(), (Op.CAST,))
         if x.op is Op.MUL and len(stack) + len(found) < MAX_FACTORS:
             stack.extend(x.inputs)
         else:

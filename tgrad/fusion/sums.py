@@ -71,14 +71,4 @@ def _dot_behind(region: Region, number: int, dtype: object, reads: Counter[int])
 
 def _starts_late(region: Region, last: rg.Dot, first: int) -> bool:
     """Whether a dot has a start already, or depends on the one it would be put on."""
-    if last.start >= 0:
-        return True
-    stack, seen = list(rg.operands_of(last)), set[int]()
-    while stack:
-        v = stack.pop()
-        if v == first:
-            return True
-        if v not in seen:
-            seen.add(v)
-            stack += rg.operands_of(region.values[v])
-    return False
+    return last.start >= 0 or first in rg.behind(region.values, rg.operands_of(last))

@@ -14,7 +14,7 @@ from functools import lru_cache
 from tgrad.errors import UNKNOWN
 from tgrad.fusion import region as rg
 from tgrad.fusion.region import KNOWN_REGIONS, Axis, Region, Space
-from tgrad.graph.index import ZERO, Index, var
+from tgrad.graph.index import ZERO, var
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,15 @@ def resized(region: Region, extent: int) -> Region:
     axis = Axis(old.name, extent)
     walked = {old.name: var(old.name, extent)}
 
-    def at(e: Index) -> Index:
-        return e.substitute(walked)
-
-    def value(v: rg.Value) -> rg.Value:
-        return replace(v, index=at(v.index)) if isinstance(v, (rg.Load, rg.IndexValue)) else v
+    def at(item: rg.Item) -> rg.Item:
+        return rg.with_indices(item, lambda e: e.substitute(walked))
 
     return replace(
         region,
         axes=(axis,),
         slots=tuple(replace(s, size=extent) if s.size == old.extent else s for s in region.slots),
-        values=tuple(map(value, region.values)),
-        stores=tuple(replace(s, index=at(s.index)) for s in region.stores),
+        values=tuple(map(at, region.values)),
+        stores=tuple(map(at, region.stores)),
         space=Space(
             region.space.kind,
             parallel=(axis,) if region.space.parallel else (),

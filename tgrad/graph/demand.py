@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from tgrad.graph.node import Node, toposort
+from tgrad.graph.node import Node, below, toposort
 from tgrad.graph.op import REDUCE, Op, is_elementwise
 from tgrad.graph.shape import dot_axes
 
@@ -161,7 +161,6 @@ def _plain(node: Node) -> Node:
 
 
 def _constant(node: Node) -> int | None:
-    while node.op in (Op.EXPAND, Op.RESHAPE):
-        (node,) = node.inputs
+    node = below(node, (Op.EXPAND, Op.RESHAPE))
     value = node.attr("value") if node.op is Op.CONST else None
     return value if isinstance(value, int) and value > 0 else None

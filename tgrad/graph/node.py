@@ -8,7 +8,7 @@ and device are derived, never given.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from math import prod
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -335,3 +335,56 @@ def toposort(
             seen.add(node)
             stack += (node, None, *inputs_of(node)[::-1])
     return order
+
+
+def users_of(order: Iterable[Node]) -> dict[Node, set[Node]]:
+    """By node the nodes that have it among their inputs.
+
+    Args:
+        order: all nodes of a graph, inputs before users.
+    """
+    users: dict[Node, set[Node]] = {}
+    for node in order:
+        users[node] = set()
+        for x in node.inputs:
+            users[x].add(node)
+    return users
+
+
+def rebuilt(outputs: Sequence[Node], change: Callable[[Node, Node], Node | None]) -> list[Node]:
+    """The outputs with some nodes in another form.
+
+    Args:
+        change: a node, and the same on changed inputs; what stands for it, or None for the latter.
+    """
+    made: dict[Node, Node] = {}
+    for node in toposort(outputs):
+        same = on_inputs(node, tuple(made[x] for x in node.inputs))
+        with source_scope(node.source):
+            made[node] = change(node, same) or same
+    return [made[n] for n in outputs]
+
+
+def below(node: Node, ops: Collection[Op]) -> Node:
+    """The node under those of some ops, by way of their first inputs: a buffer under views, say."""
+    while node.op in ops:
+        node = node.inputs[0]
+    return node
+
+
+def behind(nodes: Iterable[Node], through: Callable[[Node], bool]) -> list[Node]:
+    """Nodes and what they are computed from, each once.
+
+    Args:
+        nodes: where to begin.
+        through: whether the inputs of a node are met, too.
+    """
+    found: dict[Node, None] = {}
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found[node] = None
+            if through(node):
+                stack += node.inputs
+    return list(found)

@@ -247,6 +247,26 @@ SCAN_COMBINE: dict[Op, Op] = {
 }
 """The elementwise op that joins what came before with the next element; scan_linear has none."""
 
+SCATTER_COMBINE: dict[str, Op] = {
+    "add": Op.ADD,
+    "mul": Op.MUL,
+    "max": Op.MAXIMUM,
+    "min": Op.MINIMUM,
+}
+"""The elementwise op that joins what a scatter finds with what it brings; "set" has none."""
+
+
+def identity_of(op: Op, dtype: DType) -> bool | int | float:
+    """The value that a reduction or a scan starts from, or that an op which joins two values leaves
+    as the other."""
+    combine = REDUCE_COMBINE.get(op, SCAN_COMBINE.get(op, op))
+    if combine is Op.MAXIMUM:
+        return dtype.min
+    if combine is Op.MINIMUM:
+        return dtype.max
+    number = int(combine is Op.MUL)
+    return float(number) if dtype.is_float else number
+
 
 @cache
 def takes(op: Op, dtype: DType) -> bool:

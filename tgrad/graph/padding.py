@@ -13,18 +13,16 @@ come, since no result shows them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from tgrad import dtype as dt
-from tgrad.dtype import DType
 from tgrad.errors import TraceError
 from tgrad.graph import build as b
 from tgrad.graph.demand import Condition, Needed
 from tgrad.graph.key import computed
 from tgrad.graph.layout import FILL, Layout, contracted, factors_of, is_static, layout_of
 from tgrad.graph.node import Node, make, on_inputs, source_scope
-from tgrad.graph.op import REDUCE, Op
+from tgrad.graph.op import REDUCE, SCATTER_COMBINE, Op, identity_of
 from tgrad.graph.size import Scope, Size
 
 SizeNode = Callable[[Size], Node]
@@ -75,7 +73,7 @@ def _hidden(
         return [masked(0, range(len(node.shape)), 0)]
     if node.op in REDUCE:
         _check_not_empty(node, layouts[0])
-        return [masked(0, node.attr("axes"), identity(node.op, node.dtype))]
+        return [masked(0, node.attr("axes"), identity_of(node.op, node.dtype))]
     if node.op is Op.ARGSORT:
         return [masked(0, (node.attr("axis"),), int(node.inputs[0].dtype.max))]
     if node.op is Op.PAD:
@@ -91,7 +89,8 @@ def _hidden(
     if node.op is Op.GATHER:
         return [inputs[0], masked(1, range(len(layouts[1])), 0)]
     if node.op is Op.SCATTER:
-        neutral = identity(_SCATTERED[node.attr("combine")], node.dtype)
+        combine = SCATTER_COMBINE.get(node.attr("combine"), Op.ADD)  # "set": nothing is masked
+        neutral = identity_of(combine, node.dtype)
         index = masked(1, range(len(layouts[1])), 0)
         return [inputs[0], index, masked(2, (node.attr("axis"),), neutral)]
     return inputs
@@ -123,28 +122,6 @@ def conditions_on(layout: Layout, size_node: SizeNode) -> Needed:
                 conditions.append(Condition(inner, f.capacity, size_node(f.size)))
             inner *= f.capacity
     return frozenset(conditions)
-
-
-_SCATTERED = {
-    "set": Op.REDUCE_SUM,  # along static axes only, where nothing is masked
-    "add": Op.REDUCE_SUM,
-    "mul": Op.REDUCE_PROD,
-    "max": Op.REDUCE_MAX,
-    "min": Op.REDUCE_MIN,
-}
-
-
-def identity(op: Op, dtype: DType) -> bool | int | float:
-    """What a reduction of the dtype does not notice."""
-    if op is Op.REDUCE_SUM:
-        return 0
-    if op is Op.REDUCE_PROD:
-        return 1
-    if dtype.is_float:
-        return -math.inf if op is Op.REDUCE_MAX else math.inf
-    if dtype.is_bool:
-        return op is Op.REDUCE_MIN
-    return int(dtype.min) if op is Op.REDUCE_MAX else int(dtype.max)
 
 
 def _check_not_empty(node: Node, layout: Layout) -> None:

@@ -340,6 +340,9 @@ class Loop:
     needs: Mask = ()
 
 
+Pure = LoadTile | ConstTile | IndexTile | InsideTile | ComputeTile
+"""What makes a tile and does nothing else."""
+
 OfTriton = Keep | AccumulateExp | JoinExp
 """What passes of the Triton generator alone make."""
 

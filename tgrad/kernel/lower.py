@@ -16,7 +16,7 @@ Example, softmax over j with LOOP j (three passes; with FULL j there is no loop 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -25,30 +25,9 @@ from tgrad.errors import VerifyError
 from tgrad.fusion import region as rg
 from tgrad.graph.index import Bound, Index, Loaded, Var, constant, unflatten, var
 from tgrad.graph.index import loaded as loaded_index
-from tgrad.graph.op import REDUCE_COMBINE, Op, is_expensive
+from tgrad.graph.op import REDUCE_COMBINE, Op, identity_of, is_expensive
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, Tile, TileAxis
-
-IDENTITY: dict[Op, str] = {
-    Op.REDUCE_SUM: "zero",
-    Op.REDUCE_PROD: "one",
-    Op.REDUCE_MAX: "min",
-    Op.REDUCE_MIN: "max",
-    Op.SCAN_SUM: "zero",
-    Op.SCAN_PROD: "one",
-    Op.SCAN_MAX: "min",
-    Op.SCAN_MIN: "max",
-    Op.SCAN_LINEAR: "zero",
-}
-
-
-def identity_of(op: Op, dtype: DType) -> bool | int | float:
-    """The value that a reduction or a scan starts from."""
-    name = IDENTITY[op]
-    if name in ("zero", "one"):
-        number = 0 if name == "zero" else 1
-        return float(number) if dtype.is_float else number
-    return dtype.min if name == "min" else dtype.max
 
 
 def lower(region: rg.Region, config: ir.Config) -> ir.Kernel:
@@ -162,10 +141,7 @@ class Lowering:
         return replace(limit, axis=axis.name, inner=limit.inner * after)
 
     def _store_loops(self, store: rg.Store) -> frozenset[str]:
-        names: set[str] = set()
-        for e in rg.indices_of(store):
-            names |= e.variables()
-        loops = self._tile_axes(names) & self.loop_names
+        loops = self._tile_axes(rg.variables_of(store)) & self.loop_names
         for v in rg.operands_of(store):
             loops |= self._loops(v)
         return loops
@@ -179,17 +155,9 @@ class Lowering:
         """Values that the items depend on and that are not at hand, in dependency order."""
         return self._with_operands([v for item in items for v in self._roots(item)], have)
 
-    def _with_operands(self, values: Sequence[int], have: dict[int, Tile]) -> list[int]:
-        """The values and what they depend on, less what is at hand, in dependency order."""
-        seen: set[int] = set()
-        stack = list(values)
-        while stack:
-            v = stack.pop()
-            if v in seen or v in have:
-                continue
-            seen.add(v)
-            stack.extend(rg.operands_of(self.region.values[v]))
-        return sorted(seen)
+    def _with_operands(self, values: Sequence[int], have: Container[int] = ()) -> list[int]:
+        """See `region.behind`."""
+        return rg.behind(self.region.values, values, have)
 
     def _block(self, scope: Scope, items: list[_Item]) -> None:
         """Emit everything that `items` need into the scope, passes in order of dependence."""
@@ -257,8 +225,7 @@ class Lowering:
             carry = scope.tiles[number] = scope.tiles[value.start]
         elif isinstance(value, rg.Dot):
             carry = self._tile(value.dtype, self.free[number])
-            zero: float | int = 0.0 if value.dtype.is_float else 0
-            scope.body.append(ir.Init(carry, zero))
+            scope.body.append(ir.Init(carry, identity_of(Op.ADD, value.dtype)))
             scope.tiles[number] = carry  # for a dot that is summed onto this one
         else:
             carry = self._tile(value.dtype, self.free[value.arg])
@@ -394,12 +361,12 @@ class Lowering:
         if isinstance(value, rg.Dot):
             self._dot(scope, value, item.carry)
         elif isinstance(value, rg.Reduce):
-            arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+            arg = self._cast(scope, scope.tiles[value.arg], value.dtype)
             scope.body.append(ir.Accumulate(item.carry, REDUCE_COMBINE[value.op], arg))
 
     def _dot(self, scope: Scope, value: rg.Dot, carry: Tile) -> None:
         space = self.region.space
-        contracted = tuple(a for a in self.region.axes if a.name in value.axes)
+        contracted = self.region.pick(value.axes)
         m, n, k = (self._widest(group) for group in (space.m, space.n, contracted))
         scope.body.append(ir.DotTile(carry, scope.tiles[value.a], scope.tiles[value.b], m, n, k))
 
@@ -413,7 +380,7 @@ class Lowering:
     def _value(self, scope: Scope, number: int) -> None:
         value = self.region.values[number]
         if isinstance(value, rg.Reduce):
-            arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+            arg = self._cast(scope, scope.tiles[value.arg], value.dtype)
             scope.tiles[number] = self._reduce_within(scope, value, arg, number)
             return
         if isinstance(value, rg.Dot):
@@ -460,11 +427,18 @@ class Lowering:
             case _:
                 raise AssertionError(value)
 
-    def _cast(self, scope: Scope, tile: Tile, dtype: DType, axes: frozenset[str]) -> Tile:
-        if tile.dtype is dtype:
-            return tile
-        out = self._tile(dtype, axes)
-        scope.body.append(ir.ComputeTile(out, Op.CAST, (tile,)))
+    def _cast(self, scope: Scope, tile: Tile, dtype: DType) -> Tile:
+        return tile if tile.dtype is dtype else self._compute(scope, Op.CAST, dtype, tile)
+
+    def _compute(self, scope: Scope, op: Op, dtype: DType, *args: Tile) -> Tile:
+        """A tile that an elementwise op makes of others."""
+        out = self._tile(dtype, frozenset(d for a in args for d in a.dims))
+        scope.body.append(ir.ComputeTile(out, op, args))
+        return out
+
+    def _const(self, scope: Scope, value: int | float, dtype: DType) -> Tile:
+        out = self._tile(dtype, frozenset())
+        scope.body.append(ir.ConstTile(out, value))
         return out
 
     def _index(self, scope: Scope, e: Index) -> Index:

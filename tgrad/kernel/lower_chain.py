@@ -36,10 +36,10 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.fusion import region as rg
 from tgrad.graph.index import Index, loaded, var
-from tgrad.graph.op import REDUCE_COMBINE, Op
+from tgrad.graph.op import REDUCE_COMBINE, Op, identity_of
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, TileAxis
-from tgrad.kernel.lower import Lowering, Scope, identity_of
+from tgrad.kernel.lower import Lowering, Scope
 
 _TESTED = 1024
 """Columns that a step of the loop of tests looks at."""
@@ -77,7 +77,7 @@ class ChainLowering(Lowering):
         carried = [v for v in range(len(self.region.values)) if self._is_carried(v)]
         known = [v for b in self.region.space.live for v in b.index.loaded()]
         known += [v for test in self.tests for v in rg.operands_of(test)]
-        needed = self._behind([*carried, *known])
+        needed = self._with_operands([*carried, *known])
         for v in needed:
             if not self._loops(v) and not self.depends[v]:
                 self._value(scope, v)
@@ -93,7 +93,7 @@ class ChainLowering(Lowering):
             start, stop = (*start, *first), (*stop, *last)
         scope.body.append(ir.Loop(self.loop.name, tuple(inner.body), start, stop))
         scope.tiles.update(self.carries)
-        for v in self._behind([s.value for s in self.region.stores]):
+        for v in self._with_operands([s.value for s in self.region.stores]):
             if v not in scope.tiles and not self._loops(v):
                 self._value(scope, v)
         for s in self.region.stores:
@@ -109,24 +109,11 @@ class ChainLowering(Lowering):
         self.count += 1
         return self.count - 1
 
-    def _behind(self, numbers: list[int]) -> list[int]:
-        """The values and all that they are computed from, in dependency order."""
-        seen: set[int] = set()
-        stack = list(numbers)
-        while stack:
-            v = stack.pop()
-            if v not in seen:
-                seen.add(v)
-                stack.extend(rg.operands_of(self.region.values[v]))
-        return sorted(seen)
-
     def _open(self, scope: Scope, number: int) -> None:
         value = self.region.values[number]
         carry = self._tile(value.dtype, self.free[number])
-        zero: bool | int | float = 0.0 if value.dtype.is_float else 0
-        if isinstance(value, rg.Reduce):
-            zero = identity_of(value.op, value.dtype)
-        scope.body.append(ir.Init(carry, zero))
+        op = value.op if isinstance(value, rg.Reduce) else Op.ADD
+        scope.body.append(ir.Init(carry, identity_of(op, value.dtype)))
         self.carries[number] = carry
 
     # -- one step -------------------------------------------------------------------------------
@@ -149,7 +136,7 @@ class ChainLowering(Lowering):
             self._dot(scope, value, carry)
             return
         assert isinstance(value, rg.Reduce)
-        arg = self._cast(scope, scope.tiles[value.arg], value.dtype, self.free[value.arg])
+        arg = self._cast(scope, scope.tiles[value.arg], value.dtype)
         part = self._reduce_within(scope, value, arg, number)
         if value.op is Op.REDUCE_MAX and self._scales(number):
             self._move(scope, number, part)
@@ -164,27 +151,17 @@ class ChainLowering(Lowering):
     def _move(self, scope: Scope, number: int, part: Tile) -> None:
         """The maximum after this step, 0 while it is -inf, and the factor exp(c (old - new))."""
         carry = self.carries[number]
-        axes = self.free[number]
-
-        def compute(op: Op, *args: Tile, dtype: dt.DType = carry.dtype) -> Tile:
-            out = self._tile(dtype, axes)
-            scope.body.append(ir.ComputeTile(out, op, args))
-            return out
-
-        def const(value: float) -> Tile:
-            out = self._tile(carry.dtype, frozenset())
-            scope.body.append(ir.ConstTile(out, value))
-            return out
-
-        new = compute(Op.MAXIMUM, carry, part)
-        is_low = compute(Op.EQ, new, const(-math.inf), dtype=dt.bool_)
-        base = compute(Op.WHERE, is_low, const(0.0), new)
+        dtype = carry.dtype
+        new = self._compute(scope, Op.MAXIMUM, dtype, carry, part)
+        lowest = self._const(scope, -math.inf, dtype)
+        is_low = self._compute(scope, Op.EQ, dt.bool_, new, lowest)
+        base = self._compute(scope, Op.WHERE, dtype, is_low, self._const(scope, 0.0, dtype), new)
         scope.tiles[number] = base
-        exponent = compute(Op.SUB, carry, base)
+        exponent = self._compute(scope, Op.SUB, dtype, carry, base)
         scale = rg.exponent_scale(self.region.values, number)
         if scale is not None:
-            exponent = compute(Op.MUL, exponent, scope.tiles[scale])
-        self.factors[number] = compute(Op.EXP, exponent)
+            exponent = self._compute(scope, Op.MUL, dtype, exponent, scope.tiles[scale])
+        self.factors[number] = self._compute(scope, Op.EXP, dtype, exponent)
 
     def _rescale(self, scope: Scope, number: int) -> None:
         for maximum, factor in self.factors.items():
@@ -232,7 +209,7 @@ class _Tests(Lowering):
         if not columns:
             scope = self.before
             here = self._every(scope, rows)
-            stop = self._choose(scope, here, self._number(scope, extent), 0)
+            stop = self._choose(scope, here, self._const(scope, extent, dt.int32), 0)
             return (), (loaded(stop.id, 0, extent),)
         here = self._every(self.inner, [*rows, *columns])
         place = var(self.axis.name, extent)
@@ -252,8 +229,9 @@ class _Tests(Lowering):
             (number,) = test.args
             tile = self._test(self.before, test, self.before.tiles[number])
             return self._whole(self.before, tile, Op.REDUCE_MAX)
-        inside = (n for e in rg.indices_of(test) for n in e.variables())
-        axes = self._tile_axes(inside).union(*(self.free[v] for v in rg.operands_of(test)))
+        axes = self._tile_axes(rg.variables_of(test)).union(
+            *(self.free[v] for v in rg.operands_of(test))
+        )
         out = self._tile(dt.bool_, axes)
         self.before.body.append(self._statement(self.before, test, out))
         return self._whole(self.before, out, Op.REDUCE_MAX)
@@ -284,18 +262,9 @@ class _Tests(Lowering):
 
     # -- statements -----------------------------------------------------------------------------
 
-    def _compute(self, scope: Scope, op: Op, dtype: DType, *args: Tile) -> Tile:
-        out = self._tile(dtype, frozenset(d for a in args for d in a.dims))
-        scope.body.append(ir.ComputeTile(out, op, args))
-        return out
-
-    def _number(self, scope: Scope, value: int) -> Tile:
-        out = self._tile(dt.int32, frozenset())
-        scope.body.append(ir.ConstTile(out, value))
-        return out
-
     def _choose(self, scope: Scope, here: Tile, number: Tile, other: int) -> Tile:
-        return self._compute(scope, Op.WHERE, dt.int32, here, number, self._number(scope, other))
+        none = self._const(scope, other, dt.int32)
+        return self._compute(scope, Op.WHERE, dt.int32, here, number, none)
 
     def _whole(self, scope: Scope, tile: Tile, op: Op) -> Tile:
         """One number for a tile of all rows, or of columns."""

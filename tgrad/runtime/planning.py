@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import VerifyError
-from tgrad.runtime.cpu import ALIGNMENT, HostMemory
+from tgrad.runtime.cpu import ALIGNMENT, CpuRuntime, HostMemory
 
 if TYPE_CHECKING:
     from tgrad.kernel.ir import Executable
@@ -68,13 +67,8 @@ def current_planning() -> Planning | None:
     return scopes[-1] if scopes else None
 
 
-class PlanningRuntime:
+class PlanningRuntime(CpuRuntime):
     """A device that is not there: memory is zeros on the host. See runtime/device.py."""
-
-    alignment = 1
-
-    def __init__(self, device: Device):
-        self.device = device
 
     def allocate(self, nbytes: int) -> HostMemory:
         """Zeros; the system gives pages when they are first written."""
@@ -82,10 +76,6 @@ class PlanningRuntime:
         shift = -raw.ctypes.data % ALIGNMENT
         block = raw[shift : shift + max(nbytes, 1)]
         return HostMemory(block, block.ctypes.data, None)
-
-    def view(self, memory: HostMemory, offset: int, nbytes: int) -> HostMemory:
-        """A part of some memory."""
-        return HostMemory(memory.block[offset : offset + nbytes], memory.address + offset, memory)
 
     def write(self, memory: HostMemory, array: np.ndarray) -> None:
         """Copy an array's bytes to the start of a memory; zeros over zeros take no pages."""
@@ -96,10 +86,8 @@ class PlanningRuntime:
 
     def read(self, memory: Any, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
         """A copy of the memory's start as an array; zeros for a GPU's from outside the scope."""
-        size = int(np.prod(shape, dtype=np.int64))
-        if not isinstance(memory, HostMemory):
-            return np.zeros(shape, dtype.numpy)
-        return memory.block[: size * dtype.itemsize].copy().view(dtype.numpy).reshape(shape)
+        is_there = isinstance(memory, HostMemory)
+        return super().read(memory, dtype, shape) if is_there else np.zeros(shape, dtype.numpy)
 
     def copy(self, target: Any, source: Any) -> None:
         """Copy a memory to another of its size; a GPU's from outside the scope counts as zeros."""
@@ -130,6 +118,3 @@ class PlanningRuntime:
             VerifyError: always.
         """
         raise VerifyError(f"{artifact.name} is launched while planning.")
-
-    def synchronize(self) -> None:
-        """Nothing is ever pending."""

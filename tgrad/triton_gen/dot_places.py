@@ -18,7 +18,7 @@ DEEPEST = 64
 def contracted(region: Region) -> list[tuple[Axis, ...]]:
     """The different groups of axes that a region's dots contract, in order."""
     names = dict.fromkeys(v.axes for v in region.values if isinstance(v, Dot))
-    return [tuple(a for a in region.axes if a.name in group) for group in names]
+    return [region.pick(group) for group in names]
 
 
 def as_loaded(region: Region, group: tuple[Axis, ...]) -> tuple[Axis, ...]:

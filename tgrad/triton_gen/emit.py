@@ -23,10 +23,9 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError, VerifyError
 from tgrad.graph.index import Index, Var, var
-from tgrad.graph.op import REDUCE_COMBINE, Op
+from tgrad.graph.op import REDUCE_COMBINE, Op, identity_of
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Config, Kernel, Role, Tile, TileAxis, count_launched
-from tgrad.kernel.lower import identity_of
 from tgrad.triton_gen import (
     emit_dot,
     emit_online,
@@ -64,8 +63,6 @@ from tgrad.triton_gen.program_order import axes_from_the_end
 from tgrad.triton_gen.rounded import exponentials_of_halves, loaded_halves, rounded_tiles
 
 WIDTH = 96
-REDUCE_OF = {Op.ADD: Op.REDUCE_SUM, Op.MUL: Op.REDUCE_PROD, Op.MAXIMUM: Op.REDUCE_MAX,
-             Op.MINIMUM: Op.REDUCE_MIN}  # fmt: skip
 
 
 def emit(kernel: Kernel, config: Config, dialect: str = GPU) -> str:
@@ -618,9 +615,7 @@ class Emitter:
         if stmt.op is Op.ADD:
             lanes = [d for d in lanes if d not in self.zero_lanes.get(value.id, frozenset())]
         if lanes:
-            kept = self.keep(
-                typed(operand), carry.dims, lanes, self.identity(REDUCE_OF[stmt.op], carry.dtype)
-            )
+            kept = self.keep(typed(operand), carry.dims, lanes, self.identity(stmt.op, carry.dtype))
             operand = Operand(kept, value.dtype)
         name = self.carry(carry)
         args = [Operand(name, carry.dtype), operand]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from tgrad.fusion.region import Dot, Region, operands_of
+from tgrad.fusion.region import Dot, Region, behind, operands_of
 from tgrad.kernel.ir import Config, Role
 from tgrad.triton_gen.target import Target
 
@@ -60,13 +60,8 @@ def epilogue_words(region: Region) -> float:
     """Most registers that an element of a dot's tile takes at once in the epilogue, the products'
     own not counted."""
     dots = {n for n, v in enumerate(region.values) if isinstance(v, Dot)}
-    operands: set[int] = set()
-    stack = [x for dot in dots for x in operands_of(region.values[dot])]
-    while stack:
-        number = stack.pop()
-        if number not in operands:
-            operands.add(number)
-            stack += operands_of(region.values[number])
+    read = [x for dot in dots for x in operands_of(region.values[dot])]
+    operands = set(behind(region.values, read))
     last: dict[int, int] = {}
     for at, item in enumerate((*region.values, *region.stores)):
         if at not in operands and at not in dots:

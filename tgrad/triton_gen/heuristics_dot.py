@@ -11,7 +11,7 @@ from math import prod
 
 from tgrad import dtype as dt
 from tgrad.dtype import DType
-from tgrad.fusion.region import Axis, Dot, Load, Region, extent_of, operands_of
+from tgrad.fusion.region import Axis, Dot, Load, Region, behind, extent_of
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.triton_gen.blocks import power_of_two, steps_of
 from tgrad.triton_gen.dot_places import (
@@ -304,22 +304,10 @@ def _stage_bytes(region: Region, contracted: tuple[Axis, ...], blocks: tuple[int
     columns = {a.name for a in region.space.n}
     dots = (v for v in region.values if isinstance(v, Dot) and set(v.axes) == names)
     total = 0
-    for number in _loaded_for({x for v in dots for x in (v.a, v.b)}, region):
+    for number in behind(region.values, [x for v in dots for x in (v.a, v.b)]):
         dims = set(region.dims[number])
-        if dims & names and dims & (rows | columns):
+        is_load = isinstance(region.values[number], Load)
+        if is_load and dims & names and dims & (rows | columns):
             wide = blocks[0] if dims & rows else blocks[1]
             total += wide * blocks[2] * region.values[number].dtype.itemsize
     return max(total, 1)
-
-
-def _loaded_for(numbers: set[int], region: Region) -> set[int]:
-    """The loads that values are computed from."""
-    found, seen, stack = set(), set(numbers), list(numbers)
-    while stack:
-        number = stack.pop()
-        if isinstance(region.values[number], Load):
-            found.add(number)
-        new = set(operands_of(region.values[number])) - seen
-        seen |= new
-        stack += new
-    return found

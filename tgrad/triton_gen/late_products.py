@@ -27,13 +27,14 @@ from tgrad.graph.index import Atom, Bound, Div, Index, Mod, Var, var
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Kernel, Tile, TileAxis
+from tgrad.kernel.statements import NewTiles, without_unread
 
 
 def with_late_products(kernel: Kernel) -> Kernel:
     """The kernel with its loops changed so; itself where none can be."""
-    names, body = _Names(kernel), list[ir.Stmt]()
+    tiles, body = NewTiles(kernel), list[ir.Stmt]()
     for stmt in kernel.body:
-        late = _late(kernel, stmt, names) if isinstance(stmt, ir.Loop) else None
+        late = _late(kernel, stmt, tiles) if isinstance(stmt, ir.Loop) else None
         body += late if late is not None else [stmt]
     changed = tuple(body)
     return kernel if changed == kernel.body else replace(kernel, body=changed)
@@ -57,7 +58,7 @@ class _Product:
     load: ir.LoadTile
 
 
-def _late(kernel: Kernel, loop: ir.Loop, names: _Names) -> list[ir.Stmt] | None:
+def _late(kernel: Kernel, loop: ir.Loop, tiles: NewTiles) -> list[ir.Stmt] | None:
     """Statements in place of a loop."""
     axis = kernel.axis(loop.axis)
     if loop.start or axis.is_ragged or kernel.limits or kernel.table is not None:
@@ -73,20 +74,20 @@ def _late(kernel: Kernel, loop: ir.Loop, names: _Names) -> list[ir.Stmt] | None:
     moved: list[ir.Stmt] = []
     kept: list[ir.Stmt] = []
     for p in products:
-        carried = names.new(p.wide)
+        carried = tiles.like(p.wide)
         inits.append(ir.Init(carried, 0.0))
         kept.append(ir.Keep(carried, p.wide))
         for stmt in p.scaled:
-            before = names.new(stmt.value)
+            before = tiles.like(stmt.value)
             inits.append(ir.Init(before, 1.0))
             kept.append(ir.Keep(before, stmt.value))
             moved.append(replace(stmt, value=before))
-        load = _before(p.load, axis, names.new(p.load.out))
-        cast = replace(p.cast, out=names.new(p.cast.out), args=(carried,))
+        load = _before(p.load, axis, tiles.like(p.load.out))
+        cast = replace(p.cast, out=tiles.like(p.cast.out), args=(carried,))
         moved += [load, cast, replace(p.dot, a=cast.out, b=load.out)]
     gone = {id(s) for p in products for s in (p.dot, *p.scaled)}
     left = [*loop.body[: first[-1] + 1], *moved, *loop.body[first[-1] + 1 :], *kept]
-    body = _needed([s for s in left if id(s) not in gone])
+    body = without_unread([s for s in left if id(s) not in gone])
     return [*inits, replace(loop, body=body, late=tuple(moved))]
 
 
@@ -108,19 +109,6 @@ def _product(loop: ir.Loop, dot: ir.DotTile) -> _Product | None:
     return _Product(dot, tuple(scaled), cast, wide, load)
 
 
-class _Names:
-    """Numbers of tiles that are not taken."""
-
-    def __init__(self, kernel: Kernel):
-        flat = list(ir.statements(kernel.body))
-        outs = {t.id for s in flat if (t := getattr(s, "out", None)) is not None}
-        self.next = 1 + max(outs.union(*map(ir.read_numbers, flat)))
-
-    def new(self, like: Tile) -> Tile:
-        self.next += 1
-        return replace(like, id=self.next - 1)
-
-
 def _before(load: ir.LoadTile, axis: TileAxis, out: Tile) -> ir.LoadTile:
     """What the step before loaded; 0 before the first."""
     at = var(axis.name, axis.extent + axis.block) - axis.block
@@ -129,14 +117,3 @@ def _before(load: ir.LoadTile, axis: TileAxis, out: Tile) -> ir.LoadTile:
         return at if isinstance(atom, Var) and atom.name == axis.name else None
 
     return ir.LoadTile(out, load.slot, load.index.rebuild(shifted), (Bound(at, 0, axis.extent),))
-
-
-def _needed(body: list[ir.Stmt]) -> tuple[ir.Stmt, ...]:
-    """Without loads and casts that nothing reads any more."""
-    while True:
-        read = {n for s in body for n in ir.read_numbers(s)}
-        pure = (ir.LoadTile, ir.ComputeTile)
-        left = [s for s in body if not isinstance(s, pure) or s.out.id in read]
-        if len(left) == len(body):
-            return tuple(body)
-        body = left

@@ -24,8 +24,6 @@ from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Kernel
 
-Makes = ir.LoadTile | ir.ConstTile | ir.IndexTile | ir.InsideTile | ir.ComputeTile
-
 
 def with_online_sums(kernel: Kernel) -> Kernel:
     """The kernel with each such pair of loops in one; itself where there is none."""
@@ -82,7 +80,7 @@ def _is_row(step: ir.Accumulate, reduced: ir.ReduceTile, axis: str) -> bool:
 def _exp_sum(first: ir.Loop, x: ir.Tile, largest: ir.Tile, second: ir.Loop) -> ir.Tile | None:
     """The carry of a loop that does nothing but add exp(x - largest) to it; None of another."""
     made = made_in(second)
-    steps = [s for s in second.body if not isinstance(s, Makes)]
+    steps = [s for s in second.body if not isinstance(s, ir.Pure)]
     same = first.axis == second.axis and (first.start, first.stop) == (second.start, second.stop)
     step = steps[0] if len(steps) == 1 else None
     if not same or not isinstance(step, ir.Accumulate):
@@ -98,12 +96,12 @@ def _exp_sum(first: ir.Loop, x: ir.Tile, largest: ir.Tile, second: ir.Loop) -> i
     return step.carry if subtracted == largest and is_same else None
 
 
-def made_in(loop: ir.Loop) -> dict[int, Makes]:
+def made_in(loop: ir.Loop) -> dict[int, ir.Pure]:
     """The statements of a loop's body that make a tile of others, by its number."""
-    return {s.out.id: s for s in loop.body if isinstance(s, Makes)}
+    return {s.out.id: s for s in loop.body if isinstance(s, ir.Pure)}
 
 
-def _meaning(tile: ir.Tile, made: Mapping[int, Makes]) -> object:
+def _meaning(tile: ir.Tile, made: Mapping[int, ir.Pure]) -> object:
     """What a tile is computed from; equal for tiles of two loops that hold the same."""
     stmt = made.get(tile.id)
     if stmt is None:

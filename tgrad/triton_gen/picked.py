@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tgrad import dtype as dt
-from tgrad.graph.index import Bound, Index, Loaded, Var
+from tgrad.graph.index import Index, Loaded, Var
 from tgrad.graph.index import loaded as loaded_index
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Kernel
-from tgrad.triton_gen.online import Makes, made_in
+from tgrad.kernel.statements import NewTiles, changed, made_by, without_unread
+from tgrad.triton_gen.online import made_in
 
 MOST_LOADS = 2
 """That each pick may add."""
@@ -48,7 +49,7 @@ class _Pick:
     total: ir.ReduceTile
     wanted: ir.Tile
     x: ir.Tile
-    needed: tuple[Makes, ...]
+    needed: tuple[ir.Stmt, ...]
 
 
 def _find(kernel: Kernel) -> _Pick | None:
@@ -81,18 +82,13 @@ def _pick(kernel: Kernel, loop: ir.Loop, step: ir.Accumulate, total: ir.ReduceTi
     is_zero = other.id in consts and consts[other.id] == 0
     if not is_zero or len(places) != 1 or len(wanted) != 1 or wanted[0].dtype is not dt.int64:
         return None
-    needed: list[Makes] = []
-    asked = {x.id}
-    for stmt in reversed(loop.body):
-        if isinstance(stmt, Makes) and stmt.out.id in asked:
-            needed.insert(0, stmt)
-            asked |= ir.read_numbers(stmt)
+    needed = made_by([x.id], made.values())
     if sum(isinstance(s, ir.LoadTile) for s in needed) > MOST_LOADS:
         return None
-    return _Pick(loop, step, total, wanted[0], x, tuple(needed))
+    return _Pick(loop, step, total, wanted[0], x, needed)
 
 
-def _is_place(stmt: Makes | None, axis: str) -> bool:
+def _is_place(stmt: ir.Pure | None, axis: str) -> bool:
     """Whether a statement gives each element its place along the axis."""
     atom = stmt.index.atom if isinstance(stmt, ir.IndexTile) else None
     return isinstance(atom, Var) and atom.name == axis
@@ -102,7 +98,8 @@ def _with_load(kernel: Kernel, pick: _Pick) -> tuple[ir.Stmt, ...]:
     """The body with the load before the loop, and the loop without the sum."""
     early = _Early(kernel, pick)
     found = early.picked()
-    loop = _without(pick.loop, pick.step)
+    left = [s for s in pick.loop.body if s is not pick.step]
+    loop = replace(pick.loop, body=without_unread(left))
     body: list[ir.Stmt] = []
     for old in kernel.body:
         if old is pick.loop:
@@ -119,7 +116,7 @@ class _Early:
 
     def __init__(self, kernel: Kernel, pick: _Pick):
         self.kernel, self.pick, self.axis = kernel, pick, kernel.axis(pick.loop.axis)
-        self.next_id = 1 + max(t.id for s in ir.statements(kernel.body) for t in _makes(s))
+        self.tiles = NewTiles(kernel)
         self.stmts: list[ir.Stmt] = []
         self.copies: dict[int, ir.Tile] = {}
 
@@ -137,19 +134,14 @@ class _Early:
         none = self._const(0.0 if x.dtype.is_float else 0, x.dtype)
         return ir.ComputeTile(self.pick.total.out, Op.WHERE, (inside, self.copies[x.id], none))
 
-    def _copy(self, stmt: Makes) -> None:
+    def _copy(self, stmt: ir.Stmt) -> None:
         """The statement at the place, without the axis of the row."""
+        assert isinstance(stmt, ir.Pure)
         dims = tuple(d for d in stmt.out.dims if d != self.axis.name)
-        copy = self.copies[stmt.out.id] = self._tile(stmt.out.dtype, dims)
-        changed: Makes = replace(stmt, out=copy)
-        if isinstance(changed, ir.ComputeTile):
-            changed = replace(changed, args=tuple(self.copies.get(a.id, a) for a in changed.args))
-        if isinstance(changed, (ir.LoadTile, ir.IndexTile)):
-            changed = replace(changed, index=changed.index.rebuild(self._leaf))
-        if isinstance(changed, (ir.LoadTile, ir.InsideTile)):
-            bounds = (Bound(b.index.rebuild(self._leaf), b.lo, b.hi) for b in changed.mask)
-            changed = replace(changed, mask=tuple(b for b in bounds if not b.is_always))
-        self.stmts.append(changed)
+        self.copies[stmt.out.id] = self.tiles.like(replace(stmt.out, dims=dims))
+        self.stmts.append(
+            changed(stmt, lambda t: self.copies.get(t.id, t), lambda e: e.rebuild(self._leaf))
+        )
 
     def _leaf(self, atom: object) -> Index | None:
         """What stands for an atom of an index at the place; None for itself."""
@@ -159,35 +151,13 @@ class _Early:
             return loaded_index(self.copies[atom.value].id, atom.lo, atom.hi)
         return None
 
-    def _tile(self, dtype: dt.DType, dims: tuple[str, ...]) -> ir.Tile:
-        self.next_id += 1
-        return ir.Tile(self.next_id - 1, dtype, dims)
-
     def _compute(self, op: Op, dtype: dt.DType, *args: ir.Tile) -> ir.Tile:
         dims = tuple(a.name for a in self.kernel.axes if any(a.name in t.dims for t in args))
-        out = self._tile(dtype, dims)
+        out = self.tiles.like(ir.Tile(0, dtype, dims))
         self.stmts.append(ir.ComputeTile(out, op, args))
         return out
 
     def _const(self, value: int | float, dtype: dt.DType) -> ir.Tile:
-        out = self._tile(dtype, ())
+        out = self.tiles.like(ir.Tile(0, dtype, ()))
         self.stmts.append(ir.ConstTile(out, value))
         return out
-
-
-def _makes(stmt: ir.Stmt) -> list[ir.Tile]:
-    if isinstance(stmt, ir.JoinExp):
-        return [stmt.out_largest, stmt.out_total]
-    return [stmt.out] if hasattr(stmt, "out") else []
-
-
-def _without(loop: ir.Loop, step: ir.Accumulate) -> ir.Loop:
-    """The loop without a step, and without what only that needed."""
-    kept: list[ir.Stmt] = []
-    needed: set[int] = set()
-    for stmt in reversed(loop.body):
-        if stmt is step or (isinstance(stmt, Makes) and stmt.out.id not in needed):
-            continue
-        kept.insert(0, stmt)
-        needed |= ir.read_numbers(stmt)
-    return replace(loop, body=tuple(kept))

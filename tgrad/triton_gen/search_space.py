@@ -18,13 +18,14 @@ Spills and too much shared memory show when a choice is compiled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
 from tgrad.fusion.region import Dot, Region
 from tgrad.kernel.ir import Config, Role, TileAxis, count_programs
 from tgrad.kernel.lower import lower
-from tgrad.kernel.space import Choice, Parameter, SearchSpace, parameter
+from tgrad.kernel.space import Choice, SearchSpace, parameter
 from tgrad.triton_gen.blocks import power_of_two
 from tgrad.triton_gen.descriptors import matrices_of
 from tgrad.triton_gen.epilogue import accumulators, with_epilogue_parts
@@ -64,49 +65,37 @@ class _Choices:
         self.region, self.heuristic, self.target = region, heuristic, target
         self.kind = region.space.kind
         self.free = [a for a in heuristic.axes if self._blocks(a)]
-        self.has_stages = heuristic.num_stages > 1 or (
-            self.kind in ("dot", "chain", "reduce")
-            and any(a.role is Role.LOOP for a in heuristic.axes)
-        )
+        self.options = dict(self._options())
+        """By the name of a field of `Config`."""
 
-        is_dot = self.kind == "dot" and region.table is None
-        tiles = count_programs(heuristic.axes, region.table)
-        self.has_walks = is_dot and tiles > target.num_sms
-        self.has_matrices = (
-            is_dot and target.has_tma and bool(matrices_of(lower(region, heuristic)))
-        )
-
-        self.has_late = (
-            self.kind == "chain"
-            and target.has_wgmma
-            and with_late_products(program := lower(region, heuristic)) is not program
-        )
+    def _options(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """What there is to choose besides blocks; nothing where it makes no difference."""
+        region, heuristic, target = self.region, self.heuristic, self.target
+        yield "num_warps", WARPS
+        has_loops = any(a.role is Role.LOOP for a in heuristic.axes)
+        if heuristic.num_stages > 1 or (self.kind in ("dot", "chain", "reduce") and has_loops):
+            yield "num_stages", STAGES if target.is_nvidia else STAGES[:2]
+        if heuristic.group_m > 1:
+            yield "group_m", GROUPS
+        is_dot, sms = self.kind == "dot" and region.table is None, target.num_sms
+        if is_dot and count_programs(heuristic.axes, region.table) > sms:
+            yield "programs", (0, sms, 2 * sms)
+        if is_dot and target.has_tma and matrices_of(lower(region, heuristic)):
+            yield "descriptors", (0, 1)
+        if self.kind == "chain" and target.has_wgmma:
+            program = lower(region, heuristic)
+            if with_late_products(program) is not program:
+                yield "late_products", (0, 1)
 
     def space(self) -> SearchSpace:
-        parameters: list[Parameter] = []
-        start: list[int] = []
-        for axis in self.free:
-            parameters.append(parameter(f"{axis.name}_block", self._blocks(axis), axis.block))
-            start.append(axis.block)
-        options: list[tuple[str, tuple[int, ...], int]] = [
-            ("num_warps", WARPS, self.heuristic.num_warps)
-        ]
-        if self.has_stages:
-            stages = STAGES if self.target.is_nvidia else STAGES[:2]
-            options.append(("num_stages", stages, self.heuristic.num_stages))
-        if self.heuristic.group_m > 1:
-            options.append(("group_m", GROUPS, self.heuristic.group_m))
-        if self.has_walks:
-            sms = self.target.num_sms
-            options.append(("programs", (0, sms, 2 * sms), self.heuristic.programs))
-        if self.has_matrices:
-            options.append(("descriptors", (0, 1), int(self.heuristic.descriptors)))
-        if self.has_late:
-            options.append(("late_products", (0, 1), int(self.heuristic.late_products)))
-        for name, values, value in options:
-            parameters.append(parameter(name, values, value))
-            start.append(value)
-        return SearchSpace(tuple(parameters), tuple(start), self.config, self.estimate)
+        starts = {f"{a.name}_block": a.block for a in self.free}
+        values = {f"{a.name}_block": self._blocks(a) for a in self.free}
+        starts |= {name: int(getattr(self.heuristic, name)) for name in self.options}
+        parameters = tuple(
+            parameter(name, found, starts[name])
+            for name, found in {**values, **self.options}.items()
+        )
+        return SearchSpace(parameters, tuple(starts.values()), self.config, self.estimate)
 
     def _blocks(self, axis: TileAxis) -> list[int]:
         """Other blocks of an axis; none if it has but one."""
@@ -127,27 +116,14 @@ class _Choices:
         """The configuration; None where a thread's part of a tile is beyond its registers."""
         values = [int(v) for v in choice]
         blocks = {a.name: b for a, b in zip(self.free, values)}
-        rest = iter(values[len(self.free) :])
-        warps = next(rest)
-        stages = next(rest) if self.has_stages else self.heuristic.num_stages
-        group = next(rest) if self.heuristic.group_m > 1 else 1
-        programs = next(rest) if self.has_walks else 0
-        descriptors = bool(next(rest)) if self.has_matrices else False
-        late = bool(next(rest)) if self.has_late else False
+        options = dict(zip(self.options, values[len(self.free) :]))
         axes = tuple(self._axis(a, blocks.get(a.name, a.block)) for a in self.heuristic.axes)
-        threads = warps * self.target.warp_size
+        threads = options["num_warps"] * self.target.warp_size
         if threads > 1024 or self._tile(axes) > ELEMENTS_OF_A_THREAD * threads:
             return None
-        config = replace(
-            self.heuristic,
-            axes=axes,
-            num_warps=warps,
-            num_stages=stages,
-            group_m=group,
-            programs=programs,
-            descriptors=descriptors,
-            late_products=late,
-        )
+        for name in ("descriptors", "late_products"):
+            options[name] = bool(options.get(name))
+        config = replace(self.heuristic, axes=axes, **options)  # type: ignore[arg-type]
         if self.kind == "dot":
             return with_epilogue_parts(self.region, config, self.target)
         return config
