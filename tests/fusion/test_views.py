@@ -56,6 +56,7 @@ def test_planes_of_windows_compute_an_element_once() -> None:
     x, w = draw(2, 4, 32, 32), draw(4, 1, 3, 3)
     assert len(cut([F.conv2d(x.exp(), w, padding=1, groups=4)])) == 1
     assert len(cut([F.avg_pool2d(x.exp(), 3, 1)])) == 1
+    assert len(cut([F.conv2d(x.exp(), w, stride=(7, 5), groups=4)])) == 1  # few are read at all
 
 
 RANDOM: dict[str, Function] = {

@@ -34,8 +34,8 @@ def is_dear_to_view(
         return False
     is_of_rows = any(leaf.op in REDUCE or leaf.op in ROWWISE for leaf in made.leaves)
     makes_planes = limits.makes_planes and made.dear <= TABLE_COST
-    read = _View(node, node.size, repeats=not is_of_rows)  # a kernel of rows repeats nothing
-    again = _elements_read(read, uses, outputs, makes_planes) - node.size
+    whole = _View.of(node, repeats=not is_of_rows)  # a kernel of rows repeats nothing
+    again = _elements_read(whole, uses, outputs, makes_planes) - node.size
     least = limits.dear_per_launch if node.size <= TINY else limits.dear_per_byte * 2 * node.nbytes
     return made.dear * again > least
 
@@ -56,7 +56,7 @@ def _elements_read(
         looked_up = [u.size for u in others if u.op is Op.GATHER and u.inputs[0] is view.node]
         is_plane = makes_planes and view.windows > 1
         if len(looked_up) < len(others) or view.node in outputs:
-            total += view.read // view.windowed if is_plane else view.read
+            total += view.once if is_plane else view.read
         total += sum(looked_up)
     return total
 
@@ -77,27 +77,31 @@ class _View:
         read: elements that are computed for it.
         repeats: whether elements that an expansion repeats are computed again.
         windows: directions of windows that it still has.
-        windowed: how many times they read an element.
+        once: elements that are computed for it if windows compute what they read once.
     """
 
     node: Node
     read: int
     repeats: bool
-    windows: int = 0
-    windowed: int = 1
+    windows: int
+    once: int
+
+    @staticmethod
+    def of(node: Node, repeats: bool) -> _View:
+        """All of a node."""
+        return _View(node, node.size, repeats, 0, node.size)
 
     def moved(self, user: Node) -> _View:
         """A view of it; an axis repeated within all others is no work again."""
-        times = user.size / max(self.node.size, 1)
+        before, after = max(self.node.size, 1), user.size
+        read = self.read * after // before
         if user.op is Op.WINDOW:
-            windowed = round(self.windowed * times)
-            return replace(self, node=user, read=round(self.read * times),
-                           windows=self.windows + 1, windowed=windowed)  # fmt: skip
+            return replace(self, node=user, read=read, windows=self.windows + 1)
         is_again = self.repeats and not _repeats_within(user)
         if user.op is Op.SLICE or (user.op is Op.EXPAND and is_again):
-            return replace(self, node=user, read=round(self.read * times))
+            return replace(self, node=user, read=read, once=self.once * after // before)
         if user.op is Op.RESHAPE and _long_axes(user) != _long_axes(self.node):
-            return replace(self, node=user, windows=0)
+            return replace(self, node=user, windows=0, once=self.read)
         return replace(self, node=user)
 
 
