@@ -45,7 +45,7 @@ CASES = [(*case, (2, 4, 4)) for case in SQUARES]
 CASES += [(*case, shape) for case in ALL for shape in ((4, 4), (2, 5, 3), (3, 5))]
 
 
-@pytest.mark.parametrize("name, function, shape", CASES, ids=lambda v: str(v).replace(" ", "_"))
+@pytest.mark.parametrize("name, function, shape", CASES, ids=[f"{n} {s}" for n, _, s in CASES])
 def test_values_and_gradients(name, function, shape):
     found = []
     for library in (tgrad, torch):
