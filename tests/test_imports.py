@@ -7,6 +7,7 @@ that names a module of tgrad (the argument of `import_module`).
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -373,6 +374,21 @@ def run_python(program: str) -> str:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process for each module takes minutes")
+def test_each_part_can_be_imported_first():
+    parts = [m for m in sorted(MODULES) if m.count(".") == 1 and not m.endswith("__main__")]
+    program = (
+        "import importlib, os, sys, tgrad\n"
+        f"for name in {parts}:\n"
+        "    if child := os.fork():\n"
+        "        if os.waitpid(child, 0)[1]: sys.exit(f'{name} cannot be imported first')\n"
+        "    else:\n"
+        "        importlib.import_module(name)\n"
+        "        os._exit(0)\n"
+    )
+    run_python(program)
 
 
 def test_import_loads_numpy_alone():

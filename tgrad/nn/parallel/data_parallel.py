@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tgrad.cuda import device_count
 from tgrad.errors import UnsupportedError
 from tgrad.nn.module import Module
 
@@ -64,6 +63,8 @@ def data_parallel(
 
 
 def _check(device_ids: Sequence[Any] | None, output_device: Any) -> None:
+    from tgrad.cuda import device_count  # it has optimizers, which have modules
+
     given = [*(device_ids or ()), *([] if output_device is None else [output_device])]
     used = {str(d).removeprefix("cuda:") for d in given}
     count = len(used) if device_ids is not None else max(len(used), device_count())
