@@ -33,7 +33,6 @@ class Limits:
         program_bandwidth: bytes/s that one program reads.
         launch: seconds that one kernel more takes.
         dear_per_byte: cost of functions (graph/op.py) that takes as long as moving a byte.
-        dear_per_launch: the same that takes as long as one kernel more.
         makes_planes: whether windows in two directions compute what they read once.
         dots: most dots of one kernel.
         shares_launches: whether equal kernels on other buffers may be one launch.
@@ -61,7 +60,6 @@ class Limits:
     program_bandwidth: float = 25e9
     launch: float = 6e-6
     dear_per_byte: float = 10
-    dear_per_launch: float = 3e5
     makes_planes: bool = False
     dots: int = 4
     shares_launches: bool = True
@@ -92,7 +90,6 @@ CPU_LIMITS = Limits(
     columns=0,
     short_row=0,
     dear_per_byte=1,
-    dear_per_launch=1e5,
     makes_planes=True,
     dots=1,
     orders_scatters=True,

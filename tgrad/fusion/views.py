@@ -26,9 +26,9 @@ def is_dear_to_view(
     than it costs to store and load them:
 
         y = exp(x);  y[1:] - y[:-1]        two exp an element, or one that is stored
-
-    Of few elements it is asked whether a kernel more costs less: steps of a recurrence that read
-    neighbours of the step before would compute three times as much for each one that is inlined."""
+    """
+    if node.size <= TINY:
+        return False
     made = inlined(node, histories, ())
     if not made.dear or is_made_of_places(node, made):
         return False
@@ -36,8 +36,7 @@ def is_dear_to_view(
     makes_planes = limits.makes_planes and made.dear <= TABLE_COST
     whole = _View.of(node, repeats=not is_of_rows)  # a kernel of rows repeats nothing
     again = _elements_read(whole, uses, outputs, makes_planes) - node.size
-    least = limits.dear_per_launch if node.size <= TINY else limits.dear_per_byte * 2 * node.nbytes
-    return made.dear * again > least
+    return made.dear * again > limits.dear_per_byte * 2 * node.nbytes
 
 
 def _elements_read(
