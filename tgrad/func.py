@@ -342,46 +342,17 @@ def vmap(
 
     @wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
-        dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
-        axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
-        leaves = tree_leaves(args)
-        wide = [None if d is None else a.movedim(d, 0) for a, d in zip(leaves, axes)]
-        if any(t is not None and not t.shape for t in wide):
-            raise ShapeError("vmap over a tensor with no axes.", "Give it None in in_dims.")
-        sizes = {t.shape[0] for t in wide if t is not None}
-        if len(sizes) != 1:
-            raise ShapeError(f"vmap over axes of sizes {sorted(sizes)}.", "Give them one size.")
-        (size,) = sizes
-        remaining = iter(wide)
-        table: dict[Node, Node] = {}
-        members: list[Tensor | None] = []
-
-        def narrow(a: Any) -> Any:
-            t = next(remaining)
-            members.append(None)
-            if t is None:
-                return a
-            variable = placeholder(next(_numbers), t._node, t.shape[1:])
-            table[variable] = t._node
-            one = Tensor._of(variable, t.device)
-            one._requires_grad = t.dtype.is_float
-            members[-1] = one
-            return one
-
+        members = _Members(args, in_dims)
         before = drawn.count
         with inside_vmap(), enable_grad():
-            found = func(*tree_map(narrow, args), **kwargs)
+            found = func(*tree_map(members.narrow, args), **kwargs)
         if randomness == "error" and drawn.count != before:
             raise UnsupportedError("vmap of a function that draws.", 'Use randomness="same".')
         outputs = _tensors(found, "vmap")
-        written = [
-            (a, d, one)
-            for a, d, one in zip(leaves, axes, members)
-            if one is not None and d is not None and one._node not in table
-        ]
+        written = members.written()
         nodes = [t._node for t in (*outputs, *(one for *_, one in written))]
         with source_scope(label="vmap"):
-            made = iter(batch(nodes, table, size))
+            made = iter(batch(nodes, members.table, members.size))
         places = iter(_out_dims(out_dims, found))
         results = tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
         for a, d, one in written:
@@ -389,6 +360,51 @@ def vmap(
         return results
 
     return call
+
+
+class _Members:
+    """The arguments of `vmap`, and what stands for them where one member is computed.
+
+    Attributes:
+        size: how many members there are.
+        table: by placeholder, the node of all members.
+    """
+
+    def __init__(self, args: tuple[Any, ...], in_dims: Any):
+        dims = in_dims if isinstance(in_dims, (tuple, list)) else (in_dims,) * len(args)
+        self.axes = [d for a, each in zip(args, dims, strict=True) for d in _dims_of(a, each)]
+        self.leaves = tree_leaves(args)
+        wide = [None if d is None else a.movedim(d, 0) for a, d in zip(self.leaves, self.axes)]
+        if any(t is not None and not t.shape for t in wide):
+            raise ShapeError("vmap over a tensor with no axes.", "Give it None in in_dims.")
+        sizes = {t.shape[0] for t in wide if t is not None}
+        if len(sizes) != 1:
+            raise ShapeError(f"vmap over axes of sizes {sorted(sizes)}.", "Give them one size.")
+        (self.size,) = sizes
+        self.table: dict[Node, Node] = {}
+        self._remaining = iter(wide)
+        self._ones: list[Tensor | None] = []
+
+    def narrow(self, leaf: Any) -> Any:
+        """The next leaf of the arguments as one member has it."""
+        t = next(self._remaining)
+        self._ones.append(None)
+        if t is None:
+            return leaf
+        variable = placeholder(next(_numbers), t._node, t.shape[1:])
+        self.table[variable] = t._node
+        one = Tensor._of(variable, t.device)
+        one._requires_grad = t.dtype.is_float
+        self._ones[-1] = one
+        return one
+
+    def written(self) -> list[tuple[Tensor, int, Tensor]]:
+        """Arguments that the function has changed in place, their axes, and one member's values."""
+        return [
+            (leaf, axis, one)
+            for leaf, axis, one in zip(self.leaves, self.axes, self._ones)
+            if one is not None and axis is not None and one._node not in self.table
+        ]
 
 
 def _dims_of(value: Any, dims: Any) -> list[int | None]:

@@ -201,16 +201,9 @@ class _Partition:
                 continue
             if n.op in CALLS:
                 roots.update(below(x, (Op.RESHAPE,)) for x in n.inputs)
-            if n in roots or n.op is Op.DOT:
-                for x in n.inputs if n.op is Op.DOT else ():
-                    operand = below(x, MOVEMENT)
-                    if operand in self.inside or not is_elementwise(operand.op):
-                        continue
-                    if self._is_stored(operand, is_costly_prologue(operand, histories)):
-                        roots.add(operand)
-                    if is_dear_to_repeat(operand, x, n, histories, self.limits):
-                        self.repeated.add((operand, n))
-            elif histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
+            if n.op is Op.DOT:
+                roots |= self._stored_operands(n, histories)
+            elif n not in roots and histories[n].nodes > INLINE_NODES and is_elementwise(n.op):
                 roots.add(n)
             if n.op is Op.GATHER and below(n.inputs[0], MOVEMENT).op is Op.GATHER:
                 roots.add(below(n.inputs[0], MOVEMENT))  # one load each time, not one after another
@@ -235,6 +228,19 @@ class _Partition:
                 users[x] |= mine
         live = [n for n in self.order if n in roots and (users[n] or n in self.outputs)]
         return [n for n in live if n.op is not Op.BUFFER]
+
+    def _stored_operands(self, dot: Node, histories: Mapping[Node, History]) -> set[Node]:
+        """Operands that a dot had better load; those that it must not compute are noted."""
+        found = set[Node]()
+        for x in dot.inputs:
+            operand = below(x, MOVEMENT)
+            if operand in self.inside or not is_elementwise(operand.op):
+                continue
+            if self._is_stored(operand, is_costly_prologue(operand, histories)):
+                found.add(operand)
+            if is_dear_to_repeat(operand, x, dot, histories, self.limits):
+                self.repeated.add((operand, dot))
+        return found
 
     def _is_stored_for_views(self, node: Node, histories: Mapping[Node, History]) -> bool:
         if not is_elementwise(node.op) or node in self.inside:
