@@ -34,6 +34,7 @@ class Limits:
         launch: seconds that one kernel more takes.
         dear_per_byte: cost of functions (graph/op.py) that takes as long as moving a byte.
         makes_planes: whether windows in two directions compute what they read once.
+        turns_rows: whether a kernel that reads rows along memory may store them across it.
         dots: most dots of one kernel.
         shares_launches: whether equal kernels on other buffers may be one launch.
         orders_scatters: whether scatters take numbers in the order of their indices.
@@ -61,6 +62,7 @@ class Limits:
     launch: float = 6e-6
     dear_per_byte: float = 10
     makes_planes: bool = False
+    turns_rows: bool = True
     dots: int = 4
     shares_launches: bool = True
     orders_scatters: bool = False
@@ -91,6 +93,7 @@ CPU_LIMITS = Limits(
     short_row=0,
     dear_per_byte=1,
     makes_planes=True,
+    turns_rows=False,
     dots=1,
     orders_scatters=True,
     compares_bits=False,
