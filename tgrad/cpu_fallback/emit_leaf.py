@@ -33,7 +33,7 @@ memory is emit_pass.py's, a scan of costly values emit_scan.py's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tgrad import dtype as dt
@@ -256,7 +256,8 @@ def _emit_parts(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) ->
 
 
 def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) -> None:
-    """PARTS registers side by side, then what is left, then the registers joined."""
+    """PARTS registers side by side, then one, then what is left (by no `omp simd`: the end of an
+    extremum in lanes takes longer), then the registers joined."""
     code, name, ctype = body.code, body.axis_name[loop.axis], body.ctype
     carries = [s for s in loop.body if isinstance(s, ir.Accumulate)]
     own = {s.carry.id: body.element(s.carry) for s in carries}
@@ -270,16 +271,12 @@ def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool
             names = ", ".join(f"{own[s.carry.id]}_{q} = {identity}" for q in range(PARTS))
             code.line(f"tg_float_{HALF} {names};")
         code.line(f"{ctype} {name}_v = {start};")
-        with code.block(f"for (; {name}_v + {step} <= {stop}; {name}_v += {step})"):
-            for part in range(PARTS):
-                saved = dict(body.scalars)
-                body.scalars |= {tile: f"{text}_{part}" for tile, text in own.items()}
-                with code.block(""):
-                    code.line(f"const {ctype} {name} = {name}_v + {part * HALF};")
-                    _registers(body, loop)
-                body.scalars = saved
-        if start != "0" or not stop.isdecimal() or int(stop) % step:
-            _emit_loop(body, loop, f"{name}_v", stop, simd)
+        rest = int(stop) if start == "0" and stop.isdecimal() else -1
+        _register_steps(body, loop, stop, own, PARTS)
+        if rest % step:
+            _register_steps(body, loop, stop, own, 1)
+        if rest % HALF:
+            _emit_loop(body, loop, f"{name}_v", stop, simd=False)
         for s in carries:
             text, joins = own[s.carry.id], _JOINS[s.op]
             if s.op is Op.ADD:
@@ -290,6 +287,21 @@ def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool
             code.line(f"{text}_0 = tg_{joins}_{HALF}({low}, {high});")
             lane = ops.combine(s.op, text, f"{text}_0[lane]", s.carry.dtype)
             code.line(f"for (int lane = 0; lane < {HALF}; lane++) {text} = {lane};")
+
+
+def _register_steps(
+    body: Body, loop: ir.Loop, stop: str, own: Mapping[int, str], parts: int
+) -> None:
+    """Steps of some registers side by side, as long as there are elements for all of them."""
+    code, name, step = body.code, body.axis_name[loop.axis], parts * HALF
+    with code.block(f"for (; {name}_v + {step} <= {stop}; {name}_v += {step})"):
+        for part in range(parts):
+            saved = dict(body.scalars)
+            body.scalars |= {tile: f"{text}_{part}" for tile, text in own.items()}
+            with code.block(""):
+                code.line(f"const {body.ctype} {name} = {name}_v + {part * HALF};")
+                _registers(body, loop)
+            body.scalars = saved
 
 
 def _registers(body: Body, loop: ir.Loop) -> None:
