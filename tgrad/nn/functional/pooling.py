@@ -314,7 +314,7 @@ def _counts(input: Tensor, total: Tensor, w: Windows, count_include_pad: bool) -
         start = places(total.shape, axis, device=input.device) * s - p
         reach = p if count_include_pad else 0
         count = count * ((start + k).clamp(max=input.shape[axis] + reach) - start.clamp(min=-reach))
-    return count.to(total.dtype)  # type: ignore[no-any-return]
+    return count.to(total.dtype)
 
 
 def _window_sums(x: Tensor, first: int, w: Windows) -> Tensor:
