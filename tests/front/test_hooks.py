@@ -111,6 +111,21 @@ def test_retained_gradients_are_those_that_flow_on(change: Any) -> None:
     np.testing.assert_allclose(*found, rtol=1e-9)
 
 
+def test_hooks_on_a_copy_leave_what_it_was_copied_from() -> None:
+    found: list[Any] = []
+    for library in (tgrad, torch):
+        x = leaf(library)
+        y = x.exp()
+        reversed_, kept = y.clone(), y.clone().clone()
+        reversed_.register_hook(lambda g: -g)
+        kept.retain_grad()
+        loss = (reversed_.sin() + y * y + kept.cos()).sum()
+        (g,) = library.autograd.grad(loss, reversed_, retain_graph=True)
+        loss.backward()
+        found.append([x.grad.tolist(), kept.grad.tolist(), g.tolist()])
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 def test_mistakes_with_hooks() -> None:
     x = tgrad.ones(2, device="numpy")
     with pytest.raises(GradientError, match="a hook on a tensor that does not require"):
