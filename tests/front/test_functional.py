@@ -388,3 +388,11 @@ def test_interpolation_by_a_factor_that_keeps_a_size(mode, sizes, corners, devic
     factors = (*(0.6,) * (len(sizes) - 1), 1.3)
     x = normal(5, 1, 2, *sizes)
     check(lambda p, x: p.F.interpolate(x, None, factors, mode, corners), [x], device)
+
+
+def test_gradients_of_lengths_of_zero(device):
+    x = normal(6, 3, 4)
+    x[1:] = 0
+    check(lambda p, x: p.F.cosine_similarity(x, x * 2 - 1), [x], device)
+    check(lambda p, x: p.F.cosine_similarity(x * 3, x), [x], device)
+    check(lambda p, x: (x.std(1), x.std(1, correction=0), (x[1:] * 2).std()), [x], device)
