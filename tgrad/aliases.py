@@ -20,7 +20,7 @@ from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
 from tgrad.graph.layout import like
-from tgrad.graph.node import Node, buffer_node, is_leaf_mark, make
+from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import is_waiting, mark_pending
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
@@ -470,6 +470,27 @@ def replacing(old: Tensor, value: Tensor) -> Tensor:
     new = value._node
     node = make(Op.CUSTOM_VJP, new, new, old._node, rule="zero_slope", params=())
     return value._result(node, value._device, (old,))
+
+
+@register_vjp("copy")
+def _copy_rule(
+    g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[object, ...]
+) -> Sequence[Node | None]:
+    """g of the copy"""
+    return (g,)
+
+
+def give_gradient_of_its_own(copy: Tensor) -> None:
+    """Have a copy told from what it was copied from and from other copies: hooks on it do not see
+    the gradients of those.
+
+    Its mark has the least number that no other has, so that steps alike make graphs alike.
+    """
+    node = copy._node
+    inputs, number = (node, node), 0
+    while is_made(Op.CUSTOM_VJP, inputs, (("params", (number,)), ("rule", "copy"))):
+        number += 1
+    copy._node = make(Op.CUSTOM_VJP, *inputs, rule="copy", params=(number,))
 
 
 # -- along a path --------------------------------------------------------------------------------

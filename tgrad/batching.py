@@ -22,7 +22,7 @@ from tgrad.graph.shape import dot_axes
 Batched = dict[Node, Node]
 
 PASSED_ON = {
-    "checkpoint", "detach", "formula", "overwritten", "realised", "variable", "zero_slope",
+    "checkpoint", "copy", "detach", "formula", "overwritten", "realised", "variable", "zero_slope",
 }  # fmt: skip
 """Rules of marks that hold for any shape."""
 

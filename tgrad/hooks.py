@@ -30,13 +30,16 @@ _originals: WeakKeyDictionary[Node, Node] = WeakKeyDictionary()
 _of_leaves: dict[int, Hooks] = {}
 _after: dict[int, Hooks] = {}
 _retained: WeakTable[int, Tensor] = WeakTable()
+_keepers: dict[int, RemovableHandle] = {}
+_LAST = 1 << 62
+"""Added to the numbers of hooks that others come before."""
 
 
 class RemovableHandle:
     """What a hook is removed with; also a context manager."""
 
-    def __init__(self, hooks: dict[int, Any], hook: Any):
-        self.hooks, self.number = hooks, next(_numbers)
+    def __init__(self, hooks: dict[int, Any], hook: Any, is_last: bool = False):
+        self.hooks, self.number = hooks, next(_numbers) + (_LAST if is_last else 0)
         hooks[self.number] = hook
 
     def remove(self) -> None:
@@ -57,8 +60,13 @@ def history_of(node: Node) -> Node:
     return node
 
 
-def register_hook(t: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+def register_hook(
+    t: Tensor, hook: Callable[[Tensor], Tensor | None], is_last: bool = False
+) -> RemovableHandle:
     """Call `hook` with the gradient of a tensor; what it returns takes the gradient's place.
+
+    Args:
+        is_last: whether hooks that are registered later come before it.
 
     Raises:
         GradientError: the tensor does not require a gradient.
@@ -83,8 +91,8 @@ def register_hook(t: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Removab
         return result._node
 
     t_device = t._device
-    node_hooks.find = hooks_of
-    return RemovableHandle(_hooks_of_tensor(t), on_node)
+    node_hooks.find, node_hooks.before_walk = hooks_of, _follow_retained
+    return RemovableHandle(_hooks_of_tensor(t), on_node, is_last)
 
 
 def _hooks_of_tensor(t: Tensor) -> Hooks:
@@ -180,5 +188,19 @@ def retain_grad(t: Tensor) -> None:
             found.grad = g if found.grad is None else found.grad + g
             mark_pending(found.grad)
 
-    register_hook(t, keep)
-    _retained.keep(id(t), t)
+    key = id(t)
+    _keepers[key] = register_hook(t, keep, is_last=True)
+    _retained.keep(key, t)
+    finalize(t, _keepers.pop, key, None)
+
+
+def _follow_retained() -> None:
+    """Tensors that were changed in place keep the gradients of the values that they have now."""
+    for t in _retained.living():
+        handle = _keepers[id(t)]
+        if not t._requires_grad:
+            continue
+        hooks = _hooks_of_tensor(t)
+        if hooks is not handle.hooks:
+            hooks[handle.number] = handle.hooks.pop(handle.number)
+            handle.hooks = hooks

@@ -80,7 +80,7 @@ def values_by_hand(values: np.ndarray, function: Callable[[Tensor], Tensor]) -> 
 def _below_views(node: Node) -> tuple[Node, list[Node]]:
     """What a node is a view of, and the views, the last first."""
     views = []
-    while node.op in _VIEWS or (node.op is Op.CUSTOM_VJP and node.attr("rule") == "leaf"):
+    while node.op in _VIEWS or (node.op is Op.CUSTOM_VJP and node.attr("rule") in ("copy", "leaf")):
         views.append(node)
         node = node.inputs[0]
     return node, views

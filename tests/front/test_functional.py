@@ -371,3 +371,28 @@ def test_where_of_a_condition_alone() -> None:
         assert ours.dtype is tgrad.int64 and ours.tolist() == theirs.tolist()
     with pytest.raises(TypeError, match="one of input and other"):
         tgrad.where(tgrad.tensor(mask), 1.0)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("rank, kernel", [(1, 3), (2, (2, 3)), (3, (1, 2, 3))])
+def test_norms_of_windows_that_reach_beyond_the_end(rank, kernel, device):
+    x = np.abs(normal(4, 2, 2, *(5, 4, 4)[:rank])) + 0.1
+    check(lambda p, x: getattr(p.F, f"lp_pool{rank}d")(x, 3, kernel, None, True), [x], device)
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize(
+    "mode, sizes",
+    [("linear", (2,)), ("bilinear", (5, 2)), ("trilinear", (3, 2, 2)), ("bicubic", (5, 2))],
+)
+def test_interpolation_by_a_factor_that_keeps_a_size(mode, sizes, corners, device):
+    factors = (*(0.6,) * (len(sizes) - 1), 1.3)
+    x = normal(5, 1, 2, *sizes)
+    check(lambda p, x: p.F.interpolate(x, None, factors, mode, corners), [x], device)
+
+
+def test_gradients_of_lengths_of_zero(device):
+    x = normal(6, 3, 4)
+    x[1:] = 0
+    check(lambda p, x: p.F.cosine_similarity(x, x * 2 - 1), [x], device)
+    check(lambda p, x: p.F.cosine_similarity(x * 3, x), [x], device)
+    check(lambda p, x: (x.std(1), x.std(1, correction=0), (x[1:] * 2).std()), [x], device)

@@ -80,6 +80,52 @@ def test_hooks_after_accumulation_and_retained_gradients() -> None:
     assert calls[0] == calls[1]
 
 
+def change_after_retaining(y: Any) -> Any:
+    y.retain_grad()
+    return y.mul_(3)
+
+
+def change_a_part_after_retaining(y: Any) -> Any:
+    y.retain_grad()
+    y[0].mul_(3)
+    return y
+
+
+def hooks_around_retaining(y: Any) -> Any:
+    y.register_hook(lambda g: g * 2)
+    y.retain_grad()
+    y.register_hook(lambda g: g * 5)
+    return y
+
+
+@pytest.mark.parametrize(
+    "change", [change_after_retaining, change_a_part_after_retaining, hooks_around_retaining]
+)
+def test_retained_gradients_are_those_that_flow_on(change: Any) -> None:
+    found: list[Any] = []
+    for library in (tgrad, torch):
+        x = leaf(library)
+        y = x * 2
+        change(y).square().sum().backward()
+        found.append([y.grad.tolist(), x.grad.tolist()])
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+def test_hooks_on_a_copy_leave_what_it_was_copied_from() -> None:
+    found: list[Any] = []
+    for library in (tgrad, torch):
+        x = leaf(library)
+        y = x.exp()
+        reversed_, kept = y.clone(), y.clone().clone()
+        reversed_.register_hook(lambda g: -g)
+        kept.retain_grad()
+        loss = (reversed_.sin() + y * y + kept.cos()).sum()
+        (g,) = library.autograd.grad(loss, reversed_, retain_graph=True)
+        loss.backward()
+        found.append([x.grad.tolist(), kept.grad.tolist(), g.tolist()])
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 def test_mistakes_with_hooks() -> None:
     x = tgrad.ones(2, device="numpy")
     with pytest.raises(GradientError, match="a hook on a tensor that does not require"):

@@ -29,9 +29,15 @@ _with_effects: set[str] = set()
 
 
 class NodeHooks:
-    """How the walk finds what to call with a node's gradient: nothing, until a hook is made."""
+    """How the walk finds what to call with a node's gradient: nothing, until a hook is made.
+
+    Attributes:
+        find: the functions of a node by their numbers, in whose order they are called.
+        before_walk: is called once before.
+    """
 
     find: Callable[[Node], Mapping[int, Callable[[Node], Node]] | None] | None = None
+    before_walk: Callable[[], None] | None = None
 
 
 node_hooks = NodeHooks()
@@ -141,6 +147,8 @@ def _walk(
     watch: Watch | None,
 ) -> list[Node | None]:  # fmt: skip
     """The gradients, node by node against the order."""
+    if node_hooks.before_walk is not None:
+        node_hooks.before_walk()
     routes = _routes_to(set(wrt), order)
     found: dict[Node, Node] = {}
     reached: set[Node] = set()
@@ -151,7 +159,7 @@ def _walk(
         if g is None and node not in reached:
             continue
         watched = None if node_hooks.find is None else node_hooks.find(node)
-        hooks = list(watched.values()) if watched else ()
+        hooks = [watched[number] for number in sorted(watched)] if watched else []
         if g is None and (hooks or _has_rule(node, "function")):
             g = found[node] = _zeros(node)
         if g is None:

@@ -176,6 +176,11 @@ def make(op: Op, *inputs: Node, **attrs: Hashable) -> Node:
     return node_of(op, inputs, attrs, 1)
 
 
+def is_made(op: Op, inputs: tuple[Node, ...], attrs: Attrs) -> bool:
+    """Whether there is a node of this structure; the attributes are in the order of their names."""
+    return _nodes.find((op, inputs, attrs)) is not None
+
+
 def node_of(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Hashable], inner: int) -> Node:
     """The same. So many callers of this function are no user: see `find_user_source`."""
     pairs: Attrs = tuple(sorted(attrs.items()) if len(attrs) > 1 else attrs.items())

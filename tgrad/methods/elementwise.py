@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import When, is_contiguous_base, keep_order, laid_out, leave
+from tgrad.aliases import (
+    When,
+    give_gradient_of_its_own,
+    is_contiguous_base,
+    keep_order,
+    laid_out,
+    leave,
+)
 from tgrad.arguments import CHANNELS_LAST, check_memory_format
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
@@ -594,6 +601,8 @@ class ElementwiseMethods:
         """The same values as a tensor of its own."""
         name = check_memory_format("clone", memory_format)
         copy = self._apply(Op.RESHAPE, shape=self.shape)
+        if copy._requires_grad:
+            give_gradient_of_its_own(copy)
         if name in CHANNELS_LAST:
             return laid_out(copy, name)
         return copy if name == "contiguous_format" else keep_order(copy, self)  # type: ignore

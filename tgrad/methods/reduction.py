@@ -264,8 +264,9 @@ class ReductionMethods:
         return self.var_mean(*args, **options)[0]
 
     def std(self, *args: Any, **options: Any) -> Tensor:
-        """Square root of the variance; arguments as those of `var_mean`."""
-        return rounded_once(lambda x: x.var(*args, **options).sqrt(), self)
+        """Square root of the variance; arguments as those of `var_mean`. Where that is 0, its
+        gradient is 0, as PyTorch's."""
+        return rounded_once(lambda x: root(x.var(*args, **options)), self)
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""
@@ -278,3 +279,9 @@ class ReductionMethods:
             axes = normal_axes(dim, len(self.shape))
             shape = tuple(n for a, n in enumerate(self.shape) if a not in axes)
             return result if keepdim else result._apply(Op.RESHAPE, shape=shape)
+
+
+def root(x: Tensor) -> Tensor:
+    """√x, whose gradient is 0, and not infinite, where x is: that of a length of 0."""
+    is_zero = x == 0
+    return (x + is_zero).sqrt().where(~is_zero, 0.0)

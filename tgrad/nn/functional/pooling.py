@@ -304,12 +304,17 @@ def _means(input: Tensor, w: Windows, count_include_pad: bool, divisor: int | No
         return (total * (1.0 / (divisor or math.prod(w.kernel)))).to(input.dtype)
     if count_include_pad and w.high == w.pads:
         return (total * (1.0 / math.prod(w.kernel))).to(input.dtype)
+    return (total / _counts(input, total, w, count_include_pad)).to(input.dtype)
+
+
+def _counts(input: Tensor, total: Tensor, w: Windows, count_include_pad: bool) -> Tensor:
+    """How many elements each window has, in the shape and dtype of the windows' sums."""
     count: Any = 1
-    for axis, (k, s, p) in enumerate(zip(w.kernel, w.stride, w.pads), first):
+    for axis, (k, s, p) in enumerate(zip(w.kernel, w.stride, w.pads), input.ndim - len(w.kernel)):
         start = places(total.shape, axis, device=input.device) * s - p
         reach = p if count_include_pad else 0
         count = count * ((start + k).clamp(max=input.shape[axis] + reach) - start.clamp(min=-reach))
-    return (total / count.to(wide.dtype)).to(input.dtype)
+    return count.to(total.dtype)
 
 
 def _window_sums(x: Tensor, first: int, w: Windows) -> Tensor:
@@ -444,4 +449,6 @@ def lp_pool3d(
 def _norm_pool(input: Tensor, norm_type: float, w: Windows) -> Tensor:
     wide = input.to(input.dtype.accumulator)
     total = _window_sums(wide**norm_type, input.ndim - len(w.kernel), w)
+    if any(w.high):  # PyTorch's is the mean times the size of a whole window
+        total = total * (math.prod(w.kernel) / _counts(input, total, w, True))
     return ((total.sign() * total.abs().relu()) ** (1.0 / norm_type)).to(input.dtype)

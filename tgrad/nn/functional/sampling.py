@@ -161,6 +161,8 @@ def _resized(
     is_wide = x.dtype is dt.float64 and "nearest" not in mode
     at = places((size,), 0, device=x.device).to(dt.float64 if is_wide else dt.float32)
     scale = _scale(n, size, factor, align_corners)
+    if mode != "bicubic" and "nearest" not in mode and size == n:
+        return x  # whatever the factor that is rounded to this size, as in PyTorch
     if "nearest" in mode and size % n == 0 and scale == n / size:
         return _repeated(x, axis, size // n)
     if "nearest" in mode:
