@@ -108,6 +108,7 @@ DOUBLES: dict[Op, tuple[Callable[[Array], Array], float]] = {
     Op.EXP: (np.exp, 1.0),
     Op.LOG: (np.log, 1.0),
     Op.TANH: (np.tanh, 3.0),
+    Op.ERF: (np.vectorize(math.erf, otypes=[np.longdouble]), 2.0),
 }
 
 

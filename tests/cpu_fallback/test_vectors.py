@@ -20,7 +20,7 @@ FUNCTIONS = (
     Op.EXP, Op.LOG, Op.SIN, Op.COS, Op.TANH, Op.ERF, Op.SIGMOID, Op.SQRT, Op.RSQRT, Op.POW,
     Op.MAXIMUM, Op.DIV, Op.FLOOR, Op.ROUND,
 )  # fmt: skip
-OF_DOUBLES = (Op.EXP, Op.LOG, Op.TANH, Op.SIGMOID, Op.SQRT, Op.MAXIMUM, Op.DIV)
+OF_DOUBLES = (Op.EXP, Op.LOG, Op.TANH, Op.ERF, Op.SIGMOID, Op.SQRT, Op.MAXIMUM, Op.DIV)
 
 
 def of_functions(op: Op, dtype: dt.DType) -> Region:

@@ -105,7 +105,7 @@ SPELLINGS: dict[Op, Spelling] = {
 """A row for each op of graph.op.ELEMENTWISE; {cast} and {bitcast} stand for functions below."""
 
 FUNCTIONS = ("exp", "log", "tanh", "erf", "sin", "cos", "pow")
-OF_DOUBLES = ("exp", "log", "tanh")
+OF_DOUBLES = ("exp", "log", "tanh", "erf")
 """Those that double_functions.py has; others are the C library's."""
 """Spelled tg_NAME for float32 (float_functions.py) and as the C library's for float64."""
 
