@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tgrad
 
@@ -32,3 +35,38 @@ def test_rows_of_two_loops_have_nothing_in_common() -> None:
     [source] = sources
     assert source.count("+= 8)") >= 2
     assert len(re.findall(r"float t\d+\[", source)) <= 4
+
+
+REDUCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "sum": lambda library, x: x.sum(-1),
+    "amax": lambda library, x: x.amax(-1),
+    "amin": lambda library, x: x.amin(-1),
+    "argmax": lambda library, x: x.argmax(-1),
+    "prod": lambda library, x: x.prod(-1),
+    "softmax": lambda library, x: x.softmax(-1),
+    "logsumexp": lambda library, x: x.logsumexp(-1),
+    "norm": lambda library, x: library.nn.functional.layer_norm(x, x.shape[-1:]),
+}
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 8, 10, 16, 24, 31, 32, 39, 40, 47, 48, 71, 100])
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_rows_of_any_length(name: str, columns: int) -> None:
+    """Short ones have lanes across rows, longer ones of their own, with rests of any size."""
+    rng = np.random.default_rng(columns)
+    for rows in (1, 31, 700):
+        x = rng.standard_normal((rows, columns)).astype(np.float32)
+        x[rng.random(x.shape) < 0.01] = np.inf
+        x[rng.random(x.shape) < 0.01] = -np.inf
+        x[rng.random(x.shape) < 0.01] = np.nan
+        got = REDUCTIONS[name](tgrad, tgrad.tensor(x, device="cpu")).numpy()
+        want = REDUCTIONS[name](torch, torch.tensor(x).double()).numpy()
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("columns, is_across", [(10, True), (24, True), (31, True), (32, False)])
+def test_lanes_go_across_short_rows(columns: int, is_across: bool) -> None:
+    x = tgrad.zeros(700, columns, device="cpu").realize()
+    for result in (x.amax(-1), x.softmax(-1)):
+        [kernel] = tgrad.explain(result).kernels
+        assert ("#pragma omp simd\n    for (int i0 = i0_lo" in kernel.source) is is_across

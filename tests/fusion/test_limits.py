@@ -46,11 +46,18 @@ def test_sizes_of_equal_conditions_come_in_the_order_given() -> None:
         assert with_limits(kernel, needed, sizes).inputs[1:] == sizes
 
 
-def test_the_source_skips() -> None:
-    compiled = tgrad.compile(lambda x: F.layer_norm(x, (7,)), dynamic={"x": {1: (1, 64)}})
+@pytest.mark.parametrize(
+    "columns, skips",
+    [
+        (40, "if (i0 / 1 % 64 >= in1[0]) continue;"),
+        (7, "if (i0_lo / 1 % 64 >= in1[0] && i0_lo / 64 == (i0_hi - 1) / 64) continue;"),
+    ],
+)
+def test_the_source_skips(columns: int, skips: str) -> None:
+    compiled = tgrad.compile(lambda x: F.layer_norm(x, (columns,)), dynamic={"x": {1: (1, 64)}})
     with record_plans() as plans:
-        compiled(tgrad.ones(3, 5, 7))
-    assert "if (i0 / 1 % 64 >= in1[0]) continue;" in plans[-1].kernels[0].source
+        compiled(tgrad.ones(3, 5, columns))
+    assert skips in plans[-1].kernels[0].source
 
 
 @pytest.mark.parametrize("rows", [1, 5])

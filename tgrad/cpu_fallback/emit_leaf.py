@@ -271,9 +271,9 @@ def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool
             names = ", ".join(f"{own[s.carry.id]}_{q} = {identity}" for q in range(PARTS))
             code.line(f"tg_float_{HALF} {names};")
         code.line(f"{ctype} {name}_v = {start};")
-        rest = int(stop) if start == "0" and stop.isdecimal() else -1
+        rest = int(stop) % step if start == "0" and stop.isdecimal() else step - 1
         _register_steps(body, loop, stop, own, PARTS)
-        if rest % step:
+        if rest >= HALF:
             _register_steps(body, loop, stop, own, 1)
         if rest % HALF:
             _emit_loop(body, loop, f"{name}_v", stop, simd=False)

@@ -47,9 +47,9 @@ COLUMN_BLOCK = 2048
 """Columns of a program where there are more; their carries stay in the first-level cache."""
 
 SHORT_ROW = 32
-"""Elements of a row from which its reductions fill vector lanes well. Of shorter ones lanes go across
-rows: the end of a reduction in lanes takes as long as dozens of elements (a million elements in rows
-of 10, a core of a Xeon with AVX-512: maxima 3.7 against 0.2 ms, softmax 6.7 against 1.0; rows of 24
+"""Elements of a row from which its reductions fill vector lanes well. Of shorter ones lanes go
+across rows: the end of a reduction in lanes takes as long as dozens of elements (a million elements
+in rows of 10, one core with AVX-512: maxima 3.7 against 0.2 ms, softmax 6.7 against 1.0; rows of 24
 3.2 and 0.3, 5.5 and 1.0; rows of 32 0.6 and 0.4, 1.3 and 3.4; 2026-11)."""
 
 SHORT_ROWS_BYTES = 16384

@@ -28,8 +28,8 @@ from tgrad.graph.index import Index
 
 FEW_TURNED = 32
 """Neighbours along an axis; of fewer, the lines of memory that a row touches stay in the cache
-(softmax of 65536 rows, turned, on a core of a Xeon with AVX-512: of 24 elements 3.2 ms, and 8.6 by two
-kernels; of 32 elements 10.8 ms, and 3.2; 2026-11)."""
+(softmax of 65536 rows, turned, one core with AVX-512: of 24 elements 3.2 ms, by two kernels 8.6; of
+32 elements 10.8 and 3.2; 2026-11)."""
 
 
 @dataclass(frozen=True, slots=True)

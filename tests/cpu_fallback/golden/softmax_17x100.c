@@ -40,7 +40,6 @@ void softmax(char *const *slots) {
           t0_3 = tg_max_8(t0_3, t1);
         }
       }
-#pragma omp simd reduction(tg_max_f32:t0)
       for (int j = j_v; j < 100; j++) {
         const float t1 = x[i * 100 + j];
         t0 = tg_max_f32(t0, t1);
