@@ -221,10 +221,11 @@ def test_conv_second_order(device):
     check(function, [normal(1, 2, 2, 5, 5), normal(2, 3, 2, 3, 3) * 0.3], device)
 
 
-def test_unfold(device):
+@pytest.mark.parametrize("shape", [(2, 3, 7, 8), (3, 7, 8)])
+def test_unfold(shape, device):
     check(
         lambda p, x: p.F.unfold(x, (2, 3), dilation=2, padding=1, stride=(2, 1)),
-        [normal(1, 2, 3, 7, 8)],
+        [normal(1, *shape)],
         device,
     )
 
@@ -396,3 +397,9 @@ def test_gradients_of_lengths_of_zero(device):
     check(lambda p, x: p.F.cosine_similarity(x, x * 2 - 1), [x], device)
     check(lambda p, x: p.F.cosine_similarity(x * 3, x), [x], device)
     check(lambda p, x: (x.std(1), x.std(1, correction=0), (x[1:] * 2).std()), [x], device)
+
+
+def test_gradients_of_angles_at_the_origin(device):
+    y, x = (np.float32(v) for v in zip(*[(a, b) for a in (0, -0.0, 2) for b in (0, -0.0, 2)]))
+    check(lambda p, y, x: p.t.atan2(y, x), [y, x], device)
+    check(lambda p, y, x: p.t.complex(x, y).angle(), [y, x], device)

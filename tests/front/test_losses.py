@@ -108,6 +108,19 @@ def test_value_loss(name, reduction, device):
 
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss"])
+def test_losses_with_a_weight_for_each_element(name, reduction, device):
+    def function(p, x, y, w):
+        return getattr(p.F, name)(x, y, reduction=reduction, weight=w)
+
+    check(function, [normal(1, 4, 5), normal(2, 4, 5), share(3, 4, 5)], device)
+    check(function, [normal(1, 4, 5), normal(2, 5), share(3, 4, 5)], device)
+    x = tgrad.zeros(4, 5)
+    with pytest.raises(ShapeError, match="weights of shape"):
+        getattr(tgrad.nn.functional, name)(x, x, weight=tgrad.ones(5))
+
+
 def test_mse_loss_broadcasts(device):
     check(lambda p, x, y: p.F.mse_loss(x, y), [normal(1, 4, 5), normal(2, 5)], device)
 

@@ -121,6 +121,12 @@ def _atan2(y: Any, x: Any) -> Any:
     return (math.pi - steep).where(x.signbit(), steep).copysign(y)
 
 
+def _square(a: Any, b: Any) -> Any:
+    """Of the distance from the origin; there it is infinite, so that slopes are 0, as PyTorch's."""
+    square = a * a + b * b
+    return square.where(square != 0, math.inf)
+
+
 def _sinh(x: Any) -> Any:
     size = x.abs()
     grown = size.minimum(1.0).expm1()
@@ -185,7 +191,7 @@ SLOPES = {
 """dy/dx of each function."""
 
 PARTIALS = {
-    "atan2": (lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b)),
+    "atan2": (lambda y, a, b: b / _square(a, b), lambda y, a, b: -a / _square(a, b)),
     "hypot": (lambda y, a, b: a / y, lambda y, a, b: b / y),
 }
 """dy/da and dy/db of each function."""

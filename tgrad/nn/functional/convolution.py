@@ -392,14 +392,19 @@ def unfold(
     padding: IntOrSizes = 0,
     stride: IntOrSizes = 1,
 ) -> Tensor:
-    """The windows of (N, C, H, W) as columns (N, C * KH * KW, L), L windows in row-major order.
+    """The windows of (N, C, H, W), or without N, as columns (N, C * KH * KW, L), L windows in
+    row-major order.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.unfold(tgrad.ones(1, 1, 3, 3), 2).shape
     (1, 4, 4)
     """
+    if input.ndim == 3:
+        return unfold(input.unsqueeze(0), kernel_size, dilation, padding, stride).squeeze(0)
     if input.ndim != 4:
-        raise ShapeError(f"unfold of shape {input.shape}.", "The shape is (N, C, H, W).")
+        raise ShapeError(
+            f"unfold of shape {input.shape}.", "The shape is (N, C, H, W) or (C, H, W)."
+        )
     kernel = as_axes(kernel_size, 2, "unfold: kernel_size")
     pads = as_axes(padding, 2, "unfold: padding", 0)
     steps, gaps = as_axes(stride, 2, "unfold: stride"), as_axes(dilation, 2, "unfold: dilation")

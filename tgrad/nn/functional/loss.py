@@ -49,6 +49,27 @@ def _same_shapes(input: Tensor, target: Tensor, function: str, broadcast: bool) 
     broadcast_shapes(input.shape, target.shape)
 
 
+def _times(loss: Tensor, input: Tensor, weight: Tensor | None, function: str) -> Tensor:
+    if weight is None:
+        return loss
+    if weight.shape != input.shape:
+        raise ShapeError(
+            f"{function}: weights of shape {weight.shape} for an input of {input.shape}.",
+            "They have the input's shape.",
+        )
+    return loss * weight
+
+
+def _weighted_mean(
+    loss: Tensor, input: Tensor, weight: Tensor | None, reduction: str, function: str
+) -> Tensor:
+    """As `reduced`, of a loss with a weight for each element, if there are any."""
+    loss = _times(loss, input, weight, function)
+    if weight is None or reduction != "mean":
+        return reduced(loss, reduction, function)
+    return loss.sum() / widened(weight).sum()
+
+
 @labelled("mse_loss")
 def mse_loss(
     input: Tensor,
@@ -58,16 +79,18 @@ def mse_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
 ) -> Tensor:
-    """(input - target)²; shapes broadcast.
+    """(input - target)², times weights of the input's shape, whose sum then divides the mean;
+    shapes broadcast.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.mse_loss(tgrad.ones(4), tgrad.zeros(4)).item()
     1.0
     """
-    refuse("mse_loss", size_average=size_average, reduce=reduce, weight=weight)
+    refuse("mse_loss", size_average=size_average, reduce=reduce)
     _same_shapes(input, target, "mse_loss", True)
     difference = widened(input) - widened(target)
-    return reduced(difference * difference, reduction, "mse_loss").to(input.dtype)
+    loss = _weighted_mean(difference * difference, input, weight, reduction, "mse_loss")
+    return loss.to(input.dtype)
 
 
 @labelled("l1_loss")
@@ -77,8 +100,10 @@ def l1_loss(
     size_average: bool | None = None,
     reduce: bool | None = None,
     reduction: str = "mean",
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """|input - target|; shapes broadcast.
+    """|input - target|, times weights of the input's shape, whose sum then divides the mean; shapes
+    broadcast.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.l1_loss(tgrad.ones(4), tgrad.zeros(4)).item()
@@ -86,9 +111,10 @@ def l1_loss(
     """
     refuse("l1_loss", size_average=size_average, reduce=reduce)
     if is_complex(input) or is_complex(target):
-        return reduced((input - target).abs(), reduction, "l1_loss")
+        return _weighted_mean((input - target).abs(), input, weight, reduction, "l1_loss")
     _same_shapes(input, target, "l1_loss", True)
-    return reduced((widened(input) - widened(target)).abs(), reduction, "l1_loss").to(input.dtype)
+    distance = (widened(input) - widened(target)).abs()
+    return _weighted_mean(distance, input, weight, reduction, "l1_loss").to(input.dtype)
 
 
 @labelled("smooth_l1_loss")
@@ -125,16 +151,17 @@ def huber_loss(
     delta: float = 1.0,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """With d = |input - target|: d² / 2 where d <= delta, else delta * (d - delta / 2).
+    """With d = |input - target|: d² / 2 where d <= delta, else delta * (d - delta / 2), times
+    weights of the input's shape.
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.huber_loss(tgrad.ones(4), tgrad.zeros(4)).item()
     0.5
     """
-    refuse("huber_loss", weight=weight)
     _same_shapes(input, target, "huber_loss", True)
     d = (widened(input) - widened(target)).abs()
     loss = (d * d * 0.5).where(d <= delta, (d - 0.5 * delta) * delta)
+    loss = _times(loss, input, weight, "huber_loss")
     return reduced(loss, reduction, "huber_loss").to(input.dtype)
 
 
