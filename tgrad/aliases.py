@@ -160,9 +160,9 @@ def base_of(t: Tensor) -> Tensor:
     base: Tensor = t.detach()
     leave(base)
     base._set(memory.value, t._device, storage)
-    memory.value = base.realize()._node
     base._memory = memory
-    memory.members.keep(id(base), base)
+    memory.members.keep(id(base), base)  # first: of one that is alone, computing makes a base
+    memory.value = base.realize()._node
     return base
 
 

@@ -152,6 +152,15 @@ def test_resize_in_place(device):
                 known = count
 
 
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_resize_to_few_elements_and_back(device):
+    """Of one that is alone in its memory, which is larger than it."""
+    t = tgrad.tensor(np.arange(24), device=device)
+    for sizes in ((), (3, 3, 3), (), (3,)):
+        t.resize_(sizes)
+    assert t.tolist() == [0, 1, 2]
+
+
 def test_resize_of_views():
     for make in (
         lambda t: t.arange(24).view(4, 6)[1:3].resize_(3, 2),
