@@ -105,9 +105,9 @@ SPELLINGS: dict[Op, Spelling] = {
 """A row for each op of graph.op.ELEMENTWISE; {cast} and {bitcast} stand for functions below."""
 
 FUNCTIONS = ("exp", "log", "tanh", "erf", "sin", "cos", "pow")
-"""Spelled tg_NAME for float32 (float_functions.py); for float64 as the C library's, but for"""
+"""Spelled tg_NAME for float32 (float_functions.py) and as the C library's for float64."""
 OF_DOUBLES = ("exp", "log", "tanh", "erf")
-"""those that double_functions.py has."""
+"""Those that are tg_NAME_f64 (double_functions.py) instead."""
 
 EXACT = frozenset(
     {Op.NEG, Op.ABS, Op.FLOOR, Op.ROUND, Op.TRUNC, Op.MAXIMUM, Op.MINIMUM, Op.WHERE, Op.BITCAST}

@@ -188,22 +188,26 @@ def _classify_reduce(
             f"a row of {length:,} elements does not fit on chip and {rows} rows are too few to "
             "read it again"
         )
-    is_plain = not (scans or outer or single)
-    if is_plain and not limits.turns_rows and _turns_rows(region, everything, row):
+    may_turn = limits.turns_rows or single or scans or outer
+    if stores_row and not may_turn and _turns_rows(region, everything, row):
         return Refused("rows would be stored across how they are read")
-    if outer:
-        if stores_row:
-            return Refused("a result along the row beside a reduction over the rows")
-        total = length * extent_of(region.pick(set(outer))) * rows
-        busy = max(-(-rows // limits.sum_columns), 1) if limits.programs else total
-        if total > min(limits.nested_elements, limits.elements_of_a_launch * busy):
-            return Refused(f"a reduction over {total:,} elements of rows needs several programs")
+    if outer and stores_row:
+        return Refused("a result along the row beside a reduction over the rows")
+    total = length * extent_of(region.pick(set(outer))) * rows
+    if outer and total > _most_nested(rows, total, limits):
+        return Refused(f"a reduction over {total:,} elements of rows needs several programs")
     return Space(
         "scan" if scans else "reduce",
         region.pick(set(parallel)),
         row=region.pick(set(row)),
         outer=region.pick(set(outer)),
     )
+
+
+def _most_nested(rows: int, total: int, limits: Limits) -> int:
+    """Elements, of `total`, that one kernel reduces in rows and then over `rows` results."""
+    busy = max(-(-rows // limits.sum_columns), 1) if limits.programs else total
+    return min(limits.nested_elements, limits.elements_of_a_launch * busy)
 
 
 def _turns_rows(region: Region, wide: Set[str], row: Set[str]) -> bool:

@@ -266,7 +266,7 @@ class ReductionMethods:
     def std(self, *args: Any, **options: Any) -> Tensor:
         """Square root of the variance; arguments as those of `var_mean`. Where that is 0, its
         gradient is 0, as PyTorch's."""
-        return rounded_once(lambda x: root(x.var(*args, **options)), self)
+        return rounded_once(lambda x: _root(x.var(*args, **options)), self)
 
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""
@@ -281,7 +281,7 @@ class ReductionMethods:
             return result if keepdim else result._apply(Op.RESHAPE, shape=shape)
 
 
-def root(x: Tensor) -> Tensor:
-    """√x, whose gradient is 0, and not infinite, where x is: that of a length of 0."""
+def _root(x: Tensor) -> Tensor:
+    """√x, whose gradient is 0, and not infinite, where x is."""
     is_zero = x == 0
     return (x + is_zero).sqrt().where(~is_zero, 0.0)

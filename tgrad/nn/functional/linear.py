@@ -14,7 +14,6 @@ from tgrad.grad_mode import no_grad
 from tgrad.joining import broadcast_tensors
 from tgrad.linalg import vector_norm
 from tgrad.methods.indexing import check_known_index
-from tgrad.methods.reduction import root
 from tgrad.random import Generator, rand
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
@@ -153,7 +152,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     1.0
     """
     a, b = (x.to(promote(x1.dtype, x2.dtype)) for x in broadcast_tensors(x1, x2))
-    norms = [root((x * x).sum(dim)).maximum(eps) for x in (a, b)]
+    norms = [vector_norm(x, 2, dim).maximum(eps) for x in (a, b)]
     return (a * b).sum(dim) / (norms[0] * norms[1])
 
 
