@@ -53,3 +53,13 @@ def test_the_passes_over_outputs_are_those_of_the_pipeline() -> None:
     called = [n.func.id for n in calls if isinstance(n.func, ast.Name) and n.func.id in passes]
     named = [name for name, _ in PASSES if name in called]
     assert [name for name in called if name != "unordered"] == named
+
+
+def test_a_day_s_reading_is_what_the_page_says() -> None:
+    """The files of the table are less than ten thousand lines."""
+    rows = re.findall(r"^\| \d \| (.*?) \|", TEXT, re.MULTILINE)
+    paths = [path for row in rows for path in re.findall(r"`([\w/]+\.py)`", row)]
+    lines = [len((ROOT / "tgrad" / path).read_text().splitlines()) for path in paths]
+    assert len(rows) == 8
+    assert len(set(paths)) == len(paths)
+    assert 9000 < sum(lines) < 10000
