@@ -27,6 +27,7 @@ from tgrad.determinism import (
 from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.errors import Source, UnsupportedError, VerifyError
+from tgrad.fusion.as_loaded import lay_as_loaded
 from tgrad.fusion.channels_last import copy_channels_last
 from tgrad.fusion.choices import (
     LAUNCHES,
@@ -269,9 +270,10 @@ def _over_outputs(work: _Work, backend: Backend, choices: PlanChoices) -> _Outpu
     bases = _bases(split_few_queries(bases, limits))
     bases = _bases(split_columns(bases, limits))
     bases, copies = copy_channels_last(bases, limits)
-    chunked = chunk_rows(bases, backend.figures)
+    bases, laid = lay_as_loaded(bases, limits)
+    chunked = chunk_rows(_bases(bases), backend.figures)
     bases = _bases(chunked.outputs)
-    return _Outputs(written, chosen, bases, copies, chunked.turns, chunked.notes)
+    return _Outputs(written, chosen, bases, copies | laid, chunked.turns, chunked.notes)
 
 
 def _places(work: _Work, choices: PlanChoices) -> list[Site]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,37 @@ def test_training(model: str, is_compiled: bool, gpu: SimulatedTorch) -> None:
         found = losses(model, "cuda", is_compiled)
     assert any(p.device == GPU and p.launches > 4 for p in plans)
     np.testing.assert_allclose(found, losses(model, "cpu", is_compiled), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "width", "side", "optimizer"),
+    [
+        (64, 16, 20, 12, partial(optim.SGD, momentum=0.9)),
+        (2, 176, 176, 5, partial(optim.Adam, eps=1e-3)),
+    ],
+    ids=["parts", "whole"],
+)
+def test_weights_of_windows(
+    images: int, channels: int, width: int, side: int, optimizer: Any, gpu: SimulatedTorch
+) -> None:
+    """Their gradients come in parts, or are stored, as they are computed; optimizers turn them."""
+
+    def trained(device: str) -> list[np.ndarray]:
+        rng = np.random.default_rng(3)
+        tgrad.manual_seed(2)
+        layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 8, 1)
+        ).to(device)
+        steps = optimizer(layers.parameters(), lr=1e-2)
+        x = rng.standard_normal((images, channels, side, side)).astype(np.float32)
+        for _ in range(2):
+            steps.zero_grad()
+            layers(tgrad.tensor(x, device=device)).square().mean().backward()
+            steps.step()
+        return [p.detach().numpy() for p in layers.parameters()]
+
+    for got, want in zip(trained("cuda"), trained("cpu")):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_random_graphs(gpu: SimulatedTorch) -> None:

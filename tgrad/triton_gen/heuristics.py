@@ -14,6 +14,7 @@ What becomes of each kind of region:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from tgrad.fusion.region import Axis, Load, Region, extent_of
@@ -41,7 +42,10 @@ whose elements are as wide apart as rows of an image."""
 LIVE_BLOCK, LIVE_ROWS = 8, 256
 """Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
-TRANSPOSE_BLOCK = 32
+TRANSPOSE_BLOCK, TRANSPOSE_TILE = 32, 2048
+"""Elements of a transposed tile along the axis that a load reads along, at most, and of the tile."""
+LEAST_TURNED = 8
+"""Length of an axis along which a transposed tile is worth it: the places of a 3x3 window."""
 
 
 def choose_config(region: Region, target: Target) -> Config:
@@ -112,20 +116,27 @@ def _transposed(region: Region) -> tuple[Axis, Axis] | None:
         load = _contiguous_axis(region, value.index)
         if load is None or load == store or value.index.stride(store.name) in (0, None):
             continue
-        if min(load.extent, store.extent) >= 16:
+        if min(load.extent, store.extent) >= LEAST_TURNED:
             return store, load
     return None
 
 
 def _transpose(region: Region, pair: tuple[Axis, Axis]) -> Config:
-    rest = tuple(a for a in region.axes if a not in pair)
-    axes = [TileAxis("x", rest, 1, Role.GRID)] if rest else []
+    return Config(tuple(_turned_axes(region.axes, pair)), num_warps=4, num_stages=1)
+
+
+def _turned_axes(axes: tuple[Axis, ...], pair: tuple[Axis, Axis]) -> list[TileAxis]:
+    """A tile over the axes that a store writes along and that a load reads along."""
+    store, load = pair
+    blocks = {load: min(TRANSPOSE_BLOCK, power_of_two(load.extent))}
+    blocks[store] = min(2 * TRANSPOSE_BLOCK, power_of_two(store.extent))
+    blocks[load] = min(TRANSPOSE_TILE // blocks[store], power_of_two(load.extent))
+    blocks[store] = min(TRANSPOSE_TILE // blocks[load], power_of_two(store.extent))
+    rest = tuple(a for a in axes if a not in pair)
+    found = [TileAxis("x", rest, 1, Role.GRID)] if rest else []
     names = iter(("y", "z"))
-    for axis in region.axes:
-        if axis in pair:
-            block = min(TRANSPOSE_BLOCK * (2 if axis == pair[0] else 1), power_of_two(axis.extent))
-            axes.append(TileAxis(next(names), (axis,), block, Role.GRID))
-    return Config(tuple(axes), num_warps=4, num_stages=1)
+    turned = (a for a in axes if a in pair)
+    return found + [TileAxis(next(names), (a,), blocks[a], Role.GRID) for a in turned]
 
 
 # -- reductions -------------------------------------------------------------------------------
@@ -136,6 +147,9 @@ def _reduce(region: Region, target: Target) -> Config:
     parallel, row, outer = space.parallel, space.row, space.outer
     rows, length = extent_of(parallel), extent_of(row)
     column = _is_column(region)
+    pair = _transposed(region) if column and not outer and not target.is_interpreter else None
+    if pair is not None and set(pair) <= set(parallel):
+        return _turned_columns(region, pair, target)
     if len(space.live) > 1:  # from a first to a last element of each row, which leave out most
         tile = min(LIVE_BLOCK, power_of_two(length))
         axis_r = TileAxis("r", row, tile, Role.LOOP)
@@ -173,6 +187,21 @@ def _reduce(region: Region, target: Target) -> Config:
     if parallel:
         axes.append(TileAxis("i", parallel, per_program, Role.GRID))
     return Config(_in_order(region, axes), num_warps=warps, num_stages=stages)
+
+
+def _turned_columns(region: Region, pair: tuple[Axis, Axis], target: Target) -> Config:
+    """Sums of columns, read along one axis and written along another."""
+    row, axes = region.space.row, _turned_axes(region.space.parallel, pair)
+    at = next(i for i, a in enumerate(axes) if a.covers == (pair[1],))
+    while axes[at].block > TRANSPOSE_BLOCK and (
+        _members(region) * prod(a.steps for a in axes) < target.num_sms
+    ):
+        axes[at] = replace(axes[at], block=axes[at].block // 2)
+    length = extent_of(row)
+    block = min(TILE // prod(a.block for a in axes), power_of_two(length))
+    role = Role.FULL if 0 < length <= block else Role.LOOP
+    axes.append(TileAxis("r", row, block, role))
+    return Config(_in_order(region, axes), num_warps=4, num_stages=1)
 
 
 def _whole_rows(region: Region, target: Target) -> tuple[TileAxis, int, int, int]:
