@@ -103,6 +103,42 @@ def test_walks_with_descriptors_compile_without_spills(target: str) -> None:
             assert "cp.async.bulk.tensor" in artifact.entry.asm["ptx"]  # type: ignore[attr-defined]
 
 
+def product(left: str, right: str, size: int) -> Region:
+    """A product of matrices whose axes lie in the given orders."""
+    b = Builder(m=size, k=size, n=size)
+    d = b.dot(b.load(left, dt.bfloat16), b.load(right, dt.bfloat16), "k")
+    b.store(d, "m n")
+    return b.region("product", "dot", m="m", n="n", k="k")
+
+
+@pytest.mark.parametrize("left", ["m k", "k m"])
+@pytest.mark.parametrize("right", ["k n", "n k"])
+def test_walks_copy_ahead_whatever_lies_together(left: str, right: str) -> None:
+    """As programs of one tile do: with wide loads, and in no more registers than there are."""
+    target = target_by_name("sm_90")
+    region = product(left, right, 4096)
+    config = replace(choose_config(region, target), programs=0)
+    work = [(region, config), (region, replace(config, programs=target.num_sms))]
+    still, walking = (a.figures for a in build(work, settings, target))
+    assert walking.shared >= still.shared >= 4 * (128 + 256) * 64 * 2  # four steps of both
+    assert walking.async_copies >= 2 * (128 + 256) * 64 * 2 // (16 * 32 * config.num_warps)
+    assert walking.widest_load == 128
+    assert walking.spills == 0
+
+
+@pytest.mark.parametrize("left", ["m k", "k m"])
+@pytest.mark.parametrize("right", ["k n", "n k"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_interpreter_walks_along_rows(left: str, right: str, parts: int) -> None:
+    region = product(left, right, 80)
+    config = replace(with_blocks(region, 5, False), epilogue_parts=parts)
+    x, y = (rng.standard_normal((80, 80)).astype(dt.bfloat16.numpy) for _ in range(2))
+    (got,) = run(region, [x.reshape(-1), y.reshape(-1)], config=config, device="interpret")
+    a = (x if left == "m k" else x.T).astype(np.float32)
+    b = (y if right == "k n" else y.T).astype(np.float32)
+    np.testing.assert_allclose(got.reshape(80, 80), a @ b, rtol=1e-4, atol=1e-4)
+
+
 def test_a_search_may_choose_them() -> None:
     region = linear(4096, 2048, 4096, dt.bfloat16)
     space = search_space(region, target_by_name("sm_90"))

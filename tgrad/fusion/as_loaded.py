@@ -21,7 +21,6 @@ and a whole gradient that an optimizer reads with its weights is stored so first
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from math import inf
 
 from tgrad.fusion.device_limits import Limits
 from tgrad.fusion.movement import push_index
@@ -100,15 +99,11 @@ def _laid(dot: Node) -> tuple[Node, Axes] | None:
 
 
 def _as_in_memory(x: Node, free: Sequence[int]) -> list[int]:
-    """Axes of a view in the order of what it shows, the one along which that lies last."""
+    """Axes of a view, the one along which neighbours in memory lie last."""
     index = tuple(var(f"i{a}", n) for a, n in enumerate(x.shape))
     while x.op in MOVEMENT:
         index, _ = push_index(x, index)
         x = x.inputs[0]
     place = flatten(index, x.shape)
-
-    def stride(axis: int) -> float:
-        step = place.stride(f"i{axis}")
-        return inf if step is None else abs(step)
-
-    return sorted(free, key=stride, reverse=True)
+    along = [a for a in free if place.stride(f"i{a}") in (1, -1) and place.hi > 0]
+    return [a for a in free if a not in along[:1]] + along[:1]

@@ -61,6 +61,7 @@ from tgrad.triton_gen.picked import with_picked_loads
 from tgrad.triton_gen.prelude import GPU, GPU_FLOAT8, INTERPRET, imports, print_prelude
 from tgrad.triton_gen.program_order import axes_from_the_end
 from tgrad.triton_gen.rounded import exponentials_of_halves, loaded_halves, rounded_tiles
+from tgrad.triton_gen.walks import walked_axes
 
 WIDTH = 96
 
@@ -151,6 +152,7 @@ class Emitter:
         """Tiles of indices."""
         self.held: frozenset[int] = frozenset()
         self.waiting = stores_that_wait(kernel, config)
+        self.walked = walked_axes(kernel, config)
         self.in_parts = config.epilogue_parts > 1
         self.starts = starts | ({emit_parts.columns_of(kernel)} if self.in_parts else set())
 
@@ -278,6 +280,9 @@ class Emitter:
     def _axis(self, axis: TileAxis, step: str) -> None:
         """Define the variable of an axis, and which of its lanes exist."""
         name, block = axis.name, self.size(axis.name)
+        if name in self.walked and step != f"{name}_at":
+            self.line(f"{name}_at = {step}")
+            return
         far = ".to(tl.int64)" if name in self.far_axes else ""
         if axis.block == 1:
             text = step or "0"
@@ -396,11 +401,17 @@ class Emitter:
             self.steps(stmt, start, stop)
         else:
             emit_whole.emit_in_parts(self, stmt, whole, start, stop)
+        self._begin_tile()
         if stmt.late:
             block = self.size(stmt.axis)
             self.line(f"{stmt.axis}0 = ({stop} + {block} - 1) // {block} * {block}")
             self._axis(self.kernel.axis(stmt.axis), f"{stmt.axis}0")
             self.body(stmt.late)
+
+    def _begin_tile(self) -> None:
+        """Lanes of the axes that are known by their tile's number."""
+        for name in self.walked:
+            self._axis(self.kernel.axis(name), f"{name}_at")
 
     def steps(self, stmt: ir.Loop, start: str, stop: str) -> None:
         """A loop over tiles of its axis, from the one at `start` to before `stop`."""
@@ -416,6 +427,7 @@ class Emitter:
         self.depth += 1
         self.open.add(stmt.axis)
         self.known.append({})
+        self._begin_tile()
         if axis.block > 1:
             self._axis(axis, name)
         self.body(stmt.body)

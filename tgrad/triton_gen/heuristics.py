@@ -43,7 +43,7 @@ LIVE_BLOCK, LIVE_ROWS = 8, 256
 """Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
 TRANSPOSE_BLOCK, TRANSPOSE_TILE = 32, 2048
-"""Elements of a transposed tile along the axis that a load reads along, at most, and of the tile."""
+"""Elements of a turned tile along the axis that a load reads along, at most, and of the tile."""
 LEAST_TURNED = 8
 """Length of an axis along which a transposed tile is worth it: the places of a 3x3 window."""
 

@@ -33,7 +33,7 @@ from tgrad.triton_gen.heuristics import choose_config
 from tgrad.triton_gen.late_products import with_late_products
 from tgrad.triton_gen.target import Target
 
-GENERATION = 2
+GENERATION = 3
 """Raised when a parameter changes its meaning, or kernels change so much that what was measured
 before says little."""
 
