@@ -118,6 +118,19 @@ def test_convolution_bias_relu_is_one_kernel_without_a_copy(rng: np.random.Gener
     assert kernel.region.space.kind == "dot"
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("height", "width", "stride"), [(8, 10, 2), (6, 4, 2)])
+def test_gradients_of_strided_windows_are_stored_where_they_belong(
+    height: int, width: int, stride: int, channels_last: bool, rng: np.random.Generator
+) -> None:
+    """A product gives the pixels of each kind, and its kernel puts them beside each other."""
+    x, w = draw(rng, 2, 3, height, width, grad=True), draw(rng, 4, 3, 3, 3)
+    y = F.conv2d(x, w, stride=stride, padding=1)
+    (gradient,) = grad(y, [x], [draw(rng, *y.shape)])
+    (kernel,) = cut([gradient.permute(0, 2, 3, 1) if channels_last else gradient])
+    assert kernel.region.space.kind == "dot"
+
+
 def test_linear_forward_and_backward(rng: np.random.Generator) -> None:
     x, w, b = draw(rng, 8, 12), draw(rng, 6, 12, grad=True), draw(rng, 6, grad=True)
     loss = F.linear(x, w, b).square().mean()

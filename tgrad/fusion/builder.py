@@ -64,12 +64,9 @@ def build_region(
         chain: whether dots and reductions that the group's dots need are computed in it, too.
     """
     factors: dict[str, tuple[int, ...]] = {}
-    refused: Refused | None = None
     for _ in range(MAX_REFINEMENTS):
         builder = _Builder(name, group, outputs, leaves, factors, chain)
         refused = builder.run()
-        if refused is not None and not chain:
-            return refused
         if not builder.find_splits():
             break
     if refused is not None:
