@@ -67,6 +67,14 @@ def test_parts_of_what_lies_otherwise() -> None:
     assert dot.shape[1:] == (24, 3, 3, 5)
 
 
+def test_places_of_small_windows_are_left() -> None:
+    """The window of one pixel has channels last in either order."""
+    x, w = channels_last(2, 512, 6, 6), draw(520, 512, 1, 1, seed=2)
+    nodes, stored = laid(weights_gradient(x, w, padding=0))
+    assert not stored
+    assert [n.shape for n in nodes if n.op is Op.DOT] == [(520, 512, 1, 1)]
+
+
 def test_both_sides_of_a_dot() -> None:
     """Rows and columns, each of two axes that lie the other way round."""
     x, y = draw(9000, 3, 20), draw(9000, 4, 10, seed=2)

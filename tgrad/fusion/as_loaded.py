@@ -100,10 +100,14 @@ def _laid(dot: Node) -> tuple[Node, Axes] | None:
 
 def _as_in_memory(x: Node, free: Sequence[int]) -> list[int]:
     """Axes of a view, the one along which neighbours in memory lie last."""
-    index = tuple(var(f"i{a}", n) for a, n in enumerate(x.shape))
+    shape = x.shape
+    index = tuple(var(f"i{a}", n) for a, n in enumerate(shape))
     while x.op in MOVEMENT:
         index, _ = push_index(x, index)
         x = x.inputs[0]
     place = flatten(index, x.shape)
-    along = [a for a in free if place.stride(f"i{a}") in (1, -1) and place.hi > 0]
-    return [a for a in free if a not in along[:1]] + along[:1]
+    wide = [a for a in free if shape[a] > 1]
+    along = [a for a in wide if place.stride(f"i{a}") in (1, -1)]
+    if not along or wide[-1] in along:
+        return list(free)
+    return [*(a for a in free if a != along[0]), along[0]]
