@@ -155,8 +155,8 @@ def _shared(region: Region, config: Config, target: Target) -> Config:
     Of a tile that leaves room for two programs on a multiprocessor so few stages that two are
     there, where there are more programs than multiprocessors and either a short loop, beside whose
     epilogue the other computes, or no more than two a multiprocessor. Of a larger tile with a short
-    loop, half of it where the epilogue is long, else one program that walks: with long loops walks
-    are slower (4096³: 2.7 times).
+    loop, half of it where the epilogue is long, else one program that walks. With long loops walks
+    have not been measured since they copy all operands ahead (walks.py).
     """
     tile = prod(a.block for a in config.axes if a.role is Role.GRID)
     programs = count_programs(config.axes, None)
