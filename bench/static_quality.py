@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Row:
         source: digest of its generated source.
         registers, spills, shared, widest_load, matrix_instruction, async_copies: see
             `StaticFigures`.
-        wants: what its sizes and strides allow: "matrix", "wgmma", "copies", "wide".
+        wants: what its sizes and strides allow: "matrix", "wgmma", "copies N", "wide".
     """
 
     kernel: str
@@ -189,11 +190,24 @@ def wants(region: Region, config: Config, target: str) -> Iterator[str]:
         sizes = [extent_of(g) for g in (space.m, space.n, space.k)]
         if min(sizes) >= 16:
             yield "wgmma" if target == "sm_90" and max(sizes[:2]) >= 64 else "matrix"
-        loops = any(a.role is Role.LOOP and a.steps > 1 for a in config.axes)
-        if loops and target == "sm_90" and any(map(partial(_is_wide, region), _operands(region))):
-            yield "copies"
+        copies = _copies(region, config) if target == "sm_90" else 0
+        if copies:
+            yield f"copies {copies}"
     if space.kind == "map" and region.table is None and _is_aligned(region):
         yield "wide"
+
+
+def _copies(region: Region, config: Config) -> int:
+    """Copies of 16 bytes that a thread starts in a step of a loop, of operands that allow it."""
+    loops = [a for a in config.axes if a.role is Role.LOOP and a.steps > 1]
+    walked = {a.name for t in loops for a in t.covers}
+    threads, found = 32 * config.num_warps, 0
+    for load in dict.fromkeys(_operands(region)):
+        names = load.index.variables()
+        if _is_wide(region, load) and names & walked:
+            tile = prod(t.block for t in config.axes if names & {a.name for a in t.covers})
+            found += max(tile * load.dtype.itemsize // (WIDE * threads), 1)
+    return found
 
 
 def _operands(region: Region) -> list[Load]:
@@ -239,8 +253,9 @@ def faults(row: Row, target: str) -> Iterator[str]:
         yield instruction
     if target == "gfx942" and row.matrix_instruction and not instruction.startswith("v_mfma"):
         yield f"{instruction} in place of MFMA"
-    if "copies" in row.wants and not row.async_copies:
-        yield "no asynchronous copies in the loop of a product"
+    copies = sum(int(w.split()[1]) for w in row.wants if w.startswith("copies"))
+    if (row.async_copies or 0) < copies:
+        yield f"{row.async_copies} asynchronous copies in a product's loop in place of {copies}"
     if "wide" in row.wants and row.widest_load != 128:
         yield f"loads of {row.widest_load} bits"
 

@@ -67,6 +67,8 @@ def build_region(
     for _ in range(MAX_REFINEMENTS):
         builder = _Builder(name, group, outputs, leaves, factors, chain)
         refused = builder.run()
+        if refused is not None and not builder.is_waste and not chain:
+            return refused
         if not builder.find_splits():
             break
     if refused is not None:
@@ -123,6 +125,8 @@ class _Builder:
         self.columns: dict[Node, list[_LogicalAxis]] = {}
         """Axes that sums of columns reduce."""
         self.refused: Refused | None = None
+        self.is_waste = False
+        """Whether the group is refused for elements that may be its own once axes are split."""
         self.stores: list[Store] = []
         self.stored: list[Node] = []
 
@@ -288,6 +292,7 @@ class _Builder:
                 continue
             for index, mask, _ in self.visited.get(node, ()):
                 if mask or not covers(node, index, ix.flatten(index, node.shape)):
+                    self.is_waste = not mask
                     return Refused(
                         f"{node.source.label or node.op} would be computed for other elements than "
                         "its own there"
