@@ -39,8 +39,6 @@ COPIED = 1 << 15
 WINDOW, WINDOWS = 32, 1024
 """Longest column that is walked element by element, and columns of a program: windows of pooling,
 whose elements are as wide apart as rows of an image."""
-MOST_PARTS = 2
-"""Axes of columns beside whose sums a large tile is written: with places in windows it spills."""
 LIVE_BLOCK, LIVE_ROWS = 8, 256
 """Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
@@ -164,7 +162,7 @@ def _reduce(region: Region, target: Target) -> Config:
         axis_r, tile = TileAxis("r", row, 1, Role.LOOP), 1
         per_program, warps = WINDOWS, 4
     elif column:
-        per_program, block = _column_blocks(region, target)
+        per_program, block = _column_blocks(rows, length, target, _members(region))
         if outer and target.is_nvidia and 16 < length <= block:
             block //= 2  # Triton 3.7 fails on some sums of whole columns inside a loop
         role = Role.FULL if 0 < length <= block else Role.LOOP
@@ -277,17 +275,12 @@ def _row_warps(elements: int, target: Target) -> int:
     return max(1, min(power_of_two(elements // (target.warp_size * 16)), most, 16))
 
 
-def _column_blocks(region: Region, target: Target) -> tuple[int, int]:
+def _column_blocks(columns: int, length: int, target: Target, members: int) -> tuple[int, int]:
     """Columns and rows of the tile of a reduction whose contiguous axis is kept."""
-    space, members = region.space, _members(region)
-    columns, length = extent_of(space.parallel), extent_of(space.row)
     block = min(128, power_of_two(columns))
     while block > 32 and members * steps_of(columns, block) < target.num_sms:
         block //= 2
-    row = {a.name for a in space.row}
-    writes_rows = any(s.index.variables() & row for s in region.stores)
-    is_crowded = writes_rows and len(row) > MOST_PARTS  # divisions for each address
-    tile = 2 * TILE if target.is_nvidia and not is_crowded else TILE
+    tile = 2 * TILE if target.is_nvidia else TILE
     return block, min(tile // block, power_of_two(length))
 
 
