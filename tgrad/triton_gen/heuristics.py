@@ -147,7 +147,8 @@ def _reduce(region: Region, target: Target) -> Config:
     parallel, row, outer = space.parallel, space.row, space.outer
     rows, length = extent_of(parallel), extent_of(row)
     column = _is_column(region)
-    pair = _transposed(region) if column and not outer and not target.is_interpreter else None
+    is_plain = space.kind == "reduce" and not outer and len(space.live) < 2
+    pair = _transposed(region) if column and is_plain and not target.is_interpreter else None
     if pair is not None and set(pair) <= set(parallel):
         return _turned_columns(region, pair, target)
     if len(space.live) > 1:  # from a first to a last element of each row, which leave out most
