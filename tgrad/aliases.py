@@ -361,16 +361,16 @@ def write(t: Tensor, value: Tensor) -> None:
     assert memory is not None and memory.value is not None
     is_apart = DETACH in t._path
     check_open(t)
-    if is_grad_enabled() and _is_view_of_leaf(memory.value, t._path):
+    _separate_copies(memory)
+    if not is_shared(t):
+        t._assign(value)
+        return
+    if is_grad_enabled() and _is_view_of_leaf(t._memory.value, t._path):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",
             "Do it under no_grad().",
         )
-    _separate_copies(memory)
-    if is_shared(t):
-        _write(t, value, keeps_history=is_apart or not is_grad_enabled())
-    else:
-        t._assign(value)
+    _write(t, value, keeps_history=is_apart or not is_grad_enabled())
 
 
 def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
