@@ -365,6 +365,7 @@ def write(t: Tensor, value: Tensor) -> None:
     if not is_shared(t):
         t._assign(value)
         return
+    assert t._memory is not None and t._memory.value is not None
     if is_grad_enabled() and _is_view_of_leaf(t._memory.value, t._path):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",

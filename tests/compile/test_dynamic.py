@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tgrad
 import tgrad.nn.functional as F
@@ -285,6 +286,38 @@ def test_results_are_of_their_size_and_of_their_own() -> None:
     np.testing.assert_array_equal(first[0].numpy(), x.numpy().T)
     np.testing.assert_array_equal(second[1].numpy(), x.numpy() + 1)
     np.testing.assert_array_equal((first[0] @ second[1]).numpy(), x.numpy().T @ (x.numpy() + 1))
+
+
+def test_results_that_are_an_argument_outlive_the_next_call() -> None:
+    """Of the largest size, and of one near it, as of any other."""
+    compiled = tgrad.compile(lambda x: x.transpose(0, 0), dynamic={"x": {0: (1, 8)}})
+    arguments = [numbers(n, n, 2, device="cpu") for n in (5, 8, 7, 8, 2)]
+    found = [compiled(x) for x in arguments]
+    for x, result in zip(arguments, found):
+        np.testing.assert_array_equal(result.numpy(), x.numpy())
+
+
+OF_A_NUMBER: dict[str, Any] = {
+    "variance": lambda x: x.var(0),
+    "quotient": lambda x: x.sum(0) + 1 / x.shape[0],
+    "root": lambda x: x * (1 - x.shape[0] ** -0.5),
+    "number first": lambda x: (1 - 0.3 * (2 / x.shape[0])) / x,
+    "integers": lambda x: x.long() * (1 / x.shape[0]),
+    "one half": lambda x: x.half().sum() * (1 / x.shape[0]),
+    "comparison": lambda x: x > 1 / x.shape[0],
+}
+
+
+@pytest.mark.parametrize("name", OF_A_NUMBER)
+def test_numbers_of_sizes_are_as_exact_as_python_s(name: str) -> None:
+    """And leave dtypes alone as those do."""
+    compiled = tgrad.compile(OF_A_NUMBER[name], dynamic={"x": {0: (2, 8)}})
+    for n in (7, 5):
+        values = np.random.default_rng(n).standard_normal((n, 3))
+        found, wanted = compiled(tgrad.tensor(values)), OF_A_NUMBER[name](torch.tensor(values))
+        assert str(found.dtype).split(".")[-1] == str(wanted.dtype).split(".")[-1]
+        tolerance = 1e-14 if found.dtype is tgrad.float64 else 1e-3
+        np.testing.assert_allclose(found.numpy(), wanted.numpy(), tolerance, tolerance)
 
 
 @pytest.mark.parametrize("dtype", [tgrad.float32, tgrad.float64])

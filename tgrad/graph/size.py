@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from tgrad.device import Device
+from tgrad.dtype import float64
 from tgrad.errors import Source, TraceError
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Scope:
         name, source: of the traced function, for messages.
         symbols: in the order of their numbers.
         tensor_of: the 0-d int64 tensor of a size on a device; of the symbols' device for None.
+
+    Attributes:
+        numbers: for 0-d tensors that stand for floats computed of sizes, as 1 / n, by their nodes:
+            the same in float64. Like Python's floats they leave the dtype of tensors as it is.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Scope:
         self.tensor_of = tensor_of
         self.guards: dict[Guard, None] = {}
         self.layouts: dict[Node, Layout] = {}
+        self.numbers: dict[Node, Any] = {}
         self.values = [s.traced for s in symbols]
         self.is_open = True
 
@@ -214,7 +220,11 @@ class Size:
 
     def _as_number(self, other: Any, function: Callable[[Any], Any]) -> Any:
         """With a float, or in a division, it is the number that it will be: a 0-d tensor."""
-        return function(self.tensor()) if isinstance(other, (int, float, Size)) else NotImplemented
+        if not isinstance(other, (int, float, Size)):
+            return NotImplemented
+        number = function(self.tensor())
+        self.scope.numbers[number._node] = function(self.tensor().to(float64))
+        return number
 
     __radd__ = __add__
     __rmul__ = __mul__

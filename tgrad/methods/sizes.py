@@ -53,6 +53,12 @@ def is_padded(node: Node) -> bool:
     return scope is not None and not all(is_static(axis) for axis in layout_of(node, scope))
 
 
+def exact_number(x: Any) -> Tensor | None:
+    """The float64 of a 0-d tensor that stands for a float computed of sizes; None of others."""
+    scope = running_scope()
+    return None if scope is None or not hasattr(x, "_node") else scope.numbers.get(x._node)
+
+
 # -- slices --------------------------------------------------------------------------------------
 
 
