@@ -297,6 +297,38 @@ def test_results_that_are_an_argument_outlive_the_next_call() -> None:
         np.testing.assert_array_equal(result.numpy(), x.numpy())
 
 
+def _last_added(x: Any) -> Any:
+    y = x * 1
+    y[-2:] += 7
+    return y
+
+
+def _last_rows(x: Any) -> Any:
+    y = x * 1
+    last = y[x.shape[0] - 2 :]
+    last[1, :1].mul_(-3)
+    y.add_(1)
+    return y, last * 1
+
+
+def _last_of_all(x: Any) -> Any:
+    y = x * 1
+    y[-1].clamp_(-0.1, 0.1)
+    y.narrow(0, x.shape[0] - 2, 1).zero_()
+    return y
+
+
+@pytest.mark.parametrize("change", [_last_added, _last_rows, _last_of_all])
+def test_writes_through_views_that_begin_at_a_symbolic_size(change: Callable[..., Any]) -> None:
+    """They were lost."""
+    compiled = tgrad.compile(change, dynamic={"x": {0: (2, 8)}})
+    for n in (5, 2, 8):
+        x = numbers(n, n, 3, device="numpy")
+        found, wanted = compiled(x), change(torch.tensor(x.numpy()))
+        for mine, theirs in zip(*((t if type(t) is tuple else (t,)) for t in (found, wanted))):
+            np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
 OF_A_NUMBER: dict[str, Any] = {
     "variance": lambda x: x.var(0),
     "quotient": lambda x: x.sum(0) + 1 / x.shape[0],
