@@ -265,6 +265,45 @@ def test_a_branch_on_the_size_is_a_guard() -> None:
         assert compiled.traces == traces
 
 
+AT_ONE_SIZE: dict[str, tuple[int, Any]] = {
+    "sum": (3, lambda m, x: x + m.ones(3)),
+    "product": (3, lambda m, x: m.ones(2, 3) @ x),
+    "stack": (3, lambda m, x: m.stack([x, m.ones(3)])),
+    "expand": (1, lambda m, x: x.expand(4)),
+    "argument": (3, lambda m, x: x.reshape(3, 1).expand(3, 2)[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", AT_ONE_SIZE)
+def test_a_branch_for_one_size_sees_a_number(name: str) -> None:
+    """What has that size otherwise fits what is symbolic; it raised a ShapeError."""
+    only, branch = AT_ONE_SIZE[name]
+
+    def f(m: Any, x: Any) -> Any:
+        return branch(m, x) if x.shape[0] == only else x * 2
+
+    compiled = tgrad.compile(lambda x: f(tgrad, x), dynamic={"x": {0: (1, 8)}})
+    found, wanted = [], []
+    for n in (only, 5, only, 8):
+        x = numbers(n, n, device="cpu")
+        found.append(compiled(x))
+        wanted.append(f(torch, torch.tensor(x.numpy())))
+    for mine, theirs in zip(found, wanted):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    assert compiled.traces == 2
+
+
+def test_what_drops_all_but_the_last_rows_takes_one_row() -> None:
+    """That x[-2:] is all of it leaves one row, and a norm keeps an axis of one."""
+    compiled = tgrad.compile(lambda x: F.normalize(x + x[-2:].sum(), dim=0),
+                             dynamic={"x": {0: (1, 8)}})  # fmt: skip
+    for n in (1, 5):
+        x = numbers(n, n, device="numpy")
+        wanted = torch.tensor(x.numpy())
+        wanted = torch.nn.functional.normalize(wanted + wanted[-2:].sum(), dim=0)
+        np.testing.assert_allclose(compiled(x).numpy(), wanted.numpy(), 1e-5)
+
+
 def test_sizes_and_arguments_come_back_as_they_are() -> None:
     def f(x: tgrad.Tensor, n: int) -> Any:
         return x.shape, x.numel() + 1, n - 1, x.mul_(2), {"rows": x.shape[0]}

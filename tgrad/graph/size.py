@@ -40,15 +40,28 @@ class Symbol:
         smallest, largest: what was declared; memory is laid out for the largest.
         low, high: what the guards so far leave of that.
         traced: the size of the call that is traced.
+        is_fixed: whether the trace is for that size alone, and sees a number.
     """
 
     name: str
     smallest: int
     largest: int
     traced: int
+    is_fixed: bool = False
 
     def __post_init__(self) -> None:
         self.low, self.high = self.smallest, self.largest
+
+
+def with_fixed(symbols: Sequence[Symbol]) -> list[Symbol]:
+    """The symbols for another trace, with those fixed to which the guards of one left one size; []
+    where there is none of these."""
+    fixed = [s.low == s.high and not s.is_fixed for s in symbols]
+    made = [
+        Symbol(s.name, s.smallest, s.largest, s.traced, s.is_fixed or f)
+        for s, f in zip(symbols, fixed)
+    ]
+    return made if any(fixed) else []
 
 
 @dataclass(frozen=True)
@@ -92,10 +105,15 @@ class Scope:
         self.numbers: dict[Node, Any] = {}
         self.values = [s.traced for s in symbols]
         self.is_open = True
+        for number, symbol in enumerate(symbols):
+            if symbol.is_fixed:
+                difference = Size(self, (((number,), 1),)) - symbol.traced
+                self.ask(difference.terms, is_equation=True)
 
-    def size(self, number: int) -> Size:
+    def size(self, number: int) -> Extent:
         """The symbol of that number."""
-        return Size(self, (((number,), 1),))
+        symbol = self.symbols[number]
+        return symbol.traced if symbol.is_fixed else Size(self, (((number,), 1),))
 
     def holds(self, values: Sequence[int]) -> bool:
         """Whether every guard holds for these values of the symbols."""
