@@ -265,6 +265,32 @@ def test_a_branch_on_the_size_is_a_guard() -> None:
         assert compiled.traces == traces
 
 
+OF_REPEATS: dict[str, Any] = {
+    "of a parameter": lambda x, w: w.repeat_interleave(2, 0) * 2 + w.repeat(2, 1),
+    "expanded and joined": lambda x, w: w.unsqueeze(1).expand(3, 2, 4).reshape(6, 4),
+    "of an argument": lambda x, w: x[:, 0].repeat_interleave(3, -1) / w[0, 0],
+    "both": lambda x, w: x.repeat_interleave(3, 0)[:, 0] * w.sum(1).repeat(x.shape[0]),
+}
+
+
+@pytest.mark.parametrize("name", OF_REPEATS)
+def test_gradients_of_repeats(name: str) -> None:
+    """They raised, in traces of a range of sizes, be the repeats of fixed ones."""
+
+    def step(m: Any, x: Any, w: Any) -> Any:
+        y = OF_REPEATS[name](x, w)
+        (gradient,) = m.autograd.grad((y * y.detach().cos()).sum(), [w])
+        return y.detach(), gradient
+
+    mine = numbers(0, 3, 4, device="numpy").requires_grad_()
+    theirs = torch.tensor(mine.detach().numpy(), requires_grad=True)
+    compiled = tgrad.compile(lambda x: step(tgrad, x, mine), dynamic={"x": {0: (1, 8)}})
+    for n in (5, 1, 8):
+        x = numbers(n, n, 4, device="numpy")
+        for found, wanted in zip(compiled(x), step(torch, torch.tensor(x.numpy()), theirs)):
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), 1e-5, 1e-5)
+
+
 AT_ONE_SIZE: dict[str, tuple[int, Any]] = {
     "sum": (3, lambda m, x: x + m.ones(3)),
     "product": (3, lambda m, x: m.ones(2, 3) @ x),
