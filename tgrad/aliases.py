@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
@@ -39,6 +39,15 @@ class When(Enum):
     CONTIGUOUS = "contiguous"
 
 
+class SizedPart(Protocol):
+    """A part of a tensor that a trace over a range of sizes can follow."""
+
+    @property
+    def is_open(self) -> bool: ...
+    def take(self, x: Node) -> Node: ...
+    def put(self, x: Node, new: Node) -> Node: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One movement on the way from a memory to an alias of it.
@@ -46,13 +55,20 @@ class Step:
     Attributes:
         op, attrs: as of a Node; a `custom_vjp` is a detach.
         when: whether it is a view there.
-        is_open: whether it can be followed again; a view by computed places cannot.
+        is_closed: whether it cannot be followed again, as a view by computed places.
+        part: of a slice that begins at a symbolic size, what follows it.
     """
 
     op: Op
     attrs: tuple[tuple[str, Any], ...]
     when: When = When.ALWAYS
-    is_open: bool = True
+    is_closed: bool = False
+    part: SizedPart | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be followed again."""
+        return not self.is_closed and (self.part is None or self.part.is_open)
 
 
 DETACH = Step(Op.CUSTOM_VJP, (("params", ()), ("rule", "detach")))
@@ -63,7 +79,7 @@ def leaf_step(token: int) -> Step:
     return Step(Op.CUSTOM_VJP, (("params", (token,)), ("rule", "leaf")))
 
 
-CLOSED = Step(Op.GATHER, (), is_open=False)
+CLOSED = Step(Op.GATHER, (), is_closed=True)
 Path = tuple[Step, ...]
 
 
@@ -132,7 +148,7 @@ def place_of(t: Tensor) -> Place:
         return Place(0, is_apart=True)
     value, strides, offset, is_apart = memory.value, memory.strides, 0, False
     for step in t._path:
-        if strides is None or not step.is_open:
+        if strides is None or not step.is_open or step.part is not None:
             return Place(None, is_apart=True)
         made = derive(value, (step,))
         if _is_copied(step, value, strides, made):
@@ -361,16 +377,17 @@ def write(t: Tensor, value: Tensor) -> None:
     assert memory is not None and memory.value is not None
     is_apart = DETACH in t._path
     check_open(t)
-    if is_grad_enabled() and _is_view_of_leaf(memory.value, t._path):
+    _separate_copies(memory)
+    if not is_shared(t):
+        t._assign(value)
+        return
+    assert t._memory is not None and t._memory.value is not None
+    if is_grad_enabled() and _is_view_of_leaf(t._memory.value, t._path):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",
             "Do it under no_grad().",
         )
-    _separate_copies(memory)
-    if is_shared(t):
-        _write(t, value, keeps_history=is_apart or not is_grad_enabled())
-    else:
-        t._assign(value)
+    _write(t, value, keeps_history=is_apart or not is_grad_enabled())
 
 
 def _write(t: Tensor, value: Tensor, keeps_history: bool) -> None:
@@ -499,7 +516,8 @@ def give_gradient_of_its_own(copy: Tensor) -> None:
 def derive(value: Node, path: Sequence[Step]) -> Node:
     """The alias of that path."""
     for step in path:
-        value = make(step.op, value, **dict(step.attrs))
+        made = None if step.part is None else step.part.take(value)
+        value = make(step.op, value, **dict(step.attrs)) if made is None else made
     return value
 
 
@@ -531,6 +549,8 @@ def _put(value: Node, path: Sequence[Step], new: Node) -> Node:
 def _put_back(step: Step, x: Node, new: Node) -> Node:
     """`x` with the elements that the step shows replaced by those of `new`."""
     attrs = dict(step.attrs)
+    if step.part is not None:
+        return step.part.put(x, new)
     if step.op is Op.CUSTOM_VJP:
         return derive(new, (DETACH,))
     if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tgrad
 import tgrad.nn.functional as F
@@ -264,6 +265,71 @@ def test_a_branch_on_the_size_is_a_guard() -> None:
         assert compiled.traces == traces
 
 
+OF_REPEATS: dict[str, Any] = {
+    "of a parameter": lambda x, w: w.repeat_interleave(2, 0) * 2 + w.repeat(2, 1),
+    "expanded and joined": lambda x, w: w.unsqueeze(1).expand(3, 2, 4).reshape(6, 4),
+    "of an argument": lambda x, w: x[:, 0].repeat_interleave(3, -1) / w[0, 0],
+    "both": lambda x, w: x.repeat_interleave(3, 0)[:, 0] * w.sum(1).repeat(x.shape[0]),
+}
+
+
+@pytest.mark.parametrize("name", OF_REPEATS)
+def test_gradients_of_repeats(name: str) -> None:
+    """They raised, in traces of a range of sizes, be the repeats of fixed ones."""
+
+    def step(m: Any, x: Any, w: Any) -> Any:
+        y = OF_REPEATS[name](x, w)
+        (gradient,) = m.autograd.grad((y * y.detach().cos()).sum(), [w])
+        return y.detach(), gradient
+
+    mine = numbers(0, 3, 4, device="numpy").requires_grad_()
+    theirs = torch.tensor(mine.detach().numpy(), requires_grad=True)
+    compiled = tgrad.compile(lambda x: step(tgrad, x, mine), dynamic={"x": {0: (1, 8)}})
+    for n in (5, 1, 8):
+        x = numbers(n, n, 4, device="numpy")
+        for found, wanted in zip(compiled(x), step(torch, torch.tensor(x.numpy()), theirs)):
+            np.testing.assert_allclose(found.numpy(), wanted.numpy(), 1e-5, 1e-5)
+
+
+AT_ONE_SIZE: dict[str, tuple[int, Any]] = {
+    "sum": (3, lambda m, x: x + m.ones(3)),
+    "product": (3, lambda m, x: m.ones(2, 3) @ x),
+    "stack": (3, lambda m, x: m.stack([x, m.ones(3)])),
+    "expand": (1, lambda m, x: x.expand(4)),
+    "argument": (3, lambda m, x: x.reshape(3, 1).expand(3, 2)[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", AT_ONE_SIZE)
+def test_a_branch_for_one_size_sees_a_number(name: str) -> None:
+    """What has that size otherwise fits what is symbolic; it raised a ShapeError."""
+    only, branch = AT_ONE_SIZE[name]
+
+    def f(m: Any, x: Any) -> Any:
+        return branch(m, x) if x.shape[0] == only else x * 2
+
+    compiled = tgrad.compile(lambda x: f(tgrad, x), dynamic={"x": {0: (1, 8)}})
+    found, wanted = [], []
+    for n in (only, 5, only, 8):
+        x = numbers(n, n, device="cpu")
+        found.append(compiled(x))
+        wanted.append(f(torch, torch.tensor(x.numpy())))
+    for mine, theirs in zip(found, wanted):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    assert compiled.traces == 2
+
+
+def test_what_drops_all_but_the_last_rows_takes_one_row() -> None:
+    """That x[-2:] is all of it leaves one row, and a norm keeps an axis of one."""
+    compiled = tgrad.compile(lambda x: F.normalize(x + x[-2:].sum(), dim=0),
+                             dynamic={"x": {0: (1, 8)}})  # fmt: skip
+    for n in (1, 5):
+        x = numbers(n, n, device="numpy")
+        wanted = torch.tensor(x.numpy())
+        wanted = torch.nn.functional.normalize(wanted + wanted[-2:].sum(), dim=0)
+        np.testing.assert_allclose(compiled(x).numpy(), wanted.numpy(), 1e-5)
+
+
 def test_sizes_and_arguments_come_back_as_they_are() -> None:
     def f(x: tgrad.Tensor, n: int) -> Any:
         return x.shape, x.numel() + 1, n - 1, x.mul_(2), {"rows": x.shape[0]}
@@ -285,6 +351,70 @@ def test_results_are_of_their_size_and_of_their_own() -> None:
     np.testing.assert_array_equal(first[0].numpy(), x.numpy().T)
     np.testing.assert_array_equal(second[1].numpy(), x.numpy() + 1)
     np.testing.assert_array_equal((first[0] @ second[1]).numpy(), x.numpy().T @ (x.numpy() + 1))
+
+
+def test_results_that_are_an_argument_outlive_the_next_call() -> None:
+    """Of the largest size, and of one near it, as of any other."""
+    compiled = tgrad.compile(lambda x: x.transpose(0, 0), dynamic={"x": {0: (1, 8)}})
+    arguments = [numbers(n, n, 2, device="cpu") for n in (5, 8, 7, 8, 2)]
+    found = [compiled(x) for x in arguments]
+    for x, result in zip(arguments, found):
+        np.testing.assert_array_equal(result.numpy(), x.numpy())
+
+
+def _last_added(x: Any) -> Any:
+    y = x * 1
+    y[-2:] += 7
+    return y
+
+
+def _last_rows(x: Any) -> Any:
+    y = x * 1
+    last = y[x.shape[0] - 2 :]
+    last[1, :1].mul_(-3)
+    y.add_(1)
+    return y, last * 1
+
+
+def _last_of_all(x: Any) -> Any:
+    y = x * 1
+    y[-1].clamp_(-0.1, 0.1)
+    y.narrow(0, x.shape[0] - 2, 1).zero_()
+    return y
+
+
+@pytest.mark.parametrize("change", [_last_added, _last_rows, _last_of_all])
+def test_writes_through_views_that_begin_at_a_symbolic_size(change: Callable[..., Any]) -> None:
+    """They were lost."""
+    compiled = tgrad.compile(change, dynamic={"x": {0: (2, 8)}})
+    for n in (5, 2, 8):
+        x = numbers(n, n, 3, device="numpy")
+        found, wanted = compiled(x), change(torch.tensor(x.numpy()))
+        for mine, theirs in zip(*((t if type(t) is tuple else (t,)) for t in (found, wanted))):
+            np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+OF_A_NUMBER: dict[str, Any] = {
+    "variance": lambda x: x.var(0),
+    "quotient": lambda x: x.sum(0) + 1 / x.shape[0],
+    "root": lambda x: x * (1 - x.shape[0] ** -0.5),
+    "number first": lambda x: (1 - 0.3 * (2 / x.shape[0])) / x,
+    "integers": lambda x: x.long() * (1 / x.shape[0]),
+    "one half": lambda x: x.half().sum() * (1 / x.shape[0]),
+    "comparison": lambda x: x > 1 / x.shape[0],
+}
+
+
+@pytest.mark.parametrize("name", OF_A_NUMBER)
+def test_numbers_of_sizes_are_as_exact_as_python_s(name: str) -> None:
+    """And leave dtypes alone as those do."""
+    compiled = tgrad.compile(OF_A_NUMBER[name], dynamic={"x": {0: (2, 8)}})
+    for n in (7, 5):
+        values = np.random.default_rng(n).standard_normal((n, 3))
+        found, wanted = compiled(tgrad.tensor(values)), OF_A_NUMBER[name](torch.tensor(values))
+        assert str(found.dtype).split(".")[-1] == str(wanted.dtype).split(".")[-1]
+        tolerance = 1e-14 if found.dtype is tgrad.float64 else 1e-3
+        np.testing.assert_allclose(found.numpy(), wanted.numpy(), tolerance, tolerance)
 
 
 @pytest.mark.parametrize("dtype", [tgrad.float32, tgrad.float64])

@@ -276,6 +276,35 @@ def test_views_of_leaves() -> None:
     assert w.grad is not None and w.grad.tolist() == [4.0, 0.0, 0.0]
 
 
+def test_copies_of_leaves_are_not_views_of_them() -> None:
+    """A roll is one, though it is written with a reshape that could be a view."""
+    gradients = []
+    for library in (tgrad, torch):
+        w = library.arange(4.0).requires_grad_()
+        y = w.roll(1)
+        y[1:].mul_(3)
+        y.sum().backward()
+        gradients.append((y.tolist(), w.tolist(), w.grad.tolist()))
+    assert gradients[0] == gradients[1]
+
+
+@pytest.mark.parametrize("take", ["diagonal", "row", "column", "squeezed"])
+def test_views_of_memory_of_unknown_strides(take: str) -> None:
+    """Where only axes of one element come and go, no stride is needed to know a view."""
+    views = {
+        "diagonal": lambda x: x.t().diagonal(1),
+        "row": lambda x: x.t().diagonal()[1],
+        "column": lambda x: x.t().diagonal()[::2],
+        "squeezed": lambda x: x.t().diagonal().unsqueeze(1).squeeze(),
+    }
+    values = []
+    for library in (tgrad, torch):
+        x = library.ones(3, 7)
+        views[take](x).mul_(3)
+        values.append(x.tolist())
+    assert values[0] == values[1]
+
+
 def test_parameters_share_memory_with_their_data() -> None:
     data = tgrad.zeros(2, device="numpy")
     p = nn.Parameter(data)

@@ -242,6 +242,11 @@ class PaddedArgument:
         )  # fmt: skip
         return held
 
+    def holds(self, memory: Any) -> bool:
+        """Whether it is this memory."""
+        storage = None if self.tensor is None else self.tensor._storage
+        return storage is not None and storage.memory is memory
+
 
 _padded: WeakKeyDictionary[PaddedPlan, dict[int, PaddedArgument]] = WeakKeyDictionary()
 

@@ -115,7 +115,7 @@ class Recorder:
     ):
         self.name, self.source, self.arguments = name, source, arguments
         self.scope = Scope(name, source, symbols, self._size_tensor) if symbols else None
-        self.sized = {i for i, t in enumerate(arguments) if axes and id(t) in axes}
+        self.sized = {i for i, t in enumerate(arguments) if axes and self._is_sized(axes, t)}
         self.stand_ins = [self._stand_in(t, (axes or {}).get(id(t))) for t in arguments]
         self.numbers_of_stand_ins = {id(t): i for i, t in enumerate(self.stand_ins)}
         self.argument_of = {t._storage: i for i, t in enumerate(self.stand_ins)}
@@ -132,6 +132,11 @@ class Recorder:
         self.exchanges: list[Tensor] = []
         self.constants: dict[Storage, np.ndarray] = {}
         self.differentiated = self.once = False
+
+    def _is_sized(self, axes: Mapping[int, Mapping[int, int]], t: Tensor) -> bool:
+        """Whether an axis of an argument has a symbolic size."""
+        assert self.scope is not None
+        return any(isinstance(self.scope.size(n), Size) for n in axes.get(id(t), {}).values())
 
     def _stand_in(self, like: Tensor, axes: Mapping[int, int] | None = None) -> Tensor:
         sizes = None

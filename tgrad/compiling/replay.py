@@ -509,9 +509,12 @@ class Entry:
     def _existing(
         self, memory: Any, dtype: DType, shape: Sequence[Any], device: Device, box: Box
     ) -> tuple[Any, tuple[int, ...]]:
-        """Memory of the elements that exist in this call, and its shape."""
+        """Memory of the elements that exist in this call, and its shape; a copy of what the next
+        call overwrites."""
         values = () if self.scope is None else self.scope.values
-        taken = box.kept(memory, dtype, device, values)
+        is_overwritten = any(padded.holds(memory) for padded in self.padded.values())
+        take = box.copied if is_overwritten else box.kept
+        taken = take(memory, dtype, device, values)
         return taken, tuple(value_at(n, values) for n in shape)
 
     def change(self, taken: Sequence[tuple[int, int]], memories: Any) -> None:

@@ -41,7 +41,7 @@ from tgrad.compiling.replay import (
 )
 from tgrad.compiling.structure import Flat, replaced
 from tgrad.device import Device
-from tgrad.errors import Source, TraceError, UnsupportedError
+from tgrad.errors import ShapeError, Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.demand import EVERYTHING, Needed
 from tgrad.graph.form import form_of
@@ -49,7 +49,7 @@ from tgrad.graph.layout import layout_of
 from tgrad.graph.node import Node, toposort
 from tgrad.graph.op import Op
 from tgrad.graph.padding import conditions_on, without_padding
-from tgrad.graph.size import Size, Symbol, sizing
+from tgrad.graph.size import Size, Symbol, sizing, with_fixed
 from tgrad.interrupts import Uninterrupted
 from tgrad.many_sizes import plan_for_sizes
 from tgrad.nn.parameter import realize_parameters
@@ -92,6 +92,26 @@ def trace(
         TraceError: the function does what a plan cannot repeat.
         UnsupportedError: a result requires a gradient that would have to leave the plan.
     """
+    try:
+        return _trace(function, name, source, call, flat, memory_limit, symbols, owner)
+    except (ShapeError, TraceError, UnsupportedError):
+        fixed = with_fixed(symbols)
+        if not fixed:
+            raise
+    return trace(function, name, source, call, flat, memory_limit, fixed, owner)
+
+
+def _trace(
+    function: Callable[..., Any],
+    name: str,
+    source: Source,
+    call: Call,
+    flat: Flat,
+    memory_limit: int | None,
+    symbols: Sequence[Symbol],
+    owner: Hashable,
+) -> Entry:
+    """The trace for the sizes that the symbols leave."""
     realize_parameters()
     roots = {name: function, **{f"argument {i}": each for i, each in enumerate(flat.objects)}}
     before = reach(roots)

@@ -117,6 +117,11 @@ def _merged(factors: Sequence[Factor | Unknown]) -> Axis:
     return tuple(result) or static(1)
 
 
+def _existing(axis: Axis) -> Axis:
+    """The elements that exist, whichever of them have one value."""
+    return _merged([Factor(f.capacity, f.size) for f in factors_of(axis)])
+
+
 def _cut(factors: Sequence[Factor], capacities: Sequence[int]) -> list[Axis] | None:
     """The factors dealt out to axes of these capacities; None where a size would be split."""
     left = list(factors)
@@ -146,7 +151,8 @@ def _cut(factors: Sequence[Factor], capacities: Sequence[int]) -> list[Axis] | N
 def _joined(a: Axis, b: Axis) -> Axis | None:
     """The axis of a result whose elements need one of each; None where the sizes differ."""
     if are_alike(a, b):
-        return b if is_uniform(a) else a
+        both = zip(factors_of(a), factors_of(b))
+        return _merged([replace(f, is_same=f.is_same and g.is_same) for f, g in both])
     for one, other in ((a, b), (b, a)):
         if is_uniform(one) and (is_static(one) or is_same(size_of(one), size_of(other))):
             return other
@@ -156,6 +162,8 @@ def _joined(a: Axis, b: Axis) -> Axis | None:
             pairs = [_joined(p, (f,)) for p, f in zip(parts, other)]
             if all(p is not None for p in pairs):
                 return _merged([f for p in pairs for f in p or ()])
+    if is_static(a) and is_static(b) and is_same(size_of(a), size_of(b)):
+        return _existing(a)
     return None
 
 
@@ -481,8 +489,10 @@ def _missing(gradient: Node, wanted: Axis, have: Axis) -> Axis | None:
     """The limit that an axis of a gradient needs."""
     if any(isinstance(f, Unknown) for f in wanted):
         return None  # a mark over the node says it, and its rule has filled the gradient
-    if is_static(wanted) and is_uniform(wanted):
-        return None  # one value for any size: what it is joined to says which
+    if not isinstance(have[0], Unknown) and are_alike(_existing(wanted), _existing(have)):
+        return None
+    if is_static(wanted) and (is_uniform(wanted) or is_static(have)):
+        return None  # one value for any size: what it is joined to says which; or all exist
     if is_static(wanted) or not (is_static(have) or isinstance(have[0], Unknown)):
         raise _refused(gradient, f"gives a gradient of {shown((have,))} for {shown((wanted,))}")
-    return tuple(Factor(f.capacity, f.size) for f in factors_of(wanted))
+    return _existing(wanted)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from tgrad.device import Device
+from tgrad.dtype import float64
 from tgrad.errors import Source, TraceError
 
 if TYPE_CHECKING:
@@ -39,15 +40,28 @@ class Symbol:
         smallest, largest: what was declared; memory is laid out for the largest.
         low, high: what the guards so far leave of that.
         traced: the size of the call that is traced.
+        is_fixed: whether the trace is for that size alone, and sees a number.
     """
 
     name: str
     smallest: int
     largest: int
     traced: int
+    is_fixed: bool = False
 
     def __post_init__(self) -> None:
         self.low, self.high = self.smallest, self.largest
+
+
+def with_fixed(symbols: Sequence[Symbol]) -> list[Symbol]:
+    """The symbols for another trace, with those fixed to which the guards of one left one size; []
+    where there is none of these."""
+    fixed = [s.low == s.high and not s.is_fixed for s in symbols]
+    made = [
+        Symbol(s.name, s.smallest, s.largest, s.traced, s.is_fixed or f)
+        for s, f in zip(symbols, fixed)
+    ]
+    return made if any(fixed) else []
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,10 @@ class Scope:
         name, source: of the traced function, for messages.
         symbols: in the order of their numbers.
         tensor_of: the 0-d int64 tensor of a size on a device; of the symbols' device for None.
+
+    Attributes:
+        numbers: for 0-d tensors that stand for floats computed of sizes, as 1 / n, by their nodes:
+            the same in float64. Like Python's floats they leave the dtype of tensors as it is.
     """
 
     def __init__(
@@ -84,12 +102,18 @@ class Scope:
         self.tensor_of = tensor_of
         self.guards: dict[Guard, None] = {}
         self.layouts: dict[Node, Layout] = {}
+        self.numbers: dict[Node, Any] = {}
         self.values = [s.traced for s in symbols]
         self.is_open = True
+        for number, symbol in enumerate(symbols):
+            if symbol.is_fixed:
+                difference = Size(self, (((number,), 1),)) - symbol.traced
+                self.ask(difference.terms, is_equation=True)
 
-    def size(self, number: int) -> Size:
+    def size(self, number: int) -> Extent:
         """The symbol of that number."""
-        return Size(self, (((number,), 1),))
+        symbol = self.symbols[number]
+        return symbol.traced if symbol.is_fixed else Size(self, (((number,), 1),))
 
     def holds(self, values: Sequence[int]) -> bool:
         """Whether every guard holds for these values of the symbols."""
@@ -214,7 +238,11 @@ class Size:
 
     def _as_number(self, other: Any, function: Callable[[Any], Any]) -> Any:
         """With a float, or in a division, it is the number that it will be: a 0-d tensor."""
-        return function(self.tensor()) if isinstance(other, (int, float, Size)) else NotImplemented
+        if not isinstance(other, (int, float, Size)):
+            return NotImplemented
+        number = function(self.tensor())
+        self.scope.numbers[number._node] = function(self.tensor().to(float64))
+        return number
 
     __radd__ = __add__
     __rmul__ = __mul__

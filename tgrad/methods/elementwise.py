@@ -31,7 +31,7 @@ from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size, running_scope
 from tgrad.graph.sized import are_same
-from tgrad.methods.sizes import is_one
+from tgrad.methods.sizes import exact_number, is_one
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -238,7 +238,7 @@ class ElementwiseMethods:
         if op in _SCALING and self.dtype is dt.float16 and self._is_scale(other):
             with source_scope(label=op._value_):
                 return self.float()._binary(op, other, swap=swap).half()
-        if type(other) in _NUMBERS and self.dtype.is_float:
+        if type(other) in _NUMBERS and self.dtype.is_float and exact_number(self) is None:
             number = self._constant(other, self.dtype, self._shape)
             return number._apply(op, self) if swap else self._apply(op, number)
         with source_scope(label=op._value_):
@@ -256,7 +256,34 @@ class ElementwiseMethods:
     def _fitted_binary(self, op: Op, other: Any, swap: bool, floats: bool) -> Tensor:
         """The operation of what has to get one dtype and one shape first."""
         operand = other if is_tensor(other) else self._other(op, other)
-        dtype = result_type(self, operand)  # type: ignore[arg-type]
+        if running_scope() is not None:
+            exact = exact_number(self), exact_number(operand)
+            if exact != (None, None):
+                return self._binary_of_numbers(op, operand, exact, swap, floats)
+        return self._promoted_binary(op, operand, result_type(self, operand), swap, floats)  # type: ignore[arg-type]
+
+    def _binary_of_numbers(
+        self: Any, op: Op, other: Any, exact: tuple[Any, Any], swap: bool, floats: bool
+    ) -> Tensor:
+        """The operation where a number is computed of symbolic sizes: as with a Python number, the
+        dtype is that of the tensors; one of numbers alone is a number again.
+
+        Args:
+            exact: for the two operands, the number in float64, or None.
+        """
+        found = [x if n is None else 1.0 for x, n in zip((self, other), exact)]
+        wide = [x if n is None else n for x, n in zip((self, other), exact)]
+        dtype = result_type(*found)
+        a, b = wide if dtype is dt.float64 else (self, other)
+        result: Tensor = a._promoted_binary(op, b, dtype, swap, floats)
+        scope = running_scope()
+        if scope is not None and result.dtype.is_float and not any(map(is_tensor, found)):
+            scope.numbers[result._node] = wide[0]._binary(op, wide[1], swap=swap, floats=floats)
+        return result
+
+    def _promoted_binary(
+        self, op: Op, operand: Any, dtype: DType, swap: bool, floats: bool
+    ) -> Tensor:
         if floats and not dtype.is_float:
             dtype = dt.get_default_dtype()
         if dtype.is_bool and op in (Op.ADD, Op.MUL):

@@ -34,6 +34,10 @@ def as_sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(as_size(n) for n in sizes)
 
 
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [n for n in shape if not is_one(n)]
+
+
 class MovementMethods:
     """Methods that only change which element stands where."""
 
@@ -106,8 +110,9 @@ class MovementMethods:
             )
         with source_scope(label="reshape"):
             if are_same(sizes, self._shape):
-                return self._again(when)
-            return self._view(Op.RESHAPE, when, shape=sizes)
+                return self._again()
+            moves = not are_same(_without_ones(sizes), _without_ones(self._shape))
+            return self._view(Op.RESHAPE, when if moves else When.ALWAYS, shape=sizes)
 
     def _again(self: Any, when: When = When.ALWAYS) -> Tensor:
         """A view of all of it: another tensor, as PyTorch's is, with the same values."""

@@ -7,9 +7,12 @@ shape and attributes are plain numbers always.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tgrad.aliases import Step, join
 from tgrad.autodiff.backward import register_vjp
+from tgrad.device import Device
 from tgrad.errors import TraceError
 from tgrad.graph.layout import (
     FILL,
@@ -51,6 +54,12 @@ def is_padded(node: Node) -> bool:
     """Whether an axis has a symbolic size."""
     scope = running_scope()
     return scope is not None and not all(is_static(axis) for axis in layout_of(node, scope))
+
+
+def exact_number(x: Any) -> Tensor | None:
+    """The float64 of a 0-d tensor that stands for a float computed of sizes; None of others."""
+    scope = running_scope()
+    return None if scope is None or not hasattr(x, "_node") else scope.numbers.get(x._node)
 
 
 # -- slices --------------------------------------------------------------------------------------
@@ -105,13 +114,11 @@ def sliced(x: Any, ranges: dict[int, Range]) -> Tensor:
 
 
 def _sliced_axis(x: Any, axis: int, bounds: Range, scope: Scope) -> Tensor:
-    from tgrad.creation import places
-
     start, stop, step = bounds
     length, n = length_of(bounds), x.shape[axis]
     if isinstance(start, Size):
-        along = places((length,), 0, device=x.device) + start
-        return x.index_select(axis, along)
+        part = _Part(axis, start, length, x.device)
+        return join(x, part.picked(x), Step(Op.GATHER, (), part=part))
     memory = x._node.shape[axis]
     until = memory if is_same(stop, n) else min(start + capacity_of(stop - start), memory)
     rank = len(x._node.shape)
@@ -129,6 +136,43 @@ def _sliced_axis(x: Any, axis: int, bounds: Range, scope: Scope) -> Tensor:
     axes: list[Axis | None] = [None] * rank
     axes[axis] = (Factor(until - start, length, is_uniform(found)),)
     return x._with_alias(type(x)._result(limit(cut._node, axes), x.device, (cut,)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """`length` elements of an axis from a symbolic one on."""
+
+    axis: int
+    start: Size
+    length: Any
+    device: Device
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the trace runs that the size belongs to."""
+        return running_scope() is self.start.scope
+
+    def picked(self, x: Any) -> Any:
+        """The part of a tensor."""
+        from tgrad.creation import places
+
+        return x.index_select(self.axis, places((self.length,), 0, device=self.device) + self.start)
+
+    def take(self, x: Node) -> Node:
+        """The part of a value."""
+        node: Node = self.picked(self._tensor(x))._node
+        return node
+
+    def put(self, x: Node, new: Node) -> Node:
+        """The value with the part replaced."""
+        before = self._tensor(x)
+        wide, inside = placed(self._tensor(new), self.axis, self.start, before.shape[self.axis])
+        return wide.where(inside, before)._node
+
+    def _tensor(self, x: Node) -> Tensor:
+        from tgrad.tensor import Tensor
+
+        return Tensor._of(x, self.device)
 
 
 def placed(x: Any, axis: int, start: Any, size: Any) -> tuple[Tensor, Tensor]:
