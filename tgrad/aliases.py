@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
-from tgrad.autodiff.backward import register_vjp
+from tgrad.autodiff.backward import TWIN, register_vjp
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
@@ -55,6 +55,8 @@ class Step:
     is_open: bool = True
 
 
+COPY = "copy"
+"""The rule of marks of values that were copied, whose original gets their gradients, too."""
 DETACH = Step(Op.CUSTOM_VJP, (("params", ()), ("rule", "detach")))
 
 
@@ -472,7 +474,8 @@ def replacing(old: Tensor, value: Tensor) -> Tensor:
     return value._result(node, value._device, (old,))
 
 
-@register_vjp("copy")
+@register_vjp(COPY)
+@register_vjp(TWIN)
 def _copy_rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[object, ...]
 ) -> Sequence[Node | None]:
@@ -480,17 +483,24 @@ def _copy_rule(
     return (g,)
 
 
-def give_gradient_of_its_own(copy: Tensor) -> None:
-    """Have a copy told from what it was copied from and from other copies: hooks on it do not see
-    the gradients of those.
+def give_gradient_of_its_own(t: Tensor, rule: str = COPY) -> None:
+    """Have a tensor told from what it was copied from, or from one that was computed alike: hooks
+    on it do not see the gradients of those.
 
     Its mark has the least number that no other has, so that steps alike make graphs alike.
     """
-    node = copy._node
+    node = t._node
     inputs, number = (node, node), 0
-    while is_made(Op.CUSTOM_VJP, inputs, (("params", (number,)), ("rule", "copy"))):
+    while is_made(Op.CUSTOM_VJP, inputs, (("params", (number,)), ("rule", rule))):
         number += 1
-    copy._node = make(Op.CUSTOM_VJP, *inputs, rule="copy", params=(number,))
+    t._node = make(Op.CUSTOM_VJP, *inputs, rule=rule, params=(number,))
+
+
+def tell_from_equals(t: Tensor) -> None:
+    """Give a computed tensor a node that no other was computed as."""
+    if t._node.is_held:
+        give_gradient_of_its_own(t, TWIN)
+    t._node.is_held = True
 
 
 # -- along a path --------------------------------------------------------------------------------
