@@ -65,7 +65,8 @@ def vector_norm(
     wide, axes = x.to(x.dtype.accumulator), normal_axes(dim, x.ndim)
     size = wide.abs()
     if ord == 0:
-        y = (wide != 0).to(wide.dtype).sum(axes, keepdim=True)
+        count = (wide != 0).to(wide.dtype).sum(axes, keepdim=True)
+        y = with_vjp("count", count, wide)
     elif ord == 1:
         y = size.sum(axes, keepdim=True)
     elif math.isinf(ord):
@@ -76,6 +77,12 @@ def vector_norm(
         y = with_vjp("vector_norm", y, wide, params=(float(ord),))
     kept = tuple(n for a, n in enumerate(x.shape) if a not in axes)
     return (y if keepdim or not x.shape else y.reshape(kept)).to(x.dtype)
+
+
+@define_vjp("count")
+def _count_backward(g: Tensor, y: Tensor, x: Tensor) -> tuple[None]:
+    """No gradient, as PyTorch has none"""
+    return (None,)
 
 
 @define_vjp("vector_norm")
