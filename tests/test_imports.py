@@ -91,6 +91,7 @@ FRONT = (
     "tgrad.signal",
     "tgrad.sorting",
     "tgrad.special",
+    "tgrad.strided",
     "tgrad.strides",
     "tgrad.tracing",
     "tgrad.unread",

@@ -23,6 +23,7 @@ from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import is_waiting, mark_pending
+from tgrad.strided import are_apart, picked, with_picked
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
 from tgrad.tracing import tracer
 from tgrad.weak_table import WeakTable
@@ -44,7 +45,7 @@ class Step:
     """One movement on the way from a memory to an alias of it.
 
     Attributes:
-        op, attrs: as of a Node; a `custom_vjp` is a detach.
+        op, attrs: as of a Node; a `custom_vjp` is a detach, a `gather` a strided view of a row.
         when: whether it is a view there.
         is_open: whether it can be followed again; a view by computed places cannot.
     """
@@ -140,8 +141,9 @@ def place_of(t: Tensor) -> Place:
         if _is_copied(step, value, strides, made):
             strides, offset, is_apart = contiguous(made.shape), 0, True
         else:
-            starts = dict(step.attrs)["start"] if step.op is Op.SLICE else ()
-            offset += sum(n * s for n, s in zip(starts, strides))
+            attrs = dict(step.attrs)
+            starts = attrs["start"] if step.op is Op.SLICE else ()
+            offset += sum(n * s for n, s in zip(starts, strides)) + attrs.get("offset", 0)
             strides = _strides_after(step, value.shape, strides, made.shape)
         value = made
     return Place(offset, is_apart)
@@ -359,16 +361,17 @@ def write(t: Tensor, value: Tensor) -> None:
         GradientError: it is a view of a leaf that requires a gradient, and gradients are on.
         UnsupportedError: several of its elements are one in memory, or cannot be found there.
     """
-    memory = t._memory
-    assert memory is not None and memory.value is not None
+    assert t._memory is not None
     is_apart = DETACH in t._path
     check_open(t)
+    _separate_copies(t._memory)
+    memory = t._memory
+    assert memory.value is not None
     if is_grad_enabled() and _is_view_of_leaf(memory.value, t._path):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",
             "Do it under no_grad().",
         )
-    _separate_copies(memory)
     if is_shared(t):
         _write(t, value, keeps_history=is_apart or not is_grad_enabled())
     else:
@@ -509,7 +512,11 @@ def tell_from_equals(t: Tensor) -> None:
 def derive(value: Node, path: Sequence[Step]) -> Node:
     """The alias of that path."""
     for step in path:
-        value = make(step.op, value, **dict(step.attrs))
+        attrs = dict(step.attrs)
+        if step.op is Op.GATHER:
+            value = picked(value, **attrs)
+        else:
+            value = make(step.op, value, **attrs)
     return value
 
 
@@ -523,8 +530,8 @@ def check_open(t: Tensor) -> None:
     for m in (t, *members):
         if m._memory is t._memory and not all(step.is_open for step in m._path):
             raise UnsupportedError(
-                "an in-place change of a tensor that shares memory by as_strided or a symbolic "
-                "size is not supported.",
+                "an in-place change of a tensor that shares memory by a symbolic size is not "
+                "supported.",
                 "Assign to an index (x[i] = v), use the function without the underscore, or "
                 ".clone() first.",
             )
@@ -545,6 +552,8 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
         return derive(new, (DETACH,))
     if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):
         return b.reshape_to(new, x.shape)
+    if step.op is Op.GATHER and are_apart(attrs["size"], attrs["stride"]):
+        return with_picked(x, new, **attrs)
     if step.op is Op.BITCAST:
         return make(Op.BITCAST, new, dtype=x.dtype)
     if step.op is Op.PERMUTE:
@@ -557,8 +566,9 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
                 for n in (new, inside)
             )
         return b.where(like(inside, x), like(new, x), x)
+    name = "as_strided" if step.op is Op.GATHER else step.op
     raise UnsupportedError(
-        f"an in-place change through {step.op}: several elements of the view are one in memory.",
+        f"an in-place change through {name}: several elements of the view are one in memory.",
         "Use .clone() first.",
     )
 
@@ -654,4 +664,7 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
         return (*wider, strides[axis] * attrs["dilation"])
     if step.op is Op.RESHAPE:
         return reshaped(runs(shape, strides), made)
+    if step.op is Op.GATHER:
+        given: tuple[int, ...] = attrs["stride"]
+        return given
     return strides
