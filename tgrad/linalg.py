@@ -35,6 +35,7 @@ from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import Dim, normal_axes, normal_axis
 from tgrad.pivoting import *  # noqa: F403
 from tgrad.pivoting import lu_factor, lu_factor_ex, lu_solve
+from tgrad.reflections import *  # noqa: F403
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Order = float | str
@@ -502,7 +503,6 @@ def older_lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 
 _ABSENT = {
     **dict.fromkeys(("ldl_factor", "ldl_factor_ex", "ldl_solve"), "use lu_factor or cholesky."),
-    "householder_product": "use qr.",
 }
 """Names of PyTorch's that tgrad does not have, and what to do."""
 
