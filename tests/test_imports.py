@@ -91,6 +91,8 @@ FRONT = (
     "tgrad.signal",
     "tgrad.sorting",
     "tgrad.special",
+    "tgrad.reflections",
+    "tgrad.strided",
     "tgrad.strides",
     "tgrad.tracing",
     "tgrad.unread",

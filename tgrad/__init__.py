@@ -191,6 +191,11 @@ _ELSEWHERE = {
     ),
     "tgrad.methods.memory": ("TypedStorage", "UntypedStorage"),
     "tgrad.anomalies": ("is_anomaly_check_nan_enabled", "is_anomaly_enabled"),
+    "tgrad.autocasting": (
+        "autocast_decrement_nesting", "autocast_increment_nesting", "clear_autocast_cache",
+        "is_autocast_cache_enabled", "set_autocast_cache_enabled", "set_autocast_dtype",
+        "set_autocast_enabled",
+    ),
     "tgrad.discrete": ("binomial", "poisson"),
     "tgrad.fft.frames": ("istft", "stft"),
     "tgrad.func": ("vmap",),
@@ -210,6 +215,7 @@ _ELSEWHERE = {
         "get_device", "iinfo",
         "is_autocast_cpu_enabled", "is_complex", "is_conj", "is_floating_point", "is_inference",
         "is_neg", "is_nonzero", "is_same_size", "is_signed", "is_storage", "is_tensor", "numel",
+        "set_autocast_cpu_dtype", "set_autocast_cpu_enabled", "set_autocast_gpu_dtype",
         "set_default_tensor_type", "set_flush_denormal", "typename",
     ),
     "tgrad.signal.periodic": (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
-from tgrad.autodiff.backward import register_vjp
+from tgrad.autodiff.backward import TWIN, register_vjp
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph import build as b
@@ -23,6 +23,7 @@ from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.pending import is_waiting, mark_pending
+from tgrad.strided import are_apart, picked, with_picked
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
 from tgrad.tracing import tracer
 from tgrad.weak_table import WeakTable
@@ -53,7 +54,7 @@ class Step:
     """One movement on the way from a memory to an alias of it.
 
     Attributes:
-        op, attrs: as of a Node; a `custom_vjp` is a detach.
+        op, attrs: as of a Node; a `custom_vjp` is a detach, a `gather` a strided view of a row.
         when: whether it is a view there.
         is_closed: whether it cannot be followed again, as a view by computed places.
         part: of a slice that begins at a symbolic size, what follows it.
@@ -71,6 +72,8 @@ class Step:
         return not self.is_closed and (self.part is None or self.part.is_open)
 
 
+COPY = "copy"
+"""The rule of marks of values that were copied, whose original gets their gradients, too."""
 DETACH = Step(Op.CUSTOM_VJP, (("params", ()), ("rule", "detach")))
 
 
@@ -154,8 +157,9 @@ def place_of(t: Tensor) -> Place:
         if _is_copied(step, value, strides, made):
             strides, offset, is_apart = contiguous(made.shape), 0, True
         else:
-            starts = dict(step.attrs)["start"] if step.op is Op.SLICE else ()
-            offset += sum(n * s for n, s in zip(starts, strides))
+            attrs = dict(step.attrs)
+            starts = attrs["start"] if step.op is Op.SLICE else ()
+            offset += sum(n * s for n, s in zip(starts, strides)) + attrs.get("offset", 0)
             strides = _strides_after(step, value.shape, strides, made.shape)
         value = made
     return Place(offset, is_apart)
@@ -373,15 +377,14 @@ def write(t: Tensor, value: Tensor) -> None:
         GradientError: it is a view of a leaf that requires a gradient, and gradients are on.
         UnsupportedError: several of its elements are one in memory, or cannot be found there.
     """
-    memory = t._memory
-    assert memory is not None and memory.value is not None
+    assert t._memory is not None
     is_apart = DETACH in t._path
     check_open(t)
-    _separate_copies(memory)
+    _separate_copies(t._memory)
     if not is_shared(t):
         t._assign(value)
         return
-    assert t._memory is not None and t._memory.value is not None
+    assert t._memory.value is not None
     if is_grad_enabled() and _is_view_of_leaf(t._memory.value, t._path):
         raise GradientError(
             "a view of a leaf that requires a gradient is changed in place.",
@@ -489,7 +492,8 @@ def replacing(old: Tensor, value: Tensor) -> Tensor:
     return value._result(node, value._device, (old,))
 
 
-@register_vjp("copy")
+@register_vjp(COPY)
+@register_vjp(TWIN)
 def _copy_rule(
     g: Node, result: Node, arguments: tuple[Node, ...], params: tuple[object, ...]
 ) -> Sequence[Node | None]:
@@ -497,17 +501,24 @@ def _copy_rule(
     return (g,)
 
 
-def give_gradient_of_its_own(copy: Tensor) -> None:
-    """Have a copy told from what it was copied from and from other copies: hooks on it do not see
-    the gradients of those.
+def give_gradient_of_its_own(t: Tensor, rule: str = COPY) -> None:
+    """Have a tensor told from what it was copied from, or from one that was computed alike: hooks
+    on it do not see the gradients of those.
 
     Its mark has the least number that no other has, so that steps alike make graphs alike.
     """
-    node = copy._node
+    node = t._node
     inputs, number = (node, node), 0
-    while is_made(Op.CUSTOM_VJP, inputs, (("params", (number,)), ("rule", "copy"))):
+    while is_made(Op.CUSTOM_VJP, inputs, (("params", (number,)), ("rule", rule))):
         number += 1
-    copy._node = make(Op.CUSTOM_VJP, *inputs, rule="copy", params=(number,))
+    t._node = make(Op.CUSTOM_VJP, *inputs, rule=rule, params=(number,))
+
+
+def tell_from_equals(t: Tensor) -> None:
+    """Give a computed tensor a node that no other was computed as."""
+    if t._node.is_held:
+        give_gradient_of_its_own(t, TWIN)
+    t._node.is_held = True
 
 
 # -- along a path --------------------------------------------------------------------------------
@@ -516,8 +527,11 @@ def give_gradient_of_its_own(copy: Tensor) -> None:
 def derive(value: Node, path: Sequence[Step]) -> Node:
     """The alias of that path."""
     for step in path:
+        attrs = dict(step.attrs)
         made = None if step.part is None else step.part.take(value)
-        value = make(step.op, value, **dict(step.attrs)) if made is None else made
+        if made is None:
+            made = picked(value, **attrs) if step.op is Op.GATHER else make(step.op, value, **attrs)
+        value = made
     return value
 
 
@@ -531,8 +545,8 @@ def check_open(t: Tensor) -> None:
     for m in (t, *members):
         if m._memory is t._memory and not all(step.is_open for step in m._path):
             raise UnsupportedError(
-                "an in-place change of a tensor that shares memory by as_strided or a symbolic "
-                "size is not supported.",
+                "an in-place change of a tensor that shares memory by a symbolic size is not "
+                "supported.",
                 "Assign to an index (x[i] = v), use the function without the underscore, or "
                 ".clone() first.",
             )
@@ -555,6 +569,8 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
         return derive(new, (DETACH,))
     if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):
         return b.reshape_to(new, x.shape)
+    if step.op is Op.GATHER and are_apart(attrs["size"], attrs["stride"]):
+        return with_picked(x, new, **attrs)
     if step.op is Op.BITCAST:
         return make(Op.BITCAST, new, dtype=x.dtype)
     if step.op is Op.PERMUTE:
@@ -567,8 +583,9 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
                 for n in (new, inside)
             )
         return b.where(like(inside, x), like(new, x), x)
+    name = "as_strided" if step.op is Op.GATHER else step.op
     raise UnsupportedError(
-        f"an in-place change through {step.op}: several elements of the view are one in memory.",
+        f"an in-place change through {name}: several elements of the view are one in memory.",
         "Use .clone() first.",
     )
 
@@ -664,4 +681,7 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
         return (*wider, strides[axis] * attrs["dilation"])
     if step.op is Op.RESHAPE:
         return reshaped(runs(shape, strides), made)
+    if step.op is Op.GATHER:
+        given: tuple[int, ...] = attrs["stride"]
+        return given
     return strides

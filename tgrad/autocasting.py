@@ -66,9 +66,21 @@ _LOW = (dt.float16, dt.bfloat16)
 
 
 class _State(threading.local):
-    """Of a thread: whether the call that is being made is part of one of `MADE_OF_OTHERS`."""
+    """Of a thread.
+
+    Attributes:
+        is_part: whether the call that is being made is part of one of `MADE_OF_OTHERS`.
+        dtypes: those of `autocast` that `set_autocast_dtype` has set, by type of device.
+        caches: what `set_autocast_cache_enabled` has set.
+        depth: how many blocks `autocast_increment_nesting` has begun.
+    """
 
     is_part = False
+    caches = True
+    depth = 0
+
+    def __init__(self) -> None:
+        self.dtypes: dict[str, DType] = {}
 
 
 _state = _State()
@@ -114,7 +126,7 @@ class autocast:
     def __enter__(self) -> autocast:
         self._previous.append(thread.autocast)
         others = {k: d for k, d in thread.autocast.items() if k != self.device_type}
-        dtype = self.dtype or _defaults[self.device_type]
+        dtype = self.dtype or _state.dtypes.get(self.device_type, _defaults[self.device_type])
         thread.autocast = {**others, self.device_type: dtype} if self.enabled else others
         return self
 
@@ -147,7 +159,63 @@ def is_autocast_available(device_type: str) -> bool:
 def get_autocast_dtype(device_type: str) -> DType:
     """The dtype of `autocast` on a type of device; where it is off, what it would be."""
     kind = _kind_of(device_type)
-    return thread.autocast.get(kind, _defaults[kind])
+    return thread.autocast.get(kind) or _state.dtypes.get(kind, _defaults[kind])
+
+
+def set_autocast_enabled(device_type: str | bool, enabled: bool | None = None) -> None:
+    """Switch `autocast` on or off for a type of device, in this thread; with one argument for
+    "cuda".
+
+    Raises:
+        UnsupportedError: another type of device.
+
+    >>> set_autocast_enabled("cpu", True)
+    >>> is_autocast_enabled("cpu")
+    True
+    >>> set_autocast_enabled("cpu", False)
+    """
+    if enabled is None:
+        device_type, enabled = "cuda", bool(device_type)
+    autocast(str(device_type), enabled=enabled).__enter__()
+
+
+def set_autocast_dtype(device_type: str, dtype: DType) -> None:
+    """Have `autocast` compute in a dtype, where it is not given one, in this thread.
+
+    Raises:
+        DTypeError: the dtype is neither float16 nor bfloat16.
+        UnsupportedError: another type of device.
+    """
+    kind = autocast(device_type, dtype).device_type
+    _state.dtypes[kind] = dtype
+    if kind in thread.autocast:
+        thread.autocast = {**thread.autocast, kind: dtype}
+
+
+def is_autocast_cache_enabled() -> bool:
+    """What was set last: one weight is cast once whatever it says."""
+    return _state.caches
+
+
+def set_autocast_cache_enabled(enabled: bool) -> None:
+    """See `is_autocast_cache_enabled`."""
+    _state.caches = enabled
+
+
+def clear_autocast_cache() -> None:
+    """Nothing: casts are graph."""
+
+
+def autocast_increment_nesting() -> int:
+    """One more block of a program that switches `autocast` itself; how many there are."""
+    _state.depth += 1
+    return _state.depth
+
+
+def autocast_decrement_nesting() -> int:
+    """One less."""
+    _state.depth -= 1
+    return _state.depth
 
 
 def autocast_state() -> tuple[tuple[str, DType], ...]:

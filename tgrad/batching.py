@@ -22,7 +22,8 @@ from tgrad.graph.shape import dot_axes
 Batched = dict[Node, Node]
 
 PASSED_ON = {
-    "checkpoint", "copy", "detach", "formula", "overwritten", "realised", "variable", "zero_slope",
+    "checkpoint", "copy", "detach", "formula", "overwritten", "realised", "twin", "variable",
+    "zero_slope",
 }  # fmt: skip
 """Rules of marks that hold for any shape."""
 

@@ -11,12 +11,18 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from tgrad.errors import UnsupportedError
+from tgrad.modes import process
 from tgrad.tracing import tracer
 
 __all__ = [
     "allow_in_graph", "compile", "cudagraph_mark_step_begin", "disable", "is_compiling",
-    "is_dynamo_compiling", "is_exporting", "reset",
+    "is_dynamo_compiling", "is_exporting", "list_backends", "nested_compile_region", "reset",
+    "set_stance",
 ]  # fmt: skip
+
+
+STANCES = ("default", "force_eager", "eager_on_recompile", "fail_on_recompile")
 
 
 def compile(*args: Any, **kwargs: Any) -> Any:
@@ -47,6 +53,69 @@ def is_exporting() -> bool:
 def allow_in_graph(fn: Any) -> Any:
     """The function as it is: plans hold all that functions compute."""
     return fn
+
+
+def nested_compile_region(fn: Any = None) -> Any:
+    """The function as it is, or a decorator: what repeats in a plan is one kernel in any case."""
+    return (lambda given: given) if fn is None else fn
+
+
+def list_backends(exclude_tags: Any = ()) -> list[str]:
+    """What `compile` takes as its backend.
+
+    >>> list_backends()
+    ['tgrad']
+    """
+    return ["tgrad"]
+
+
+class set_stance:
+    """Say what compiled functions of this process do; also a context manager and a decorator,
+    whose end brings back what was said before.
+
+    Args:
+        stance: "default"; "force_eager" calls the functions themselves; where no plan is kept for a
+            call, "eager_on_recompile" does so, and "fail_on_recompile" raises.
+        skip_guard_eval_unsafe: only False.
+        force_backend: only None.
+
+    Raises:
+        UnsupportedError: another stance, or one of the other two.
+
+    >>> import tgrad
+    >>> double = tgrad.compile(lambda x: x * 2)
+    >>> with tgrad.compiler.set_stance("force_eager"):
+    ...     double(tgrad.ones(1)).item(), len(double.plans)
+    (2.0, 0)
+    """
+
+    def __init__(
+        self, stance: str = "default", *, skip_guard_eval_unsafe: bool = False,
+        force_backend: Any = None,
+    ):  # fmt: skip
+        if stance not in STANCES or skip_guard_eval_unsafe or force_backend is not None:
+            raise UnsupportedError(
+                f"set_stance({stance!r}, {skip_guard_eval_unsafe=}, {force_backend=}).",
+                f"Give one of {', '.join(STANCES)} alone.",
+            )
+        self.stance, self._before = stance, process.stance
+        process.stance = stance
+
+    def __enter__(self) -> None:
+        process.stance = self.stance
+
+    def __exit__(self, *exc: object) -> None:
+        process.stance = self._before
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        process.stance = self._before
+
+        @wraps(fn)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with set_stance(self.stance):
+                return fn(*args, **kwargs)
+
+        return call
 
 
 def cudagraph_mark_step_begin() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce, wraps
 from typing import Any
 
+from tgrad import dtype as dt
 from tgrad.autodiff.backward import gradients, register_vjp
 from tgrad.batching import UNRECORDED, batch, inside_transform, inside_vmap, placeholder
 from tgrad.errors import GradientError, ShapeError, UnsupportedError
@@ -19,9 +20,9 @@ from tgrad.grad_mode import enable_grad
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, is_leaf_mark, make, source_scope, toposort
 from tgrad.graph.op import Op
-from tgrad.joining import stack
+from tgrad.joining import cat, stack
 from tgrad.methods.reduction import normal_axis
-from tgrad.random import drawn
+from tgrad.random import drawn, get_rng_state, set_rng_state
 from tgrad.tensor import Tensor
 from tgrad.utils._pytree import tree_leaves, tree_map, tree_structure
 
@@ -322,44 +323,58 @@ def vmap(
         in_dims: the axis of each positional argument, None for those that are the same for all, as
             those with a keyword are; a number for all, or a tuple with one for each argument (or a
             nest as the argument is).
-        out_dims: where the axis stands in the results.
-        randomness: "error" refuses functions that draw; "same" draws once for all members.
-        chunk_size: only None.
+        out_dims: where the axis stands in the results; None for those that are the same for all.
+        randomness: "error" refuses functions that draw; "same" draws once for all members,
+            "different" for each.
+        chunk_size: how many members are computed at a time; None for all.
 
     Raises:
-        UnsupportedError: randomness="different", a chunk_size or out_dims=None; a value is read
-            inside, or one that depends on the member is written to a tensor from outside.
+        ShapeError: out_dims is None for a result that depends on the member, or a chunk is empty.
+        UnsupportedError: an unknown randomness; a value is read inside, or one that depends on the
+            member is written to a tensor from outside.
 
     >>> import tgrad
     >>> tgrad.func.vmap(lambda x: x.sum())(tgrad.ones(2, 3)).tolist()
     [3.0, 3.0]
     """
-    if chunk_size is not None or randomness not in ("error", "same"):
+    if randomness not in ("error", "same", "different"):
         raise UnsupportedError(
-            f"vmap: randomness={randomness!r}, chunk_size={chunk_size!r}.",
-            'Use "error" or "same", and no chunks.',
+            f"vmap: randomness={randomness!r}.", 'Use "error", "same" or "different".'
         )
+    if chunk_size is not None and chunk_size < 1:
+        raise ShapeError(f"vmap: chunk_size={chunk_size}.", "Give 1 or more.")
 
     @wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
         members = _Members(args, in_dims)
-        before = drawn.count
-        with inside_vmap(), enable_grad():
-            found = func(*tree_map(members.narrow, args), **kwargs)
-        if randomness == "error" and drawn.count != before:
-            raise UnsupportedError("vmap of a function that draws.", 'Use randomness="same".')
-        outputs = _tensors(found, "vmap")
-        written = members.written()
-        nodes = [t._node for t in (*outputs, *(one for *_, one in written))]
-        with source_scope(label="vmap"):
-            made = iter(batch(nodes, members.table, members.size))
-        places = iter(_out_dims(out_dims, found))
-        results = tree_map(lambda t: _tensor(next(made), t).movedim(0, next(places)), found)
-        for a, d, one in written:
-            a._assign(_tensor(next(made), one).movedim(0, d))
-        return results
+        if chunk_size is None or chunk_size >= members.size:
+            return members.mapped(func, args, kwargs, out_dims, randomness)
+        one = vmap(func, in_dims, out_dims, randomness)
+        return _in_chunks(one, args, kwargs, members, chunk_size, out_dims, randomness == "same")
 
     return call
+
+
+def _in_chunks(
+    mapped: Function, args: tuple[Any, ...], kwargs: dict[str, Any], members: _Members,
+    chunk: int, out_dims: Any, draws_again: bool,
+) -> Any:  # fmt: skip
+    """A mapped function of some members at a time, and the results of all."""
+    state = get_rng_state() if draws_again else None
+    found = []
+    for first in range(0, members.size, chunk):
+        if state is not None:
+            set_rng_state(state)
+        each, count = iter(members.axes), min(chunk, members.size - first)
+
+        def part(leaf: Any) -> Any:
+            d = next(each)  # noqa: B023
+            return leaf if d is None else leaf.narrow(d, first, count)  # noqa: B023
+
+        found.append(mapped(*tree_map(part, args), **kwargs))
+    columns = zip(*map(tree_leaves, found), _out_dims(out_dims, found[0]))
+    joined = iter([ts[0] if d is None else cat(ts, d) for *ts, d in columns])
+    return tree_map(lambda _: next(joined), found[0])
 
 
 class _Members:
@@ -384,6 +399,48 @@ class _Members:
         self.table: dict[Node, Node] = {}
         self._remaining = iter(wide)
         self._ones: list[Tensor | None] = []
+
+    def mapped(
+        self, func: Function, args: tuple[Any, ...], kwargs: dict[str, Any], out_dims: Any,
+        randomness: str,
+    ) -> Any:  # fmt: skip
+        """The results for all members; see `vmap`."""
+        before, others = drawn.count, drawn.members
+        if randomness == "different":
+            which = placeholder(next(_numbers), b.const(0, dt.int64, ()), ())
+            self.table[which] = make(Op.IOTA, shape=(self.size,), axis=0, dtype=dt.int64)
+            drawn.members = (*others, (which, self.size))
+        try:
+            with inside_vmap(), enable_grad():
+                found = func(*tree_map(self.narrow, args), **kwargs)
+        finally:
+            drawn.members = others
+        if randomness == "error" and drawn.count != before:
+            raise UnsupportedError(
+                "vmap of a function that draws.", 'Use randomness="same" or "different".'
+            )
+        outputs = _tensors(found, "vmap")
+        places = _out_dims(out_dims, found)
+        same = toposort([t._node for t, d in zip(outputs, places) if d is None])
+        if any(n in self.table for n in same):
+            raise ShapeError(
+                "vmap: out_dims is None for a result that differs from member to member.",
+                "Say where its axis stands.",
+            )
+        written = self.written()
+        nodes = [t._node for t in (*outputs, *(one for *_, one in written))]
+        with source_scope(label="vmap"):
+            made = iter(batch(nodes, self.table, self.size))
+        axes = iter(places)
+
+        def wide(t: Tensor) -> Tensor:
+            node, d = next(made), next(axes)
+            return t if d is None else _tensor(node, t).movedim(0, d)
+
+        results = tree_map(wide, found)
+        for a, d, one in written:
+            a._assign(_tensor(next(made), one).movedim(0, d))
+        return results
 
     def narrow(self, leaf: Any) -> Any:
         """The next leaf of the arguments as one member has it."""
@@ -416,11 +473,10 @@ def _dims_of(value: Any, dims: Any) -> list[int | None]:
     return [dims if isinstance(leaf, Tensor) else None for leaf in tree_leaves(value)]
 
 
-def _out_dims(dims: Any, result: Any) -> list[int]:
-    if isinstance(dims, int):
+def _out_dims(dims: Any, result: Any) -> list[int | None]:
+    """The axis of each leaf of a result."""
+    if dims is None or isinstance(dims, int):
         return [dims] * len(tree_leaves(result))
-    if dims is None:
-        raise UnsupportedError("vmap: out_dims=None.", "Compute outside what no member changes.")
     return [d for r, each in zip(result, dims, strict=True) for d in _out_dims(each, r)]
 
 

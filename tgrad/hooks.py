@@ -1,8 +1,8 @@
 """Functions that backward calls with gradients.
 
 In: a tensor and a function. Out: a handle that takes the function away again. Invariant: hooks hang
-on the node of a value, so they see its gradient whatever graph it flows through; a value that two
-tensors share by equal structure has one set of hooks.
+on the node of a value, so they see its gradient whatever graph it flows through; tensors that were
+computed alike have nodes of their own (docs/decisions/0090).
 """
 
 from __future__ import annotations

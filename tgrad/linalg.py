@@ -35,6 +35,7 @@ from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import Dim, normal_axes, normal_axis
 from tgrad.pivoting import *  # noqa: F403
 from tgrad.pivoting import lu_factor, lu_factor_ex, lu_solve
+from tgrad.reflections import *  # noqa: F403
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Order = float | str
@@ -65,7 +66,8 @@ def vector_norm(
     wide, axes = x.to(x.dtype.accumulator), normal_axes(dim, x.ndim)
     size = wide.abs()
     if ord == 0:
-        y = (wide != 0).to(wide.dtype).sum(axes, keepdim=True)
+        count = (wide != 0).to(wide.dtype).sum(axes, keepdim=True)
+        y = with_vjp("count", count, wide)
     elif ord == 1:
         y = size.sum(axes, keepdim=True)
     elif math.isinf(ord):
@@ -76,6 +78,12 @@ def vector_norm(
         y = with_vjp("vector_norm", y, wide, params=(float(ord),))
     kept = tuple(n for a, n in enumerate(x.shape) if a not in axes)
     return (y if keepdim or not x.shape else y.reshape(kept)).to(x.dtype)
+
+
+@define_vjp("count")
+def _count_backward(g: Tensor, y: Tensor, x: Tensor) -> tuple[None]:
+    """No gradient, as PyTorch has none"""
+    return (None,)
 
 
 @define_vjp("vector_norm")
@@ -495,7 +503,6 @@ def older_lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
 
 _ABSENT = {
     **dict.fromkeys(("ldl_factor", "ldl_factor_ex", "ldl_solve"), "use lu_factor or cholesky."),
-    "householder_product": "use qr.",
 }
 """Names of PyTorch's that tgrad does not have, and what to do."""
 

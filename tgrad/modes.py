@@ -40,11 +40,12 @@ class ProcessModes:
         device: where tensors are made that name none; None until somebody asks (device.py).
         floats: the dtype of floats that name none; None for float32 (dtype.py).
         gpu: the number that the name "cuda" means (device.py).
+        stance: what compiled functions do (compiler.py).
     """
 
     __slots__ = (
         "anomalies", "checks_nan", "deterministic", "device", "floats", "gpu", "precision",
-        "warn_only",
+        "stance", "warn_only",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class ProcessModes:
         self.device: Any = None
         self.floats: Any = None
         self.gpu = 0
+        self.stance = "default"
 
 
 thread = ThreadModes()

@@ -18,7 +18,7 @@ from tgrad.graph.node import source_scope
 from tgrad.methods.contraction import of_tensordot
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
-from tgrad.tensor import Tensor, labelled
+from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 __all__ = ["cdist", "chain_matmul", "cross", "einsum", "tensordot"]
 
@@ -255,6 +255,20 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     difference = x1.unsqueeze(-2) - x2.unsqueeze(-3)
     if not difference.shape[-1] or (math.isinf(p) and not difference.numel()):
         return difference.sum(-1)
+    return distances(difference, p)
+
+
+def distances(difference: Tensor, p: float) -> Tensor:
+    """The p-norms of differences over the last axis, with PyTorch's gradients: where p is inf the
+    largest elements get the whole one each, where p is 0 it is 0."""
     from tgrad.linalg import vector_norm
 
-    return vector_norm(difference, p, -1)
+    norm = vector_norm(difference, p, -1)
+    rules = {0: "flat", math.inf: "largest_difference"}
+    return with_vjp(rules[p], norm, difference) if p in rules else norm
+
+
+@define_vjp("largest_difference")
+def _largest_backward(g: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor]:
+    """g * sign(x) where |x| = y"""
+    return (g.unsqueeze(-1) * x.sign().where(x.abs() == y.unsqueeze(-1), 0.0),)

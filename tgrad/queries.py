@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.autocasting import get_autocast_dtype, is_autocast_enabled
+from tgrad.autocasting import (
+    get_autocast_dtype,
+    is_autocast_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
+)
 from tgrad.dtype import DType
 from tgrad.errors import UnsupportedError
 from tgrad.functional import from_method
@@ -183,6 +188,21 @@ def get_autocast_gpu_dtype() -> DType:
 def get_autocast_cpu_dtype() -> DType:
     """`get_autocast_dtype("cpu")`: its older name."""
     return get_autocast_dtype("cpu")
+
+
+def set_autocast_gpu_dtype(dtype: DType) -> None:
+    """`set_autocast_dtype("cuda", dtype)`: its older name."""
+    set_autocast_dtype("cuda", dtype)
+
+
+def set_autocast_cpu_dtype(dtype: DType) -> None:
+    """`set_autocast_dtype("cpu", dtype)`: its older name."""
+    set_autocast_dtype("cpu", dtype)
+
+
+def set_autocast_cpu_enabled(enabled: bool) -> None:
+    """`set_autocast_enabled("cpu", enabled)`: its older name."""
+    set_autocast_enabled("cpu", enabled)
 
 
 def is_autocast_cpu_enabled() -> bool:

@@ -29,7 +29,8 @@ from tgrad.creation import (
 )
 from tgrad.device import Device, as_device
 from tgrad.dtype import DType, as_dtype
-from tgrad.errors import DTypeError, ShapeError
+from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.graph import build
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.sized import flat_places, sized
@@ -42,9 +43,15 @@ DEFAULT_SEED = 67280421310721
 
 
 class _Drawn(threading.local):
-    """How often this thread has drawn, from any generator."""
+    """How often this thread has drawn, from any generator.
+
+    Attributes:
+        members: where each member of a batch draws numbers of its own, which one it is and how many
+            there are, of each batch, the outermost first.
+    """
 
     count = 0
+    members: tuple[tuple[Node, int], ...] = ()
 
 
 drawn = _Drawn()
@@ -219,9 +226,14 @@ class _Draw:
         self.shape, self.device = shape, device
         offset, key = (generator or default_generator).draw(device)
         if is_sized(*shape):
+            if drawn.members:
+                raise UnsupportedError(
+                    "random numbers of a symbolic size for each member of a vmap.",
+                    'Use randomness="same".',
+                )
             place = flat_places(shape, lambda size: size.tensor(device)._node)
         else:
-            place = make(Op.IOTA, shape=(math.prod(shape),), axis=0, dtype=dt.int64)
+            place = _places_of_member(math.prod(shape))
         wide = shape if is_sized(*shape) else place.shape
         self.counters = (place, *(sized(Op.EXPAND, x, shape=wide) for x in (offset, key)))
 
@@ -245,6 +257,18 @@ class _Draw:
         step = 2 if dtype is dt.float64 else 1
         radius = ((1.0 - self.uniform(0, dtype)).log() * -2.0).sqrt()
         return radius * (self.uniform(step, dtype) * (2 * math.pi)).cos()
+
+
+def _places_of_member(count: int) -> Node:
+    """Which elements of its batch a member draws: its own `count`, of all that there are."""
+    place = make(Op.IOTA, shape=(count,), axis=0, dtype=dt.int64)
+    if not drawn.members:
+        return place
+    member = build.const(0, dt.int64, ())
+    for node, size in drawn.members:
+        member = build.add(build.mul(member, build.const_like(member, size)), node)
+    first = build.mul(member, build.const_like(member, count))
+    return build.add(place, make(Op.EXPAND, first, shape=(count,)))
 
 
 def _float_dtype(function: str, dtype: DType | None) -> DType:

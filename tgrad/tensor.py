@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -76,8 +76,6 @@ from tgrad.shapes import Size, size_of
 from tgrad.tracing import note_constant, tracer, versions
 from tgrad.unread import loops, note_gradients, note_leaf, note_result, settle
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Number = bool | int | float
 
 _node_of, _has_gradient = attrgetter("_node"), attrgetter("_requires_grad")
@@ -237,6 +235,7 @@ class Tensor(
         t._requires_grad = wanted
         if wanted:
             loops.deep += 1
+            aliases.tell_from_equals(t)
         else:
             note_result(t)
         return t

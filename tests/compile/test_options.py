@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tgrad
-from tgrad.errors import UnsupportedError
+from tgrad.errors import TraceError, UnsupportedError
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,31 @@ def test_a_compiled_function_inside_another() -> None:
     assert tgrad.vmap(inner)(tgrad.ones(2, 3)).tolist() == [[2] * 3] * 2
     gradient = tgrad.func.grad(lambda x: inner(x).sum())(tgrad.ones(3))
     assert gradient.tolist() == [2] * 3
+
+
+def test_stances_say_what_compiled_functions_do() -> None:
+    double = tgrad.compile(lambda x: x * 2)
+
+    @tgrad.compiler.set_stance("eager_on_recompile")
+    def without_plans(x: Any) -> Any:
+        return double(x)
+
+    x, y = (tgrad.ones(n, device="numpy") for n in (2, 3))
+    with tgrad.compiler.set_stance("force_eager"):
+        assert double(x).tolist() == [2.0, 2.0]
+    assert without_plans(x).tolist() == [2.0, 2.0]
+    assert double.traces == 0
+    assert double(x).tolist() == [2.0, 2.0]
+    with tgrad.compiler.set_stance("fail_on_recompile"):
+        assert double(x).tolist() == [2.0, 2.0]
+        with pytest.raises(TraceError, match="called in a way that no plan is kept for"):
+            double(y)
+    assert without_plans(y).tolist() == [2.0] * 3
+    tgrad.compiler.set_stance("force_eager")
+    assert double(y).tolist() == [2.0] * 3
+    tgrad.compiler.set_stance("default")
+    assert double.traces == 1
+    assert double(y).tolist() == [2.0] * 3
+    assert double.traces == 2
+    with pytest.raises(UnsupportedError, match=r"set_stance\('x'"):
+        tgrad.compiler.set_stance("x")

@@ -148,6 +148,39 @@ BATCHES = [
 ]
 
 
+def test_autocast_is_switched_by_calls() -> None:
+    found = []
+    for library in (tgrad, torch):
+        a = library.ones(2, 2)
+        seen: list[Any] = []
+
+        def note(library: Any = library, a: Any = a, seen: list[Any] = seen) -> None:
+            dtypes = (library.get_autocast_dtype("cpu"), (a @ a).dtype)
+            seen.append([str(d).split(".")[-1] for d in dtypes])
+            seen.append(library.is_autocast_enabled("cpu"))
+
+        note()
+        library.set_autocast_enabled("cpu", True)
+        note()
+        library.set_autocast_dtype("cpu", library.float16)
+        note()
+        library.set_autocast_enabled("cpu", False)
+        note()
+        with library.autocast("cpu"):
+            note()
+        library.set_autocast_cpu_dtype(library.bfloat16)
+        note()
+        before = library.is_autocast_cache_enabled()
+        library.set_autocast_cache_enabled(False)
+        seen += [before, library.is_autocast_cache_enabled(), library.clear_autocast_cache()]
+        library.set_autocast_cache_enabled(True)
+        seen += [library.autocast_increment_nesting(), library.autocast_decrement_nesting()]
+        found.append(seen)
+    assert found[0] == found[1]
+    with pytest.raises(DTypeError, match="autocast to float64"):
+        tgrad.set_autocast_dtype("cpu", tgrad.float64)
+
+
 def test_training_in_bfloat16_has_pytorch_s_losses() -> None:
     ours, theirs = models()
     a, b = optim.AdamW(ours.parameters(), lr=1e-3), torch.optim.AdamW(theirs.parameters(), lr=1e-3)

@@ -12,7 +12,7 @@ import tgrad
 import tgrad.nn.functional as F
 from tests.front.checking import normal
 from tgrad import nn
-from tgrad.errors import GradientError, UnsupportedError
+from tgrad.errors import GradientError
 from tgrad.graph.node import toposort
 from tgrad.graph.op import Op
 
@@ -201,8 +201,66 @@ def test_gradients_of_chosen_leaves_and_what_tensors_came_from():
     assert seen[0] == seen[1]
     x = leaf(1, 2)
     assert (x * x).grad_fn.name() == "MulBackward"
-    with pytest.raises(UnsupportedError, match="inputs that are no leaves"):
-        (x * x).sum().backward(inputs=x * 2)
+    with pytest.raises(GradientError, match="inputs that require no gradient"):
+        (x * x).sum().backward(inputs=x.detach())
+
+
+@pytest.mark.parametrize("retains", [False, True])
+def test_gradients_of_chosen_tensors_that_were_computed(retains):
+    seen = []
+    for library in (tgrad, torch):
+        x = library.tensor([2.0, 3.0], requires_grad=True)
+        y = x * 2
+        if retains:
+            y.retain_grad()
+        z = (y * y).sum()
+        z.backward(inputs=[y], retain_graph=True)
+        first = x.grad is None, y.grad.tolist()
+        z.backward(inputs=(x, y))
+        seen.append((first, x.grad.tolist(), y.grad.tolist()))
+    assert seen[0] == seen[1]
+
+
+def test_batches_of_gradients():
+    seen = []
+    for library in (tgrad, torch):
+        x = library.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        w = library.tensor([[1.0, 0.5, -1.0], [2.0, 1.0, 0.0]], requires_grad=True)
+        unused = library.ones(2, requires_grad=True)
+        outputs, given = (w @ x, (x * x).sum()), (library.eye(2), library.tensor([1.0, 3.0]))
+        options = {"is_grads_batched": True, "allow_unused": True}
+        first = library.autograd.grad(outputs, (x, w, unused), given, True, True, **options)
+        second = library.autograd.grad((first[0] * first[0]).sum(), x)
+        seen.append([None if g is None else g.tolist() for g in (*first, *second)])
+    assert seen[0] == seen[1]
+    with pytest.raises(GradientError, match="without grad_outputs"):
+        tgrad.autograd.grad(leaf(1, 2).sum(), leaf(1, 2), is_grads_batched=True)
+
+
+EMPTY = np.zeros(0, np.int64)
+UNREACHED = {
+    "scatter_add": lambda lib, x, s: x.scatter_add(0, lib.tensor(EMPTY), s[:0]),
+    "index_add": lambda lib, x, s: x.index_add(0, lib.tensor(EMPTY), s[:0]),
+    "index_put": lambda lib, x, s: x.index_put((lib.tensor(EMPTY),), s[:0]),
+    "masked_scatter": lambda lib, x, s: x.masked_scatter(x.detach() > 9, s),
+    "copysign": lambda lib, x, s: lib.copysign(x, s),
+    "grid_sample": lambda lib, x, s: lib.nn.functional.grid_sample(
+        x.view(1, 1, 2, 2), s.view(1, 2, 1, 2) * 0.1, "nearest", align_corners=False
+    ),
+    "max_unpool": lambda lib, x, s: lib.nn.functional.max_unpool2d(
+        s.view(2, 1, 1, 2)[:0], lib.tensor(EMPTY).view(0, 1, 1, 2), 2
+    ) + x.sum(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", UNREACHED.values(), ids=UNREACHED)
+def test_gradients_are_0_where_pytorch_has_no_none(function):
+    found = []
+    for library in (tgrad, torch):
+        x, s = (library.tensor([1.0, 2.0, -3.0, 4.0], requires_grad=True) for _ in range(2))
+        function(library, x, s).sum().backward()
+        found.append([t.grad.tolist() for t in (x, s)])
+    assert found[0] == found[1]
 
 
 def test_gradients_are_switched_by_statements_and_decorators():

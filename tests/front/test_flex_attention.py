@@ -318,6 +318,42 @@ def test_masks_of_lists_of_tiles():
     np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-5)
 
 
+PARTS = [
+    (0,), (1, 1), (-1,), (slice(0, 2), slice(1, 2)), (slice(None), slice(None), slice(1, 3)),
+    (0, slice(None), [2]), (slice(None), [1, 0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", PARTS)
+def test_parts_of_masks(index):
+    """Lists of tiles are PyTorch's, and a function that is assigned says what is seen in them."""
+    lists = []
+    for library, of in ((tgrad, ours), (torch, theirs)):
+        at = tuple(library.tensor(i) if isinstance(i, list) else i for i in index)
+        mask = of.create_block_mask(MASKS[0], 2, 2, 200, 128, device="cpu", BLOCK_SIZE=(64, 32))
+        part = mask[at if len(at) > 1 else at[0]]
+        names = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+        lists.append([part.BLOCK_SIZE, part.seq_lengths])
+        lists[-1] += [getattr(part, n).tolist() for n in names]
+    assert lists[0] == lists[1]
+
+
+def test_a_part_of_a_mask_takes_a_function():
+    q, k, v = (tgrad.tensor(normal(i, 1, 2, n, 8)) for i, n in enumerate((16, 64, 64)))
+    causal = ours.create_block_mask(MASKS[0], 1, 2, 64, 64, device="cpu", BLOCK_SIZE=16)
+    row = causal[:, :, tgrad.tensor([2])]
+    with pytest.raises(ShapeError, match="flex_attention: a mask of"):
+        ours.flex_attention(q, k, v, block_mask=row)
+    row.seq_lengths = (16, 64)
+    with pytest.raises(UnsupportedError, match="has no function of its own"):
+        ours.flex_attention(q, k, v, block_mask=row)
+    row.mask_mod = lambda b, h, q, k: q + 32 >= k
+    got = ours.flex_attention(q, k, v, block_mask=row)
+    seen = tgrad.arange(32, 48)[:, None] >= tgrad.arange(64)
+    want = tgrad.nn.functional.scaled_dot_product_attention(q, k, v, seen)
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_what_else_is_wanted():
     arrays = [normal(i, 1, 2, 20, 8) for i in range(3)]
     q, k, v = map(tgrad.tensor, arrays)

@@ -114,8 +114,10 @@ def test_mistakes() -> None:
         tgrad.func.vmap(lambda a: a * a.sum().item())(x)
     with pytest.raises(UnsupportedError, match="vmap of a function that draws"):
         tgrad.func.vmap(lambda a: a * tgrad.rand(3, device="numpy"))(x)
-    with pytest.raises(UnsupportedError, match="randomness='different'"):
-        tgrad.func.vmap(lambda a: a, randomness="different")
+    with pytest.raises(UnsupportedError, match="randomness='any'"):
+        tgrad.func.vmap(lambda a: a, randomness="any")
+    with pytest.raises(ShapeError, match="chunk_size=0"):
+        tgrad.func.vmap(lambda a: a, chunk_size=0)
     with pytest.raises(ShapeError, match="tangents of shapes"):
         tgrad.func.jvp(lambda a: a, (x,), (x[0],))
 
@@ -170,8 +172,64 @@ def test_vmap_refuses_draws_of_any_generator(wrap):
 
 
 def test_vmap_refuses_results_without_an_axis():
-    with pytest.raises(UnsupportedError, match="out_dims=None"):
+    with pytest.raises(ShapeError, match="out_dims is None for a result that differs"):
         tgrad.func.vmap(lambda a: a, out_dims=None)(tgrad.ones(3))
+
+
+def test_vmap_gives_results_without_an_axis_as_they_are():
+    found = []
+    for library in (tgrad, torch):
+        x, y = library.ones(4, 2), library.arange(2.0)
+        mapped = library.func.vmap(lambda a, b: (a * b, b * 2), (0, None), (1, None))
+        found.append([t.tolist() for t in mapped(x, y)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 9])
+def test_vmap_in_chunks(chunk):
+    found = []
+    for library in (tgrad, torch):
+        x, y = library.tensor(np.arange(15.0).reshape(3, 5)), library.arange(3.0)
+        x.requires_grad_()
+
+        def function(a, b):
+            return a * b, {"sum": (a * b).sum()}
+
+        mapped = library.func.vmap(function, (1, None), (1, 0), chunk_size=chunk)
+        wide, sums = mapped(x, y)
+        (wide.sin().sum() + sums["sum"].sum()).backward()
+        found.append([wide.tolist(), sums["sum"].tolist(), x.grad.tolist()])
+    np.testing.assert_allclose(np.ravel(found[0][0]), np.ravel(found[1][0]), rtol=1e-12)
+    for mine, theirs in zip(found[0][1:], found[1][1:]):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_vmap_draws_for_each_member_or_for_all(device):
+    def draw(a):
+        return a + tgrad.rand(7, device=device), tgrad.nn.functional.dropout(a, 0.5)
+
+    x = tgrad.ones(6, 7, device=device)
+    for chunk in (None, 2):
+        same = tgrad.func.vmap(draw, randomness="same", chunk_size=chunk)(x)
+        for t in same:
+            assert (t.numpy() == t.numpy()[0]).all()
+    tgrad.manual_seed(0)
+    apart = tgrad.func.vmap(draw, randomness="different")(x)
+    tgrad.manual_seed(0)
+    again = tgrad.func.vmap(draw, randomness="different")(x)
+    assert len(np.unique(apart[0].numpy())) == 42
+    assert len(np.unique(apart[1].numpy(), axis=0)) > 1
+    assert all((a.numpy() == b.numpy()).all() for a, b in zip(apart, again))
+
+
+def test_nested_vmap_draws_for_each_pair_of_members():
+    def draw(a):
+        return a + tgrad.rand(2)
+
+    options = {"randomness": "different"}
+    y = tgrad.func.vmap(tgrad.func.vmap(draw, **options), **options)(tgrad.zeros(5, 3, 2))
+    assert len(np.unique(y.numpy())) == 30
 
 
 def half_recorded(x):

@@ -126,6 +126,54 @@ def test_hooks_on_a_copy_leave_what_it_was_copied_from() -> None:
     np.testing.assert_allclose(*found, rtol=1e-9)
 
 
+EQUALS: dict[str, Any] = {
+    "computed": lambda y: y * 2,
+    "called": lambda y: y.relu(),
+    "permuted": lambda y: y.permute(1, 0),
+    "a part": lambda y: y[:, :4],
+    "the same shape": lambda y: y.view(3, 4),
+    "viewed as itself": lambda y: y.view_as(y),
+}
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+@pytest.mark.parametrize("make", EQUALS.values(), ids=EQUALS)
+def test_hooks_on_one_of_two_equal_tensors_leave_the_other(make: Any, when: str) -> None:
+    found: list[Any] = []
+    for library in (tgrad, torch):
+        x, seen = leaf(library), []
+        y = x * 1.5
+        first = make(y)
+        if when == "before":
+            first.register_hook(lambda g, seen=seen: seen.append(g.tolist()))
+        loss = (first * 3).sum() + (y * 7).sum()
+        second = make(y)
+        if when != "after":
+            second.register_hook(lambda g: -g)
+        loss = loss + (second * 5).sum()
+        first.retain_grad()
+        second.retain_grad()
+        (g,) = library.autograd.grad(loss, first, retain_graph=True)
+        loss.backward()
+        found.append([g.tolist(), first.grad.tolist(), second.grad.tolist(), x.grad.tolist(), seen])
+    assert found[0] == found[1]
+
+
+def test_equal_tensors_under_vmap_have_gradients_of_their_own() -> None:
+    found: list[Any] = []
+    for library in (tgrad, torch):
+        x = leaf(library)
+
+        def row(v: Any) -> Any:
+            return (v * 2) * 3 + (v * 2).sin()
+
+        y = library.func.vmap(row)(x)
+        (g,) = library.autograd.grad(y.sum(), x, create_graph=True)
+        (h,) = library.autograd.grad(g.sum(), x)
+        found.append([g.tolist(), h.tolist()])
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 def test_mistakes_with_hooks() -> None:
     x = tgrad.ones(2, device="numpy")
     with pytest.raises(GradientError, match="a hook on a tensor that does not require"):

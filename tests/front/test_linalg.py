@@ -76,6 +76,14 @@ CASES: dict[str, Case] = {
         lambda L, a, b: L.lu_solve(*L.lu_factor(a), b.mT, left=False),
         (SQUARE, ROWS),
     ),
+    "householder_product": (
+        lambda L, a, t: L.householder_product(a, t),
+        (TALL, np.array([[0.5, 1.3, 0.0], [0.7, 2.0, 1.1]])),
+    ),
+    "householder_product of fewer": (
+        lambda L, a, t: L.householder_product(a, t),
+        (TALL, np.array([[0.5, 1.3], [0.7, 2.0]])),
+    ),
     "cholesky_ex": (lambda L, a: L.cholesky_ex((a + a.mT) / 2, upper=True)[0], (POSITIVE,)),
     "solve_ex": (lambda L, a, b: L.solve_ex(a, b)[0], (SQUARE, ROWS)),
     "solve_ex vector": (lambda L, a, b: L.solve_ex(a, b)[0], (SQUARE[0], ROWS[0, :, 0])),
@@ -114,6 +122,14 @@ PLAIN: dict[str, Callable[[Any, Any], Any]] = {
     "full svd": lambda t, a: t.linalg.svd(a[:, :2])[2].abs() + t.linalg.svd(a)[0][..., :1].abs(),
     "complete qr": lambda t, a: t.linalg.qr(a[..., :2], "complete")[0][..., :2].abs(),
     "r": lambda t, a: t.linalg.qr(a, "r")[1].abs(),
+    "geqrf": lambda t, a: (
+        a.geqrf()[0] + t.geqrf(a[:, :2])[1].sum() + t.geqrf(a.mT[..., :1])[1].sum()
+    ),
+    "orgqr": lambda t, a: t.orgqr(*t.geqrf(a)) + a.orgqr(t.geqrf(a)[1][:, :2]),
+    "ormqr": lambda t, a: t.ormqr(*t.geqrf(a[..., :2]), a) @ t.ormqr(*t.geqrf(a), a, False, True),
+    "ormqr transposed": lambda t, a: (
+        t.ormqr(*t.geqrf(a), a, transpose=True) @ a.ormqr(t.geqrf(a)[1], a[:, :2], left=False).mT
+    ),
     "methods": lambda t, a: a.inverse() + a.det()[:, None, None] + a.pinverse(),
     "cond": lambda t, a: t.linalg.cond(a, 1) + t.linalg.cond(a, -2),
     "pivots": lambda t, a: t.lu(a.flip(1))[1] + 10 * t.linalg.lu_factor_ex(a[:, :2])[1].sum(),
@@ -168,8 +184,8 @@ def test_mistakes() -> None:
         tgrad.linalg.lu_solve(a @ a.mT, tgrad.ones(2), a)
     with pytest.raises(ShapeError, match=r"pivots of shape \(3,\)"):
         tgrad.lu_unpack(a, tgrad.ones(3, dtype=tgrad.int32))
-    with pytest.raises(AttributeError, match="no householder_product: use qr"):
-        tgrad.linalg.householder_product  # noqa: B018
+    with pytest.raises(AttributeError, match="no ldl_solve: use lu_factor"):
+        tgrad.linalg.ldl_solve  # noqa: B018
     with pytest.raises(ShapeError, match=r"eig of shape \(2, 3\)"):
         tgrad.linalg.eig(a)
     with pytest.raises(UnsupportedError, match="qr: mode='raw'"):

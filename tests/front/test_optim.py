@@ -249,6 +249,8 @@ def test_lbfgs(settings):
     ours, theirs = (state["state"][0] for state in states)
     for name in ("func_evals", "n_iter"):
         assert ours[name] == theirs[name]
+    for have, want in zip([*ours["ro"], ours["H_diag"]], [*theirs["ro"], theirs["H_diag"]]):
+        assert have.dtype is tgrad.float64 and have.item() == pytest.approx(want.item(), rel=1e-5)
     np.testing.assert_allclose(np.stack(ours["old_dirs"]), np.stack(theirs["old_dirs"]), rtol=1e-6)
 
 
@@ -462,16 +464,17 @@ SCHEDULES = {
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")
-@pytest.mark.parametrize("name", ["StepLR", "MultiStepLR", "CosineAnnealingLR", "OneCycleLR"])
+@pytest.mark.parametrize("name", [n for n in SCHEDULES if "equential" not in n])
 def test_the_state_of_a_schedule_is_pytorch_s(name):
-    """Either library continues from the other's."""
+    """The names are the same, and either library continues from the other's."""
     schedules = [
-        SCHEDULES[name](o.lr_scheduler, o.SGD([library.ones(1).requires_grad_()], 0.5))
+        SCHEDULES[name](o.lr_scheduler, o.SGD([library.ones(1).requires_grad_()], 0.5, 0.5))
         for library, o in ((tgrad, optim), (torch, torch.optim))
     ]
     for step in range(10):
         if step == 4:
             ours, theirs = (copy.deepcopy(s.state_dict()) for s in schedules)
+            assert ours.keys() == theirs.keys()
             schedules[0].load_state_dict(theirs)
             schedules[1].load_state_dict(ours)
         for s in schedules:
@@ -479,6 +482,22 @@ def test_the_state_of_a_schedule_is_pytorch_s(name):
             s.step()
         rates = [s.get_last_lr() for s in schedules]
         assert rates[0] == pytest.approx(rates[1], abs=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")
+def test_a_schedule_with_phases_continues_with_those_that_are_loaded():
+    schedules = [
+        o.lr_scheduler.OneCycleLR(o.SGD([library.ones(1).requires_grad_()], 0.5, 0.5), 1.0, n)
+        for library, o, n in ((tgrad, optim, 30), (torch, torch.optim, 12))
+    ]
+    schedules[0].load_state_dict(copy.deepcopy(schedules[1].state_dict()))
+    for step in range(11):
+        for s in schedules:
+            s.optimizer.step()
+            s.step()
+        groups = [s.optimizer.param_groups[0] for s in schedules]
+        if step:
+            assert groups[0]["momentum"] == pytest.approx(groups[1]["momentum"])
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")

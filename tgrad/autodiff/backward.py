@@ -23,6 +23,10 @@ CustomRule = Callable[[Node, Node, tuple[Node, ...], tuple[Any, ...]], Sequence[
 
 Watch = Callable[[Node, Node, Node], None]
 
+TWIN = "twin"
+"""The rule of marks that tell a tensor from one that was computed alike, and has the same node: its
+gradient joins that of the node where no hook of the other sees it."""
+
 _custom_rules: dict[str, CustomRule] = {}
 _formulas: set[str] = set()
 _with_effects: set[str] = set()
@@ -151,35 +155,42 @@ def _walk(
         node_hooks.before_walk()
     routes = _routes_to(set(wrt), order)
     found: dict[Node, Node] = {}
+    of_twins: dict[Node, Node] = {}
     reached: set[Node] = set()
     if output in routes:
         found[output] = like(grad, output)
     for node in reversed(order):
-        g = found.get(node)
-        if g is None and node not in reached:
+        g, of_twin = found.get(node), of_twins.get(node)
+        if g is None and of_twin is None and node not in reached:
             continue
         watched = None if node_hooks.find is None else node_hooks.find(node)
         hooks = [watched[number] for number in sorted(watched)] if watched else []
-        if g is None and (hooks or _has_rule(node, "function")):
+        if g is None and node in reached and (hooks or _has_rule(node, "function")):
             g = found[node] = _zeros(node)
-        if g is None:
+        if g is None and of_twin is None:
             reached.update(x for _, x in routes[node])
             continue
         if _has_rule(node, "zero_slope") and node.inputs[2] in routes:
             reached.add(node.inputs[2])
-        for hook in hooks:
+        for hook in hooks if g is not None else ():
             g = found[node] = hook(g)
         if not routes[node]:
             continue
+        whole = of_twin if g is None else _added(of_twin, g)
+        assert whole is not None
+        into = of_twins if _has_rule(node, TWIN) else found
         with source_scope(_backward_source(node.source)):
-            for x, gx in _input_gradients(node, g, routes[node]):
+            for x, gx in _input_gradients(node, whole, routes[node]):
                 if create_graph and _is_formula(node):
                     gx = _flat_along(gx, node.inputs[-1])
                 if watch is not None:
                     watch(node, x, gx)
-                have = found.get(x)
-                found[x] = gx if have is None else build.add(have, gx)
+                into[x] = _added(into.get(x), gx)
     return [_zeros(x) if x in reached - found.keys() else found.get(x) for x in wrt]
+
+
+def _added(have: Node | None, g: Node) -> Node:
+    return g if have is None else build.add(have, g)
 
 
 def _zeros(node: Node) -> Node:
@@ -223,6 +234,8 @@ def _routes_to(wanted: set[Node], order: Sequence[Node]) -> Routes:
         inputs = [(i, x) for i, x in enumerate(node.inputs) if x in routes]
         if inputs and node.op is Op.CUSTOM_VJP and inputs[0][0] == 0:
             del inputs[0]  # the result, which the rule stands for
+            if _has_rule(node, TWIN) and not routes[node.inputs[1]]:
+                continue  # what its gradient joins ends there
         if node in wanted or (inputs and node.dtype.is_float):
             routes[node] = inputs
     return routes

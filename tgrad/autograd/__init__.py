@@ -79,7 +79,8 @@ def grad(
         create_graph: whether the gradients can be differentiated again.
         only_inputs: only True.
         allow_unused: whether inputs that lead to no output give None, and do not raise.
-        is_grads_batched: only False; see tgrad.func.vmap.
+        is_grads_batched: whether `grad_outputs` have a first axis of their own, of gradients that
+            are taken back at once, as those of the inputs have then.
         materialize_grads: whether such inputs give zeros.
 
     Raises:
@@ -92,10 +93,11 @@ def grad(
     >>> tgrad.autograd.grad(g, x)[0].item()
     2.0
     """
-    if not only_inputs or is_grads_batched:
-        raise UnsupportedError(
-            "grad with only_inputs=False or is_grads_batched=True.", "Leave it out."
-        )
+    if not only_inputs:
+        raise UnsupportedError("grad with only_inputs=False.", "Leave it out.")
+    if is_grads_batched:
+        return _of_batch(outputs, inputs, grad_outputs, create_graph, allow_unused,
+                         materialize_grads)  # fmt: skip
     wanted = _listed(inputs)
     for t in wanted:
         if not t.requires_grad:
@@ -109,6 +111,34 @@ def grad(
     parts = [p for z in wanted for p in real_leaves(z)]
     found = iter(_gradients(pairs, parts, create_graph, True, materialize_grads))
     return tuple(_joined(z, found, allow_unused) for z in wanted)
+
+
+def _of_batch(
+    outputs: Tensors, inputs: Tensors, grad_outputs: Any, create_graph: bool,
+    allow_unused: bool | None, materialize_grads: bool,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """`grad` for each member of a batch of gradients.
+
+    Raises:
+        GradientError: there are none.
+    """
+    from tgrad.func import vmap
+
+    given = [] if grad_outputs is None else [g for g in _listed(grad_outputs) if g is not None]
+    if not given:
+        raise GradientError("is_grads_batched=True without grad_outputs.", "Give a batch of them.")
+    is_there: list[bool] = []
+
+    def of_one(*members: Tensor) -> tuple[Tensor, ...]:
+        each = iter(members)
+        gradients = [None if g is None else next(each) for g in _listed(grad_outputs)]
+        found = grad(outputs, inputs, gradients, None, create_graph, True, allow_unused, False,
+                     materialize_grads)  # fmt: skip
+        is_there[:] = [g is not None for g in found]
+        return tuple(g for g in found if g is not None)
+
+    made = iter(vmap(of_one)(*given))
+    return tuple(next(made) if there else None for there in is_there)
 
 
 def _gradients(

@@ -20,9 +20,10 @@ from tgrad.compiling.replay import Entry, OpenGraphError, check_argument
 from tgrad.compiling.short import MISSED, ShortCall, one_at_a_time
 from tgrad.compiling.structure import Flat
 from tgrad.compiling.trace import trace
-from tgrad.errors import UNKNOWN, Source, UnsupportedError
+from tgrad.errors import UNKNOWN, Source, TraceError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled, restore_grad_mode
 from tgrad.many_sizes import OFTEN
+from tgrad.modes import process
 from tgrad.nn.module import Module
 from tgrad.settings import parse_seconds, parse_size
 from tgrad.tracing import tracer
@@ -70,7 +71,7 @@ class CompiledFunction:
             functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if tracer() is not None:
+        if tracer() is not None or process.stance == "force_eager":
             return self._function(*args, **kwargs)
         if self._short is not None and not kwargs:
             with one_at_a_time:
@@ -163,7 +164,20 @@ class CompiledFunction:
         self._alone.add(key)
 
     def _first_run(self, key: Hashable, call: Any, flat: Flat, sizes: tuple[int, ...]) -> Any:
-        """Trace and run; if the run fails, it is as if there had been no trace."""
+        """Trace and run; if the run fails, it is as if there had been no trace.
+
+        Raises:
+            TraceError: `compiler.set_stance` allows no trace.
+        """
+        if process.stance == "eager_on_recompile":
+            return self._function(*call[0], **call[1])
+        if process.stance == "fail_on_recompile":
+            raise TraceError(
+                f"{self._name} is called in a way that no plan is kept for, under "
+                "compiler.set_stance('fail_on_recompile').",
+                "Call it that way before.",
+                self._source,
+            )
         self.traces += 1
         self._ran = None
         limit = self._memory_limit

@@ -13,6 +13,7 @@ and gives one array: for each member of the batch its results, one after the oth
     solve(A, B)          X of A X = B
     triangular(A, B)     the same for the (lower) triangle of A, with ones on its diagonal (unit)
     qr(A)                Q, R, reduced or complete
+    geqrf(A)             R and, below it, vectors of reflections; and their factors
     eigh(A)              eigenvalues of the lower triangle of A, ascending, and vectors
     svd(A)               U, S, Vh, reduced or full
     eig(A)               eigenvalues and vectors (columns) of any square A, real and imaginary parts
@@ -221,6 +222,11 @@ def _qr(a: Array, mode: str) -> Sequence[Array]:
     return np.linalg.qr(a, mode)  # type: ignore[call-overload]
 
 
+def _geqrf(a: Array) -> tuple[Array, Array]:
+    columns, factors = np.linalg.qr(a, "raw")
+    return columns.swapaxes(-1, -2), factors
+
+
 def _eigh(a: Array) -> Sequence[Array]:
     return np.linalg.eigh(a)
 
@@ -312,6 +318,11 @@ LIBRARY: dict[str, Function] = {
     ),
     "qr": Function(
         _qr, _qr_results, lambda a, mode: 4 * max(a) * min(a) ** 2 - 4 * min(a) ** 3 / 3
+    ),
+    "geqrf": Function(
+        _geqrf,
+        lambda a: (a, (min(a),)),
+        lambda a: 2 * max(a) * min(a) ** 2 - 2 * min(a) ** 3 / 3,
     ),
     "eigh": Function(_eigh, lambda a: ((a[0],), a), lambda a: 9 * a[0] ** 3),
     "svd": Function(

@@ -36,7 +36,8 @@ class Node:
         device: where it must be computed; None if any device will do.
         source: the user's line that made it first.
         born: how many plans had run when it was made.
-        is_computed: whether a plan has computed it; all else never changes.
+        is_computed: whether a plan has computed it.
+        is_held: whether a tensor that requires a gradient was made of it. All else never changes.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Node:
         "source",
         "born",
         "is_computed",
+        "is_held",
         "__weakref__",
     )
     op: Op
@@ -62,6 +64,7 @@ class Node:
     source: Source
     born: int
     is_computed: bool
+    is_held: bool
 
     def attr(self, name: str) -> Any:
         """The attribute of that name."""
@@ -213,7 +216,7 @@ def _new(
     node.op, node.inputs, node.attrs = op, inputs, attrs
     node.shape, node.size, node.dtype = shape, size, dtype
     node.device, node.source = device, source
-    node.born, node.is_computed = runs.count, False
+    node.born, node.is_computed, node.is_held = runs.count, False, False
     _nodes.keep(key, node)
     return node
 

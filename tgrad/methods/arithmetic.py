@@ -19,6 +19,7 @@ from tgrad.methods.slopes import (
     binary_function,
     define_partials,
     define_slopes,
+    define_vjp,
     paired,
     unary_function,
 )
@@ -45,10 +46,13 @@ class ArithmeticMethods:
 
     def fmod(self: Any, other: Any) -> Tensor:
         """C's modulus: the sign of the dividend."""
+        from tgrad.tensor import with_vjp
+
         with source_scope(label="fmod"):
             a, b = paired(self, other, floats=False)
             rest = a.abs() % b.abs()
-            return (-rest).where(a < 0, rest)
+            rest = (-rest).where(a < 0, rest)
+            return with_vjp("fmod", rest, a, b) if rest.dtype.is_float else rest
 
     def gcd(self: Any, other: Any) -> Tensor:
         """The greatest common divisor of integers; of 0 and n it is n.
@@ -163,11 +167,14 @@ class ArithmeticMethods:
             return self.detach()._apply(Op.BITCAST, dtype=kind) < 0
 
     def copysign(self: Any, other: Any) -> Tensor:
-        """The size of self with the sign of other; the gradient at 0 is 0."""
+        """The size of self with the sign of other; the gradient at 0 is 0, as that of other is."""
+        from tgrad.tensor import with_vjp
+
         with source_scope(label="copysign"):
             a, b = paired(self, other)
             size = a.abs()
-            return (-size).where(b.signbit(), size)
+            y = (-size).where(b.signbit(), size)
+            return with_vjp("zero_slope", y, y, b)
 
     def sgn(self: Any) -> Tensor:
         """`sign`, for real tensors."""
@@ -314,13 +321,22 @@ def _angle(x: Any) -> Any:
 
 def _flat_log(limit: float, log: Any) -> Any:
     """The slope of a * log: the log, but 0 where it is infinite at a = 0."""
-    return lambda y, a, b: log(b).where((a != 0) | (b > limit), 0.0)
+    return lambda y, a, b: log(b).where((a != 0) | ~(b <= limit), 0.0)
+
+
+@define_vjp("fmod")
+def _fmod_backward(g: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """a - b * trunc(a / b)"""
+    return g, -g * (a / b).trunc()
 
 
 define_slopes({"angle": lambda y, x: x._constant(0.0, x.dtype).expand(x.shape)})
 define_partials({
-    "logaddexp": (lambda y, a, b: (a - y).exp(), lambda y, a, b: (b - y).exp()),
-    "logaddexp2": (lambda y, a, b: (a - y).exp2(), lambda y, a, b: (b - y).exp2()),
+    "logaddexp": (lambda y, a, b: (a - b).sigmoid(), lambda y, a, b: (b - a).sigmoid()),
+    "logaddexp2": (
+        lambda y, a, b: ((a - b) * math.log(2)).sigmoid(),
+        lambda y, a, b: ((b - a) * math.log(2)).sigmoid(),
+    ),
     "xlogy": (_flat_log(0.0, lambda b: b.log()), lambda y, a, b: a / b),
     "xlog1py": (_flat_log(-1.0, lambda b: b.log1p()), lambda y, a, b: a / (b + 1.0)),
 })  # fmt: skip

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import is_contiguous_base, is_part, own_memory
+from tgrad.aliases import DETACH, Step, is_contiguous_base, is_part, join, own_memory
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.size import running_scope
 from tgrad.graph.sized import sized
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.reduction import normal_axis
@@ -317,8 +318,8 @@ class ArrangementMethods:
         """out[i, j, ..] = elements[offset + i * stride[0] + j * stride[1] + ..].
 
         Elements count as they lie in PyTorch's memory, from this tensor's first one: those of a
-        transposed tensor are in the order of its columns. While the view lives neither it nor this
-        tensor changes in place.
+        transposed tensor are in the order of its columns. A view of which several elements are one
+        in memory does not change in place.
 
         Raises:
             UnsupportedError: this is a view between whose elements others lie, or from a later
@@ -329,8 +330,15 @@ class ArrangementMethods:
         [[0, 1], [3, 4]]
         """
         with source_scope(label="as_strided"):
-            lying = self.permute(self._memory_order(storage_offset))
-            return self._with_alias(lying._strided(size, stride, storage_offset or 0))
+            order, offset = self._memory_order(storage_offset), storage_offset or 0
+            view = self.permute(order)._strided(size, stride, offset)
+            if running_scope() is not None or not view.numel():
+                return self._with_alias(view)
+            attrs = ("offset", offset), ("size", tuple(size)), ("stride", tuple(stride))
+            in_order, flat = (("axes", order),), (("shape", (self.numel(),)),)
+            steps = [Step(Op.PERMUTE, in_order), Step(Op.RESHAPE, flat), Step(Op.GATHER, attrs)]
+            is_apart = self._requires_grad and not view._requires_grad
+            return join(self, view, *steps, *([DETACH] if is_apart else []))
 
     def _strided(self: Any, size: Sequence[int], stride: Sequence[int], offset: int) -> Tensor:
         """`as_strided` of elements that lie row by row."""

@@ -141,8 +141,7 @@ Nodes = tuple[Node, ...]
 @register_vjp("flat")
 def _flat(g: Node, y: Node, arguments: Nodes, params: tuple[Any, ...]) -> Nodes:
     """0: a step function"""
-    (x,) = arguments
-    return (b.const_like(x, 0),)
+    return tuple(b.const_like(x, 0) for x in arguments)
 
 
 @register_vjp("log1p")

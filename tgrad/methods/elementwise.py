@@ -32,6 +32,7 @@ from tgrad.graph.op import Op
 from tgrad.graph.size import Size, running_scope
 from tgrad.graph.sized import are_same
 from tgrad.methods.sizes import exact_number, is_one
+from tgrad.methods.slopes import define_vjp, paired
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -369,7 +370,9 @@ class ElementwiseMethods:
             floor = self._binary(Op.FLOORDIV, other)
             exact = floor * other == self
             return floor.where(exact | (floor >= 0), floor + 1)
-        return quotient.trunc()
+        from tgrad.tensor import with_vjp
+
+        return with_vjp("flat", quotient.trunc(), *paired(self, other))
 
     def floor_divide(self, other: Any) -> Tensor:
         """Division rounded down."""
@@ -573,7 +576,8 @@ class ElementwiseMethods:
             raise ShapeError("clamp with neither min nor max.", "Give one of them.")
         with source_scope(label="clamp"):
             x = self if min is None else _limited(self, min, lambda x, least: x < least)
-            return x if max is None else _limited(x, max, lambda x, most: x > most)  # type: ignore
+            y: Any = x if max is None else _limited(x, max, lambda x, most: x > most)
+            return _with_slopes(self, y, min, max) if y.dtype.is_float else y
 
     clip = clamp
 
@@ -652,6 +656,34 @@ def _lerp(start: Any, end: Any, weight: Any) -> Tensor:
         return start + span * weight if abs(weight) < 0.5 else end - span * (1 - weight)
     near, far = start + span * weight, end - span * (1 - weight)
     return near.where(weight.abs() < 0.5, far)
+
+
+def _with_slopes(x: Any, y: Any, least: Any, most: Any) -> Tensor:
+    """What `x` limited gives, with gradients for it and those limits that are tensors."""
+    from tgrad.tensor import Tensor, with_vjp
+
+    limits = {"least": least, "most": most}
+    given = {name: t for name, t in limits.items() if isinstance(t, Tensor)}
+    numbers = tuple(None if n in given else limit for n, limit in limits.items())
+    operands = [y._operand(t, y.dtype, y.shape) for t in (x, *given.values())]
+    return with_vjp("clamp", y, *operands, params=(tuple(given), *numbers))
+
+
+@define_vjp("clamp")
+def _clamp_backward(g: Any, y: Any, x: Any, *rest: Any) -> tuple[Tensor, ...]:
+    """g where least <= x <= most. Of least, where it is larger than x and smaller than most; of
+    most, where it is smaller than either. NaN is none of it."""
+    *tensors, names, least, most = rest
+    given = dict(zip(names, tensors))
+    low, high = given.get("least", least), given.get("most", most)
+    inside = [x >= low] if low is not None else []
+    inside += [x <= high] if high is not None else []
+    slopes = {"x": inside[0] if len(inside) == 1 else inside[0] & inside[1]}
+    if "least" in given:
+        slopes["least"] = x < low if high is None else (x < low) & (low < high)
+    if "most" in given:
+        slopes["most"] = x > high if low is None else (x > high) | (high < low)
+    return tuple(g.where(slope, 0.0) for slope in slopes.values())
 
 
 def _limited(x: Any, limit: Any, is_beyond: Callable[[Any, Any], Tensor]) -> Tensor:

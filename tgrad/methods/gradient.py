@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad import hooks
 from tgrad.anomalies import name_of
-from tgrad.errors import UnsupportedError
+from tgrad.errors import GradientError
 from tgrad.grad_mode import no_grad
-from tgrad.graph.node import is_leaf_mark, source_scope, toposort
+from tgrad.graph.node import Node, is_leaf_mark, source_scope, toposort
 from tgrad.hooks import RemovableHandle
 from tgrad.interrupts import Uninterrupted
 from tgrad.pending import mark_pending
@@ -69,28 +69,27 @@ class GradientMethods:
             gradient: of this tensor, of its shape; may be left out for a single element.
             retain_graph: accepted; the graph is always kept until its tensors are gone.
             create_graph: whether the gradients can be differentiated again.
-            inputs: the leaves whose `grad` is filled; all by default.
+            inputs: the tensors whose `grad` is filled, computed ones too; by default all leaves.
 
         Raises:
-            GradientError: nothing requires a gradient, or `gradient` is missing or misshapen.
-            UnsupportedError: one of `inputs` is no leaf.
+            GradientError: nothing requires a gradient, one of `inputs` does not, or `gradient` is
+                missing or misshapen.
         """
         from tgrad.tensor import gradient_tensor, gradients_of, leaf_of
 
         with source_scope(label="backward"):
             order = toposort([self._node])
             marks = [n for n in order if is_leaf_mark(n)]
+            owners = [leaf_of(mark) for mark in marks]
             if inputs is not None:
-                tokens = _tokens(inputs)
-                marks = [n for n in marks if n.attr("params")[0] in tokens]
+                marks, owners = _places_of(inputs, marks)
             found = gradients_of(self, gradient, marks, create_graph, order)
             totals: dict[Tensor, Tensor] = {}
-            for mark, g in zip(marks, found):
-                leaf = leaf_of(mark)
-                if g is None or leaf is None or not leaf.requires_grad:
+            for owner, g in zip(owners, found):
+                if g is None or owner is None or not owner.requires_grad:
                     continue
-                part = gradient_tensor(g, leaf, create_graph)
-                totals[leaf] = totals[leaf] + part if leaf in totals else part
+                part = gradient_tensor(g, owner, create_graph)
+                totals[owner] = totals[owner] + part if owner in totals else part
             with Uninterrupted():
                 for leaf, total in totals.items():
                     _accumulate(leaf, total, create_graph)
@@ -144,11 +143,24 @@ def _accumulate(leaf: Tensor, part: Tensor, create_graph: bool) -> None:
         held._assign(held + part)
 
 
-def _tokens(inputs: Tensor | Sequence[Tensor]) -> set[int]:
-    leaves = list(inputs) if isinstance(inputs, Sequence) else [inputs]
-    if any(t._token is None for t in leaves):
-        raise UnsupportedError(
-            "backward: inputs that are no leaves that require gradients.",
-            "Use tgrad.autograd.grad.",
+def _places_of(
+    inputs: Tensor | Sequence[Tensor], marks: Sequence[Node]
+) -> tuple[list[Node], list[Tensor | None]]:
+    """The nodes whose gradients some tensors get, each with its tensor; None where a hook fills
+    `grad`, as `retain_grad` has it.
+
+    Raises:
+        GradientError: one of the tensors requires no gradient, or there are none.
+    """
+    wanted = dict.fromkeys(inputs if isinstance(inputs, Sequence) else [inputs])
+    if not wanted or not all(t._requires_grad for t in wanted):
+        raise GradientError(
+            "backward: inputs that require no gradient.", "Name tensors that require one."
         )
-    return {t._token for t in leaves if t._token is not None}
+    pairs: list[tuple[Node, Tensor | None]] = []
+    for t in wanted:
+        if t._token is None:
+            pairs.append((hooks.history_of(t._node), None if hooks.retains_grad(t) else t))
+        else:
+            pairs += [(n, t) for n in marks if n.attr("params")[0] == t._token]
+    return [n for n, _ in pairs], [t for _, t in pairs]

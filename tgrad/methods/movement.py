@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from tgrad.aliases import Step, When, join
+from tgrad.aliases import Step, When, give_gradient_of_its_own, join
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
@@ -121,6 +121,8 @@ class MovementMethods:
         storage = self._storage if tracer() is None else None  # made by the trace, and not old
         same = self._of(self._node, self.device, storage)
         same._requires_grad = self._requires_grad
+        if same._requires_grad:
+            give_gradient_of_its_own(same)
         return join(self, same, Step(Op.RESHAPE, (("shape", self._node.shape),), when))
 
     def permute(self, *dims: Any) -> Tensor:

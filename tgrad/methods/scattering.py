@@ -20,6 +20,7 @@ from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.indexing import Index, check_known_index
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import Range, is_sized, is_whole, length_of, placed
+from tgrad.methods.slopes import reached
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -98,7 +99,7 @@ class ScatteringMethods:
                 return flat.reshape(self.shape)
             check_known_index(index, self.shape[axis])
             if not index.numel():
-                return self.clone()
+                return reached(self.clone(), src)
             if not isinstance(src, Tensor):
                 src = self._constant(src, self.dtype).expand(index.shape)
             if not are_same(src.shape, index.shape):

@@ -66,6 +66,15 @@ def by_formula(result: Tensor, operand: Tensor) -> Tensor:
     return with_vjp("formula", result, result, operand)
 
 
+def reached(result: Tensor, operand: Any) -> Tensor:
+    """The result, whose gradient for an operand that it does not depend on is 0, and not None."""
+    from tgrad.tensor import Tensor, with_vjp
+
+    if not (isinstance(operand, Tensor) and operand._requires_grad):
+        return result
+    return with_vjp("zero_slope", result, result, operand)
+
+
 def define_slopes(table: Mapping[str, Function]) -> None:
     """Derivatives of functions of one element: `slope(y, x, *params)` is dy/dx."""
     for name, slope in table.items():

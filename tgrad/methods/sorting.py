@@ -16,6 +16,7 @@ from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
 from tgrad.graph.node import make, source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import ValuesIndices, normal_axis
+from tgrad.methods.slopes import define_vjp
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -161,13 +162,15 @@ class SortingMethods:
         return self._median(dim, keepdim, True)
 
     def _median(self: Any, dim: int | None, keepdim: bool, skip_nan: bool) -> Any:
+        from tgrad.tensor import with_vjp
+
         with source_scope(label="nanmedian" if skip_nan else "median"):
             if dim is None:
                 flat = self.reshape(-1)
                 if not flat.shape[0]:
                     return self._constant(math.nan if self.dtype.is_float else self.dtype.min,
                                           self.dtype)  # fmt: skip
-                return flat._median(0, False, skip_nan).values
+                return with_vjp("median", flat.detach()._median(0, False, skip_nan).values, flat)
             axis = normal_axis(dim, len(self.shape))
             if not self.shape:
                 return ValuesIndices(self.clone(), self._constant(0, dt.int64))
@@ -276,3 +279,10 @@ def _between(rows: Any, share: Tensor, interpolation: str, skip_nan: bool) -> Te
     above = ordered._at(high, -1)
     weight = 0.5 if interpolation == "midpoint" else place - place.floor()
     return below.lerp(above, weight)
+
+
+@define_vjp("median")
+def _median_backward(g: Any, y: Any, x: Any) -> tuple[Tensor]:
+    """g shared evenly by the elements that are the median, as NaN is where y is"""
+    wins = ((x == y) | (x.isnan() & y.isnan())).to(x.dtype.accumulator)
+    return ((wins * (g / wins.sum())).to(x.dtype),)

@@ -289,7 +289,7 @@ SLOPES: dict[str, Function] = {
     "erfc": lambda y, x: (x * x).neg().exp() * (-2 / math.sqrt(math.pi)),
     "erfcx": lambda y, x: 2.0 * x * y - 2 / math.sqrt(math.pi),
     "erfinv": lambda y, x: (y * y).exp() * (math.sqrt(math.pi) / 2),
-    "logit": lambda y, x: 1.0 / (x * (1.0 - x)),
+    "logit": lambda y, x: (1.0 / (x * (1.0 - x))).where(~((x < 0) | (x > 1)), math.nan),
     "i0": lambda y, x: x.i1(),
     "i1": lambda y, x: x.i0() - (y / x.where(x != 0, 1.0)).where(x != 0, 0.5),
     "i0e": lambda y, x: x.i1e() - x.sign() * y,

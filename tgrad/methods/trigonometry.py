@@ -151,7 +151,7 @@ def _asinh(x: Any) -> Any:
 def _acosh(x: Any) -> Any:
     t = x - 1.0
     near = t.minimum(1e8)
-    return (near + (near * (near + 2.0)).sqrt()).log1p().where(t < 1e8, x.log() + math.log(2))
+    return (near + near.sqrt() * (near + 2.0).sqrt()).log1p().where(t < 1e8, x.log() + math.log(2))
 
 
 def _atanh(x: Any) -> Any:
@@ -173,7 +173,7 @@ def _hypot(a: Any, b: Any) -> Any:
     high, low = a.maximum(b), a.minimum(b)
     ratio = low / high.where(high != 0, 1.0)
     length = (high * (ratio * ratio + 1.0).sqrt()).where(high != 0, 0.0)
-    return length.where((a < math.inf) & (b < math.inf) | a.isnan() | b.isnan(), math.inf)
+    return length.where((a != math.inf) & (b != math.inf), math.inf)
 
 
 SLOPES = {

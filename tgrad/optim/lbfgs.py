@@ -300,9 +300,12 @@ class History:
         return {
             "old_dirs": [self.y[i] for i in self.slots],
             "old_stps": [self.s[i] for i in self.slots],
-            "ro": [1.0 / float(self.products[i, rows + i]) for i in self.slots],
-            "H_diag": self.scale,
+            "ro": [self._number(1.0 / self.products[i, rows + i]) for i in self.slots],
+            "H_diag": self._number(self.scale) if self.slots else 1,
         }
+
+    def _number(self, value: float) -> Tensor:
+        return tensor(float(value), dtype=self.s.dtype, device=self.s.device)
 
 
 def strong_wolfe(

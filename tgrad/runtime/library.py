@@ -64,6 +64,12 @@ def _lu(linalg: Any, a: Any, check: bool) -> tuple[Any, Any]:
     return factors, pivots
 
 
+def _geqrf(a: Any) -> tuple[Any, ...]:
+    import torch
+
+    return tuple(torch.geqrf(a))
+
+
 def _permutation(swaps: Any, rows: int) -> Any:
     import torch
 
@@ -98,6 +104,7 @@ TORCH: dict[str, Callable[..., Any]] = {
         a, b, upper=False, unitriangular=unit
     ),
     "qr": lambda linalg, a, mode: tuple(linalg.qr(a, mode=mode)),
+    "geqrf": lambda linalg, a: _geqrf(a),
     "eigh": lambda linalg, a: tuple(linalg.eigh(a)),
     "svd": lambda linalg, a, full: tuple(linalg.svd(a, full_matrices=full)),
     "eig": lambda linalg, a: _parts(*linalg.eig(a)),

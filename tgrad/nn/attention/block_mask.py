@@ -1,7 +1,8 @@
 """Masks of `flex_attention`: a function of places, and PyTorch's lists of tiles of it.
 
-In: a function of batch, head, query and key, or lists of tiles. Out: a `BlockMask`. Invariant: only
-the function counts; lists are computed when they are asked for, and fusion finds tiles by itself.
+In: a function of batch, head, query and key, and maybe lists of tiles. Out: a `BlockMask`.
+Invariant: without lists only the function counts, and they are computed when they are asked for;
+fusion finds tiles by itself.
 Source: https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 from tgrad import dtype as dt
 from tgrad.creation import DeviceLike, arange
+from tgrad.errors import UnsupportedError
 from tgrad.tensor import Tensor
 
 MaskMod = Callable[..., Any]
@@ -47,15 +49,33 @@ def create_mask(
 
 
 @dataclass(frozen=True)
-class BlockMask:
-    """Which keys queries see, by a function.
+class Tiles:
+    """Which tiles are seen, tensors of bools (B, H, rows of tiles, columns of tiles).
 
     Attributes:
-        mask_mod: of batch, head, query and key.
+        part: those that a function says more of.
+        full: those that are seen as they are; None if none was listed.
+    """
+
+    part: Tensor
+    full: Tensor | None
+
+    def some(self) -> Tensor:
+        """Those of which something is seen."""
+        return self.part if self.full is None else self.part | self.full
+
+
+@dataclass(eq=False)
+class BlockMask:
+    """Which keys queries see, by a function, in tiles where these are listed.
+
+    Attributes:
+        mask_mod: of batch, head, query and key. It may be assigned, as `seq_lengths` may be.
         seq_lengths: of queries and of keys.
         batch: sizes of batch and heads.
         BLOCK_SIZE: of the tiles that the lists below are of: queries and keys.
         device: of the lists.
+        tiles: those that were listed.
 
     >>> causal = BlockMask(lambda b, h, q, k: q >= k, (4, 4), (1, 1), (2, 2), "cpu")
     >>> causal.kv_num_blocks.tolist(), causal.full_kv_indices.tolist(), causal.sparsity()
@@ -67,6 +87,7 @@ class BlockMask:
     batch: tuple[int, int] = (1, 1)
     BLOCK_SIZE: tuple[int, int] = (128, 128)
     device: DeviceLike = None
+    tiles: Tiles | None = None
 
     @staticmethod
     def from_kv_blocks(
@@ -93,24 +114,44 @@ class BlockMask:
         >>> import tgrad
         >>> num, where = tgrad.ones(1, 1, 2).int(), tgrad.tensor([[[[1, 0], [0, 1]]]])
         >>> mask = BlockMask.from_kv_blocks(num, where, BLOCK_SIZE=1)
-        >>> create_mask(mask.mask_mod, 1, 1, 2, 2).int().tolist()
+        >>> create_mask(mask.sees, 1, 1, 2, 2).int().tolist()
         [[[[0, 1], [1, 0]]]]
         """
-        sizes = _pair(BLOCK_SIZE)
-        part = _tiles(kv_num_blocks, kv_indices)
-        full = None
+        part, full = _tiles(kv_num_blocks, kv_indices), None
         if full_kv_num_blocks is not None and full_kv_indices is not None:
             full = _tiles(full_kv_num_blocks, full_kv_indices)
-        B, H, rows, columns = part.shape
+        return _of_tiles(
+            Tiles(part, full), mask_mod or _everything, _pair(BLOCK_SIZE), seq_lengths,
+            kv_indices.device,
+        )  # fmt: skip
 
-        def seen(b: Any, h: Any, q: Any, k: Any) -> Any:
-            tile = b if B > 1 else b * 0, h if H > 1 else h * 0, q // sizes[0], k // sizes[1]
-            inside = part[tile]
-            inside = inside if mask_mod is None else inside & mask_mod(b, h, q, k)
-            return inside if full is None else inside | full[tile]
+    def __getitem__(self, index: Any) -> BlockMask:
+        """Some of its batches, heads and rows of tiles, of which its function knows nothing: assign
+        `mask_mod`, and `seq_lengths` where rows are left out.
 
-        lengths = (rows * sizes[0], columns * sizes[1]) if seq_lengths is None else seq_lengths
-        return BlockMask(seen, lengths, (B, H), sizes, kv_indices.device)
+        Args:
+            index: a number, a slice or a tensor of numbers for each of the three.
+        """
+        given = index if isinstance(index, tuple) else (index,)
+        wanted = (*given, slice(None), slice(None), slice(None))[:3]
+        some, whole = self._kinds()
+        part, full = some & ~whole, whole
+        for axis, one in enumerate(wanted):
+            part, full = (_along(t, axis, one) for t in (part, full))
+        tiles = Tiles(part, full)
+        return _of_tiles(tiles, _unknown, self.BLOCK_SIZE, self.seq_lengths, self.device)
+
+    def sees(self, b: Any, h: Any, q: Any, k: Any) -> Any:
+        """Whether a query sees a key, in the tiles that were listed."""
+        if self.tiles is None:
+            return self.mask_mod(b, h, q, k)
+        B, H, part = *self.batch, self.tiles.part
+        tile = (
+            b if B > 1 else b * 0, h if H > 1 else h * 0, q // self.BLOCK_SIZE[0],
+            k // self.BLOCK_SIZE[1],
+        )  # fmt: skip
+        inside = part[tile] & self.mask_mod(b, h, q, k)
+        return inside if self.tiles.full is None else inside | self.tiles.full[tile]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -162,6 +203,9 @@ class BlockMask:
     def _kinds(self) -> tuple[Tensor, Tensor]:
         """Of each tile: whether something is seen of it, and whether all; none of the mask lies
         beyond its end, where PyTorch sees nothing."""
+        if self.tiles is not None:
+            some = self.tiles.some()
+            return some, some & ~some if self.tiles.full is None else self.tiles.full
         mask = create_mask(self.mask_mod, *self.batch, *self.seq_lengths, self.device)
         low = [-n % size for n, size in zip(self.seq_lengths, self.BLOCK_SIZE)]
         padded = mask.int()._pad_zero((0, 0, 0, 0), (0, 0, *low))
@@ -171,6 +215,37 @@ class BlockMask:
         ).transpose(3, 4)
         count = split.sum((-2, -1))
         return count > 0, count == prod(self.BLOCK_SIZE)
+
+
+def _of_tiles(
+    tiles: Tiles, mask_mod: MaskMod, sizes: tuple[int, int], lengths: tuple[int, int] | None,
+    device: DeviceLike,
+) -> BlockMask:  # fmt: skip
+    B, H, rows, columns = tiles.part.shape
+    lengths = (rows * sizes[0], columns * sizes[1]) if lengths is None else lengths
+    return BlockMask(mask_mod, lengths, (B, H), sizes, device, tiles)
+
+
+def _everything(b: Any, h: Any, q: Any, k: Any) -> Any:
+    """All is seen."""
+    return (b + h + q + k) >= 0
+
+
+def _unknown(b: Any, h: Any, q: Any, k: Any) -> Any:
+    """
+    Raises:
+        UnsupportedError: always.
+    """
+    raise UnsupportedError(
+        "a part of a BlockMask has no function of its own.", "Assign one to mask_mod."
+    )
+
+
+def _along(t: Tensor, axis: int, index: Any) -> Tensor:
+    """Some places of an axis, which stays."""
+    if isinstance(index, int):
+        index = slice(index, index + 1 or None)
+    return t[(slice(None),) * axis + (index,)]
 
 
 def _pair(sizes: int | tuple[int, int]) -> tuple[int, int]:

@@ -166,7 +166,7 @@ def flex_attention(
     (1, 2, 4, 8)
     """
     _check(query, key, value, block_mask, enable_gqa)
-    mask_mod = None if block_mask is None else block_mask.mask_mod
+    mask_mod = None if block_mask is None else block_mask.sees
     key, value = shared(query, key, value)
     wide = modified_scores(query, key, score_mod, mask_mod, scale)
     y = attend(wide, value, block_mask is None and score_mod is None)

@@ -203,7 +203,7 @@ def _softplus_backward(
 ) -> tuple[Tensor]:
     """g * sigmoid(beta * x), and g above the threshold"""
     scaled = _wide(x) * beta
-    slope = scaled.sigmoid().where(scaled <= threshold, 1.0)
+    slope = scaled.sigmoid().where(~(scaled > threshold), 1.0)
     return ((_wide(g) * slope).to(x.dtype),)
 
 

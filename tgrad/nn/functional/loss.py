@@ -139,7 +139,7 @@ def smooth_l1_loss(
         return l1_loss(input, target, reduction=reduction)
     _same_shapes(input, target, "smooth_l1_loss", True)
     d = (widened(input) - widened(target)).abs()
-    loss = (d * d * (0.5 / beta)).where(d < beta, d - 0.5 * beta)
+    loss = _squared(d, ~(d >= beta), 0.5 / beta, d - 0.5 * beta)
     return reduced(loss, reduction, "smooth_l1_loss").to(input.dtype)
 
 
@@ -160,9 +160,15 @@ def huber_loss(
     """
     _same_shapes(input, target, "huber_loss", True)
     d = (widened(input) - widened(target)).abs()
-    loss = (d * d * 0.5).where(d <= delta, (d - 0.5 * delta) * delta)
+    loss = _squared(d, ~(d > delta), 0.5, (d - 0.5 * delta) * delta)
     loss = _times(loss, input, weight, "huber_loss")
     return reduced(loss, reduction, "huber_loss").to(input.dtype)
+
+
+def _squared(d: Tensor, is_near: Tensor, scale: float, far: Tensor) -> Tensor:
+    """scale * d² near 0, else `far`. What is far is not squared: its slope would be inf * 0."""
+    near = d.where(is_near, 0.0)
+    return (near * near * scale).where(is_near, far)
 
 
 @labelled("binary_cross_entropy")
@@ -198,8 +204,7 @@ def binary_cross_entropy(
 def _binary_backward(g: Tensor, y: Tensor, p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """dp = g (p - t) / max(p (1 - p), 1e-12), dt = g (log(1 - p) - log p)"""
     dp = g * (p - t) / ((1.0 - p) * p).maximum(1e-12)
-    dt = g * ((1.0 - p).log().maximum(-100.0) - p.log().maximum(-100.0))
-    return dp, dt
+    return dp, g * ((1.0 - p).log() - p.log())
 
 
 @labelled("binary_cross_entropy_with_logits")
@@ -264,8 +269,7 @@ def kl_div(
     if log_target:
         loss = t.exp() * (t - x)
     else:
-        zero = t == 0
-        loss = (t * t.where(~zero, 1.0).log()).where(~zero, 0.0) - t * x
+        loss = t.xlogy(t) - t * x
     if reduction == "batchmean":
         count = input.shape[0] if input.ndim else 1
         return (loss.sum() / count).to(input.dtype)

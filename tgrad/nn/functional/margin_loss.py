@@ -15,6 +15,7 @@ from tgrad.errors import ShapeError
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.activation import logsigmoid
 from tgrad.nn.functional.loss import narrowed, reduced, widened
+from tgrad.products import distances
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [
@@ -138,6 +139,11 @@ def multilabel_soft_margin_loss(
     return reduced(loss.mean(-1), reduction, "multilabel_soft_margin_loss").to(input.dtype)
 
 
+def _above_zero(x: Tensor) -> Tensor:
+    """x where x > 0, else 0, with a gradient of 0 there."""
+    return x.where(x > 0, 0.0)
+
+
 @labelled("multi_margin_loss")
 def multi_margin_loss(
     input: Tensor,
@@ -165,7 +171,7 @@ def multi_margin_loss(
     x = widened(input if input.ndim > 1 else input.reshape(1, -1))
     rows = target.reshape(-1, 1)
     check_known_index(rows, x.shape[1])
-    short = (margin - x.gather(1, rows) + x).clamp(min=0)
+    short = _above_zero(margin - x.gather(1, rows) + x)
     short = short if p == 1 else short**p
     short = short if weight is None else short * weight.take(rows)
     others = x._places(1) != rows
@@ -206,7 +212,7 @@ def multilabel_margin_loss(
     given = place < end
     classes = labels.where(given, 0)
     named = ((classes.unsqueeze(2) == place.unsqueeze(1)) & given.unsqueeze(2)).any(1)
-    short = (1.0 - x.gather(1, classes).unsqueeze(2) + x.unsqueeze(1)).clamp(min=0)
+    short = _above_zero(1.0 - x.gather(1, classes).unsqueeze(2) + x.unsqueeze(1))
     wanted = given.unsqueeze(2) & ~named.unsqueeze(1)
     loss = short.where(wanted, 0.0).sum((1, 2)) * (1.0 / count)
     loss = loss if input.ndim > 1 else loss.reshape(())
@@ -241,9 +247,7 @@ def pdist(input: Tensor, p: float = 2) -> Tensor:
     if not pairs:
         return input.reshape(-1)[:0]
     difference = input[[i for i, _ in pairs]] - input[[j for _, j in pairs]]
-    from tgrad.linalg import vector_norm
-
-    return vector_norm(difference, p, -1) if input.shape[1] else difference.sum(-1)
+    return distances(difference, p) if input.shape[1] else difference.sum(-1)
 
 
 @labelled("triplet_margin_loss")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from tgrad.errors import ShapeError
-from tgrad.methods.slopes import by_formula
+from tgrad.methods.slopes import by_formula, define_slopes
 from tgrad.nn.functional.activation import (
     elu,
     hardtanh,
@@ -54,7 +54,8 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     >>> F.hardsigmoid(tgrad.tensor([-4.0, 0.0, 4.0])).tolist()
     [0.0, 0.5, 1.0]
     """
-    return _place(input, (hardtanh(input, -3.0, 3.0) + 3.0) * (1 / 6), inplace)
+    y = (hardtanh(input, -3.0, 3.0) + 3.0) * (1 / 6)
+    return _place(input, with_vjp("hardsigmoid", y, input), inplace)
 
 
 @labelled("hardswish")
@@ -67,8 +68,14 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """
     wide = input.to(input.dtype.accumulator)
     inside = wide * (wide + 3.0) * (1 / 6)
-    y = inside.where((wide > -3.0) | wide.isnan(), 0.0).where(wide < 3.0, wide)
-    return _place(input, y.to(input.dtype), inplace)
+    y = inside.where(wide > -3.0, wide * 0.0).where(wide < 3.0, wide).to(input.dtype)
+    return _place(input, with_vjp("hardswish", y, input), inplace)
+
+
+define_slopes({
+    "hardsigmoid": lambda y, x: ((x > -3.0) & (x < 3.0)).to(x.dtype) * (1 / 6),
+    "hardswish": lambda y, x: (x * (1 / 3) + 0.5).where(x < 3.0, 1.0).where(~(x <= -3.0), 0.0),
+})  # fmt: skip
 
 
 @labelled("hardshrink")

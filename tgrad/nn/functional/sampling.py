@@ -16,6 +16,7 @@ from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.joining import stack
+from tgrad.methods.slopes import reached
 from tgrad.nn.functional import antialias as aa
 from tgrad.nn.functional.adaptive import (
     adaptive_avg_pool1d,
@@ -286,7 +287,7 @@ def grid_sample(
         for _, weight in corner:
             part = part if weight is None else part * weight.unsqueeze(1)
         total = part if total is None else total + part
-    return total
+    return reached(total, grid) if mode == "nearest" else total
 
 
 def _padded(at: Tensor, n: int, padding_mode: str, align_corners: bool) -> Tensor:

@@ -63,9 +63,9 @@ class OneCycleLR(LRScheduler):
             total_steps = epochs * steps_per_epoch
         if total_steps <= 0 or not 0 <= pct_start <= 1:
             raise OutOfRangeError(f"OneCycleLR: {total_steps} steps, pct_start={pct_start}.")
-        self.total_steps, self.anneal_strategy = total_steps, anneal_strategy
+        self.total_steps, self._anneal_func_type = total_steps, anneal_strategy
         self.cycle_momentum = cycle_momentum
-        self._phases = self._make_phases(pct_start, three_phase)
+        self._schedule_phases = self._make_phases(pct_start, three_phase)
         groups = optimizer.param_groups
         for group, peak in zip(groups, one_per_group("OneCycleLR: max_lr", max_lr, optimizer)):
             if last_epoch == -1:
@@ -77,18 +77,14 @@ class OneCycleLR(LRScheduler):
             set_rate(group, group["initial_lr"] if last_epoch == -1 else group["lr"])
         super().__init__(optimizer, last_epoch)
 
-    def _make_phases(self, pct_start: float, three_phase: bool) -> list[tuple[float, str, str]]:
-        """(last step, first value, last value) of each phase."""
-        end = float(self.total_steps - 1)
-        rise = float(pct_start * self.total_steps) - 1
+    def _make_phases(self, pct_start: float, three_phase: bool) -> list[dict[str, Any]]:
+        """The last step, and the first and last values of each phase, as PyTorch keeps them."""
+        rise = _phase(float(pct_start * self.total_steps) - 1, "initial_lr", "max_lr")
+        end = self.total_steps - 1
         if not three_phase:
-            return [(rise, "initial_lr", "max_lr"), (end, "max_lr", "min_lr")]
-        fall = float(2 * pct_start * self.total_steps) - 2
-        return [
-            (rise, "initial_lr", "max_lr"),
-            (fall, "max_lr", "initial_lr"),
-            (end, "initial_lr", "min_lr"),
-        ]
+            return [rise, _phase(end, "max_lr", "min_lr")]
+        fall = _phase(float(2 * pct_start * self.total_steps) - 2, "max_lr", "initial_lr")
+        return [rise, fall, _phase(end, "initial_lr", "min_lr")]
 
     def _start_momentum(
         self,
@@ -97,7 +93,7 @@ class OneCycleLR(LRScheduler):
         peak: float | Sequence[float],
         last_epoch: int,
     ) -> None:
-        _move_momentum("OneCycleLR", optimizer)
+        self.use_beta1 = _move_momentum("OneCycleLR", optimizer)
         lows = one_per_group("OneCycleLR: base_momentum", base, optimizer)
         highs = one_per_group("OneCycleLR: max_momentum", peak, optimizer)
         for group, low, high in zip(optimizer.param_groups, lows, highs):
@@ -106,7 +102,7 @@ class OneCycleLR(LRScheduler):
                 _set_momentum(group, high)
 
     def _between(self, start: float, end: float, done: float) -> float:
-        if self.anneal_strategy == "linear":
+        if self._anneal_func_type == "linear":
             return (end - start) * done + start
         return end + (start - end) / 2.0 * (1 + math.cos(math.pi * done))
 
@@ -115,26 +111,31 @@ class OneCycleLR(LRScheduler):
             raise OutOfRangeError(
                 f"OneCycleLR: step {self.last_epoch} of {self.total_steps}.", "Give more steps."
             )
-        # momentum is high where the rate is low
-        opposite = {
-            "initial_lr": "max_momentum",
-            "max_lr": "base_momentum",
-            "min_lr": "max_momentum",
-        }
+        phases = self._schedule_phases
         start = 0.0
         number = 0
-        while number < len(self._phases) - 1 and self.last_epoch > self._phases[number][0]:
-            start = self._phases[number][0]
+        while number < len(phases) - 1 and self.last_epoch > phases[number]["end_step"]:
+            start = phases[number]["end_step"]
             number += 1
-        end, low, high = self._phases[number]
+        phase = phases[number]
+        end = phase["end_step"]
         done = (self.last_epoch - start) / (end - start) if end != start else 1.0
         rates = []
         for group in self.optimizer.param_groups:
-            rates.append(self._between(group[low], group[high], done))
+            rates.append(self._between(group[phase["start_lr"]], group[phase["end_lr"]], done))
             if self.cycle_momentum:
-                first, last = group[opposite[low]], group[opposite[high]]
+                first, last = group[phase["start_momentum"]], group[phase["end_momentum"]]
                 _set_momentum(group, self._between(first, last, done))
         return rates
+
+
+def _phase(end_step: float, low: str, high: str) -> dict[str, Any]:
+    """Momentum is high where the rate is low."""
+    momenta = {"initial_lr": "max_momentum", "max_lr": "base_momentum", "min_lr": "max_momentum"}
+    return {
+        "end_step": end_step, "start_lr": low, "end_lr": high,
+        "start_momentum": momenta[low], "end_momentum": momenta[high],
+    }  # fmt: skip
 
 
 def _set_momentum(group: dict[str, Any], value: float) -> None:
@@ -144,13 +145,15 @@ def _set_momentum(group: dict[str, Any], value: float) -> None:
         group["momentum"] = value
 
 
-def _move_momentum(name: str, optimizer: Optimizer) -> None:
-    """Let momentum, or beta1, be a number that moves between steps."""
+def _move_momentum(name: str, optimizer: Optimizer) -> bool:
+    """Let momentum, or beta1, be a number that moves between steps; whether it is beta1."""
     if not any(kind in optimizer.defaults for kind in ("momentum", "betas")):
         raise UnsupportedError(
             f"{name}: cycle_momentum=True without momentum.", "Pass cycle_momentum=False."
         )
-    optimizer.moving.add("beta1" if "betas" in optimizer.defaults else "momentum")
+    is_beta1 = "betas" in optimizer.defaults
+    optimizer.moving.add("beta1" if is_beta1 else "momentum")
+    return is_beta1
 
 
 class CyclicLR(LRScheduler):
@@ -203,7 +206,7 @@ class CyclicLR(LRScheduler):
             self.scale_mode = "iterations" if mode == "exp_range" else "cycle"
         self.cycle_momentum = cycle_momentum
         if cycle_momentum:
-            _move_momentum("CyclicLR", optimizer)
+            self.use_beta1 = _move_momentum("CyclicLR", optimizer)
             self.base_momentums = one_per_group("CyclicLR: base", base_momentum, optimizer)
             self.max_momentums = one_per_group("CyclicLR: max", max_momentum, optimizer)
             momenta = zip(optimizer.param_groups, self.base_momentums, self.max_momentums)

@@ -49,7 +49,7 @@ class LRScheduler:
     def _start(self) -> None:
         """Set the first rates."""
         self._step_count = 0
-        self._is_initial = True
+        self._is_initial, self._get_lr_called_within_step = True, False
         self.step()
         self._is_initial = False
 
