@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from tgrad.cpu_fallback.dot_words import WORD_PIECES
 from tgrad.cpu_fallback.double_functions import DOUBLE_FUNCTIONS
-from tgrad.cpu_fallback.emit_sort import sort_piece
+from tgrad.cpu_fallback.emit_sort import first_piece, pair_piece, sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
 from tgrad.cpu_fallback.register_tiles import dot_piece, runs_piece, transpose_piece, vector_piece
 from tgrad.cpu_fallback.winograd import transform_piece
@@ -487,6 +487,10 @@ def _find(name: str) -> str | None:
         return transform_piece(found[1], *map(int, found.groups()[1:]))
     if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
         return sort_piece(found[1], int(found[2]))
+    if found := re.fullmatch(r"tg_first_(\d+)", name):
+        return first_piece(int(found[1]))
+    if found := re.fullmatch(r"tg_(pair|part|sort)_(\d+)", name):
+        return pair_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
         return vector_piece(found[1], int(found[2]))
     return None
