@@ -187,6 +187,16 @@ static inline {_c} tg_product_{_t}({_c} a, {_c} b) {{ /* rounded by itself: no F
 """,
     )
     _piece(
+        f"tg_fma_{_t}",
+        f"""
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define tg_fma_{_t}(a, b, c) __builtin_fma{_s}(a, b, c) /* the product is not rounded */
+#else
+#define tg_fma_{_t}(a, b, c) ((a) * (b) + (c))
+#endif
+""",
+    )
+    _piece(
         f"tg_mod_{_t}",
         f"""
 static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{
@@ -254,9 +264,8 @@ static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{ /* x // 0 = 0 */
         f"tg_mod_{_t}",
         f"""
 static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{ /* x % 0 = 0 */
-  if (b == 0 || b == -1) return 0;
-  {_c} r = a % b;
-  return r + ((r != 0) & ((r ^ b) < 0) ? b : 0);
+  {_c} r = a % ((b == 0) | (b == -1) ? 1 : b);
+  return r + (b & -({_c})((r != 0) & ((r ^ b) < 0))); /* signs of numbers are not foreseen */
 }}
 """,
     )
