@@ -172,10 +172,10 @@ static inline double tg_quadrant(float x, uint32_t *q) {{
 }}
 """
 
-_SIN_OR_COS = """\
+SIN_OR_COS = """\
 static inline float tg_{name}(float x) {{ /* first terms of the series in double, others in float */
   uint32_t q;
-  double r = tg_quadrant(x, &q), square = r * r;
+  double r = {quadrant}(x, &q), square = r * r;
   double rc = 1.0 - 0.5 * square, rs = r * (1.0 - 0.16666666666666666 * square);
   q += {shift}u;
   float s = (float)square;
@@ -195,13 +195,15 @@ static inline float tg_{name}(float x) {{ /* first terms of the series in double
 }}
 """
 
-_TINY = """\
+TINY = """\
   uint32_t tiny = 0u - (uint32_t)(__builtin_fabsf(x) < 0x1p-12f);
   y = (y & ~tiny) | (tg_bits(x) & tiny);
 """
 
-FLOAT_FUNCTIONS["tg_sin"] = _SIN_OR_COS.format(name="sin", shift=0, tiny=_TINY)
-FLOAT_FUNCTIONS["tg_cos"] = _SIN_OR_COS.format(name="cos", shift=1, tiny="")
+FLOAT_FUNCTIONS["tg_sin"] = SIN_OR_COS.format(
+    name="sin", shift=0, tiny=TINY, quadrant="tg_quadrant"
+)
+FLOAT_FUNCTIONS["tg_cos"] = SIN_OR_COS.format(name="cos", shift=1, tiny="", quadrant="tg_quadrant")
 
 FLOAT_FUNCTIONS["tg_pow"] = """\
 static inline float tg_pow(float x, float y) { /* 2^(y * log2|x|) in double */

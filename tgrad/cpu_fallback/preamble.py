@@ -16,6 +16,7 @@ from tgrad.cpu_fallback.dot_words import WORD_PIECES
 from tgrad.cpu_fallback.double_functions import DOUBLE_FUNCTIONS
 from tgrad.cpu_fallback.emit_sort import first_piece, pair_piece, sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
+from tgrad.cpu_fallback.near_functions import NEAR_FUNCTIONS
 from tgrad.cpu_fallback.register_tiles import dot_piece, runs_piece, transpose_piece, vector_piece
 from tgrad.cpu_fallback.winograd import transform_piece
 
@@ -25,7 +26,7 @@ HEADER = """\
 #define inline inline __attribute__((always_inline)) /* loops with calls are no vectors */
 """
 
-_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **DOUBLE_FUNCTIONS, **WORD_PIECES}
+_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **DOUBLE_FUNCTIONS, **NEAR_FUNCTIONS, **WORD_PIECES}
 
 
 def _piece(names: str, text: str) -> None:
@@ -196,20 +197,21 @@ static inline {_c} tg_product_{_t}({_c} a, {_c} b) {{ /* rounded by itself: no F
 #endif
 """,
     )
-    _piece(
-        f"tg_mod_{_t}",
-        f"""
-static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{
-  {_c} r = {_fmod}(a, b);
+    for _near, _rest in (("", _fmod), ("near_", f"tg_near_fmod_{_t}")):
+        _piece(
+            f"tg_{_near}mod_{_t}",
+            f"""
+static inline {_c} tg_{_near}mod_{_t}({_c} a, {_c} b) {{
+  {_c} r = {_rest}(a, b);
   return (r != 0) & ((r < 0) != (b < 0)) ? r + b : r;
 }}
 """,
-    )
-    _piece(
-        f"tg_floordiv_{_t}",
-        f"""
-static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
-  {_c} r = {_fmod}(a, b), q = (a - r) / b;
+        )
+        _piece(
+            f"tg_{_near}floordiv_{_t}",
+            f"""
+static inline {_c} tg_{_near}floordiv_{_t}({_c} a, {_c} b) {{
+  {_c} r = {_rest}(a, b), q = (a - r) / b;
   q -= (r != 0) & ((r < 0) != (b < 0));
   {_c} f = __builtin_floor{_s}(q);
   f += q - f > ({_c})0.5;
@@ -217,7 +219,7 @@ static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
   return b != 0 ? f : a / b;
 }}
 """,
-    )
+        )
     _piece(
         f"tg_i32_{_t}",
         f"""
