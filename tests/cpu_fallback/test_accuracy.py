@@ -130,13 +130,50 @@ def test_ulps_of_doubles(settings: Settings, op: Op) -> None:
     have = call(artifact.entry, [x, np.zeros_like(x)])[1]
     exact, limit = DOUBLES[op]
     with np.errstate(all="ignore"):
-        wide = exact(x.astype(np.longdouble))
+        assert worst_error_of_doubles(have, exact(x.astype(np.longdouble))) <= limit
+
+
+def worst_error_of_doubles(have: Array, wide: Array) -> float:
+    """`worst_error` in units of the spacing of float64."""
+    with np.errstate(all="ignore"):
         want = wide.astype(np.float64)
         special = ~np.isfinite(want) | ~np.isfinite(have) | (want == 0)
         np.testing.assert_array_equal(have[special], want[special])
         np.testing.assert_array_equal(np.signbit(have[want == 0]), np.signbit(want[want == 0]))
         error = np.abs(have - wide) / np.spacing(np.abs(want))
-    assert error[~special].max() <= limit
+    return float(error[~special].max())
+
+
+def test_exp2_of_doubles() -> None:
+    rng = np.random.default_rng(0)
+    n = 1 << 18
+    x = np.concatenate([SPECIAL, [1023.9999, 1024.0, -1074.0, -1074.9, -1075.1, 5e-324],
+                        rng.integers(0, 1 << 64, n, np.uint64).view(np.float64),
+                        rng.uniform(-1080, 1026, n), rng.uniform(-1, 1, n)])  # fmt: skip
+    have = tgrad.tensor(x, device="cpu").exp2().numpy()
+    with np.errstate(all="ignore"):
+        assert worst_error_of_doubles(have, np.exp2(x.astype(np.longdouble))) <= 1.0
+
+
+def test_ulps_of_pow_of_doubles() -> None:
+    """Special pairs; any bits; results over all exponents; bases near 1; negative bases."""
+    rng = np.random.default_rng(0)
+    n = 1 << 17
+    ends = np.concatenate([SPECIAL, [5e-324, -1e-310, 2.0**52 - 0.5, 2.0**53 - 1, 2.0**53, 1e308]])
+    bits = rng.integers(0, 1 << 64, (2, n), np.uint64).view(np.float64)
+    base = np.abs(bits[0])
+    near = 1 + rng.uniform(-1e-3, 1e-3, n)
+    with np.errstate(all="ignore"):
+        pairs = [(np.repeat(ends, ends.size), np.tile(ends, ends.size)), (bits[0], bits[1]),
+                 (base, rng.uniform(-1080, 1026, n) / np.log2(base)),
+                 (near, rng.uniform(-745, 710, n) / np.log(near)),
+                 (rng.uniform(0, 10, n), rng.uniform(-20, 20, n)),
+                 (-base, rng.integers(-40, 40, n).astype(np.float64))]  # fmt: skip
+    x, y = (np.concatenate(side) for side in zip(*pairs))
+    have = (tgrad.tensor(x, device="cpu") ** tgrad.tensor(y, device="cpu")).numpy()
+    with np.errstate(all="ignore"):
+        want = np.power(x.astype(np.longdouble), y.astype(np.longdouble))
+    assert worst_error_of_doubles(have, want) <= 1.0
 
 
 def _powers() -> Iterator[tuple[Array, Array]]:
@@ -220,3 +257,48 @@ def test_a_product_is_as_exact_as_float32_blas(shape: tuple[int, int, int]) -> N
     exact = a.astype(np.float64) @ b.astype(np.float64)
     ours = (tgrad.tensor(a, device="cpu") @ tgrad.tensor(b, device="cpu")).numpy()
     assert np.sqrt(((ours - exact) ** 2).mean()) <= 2 * np.sqrt(((a @ b - exact) ** 2).mean())
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_ulps_of_near_angles(name: str) -> None:
+    """No argument is far out: those of float32 sampled evenly up to 2^20, and what is next to
+    multiples of pi/2."""
+    exact: Callable[[Array], Array] = getattr(np, name)
+    quarter = np.arange(-600_000, 600_000) * (np.pi / 2)
+    bits = np.arange(0, 0x49800000, STRIDE, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([bits, -bits, quarter.astype(np.float32)])
+    have = getattr(tgrad.tensor(x, device="cpu"), name)().numpy()
+    assert worst_error(have, exact(x.astype(np.float64)), name) <= 0.6
+    rng = np.random.default_rng(0)
+    sizes = rng.uniform(-1, 1, 1 << 18) * 2.0 ** rng.integers(-60, 30, 1 << 18)
+    wide = np.concatenate([quarter, quarter * 1000, sizes, rng.uniform(-7, 7, 1 << 18),
+                           [0.0, -0.0, 5e-324, -1e-310]])  # fmt: skip
+    have = getattr(tgrad.tensor(wide, device="cpu"), name)().numpy()
+    assert worst_error_of_doubles(have, exact(wide.astype(np.longdouble))) <= 1.0
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["fmod", "remainder", "floor_divide"])
+def test_near_quotients_are_exact(name: str, kind: type) -> None:
+    """Of numbers with as many bits as they can have, and of such that all but divide."""
+    rng = np.random.default_rng(0)
+    n = 1 << 17
+    b = rng.uniform(0.5, 2, n) * 2.0 ** rng.integers(-20, 20, n) * rng.choice([-1, 1], n)
+    whole = rng.integers(-(1 << 21), 1 << 21, n)
+    with np.errstate(all="ignore"):
+        a = np.concatenate([rng.standard_normal(n) * 1000 * b, b * whole, np.nextafter(b, 0)])
+        a, b = a.astype(kind), np.tile(b, 3).astype(kind)
+        a[: 2 * n : 2] = np.nextafter(a[: 2 * n : 2], kind(0))
+        want = {"fmod": np.fmod, "remainder": np.remainder}.get(name, np.floor_divide)(a, b)
+    have = getattr(tgrad, name)(tgrad.tensor(a), tgrad.tensor(b)).numpy()
+    np.testing.assert_array_equal(have, want)
+
+
+def test_near_and_far_arguments_share_a_tile() -> None:
+    x = np.linspace(-20, 20, 40_000)
+    x[[7, 20_000, 39_999]] = 1e300, np.inf, np.nan
+    with np.errstate(all="ignore"):
+        for name, want in (("sin", np.sin(x)), ("fmod", np.fmod(x, 1e-3))):
+            y = tgrad.tensor(x, device="cpu")
+            have = y.sin() if name == "sin" else y.fmod(1e-3)
+            np.testing.assert_allclose(have.numpy(), want, rtol=1e-15, err_msg=name)

@@ -129,9 +129,9 @@ def of_costly_values(n: int, m: int) -> Region:
     return d.region("costly", "scan", parallel="i", row="j")
 
 
-def argsort(n: int, m: int, dtype: dt.DType = dt.uint32) -> Region:
+def argsort(n: int, m: int, dtype: dt.DType = dt.uint32, first: int = 0) -> Region:
     d = Draft(i=n, j=m)
-    places = d.add(Sort(d.input("x", "i j", dtype), ("j",)))
+    places = d.add(Sort(d.input("x", "i j", dtype), ("j",), first=first))
     d.store(places, "i j")
     d.store(d.load(0, d.var("i") * m + loaded(places, 0, m - 1)), "i j", "ordered")
     return d.region("argsort", "sort", parallel="i", row="j")
@@ -157,6 +157,12 @@ def test_scans_of_costly_values(settings: Settings, n: int, m: int) -> None:
 @pytest.mark.parametrize("n, m", [(1, 2), (3, 48), (3, 49), (2, 4096), (1, 300_000)])
 def test_argsort(settings: Settings, n: int, m: int, dtype: dt.DType) -> None:
     check(argsort(n, m, dtype), settings)
+
+
+@pytest.mark.parametrize("n, m, first", [(5, 7, 7), (3, 300, 2), (3, 900, 200), (2, 70_000, 40)])
+@pytest.mark.parametrize("dtype", [dt.uint8, dt.uint16, dt.uint32, dt.uint64], ids=str)
+def test_first_places(settings: Settings, n: int, m: int, first: int, dtype: dt.DType) -> None:
+    check(argsort(n, m, dtype, first), settings)
 
 
 @pytest.mark.parametrize("n, m", [(1, 1), (3, 5), (17, 100), (2, 40_000)])

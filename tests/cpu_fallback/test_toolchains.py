@@ -104,6 +104,9 @@ def _memory_regions() -> Iterator[Region]:
     for n, m in ((5, 7), (3, 129), (2, 5000)):
         yield argsort(n, m)
     yield argsort(3, 300, dt.uint8)
+    for dtype in (dt.uint8, dt.uint32, dt.uint64):
+        yield argsort(3, 9, dtype, 9)
+        yield argsort(3, 1300, dtype, 70)
     for dtype in (dt.float16, dt.bfloat16):
         d = Draft(i=1000)
         a, b = d.input("x", "i", dtype), d.input("y", "i", dtype)

@@ -13,14 +13,16 @@ from tgrad import cpu_fallback
 from tgrad import dtype as dt
 from tgrad.cpu_fallback.compile import find_compiler
 from tgrad.cpu_fallback.preamble import preamble
-from tgrad.fusion.region import Region
+from tgrad.fusion.region import Const, Region
 from tgrad.graph.op import OPS, Op
 
 FUNCTIONS = (
     Op.EXP, Op.LOG, Op.SIN, Op.COS, Op.TANH, Op.ERF, Op.SIGMOID, Op.SQRT, Op.RSQRT, Op.POW,
     Op.MAXIMUM, Op.DIV, Op.FLOOR, Op.ROUND,
 )  # fmt: skip
-OF_DOUBLES = (Op.EXP, Op.LOG, Op.TANH, Op.ERF, Op.SIGMOID, Op.SQRT, Op.MAXIMUM, Op.DIV)
+OF_DOUBLES = (
+    Op.EXP, Op.LOG, Op.TANH, Op.ERF, Op.SIGMOID, Op.SQRT, Op.MAXIMUM, Op.DIV, Op.POW,
+)  # fmt: skip
 
 
 def of_functions(op: Op, dtype: dt.DType) -> Region:
@@ -68,3 +70,21 @@ def test_all_loops_are_vectors(region: Region, tmp_path: Path) -> None:
     ).stderr
     vectors = set(re.findall(r"(\d+:\d+): optimized: loop vectorized", report))
     assert len(vectors) >= artifact.source.count("omp simd") > 0
+
+
+@pytest.mark.parametrize("dtype", [dt.float32, dt.float64, dt.bfloat16], ids=str)
+def test_powers_of_two_are_a_function_of_their_own(dtype: dt.DType, tmp_path: Path) -> None:
+    d = Draft(i=4096)
+    d.store(d.op(Op.POW, d.add(Const(2.0, dtype)), d.input("x", "i", dtype)), "i")
+    region = d.region("powers", "map", parallel="i")
+    [artifact] = cpu_fallback.generate([region], settings_in(tmp_path))
+    assert "tg_exp2" in artifact.source
+    assert "tg_pow" not in artifact.source
+
+
+@pytest.mark.parametrize("ctype, bits", [("int32_t", 32), ("int64_t", 64)])
+def test_signs_of_remainders_are_not_branched_on(ctype: str, bits: int) -> None:
+    name = f"tg_mod_i{bits}"
+    function = f"{ctype} f({ctype} a, {ctype} b) {{ return {name}(a, b); }}"
+    text = preamble(function)
+    assert "return r + (b & -" in text[text.index(name) :]

@@ -199,6 +199,42 @@ def test_shapes_that_depend_on_values_are_refused_inside_compile() -> None:
     assert tgrad.compile(lambda x: x.sort(descending=True).values)(x).tolist() == [2, 2, 1]
 
 
+@pytest.mark.parametrize("order", ["any", "rising", "falling", "few values"])
+@pytest.mark.parametrize(
+    "length, k", [(2, 1), (64, 2), (1000, 10), (5000, 100), (300, 75), (700, 700)]
+)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8, np.float16])
+def test_first_of_a_row(kind: type, length: int, k: int, order: str) -> None:
+    """Equal ones keep their order; NaN is largest."""
+    x = np.random.default_rng(0).standard_normal((3, length)) * 50
+    x = np.round(x / 20) if order == "few values" else x
+    x = {"rising": np.sort(x), "falling": -np.sort(-x)}.get(order, x)
+    if kind is np.uint8:
+        x = np.abs(x)
+    elif kind is not np.int64 and order == "any":
+        x[0, ::5], x[1, 1] = np.nan, np.inf
+    x = x.astype(kind)
+    nan = x != x
+    for largest in (True, False):
+        size = np.where(nan, 0, x).astype(np.float64) * (-1 if largest else 1)
+        want = np.lexsort((size, ~nan if largest else nan))[:, :k]
+        for dim, given in ((-1, x), (0, x.T)):
+            values, places = tgrad.tensor(given, device="cpu").topk(k, dim, largest)
+            found = places.numpy() if dim else places.numpy().T
+            np.testing.assert_array_equal(found, want)
+            kept = values.numpy() if dim else values.numpy().T
+            np.testing.assert_array_equal(kept, np.take_along_axis(x, want, -1))
+        if not largest:
+            place = tgrad.tensor(x, device="cpu").kthvalue(k).indices
+            np.testing.assert_array_equal(place.numpy(), want[:, -1])
+
+
+def test_few_of_a_row_are_not_a_sort_of_it() -> None:
+    rows = tgrad.tensor(normal(512, 1000), device="cpu")
+    first, *_ = tgrad.explain(rows.topk(10).values).kernels
+    assert "tg_first_32" in first.source and "tg_argsort" not in first.source
+
+
 def test_multinomial_follows_the_weights(device: str) -> None:
     tgrad.manual_seed(0)
     weights = tgrad.tensor([[1.0, 0.0, 3.0], [0.0, 2.0, 2.0]], device=device)

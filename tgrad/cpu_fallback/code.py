@@ -23,7 +23,7 @@ _KEYWORDS = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
 volatile while slots acc rows to vp rp packed main p v w
-wp ip turned part from row panel pixel image weights sums heap
+wp ip turned part from row panel pixel image weights sums heap is_far
 member first length
 """
 _RESERVED = frozenset(_KEYWORDS.split())

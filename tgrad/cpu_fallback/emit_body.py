@@ -35,6 +35,7 @@ from tgrad.cpu_fallback.emit_index import (
     run_along,
 )
 from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
+from tgrad.cpu_fallback.emit_near import emit_near, looked_at
 from tgrad.cpu_fallback.emit_rows import copy_row, fetch_rows
 from tgrad.cpu_fallback.emit_sort import emit_sort
 from tgrad.cpu_fallback.emit_value import Values
@@ -469,6 +470,14 @@ class Body(Values):
         self.bases = bases
 
     def lanes(self, stmts: list[ir.Stmt], head: str, simd: bool, outside: set[int]) -> None:
+        looked = looked_at(stmts) if simd else None
+        if looked is not None:
+            emit_near(self, looked, stmts, head, outside)
+            return
+        self.all_lanes(stmts, head, simd, outside)
+
+    def all_lanes(self, stmts: list[ir.Stmt], head: str, simd: bool, outside: set[int]) -> None:
+        """The loop over lanes, for any arguments."""
         if simd:
             self.code.pragma("omp simd")
         with self.code.block(head):

@@ -55,6 +55,9 @@ from tgrad.cpu_fallback.window_plan import match_window
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Role, statements
 
+STACK = 32 << 10
+"""Bytes of rows of a program that lie on the stack."""
+
 PARALLEL_WORK = 400_000
 """Elementary operations below which threads cost more than they save: one core does them in 7 to 10
 us (sums and tanh of 100,000 and 20,000 elements, Zen 5), a fork and join takes 5 us, and more where
@@ -197,8 +200,12 @@ def _program(code: Code, kernel: ir.Kernel, body: Body, chunked: list[ir.Loop]) 
     body.scope(before)
     if body.heap_bytes:
         indent = "  " * code.depth
-        code.lines.insert(start, f"{indent}char *const heap = tg_heap({body.heap_bytes});")
-        code.line("free(heap);")
+        if body.heap_bytes <= STACK:
+            line = f"char heap[{body.heap_bytes}] __attribute__((aligned(64)));"
+        else:
+            line = f"char *const heap = tg_heap({body.heap_bytes});"
+            code.line("free(heap);")
+        code.lines.insert(start, indent + line)
 
 
 def _chunks(code: Code, kernel: ir.Kernel, body: Body, loop: ir.Loop) -> None:

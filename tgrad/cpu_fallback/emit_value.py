@@ -13,6 +13,7 @@ from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import compares_extrema, unique_names
 from tgrad.cpu_fallback.emit_index import index_text
+from tgrad.cpu_fallback.near_functions import near
 from tgrad.fusion.region import Mask
 from tgrad.graph.index import Atom, Index
 from tgrad.graph.op import Op
@@ -45,6 +46,12 @@ class Values(ABC):
             for s in statements(kernel.body)
             if isinstance(s, ir.ScanTile) and s.carry is not None
         }
+        self.twos = {
+            s.out.id
+            for s in statements(kernel.body)
+            if isinstance(s, ir.ConstTile) and s.value == 2 and s.out.dtype.is_float
+        }
+        self.near: frozenset[int] = frozenset()
         self.rounded_by_stores = _rounded_by_stores(kernel)
 
     @abstractmethod
@@ -96,6 +103,10 @@ class Values(ABC):
         if stmt.op is Op.MUL and self.is_exact and stmt.out.dtype in (dt.float32, dt.float64):
             return f"tg_product_{stmt.out.dtype.short}({', '.join(args)})"
         dtype = dt.float32 if stmt.out.id in self.rounded_by_stores else stmt.out.dtype
+        if stmt.op is Op.POW and stmt.args[0].id in self.twos:
+            return ops.round_to(f"{ops.exp2(dtype)}({args[1]})", dtype)
+        if stmt.out.id in self.near:
+            return ops.round_to(near(stmt.op, args, stmt.args[0].dtype), dtype)
         text = ops.spell(stmt.op, args, [a.dtype for a in stmt.args], dtype, stmt.word)
         if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
             return text[1:-1]

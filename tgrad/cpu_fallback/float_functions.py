@@ -5,7 +5,8 @@ so that loops that call it are vectorised; NaN, infinities, -0.0 and denormal nu
 C standard says. Errors in units of the last place (tests/cpu_fallback/test_accuracy.py; gcc 12 with
 and without fused multiply-add; exp, log, tanh, erf and sigmoid over all floats, others sampled):
 
-    exp 1.1  log 0.9  tanh 1.5  erf 1.5 (1.8 without)  sigmoid 1.8  sin 0.6  cos 0.6  pow 0.51
+    exp 1.1  exp2 0.9  log 0.9  tanh 1.5  erf 1.5 (1.8 without)  sigmoid 1.8  sin 0.6  cos 0.6
+    pow 0.51
 
 Polynomials are weighted minimax fits (Lawson's and Remez's iterations, 40 digits and more). sin,
 cos and pow reduce their argument in double, which holds a product of two floats exactly; so does
@@ -35,6 +36,24 @@ static inline float tg_exp(float x) {
   x = x > 89.0f ? 89.0f : x;
   x = x < -104.0f ? -104.0f : x;
   float t, u = tg_exp_reduced(x, &t);
+  int32_t n = (int32_t)(tg_bits(t) - 0x4b400000u), h = n >> 1;
+  float s = tg_float((uint32_t)(h + 127) << 23);
+  return (s * u + s) * tg_float((uint32_t)(n - h + 127) << 23);
+}
+"""
+
+FLOAT_FUNCTIONS["tg_exp2"] = """\
+static inline float tg_exp2(float x) { /* 2^n * (1 + u) */
+  x = x > 129.0f ? 129.0f : x;
+  x = x < -151.0f ? -151.0f : x;
+  float t = x + 12582912.0f, f = x - (t - 12582912.0f);
+  float p = 1.52909485e-5f;
+  p = p * f + 0.00015453163f;
+  p = p * f + 0.00133335223f;
+  p = p * f + 0.00961808256f;
+  p = p * f + 0.0555041087f;
+  p = p * f + 0.240226508f;
+  float u = tg_fma_f32(f, 0.693147182f, (p * f - 1.9046543e-9f) * f);
   int32_t n = (int32_t)(tg_bits(t) - 0x4b400000u), h = n >> 1;
   float s = tg_float((uint32_t)(h + 127) << 23);
   return (s * u + s) * tg_float((uint32_t)(n - h + 127) << 23);
@@ -153,10 +172,10 @@ static inline double tg_quadrant(float x, uint32_t *q) {{
 }}
 """
 
-_SIN_OR_COS = """\
+SIN_OR_COS = """\
 static inline float tg_{name}(float x) {{ /* first terms of the series in double, others in float */
   uint32_t q;
-  double r = tg_quadrant(x, &q), square = r * r;
+  double r = {quadrant}(x, &q), square = r * r;
   double rc = 1.0 - 0.5 * square, rs = r * (1.0 - 0.16666666666666666 * square);
   q += {shift}u;
   float s = (float)square;
@@ -176,13 +195,15 @@ static inline float tg_{name}(float x) {{ /* first terms of the series in double
 }}
 """
 
-_TINY = """\
+TINY = """\
   uint32_t tiny = 0u - (uint32_t)(__builtin_fabsf(x) < 0x1p-12f);
   y = (y & ~tiny) | (tg_bits(x) & tiny);
 """
 
-FLOAT_FUNCTIONS["tg_sin"] = _SIN_OR_COS.format(name="sin", shift=0, tiny=_TINY)
-FLOAT_FUNCTIONS["tg_cos"] = _SIN_OR_COS.format(name="cos", shift=1, tiny="")
+FLOAT_FUNCTIONS["tg_sin"] = SIN_OR_COS.format(
+    name="sin", shift=0, tiny=TINY, quadrant="tg_quadrant"
+)
+FLOAT_FUNCTIONS["tg_cos"] = SIN_OR_COS.format(name="cos", shift=1, tiny="", quadrant="tg_quadrant")
 
 FLOAT_FUNCTIONS["tg_pow"] = """\
 static inline float tg_pow(float x, float y) { /* 2^(y * log2|x|) in double */

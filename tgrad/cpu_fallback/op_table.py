@@ -106,7 +106,7 @@ SPELLINGS: dict[Op, Spelling] = {
 
 FUNCTIONS = ("exp", "log", "tanh", "erf", "sin", "cos", "pow")
 """Spelled tg_NAME for float32 (float_functions.py) and as the C library's for float64."""
-OF_DOUBLES = ("exp", "log", "tanh", "erf")
+OF_DOUBLES = ("exp", "log", "tanh", "erf", "pow")
 """Those that are tg_NAME_f64 (double_functions.py) instead."""
 
 EXACT = frozenset(
@@ -274,6 +274,11 @@ def _function(name: str, double: bool) -> str:
     if not double:
         return f"tg_{name}"
     return f"tg_{name}_f64" if name in OF_DOUBLES else f"__builtin_{name}"
+
+
+def exp2(dtype: DType) -> str:
+    """The function that computes powers of two in the register type of a dtype."""
+    return "tg_exp2_f64" if dtype is dt.float64 else "tg_exp2"
 
 
 def combine(op: Op, a: str, b: str, dtype: DType) -> str:

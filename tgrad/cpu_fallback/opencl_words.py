@@ -54,6 +54,8 @@ _PIECES = {
     "tg_float": "#define tg_float(u) as_float(u)\n",
     "tg_bits64": "#define tg_bits64(x) as_ulong(x)\n",
     "tg_double": "#define tg_double(u) as_double(u)\n",
+    **{f"tg_fma_{t}": f"#define tg_fma_{t}(a, b, c) fma(a, b, c)\n" for t in ("f32", "f64")},
+    "tg_pow_f64": "#define tg_pow_f64(a, b) pow(a, b)\n",
     "tg_fmod": "#define tg_fmod(a, b) fmod(a, b)\n",
     **{
         f"tg_product_{short}": f"""\

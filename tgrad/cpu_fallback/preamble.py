@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 from tgrad.cpu_fallback.dot_words import WORD_PIECES
 from tgrad.cpu_fallback.double_functions import DOUBLE_FUNCTIONS
-from tgrad.cpu_fallback.emit_sort import sort_piece
+from tgrad.cpu_fallback.emit_sort import first_piece, pair_piece, sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
+from tgrad.cpu_fallback.near_functions import NEAR_FUNCTIONS
 from tgrad.cpu_fallback.register_tiles import dot_piece, runs_piece, transpose_piece, vector_piece
 from tgrad.cpu_fallback.winograd import transform_piece
 
@@ -25,7 +26,7 @@ HEADER = """\
 #define inline inline __attribute__((always_inline)) /* loops with calls are no vectors */
 """
 
-_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **DOUBLE_FUNCTIONS, **WORD_PIECES}
+_PIECES: dict[str, str] = {**FLOAT_FUNCTIONS, **DOUBLE_FUNCTIONS, **NEAR_FUNCTIONS, **WORD_PIECES}
 
 
 def _piece(names: str, text: str) -> None:
@@ -187,19 +188,30 @@ static inline {_c} tg_product_{_t}({_c} a, {_c} b) {{ /* rounded by itself: no F
 """,
     )
     _piece(
-        f"tg_mod_{_t}",
+        f"tg_fma_{_t}",
         f"""
-static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{
-  {_c} r = {_fmod}(a, b);
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define tg_fma_{_t}(a, b, c) __builtin_fma{_s}(a, b, c) /* the product is not rounded */
+#else
+#define tg_fma_{_t}(a, b, c) ((a) * (b) + (c))
+#endif
+""",
+    )
+    for _near, _rest in (("", _fmod), ("near_", f"tg_near_fmod_{_t}")):
+        _piece(
+            f"tg_{_near}mod_{_t}",
+            f"""
+static inline {_c} tg_{_near}mod_{_t}({_c} a, {_c} b) {{
+  {_c} r = {_rest}(a, b);
   return (r != 0) & ((r < 0) != (b < 0)) ? r + b : r;
 }}
 """,
-    )
-    _piece(
-        f"tg_floordiv_{_t}",
-        f"""
-static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
-  {_c} r = {_fmod}(a, b), q = (a - r) / b;
+        )
+        _piece(
+            f"tg_{_near}floordiv_{_t}",
+            f"""
+static inline {_c} tg_{_near}floordiv_{_t}({_c} a, {_c} b) {{
+  {_c} r = {_rest}(a, b), q = (a - r) / b;
   q -= (r != 0) & ((r < 0) != (b < 0));
   {_c} f = __builtin_floor{_s}(q);
   f += q - f > ({_c})0.5;
@@ -207,7 +219,7 @@ static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{
   return b != 0 ? f : a / b;
 }}
 """,
-    )
+        )
     _piece(
         f"tg_i32_{_t}",
         f"""
@@ -254,9 +266,8 @@ static inline {_c} tg_floordiv_{_t}({_c} a, {_c} b) {{ /* x // 0 = 0 */
         f"tg_mod_{_t}",
         f"""
 static inline {_c} tg_mod_{_t}({_c} a, {_c} b) {{ /* x % 0 = 0 */
-  if (b == 0 || b == -1) return 0;
-  {_c} r = a % b;
-  return r + ((r != 0) & ((r ^ b) < 0) ? b : 0);
+  {_c} r = a % ((b == 0) | (b == -1) ? 1 : b);
+  return r + (b & -({_c})((r != 0) & ((r ^ b) < 0))); /* signs of numbers are not foreseen */
 }}
 """,
     )
@@ -487,6 +498,10 @@ def _find(name: str) -> str | None:
         return transform_piece(found[1], *map(int, found.groups()[1:]))
     if found := re.fullmatch(r"tg_argsort_(uint\d+_t)_(\d+)", name):
         return sort_piece(found[1], int(found[2]))
+    if found := re.fullmatch(r"tg_first_(\d+)", name):
+        return first_piece(int(found[1]))
+    if found := re.fullmatch(r"tg_(pair|part|sort)_(\d+)", name):
+        return pair_piece(found[1], int(found[2]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
         return vector_piece(found[1], int(found[2]))
     return None

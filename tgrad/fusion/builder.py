@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 from tgrad import dtype as dt
 from tgrad.fusion import region as rg
@@ -493,7 +494,8 @@ class _Builder:
         if any(self.walks.setdefault(name, is_flipped) != is_flipped for name in names):
             self.refused = Refused(f"{label} walks its rows from the other end")
         if node.op is Op.ARGSORT:
-            places = self._emit(rg.Sort(args[0], names))
+            attrs: dict[str, Any] = dict(node.attrs)
+            places = self._emit(rg.Sort(args[0], names, first=attrs.get("first", 0)))
             return self._emit(rg.Compute(Op.CAST, (places,), node.dtype))
         acc = node.dtype.accumulator
         if acc is not node.dtype:

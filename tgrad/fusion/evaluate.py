@@ -109,7 +109,7 @@ class _Evaluation:
             return self.along(value.axes, args, lambda x: interpret.scan(value.op, x, -1))
         if isinstance(value, rg.Sort):
             keys = [self.values[value.arg]]
-            return self.along(value.axes, keys, lambda x: np.argsort(x[0], -1, kind="stable"))
+            return self.along(value.axes, keys, lambda x: _places(x[0], value.first))
         a, b = (self.values[v].astype(np.float64 if value.dtype.is_float else dtype)
                 for v in (value.a, value.b))  # fmt: skip
         axes = tuple(self.position[n] for n in value.axes)
@@ -150,3 +150,11 @@ class _Evaluation:
         else:
             combine = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
             combine[store.combine].at(out, where, data)
+
+
+def _places(keys: Array, first: int) -> Array:
+    """Places in ascending order, the first of them alone if not all are needed."""
+    places = np.argsort(keys, -1, kind="stable")
+    if first:
+        places[..., first:] = 0
+    return places

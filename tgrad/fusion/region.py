@@ -147,12 +147,17 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """Places along axes of an earlier value's elements (unsigned, at most 32 bits) in ascending
-    order, equal ones in theirs."""
+    """Places along axes of an earlier value's elements (unsigned, at most 32 bits unless `first` is
+    said) in ascending order, equal ones in theirs.
+
+    Attributes:
+        first: how many places of a row are needed, from its start; after them it is 0. All if 0.
+    """
 
     arg: int
     axes: tuple[str, ...]
     dtype: DType = dt.int32
+    first: int = 0
 
 
 Value = Load | Const | IndexValue | Inside | Compute | Reduce | Dot | Scan | Sort
@@ -388,7 +393,8 @@ class Region:
             args = ", ".join(f"%{a}" for a in value.args)
             return f"{value.op} {args} along {' '.join(value.axes)}"
         if isinstance(value, Sort):
-            return f"argsort %{value.arg} along {' '.join(value.axes)}"
+            first = f" first {value.first}" if value.first else ""
+            return f"argsort %{value.arg} along {' '.join(value.axes)}{first}"
         start = f" on %{value.start}" if value.start >= 0 else ""
         return f"dot %{value.a}, %{value.b} over {' '.join(value.axes)}{start}"
 

@@ -152,7 +152,7 @@ def _value_to_json(v: Value) -> list[Any]:
     if isinstance(v, Scan):
         return ["scan", v.dtype.name, v.op.value, list(v.args), list(v.axes)]
     if isinstance(v, Sort):
-        return ["sort", v.dtype.name, v.arg, list(v.axes)]
+        return ["sort", v.dtype.name, v.arg, list(v.axes), *([v.first] if v.first else [])]
     start = [v.start] if v.start >= 0 else []
     return ["dot", v.dtype.name, v.a, v.b, list(v.axes), *start]
 
@@ -176,7 +176,7 @@ def _value_from_json(data: list[Any]) -> Value:
     if kind == "scan":
         return Scan(Op(rest[0]), tuple(rest[1]), tuple(rest[2]), dtype)
     if kind == "sort":
-        return Sort(rest[0], tuple(rest[1]), dtype)
+        return Sort(rest[0], tuple(rest[1]), dtype, *rest[2:])
     return Dot(rest[0], rest[1], tuple(rest[2]), dtype, *rest[3:])
 
 

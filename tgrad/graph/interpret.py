@@ -295,7 +295,10 @@ Attributes = Mapping[str, Any]
 
 
 def _argsort(node: Node, attrs: Attributes, x: Array) -> Array:
-    return np.argsort(x, attrs["axis"], kind="stable").astype(np.int64)
+    places = np.argsort(x, attrs["axis"], kind="stable").astype(np.int64)
+    if attrs.get("first", 0):
+        np.moveaxis(places, attrs["axis"], -1)[..., attrs["first"] :] = 0
+    return places
 
 
 def _read(node: Node, read: Read) -> Array:

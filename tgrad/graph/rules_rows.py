@@ -22,9 +22,10 @@ def row_of_one(node: Node) -> Node | None:
 
 @rule("argsort(x) = i[argsort(high(x)[i])] with i = argsort(low(x)), for 64 bits", Op.ARGSORT)
 def sort_words(node: Node) -> Node | None:
-    """A stable sort by the low word and then one by the high word is one by both."""
+    """A stable sort by the low word and then one by the high word is one by both. One that says how
+    many places are needed is of a device that compares 64 bits."""
     (x,), axis = node.inputs, node.attr("axis")
-    if x.dtype is not dt.uint64:
+    if x.dtype is not dt.uint64 or dict(node.attrs).get("first", 0):
         return None
     low = make(Op.ARGSORT, b.cast_to(x, dt.uint32), axis=axis)
     high = b.cast_to(make(Op.SHR, x, b.const_like(x, 32)), dt.uint32)

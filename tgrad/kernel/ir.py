@@ -227,12 +227,13 @@ class ScanTile:
 
 @dataclass(frozen=True, slots=True)
 class SortTile:
-    """out = places along a FULL axis of arg's elements (unsigned, at most 32 bits) in ascending
-    order, equal ones in theirs."""
+    """out = places along a FULL axis of arg's elements (unsigned, at most 32 bits unless `first` is
+    said) in ascending order, equal ones in theirs; 0 after the `first` ones, if it is not 0."""
 
     out: Tile
     arg: Tile
     axis: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

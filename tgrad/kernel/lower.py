@@ -423,7 +423,7 @@ class Lowering:
                 return ir.ComputeTile(out, value.op, args, value.word)
             case rg.Sort():
                 (axis,) = self._tile_axes(value.axes)
-                return ir.SortTile(out, scope.tiles[value.arg], axis)
+                return ir.SortTile(out, scope.tiles[value.arg], axis, value.first)
             case _:
                 raise AssertionError(value)
 

@@ -69,7 +69,8 @@ def _text(kernel: ir.Kernel, stmt: ir.Stmt) -> str:
             args = ", ".join(map(str, stmt.args))
             return f"{_typed(stmt.out)} = {stmt.op} {args} along {stmt.axis}{after}"
         case ir.SortTile():
-            return f"{_typed(stmt.out)} = argsort {stmt.arg} along {stmt.axis}"
+            first = f" first {stmt.first}" if stmt.first else ""
+            return f"{_typed(stmt.out)} = argsort {stmt.arg} along {stmt.axis}{first}"
         case ir.Init():
             return f"init {_typed(stmt.out)} = {stmt.value!r}"
         case ir.Accumulate():

@@ -301,13 +301,19 @@ def _exp2_like(x: Any, exponent: Any) -> Any:
     return 2.0 ** exponent.to(kind if kind.is_float else dt.get_default_dtype())
 
 
+def _log_of_sum(e: Any) -> Any:
+    """log(1 + e) for 0 <= e <= 1: no condition, which gcc would branch on in vectors' stead."""
+    u = e + 1.0
+    return u.log() + (e - (u - 1.0)) / u
+
+
 def _logaddexp(a: Any, b: Any) -> Any:
-    apart = (-(a - b).abs()).exp().log1p()
+    apart = _log_of_sum((-(a - b).abs()).exp())
     return a.maximum(b) + apart.where(a != b, math.log(2))
 
 
 def _logaddexp2(a: Any, b: Any) -> Any:
-    apart = (-(a - b).abs()).exp2().log1p() * (1 / math.log(2))
+    apart = _log_of_sum((-(a - b).abs()).exp2()) * (1 / math.log(2))
     return a.maximum(b) + apart.where(a != b, 1.0)
 
 

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 UNSIGNED = {1: dt.uint8, 2: dt.uint16, 4: dt.uint32, 8: dt.uint64}
 """The unsigned dtype of each size."""
 
+FEW = 4
+"""Rows of which no more than one element in so many is needed are not sorted as a whole."""
+
+SHORT_ROW = 128
+"""Rows up to which 64 bits are compared at once on the CPU; longer ones are sorted word by word."""
+
 INTERPOLATIONS = ("linear", "lower", "higher", "nearest", "midpoint")
 
 
@@ -75,7 +81,23 @@ class SortingMethods:
         with source_scope(label="argsort"):
             if not self.shape:
                 return self._constant(0, dt.int64)
+            return self._first_places(axis, descending)
+
+    def _first_places(self: Any, axis: int, descending: bool, first: int = 0) -> Tensor:
+        """Places of the elements in order, of which the first are needed, or all: those after them
+        may be 0.
+
+        On the CPU such rows lie in one piece and keys may have 64 bits; elsewhere all are sorted.
+        """
+        n, last = self.shape[axis], len(self.shape) - 1
+        is_short = n <= SHORT_ROW and self.dtype.itemsize == 8
+        if self.device.type != "cpu" or not (is_short or 0 < first * FEW <= n):
             return order_key(self, descending)._apply(Op.ARGSORT, axis=axis)
+        if axis == last or is_short:
+            key = order_key(self, descending)
+            return key._apply(Op.ARGSORT, axis=axis, first=first or n)
+        rows = self.detach().transpose(axis, last).contiguous()
+        return rows._first_places(last, descending, first).transpose(axis, last)
 
     def sort(
         self: Any, dim: int = -1, descending: bool = False, stable: bool = False
@@ -119,7 +141,10 @@ class SortingMethods:
             n = self.shape[normal_axis(dim, len(self.shape))] if self.shape else 1
             if not 0 <= k <= n:
                 raise OutOfRangeError(f"topk of {k} in an axis of size {n}.", f"Use 0 to {n}.")
-            places = self.argsort(dim, largest)
+            if not self.shape or not k:
+                places = self.argsort(dim, largest)
+            else:
+                places = self._first_places(normal_axis(dim, len(self.shape)), largest, k)
             places = places.narrow(dim, 0, k) if self.shape else places
             return ValuesIndices(self._at(places, dim), places)
 
@@ -139,7 +164,8 @@ class SortingMethods:
                 raise OutOfRangeError(f"kthvalue {k} of {n} elements.", f"Use 1 to {n}.")
             if not self.shape:
                 return ValuesIndices(self.clone(), self._constant(0, dt.int64))
-            return self._pick_place(self.argsort(dim).narrow(dim, k - 1, 1), dim, keepdim)
+            places = self._first_places(normal_axis(dim, len(self.shape)), False, k)
+            return self._pick_place(places.narrow(dim, k - 1, 1), dim, keepdim)
 
     def _pick_place(self: Any, place: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
         """One element a row, by its place."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from tgrad.creation import places
 from tgrad.errors import ShapeError
-from tgrad.methods.slopes import by_formula
+from tgrad.methods.slopes import by_formula, define_vjp
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes
-from tgrad.tensor import Tensor, labelled
+from tgrad.tensor import Tensor, labelled, with_vjp
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
@@ -180,10 +180,24 @@ def _mean_parts(input: Tensor, output_size: OutputSize, rank: int) -> Tensor:
 
 
 def _largest_parts(input: Tensor, output_size: OutputSize, rank: int, return_indices: bool) -> Any:
-    """Axis by axis from the last, so that the first of equal ones is first in row-major order; the
-    values are then gathered, so that each gradient goes to one element."""
+    """Maxima axis by axis; where they lie is computed for who asks, or for the gradient."""
     wanted = _sizes(input, output_size, rank, f"adaptive_max_pool{rank}d")
     lead, x = input.ndim - rank, input.detach()
+    if math.prod(wanted) == 1:
+        x = x.amax(tuple(range(lead, input.ndim)), keepdim=True)
+    else:
+        for axis in range(lead, input.ndim):
+            picked, belongs, _ = _parts(x, axis, wanted[axis - lead])
+            x = picked.where(belongs, x.dtype.min).amax(axis + 1)
+    values = with_vjp("adaptive_max", x, input, params=(wanted,))
+    return (values, _places_of_largest(input, wanted)) if return_indices else values
+
+
+def _places_of_largest(input: Tensor, wanted: Sizes) -> Tensor:
+    """Axis by axis from the last, so that the first of equal ones is first in row-major order."""
+    lead, x = input.ndim - len(wanted), input.detach()
+    if math.prod(wanted) == 1:
+        return x.flatten(lead).argmax(lead).reshape(*x.shape[:lead], *wanted)
     index: Tensor = x._constant(0, places((1,), 0, device=x.device).dtype).expand(x.shape)
     inner = 1
     for axis in reversed(range(lead, input.ndim)):
@@ -194,10 +208,16 @@ def _largest_parts(input: Tensor, output_size: OutputSize, rank: int, return_ind
         rows = place.expand(picked.shape).gather(axis + 1, best).squeeze(axis + 1)
         index = indices.gather(axis + 1, best).squeeze(axis + 1) + rows * inner
         inner *= input.shape[axis]
-    flat = input.flatten(lead)
-    values = flat.gather(lead, index.flatten(lead)).reshape(index.shape)
-    values = by_formula(values, input)
-    return (values, index) if return_indices else values
+    return index
+
+
+@define_vjp("adaptive_max", is_formula=True)
+def _adaptive_max_backward(g: Tensor, y: Tensor, x: Tensor, wanted: Sizes) -> tuple[Tensor]:
+    """each g to the one element that is largest"""
+    lead = x.ndim - len(wanted)
+    index = _places_of_largest(x, wanted)
+    base = g._constant(0, g.dtype).expand(*x.shape[:lead], math.prod(x.shape[lead:]))
+    return (base.scatter_add(lead, index.flatten(lead), g.flatten(lead)).reshape(x.shape),)
 
 
 # -- unpooling -----------------------------------------------------------------------------------
