@@ -172,8 +172,9 @@ def _walk(
             continue
         if _has_rule(node, "zero_slope") and node.inputs[2] in routes:
             reached.add(node.inputs[2])
-        for hook in hooks if g is not None else ():
-            g = found[node] = hook(g)
+        if g is not None:
+            for hook in hooks:
+                g = found[node] = hook(g)
         if not routes[node]:
             continue
         whole = of_twin if g is None else _added(of_twin, g)
