@@ -1,4 +1,4 @@
-"""Gamma functions and the inverse of erf: exact values, ends, and loops that are vectors."""
+"""Gamma functions, the inverse of erf, roots: exact values, ends, and loops that are vectors."""
 
 from __future__ import annotations
 
@@ -88,3 +88,17 @@ def test_loops_are_vectors(compute, dtype, tmp_path):
         check=True,
     )
     assert re.search("loop vectorized", answer.stderr)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_a_power_of_a_half_is_the_square_root(device, dtype):
+    x = [-0.0, 0.0, -math.inf, math.inf, math.nan, -1.0, 4.0, 2.3]
+    a = torch.tensor(x, dtype=getattr(torch, dtype), requires_grad=True)
+    b = tgrad.tensor(x, dtype=getattr(tgrad, dtype), device=device, requires_grad=True)
+    (a**0.5).sum().backward()
+    (b**0.5).sum().backward()
+    for have, want in ((b**0.5, a**0.5), (b.grad, a.grad)):
+        want, have = want.detach().double().numpy(), have.double().numpy()
+        np.testing.assert_array_equal(have, want)
+        signed = want == want
+        np.testing.assert_array_equal(np.signbit(have[signed]), np.signbit(want[signed]))

@@ -383,7 +383,9 @@ class ElementwiseMethods:
         return self._binary(Op.MOD, other)
 
     def pow(self, exponent: Any) -> Tensor:
-        """self ** exponent."""
+        """self ** exponent; 0.5 as a number is the square root, of -inf too, as in PyTorch."""
+        if isinstance(exponent, float) and exponent == 0.5 and self.dtype.is_float:
+            return self.sqrt()
         return self._binary(Op.POW, exponent)
 
     def neg(self) -> Tensor:
