@@ -681,7 +681,7 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
         return (*wider, strides[axis] * attrs["dilation"])
     if step.op is Op.RESHAPE:
         return reshaped(runs(shape, strides), made)
-    if step.op is Op.GATHER:
+    if step.op is Op.GATHER and step.part is None:
         given: tuple[int, ...] = attrs["stride"]
         return given
     return strides

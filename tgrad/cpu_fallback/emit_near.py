@@ -55,10 +55,13 @@ def looked_at(stmts: Sequence[ir.Stmt]) -> Looked | None:
         if isinstance(s, ir.Pure) and s.out.id in needed:
             arguments.insert(0, s)
             needed |= reads_of(s)
+    made = {s.out.id for s in stmts if not isinstance(s, ir.Pure) and hasattr(s, "out")}
     cost = sum(OPS[s.op].cost for s in arguments if isinstance(s, ir.ComputeTile))
     plain = all(isinstance(s, (ir.LoadTile, ir.ConstTile, ir.IndexTile, ir.ComputeTile))
                 for s in arguments)  # fmt: skip
-    return Looked(calls, tuple(arguments)) if calls and plain and cost <= CHEAP else None
+    if not calls or not plain or cost > CHEAP or needed & made:
+        return None
+    return Looked(calls, tuple(arguments))
 
 
 def emit_near(

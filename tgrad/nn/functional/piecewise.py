@@ -64,7 +64,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
     >>> import tgrad, tgrad.nn.functional as F
     >>> F.hardswish(tgrad.tensor([-4.0, 4.0])).tolist()
-    [0.0, 4.0]
+    [-0.0, 4.0]
     """
     wide = input.to(input.dtype.accumulator)
     inside = wide * (wide + 3.0) * (1 / 6)
