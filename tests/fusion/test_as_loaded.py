@@ -95,6 +95,15 @@ def test_a_whole_gradient_is_stored_before_its_weights_change() -> None:
     assert result.op is Op.CAST and result.shape == (192, 3, 3, 192)
 
 
+def test_rows_in_another_order_are_no_reason_to_store() -> None:
+    """Columns lie together, and so are they written."""
+    x, y = draw(9, 512, 3).permute(0, 2, 1), draw(9, 300, seed=2)
+    product = tgrad.einsum("kba,kn->ban", x, y)
+    assert product.numel() >= LEAST_RESULTS
+    _, stored = laid(product * 2)
+    assert not stored
+
+
 @pytest.mark.parametrize("channels", [16, 192])
 def test_what_is_few_or_read_with_channels_last_is_left(channels: int) -> None:
     x, w = channels_last(2, channels, 6, 6), draw(channels, channels, 3, 3, seed=2)

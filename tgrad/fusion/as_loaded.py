@@ -55,6 +55,8 @@ def lay_as_loaded(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], 
         dot, axes = laid
         if same.op is Op.REDUCE_SUM:
             return b.permute(make(same.op, dot, **dict(same.attrs)), [a - 1 for a in axes[1:]])
+        if axes[-1] == len(axes) - 1:  # neighbours along the columns are written together
+            return None
         result = dot if same.op is Op.DOT else make(same.op, dot, **dict(same.attrs))
         stored.add(result)
         return b.permute(result, axes)
