@@ -104,6 +104,15 @@ def test_rows_in_another_order_are_no_reason_to_store() -> None:
     assert not stored
 
 
+def test_what_reads_a_gradient_may_be_long_and_branch() -> None:
+    """Work grows with the graph, not with its paths."""
+    y = weights_gradient(channels_last(2, 192, 6, 6), draw(192, 192, 3, 3, seed=2))
+    for _ in range(1500):
+        y = y.sin() + y.cos()
+    _, stored = lay_as_loaded(canonical_bases([y._node]), Limits())
+    assert [n.shape for n in stored] == [(192, 3, 3, 192)]
+
+
 @pytest.mark.parametrize("channels", [16, 192])
 def test_what_is_few_or_read_with_channels_last_is_left(channels: int) -> None:
     x, w = channels_last(2, channels, 6, 6), draw(channels, channels, 3, 3, seed=2)

@@ -43,8 +43,9 @@ def lay_as_loaded(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], 
         return list(outputs), frozenset()
     order = toposort(outputs)
     users, stored = users_of(order), set[Node]()
+    moved = _moved(order, users)
     ends = {end for n in order if n.op is Op.DOT
-            if (end := _end(n, users, outputs)) is not None}  # fmt: skip
+            if (end := _end(n, users, outputs, moved)) is not None}  # fmt: skip
 
     def change(node: Node, same: Node) -> Node | None:
         if node not in ends:
@@ -64,7 +65,10 @@ def lay_as_loaded(outputs: Sequence[Node], limits: Limits) -> tuple[list[Node], 
     return rebuilt(outputs, change), frozenset(stored)
 
 
-def _end(dot: Node, users: Mapping[Node, Collection[Node]], outputs: Sequence[Node]) -> Node | None:
+def _end(
+    dot: Node, users: Mapping[Node, Collection[Node]], outputs: Sequence[Node],
+    moved: Collection[Node],
+) -> Node | None:  # fmt: skip
     """The sum of a dot's parts; or a large dot, or the cast of it, that nobody reads in another
     order of axes."""
     only = next(iter(users[dot])) if len(users[dot]) == 1 and dot not in outputs else None
@@ -72,15 +76,17 @@ def _end(dot: Node, users: Mapping[Node, Collection[Node]], outputs: Sequence[No
         is_sum = only is not None and only.op is Op.REDUCE_SUM and only.attr("axes") == (0,)
         return only if is_sum else None
     end = only if only is not None and only.op is Op.CAST else dot
-    return end if dot.size >= LEAST_RESULTS and not _is_moved(end, users) else None
+    return end if dot.size >= LEAST_RESULTS and end not in moved else None
 
 
-def _is_moved(node: Node, users: Mapping[Node, Collection[Node]]) -> bool:
-    """Whether a value, or what is computed of it element by element, is read in another shape."""
-    return any(
-        user.op in MOVEMENT or (is_elementwise(user.op) and _is_moved(user, users))
-        for user in users[node]
-    )
+def _moved(order: Sequence[Node], users: Mapping[Node, Collection[Node]]) -> set[Node]:
+    """Values that are read in another shape, or of which something is that is computed of them
+    element by element."""
+    found: set[Node] = set()
+    for node in reversed(order):
+        if any(u.op in MOVEMENT or (u in found and is_elementwise(u.op)) for u in users[node]):
+            found.add(node)
+    return found
 
 
 def _laid(dot: Node) -> tuple[Node, Axes] | None:

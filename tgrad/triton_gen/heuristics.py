@@ -43,7 +43,8 @@ LIVE_BLOCK, LIVE_ROWS = 8, 256
 """Elements that a step takes of rows of which each has a run alone, and rows of a program."""
 INTERPRETER_TILE = 1 << 17
 TRANSPOSE_BLOCK, TRANSPOSE_TILE = 32, 2048
-"""Elements of a turned tile along the axis that a load reads along, at most, and of the tile."""
+"""Elements of a turned tile along the axis that a load reads along, where both axes are long, and
+of the tile."""
 LEAST_TURNED = 8
 """Length of an axis along which a transposed tile is worth it: the places of a 3x3 window."""
 
@@ -128,10 +129,9 @@ def _transpose(region: Region, pair: tuple[Axis, Axis]) -> Config:
 def _turned_axes(axes: tuple[Axis, ...], pair: tuple[Axis, Axis]) -> list[TileAxis]:
     """A tile over the axes that a store writes along and that a load reads along."""
     store, load = pair
-    blocks = {load: min(TRANSPOSE_BLOCK, power_of_two(load.extent))}
-    blocks[store] = min(2 * TRANSPOSE_BLOCK, power_of_two(store.extent))
-    blocks[load] = min(TRANSPOSE_TILE // blocks[store], power_of_two(load.extent))
-    blocks[store] = min(TRANSPOSE_TILE // blocks[load], power_of_two(store.extent))
+    written = min(2 * TRANSPOSE_BLOCK, power_of_two(store.extent))
+    read = min(TRANSPOSE_TILE // written, power_of_two(load.extent))
+    blocks = {load: read, store: min(TRANSPOSE_TILE // read, power_of_two(store.extent))}
     rest = tuple(a for a in axes if a not in pair)
     found = [TileAxis("x", rest, 1, Role.GRID)] if rest else []
     names = iter(("y", "z"))

@@ -232,7 +232,8 @@ def _everything(b: Any, h: Any, q: Any, k: Any) -> Any:
 
 
 def _unknown(b: Any, h: Any, q: Any, k: Any) -> Any:
-    """
+    """The function of a part, until one is assigned.
+
     Raises:
         UnsupportedError: always.
     """
