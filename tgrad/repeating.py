@@ -46,7 +46,10 @@ def of_nodes(function: Function, key: Hashable, operands: Sequence[Node]) -> Seq
 
 
 def of_tensors(
-    function: Callable[..., Sequence[Any]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Any]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    is_deferred: bool = False,
 ) -> Sequence[Any]:
     """`function(*operands)`, mostly of tensors that require no gradient.
 
@@ -54,6 +57,7 @@ def of_tensors(
         function: makes new tensors, no views, or None in place of some.
         key: as above.
         operands: tensors, at least one.
+        is_deferred: whether nodes are made when somebody looks behind the results.
     """
     from tgrad.tensor import Tensor
 
@@ -69,7 +73,8 @@ def of_tensors(
     template = template_of(on_nodes, (key, known), nodes)
     if template is None:
         return function(*operands)
-    return [None if n is None else Tensor._result(n, device, ()) for n in template.on(nodes)]
+    made = template.deferred_on(nodes) if is_deferred else template.on(nodes)
+    return [None if n is None else Tensor._result(n, device, ()) for n in made]
 
 
 def _is_plain(t: Tensor) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tgrad.device import Device
 from tgrad.dtype import DType
+from tgrad.graph.deferred import Instance
 from tgrad.graph.node import Node, Row, make, make_rows, toposort
 from tgrad.graph.op import Op
 
@@ -40,7 +41,7 @@ class _Type:
     device: Device
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Template:
     """A graph with places for its operands.
 
@@ -48,11 +49,13 @@ class Template:
         fixed: nodes that depend on no operand.
         rows: the others, inputs before users; they count `fixed` first, then operands, then rows.
         outputs: the results among all of these; None where there is none.
+        used: which of the operands rows read.
     """
 
     fixed: tuple[Node, ...]
     rows: tuple[Row, ...]
     outputs: tuple[int | None, ...]
+    used: tuple[int, ...]
 
     @staticmethod
     def of(
@@ -91,13 +94,20 @@ class Template:
             for n in inner
         ]  # fmt: skip
         outputs = [None if n is None else place[n] for n in results]
-        return Template(tuple(fixed), tuple(rows), tuple(outputs))
+        read = {i - len(fixed) for row in rows for i in row.inputs}
+        used = tuple(i for i in range(len(operands)) if i in read)
+        return Template(tuple(fixed), tuple(rows), tuple(outputs), used)
 
     def on(self, operands: Sequence[Node]) -> list[Node | None]:
         """The results for these operands, which have the types of the template."""
         made = [*self.fixed, *operands]
         make_rows(self.rows, made)
         return [None if i is None else made[i] for i in self.outputs]
+
+    def deferred_on(self, operands: Sequence[Node]) -> list[Node | None]:
+        """The same; nodes are made when somebody looks behind the results."""
+        instance = Instance(self, operands)
+        return [None if i is None else instance.result(i) for i in self.outputs]
 
 
 def _stand_in(type: _Type) -> Node:
