@@ -15,12 +15,14 @@ from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.nn.functional.linear import dropout
 from tgrad.random import Generator
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled, with_vjp
 
 __all__ = ["scaled_dot_product_attention"]
 
 
 @labelled("scaled_dot_product_attention")
+@from_template(keeps_order=False)
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

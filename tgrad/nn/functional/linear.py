@@ -15,6 +15,7 @@ from tgrad.joining import broadcast_tensors
 from tgrad.linalg import vector_norm
 from tgrad.methods.indexing import check_known_index
 from tgrad.random import Generator, rand
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 
@@ -82,6 +83,12 @@ def embedding(
         raise ShapeError(f"embedding: weight of shape {weight.shape}.", "It has two axes.")
     check_known_index(input, weight.shape[0])
     bound_norms(weight, input, max_norm, norm_type)
+    return _rows_of(weight, input, padding_idx)
+
+
+@from_template()
+def _rows_of(weight: Tensor, input: Tensor, padding_idx: int | None) -> Tensor:
+    """The rows of a table that indices name."""
     rows = weight.index_select(0, input.reshape(-1))
     if padding_idx is not None:
         padding = padding_idx % weight.shape[0]

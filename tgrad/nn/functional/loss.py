@@ -11,6 +11,7 @@ from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.nn.functional.activation import log1p_exp
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 
@@ -208,6 +209,7 @@ def _binary_backward(g: Tensor, y: Tensor, p: Tensor, t: Tensor) -> tuple[Tensor
 
 
 @labelled("binary_cross_entropy_with_logits")
+@from_template()
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -23,6 +23,7 @@ from tgrad.nn.functional.adaptive import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
 )
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [
@@ -44,6 +45,7 @@ CUBIC = -0.75
 
 
 @labelled("interpolate")
+@from_template()
 def interpolate(
     input: Tensor,
     size: Any = None,
