@@ -169,7 +169,8 @@ def from_template(keeps_order: bool = True) -> Callable[[Callable[P, R]], Callab
 
             key = (function, *kwargs, repr(others))  # repr tells 1, 1.0 and True apart
             found: Any = composite(again, key, operands, keeps_order)
-            return found[0] if len(found) == 1 else tuple(found)
+            result: R = found[0] if len(found) == 1 else tuple(found)
+            return result
 
         return call
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tgrad.graph.node import Node
 from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor
 
@@ -128,7 +127,7 @@ def _of_batch(
     Raises:
         NotStartedError: an update starts state; nothing has changed.
     """
-    tensors: dict[Node, Tensor] = {}
+    tensors: dict[Hashable, Tensor] = {}  # by their nodes
     for g in given:
         tensors.update((t._node, t) for t in g.operands)
     number = {n: i for i, n in enumerate(tensors)}
