@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from tgrad.aliases import is_reordered
 from tgrad.dtype import DType
@@ -168,9 +168,8 @@ def from_template(keeps_order: bool = True) -> Callable[[Callable[P, R]], Callab
                 return made if isinstance(made, tuple) else [made]
 
             key = (function, *kwargs, repr(others))  # repr tells 1, 1.0 and True apart
-            found: Any = composite(again, key, operands, keeps_order)
-            result: R = found[0] if len(found) == 1 else tuple(found)
-            return result
+            found = composite(again, key, operands, keeps_order)
+            return cast(R, found[0] if len(found) == 1 else tuple(found))
 
         return call
 
