@@ -2,7 +2,8 @@
 
 In: a function of nodes, and nodes. Out: what it gives for them. Invariant: the graph is the one
 that the function itself makes, on the user's line of this call. The function runs on stand-ins,
-once for each combination of shapes and dtypes, and tells no two operands apart but by those.
+once for each combination of shapes and dtypes, and tells no two operands apart but by those;
+numbers stand for themselves.
 See docs/decisions/0083.
 """
 
@@ -17,7 +18,7 @@ from tgrad.device import Device
 from tgrad.dtype import DType
 from tgrad.graph.deferred import Instance
 from tgrad.graph.node import Node, Row, make, make_rows, toposort
-from tgrad.graph.op import Op
+from tgrad.graph.op import MOVEMENT, Op
 
 Function = Callable[..., Sequence[Node | None]]
 """Gives nodes, or None in place of some, for nodes."""
@@ -58,18 +59,11 @@ class Template:
     used: tuple[int, ...]
 
     @staticmethod
-    def of(
-        function: Function, types: Sequence[_Type], with_sources: bool = False
-    ) -> Template | None:
-        """The template of what a function makes; None where another call may make other graph."""
-        operands = [_stand_in(t) for t in types]
-        return Template.between(operands, function(*operands), with_sources)
-
-    @staticmethod
     def between(
         operands: Sequence[Node], results: Sequence[Node | None], with_sources: bool = False
     ) -> Template | None:
-        """The template of the graph from some nodes to others; None as above.
+        """The template of the graph from some nodes to others; None where another call may make
+        other graph.
 
         Args:
             operands: all that the results may share with other graphs.
@@ -110,9 +104,18 @@ class Template:
         return [None if i is None else instance.result(i) for i in self.outputs]
 
 
-def _stand_in(type: _Type) -> Node:
+def _stand_in(x: Node, device: Device) -> Node:
     """An operand of which nothing is known but its type."""
-    return make(Op.CUSTOM_VJP, make(Op.BUFFER, storage=type), rule="stand_in", params=())
+    storage = _Type(x.shape, x.dtype, device)
+    return make(Op.CUSTOM_VJP, make(Op.BUFFER, storage=storage), rule="stand_in", params=())
+
+
+def _is_number(x: Node) -> bool:
+    """Whether a node is one number in all places, such as the state before a sequence: it is known
+    as itself."""
+    while x.op in MOVEMENT:
+        x = x.inputs[0]
+    return x.op is Op.CONST
 
 
 _templates: OrderedDict[Hashable, Template | None] = OrderedDict()
@@ -130,18 +133,20 @@ def template_of(
         operands: nodes.
         with_sources: whether the lines of its nodes follow from the key too.
     """
-    device = operands[0].device
-    if device is None or any(x.device is not device for x in operands):
+    device = next((x.device for x in operands if x.device is not None), None)
+    if device is None:
         return None
-    place = (key, device, *[(x.shape, x.dtype) for x in operands])
+    if not all(x.device is device or (x.device is None and _is_number(x)) for x in operands):
+        return None
+    place = (key, device, *[x if x.device is None else (x.shape, x.dtype) for x in operands])
     with _lock:
         is_known = place in _templates
         if is_known:
             _templates.move_to_end(place)
         template = _templates.get(place)
     if not is_known:
-        types = [_Type(x.shape, x.dtype, device) for x in operands]
-        template = Template.of(function, types, with_sources)
+        given = [x if x.device is None else _stand_in(x, device) for x in operands]
+        template = Template.between(given, function(*given), with_sources)
         with _lock:
             _templates[place] = template
             if len(_templates) > KEPT:
