@@ -88,6 +88,24 @@ def test_the_graph_is_that_of_the_function(
                 assert made == results(COMPOSITES[name](x))
 
 
+@pytest.mark.parametrize("name", ["dropout", "attention"])
+def test_draws_are_those_of_the_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers, and as many, whether a template is made, is there, or is not asked for."""
+    draw = {
+        "dropout": lambda x: F.dropout(x, 0.3),
+        "attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3),
+    }[name]
+    x, found = tgrad.randn(5, 6).requires_grad_(), []
+    for turn in range(4):
+        tgrad.manual_seed(3)
+        with monkeypatch.context() as patch:
+            if turn == 3:
+                patch.setattr(repeating, "modes", lambda: None)
+            found.append([draw(x).tolist(), draw(x).tolist(), tgrad.get_rng_state().tolist()])
+    assert found[0] == found[1] == found[2] == found[3]
+    assert found[0][0] != found[0][1]
+
+
 def test_functions_are_called_once_a_line() -> None:
     calls = 0
 

@@ -26,9 +26,9 @@ Function = Callable[..., Sequence[Node | None]]
 KEPT = 1024
 """Templates that are kept, those that were used last."""
 
-_APART = frozenset((Op.BUFFER, Op.COLLECTIVE, Op.PHILOX))
-"""What is another one in each call: memory of the function's own, exchanges between processes,
-random numbers."""
+_APART = frozenset((Op.BUFFER, Op.COLLECTIVE))
+"""What is another one in each call: memory of the function's own, as of a draw of random numbers,
+and exchanges between processes."""
 _FREE = frozenset((Op.CONST, Op.EXPAND, Op.IOTA))
 """What stays as it is where it depends on no operand."""
 
