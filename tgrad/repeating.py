@@ -7,7 +7,7 @@ operands and a few modes may decide. See docs/decisions/0083.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -143,13 +143,21 @@ _PLAIN = (bool, int, float, str, type(None), DType)
 def from_template(keeps_order: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator: a function of tensors and plain values whose graph is made again from a template;
     see `composite`. It gives a tensor or a tuple of several, no views of what it is given, looks at
-    no values of tensors, changes nothing and warns of nothing.
+    no values of tensors, warns of nothing and changes nothing, unless with `inplace=True`.
 
     Args:
         keeps_order: whether results lie in memory as operands do.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount]
+
+        def is_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+            return bool(kwargs.get("inplace") or dict(zip(names, args)).get("inplace"))
+
+        may_write = "inplace" in names
+
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             from tgrad.tensor import Tensor
@@ -158,6 +166,8 @@ def from_template(keeps_order: bool = True) -> Callable[[Callable[P, R]], Callab
             operands = [v for v in given if isinstance(v, Tensor)]
             others = [None if isinstance(v, Tensor) else (v,) for v in given]
             if not operands or not all(v is None or _is_value(v[0]) for v in others):
+                return function(*args, **kwargs)
+            if may_write and is_in_place(args, kwargs):
                 return function(*args, **kwargs)
 
             def again(*tensors: Tensor) -> Sequence[Tensor]:

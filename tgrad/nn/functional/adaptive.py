@@ -68,6 +68,7 @@ def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
 
 
 @labelled("adaptive_max_pool1d")
+@from_template()
 def adaptive_max_pool1d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:
@@ -81,6 +82,7 @@ def adaptive_max_pool1d(
 
 
 @labelled("adaptive_max_pool2d")
+@from_template()
 def adaptive_max_pool2d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:
@@ -98,6 +100,7 @@ def adaptive_max_pool2d(
 
 
 @labelled("adaptive_max_pool3d")
+@from_template()
 def adaptive_max_pool3d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:

@@ -389,6 +389,7 @@ def apart(result: Tensor, input: Tensor) -> Tensor:
 
 
 @labelled("unfold")
+@from_template()
 def unfold(
     input: Tensor,
     kernel_size: IntOrSizes,

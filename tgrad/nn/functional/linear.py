@@ -178,6 +178,7 @@ def dropped(input: Tensor, p: float, *draw: Tensor) -> Tensor:
 
 
 @labelled("cosine_similarity")
+@from_template()
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along `dim`, each norm at least eps.
 

@@ -119,6 +119,7 @@ def l1_loss(
 
 
 @labelled("smooth_l1_loss")
+@from_template()
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -145,6 +146,7 @@ def smooth_l1_loss(
 
 
 @labelled("huber_loss")
+@from_template()
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -173,6 +175,7 @@ def _squared(d: Tensor, is_near: Tensor, scale: float, far: Tensor) -> Tensor:
 
 
 @labelled("binary_cross_entropy")
+@from_template()
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -248,6 +251,7 @@ def _softplus_backward(g: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor]:
 
 
 @labelled("kl_div")
+@from_template()
 def kl_div(
     input: Tensor,
     target: Tensor,

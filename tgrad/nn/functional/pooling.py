@@ -400,6 +400,7 @@ def avg_pool3d(
 
 
 @labelled("lp_pool1d")
+@from_template()
 def lp_pool1d(
     input: Tensor,
     norm_type: float,
@@ -418,6 +419,7 @@ def lp_pool1d(
 
 
 @labelled("lp_pool2d")
+@from_template()
 def lp_pool2d(
     input: Tensor,
     norm_type: float,
@@ -436,6 +438,7 @@ def lp_pool2d(
 
 
 @labelled("lp_pool3d")
+@from_template()
 def lp_pool3d(
     input: Tensor,
     norm_type: float,
