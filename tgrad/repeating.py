@@ -16,7 +16,7 @@ from tgrad.graph.node import Node, current_source
 from tgrad.graph.size import running_scope
 from tgrad.graph.template import Function, made_again, template_of
 from tgrad.modes import process, thread
-from tgrad.unread import loops, settle
+from tgrad.unread import loops, note_inner, settle
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -95,8 +95,7 @@ def composite(
     operands: Sequence[Tensor],
     keeps_order: bool = True,
 ) -> Sequence[Tensor]:
-    """`function(*operands)`, of a forward pass: operands and results have histories. With no
-    gradients to come the function is called: loops that read nothing count its lines.
+    """`function(*operands)`, of a forward pass: operands and results may have histories.
 
     Args:
         function: makes new tensors, no views.
@@ -108,7 +107,7 @@ def composite(
 
     known, wanted = modes(), [t._requires_grad for t in operands]
     is_usual = _is_plain if keeps_order else _is_known_class
-    if known is None or not (any(wanted) and is_grad_enabled() and all(map(is_usual, operands))):
+    if known is None or not all(map(is_usual, operands)):
         return function(*operands)
     if loops.is_due:
         settle(operands)
@@ -122,11 +121,12 @@ def composite(
         return [*(t._node for t in made), *(t._node if t._requires_grad else None for t in made)]
 
     nodes = [t._node for t in operands]
-    place = (key, known, *wanted, current_source())
+    has_history = is_grad_enabled()
+    place = (key, known, has_history, *wanted, current_source())
     template = template_of(on_nodes, place, nodes, with_sources=True)
     if template is None:
         return function(*operands)
-    loops.deep += len(template.rows)
+    note_inner([row.source for row in template.rows], any(wanted) and has_history)
     made = template.on(nodes)
     count = len(made) // 2
     pairs = zip(made[:count], made[count:])
