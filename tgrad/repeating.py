@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
 
+usual: set[type] = set()
+"""Classes whose tensors make the same graph as others: parameters and buffers say so here."""
+
+
 def modes() -> Hashable | None:
     """What graph that is made now depends on beside its operands; None where there may be more: in
     traces, with symbolic sizes, in transformed functions, and where a mode casts or refuses."""
@@ -86,7 +90,7 @@ def _is_plain(t: Tensor) -> bool:
 def _is_known_class(t: Tensor) -> bool:
     from tgrad.tensor import Tensor
 
-    return type(t) is Tensor or t._token is not None
+    return type(t) is Tensor or type(t) in usual
 
 
 def composite(
