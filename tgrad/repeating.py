@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tgrad.aliases import is_reordered
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, current_source
+from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.graph.template import Function, made_again, template_of
 from tgrad.modes import process, thread
@@ -21,6 +22,9 @@ from tgrad.unread import loops, note_inner, settle
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
 
+
+_ASIDE = frozenset((Op.EXPAND, Op.RESHAPE, Op.CUSTOM_VJP))
+"""Ops that mostly come with another, in one operation of a tensor."""
 
 usual: set[type] = set()
 """Classes whose tensors make the same graph as others: parameters and buffers say so here."""
@@ -130,7 +134,8 @@ def composite(
     template = template_of(on_nodes, place, nodes, with_sources=True)
     if template is None:
         return function(*operands)
-    note_inner([row.source for row in template.rows], any(wanted) and has_history)
+    inner = [row.source for row in template.rows if row.op not in _ASIDE]
+    note_inner(inner, any(wanted) and has_history)
     made = template.on(nodes)
     count = len(made) // 2
     pairs = zip(made[:count], made[count:])
