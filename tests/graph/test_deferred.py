@@ -83,6 +83,24 @@ def test_equal_results_of_one_instance_are_one_node() -> None:
     assert first.op is Op.TANH and second.inputs == (first,)
 
 
+def test_nodes_are_made_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = operand(4), operand(4)
+    total, _, _, twice = deferred(x, y)
+    assert total is not None and twice is not None
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Instance, "_note_computed", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            assert is_pending(total) and total.instance is not None  # type: ignore[attr-defined]
+            total.instance.make()  # type: ignore[attr-defined]
+    assert is_pending(total)
+    total.instance.make()  # type: ignore[attr-defined]
+    assert not is_pending(total) and [total, None, y, twice] == function(x, y)
+
+
 def test_operands_are_free_when_results_are_gone() -> None:
     gc.disable()
     try:

@@ -266,8 +266,9 @@ def join_row(row: Row, made: Sequence[Node], here: Source, born: int, empty: Nod
         made: the list that its inputs are in.
         here: the line of the node if the row has none.
         born: how many plans had run when it was first spoken of.
-        empty: a node to be it, which has neither op nor inputs nor attributes. If there is an equal
-            one, it becomes a reshape of that to its own shape.
+        empty: a node to be it, which has neither op nor inputs nor attributes, or got them when
+            this was interrupted. If there is an equal one, it becomes a reshape of that to its own
+            shape.
     """
     inputs = tuple([made[i] for i in row.inputs])
     key: Key = (row.op, inputs, row.attrs)
@@ -280,7 +281,7 @@ def join_row(row: Row, made: Sequence[Node], here: Source, born: int, empty: Nod
         empty.op, empty.inputs, empty.attrs = row.op, inputs, row.attrs
         _nodes.keep(key, empty)
         node = empty
-    elif empty is not None and node is not None:
+    elif empty is not None and node is not empty and node is not None:
         empty.op, empty.inputs, empty.attrs = Op.RESHAPE, (node,), (("shape", row.shape),)
     assert node is not None
     return node
