@@ -78,6 +78,7 @@ FRONT = (
     "tgrad.masked",
     "tgrad.measures",
     "tgrad.module_paths",
+    "tgrad.moving",
     "tgrad.pending",
     "tgrad.pivoting",
     "tgrad.repeating",
