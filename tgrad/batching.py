@@ -17,9 +17,9 @@ from tgrad.errors import UnsupportedError
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import OPS, Kind, Op
+from tgrad.graph.shape import dot_axes
 from tgrad.moving import RULE as MOVED
 from tgrad.moving import moved
-from tgrad.graph.shape import dot_axes
 
 Batched = dict[Node, Node]
 

@@ -1,21 +1,24 @@
 """Values that go from one device to another.
 
-In: a node, the device that computes it and the one where it is wanted. Out: a node there. Invariant:
-it is a buffer whose memory comes when somebody reads it, so a graph stays on one device and what it
-reads of others is computed before it; the gradient goes back the same way. See docs/decisions/0092.
+In: a node, the device that computes it, and where it is wanted. Out: a node there. Invariant: it is
+a buffer whose memory comes when somebody reads it, so a graph stays on one device and what it reads
+of others is computed before it; the gradient goes back the same way. See docs/decisions/0092.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from weakref import WeakSet
 
 from tgrad.autodiff.backward import register_vjp
 from tgrad.device import Device
+from tgrad.errors import TraceError
 from tgrad.graph.key import computed, without_arguments
+from tgrad.graph.layout import is_static, layout_of, size_of
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
+from tgrad.graph.size import Extent, running_scope
 from tgrad.runtime.storage import Storage, upload
 from tgrad.tracing import tracer
 
@@ -32,13 +35,13 @@ class Moved(Storage):
         origin: the device that computes it.
     """
 
-    __slots__ = ("_memory", "origin", "source")
+    __slots__ = ("_memory", "origin", "sizes", "source")
     source: Node | None
     origin: Device
 
     def __init__(self, source: Node, origin: Device, device: Device):
         super().__init__(device, source.dtype, source.shape, None)
-        self.source, self.origin = source, origin
+        self.source, self.origin, self.sizes = source, origin, _sizes(source)
 
     @property
     def memory(self) -> Any:
@@ -59,6 +62,27 @@ class Moved(Storage):
         """Take the values of the source."""
         self._memory = upload(values.numpy(), self.dtype, self.device).memory
         self.source = None
+
+
+def _sizes(source: Node) -> tuple[Extent, ...] | None:
+    """Of the elements that exist, where a trace has symbolic sizes.
+
+    Raises:
+        TraceError: they do not come first along an axis.
+    """
+    scope = running_scope()
+    if scope is None:
+        return None
+    layout = layout_of(source, scope)
+    for axis in layout:
+        if len(axis) > 1 and not is_static(axis):
+            raise TraceError(
+                f"values of a size {size_of(axis)} along an axis change device.",
+                "Move them before the reshape that merges axes, or return them and move them "
+                "outside the compiled function.",
+                source.source,
+            )
+    return tuple(size_of(axis) for axis in layout)
 
 
 _moves: WeakSet[Moved] = WeakSet()
@@ -99,6 +123,11 @@ def moves() -> list[Moved]:
 def are_any() -> bool:
     """Whether there are such."""
     return bool(_moves)
+
+
+def sources_of(found: Iterable[Moved]) -> list[Node]:
+    """What these that are not here are computed from."""
+    return [m.source for m in found if m.source is not None]
 
 
 def take_off(found: Collection[Moved]) -> None:

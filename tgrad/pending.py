@@ -14,7 +14,7 @@ from weakref import ReferenceType, ref
 
 from tgrad.device import Device
 from tgrad.graph.repeats import take_held
-from tgrad.moving import Moved, are_any, moves, needed_moves, take_off
+from tgrad.moving import Moved, are_any, moves, needed_moves, sources_of, take_off
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _compute(tensors: Sequence[Tensor], device: Device, sent: Sequence[Moved] = 
     for t in tensors:
         _pending.pop(id(t), None)
     take_off(sent)
-    nodes = [*(t._node for t in tensors), *(m.source for m in sent if m.source is not None)]
+    nodes = [*(t._node for t in tensors), *sources_of(sent)]
     found = realize(nodes, device)
     for t, storage in zip(tensors, found):
         t._store(storage)
@@ -168,7 +168,7 @@ def _compute_in_stages(tensors: Sequence[Tensor], wanted: Moved | None = None) -
     from tgrad.unread import note_run
 
     waiting, sent = _involved(tensors, wanted)
-    missing = needed_moves([*(t._node for t in waiting), *(m.source for m in sent)])
+    missing = needed_moves([*(t._node for t in waiting), *sources_of(sent)])
     while waiting or sent:
         count = len(waiting)
         ready = [all(m.source is None for m in each) for each in missing]
@@ -187,9 +187,7 @@ def _compute_in_stages(tensors: Sequence[Tensor], wanted: Moved | None = None) -
         sent = [m for m in sent if id(m) not in done]
 
 
-def _involved(
-    tensors: Sequence[Tensor], wanted: Moved | None
-) -> tuple[list[Tensor], list[Moved]]:
+def _involved(tensors: Sequence[Tensor], wanted: Moved | None) -> tuple[list[Tensor], list[Moved]]:
     """What runs when `tensors` and a move are wanted: all that is pending on their devices, and on
     those from which it needs values."""
     found = [t._device for t in tensors] if wanted is None else [wanted.origin]
@@ -197,7 +195,7 @@ def _involved(
     while True:
         waiting = [t for device in devices for t in pending_tensors(device, tensors)]
         sent = [m for m in moves() if m.origin in devices]
-        nodes = [*(t._node for t in waiting), *(m.source for m in sent if m.source is not None)]
+        nodes = [*(t._node for t in waiting), *sources_of(sent)]
         others = [m.origin for each in needed_moves(nodes) for m in each]
         if devices.keys() >= set(others):
             return waiting, sent

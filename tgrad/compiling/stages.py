@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tgrad.device import Device
 from tgrad.graph.node import Node
-from tgrad.moving import Moved, needed_moves
+from tgrad.moving import Moved, needed_moves, sources_of
 
 SENT = "sent"
 """What becomes of a value that another device reads."""
@@ -56,7 +56,7 @@ def _levels(nodes: Sequence[Node]) -> dict[Moved, int]:
     needs: dict[Moved, list[Moved]] = {}
     new = _joined(needed_moves(nodes))
     while new:
-        found = needed_moves([m.source for m in new if m.source is not None])
+        found = needed_moves(sources_of(new))
         needs.update(zip(new, found))
         new = [m for m in _joined(found) if m not in needs]
     levels: dict[Moved, int] = {}

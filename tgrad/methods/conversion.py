@@ -1,7 +1,7 @@
 """Methods of Tensor that change dtype or device.
 
-In: a tensor. Out: a lazy tensor of another dtype, or on another device. Invariant: a change of dtype
-is graph; so is a change of device, but for values that are stored, which are copied at once.
+In: a tensor. Out: a lazy tensor of another dtype, or on another device. Invariant: both are graph,
+but for stored values that change device, which are copied at once.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
 from tgrad.aliases import laid_out
-from tgrad.batching import is_inside_transform
 from tgrad.arguments import CHANNELS_LAST, check_memory_format
+from tgrad.batching import is_inside_transform
 from tgrad.device import Device, as_device
 from tgrad.dtype import ComplexDType, DType, as_dtype
 from tgrad.grad_mode import is_grad_enabled
