@@ -198,6 +198,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tgrad.runtime.execute",
         "tgrad.runtime.plan",
         "tgrad.runtime.planning",
+        "tgrad.runtime.storage",
     ),
     "tgrad.data": LEAVES,
     "tgrad.switches": (*LEAVES, "tgrad.compiler"),

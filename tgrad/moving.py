@@ -58,6 +58,10 @@ class Moved(Storage):
     def memory(self, value: Any) -> None:
         self._memory = value
 
+    @property
+    def is_at_hand(self) -> bool:
+        return self.source is None and super().is_at_hand
+
     def arrive(self, values: Storage) -> None:
         """Take the values of the source."""
         self._memory = upload(values.numpy(), self.dtype, self.device).memory

@@ -27,7 +27,7 @@ from tgrad.pipeline import (
     run,
 )
 from tgrad.runtime.device import allocate, open_device
-from tgrad.runtime.storage import Storage
+from tgrad.runtime.storage import Storage, unwritten
 
 _lock = threading.RLock()
 
@@ -42,6 +42,8 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         One storage for each output. An output that is a buffer already, reshaped or not, shares
         its memory.
     """
+    if device.type == "meta":
+        return [unwritten(device, n.dtype, n.shape) for n in outputs]
     form = form_of(outputs)
     bound = _bind(form, outputs, device)
     memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, form.parts)]

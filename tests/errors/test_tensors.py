@@ -284,7 +284,7 @@ DEVICES = {
     ),
     "unknown": (
         lambda: tgrad.zeros(3, device="gpu"),
-        "'gpu' is not a device.\nUse one of cpu, cuda, opencl, interpret, numpy.",
+        "'gpu' is not a device.\nUse one of cpu, cuda, opencl, interpret, numpy, meta.",
     ),
     "explain of nothing": (
         lambda: tgrad.explain(),

@@ -40,10 +40,11 @@ from tgrad.interrupts import Uninterrupted
 from tgrad.pipeline import Compiled, Storage, with_stored
 from tgrad.random import Generator
 from tgrad.rollback import StateBefore
-from tgrad.runtime.device import allocate, open_device
+from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import allocate_outputs, execute, replay, runs_programs
 from tgrad.runtime.plan import BufferRef, Moves, Program
 from tgrad.runtime.planning import current_planning
+from tgrad.runtime.storage import unwritten
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import Refuse, check_values, versions
 
@@ -89,9 +90,7 @@ class Move:
 
     def place(self) -> Tensor:
         """A tensor to put them in."""
-        empty = Storage(self.device, self.dtype, self.shape, None)
-        empty.memory = allocate(self.device, empty.nbytes)
-        return Tensor._of(None, self.device, empty)
+        return Tensor._of(None, self.device, unwritten(self.device, self.dtype, self.shape))
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import buffer_node
 from tgrad.graph.op import Op
 from tgrad.moving import moved, with_history
-from tgrad.runtime.storage import upload
+from tgrad.runtime.storage import unwritten, upload
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class ConversionMethods:
             copy: never itself.
 
         Gradients of what is moved go back to this tensor's device.
+
+        Raises:
+            UnsupportedError: it is on the device meta, and another one is asked for.
         """
         if len(args) == 1 and type(args[0]) is DType and not copy:
             if dtype is None and device is None and memory_format is None:
@@ -167,12 +170,17 @@ def _on_device(x: Tensor, device: Device) -> Tensor:
     """A copy on another device: now if it is stored, else when something runs there or here."""
     from tgrad.tensor import Tensor
 
-    if x._storage is None or tracer() is not None:
+    if x._device.type == "meta":
+        x.numpy()  # says what to do
+    if device.type == "meta":
+        storage = unwritten(device, x.dtype, x._node.shape)
+    elif x._storage is None or tracer() is not None:
         node = moved(x._node, x._device, device)
         if not (x._requires_grad or is_inside_transform()):
             node = node.inputs[0]
         return Tensor._result(node, device, (x,))
-    storage = upload(x._storage.numpy(), x.dtype, device)
+    else:
+        storage = upload(x._storage.numpy(), x.dtype, device)
     if not (x._requires_grad and is_grad_enabled()):
         return Tensor._of(buffer_node(storage), device, storage)
     node = with_history(buffer_node(storage), x._node, x._device, device)
