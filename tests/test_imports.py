@@ -88,6 +88,7 @@ FRONT = (
     "tgrad.queries",
     "tgrad.random",
     "tgrad.rollback",
+    "tgrad.selective",
     "tgrad.serialization",
     "tgrad.signal",
     "tgrad.sorting",
