@@ -56,7 +56,7 @@ def checkpoint(
     """
     if debug or not preserve_rng_state:
         raise UnsupportedError(
-            "checkpoint with debug or preserve_rng_state=False.", "Leave it out."
+            "checkpoint with debug, or preserve_rng_state=False.", "Leave it out."
         )
     policy = _policy(context_fn)
     given = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]

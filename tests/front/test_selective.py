@@ -99,7 +99,7 @@ def test_second_order(name):
 
 
 def test_no_policy():
-    gradients, dots = run(partial(checkpoint, context_fn=lambda: noop_context_fn()))
+    _, dots = run(partial(checkpoint, context_fn=lambda: noop_context_fn()))
     assert dots == run(checkpoint)[1]
 
 
