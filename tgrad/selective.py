@@ -1,8 +1,8 @@
 """Which operations of a checkpoint keep their results, as torch.utils.checkpoint's policies say.
 
-In: a policy, by operation. Out: the nodes that are kept. Invariant: a policy chooses what is computed
-again and nothing else; operations are named as in errors and tables of plans ("linear", "matmul",
-"scaled_dot_product_attention"), since there is no dispatcher whose names they could have.
+In: a policy, by operation. Out: the nodes that are kept. Invariant: a policy chooses what is
+computed again and nothing else; operations are named as in errors and tables of plans ("linear",
+"matmul", "scaled_dot_product_attention"), since there is no dispatcher whose names they could have.
 """
 
 from __future__ import annotations

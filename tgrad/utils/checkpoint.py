@@ -1,6 +1,6 @@
 """`torch.utils.checkpoint`'s names.
 
-In: nothing. Out: the functions of checkpointing.py and selective.py. Invariant: nothing is defined here.
+In: nothing. Out: what checkpointing.py and selective.py have. Invariant: nothing is defined here.
 """
 
 from tgrad.checkpointing import checkpoint as checkpoint
