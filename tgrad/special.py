@@ -80,14 +80,35 @@ def log_ndtr(input: Tensor) -> Tensor:
 
 
 def _log_ndtr(x: Any) -> Any:
-    low = x.minimum(-1.0) * -math.sqrt(0.5)
-    tail = (low.erfcx() * 0.5).log() - low * low
+    tail = _log_of_tail(x.minimum(-1.0))
     return tail.where(x < -1.0, (-(x.maximum(-1.0) * math.sqrt(0.5)).erfc() * 0.5).log1p())
+
+
+def _log_of_tail(x: Any) -> Any:
+    """log Φ(x), x below -1."""
+    far = x * -math.sqrt(0.5)
+    return (far.erfcx() * 0.5).log() - far * far
 
 
 def ndtri(input: Tensor) -> Tensor:
     """The inverse of `ndtr`."""
-    return double_function("ndtri", input, lambda p: (2.0 * p - 1.0).erfinv() * math.sqrt(2.0))
+    return double_function("ndtri", input, _ndtri)
+
+
+def _ndtri(p: Any) -> Any:
+    """√2 erfinv(2 p - 1) in the middle; far out the x where log Φ(x) is log p, by Newton's steps
+    from √(-2 log p), less what the density's factor 1 / (√(2π) x) takes off."""
+    tail = p.minimum(1.0 - p)
+    is_far = (tail > 0) & (tail < 0.02)
+    wanted = tail.where(is_far, 0.01).log()
+    first = (-2.0 * wanted).sqrt()
+    x = (first.log() + 0.5 * math.log(2 * math.pi)) / first - first
+    for _ in range(3):
+        reached = _log_of_tail(x)
+        slope = (-0.5 * x * x - reached).exp() / math.sqrt(2 * math.pi)
+        x = x - (reached - wanted) / slope
+    middle = (2.0 * p - 1.0).erfinv().where(~(p < 0), math.nan) * math.sqrt(2.0)
+    return x.where(p < 0.5, -x).where(is_far, middle)
 
 
 def entr(input: Tensor) -> Tensor:
@@ -234,8 +255,8 @@ def _modified(order: int, x: Any, scaled: bool) -> Any:
 
 
 def spherical_bessel_j0(input: Tensor) -> Tensor:
-    """sin(x) / x, and 1 at 0."""
-    return (input * (1 / math.pi)).sinc()
+    """sin(x) / x, 1 at 0, and 0 at infinity."""
+    return (input * (1 / math.pi)).sinc().where(~input.isinf(), 0.0)
 
 
 # -- orthogonal polynomials ----------------------------------------------------------------------
