@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tgrad
+from tgrad.errors import DeviceError, LinAlgError
 from tgrad.runtime.device import counters
 
 from ..conftest import HAS_TRITON
@@ -158,6 +159,38 @@ def test_complex_numbers(other):
     same(*found)
 
 
+NUMBERS = {
+    "mul": lambda m, a, s: (a * s, s * a),
+    "pow": lambda m, a, s: (a.abs() ** s, s ** a),
+    "sub": lambda m, a, s: (a - s, s - a),
+    "compare": lambda m, a, s: (a > s, s > a),
+    "where": lambda m, a, s: (m.where(a > 0, a, s), m.where(a > 0, s, a)),
+    "maximum": lambda m, a, s: (m.maximum(a, s), m.maximum(s, a)),
+    "atan2": lambda m, a, s: (m.atan2(a, s), m.atan2(s, a)),
+    "fmod": lambda m, a, s: (m.fmod(a, s), m.fmod(s, a)),
+    "xlogy": lambda m, a, s: (m.xlogy(s, a.abs()),),
+    "two numbers": lambda m, a, s: (a.sum() * s, s / a.sum()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_on_the_cpu_goes_with_every_device(name, other):
+    found = []
+    for module, options in ((tgrad, {"device": other}), (torch, {})):
+        a = module.tensor(X, requires_grad=True, **options)
+        s = module.tensor(2.5, requires_grad=True)
+        results = NUMBERS[name](module, a, s)
+        if results[0].requires_grad:
+            sum(r.sum() for r in results).backward()
+        found.append((*results, *(t.grad for t in (a, s) if t.grad is not None)))
+    assert len(found[0]) == len(found[1])
+    for ours, theirs in zip(*found):
+        same(ours, theirs)
+    assert all(r.device == other for r in found[0][: len(results)])
+    with pytest.raises(DeviceError):
+        tgrad.ones(2) * tgrad.ones(2, device=other)
+
+
 def two_stages(module, second):
     """A model whose second half is on another device."""
 
@@ -305,3 +338,32 @@ def test_compiled_with_symbolic_sizes(other, size):
         same(loss, value)
         same(w.grad, expected.grad)
         same(twice, torch.tensor(array * 2))
+
+
+def test_a_compiled_call_that_fails_on_the_second_device_changes_nothing():
+    w = tgrad.eye(2)
+
+    @tgrad.compile
+    def run(x):
+        factor = tgrad.linalg.cholesky((x * w).to("numpy"))
+        w.mul_(2)
+        return factor
+
+    good, bad = tgrad.eye(2) * 4, tgrad.eye(2) * -1
+    np.testing.assert_array_equal(run(good).numpy(), np.eye(2) * 2)
+    with pytest.raises(LinAlgError):
+        run(bad)
+    np.testing.assert_array_equal(w.numpy(), np.eye(2) * 2)
+    np.testing.assert_allclose(run(good).numpy(), np.eye(2) * 8**0.5, rtol=1e-6)
+    np.testing.assert_array_equal(w.numpy(), np.eye(2) * 4)
+
+
+def test_a_plan_that_fails_is_not_tried_again():
+    """What waited for it waits no longer, as on one device."""
+    bad = tgrad.linalg.cholesky(tgrad.eye(2) * -1)
+    kept = (bad + 1).to("numpy")
+    with pytest.raises(LinAlgError):
+        kept.numpy()
+    assert tgrad.ones(2).add(1).tolist() == [2.0, 2.0]
+    with pytest.raises(LinAlgError):
+        kept.numpy()

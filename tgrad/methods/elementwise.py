@@ -180,6 +180,15 @@ def _are_alike(a: Any, b: Any) -> bool:
     )
 
 
+def owner_of(first: Any, *others: Any) -> Any:
+    """The operand whose device is that of the result: a 0-d tensor on the CPU counts as a number
+    on any device."""
+    if first._node.shape or first._device.type != "cpu":
+        return first
+    elsewhere = (t for t in others if is_tensor(t) and t._device is not first._device)
+    return next(elsewhere, first)
+
+
 def _category(dtype: DType) -> int:
     return 0 if dtype.is_bool else 1 if dtype.is_int else 2
 
@@ -293,7 +302,8 @@ class ElementwiseMethods:
         shape = self._shape
         if is_tensor(operand) and operand.ndim and not are_same(shape, operand._shape):
             shape = broadcast_shapes(shape, operand._shape)
-        a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
+        place = owner_of(self, operand)
+        a, b = place._operand(self, dtype, shape), place._operand(operand, dtype, shape)
         return b._apply(op, a) if swap else a._apply(op, b)
 
     def _complex_binary(self, op: Op, other: Any, swap: bool) -> Any:
@@ -600,9 +610,10 @@ class ElementwiseMethods:
             if isinstance(other, Tensor):
                 shapes.append(other.shape)
             shape = broadcast_shapes(*shapes)
-            a, b = self._operand(self, dtype, shape), self._operand(other, dtype, shape)
+            place = owner_of(self, condition, other)
+            a, b = place._operand(self, dtype, shape), place._operand(other, dtype, shape)
             chosen = condition.to(dt.bool_)
-            return self._operand(chosen, dt.bool_, shape)._apply(Op.WHERE, a, b)
+            return place._operand(chosen, dt.bool_, shape)._apply(Op.WHERE, a, b)
 
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         """`value` where the mask holds, else self."""

@@ -73,15 +73,14 @@ def check_divisor(divisor: Any, dividend: Any) -> None:
     Raises:
         DivisionByZeroError: see `divided`.
     """
-    from tgrad.known import check_elements
-    from tgrad.tensor import Tensor
-
-    if not all(_is_whole(x) for x in (divisor, dividend)):
+    if not (_is_whole(divisor) and _is_whole(dividend)):
         return
-    if isinstance(divisor, Tensor):
-        check_elements(divisor, _refuse_zero)
-    elif divisor == 0:
-        _refuse_zero(np.zeros(1))
+    if isinstance(divisor, int):
+        _refuse_zero(np.array(divisor))
+        return
+    from tgrad.known import check_elements
+
+    check_elements(divisor, _refuse_zero)
 
 
 def _is_whole(x: Any) -> bool:
