@@ -7,10 +7,12 @@ operands and a few modes may decide. See docs/decisions/0083.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from tgrad.aliases import is_reordered
+from tgrad.dtype import DType
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, current_source
 from tgrad.graph.size import running_scope
@@ -46,7 +48,10 @@ def of_nodes(function: Function, key: Hashable, operands: Sequence[Node]) -> Seq
 
 
 def of_tensors(
-    function: Callable[..., Sequence[Any]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Any]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    is_deferred: bool = False,
 ) -> Sequence[Any]:
     """`function(*operands)`, mostly of tensors that require no gradient.
 
@@ -54,6 +59,7 @@ def of_tensors(
         function: makes new tensors, no views, or None in place of some.
         key: as above.
         operands: tensors, at least one.
+        is_deferred: whether nodes are made when somebody looks behind the results.
     """
     from tgrad.tensor import Tensor
 
@@ -69,20 +75,27 @@ def of_tensors(
     template = template_of(on_nodes, (key, known), nodes)
     if template is None:
         return function(*operands)
-    return [None if n is None else Tensor._result(n, device, ()) for n in template.on(nodes)]
+    made = template.deferred_on(nodes) if is_deferred else template.on(nodes)
+    return [None if n is None else Tensor._result(n, device, ()) for n in made]
 
 
 def _is_plain(t: Tensor) -> bool:
     """Whether results depend on nothing of a tensor but its node: its order in memory is the usual
     one, and it is of no class that a program may have written."""
+    return _is_known_class(t) and (t._memory is None or not is_reordered(t))
+
+
+def _is_known_class(t: Tensor) -> bool:
     from tgrad.tensor import Tensor
 
-    is_usual = type(t) is Tensor or t._token is not None
-    return is_usual and (t._memory is None or not is_reordered(t))
+    return type(t) is Tensor or t._token is not None
 
 
 def composite(
-    function: Callable[..., Sequence[Tensor]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Tensor]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    keeps_order: bool = True,
 ) -> Sequence[Tensor]:
     """`function(*operands)`, of a forward pass: operands and results have histories. With no
     gradients to come the function is called: loops that read nothing count its lines.
@@ -91,11 +104,13 @@ def composite(
         function: makes new tensors, no views.
         key: as above.
         operands: tensors, at least one.
+        keeps_order: whether results lie in memory as operands do.
     """
     from tgrad.tensor import Tensor
 
     known, wanted = modes(), [t._requires_grad for t in operands]
-    if known is None or not (any(wanted) and is_grad_enabled() and all(map(_is_plain, operands))):
+    is_usual = _is_plain if keeps_order else _is_known_class
+    if known is None or not (any(wanted) and is_grad_enabled() and all(map(is_usual, operands))):
         return function(*operands)
     if loops.is_due:
         settle(operands)
@@ -118,3 +133,60 @@ def composite(
     count = len(made) // 2
     pairs = zip(made[:count], made[count:])
     return [Tensor._result(n, device, operands if g else ()) for n, g in pairs if n is not None]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_PLAIN = (bool, int, float, str, type(None), DType)
+
+
+def from_template(keeps_order: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: a function of tensors and plain values whose graph is made again from a template;
+    see `composite`. It gives a tensor or a tuple of several, no views of what it is given, looks at
+    no values of tensors, warns of nothing and changes nothing, unless with `inplace=True`.
+
+    Args:
+        keeps_order: whether results lie in memory as operands do.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount]
+
+        def is_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+            return bool(kwargs.get("inplace") or dict(zip(names, args)).get("inplace"))
+
+        may_write = "inplace" in names
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            from tgrad.tensor import Tensor
+
+            given = (*args, *kwargs.values())
+            operands = [v for v in given if isinstance(v, Tensor)]
+            others = [None if isinstance(v, Tensor) else (v,) for v in given]
+            if not operands or not all(v is None or _is_value(v[0]) for v in others):
+                return function(*args, **kwargs)
+            if may_write and is_in_place(args, kwargs):
+                return function(*args, **kwargs)
+
+            def again(*tensors: Tensor) -> Sequence[Tensor]:
+                rest = iter(tensors)
+                values: list[Any] = [next(rest) if v is None else v[0] for v in others]
+                named: dict[str, Any] = dict(zip(kwargs, values[len(args) :]))
+                made: Any = function(*values[: len(args)], **named)
+                return made if isinstance(made, tuple) else [made]
+
+            key = (function, *kwargs, repr(others))  # repr tells 1, 1.0 and True apart
+            found = composite(again, key, operands, keeps_order)
+            return cast(R, found[0] if len(found) == 1 else tuple(found))
+
+        return call
+
+    return decorate
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_value, value))
+    return type(value) in _PLAIN

@@ -14,12 +14,14 @@ from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.linear import bound_norms
 from tgrad.products import einsum
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = ["bilinear", "embedding_bag"]
 
 
 @labelled("bilinear")
+@from_template()
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Σ_(i, j) input1[i] weight[o, i, j] input2[j] + bias[o].
 

@@ -17,6 +17,7 @@ from tgrad.creation import arange, full
 from tgrad.errors import OutOfRangeError, ShapeError
 from tgrad.joining import cat
 from tgrad.nn.functional.loss import reduced
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled, tensor
 
 __all__ = ["ctc_loss"]
@@ -98,6 +99,7 @@ def _rows(targets: Tensor, sizes: Tensor, count: int, is_batch: bool) -> Tensor:
     return flat[place.minimum(targets.shape[0])]
 
 
+@from_template(keeps_order=False)
 def _losses(x: Tensor, rows: Tensor, times: Tensor, sizes: Tensor, blank: int) -> Tensor:
     """(N,): alpha[s] is the log probability of all paths that end in state s: a blank for even s,
     the class (s - 1) / 2 of the target for odd s."""

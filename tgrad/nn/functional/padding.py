@@ -12,6 +12,7 @@ from tgrad import dtype as dt
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.joining import padded
 from tgrad.nn.functional.convolution import IntOrSizes, apart, as_axes, spread
+from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = ["channel_shuffle", "constant_pad_nd", "fold", "pad", "pixel_shuffle", "pixel_unshuffle"]
@@ -72,6 +73,7 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
 
 
 @labelled("fold")
+@from_template()
 def fold(
     input: Tensor,
     output_size: IntOrSizes,
