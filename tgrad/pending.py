@@ -162,6 +162,13 @@ def realize_moved(wanted: Moved) -> None:
         _compute((), wanted.origin, [wanted])
 
 
+def realize_moves() -> None:
+    """Compute all that is to be moved."""
+    for wanted in moves():
+        if wanted.source is not None:
+            realize_moved(wanted)
+
+
 def _compute_in_stages(tensors: Sequence[Tensor], wanted: Moved | None = None) -> None:
     """The same where values go from device to device: plans of one device each, and of what a plan
     sends to another device the next one reads. What waits for nothing runs first."""

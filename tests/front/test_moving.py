@@ -8,6 +8,7 @@ import torch
 
 import tgrad
 from tgrad.errors import DeviceError, LinAlgError
+from tgrad.moving import needed_moves
 from tgrad.runtime.device import counters
 
 from ..conftest import HAS_TRITON
@@ -360,10 +361,31 @@ def test_a_compiled_call_that_fails_on_the_second_device_changes_nothing():
 
 def test_a_plan_that_fails_is_not_tried_again():
     """What waited for it waits no longer, as on one device."""
-    bad = tgrad.linalg.cholesky(tgrad.eye(2) * -1)
+    bad = tgrad.linalg.cholesky(tgrad.eye(2, requires_grad=True) * -1)
     kept = (bad + 1).to("numpy")
     with pytest.raises(LinAlgError):
         kept.numpy()
     assert tgrad.ones(2).add(1).tolist() == [2.0, 2.0]
     with pytest.raises(LinAlgError):
         kept.numpy()
+
+
+def test_what_no_gradient_flows_through_is_copied_at_once(other):
+    """A loop over a data set that keeps its predictions does not keep its graph."""
+    x = tgrad.tensor(X)
+    with tgrad.no_grad():
+        kept = [(x * n).to(other) for n in range(3)]
+    assert all(t._storage is not None for t in kept)
+
+
+def test_a_long_loop_that_forgot_no_grad_is_cut(other):
+    x, kept = leaf(tgrad), []
+    for n in range(1500):
+        y = x * n
+        for _ in range(9):
+            y = y * 1.0 + 1.0
+        kept.append(y.sum().to(other))
+        x.detach() + 1
+    waiting = [t for t in kept if needed_moves([t._node])[0]]
+    assert len(waiting) < 1000
+    np.testing.assert_allclose(kept[7].item(), X.sum() * 7 + 54, rtol=1e-5)

@@ -1,7 +1,7 @@
 """Methods of Tensor that change dtype or device.
 
-In: a tensor. Out: a lazy tensor of another dtype, or on another device. Invariant: both are graph,
-but for stored values that change device, which are copied at once.
+In: a tensor. Out: a lazy tensor of another dtype, or on another device. Invariant: a change of
+dtype is graph; so is a change of device, where gradients flow or a function is traced.
 """
 
 from __future__ import annotations
@@ -167,23 +167,34 @@ class ConversionMethods:
 
 
 def _on_device(x: Tensor, device: Device) -> Tensor:
-    """A copy on another device: now if it is stored, else when something runs there or here."""
+    """A copy on another device. Of what gradients flow through it is made when something runs on
+    either, so that a step stays whole; of all else now, so that its graph can go."""
     from tgrad.tensor import Tensor
 
+    has_history = x._requires_grad and is_grad_enabled()
     if x._device.type == "meta":
         x.numpy()  # says what to do
     if device.type == "meta":
         storage = unwritten(device, x.dtype, x._node.shape)
-    elif x._storage is None or tracer() is not None:
-        node = moved(x._node, x._device, device)
-        if not (x._requires_grad or is_inside_transform()):
-            node = node.inputs[0]
-        return Tensor._result(node, device, (x,))
+    elif tracer() is not None or is_inside_transform() or (has_history and x._storage is None):
+        return moved_later(x, device)
     else:
-        storage = upload(x._storage.numpy(), x.dtype, device)
-    if not (x._requires_grad and is_grad_enabled()):
+        storage = upload(x.numpy(), x.dtype, device)
+    if not has_history:
         return Tensor._of(buffer_node(storage), device, storage)
     node = with_history(buffer_node(storage), x._node, x._device, device)
+    return Tensor._result(node, device, (x,))
+
+
+def moved_later(x: Tensor, device: Device) -> Tensor:
+    """A copy on a device, made when something runs there or here; itself if it is there."""
+    from tgrad.tensor import Tensor
+
+    if x._device == device:
+        return x
+    node = moved(x._node, x._device, device)
+    if not (x._requires_grad or is_inside_transform()):
+        node = node.inputs[0]
     return Tensor._result(node, device, (x,))
 
 

@@ -15,6 +15,7 @@ from tgrad.creation import zeros
 from tgrad.device import Device
 from tgrad.errors import GradientError
 from tgrad.grad_mode import no_grad
+from tgrad.methods.conversion import moved_later
 from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor, labelled
 
@@ -71,7 +72,7 @@ def _norm_of_tensors(found: Sequence[Tensor], norm_type: float) -> Tensor:
         parts += of_tensors(lambda *t: [_norm(t, norm_type)], ("norm", repr(norm_type)), group)
     if len(parts) == 1:
         return parts[0]
-    return _norm([part.to(parts[0].device) for part in parts], norm_type)
+    return _norm([moved_later(part, parts[0].device) for part in parts], norm_type)
 
 
 def _by_device(tensors: Iterable[Tensor]) -> dict[Device, list[Tensor]]:
@@ -100,7 +101,7 @@ def clip_grads_with_norm_(
     with no_grad():
         scale = (max_norm / (total_norm + 1e-6)).minimum(1.0)
         for device, found in _by_device(_gradients(parameters)).items():
-            here = scale.to(device)
+            here = moved_later(scale, device)
             scaled = of_tensors(lambda s, *given: [g * s for g in given], "scaled", (here, *found))
             for g, new in zip(found, scaled):
                 g._assign(new)
