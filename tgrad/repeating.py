@@ -7,21 +7,27 @@ operands and a few modes may decide. See docs/decisions/0083.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tgrad.aliases import is_reordered
-from tgrad.dtype import DType
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, current_source
+from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.graph.template import Function, made_again, template_of
 from tgrad.modes import process, thread
-from tgrad.unread import loops, settle
+from tgrad.unread import loops, note_inner, settle
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
+
+
+_ASIDE = frozenset((Op.EXPAND, Op.RESHAPE, Op.CUSTOM_VJP))
+"""Ops that mostly come with another, in one operation of a tensor."""
+
+usual: set[type] = set()
+"""Classes whose tensors make the same graph as others: parameters and buffers say so here."""
 
 
 def modes() -> Hashable | None:
@@ -88,7 +94,7 @@ def _is_plain(t: Tensor) -> bool:
 def _is_known_class(t: Tensor) -> bool:
     from tgrad.tensor import Tensor
 
-    return type(t) is Tensor or t._token is not None
+    return type(t) is Tensor or type(t) in usual
 
 
 def composite(
@@ -97,8 +103,7 @@ def composite(
     operands: Sequence[Tensor],
     keeps_order: bool = True,
 ) -> Sequence[Tensor]:
-    """`function(*operands)`, of a forward pass: operands and results have histories. With no
-    gradients to come the function is called: loops that read nothing count its lines.
+    """`function(*operands)`, of a forward pass: operands and results may have histories.
 
     Args:
         function: makes new tensors, no views.
@@ -110,7 +115,7 @@ def composite(
 
     known, wanted = modes(), [t._requires_grad for t in operands]
     is_usual = _is_plain if keeps_order else _is_known_class
-    if known is None or not (any(wanted) and is_grad_enabled() and all(map(is_usual, operands))):
+    if known is None or not all(map(is_usual, operands)):
         return function(*operands)
     if loops.is_due:
         settle(operands)
@@ -124,69 +129,14 @@ def composite(
         return [*(t._node for t in made), *(t._node if t._requires_grad else None for t in made)]
 
     nodes = [t._node for t in operands]
-    place = (key, known, *wanted, current_source())
+    has_history = is_grad_enabled()
+    place = (key, known, has_history, *wanted, current_source())
     template = template_of(on_nodes, place, nodes, with_sources=True)
     if template is None:
         return function(*operands)
-    loops.deep += len(template.rows)
+    inner = [row.source for row in template.rows if row.op not in _ASIDE]
+    note_inner(inner, any(wanted) and has_history)
     made = template.on(nodes)
     count = len(made) // 2
     pairs = zip(made[:count], made[count:])
     return [Tensor._result(n, device, operands if g else ()) for n, g in pairs if n is not None]
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-_PLAIN = (bool, int, float, str, type(None), DType)
-
-
-def from_template(keeps_order: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: a function of tensors and plain values whose graph is made again from a template;
-    see `composite`. It gives a tensor or a tuple of several, no views of what it is given, looks at
-    no values of tensors, warns of nothing and changes nothing, unless with `inplace=True`.
-
-    Args:
-        keeps_order: whether results lie in memory as operands do.
-    """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        code = function.__code__
-        names = code.co_varnames[: code.co_argcount]
-
-        def is_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-            return bool(kwargs.get("inplace") or dict(zip(names, args)).get("inplace"))
-
-        may_write = "inplace" in names
-
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            from tgrad.tensor import Tensor
-
-            given = (*args, *kwargs.values())
-            operands = [v for v in given if isinstance(v, Tensor)]
-            others = [None if isinstance(v, Tensor) else (v,) for v in given]
-            if not operands or not all(v is None or _is_value(v[0]) for v in others):
-                return function(*args, **kwargs)
-            if may_write and is_in_place(args, kwargs):
-                return function(*args, **kwargs)
-
-            def again(*tensors: Tensor) -> Sequence[Tensor]:
-                rest = iter(tensors)
-                values: list[Any] = [next(rest) if v is None else v[0] for v in others]
-                named: dict[str, Any] = dict(zip(kwargs, values[len(args) :]))
-                made: Any = function(*values[: len(args)], **named)
-                return made if isinstance(made, tuple) else [made]
-
-            key = (function, *kwargs, repr(others))  # repr tells 1, 1.0 and True apart
-            found = composite(again, key, operands, keeps_order)
-            return cast(R, found[0] if len(found) == 1 else tuple(found))
-
-        return call
-
-    return decorate
-
-
-def _is_value(value: object) -> bool:
-    if isinstance(value, (tuple, list)):
-        return all(map(_is_value, value))
-    return type(value) in _PLAIN

@@ -14,10 +14,13 @@ import tgrad.nn.functional as F
 from tgrad import nn, repeating
 from tgrad.aliases import COPY
 from tgrad.autodiff.backward import TWIN
-from tgrad.graph.node import Node, rebuilt, toposort
+from tgrad.graph.node import Node, below, rebuilt, toposort
+from tgrad.graph.op import Op
 
 cell, gru = nn.LSTMCell(3, 4), nn.GRUCell(3, 4)
-classes, rows = tgrad.tensor([0, 2]), tgrad.tensor([1, 0, 1])
+classes, rows, counts = (tgrad.tensor(v) for v in ([0, 2], [1, 0, 1], [1]))
+grid = tgrad.zeros(1, 2, 2, 2).realize()
+heads, lstm = nn.MultiheadAttention(3, 1, batch_first=True), nn.LSTM(3, 4)
 
 COMPOSITES: dict[str, Callable[[Any], Any]] = {
     "layer_norm": lambda x: F.layer_norm(x, (3,)),
@@ -47,6 +50,19 @@ COMPOSITES: dict[str, Callable[[Any], Any]] = {
     "adaptive_avg_pool1d": lambda x: F.adaptive_avg_pool1d(x.reshape(1, 2, 3), 2),
     "interpolate": lambda x: F.interpolate(x.reshape(1, 1, 2, 3), scale_factor=2, mode="bilinear"),
     "cat": lambda x: tgrad.cat([x, x * 2], 1),
+    "heads": lambda x: heads(x[None], x[None], x[None], need_weights=False)[0],
+    "heads and weights": lambda x: heads(x[None], x[None], x[None]),
+    "elu": lambda x: F.elu(x, 0.5),
+    "softplus": F.softplus,
+    "huber_loss": lambda x: F.huber_loss(x, x * 2, delta=0.5),
+    "triplet": lambda x: F.triplet_margin_loss(x, x * 2, x + 1),
+    "grid_sample": lambda x: F.grid_sample(x.reshape(1, 1, 2, 3), grid, align_corners=False),
+    "fold": lambda x: F.fold(x.reshape(1, 6, 1).expand(1, 6, 4)[:, :4], (3, 3), 2),
+    "ctc_loss": lambda x: F.ctc_loss(x.reshape(2, 1, 3), classes[1:].reshape(1, 1), counts, counts),
+    "var": lambda x: x.var(-1),
+    "std and mean": lambda x: tgrad.std_mean(x, 0),
+    "logsumexp": lambda x: x.logsumexp(0),
+    "LSTM": lambda x: lstm(x.reshape(2, 1, 3))[0],
     "gelu": F.gelu,
     "gelu of tanh": lambda x: F.gelu(x, "tanh"),
     "LSTMCell": cell,
@@ -68,8 +84,13 @@ def results(found: Any) -> list[tuple[Node, bool]]:
 
 
 def untwinned(node: Node, same: Node) -> Node | None:
-    is_mark = node.op.name == "CUSTOM_VJP" and node.attr("rule") in (TWIN, COPY)
-    return same.inputs[0] if is_mark else None
+    """What numbered marks mark; and the values of a leaf, which is detached as its buffer where it
+    is known to be one."""
+    if node.op is not Op.CUSTOM_VJP or node.attr("rule") not in (TWIN, COPY, "detach"):
+        return None
+    return (
+        below(same.inputs[0], (Op.CUSTOM_VJP,)) if node.attr("rule") == "detach" else same.inputs[0]
+    )
 
 
 @pytest.mark.parametrize("requires_grad", [True, False])
@@ -104,6 +125,28 @@ def test_draws_are_those_of_the_function(name: str, monkeypatch: pytest.MonkeyPa
             found.append([draw(x).tolist(), draw(x).tolist(), tgrad.get_rng_state().tolist()])
     assert found[0] == found[1] == found[2] == found[3]
     assert found[0][0] != found[0][1]
+
+
+def test_parameters_and_buffers_are_as_other_tensors() -> None:
+    """Frozen ones, too; of a class that a program wrote the function is called."""
+
+    class Own(tgrad.Tensor):
+        pass
+
+    calls: list[Any] = []
+
+    def twice(x: Any) -> list[Any]:
+        calls.append(x)
+        return [x * 2]
+
+    for _ in range(3):
+        values = tgrad.ones(2).realize()
+        for x in (values, nn.Parameter(values), nn.Parameter(values, False), nn.Buffer(values)):
+            repeating.composite(twice, "classes", (x,))
+    assert len(calls) == 2, "with a gradient and without"
+    own = values.as_subclass(Own) if hasattr(values, "as_subclass") else Own(values)
+    repeating.composite(twice, "classes", (own,))
+    assert calls[2] is own
 
 
 def test_functions_are_called_once_a_line() -> None:

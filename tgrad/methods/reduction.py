@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.sized import sized
 from tgrad.methods.elementwise import rounded_once
-from tgrad.repeating import from_template
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor

@@ -14,11 +14,12 @@ from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.derived import exp_less_one
 from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.indexing import outside
 from tgrad.methods.slopes import by_formula
-from tgrad.repeating import composite, from_template
+from tgrad.repeating import composite
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 from tgrad.tracing import check_values
 

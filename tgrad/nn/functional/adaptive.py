@@ -12,9 +12,9 @@ from typing import Any
 
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula, define_vjp
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled, with_vjp
 
 __all__ = [

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from tgrad.creation import places
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
 from tgrad.nn.functional.linear import check_probability, draw_for, dropped
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled, with_vjp
 
 __all__ = ["scaled_dot_product_attention"]
@@ -66,11 +66,11 @@ def scaled_dot_product_attention(
         )
     check_probability(dropout_p)
     mask, draw = attn_mask, draw_for(query, dropout_p)
-    return _attention(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, *draw)
+    return drawn_attention(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, *draw)
 
 
 @from_template(keeps_order=False)
-def _attention(
+def drawn_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float,
     is_causal: bool, scale: float | None, enable_gqa: bool, *draw: Tensor,
 ) -> Tensor:  # fmt: skip

@@ -11,10 +11,10 @@ from typing import Any
 from tgrad.arguments import refuse
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.linear import bound_norms
 from tgrad.products import einsum
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = ["bilinear", "embedding_bag"]

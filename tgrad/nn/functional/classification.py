@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.activation import check_classes, class_mask
 from tgrad.nn.functional.linear import linear
 from tgrad.nn.functional.loss import reduced, widened
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from tgrad.aliases import own_memory
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.elementwise import is_complex
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Sizes = tuple[int, ...]

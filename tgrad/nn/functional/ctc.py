@@ -15,9 +15,9 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import arange, full
 from tgrad.errors import OutOfRangeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.joining import cat
 from tgrad.nn.functional.loss import reduced
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled, tensor
 
 __all__ = ["ctc_loss"]

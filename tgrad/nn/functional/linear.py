@@ -12,12 +12,12 @@ from tgrad.arguments import refuse
 from tgrad.creation import zeros
 from tgrad.dtype import bool_, promote
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.grad_mode import no_grad
 from tgrad.joining import broadcast_tensors
 from tgrad.linalg import vector_norm
 from tgrad.methods.indexing import check_known_index
 from tgrad.random import Generator, default_generator, uniform
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 

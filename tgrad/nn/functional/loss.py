@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.nn.functional.activation import log1p_exp
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 

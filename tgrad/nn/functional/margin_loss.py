@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from tgrad.arguments import refuse
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.activation import logsigmoid
 from tgrad.nn.functional.loss import narrowed, reduced, widened
 from tgrad.products import distances
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [

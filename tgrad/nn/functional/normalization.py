@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.grad_mode import no_grad
-from tgrad.repeating import from_template
+from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Axes = tuple[int, ...]
@@ -253,7 +254,16 @@ def _by_batch(
 
 
 def _move(running: Tensor, found: Tensor, momentum: float | Tensor) -> None:
-    running._assign(_wide(running) * (1.0 - momentum) + found * momentum)
+    """`running` so far on its way to `found`."""
+
+    def moved(running: Tensor, found: Tensor, *others: Tensor) -> list[Tensor]:
+        share: Any = others[0] if others else momentum
+        return [_wide(running) * (1.0 - share) + found * share]
+
+    shares = [momentum] if isinstance(momentum, Tensor) else []
+    key = ("moved", None if shares else repr(momentum))
+    (new,) = of_tensors(moved, key, (running, found, *shares), is_deferred=True)
+    running._assign(new)
 
 
 @from_template()

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from tgrad import dtype as dt
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.joining import padded
 from tgrad.nn.functional.convolution import IntOrSizes, apart, as_axes, spread
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = ["channel_shuffle", "constant_pad_nd", "fold", "pad", "pixel_shuffle", "pixel_unshuffle"]

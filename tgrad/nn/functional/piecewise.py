@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula, define_slopes
 from tgrad.nn.functional.activation import (
     elu,
@@ -21,7 +22,6 @@ from tgrad.nn.functional.activation import (
     silu,
 )
 from tgrad.random import Generator, rand
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 __all__ = [

@@ -15,9 +15,9 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes, spread, windows
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 __all__ = [

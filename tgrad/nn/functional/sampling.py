@@ -15,6 +15,7 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.joining import stack
 from tgrad.methods.slopes import reached
 from tgrad.nn.functional import antialias as aa
@@ -23,7 +24,6 @@ from tgrad.nn.functional.adaptive import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
 )
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, labelled
 
 __all__ = [

@@ -8,6 +8,7 @@ Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 from __future__ import annotations
 
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.nn.functional.convolution import (
     Geometry,
     IntOrSizes,
@@ -18,7 +19,6 @@ from tgrad.nn.functional.convolution import (
     of_complex_factors,
     weight_gradient,
 )
-from tgrad.repeating import from_template
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
