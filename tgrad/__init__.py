@@ -207,7 +207,7 @@ _ELSEWHERE = {
         "HalfTensor", "IntTensor", "LongTensor", "ShortTensor", "asarray", "frombuffer",
         "tril_indices", "triu_indices", "unravel_index", "vander",
     ),
-    "tgrad.low_rank": ("pca_lowrank", "svd_lowrank"),
+    "tgrad.low_rank": ("lobpcg", "pca_lowrank", "svd_lowrank"),
     "tgrad.pivoting": ("lu_unpack",),
     "tgrad.printing": ("set_printoptions",),
     "tgrad.queries": (

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from tgrad.device import Device
-from tgrad.errors import DeviceError
+from tgrad.errors import DeviceError, UnsupportedError
 from tgrad.fusion.cost import DeviceFigures
 from tgrad.fusion.device_limits import (
     CPU_LIMITS,
@@ -88,7 +88,13 @@ def backend_of(device: Device) -> Backend:
 
     Raises:
         DeviceError: it is "cuda" and torch sees no GPU.
+        UnsupportedError: it is "meta".
     """
+    if device.type == "meta":
+        raise UnsupportedError(
+            "a plan for tensors on the device meta, which have no values.",
+            "Call the function without tgrad.compile or explain, or on another device.",
+        )
     if device.type == "cpu":
         return _cpu()
     if device.type == "opencl":

@@ -18,6 +18,8 @@ from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, toposort
 from tgrad.graph.op import OPS, Kind, Op
 from tgrad.graph.shape import dot_axes
+from tgrad.moving import RULE as MOVED
+from tgrad.moving import moved
 
 Batched = dict[Node, Node]
 
@@ -112,6 +114,8 @@ def _dot(node: Node, made: Batched, size: int) -> Node:
 def _mark(node: Node, made: Batched, size: int) -> Node:
     """A mark's rule is written for one member: its gradient is batched when it is asked for."""
     rule, params = node.attr("rule"), node.attr("params")
+    if rule == MOVED:  # the copy was made of no member
+        return moved(made[node.inputs[1]], *params)
     result, *arguments = _inputs(node, made, size)
     if rule in PASSED_ON:
         return make(Op.CUSTOM_VJP, result, *arguments, rule=rule, params=params)

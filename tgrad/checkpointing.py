@@ -7,7 +7,7 @@ its copy of the graph stands on arguments that no rule can tell from the forward
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +18,7 @@ from tgrad.errors import UnsupportedError
 from tgrad.graph.node import Node, make, on_inputs
 from tgrad.graph.op import Op
 from tgrad.hooks import share_hooks
+from tgrad.selective import Policy, saved_nodes
 from tgrad.tensor import Tensor
 
 _BITS: dict[int, DType] = {1: dt.int8, 2: dt.int16, 4: dt.int32, 8: dt.int64}
@@ -38,7 +39,9 @@ def checkpoint(
     Args:
         function: gives a tensor, or a list or tuple of tensors and other things.
         use_reentrant: accepted; there is one implementation, and it calls `function` once.
-        context_fn, debug: not supported; `noop_context_fn` is accepted.
+        context_fn: gives the contexts of `create_selective_checkpoint_contexts`, which chooses what
+            is kept, or of `noop_context_fn`.
+        debug: not supported.
         determinism_check: accepted; the same graph is computed again, so nothing can differ.
         preserve_rng_state: only True: the same random numbers are drawn again.
 
@@ -51,15 +54,32 @@ def checkpoint(
     >>> x.grad.shape
     (2,)
     """
-    if context_fn not in (None, noop_context_fn) or debug or not preserve_rng_state:
+    if debug or not preserve_rng_state:
         raise UnsupportedError(
-            "checkpoint with context_fn, debug or preserve_rng_state=False.", "Leave it out."
+            "checkpoint with debug, or preserve_rng_state=False.", "Leave it out."
         )
+    policy = _policy(context_fn)
     given = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
     result = function(*args, **kwargs)
     if isinstance(result, (tuple, list)):
-        return type(result)(_marked(r, given) for r in result)
-    return _marked(result, given)
+        return type(result)(_marked(r, given, policy) for r in result)
+    return _marked(result, given, policy)
+
+
+def _policy(context_fn: Any) -> Policy | None:
+    """Which results are kept; None for none."""
+    if context_fn in (None, noop_context_fn):
+        return None
+    contexts = context_fn()
+    if isinstance(contexts[0], Policy):
+        return contexts[0]
+    if all(isinstance(c, nullcontext) for c in contexts):
+        return None
+    raise UnsupportedError(
+        "checkpoint with contexts of your own: the function is called once.",
+        "Use create_selective_checkpoint_contexts; or no checkpoint and tgrad.compile with "
+        "memory_limit=, which chooses what is computed again.",
+    )
 
 
 def noop_context_fn() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -89,13 +109,13 @@ def set_checkpoint_debug_enabled(enabled: bool | None) -> Iterator[None]:
     yield
 
 
-def _marked(result: Any, given: Sequence[Tensor]) -> Any:
+def _marked(result: Any, given: Sequence[Tensor], policy: Policy | None) -> Any:
     if not isinstance(result, Tensor) or not result.requires_grad:
         return result
     again = {x: _anew(x) for x in _start(result._node, {t._node for t in given})}
-    node = make(
-        Op.CUSTOM_VJP, result._node, _rebuilt(result._node, again), rule="checkpoint", params=()
-    )
+    kept = frozenset() if policy is None else saved_nodes(result._node, again, policy.saves)
+    copy = _rebuilt(result._node, again, kept)
+    node = make(Op.CUSTOM_VJP, result._node, copy, rule="checkpoint", params=())
     marked = Tensor._of(node, result.device)
     marked._requires_grad = True
     return marked
@@ -136,8 +156,9 @@ def _anew(x: Node) -> Node:
     return make(Op.CUSTOM_VJP, value, x, rule="realised", params=())
 
 
-def _rebuilt(node: Node, table: dict[Node, Node]) -> Node:
-    """The node with nodes below it replaced. Hooks on what is replaced see the gradients."""
+def _rebuilt(node: Node, table: dict[Node, Node], kept: Collection[Node]) -> Node:
+    """The node with nodes below it replaced. Hooks on what is replaced see the gradients. What is
+    kept has its value, and the history of the copy."""
     made = dict(table)
     stack = [(node, False)]
     while stack:
@@ -148,9 +169,14 @@ def _rebuilt(node: Node, table: dict[Node, Node]) -> Node:
             stack.append((n, True))
             stack.extend((x, False) for x in n.inputs if x not in made)
             continue
-        made[n] = on_inputs(n, tuple(made[x] for x in n.inputs))
+        inputs = tuple(made[x] for x in n.inputs)
+        if n in kept and n.op is Op.CUSTOM_VJP:
+            inputs = (n.inputs[0], *inputs[1:])
+        made[n] = on_inputs(n, inputs)
         if made[n] is not n:
             share_hooks(made[n], n)
+            if n in kept and n.op is not Op.CUSTOM_VJP:
+                made[n] = make(Op.CUSTOM_VJP, n, made[n], rule="realised", params=())
     return made[node]
 
 

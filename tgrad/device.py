@@ -15,11 +15,11 @@ from tgrad.errors import DeviceError
 from tgrad.modes import process, thread
 from tgrad.settings import settings
 
-KINDS = ("cpu", "cuda", "opencl", "interpret", "numpy")
+KINDS = ("cpu", "cuda", "opencl", "interpret", "numpy", "meta")
 INDEXED = ("cuda", "opencl")
+"""Of these a machine may have several."""
 ON_HOST = ("cpu", "interpret", "numpy")
 """Devices whose memory is the host's."""
-"""Of these a machine may have several."""
 GPU_ALIGNMENT = 16
 """Kernels on `cuda` are compiled for addresses that this divides."""
 
@@ -30,8 +30,8 @@ class Device:
 
     Attributes:
         type: "cpu" (generated C), "cuda" (Triton), "opencl" (generated OpenCL C, through pyopencl),
-            "interpret" (Triton's interpreter) or "numpy" (the graph interpreter, the oracle of the
-            tests).
+            "interpret" (Triton's interpreter), "numpy" (the graph interpreter, the oracle of the
+            tests) or "meta" (shapes and dtypes with no values, for models that are given them).
         index: which of several, 0 for the first; "cuda:1" and "opencl:1" say it in the name. "cuda"
             alone is the GPU that `choose_gpu` said, at first the first.
 

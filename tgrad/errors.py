@@ -99,6 +99,10 @@ class OutOfRangeError(TgradError, IndexError, ValueError, RuntimeError):
     """An index beyond the end of its axis, or a number that an argument may not be."""
 
 
+class DivisionByZeroError(TgradError, ZeroDivisionError, RuntimeError):
+    """Integers, which have no infinity, divided by 0."""
+
+
 class GradientError(TgradError, RuntimeError, ValueError):
     """A gradient that is not defined, or asked for in the wrong way."""
 

@@ -18,7 +18,8 @@ def explain(*tensors: Tensor) -> Plan:
     """The plan that computes these tensors and all that is pending on their device.
 
     Args:
-        tensors: at least one, all on one device. Those that are stored already need no work.
+        tensors: at least one, all on one device. Those that are stored already need no work, and
+            what comes from other devices counts as there.
 
     Returns:
         The Plan: `launches`, `flops`, `bytes`, `peak_bytes`, `kernels`; `print` shows its table.

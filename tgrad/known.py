@@ -58,7 +58,7 @@ def known_values(t: Tensor) -> np.ndarray | None:
         return None
     if storage is None:
         values = evaluate(base, ())
-    elif tracer() is not None or storage.device.type == "cuda" or current_planning() is not None:
+    elif tracer() is not None or not storage.is_at_hand or current_planning() is not None:
         return None
     else:
         values = lent(storage)

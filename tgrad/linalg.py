@@ -501,17 +501,9 @@ def older_lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
     return lu_solve(LU_data, LU_pivots, b)
 
 
-_ABSENT = {
-    **dict.fromkeys(("ldl_factor", "ldl_factor_ex", "ldl_solve"), "use lu_factor or cholesky."),
-}
-"""Names of PyTorch's that tgrad does not have, and what to do."""
-
-
 def __getattr__(name: str) -> object:
     if name in ("eig", "eigvals"):
         return getattr(import_module("tgrad.complex_numbers.decompositions"), name)
-    if name in _ABSENT:
-        raise AttributeError(f"tgrad.linalg has no {name}: {_ABSENT[name]}")
     raise AttributeError(f"module 'tgrad.linalg' has no attribute {name!r}")
 
 

@@ -7,12 +7,15 @@ rounding. Source: Halko et al., Finding structure with randomness (2009), algori
 
 from __future__ import annotations
 
+from typing import Any
+
+from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, OutOfRangeError
-from tgrad.factorizations import qr, svd
+from tgrad.factorizations import Eigh, cholesky, eigh, qr, solve_triangular, svd
 from tgrad.random import randn
 from tgrad.tensor import Tensor
 
-__all__ = ["pca_lowrank", "svd_lowrank"]
+__all__ = ["lobpcg", "pca_lowrank", "svd_lowrank"]
 
 Factors = tuple[Tensor, Tensor, Tensor]
 
@@ -93,3 +96,57 @@ def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int
     """
     count = min(6, *A.shape[-2:]) if q is None else q
     return svd_lowrank(A - A.mean(-2, keepdim=True) if center else A, count, niter)
+
+
+def lobpcg(
+    A: Tensor,
+    k: int | None = None,
+    B: Tensor | None = None,
+    X: Tensor | None = None,
+    n: int | None = None,
+    iK: Tensor | None = None,
+    niter: int | None = None,
+    tol: float | None = None,
+    largest: bool | None = None,
+    method: str | None = None,
+    tracker: Any = None,
+    **ortho: Any,
+) -> Eigh:
+    """The k largest (or smallest) eigenvalues, and vectors, of A x = λ B x.
+
+    Args:
+        A: (..., m, m), symmetric.
+        k: how many; by default as many as X has columns, or 1.
+        B: (..., m, m), symmetric and positive-definite; by default the identity.
+        X, n, iK, niter, tol, method: where and how PyTorch's iteration begins and ends, accepted:
+            all eigenvalues are computed, to rounding.
+        largest: whether the largest come, descending; else the smallest, ascending.
+        tracker: not supported.
+
+    Returns:
+        Eigenvalues (..., k) and vectors (..., m, k).
+
+    Raises:
+        OutOfRangeError: k is not in 1 to m.
+
+    >>> import tgrad
+    >>> tgrad.lobpcg(tgrad.tensor([[2.0, 0.0], [0.0, 3.0]]), k=1).eigenvalues.tolist()
+    [3.0]
+    """
+    refuse("lobpcg", tracker=tracker)
+    size, given = A.shape[-1], 1 if X is None else X.shape[-1]
+    count = given if k is None else k
+    if not 1 <= count <= size:
+        raise OutOfRangeError(
+            f"lobpcg: k={count} of a matrix of {size} rows.", f"Give 1 to {size}."
+        )
+    if B is None:
+        values, vectors = eigh(A)
+    else:
+        L = cholesky(B)
+        half = solve_triangular(L, A, upper=False)
+        values, vectors = eigh(solve_triangular(L, half.mT, upper=False))
+        vectors = solve_triangular(L.mT, vectors, upper=True)
+    if largest is False:
+        return Eigh(values[..., :count], vectors[..., :count])
+    return Eigh(values[..., size - count :].flip(-1), vectors[..., size - count :].flip(-1))

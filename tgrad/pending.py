@@ -14,6 +14,7 @@ from weakref import ReferenceType, ref
 
 from tgrad.device import Device
 from tgrad.graph.repeats import take_held
+from tgrad.moving import Moved, are_any, moves, needed_moves, sources_of, take_off
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -78,13 +79,19 @@ def _store_holders() -> None:
         _compute([t for t in waiting if t._device == device], device)
 
 
-def _compute(tensors: Sequence[Tensor], device: Device) -> None:
+def _compute(tensors: Sequence[Tensor], device: Device, sent: Sequence[Moved] = ()) -> None:
+    """Run the plan of tensors, and of what is sent from the device to others."""
     from tgrad.realizing import realize
 
     for t in tensors:
         _pending.pop(id(t), None)
-    for t, storage in zip(tensors, realize([t._node for t in tensors], device)):
+    take_off(sent)
+    nodes = [*(t._node for t in tensors), *sources_of(sent)]
+    found = realize(nodes, device)
+    for t, storage in zip(tensors, found):
         t._store(storage)
+    for m, storage in zip(sent, found[len(tensors) :]):
+        m.arrive(storage)
 
 
 def _forget(key: int, _: object) -> None:
@@ -133,13 +140,73 @@ def realize_tensors(tensors: Sequence[Tensor]) -> None:
     check_values([t._node for t in tensors])
     if _holders:
         _store_holders()
-    for device in dict.fromkeys(t._device for t in tensors):
-        chosen = pending_tensors(device, tensors)
-        if not chosen:
-            continue
-        note_run()
-        _compute(chosen, device)
+    if are_any():
+        _compute_in_stages(tensors)
+    else:
+        for device in dict.fromkeys(t._device for t in tensors):
+            chosen = pending_tensors(device, tensors)
+            if not chosen:
+                continue
+            note_run()
+            _compute(chosen, device)
     _find_holders()
+
+
+def realize_moved(wanted: Moved) -> None:
+    """Compute what is to be moved, and move it."""
+    from tgrad.unread import note_run
+
+    _compute_in_stages((), wanted)
+    if wanted.source is not None:  # it was given up when something failed
+        note_run()
+        _compute((), wanted.origin, [wanted])
+
+
+def realize_moves() -> None:
+    """Compute all that is to be moved."""
+    for wanted in moves():
+        if wanted.source is not None:
+            realize_moved(wanted)
+
+
+def _compute_in_stages(tensors: Sequence[Tensor], wanted: Moved | None = None) -> None:
+    """The same where values go from device to device: plans of one device each, and of what a plan
+    sends to another device the next one reads. What waits for nothing runs first."""
+    from tgrad.unread import note_run
+
+    waiting, sent = _involved(tensors, wanted)
+    missing = needed_moves([*(t._node for t in waiting), *sources_of(sent)])
+    while waiting or sent:
+        count = len(waiting)
+        ready = [all(m.source is None for m in each) for each in missing]
+        now = [t for t, is_ready in zip(waiting, ready) if is_ready]
+        moving = [m for m, is_ready in zip(sent, ready[count:]) if is_ready]
+        if not (now or moving):  # they wait for what has failed: reading it says how
+            now, moving = waiting, sent
+        device = moving[0].origin if moving else now[0]._device
+        now = [t for t in now if t._device == device]
+        moving = [m for m in moving if m.origin == device]
+        note_run()
+        _compute(now, device, moving)
+        done = {*map(id, now), *map(id, moving)}
+        missing = [m for x, m in zip((*waiting, *sent), missing) if id(x) not in done]
+        waiting = [t for t in waiting if id(t) not in done]
+        sent = [m for m in sent if id(m) not in done]
+
+
+def _involved(tensors: Sequence[Tensor], wanted: Moved | None) -> tuple[list[Tensor], list[Moved]]:
+    """What runs when `tensors` and a move are wanted: all that is pending on their devices, and on
+    those from which it needs values."""
+    found = [t._device for t in tensors] if wanted is None else [wanted.origin]
+    devices = dict.fromkeys(found)
+    while True:
+        waiting = [t for device in devices for t in pending_tensors(device, tensors)]
+        sent = [m for m in moves() if m.origin in devices]
+        nodes = [*(t._node for t in waiting), *sources_of(sent)]
+        others = [m.origin for each in needed_moves(nodes) for m in each]
+        if devices.keys() >= set(others):
+            return waiting, sent
+        devices.update(dict.fromkeys(others))
 
 
 def realize_pending(device: Device) -> None:

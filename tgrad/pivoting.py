@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tgrad import dtype as dt
+from tgrad.arguments import refuse
 from tgrad.complex_forms import complex_form
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
 from tgrad.factorizations import (
@@ -26,7 +27,8 @@ from tgrad.joining import cat
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 __all__ = [
-    "cholesky_ex", "inv_ex", "lu", "lu_factor", "lu_factor_ex", "lu_solve", "lu_unpack", "solve_ex",
+    "cholesky_ex", "inv_ex", "ldl_factor", "ldl_factor_ex", "ldl_solve", "lu", "lu_factor",
+    "lu_factor_ex", "lu_solve", "lu_unpack", "solve_ex",
 ]  # fmt: skip
 
 
@@ -49,6 +51,21 @@ class LUFactorEx(NamedTuple):
     """Of `lu_factor_ex`."""
 
     LU: Tensor
+    pivots: Tensor
+    info: Tensor
+
+
+class LDLFactor(NamedTuple):
+    """Of `ldl_factor`."""
+
+    LD: Tensor
+    pivots: Tensor
+
+
+class LDLFactorEx(NamedTuple):
+    """Of `ldl_factor_ex`."""
+
+    LD: Tensor
     pivots: Tensor
     info: Tensor
 
@@ -265,6 +282,65 @@ def lu_solve(
         return _rows(_under(factor.mT, X), places.argsort(-1))
     X = solve_triangular(factor, _rows(B, places), upper=False, unitriangular=True)
     return solve_triangular(factor, X, upper=True)
+
+
+# -- L D Lᵀ --------------------------------------------------------------------------------------
+
+
+@labelled("ldl_factor_ex")
+def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> LDLFactorEx:
+    """`ldl_factor`, and the number of the first pivot that is 0, 0 if there is none.
+
+    Args:
+        check_errors: not supported: a symmetric matrix that is singular has factors too.
+
+    >>> import tgrad
+    >>> tgrad.linalg.ldl_factor_ex(tgrad.zeros(2, 2)).info.item()
+    1
+    """
+    refuse("ldl_factor_ex", check_errors=check_errors)
+    check_matrices("ldl_factor_ex", A, square=True)
+    factor, pivots, info = results_of("ldl", call_library("ldl", A), A)
+    return LDLFactorEx(factor, pivots.detach().to(dt.int32), info.detach().to(dt.int32))
+
+
+@labelled("ldl_factor")
+def ldl_factor(A: Tensor, *, hermitian: bool = False) -> LDLFactor:
+    """L, below the diagonal, and D, blocks of one and two rows on it, of a symmetric A = L D Lᵀ.
+    It has no gradient, as PyTorch's.
+
+    Args:
+        A: (.., n, n); its lower triangle is read.
+        hermitian: makes no difference to real matrices.
+
+    Returns:
+        LD (.., n, n) and pivots (.., n), int32: LAPACK's, negative for blocks of two.
+
+    >>> import tgrad
+    >>> tgrad.linalg.ldl_factor(tgrad.tensor([[0.0, 2.0], [2.0, 0.0]])).pivots.tolist()
+    [-2, -2]
+    """
+    return LDLFactor(*ldl_factor_ex(A)[:2])
+
+
+@labelled("ldl_solve")
+def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False) -> Tensor:
+    """X of A X = B, for what `ldl_factor` gives of A.
+
+    Args:
+        B: (.., n, k).
+
+    >>> import tgrad
+    >>> factors = tgrad.linalg.ldl_factor(tgrad.tensor([[0.0, 2.0], [2.0, 0.0]]))
+    >>> tgrad.linalg.ldl_solve(*factors, tgrad.tensor([[2.0], [4.0]])).tolist()
+    [[2.0], [1.0]]
+    """
+    check_matrices("ldl_solve", LD, square=True)
+    _check_pivots("ldl_solve", LD, pivots)
+    check_matrices("ldl_solve", LD, B)
+    check_rows("ldl_solve", LD, B)
+    operands = with_batch(LD, pivots.to(LD.dtype).unsqueeze(-1), B)
+    return call_library("ldl_solve", *operands).reshape(operands[2].shape)
 
 
 # -- with info -----------------------------------------------------------------------------------

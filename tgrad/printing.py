@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tgrad.dtype import get_default_dtype
 from tgrad.errors import UnsupportedError
 
 
@@ -78,6 +79,19 @@ def set_printoptions(
     }  # fmt: skip
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _options = replace(chosen, **changed, sci_mode=sci_mode)
+
+
+def text_of_tensor(t: Any) -> str:
+    """A tensor as PyTorch prints it; one on the device meta, without values."""
+    gradient = "requires_grad=True" if t.is_leaf else f"grad_fn={t.grad_fn}"
+    gradient = gradient if t.requires_grad else ""
+    is_default = t.dtype is get_default_dtype()
+    if t.is_meta:
+        parts = ["...", "device='meta'", f"size={tuple(t.shape)}"]
+        parts += [] if is_default else [f"dtype={t.dtype}"]
+        return f"tensor({', '.join([*parts, *([gradient] if gradient else [])])})"
+    array = t.numpy().astype(np.float32) if t.dtype.is_narrow else t.numpy()
+    return text_of(array, t.dtype, is_default, t.device, gradient)
 
 
 def text_of(

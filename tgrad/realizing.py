@@ -27,7 +27,7 @@ from tgrad.pipeline import (
     run,
 )
 from tgrad.runtime.device import allocate, open_device
-from tgrad.runtime.storage import Storage
+from tgrad.runtime.storage import Storage, unwritten
 
 _lock = threading.RLock()
 
@@ -42,6 +42,8 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         One storage for each output. An output that is a buffer already, reshaped or not, shares
         its memory.
     """
+    if device.type == "meta":
+        return [unwritten(device, n.dtype, n.shape) for n in outputs]
     form, bound = _planned(outputs, device)
     count = len(form.leaves)
     used = range(count) if isinstance(bound, Served) else (i for i in bound.order if i < count)

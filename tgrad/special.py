@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from tgrad.errors import UnsupportedError
 from tgrad.functional import from_method
+from tgrad.methods.activation import as_float
 from tgrad.methods.slopes import (
     binary_function,
     define_slopes,
@@ -21,7 +25,7 @@ from tgrad.methods.slopes import (
 )
 from tgrad.methods.special import hankel_terms, hurwitz_zeta
 from tgrad.methods.trigonometry import polynomial
-from tgrad.tensor import Tensor, labelled
+from tgrad.tensor import Tensor, labelled, tensor
 
 digamma = psi = from_method(Tensor.digamma)
 gammaln = from_method(Tensor.lgamma)
@@ -80,14 +84,35 @@ def log_ndtr(input: Tensor) -> Tensor:
 
 
 def _log_ndtr(x: Any) -> Any:
-    low = x.minimum(-1.0) * -math.sqrt(0.5)
-    tail = (low.erfcx() * 0.5).log() - low * low
+    tail = _log_of_tail(x.minimum(-1.0))
     return tail.where(x < -1.0, (-(x.maximum(-1.0) * math.sqrt(0.5)).erfc() * 0.5).log1p())
+
+
+def _log_of_tail(x: Any) -> Any:
+    """log Φ(x), x below -1."""
+    far = x * -math.sqrt(0.5)
+    return (far.erfcx() * 0.5).log() - far * far
 
 
 def ndtri(input: Tensor) -> Tensor:
     """The inverse of `ndtr`."""
-    return double_function("ndtri", input, lambda p: (2.0 * p - 1.0).erfinv() * math.sqrt(2.0))
+    return double_function("ndtri", input, _ndtri)
+
+
+def _ndtri(p: Any) -> Any:
+    """√2 erfinv(2 p - 1) in the middle; far out the x where log Φ(x) is log p, by Newton's steps
+    from √(-2 log p), less what the density's factor 1 / (√(2π) x) takes off."""
+    tail = p.minimum(1.0 - p)
+    is_far = (tail > 0) & (tail < 0.02)
+    wanted = tail.where(is_far, 0.01).log()
+    first = (-2.0 * wanted).sqrt()
+    x = (first.log() + 0.5 * math.log(2 * math.pi)) / first - first
+    for _ in range(3):
+        reached = _log_of_tail(x)
+        slope = (-0.5 * x * x - reached).exp() / math.sqrt(2 * math.pi)
+        x = x - (reached - wanted) / slope
+    middle = (2.0 * p - 1.0).erfinv().where(~(p < 0), math.nan) * math.sqrt(2.0)
+    return x.where(p < 0.5, -x).where(is_far, middle)
 
 
 def entr(input: Tensor) -> Tensor:
@@ -234,8 +259,59 @@ def _modified(order: int, x: Any, scaled: bool) -> Any:
 
 
 def spherical_bessel_j0(input: Tensor) -> Tensor:
-    """sin(x) / x, and 1 at 0."""
-    return (input * (1 / math.pi)).sinc()
+    """sin(x) / x, 1 at 0, and 0 at infinity."""
+    return (input * (1 / math.pi)).sinc().where(~input.isinf(), 0.0)
+
+
+@labelled("airy_ai")
+def airy_ai(input: Tensor) -> Tensor:
+    """The Airy function Ai.
+
+    >>> import tgrad
+    >>> round(tgrad.special.airy_ai(tgrad.zeros(1)).item(), 6)
+    0.355028
+    """
+    given = as_float(input)
+    x = given.double()
+    near = _airy_series(x.clamp(-2.0, 2.0))
+    return near.where(x.abs() <= 2.0, _airy_far(x)).to(given.dtype)
+
+
+def _airy_series(x: Any) -> Any:
+    """9.4.1: Ai(0) f(x) + Ai'(0) g(x), each a series of x³"""
+    series, steps = [], range(1, 18)
+    for offset in (1, 0):
+        terms = [1.0]
+        for k in steps:
+            terms.append(terms[-1] / ((3 * k) * (3 * k + (-1 if offset else 1))))
+        series.append(polynomial(x * x * x, tuple(reversed(terms))))
+    value, slope = 3 ** (-2 / 3) / math.gamma(2 / 3), 3 ** (-1 / 3) / math.gamma(1 / 3)
+    return series[0] * value - series[1] * x * slope
+
+
+def _airy_far(x: Any) -> Any:
+    """With ζ = 2/3 |x|^(3/2), and the mean over the weight t^(-1/6) exp(-t): for x > 0, 9.5.8,
+    exp(-ζ) mean((1 + t / 2ζ)^(-1/6)) / (2 √π x^(1/4)). For x < 0 the real part of twice as much
+    with ζ turned to iζ + π/4, from 9.6.6 and 10.9.21's integral for Hankel functions."""
+    size = x.abs().maximum(2.0)
+    zeta = size * size.sqrt() * (2 / 3)
+    places, weights = (tensor(a, device=x.device) for a in _laguerre(32, -1 / 6))
+    t = places / (2.0 * zeta.unsqueeze(-1))
+    falling = (weights * (1.0 + t) ** (-1 / 6)).sum(-1) * (-zeta).exp() * 0.5
+    length, turn = (1.0 + t * t) ** (-1 / 12), t.atan() * (1 / 6)
+    phase = zeta - math.pi / 4
+    waves = (weights * length * (phase.unsqueeze(-1) - turn).cos()).sum(-1)
+    return falling.where(x > 0, waves) / (math.sqrt(math.pi) * size.sqrt().sqrt())
+
+
+@cache
+def _laguerre(count: int, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places t and weights of a mean over t^power exp(-t), by Golub and Welsch (1969)."""
+    k = np.arange(count)
+    beside = np.sqrt(k[1:] * (k[1:] + power))
+    matrix = np.diag(2 * k + 1 + power) + np.diag(beside, 1) + np.diag(beside, -1)
+    places, vectors = np.linalg.eigh(matrix)
+    return places, vectors[0] ** 2
 
 
 # -- orthogonal polynomials ----------------------------------------------------------------------

@@ -69,7 +69,7 @@ from tgrad.pending import drop_pending as drop_pending
 from tgrad.pending import mark_pending, mark_repeated, realize_tensors
 from tgrad.pending import pending_tensors as pending_tensors
 from tgrad.pending import realize_pending as realize_pending
-from tgrad.printing import text_of
+from tgrad.printing import text_of_tensor
 from tgrad.repeating import modes
 from tgrad.runtime.storage import Storage, upload
 from tgrad.shapes import Size, size_of
@@ -346,11 +346,7 @@ class Tensor(
         return id(self)
 
     def __repr__(self) -> str:
-        array = self.numpy().astype(np.float32) if self.dtype.is_narrow else self.numpy()
-        gradient = "requires_grad=True" if self.is_leaf else f"grad_fn={self.grad_fn}"
-        gradient = gradient if self._requires_grad else ""
-        is_default = self.dtype is dt.get_default_dtype()
-        return text_of(array, self.dtype, is_default, self._device, gradient)
+        return text_of_tensor(self)
 
     # -- values ---------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from tgrad.errors import Source, find_user_source
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import is_in_source_scope
 from tgrad.graph.repeats import is_work
-from tgrad.pending import is_waiting, realize_tensors, waiting_tensors
+from tgrad.pending import is_waiting, realize_moves, realize_tensors, waiting_tensors
 from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
@@ -206,5 +206,6 @@ def _cut() -> None:
     _choose_end(loops.made, loops.passes)
     living = [t for t in (r() for r in loops.living or ()) if t is not None and is_waiting(t)]
     realize_tensors([*waiting_tensors(), *(t for t in living if is_work(t._node))])
+    realize_moves()
     if loops.is_at_end:  # nothing ran
         note_run()

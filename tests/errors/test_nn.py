@@ -31,6 +31,11 @@ SHAPES = {
         "conv2d: a kernel of 7 elements, 1 apart, does not fit axis 2 of shape (1, 3, 5, 5), "
         "padded by 0 and 0.\nPad more or take a smaller kernel.",
     ),
+    "conv_transpose1d": (
+        lambda: F.conv_transpose1d(zeros(2, 4, 2), zeros(4, 3, 1), padding=1, groups=2),
+        "conv_transpose1d: the result of sizes (2,) and a kernel of (1,) would have sizes (0,).\n"
+        "Use less padding, or a larger input.",
+    ),
     "conv2d axes": (
         lambda: F.conv2d(zeros(5, 5), zeros(2, 3, 3, 3)),
         "conv2d of shapes (5, 5) and (2, 3, 3, 3).\n"

@@ -284,7 +284,7 @@ DEVICES = {
     ),
     "unknown": (
         lambda: tgrad.zeros(3, device="gpu"),
-        "'gpu' is not a device.\nUse one of cpu, cuda, opencl, interpret, numpy.",
+        "'gpu' is not a device.\nUse one of cpu, cuda, opencl, interpret, numpy, meta.",
     ),
     "explain of nothing": (
         lambda: tgrad.explain(),
@@ -307,11 +307,6 @@ UNSUPPORTED = {
     "scatter_reduce": (
         lambda: zeros(3).scatter_reduce(0, integers(0), zeros(1), "max"),
         "scatter_reduce: reduce='max'.\nUse one of sum, mean, prod, amax, amin.",
-    ),
-    "device of a gradient": (
-        lambda: zeros(3, requires_grad=True).to("cpu"),
-        "a tensor that requires a gradient cannot change device.\n"
-        "Move it first: x.detach().to(device).requires_grad_(), or Module.to(device).",
     ),
     "rounding_mode": (
         lambda: zeros(3).div(2, rounding_mode="up"),

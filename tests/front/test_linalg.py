@@ -184,8 +184,6 @@ def test_mistakes() -> None:
         tgrad.linalg.lu_solve(a @ a.mT, tgrad.ones(2), a)
     with pytest.raises(ShapeError, match=r"pivots of shape \(3,\)"):
         tgrad.lu_unpack(a, tgrad.ones(3, dtype=tgrad.int32))
-    with pytest.raises(AttributeError, match="no ldl_solve: use lu_factor"):
-        tgrad.linalg.ldl_solve  # noqa: B018
     with pytest.raises(ShapeError, match=r"eig of shape \(2, 3\)"):
         tgrad.linalg.eig(a)
     with pytest.raises(UnsupportedError, match="qr: mode='raw'"):
@@ -240,6 +238,8 @@ def test_torch_spells_every_function(function: str) -> None:
         "permutation": ((np.array([[[3.0], [3.0], [4.0]], [[1.0], [4.0], [4.0]]]),), (5,)),
         "qr": ((TALL,), ("complete",)),
         "svd": ((WIDE,), (False,)),
+        "ldl": ((SYMMETRIC,), ()),
+        "ldl_solve": ((SYMMETRIC, np.array([[[1.0], [-3], [-3]], [[2], [2], [3]]]), ROWS), ()),
         "eigh": ((SYMMETRIC,), ()),
         "eig": ((SQUARE,), ()),
         "complex_eig": ((SQUARE, POSITIVE), ()),
@@ -354,3 +354,70 @@ def test_matrices_of_low_rank_that_are_refused():
     ):
         with pytest.raises((OutOfRangeError, DTypeError), match=what):
             call()
+
+
+def symmetric(seed, *shape):
+    """Indefinite, with zeros on the diagonal: pivots of two rows are needed."""
+    a = np.random.default_rng(seed).standard_normal(shape)
+    a = a + np.swapaxes(a, -1, -2)
+    a[..., range(1, shape[-1], 2), range(1, shape[-1], 2)] = 0
+    return a
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (7, 7), (30, 30), (3, 2, 5, 5), (0, 4, 4)])
+def test_factors_of_symmetric_matrices(shape, dtype):
+    A = symmetric(0, *shape).astype(dtype)
+    ours, theirs = (m.linalg.ldl_factor_ex(m.tensor(A)) for m in (tgrad, torch))
+    np.testing.assert_array_equal(ours.pivots.numpy(), theirs.pivots.numpy())
+    np.testing.assert_array_equal(ours.info.numpy(), theirs.info.numpy())
+    assert ours.pivots.dtype is ours.info.dtype is tgrad.int32
+    tolerance = 1e-3 if dtype is np.float32 else 1e-9
+    np.testing.assert_allclose(ours.LD.numpy(), theirs.LD.numpy(), rtol=tolerance, atol=tolerance)
+    B = np.random.default_rng(1).standard_normal((*shape[:-1], 3)).astype(dtype)
+    factors = tgrad.linalg.ldl_factor(tgrad.tensor(A))
+    X = tgrad.linalg.ldl_solve(*factors, tgrad.tensor(B))
+    np.testing.assert_allclose(A @ X.numpy(), B, rtol=tolerance, atol=100 * tolerance)
+    taken = tgrad.linalg.ldl_solve(
+        tgrad.tensor(theirs.LD.numpy()), tgrad.tensor(theirs.pivots.numpy()), tgrad.tensor(B)
+    )
+    np.testing.assert_allclose(taken.numpy(), X.numpy(), rtol=tolerance, atol=10 * tolerance)
+
+
+def test_factors_of_singular_and_differentiated_matrices():
+    for m in (tgrad, torch):
+        found = m.linalg.ldl_factor_ex(m.zeros(3, 3))
+        assert (found.pivots.tolist(), found.info.item()) == ([1, 2, 3], 1)
+        with pytest.raises(RuntimeError):
+            m.linalg.ldl_factor(m.eye(2).requires_grad_()).LD.sum().backward()
+    with pytest.raises(DTypeError, match="pivots of int64"):
+        tgrad.linalg.ldl_solve(tgrad.eye(2), tgrad.ones(2).long(), tgrad.ones(2, 1))
+
+
+@pytest.mark.parametrize("largest", [None, True, False])
+@pytest.mark.parametrize("general", [False, True])
+def test_a_few_eigenvalues(largest, general):
+    A = symmetric(2, 2, 9, 9)
+    half = np.random.default_rng(3).standard_normal((2, 9, 9))
+    B = half @ np.swapaxes(half, -1, -2) + np.eye(9) if general else None
+    options = {"k": 2, "largest": largest}
+    ours = tgrad.lobpcg(tgrad.tensor(A), B=None if B is None else tgrad.tensor(B), **options)
+    theirs = torch.lobpcg(
+        torch.tensor(A), B=None if B is None else torch.tensor(B), niter=500, tol=1e-11, **options
+    )
+    np.testing.assert_allclose(ours[0].numpy(), theirs[0].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(np.abs(ours[1].numpy()), np.abs(theirs[1].numpy()), atol=1e-4)
+    assert tgrad.lobpcg(tgrad.tensor(A), X=tgrad.ones(9, 4)).eigenvalues.shape == (2, 4)
+    with pytest.raises(OutOfRangeError, match="k=10 of a matrix of 9 rows"):
+        tgrad.lobpcg(tgrad.tensor(A), k=10)
+
+
+def test_gradient_of_a_few_eigenvalues():
+    A = symmetric(4, 9, 9)
+    grads = []
+    for m in (tgrad, torch):
+        a = m.tensor(A, requires_grad=True)
+        options = {} if m is tgrad else {"niter": 500, "tol": 1e-12}
+        m.lobpcg((a + a.mT) / 2, k=2, **options)[0].sum().backward()
+        grads.append(a.grad.numpy())
+    np.testing.assert_allclose(*grads, atol=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import tgrad
 from tests.front.checking import TGRAD, TORCH, Function, Library
 
 INF, NAN = math.inf, math.nan
@@ -35,6 +36,8 @@ CASES: dict[str, tuple[Function, tuple[np.ndarray, ...]]] = {
     "div trunc": (lambda lib, a, b: lib.t.div(a, b, rounding_mode="trunc"), PAIRS),
     "clamp": (lambda lib, x: x.clamp(-1.0, 2.0), (POINTS,)),
     "clamp reversed": (lambda lib, x: x.clamp(2.0, -1.0), (POINTS,)),
+    "clamp NaN below": (lambda lib, x: x.clamp(NAN, 1.0), (POINTS,)),
+    "clamp NaN above": (lambda lib, x: lib.t.clamp(x, max=NAN), (POINTS,)),
     "clamp min": (lambda lib, x, a: lib.t.clamp(x, min=a), PAIRS),
     "clamp max": (lambda lib, x, a: lib.t.clamp(x, max=a), PAIRS),
     "clamp both": (lambda lib, x, a, b: lib.t.clamp(x, a, b), TRIPLES),
@@ -45,6 +48,27 @@ CASES: dict[str, tuple[Function, tuple[np.ndarray, ...]]] = {
     "hypot": (lambda lib, a, b: lib.t.hypot(a, b), PAIRS),
     "acosh": (lambda lib, x: lib.t.acosh(x), (np.array([-1e4, -2.0, 1.0, 2.0, 1e12]),)),
     "logit": (lambda lib, x: lib.t.logit(x), (np.array([-1.0, 0.0, 0.5, 1.0, 2.0, NAN]),)),
+    "ndtri": (
+        lambda lib, x: lib.t.special.ndtri(x),
+        (
+            np.array(
+                [0.0, 1e-30, 1e-20, 1e-10, 1e-3, 0.0199, 0.0201, 0.3, 0.5, 0.99, 1.0, -0.5, 2.0]
+            ),
+        ),
+    ),
+    "i1e": (lambda lib, x: lib.t.special.i1e(x), (np.array([0.0, 1e-42, -1e-42, 1e-30, 2.0]),)),
+    "spherical j0": (lambda lib, x: lib.t.special.spherical_bessel_j0(x.detach()), (POINTS,)),
+    "inverse root": (lambda lib, x: x.detach() ** -0.5, (POINTS,)),
+    "cross entropy": (
+        lambda lib, x: lib.F.cross_entropy(x, target(x, 0, 1, 2, 3, 0, 1), reduction="none"),
+        (ROWS * 1e6,),
+    ),
+    "smoothed cross entropy": (
+        lambda lib, x: lib.F.cross_entropy(
+            x, target(x, 0, 1, 2, 3, 0, 1), reduction="none", label_smoothing=0.1
+        ),
+        (ROWS * 1e6,),
+    ),
     "softplus": (lambda lib, x: lib.F.softplus(x), (POINTS,)),
     "logsigmoid": (lambda lib, x: lib.F.logsigmoid(x), (POINTS,)),
     "hardswish": (lambda lib, x: lib.F.hardswish(x), (POINTS[:-1],)),
@@ -80,7 +104,8 @@ def value_and_gradients(lib: Library, f: Function, arrays: Any, dtype: str) -> l
     ]
     y = f(lib, *leaves)
     g = np.linspace(0.5, 2.0, max(y.numel(), 1)).reshape(tuple(y.shape))
-    y.backward(lib.t.tensor(g, dtype=y.dtype, **device))
+    if y.requires_grad:
+        y.backward(lib.t.tensor(g, dtype=y.dtype, **device))
     return [y.detach().numpy(), *(None if x.grad is None else x.grad.numpy() for x in leaves)]
 
 
@@ -96,3 +121,44 @@ def test_values_and_gradients_at_special_points(name: str, dtype: str) -> None:
         assert (a is None) == (b is None)
         if a is not None:
             np.testing.assert_allclose(a, b, rtol=2e-5 if dtype == "float32" else 1e-8, atol=1e-7)
+
+
+DIVISIONS: dict[str, Function] = {
+    "floor_divide": lambda lib, a, b: a // b,
+    "remainder": lambda lib, a, b: a % b,
+    "fmod": lambda lib, a, b: lib.t.fmod(a, b),
+    "div trunc": lambda lib, a, b: lib.t.div(a, b, rounding_mode="trunc"),
+    "of a number": lambda lib, a, b: 7 // b,
+    "remainder of a number": lambda lib, a, b: 7 % b,
+    "by a number": lambda lib, a, b: a // 0,
+    "remainder by a number": lambda lib, a, b: a % 0,
+    "in place": lambda lib, a, b: a.floor_divide_(b),
+}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
+@pytest.mark.parametrize("name", DIVISIONS)
+def test_integers_are_not_divided_by_0(name: str, dtype: str) -> None:
+    for lib in (TGRAD, TORCH):
+        kind = getattr(lib.t, dtype)
+        a, b = (lib.t.tensor(x, dtype=kind) for x in ([5, 7, 9], [2, 0, 3]))
+        with pytest.raises(RuntimeError, match=r"ZeroDivisionError|integers are divided by 0"):
+            DIVISIONS[name](lib, a, b)
+    with pytest.raises(ZeroDivisionError):
+        DIVISIONS[name](TGRAD, tgrad.tensor([5, 7, 9]), tgrad.tensor([2, 0, 3]))
+
+
+def test_a_compiled_function_looks_at_each_divisor() -> None:
+    divide = tgrad.compile(lambda a, b: a // b)
+    a = tgrad.tensor([7, 9])
+    assert divide(a, tgrad.tensor([2, 3])).tolist() == [3, 3]
+    with pytest.raises(ZeroDivisionError):
+        divide(a, tgrad.tensor([2, 0]))
+    assert divide(a, tgrad.tensor([1, 3])).tolist() == [7, 3]
+
+
+def test_floats_are_divided_by_0() -> None:
+    a, b = tgrad.tensor([1.0, -1.0, 0.0]), tgrad.tensor([0, 0, 0])
+    x, y = torch.tensor([1.0, -1.0, 0.0]), torch.tensor([0, 0, 0])
+    np.testing.assert_array_equal((a // b).numpy(), (x // y).numpy())
+    np.testing.assert_array_equal((a % b).numpy(), (x % y).numpy())

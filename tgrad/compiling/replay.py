@@ -44,6 +44,7 @@ from tgrad.runtime.device import open_device
 from tgrad.runtime.execute import allocate_outputs, execute, replay, runs_programs
 from tgrad.runtime.plan import BufferRef, Moves, Program
 from tgrad.runtime.planning import current_planning
+from tgrad.runtime.storage import unwritten
 from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import Refuse, check_values, versions
 
@@ -79,6 +80,19 @@ class NewGradient:
     in_place: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Values that one plan makes and another reads as an argument: where, and their type."""
+
+    device: Device
+    dtype: DType
+    shape: tuple[int, ...]
+
+    def place(self) -> Tensor:
+        """A tensor to put them in."""
+        return Tensor._of(None, self.device, unwritten(self.device, self.dtype, self.shape))
+
+
 @dataclass(eq=False)
 class Part:
     """The plan of one device.
@@ -93,6 +107,7 @@ class Part:
         made: (position among the results, number among the outputs).
         given: (position among the results, number of the argument that is changed in place).
         new_gradients: gradients among the results.
+        sent: (position among the results, number of the move) of what another device reads.
         program: the plan as one call; None where the device has none.
     """
 
@@ -108,6 +123,7 @@ class Part:
     made: list[tuple[int, int]] = field(default_factory=list)
     given: list[tuple[int, int]] = field(default_factory=list)
     new_gradients: list[NewGradient] = field(default_factory=list)
+    sent: list[tuple[int, int]] = field(default_factory=list)
     settled: list[tuple[int, int]] = field(default_factory=list)
     program: Program | None = None
 
@@ -192,7 +208,8 @@ class Part:
 
     def positions(self) -> Iterator[int]:
         """The results that somebody gets."""
-        yield from (position for position, _ in (*self.writes, *self.made, *self.given))
+        pairs = (*self.writes, *self.made, *self.given, *self.sent)
+        yield from (position for position, _ in pairs)
         yield from (g.position for g in self.new_gradients)
 
     def shares_state(self) -> bool:
@@ -238,6 +255,7 @@ class Entry:
         boxes: for new tensors, by number, which of the plan's elements exist; all where not here.
         given_boxes: likewise for arguments that are changed in place, by their numbers.
         padded: what arguments with symbolic sizes are copied to, by their numbers.
+        moves: what goes from device to device, behind the arguments.
         is_shared: whether its plans serve traces of other sizes.
         runs: how often it ran.
         is_short: whether short.py knows all that a call does, as long as nothing comes between.
@@ -264,6 +282,7 @@ class Entry:
     given_boxes: dict[int, Box] = field(default_factory=dict)
     padded: dict[int, PaddedArgument] = field(default_factory=dict)
     is_shared: bool = False
+    moves: list[Move] = field(default_factory=list)
     runs: int = 0
     gradients: int = -1
     lent: int = -1
@@ -309,6 +328,8 @@ class Entry:
         if not self.is_ready:
             self._prepare()
         inside = self._padded_arguments(arguments) if self.padded else arguments
+        if self.moves:
+            inside = [*inside, *(move.place() for move in self.moves)]
         for host in self.hosts:
             if host.refresh():
                 self.lent = -1
@@ -384,6 +405,7 @@ class Entry:
             if not _are_private(self.memories(part, arguments)):
                 for number in part.donated:
                     _unshare(self.state_storages[number])
+        for part in self.parts:
             if part.program is not None and runs_programs():
                 memories = self.memories(part, arguments)
                 part.program.bind([memories[place] for place in part.compiled.leaves])
@@ -465,6 +487,8 @@ class Entry:
         try:
             for run in runs:
                 run.launch()
+                if run.part.sent:
+                    run.send()
         except BaseException:
             for storage, copy in zip(overwritten, copies):
                 open_device(storage.device).copy(storage.memory, copy)
@@ -597,6 +621,15 @@ class _Run:
         for output, number in self.part.settled:
             memory = self.entry.state_storages[number].memory
             open_device(plan.device).copy(memory, self.outputs[output])
+
+    def send(self) -> None:
+        """Give what it has made to the plans of other devices."""
+        entry, part = self.entry, self.part
+        found, first = self.results(), len(self.arguments) - len(entry.moves)
+        for position, number in part.sent:
+            move, target = entry.moves[number], self.arguments[first + number]._storage
+            array = open_device(part.device).read(found[position], move.dtype, move.shape)
+            open_device(move.device).write(target.memory, array)  # type: ignore[union-attr]
 
     def results(self) -> dict[int, Any]:
         """The memory of each result that somebody gets, by position."""

@@ -31,6 +31,7 @@ from tgrad.compiling.replay import (
     Entry,
     Given,
     Held,
+    Move,
     NewGradient,
     OpenGraphError,
     Out,
@@ -39,6 +40,7 @@ from tgrad.compiling.replay import (
     check_argument,
     give_storage,
 )
+from tgrad.compiling.stages import SENT, Stage, Wanted, stages_of
 from tgrad.compiling.structure import Flat, replaced
 from tgrad.device import Device
 from tgrad.errors import ShapeError, Source, TraceError, UnsupportedError
@@ -52,6 +54,7 @@ from tgrad.graph.padding import conditions_on, without_padding
 from tgrad.graph.size import Size, Symbol, sizing, with_fixed
 from tgrad.interrupts import Uninterrupted
 from tgrad.many_sizes import plan_for_sizes
+from tgrad.moving import Moved
 from tgrad.nn.parameter import realize_parameters
 from tgrad.pipeline import Storage
 from tgrad.rollback import Before
@@ -59,9 +62,6 @@ from tgrad.tensor import Tensor, realize_tensors
 from tgrad.tracing import tracing
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-Wanted = tuple[Node, Device, str, int]
-"""A value, where, what it becomes, and which of these it is."""
 
 IN_PLACE_DEVICES = ("cpu", "cuda", "opencl")
 """Where a plan runs as a whole, so that memory may be overwritten by it."""
@@ -285,6 +285,7 @@ class _Build:
         self.boxes: dict[int, Box] = {}
         self.padded = self._padded()
         self.is_shared = False
+        self.moves: list[Moved] = []
         self.before = before
 
     def entry(self, result: Any, kept: list[TracedState]) -> Entry:
@@ -303,7 +304,8 @@ class _Build:
         written = self._collect_changes(returned)
         late = self._collect_late(returned, [t for state in kept for t in state.tensors()])
         self._collect_exchanges()
-        parts = [self._part(device) for device in dict.fromkeys(w[1] for w in self.wanted)]
+        stages, self.moves = stages_of(self.wanted)
+        parts = [self._part(stage) for stage in stages]
         moving = movable(self.after, [self.states[number].tensor for number in written])
         names = {id(b.value): b for b in moving}
         for state in self.states:
@@ -330,6 +332,7 @@ class _Build:
             given_boxes=self.given_boxes,
             padded=self.padded,
             is_shared=self.is_shared,
+            moves=[Move(m.device, m.dtype, m.shape) for m in self.moves],
         )
 
     # -- results --------------------------------------------------------------------------------
@@ -495,8 +498,8 @@ class _Build:
 
     # -- plans ----------------------------------------------------------------------------------
 
-    def _part(self, device: Device) -> Part:
-        wanted = [w for w in self.wanted if w[1] == device]
+    def _part(self, stage: Stage) -> Part:
+        device, wanted = stage.device, stage.wanted
         nodes = self._without_padding([w[0] for w in wanted], device)
         needed = [self._needed(w[0], device) for w in wanted]
         self.host_storages = {host.storage for host in self.recorder.hosts.values()}
@@ -508,7 +511,7 @@ class _Build:
                 if kind == "write" and storages[number] in leaves:
                     donated[position] = leaves[storages[number]]
         limit = self.memory_limit
-        if self.owner is not None and self.scope is None and limit is None:
+        if self.owner is not None and self.scope is None and limit is None and not self.moves:
             part = self._padded_part(device, wanted, nodes, donated)
             if part is not None:
                 return part
@@ -532,7 +535,9 @@ class _Build:
         overwrite."""
         for position, (node, _, kind, number) in enumerate(wanted):
             result = part.compiled.results[position]
-            if kind == "made":
+            if kind == SENT:
+                part.sent.append((position, number))
+            elif kind == "made":
                 part.made.append((position, number))
             elif kind == "gradient":
                 is_old = number in self.in_place
@@ -610,7 +615,10 @@ class _Build:
         """Where a buffer of the graph comes from."""
         recorder, storage = self.recorder, leaf.attr("storage")
         part.storages.append(storage)
-        if isinstance(storage, StandIn):
+        if storage in self.moves:
+            part.storages[-1] = Storage(storage.device, storage.dtype, storage.shape, None)
+            part.arguments.append((place, len(self.flat.tensors) + self.moves.index(storage)))
+        elif isinstance(storage, StandIn):
             part.storages[-1] = Storage(storage.device, storage.dtype, storage.shape, None)
             number = recorder.argument_of.get(storage)
             if number is not None:

@@ -138,8 +138,9 @@ def row_of(node: Node, inputs: tuple[Hashable, ...]) -> Hashable:
 
 def computed(outputs: Sequence[Node]) -> list[Node]:
     """What the outputs' values depend on, inputs before users, without the arguments of VJPs."""
-    return toposort(outputs, _without_arguments)
+    return toposort(outputs, without_arguments)
 
 
-def _without_arguments(node: Node) -> tuple[Node, ...]:
+def without_arguments(node: Node) -> tuple[Node, ...]:
+    """The nodes that its value depends on: not the history that a mark adds."""
     return node.inputs[:1] if node.op is Op.CUSTOM_VJP else node.inputs

@@ -9,6 +9,9 @@ and gives one array: for each member of the batch its results, one after the oth
                          positive, where there is one
     lu(A, check)         L below the diagonal and U of A = P L U, and the row (from 1) that each row
                          was swapped with; `check` refuses a U with a 0 on its diagonal
+    ldl(A)               L below the diagonal and D of A = L D Lᵀ, pivots, and the number of the
+                         first that is 0, or 0
+    ldl_solve(F, p, B)   X of A X = B, of these factors and pivots (.., n, 1)
     permutation(s, m)    where each of m rows comes from, after swaps (.., k, 1)
     solve(A, B)          X of A X = B
     triangular(A, B)     the same for the (lower) triangle of A, with ones on its diagonal (unit)
@@ -35,6 +38,7 @@ import numpy as np
 
 from tgrad.dtype import DType
 from tgrad.errors import LinAlgError, Source
+from tgrad.graph.indefinite import ldl, ldl_solve
 
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -308,6 +312,12 @@ LIBRARY: dict[str, Function] = {
         _lu,
         lambda a, check: (a, (min(a),)),
         lambda a, check: max(a) * min(a) ** 2 - min(a) ** 3 / 3,
+    ),
+    "ldl": Function(ldl, lambda a: (a, (a[0],), ()), lambda a: a[0] ** 3 / 3),
+    "ldl_solve": Function(
+        lambda f, p, b: (ldl_solve(f, p, b),),
+        lambda f, p, b: (b,),
+        lambda f, p, b: 2 * f[0] ** 2 * b[1],
     ),
     "permutation": Function(_permutation, lambda a, rows: ((rows,),), lambda a, rows: 0),
     "solve": Function(

@@ -339,7 +339,7 @@ def _common_device(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> D
     if op is _BUFFER:
         return attrs["storage"].device
     device = None
-    for x in inputs:
+    for x in inputs[:1] if op is _MARK else inputs:  # its arguments are history, of any device
         if x.device is device or x.device is None or x.device == device:
             continue
         if device is not None:

@@ -42,7 +42,8 @@ def _problem(node: Node, lowered: bool) -> str:
         return f"does not fit its inputs: {error!r}."
     if (shape, dtype) != (node.shape, node.dtype):
         return f"should be {dtype.name} of shape {shape}."
-    devices = {x.device for x in node.inputs} - {None}
+    inputs = node.inputs[:1] if node.op is Op.CUSTOM_VJP else node.inputs
+    devices = {x.device for x in inputs} - {None}
     if len(devices) > 1 or (devices and node.device not in devices):
         return f"is on {node.device}, its inputs on {', '.join(sorted(map(str, devices)))}."
     return ""

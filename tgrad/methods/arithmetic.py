@@ -15,6 +15,7 @@ from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.elementwise import result_type, rounded_once
 from tgrad.methods.euclid import gcd, lcm
+from tgrad.methods.limits import check_divisor
 from tgrad.methods.slopes import (
     binary_function,
     define_partials,
@@ -49,6 +50,7 @@ class ArithmeticMethods:
         from tgrad.tensor import with_vjp
 
         with source_scope(label="fmod"):
+            check_divisor(other, self)
             a, b = paired(self, other, floats=False)
             rest = a.abs() % b.abs()
             rest = (-rest).where(a < 0, rest)

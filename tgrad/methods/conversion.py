@@ -1,8 +1,7 @@
 """Methods of Tensor that change dtype or device.
 
-In: a tensor. Out: a lazy tensor of another dtype, or the values on another device. Invariant: a
-change of dtype is graph; a change of device computes the values and copies them, so no gradient
-crosses it.
+In: a tensor. Out: a lazy tensor of another dtype, or on another device. Invariant: a change of
+dtype is graph; so is a change of device, where gradients flow or a function is traced.
 """
 
 from __future__ import annotations
@@ -12,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from tgrad import dtype as dt
 from tgrad.aliases import laid_out
 from tgrad.arguments import CHANNELS_LAST, check_memory_format
+from tgrad.batching import is_inside_transform
 from tgrad.device import Device, as_device
 from tgrad.dtype import ComplexDType, DType, as_dtype
-from tgrad.errors import UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
-from tgrad.graph.node import make
+from tgrad.graph.node import buffer_node
 from tgrad.graph.op import Op
-from tgrad.runtime.storage import upload
+from tgrad.moving import moved, with_history
+from tgrad.runtime.storage import unwritten, upload
+from tgrad.tracing import tracer
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -56,8 +57,10 @@ class ConversionMethods:
             non_blocking: accepted; when a copy runs makes no difference to its result.
             copy: never itself.
 
+        Gradients of what is moved go back to this tensor's device.
+
         Raises:
-            UnsupportedError: a tensor that requires a gradient would change device.
+            UnsupportedError: it is on the device meta, and another one is asked for.
         """
         if len(args) == 1 and type(args[0]) is DType and not copy:
             if dtype is None and device is None and memory_format is None:
@@ -88,14 +91,7 @@ class ConversionMethods:
             result = laid_out(result, name)
         if device is None or as_device(device) == self.device:
             return result.clone() if copy and result is self else result
-        if result.requires_grad and is_grad_enabled():
-            raise UnsupportedError(
-                "a tensor that requires a gradient cannot change device.",
-                "Move it first: x.detach().to(device).requires_grad_(), or Module.to(device).",
-            )
-        target = as_device(device)
-        storage = upload(result.numpy(), result.dtype, target)
-        return Tensor._of(make(Op.BUFFER, storage=storage), target, storage)
+        return _on_device(result, as_device(device))
 
     def cpu(self: Any) -> Tensor:
         return self.to("cpu")
@@ -168,6 +164,38 @@ class ConversionMethods:
 
     def bool(self: Any, memory_format: Any = None) -> Tensor:
         return self.to(dt.bool_, memory_format=memory_format)
+
+
+def _on_device(x: Tensor, device: Device) -> Tensor:
+    """A copy on another device. Of what gradients flow through it is made when something runs on
+    either, so that a step stays whole; of all else now, so that its graph can go."""
+    from tgrad.tensor import Tensor
+
+    has_history = x._requires_grad and is_grad_enabled()
+    if x._device.type == "meta":
+        x.numpy()  # says what to do
+    if device.type == "meta":
+        storage = unwritten(device, x.dtype, x._node.shape)
+    elif tracer() is not None or is_inside_transform() or (has_history and x._storage is None):
+        return moved_later(x, device)
+    else:
+        storage = upload(x.numpy(), x.dtype, device)
+    if not has_history:
+        return Tensor._of(buffer_node(storage), device, storage)
+    node = with_history(buffer_node(storage), x._node, x._device, device)
+    return Tensor._result(node, device, (x,))
+
+
+def moved_later(x: Tensor, device: Device) -> Tensor:
+    """A copy on a device, made when something runs there or here; itself if it is there."""
+    from tgrad.tensor import Tensor
+
+    if x._device == device:
+        return x
+    node = moved(x._node, x._device, device)
+    if not (x._requires_grad or is_inside_transform()):
+        node = node.inputs[0]
+    return Tensor._result(node, device, (x,))
 
 
 def _as_complex(x: Any, *args: Any, dtype: Any, device: Any) -> Any:

@@ -31,8 +31,9 @@ from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.size import Size, running_scope
 from tgrad.graph.sized import are_same
+from tgrad.methods.limits import divided, limited, with_slopes
 from tgrad.methods.sizes import exact_number, is_one
-from tgrad.methods.slopes import define_vjp, paired
+from tgrad.methods.slopes import paired
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -179,6 +180,15 @@ def _are_alike(a: Any, b: Any) -> bool:
     )
 
 
+def owner_of(first: Any, *others: Any) -> Any:
+    """The operand whose device is that of the result: a 0-d tensor on the CPU counts as a number
+    on any device."""
+    if first._node.shape or first._device.type != "cpu":
+        return first
+    elsewhere = (t for t in others if is_tensor(t) and t._device is not first._device)
+    return next(elsewhere, first)
+
+
 def _category(dtype: DType) -> int:
     return 0 if dtype.is_bool else 1 if dtype.is_int else 2
 
@@ -292,7 +302,8 @@ class ElementwiseMethods:
         shape = self._shape
         if is_tensor(operand) and operand.ndim and not are_same(shape, operand._shape):
             shape = broadcast_shapes(shape, operand._shape)
-        a, b = self._operand(self, dtype, shape), self._operand(operand, dtype, shape)
+        place = owner_of(self, operand)
+        a, b = place._operand(self, dtype, shape), place._operand(operand, dtype, shape)
         return b._apply(op, a) if swap else a._apply(op, b)
 
     def _complex_binary(self, op: Op, other: Any, swap: bool) -> Any:
@@ -367,7 +378,7 @@ class ElementwiseMethods:
                 f"rounding_mode={rounding_mode!r}.", 'Use None, "trunc" or "floor".'
             )
         if not result_type(self, other).is_float:  # type: ignore[arg-type]
-            floor = self._binary(Op.FLOORDIV, other)
+            floor = divided(self, Op.FLOORDIV, other)
             exact = floor * other == self
             return floor.where(exact | (floor >= 0), floor + 1)
         from tgrad.tensor import with_vjp
@@ -376,16 +387,16 @@ class ElementwiseMethods:
 
     def floor_divide(self, other: Any) -> Tensor:
         """Division rounded down."""
-        return self._binary(Op.FLOORDIV, other)
+        return divided(self, Op.FLOORDIV, other)
 
     def remainder(self, other: Any) -> Tensor:
         """Python's modulus: the sign of the divisor."""
-        return self._binary(Op.MOD, other)
+        return divided(self, Op.MOD, other)
 
     def pow(self, exponent: Any) -> Tensor:
-        """self ** exponent; 0.5 as a number is the square root, of -inf too, as in PyTorch."""
-        if isinstance(exponent, float) and exponent == 0.5 and self.dtype.is_float:
-            return self.sqrt()
+        """self ** exponent; the numbers 0.5 and -0.5 are roots, of -inf too, as in PyTorch."""
+        if isinstance(exponent, float) and abs(exponent) == 0.5 and self.dtype.is_float:
+            return self.sqrt() if exponent > 0 else self.rsqrt()
         return self._binary(Op.POW, exponent)
 
     def neg(self) -> Tensor:
@@ -426,12 +437,12 @@ class ElementwiseMethods:
         return self._binary(Op.DIV, other, swap=True, floats=True)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return self._binary(Op.FLOORDIV, other, swap=True)
+        return divided(self, Op.FLOORDIV, other, swap=True)
 
     __rdiv__ = __rtruediv__
 
     def __rmod__(self, other: Any) -> Tensor:
-        return self._binary(Op.MOD, other, swap=True)
+        return divided(self, Op.MOD, other, swap=True)
 
     def __rpow__(self, other: Any) -> Tensor:
         return self._binary(Op.POW, other, swap=True)
@@ -577,9 +588,9 @@ class ElementwiseMethods:
         if min is None and max is None:
             raise ShapeError("clamp with neither min nor max.", "Give one of them.")
         with source_scope(label="clamp"):
-            x = self if min is None else _limited(self, min, lambda x, least: x < least)
-            y: Any = x if max is None else _limited(x, max, lambda x, most: x > most)
-            return _with_slopes(self, y, min, max) if y.dtype.is_float else y
+            x = self if min is None else limited(self, min, lambda x, least: x < least)
+            y: Any = x if max is None else limited(x, max, lambda x, most: x > most)
+            return with_slopes(self, y, min, max) if y.dtype.is_float else y
 
     clip = clamp
 
@@ -599,9 +610,10 @@ class ElementwiseMethods:
             if isinstance(other, Tensor):
                 shapes.append(other.shape)
             shape = broadcast_shapes(*shapes)
-            a, b = self._operand(self, dtype, shape), self._operand(other, dtype, shape)
+            place = owner_of(self, condition, other)
+            a, b = place._operand(self, dtype, shape), place._operand(other, dtype, shape)
             chosen = condition.to(dt.bool_)
-            return self._operand(chosen, dt.bool_, shape)._apply(Op.WHERE, a, b)
+            return place._operand(chosen, dt.bool_, shape)._apply(Op.WHERE, a, b)
 
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         """`value` where the mask holds, else self."""
@@ -658,43 +670,3 @@ def _lerp(start: Any, end: Any, weight: Any) -> Tensor:
         return start + span * weight if abs(weight) < 0.5 else end - span * (1 - weight)
     near, far = start + span * weight, end - span * (1 - weight)
     return near.where(weight.abs() < 0.5, far)
-
-
-def _with_slopes(x: Any, y: Any, least: Any, most: Any) -> Tensor:
-    """What `x` limited gives, with gradients for it and those limits that are tensors."""
-    from tgrad.tensor import Tensor, with_vjp
-
-    limits = {"least": least, "most": most}
-    given = {name: t for name, t in limits.items() if isinstance(t, Tensor)}
-    numbers = tuple(None if n in given else limit for n, limit in limits.items())
-    operands = [y._operand(t, y.dtype, y.shape) for t in (x, *given.values())]
-    return with_vjp("clamp", y, *operands, params=(tuple(given), *numbers))
-
-
-@define_vjp("clamp")
-def _clamp_backward(g: Any, y: Any, x: Any, *rest: Any) -> tuple[Tensor, ...]:
-    """g where least <= x <= most. Of least, where it is larger than x and smaller than most; of
-    most, where it is smaller than either. NaN is none of it."""
-    *tensors, names, least, most = rest
-    given = dict(zip(names, tensors))
-    low, high = given.get("least", least), given.get("most", most)
-    inside = [x >= low] if low is not None else []
-    inside += [x <= high] if high is not None else []
-    slopes = {"x": inside[0] if len(inside) == 1 else inside[0] & inside[1]}
-    if "least" in given:
-        slopes["least"] = x < low if high is None else (x < low) & (low < high)
-    if "most" in given:
-        slopes["most"] = x > high if low is None else (x > high) | (high < low)
-    return tuple(g.where(slope, 0.0) for slope in slopes.values())
-
-
-def _limited(x: Any, limit: Any, is_beyond: Callable[[Any, Any], Tensor]) -> Tensor:
-    """`limit` where the element is beyond it (or the limit NaN), else the element."""
-    from tgrad.tensor import Tensor
-
-    if not isinstance(limit, Tensor):
-        return x.where(~is_beyond(x, limit), limit)
-    dtype = result_type(x, limit)
-    shape = broadcast_shapes(x.shape, limit.shape)
-    a, b = x._operand(x, dtype, shape), x._operand(limit, dtype, shape)
-    return b.where(is_beyond(a, b) | (b != b), a)

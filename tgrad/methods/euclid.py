@@ -43,9 +43,9 @@ def gcd(a: Any, b: Any) -> Any:
     largest = 2 ** (8 * kind.itemsize - (a.dtype is not kind)) - (a.dtype is kind)
     for number in range(steps_for(largest)):
         if number % 2:
-            x = x - (x // y) * y  # x % y, and x where y is 0
+            x = x - _quotient(x, y) * y  # x % y, and x where y is 0
         else:
-            y = y - (y // x) * x
+            y = y - _quotient(y, x) * x
     found = x | y
     if a.dtype is kind:
         return found
@@ -59,7 +59,12 @@ def lcm(a: Any, b: Any) -> Any:
     _check("lcm", a.dtype)
     wide = dt.int32 if a.dtype.itemsize < 4 else a.dtype
     x, y, divisor = (t.to(wide) for t in (a, b, gcd(a, b)))
-    return ((x // divisor) * y).abs().to(a.dtype)
+    return (_quotient(x, divisor) * y).abs().to(a.dtype)
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    """a // b, and 0 where b is 0."""
+    return a._apply(Op.FLOORDIV, b)
 
 
 def _check(function: str, dtype: DType) -> DType:

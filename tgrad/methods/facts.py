@@ -112,9 +112,9 @@ class FactMethods:
         return False
 
     @property
-    def is_meta(self) -> bool:
-        """False: each tensor has values, though they may not be computed yet."""
-        return False
+    def is_meta(self: Any) -> bool:
+        """Whether it has a shape and no values."""
+        return self.device.type == "meta"
 
     @property
     def is_nested(self) -> bool:

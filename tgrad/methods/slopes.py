@@ -140,11 +140,11 @@ def binary_function(name: str, a: Any, b: Any, compute: Function) -> Tensor:
 
 def paired(a: Any, b: Any, floats: bool = True) -> tuple[Any, Any]:
     """Two operands, one of them a tensor, in one dtype (floating point) and shape."""
-    from tgrad.methods.elementwise import broadcast_shapes, result_type
+    from tgrad.methods.elementwise import broadcast_shapes, owner_of, result_type
     from tgrad.tensor import Tensor
 
     dtype = result_type(a, b)
     dtype = dtype if dtype.is_float or not floats else dt.get_default_dtype()
     shape = broadcast_shapes(*(x.shape for x in (a, b) if isinstance(x, Tensor)))
-    tensor: Any = a if isinstance(a, Tensor) else b
+    tensor: Any = owner_of(a, b) if isinstance(a, Tensor) else b
     return tensor._operand(a, dtype, shape), tensor._operand(b, dtype, shape)

@@ -408,9 +408,7 @@ SLOPES: dict[str, Function] = {
     "i0": lambda y, x: x.i1(),
     "i1": lambda y, x: x.i0() - (y / x.where(x != 0, 1.0)).where(x != 0, 0.5),
     "i0e": lambda y, x: x.i1e() - x.sign() * y,
-    "i1e": lambda y, x: (
-        x.i0e() - y * (x.sign() + 1.0 / x.where(x != 0, 1.0)).where(x != 0, 0.0)
-    ).where(x != 0, 0.5),
+    "i1e": lambda y, x: (x.i0e() - y * x.sign() - y / x.where(x != 0, 1.0)).where(x != 0, 0.5),
 }
 """dy/dx of each function."""
 

@@ -319,9 +319,8 @@ def moved(value: Tensor, device: Device) -> Tensor:
     value = value._without_history()
     if value.device == device:
         return value
-    if is_lazy(value):
-        return value.to(device)
-    return remade(value, device) if value._storage is None else value.to(device)
+    is_made_there = value._storage is None and "meta" not in (value.device.type, device.type)
+    return remade(value, device) if is_made_there and not is_lazy(value) else value.to(device)
 
 
 def replace(target: Tensor, value: Tensor) -> None:

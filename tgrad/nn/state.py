@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -315,6 +316,12 @@ def _load(module: Module, name: str, value: Any, assign: bool) -> None:
     if is_lazy(target) and not assign:
         target.materialize(value.shape)
     if not assign:
+        if target.is_meta and not getattr(value, "is_meta", False):
+            text = (
+                f"load_state_dict: {name!r} is on the device meta, and the value given for it is "
+                "not kept. Use to_empty(device=...) before, or assign=True."
+            )
+            warnings.warn(text, stacklevel=2)
         with no_grad():
             target.copy_(as_tensor(value, device=target.device)._without_history())
         return

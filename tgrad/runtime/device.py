@@ -84,6 +84,7 @@ _CLASSES: dict[str, tuple[str, str]] = {
     "interpret": ("tgrad.runtime.interpret", "InterpretRuntime"),
     "cuda": ("tgrad.runtime.cuda", "CudaRuntime"),
     "opencl": ("tgrad.runtime.opencl", "OpenClRuntime"),
+    "meta": ("tgrad.runtime.meta", "MetaRuntime"),
 }
 
 _open: dict[Device, Runtime] = {}

@@ -98,6 +98,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     "cholesky": lambda linalg, a: linalg.cholesky(a),
     "cholesky_ex": lambda linalg, a: _cholesky_ex(linalg, a),
     "lu": _lu,
+    "ldl": lambda linalg, a: tuple(linalg.ldl_factor_ex(a)),
+    "ldl_solve": lambda linalg, f, p, b: linalg.ldl_solve(f, p.squeeze(-1).int(), b),
     "permutation": lambda linalg, swaps, rows: _permutation(swaps, rows),
     "solve": lambda linalg, a, b: linalg.solve(a, b),
     "triangular": lambda linalg, a, b, unit: linalg.solve_triangular(

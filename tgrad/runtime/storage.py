@@ -42,6 +42,11 @@ class Storage:
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether there are values to be looked at that nobody has to wait for."""
+        return self.device.type not in ("cuda", "meta")
+
     def copied_memory(self) -> Any:
         """New memory of the device with the same bytes."""
         memory = allocate(self.device, self.nbytes)
@@ -92,9 +97,14 @@ def join_storages(parts: Sequence[tuple[Storage, tuple[int, ...]]], axis: int) -
     tensors = [lent(storage).reshape(shape) for storage, shape in parts]
     size = sum(shape[axis] for _, shape in parts)
     shape = (*parts[0][1][:axis], size, *parts[0][1][axis + 1 :])
-    made = Storage(device, dtype, shape, allocate(device, math.prod(shape) * dtype.itemsize))
+    made = unwritten(device, dtype, shape)
     cast("CudaRuntime", open_device(device)).join(lent(made), tensors, axis)
     return made
+
+
+def unwritten(device: Device, dtype: DType, shape: tuple[int, ...]) -> Storage:
+    """New memory, with any values."""
+    return Storage(device, dtype, shape, allocate(device, math.prod(shape) * dtype.itemsize))
 
 
 def upload(array: np.ndarray, dtype: DType, device: Device) -> Storage:

@@ -69,11 +69,11 @@ def _of_classes(
     smooth = _smoothing(weight, label_smoothing, x, target, ignore_index, axis)
     top = x.amax(axis, keepdim=True)
     total_power = (x - top).exp().sum(axis, keepdim=True)
-    lse = total_power.log() + top
+    lse = total_power.log()  # of x - top: that of x would round large differences
     picked = x.where(wanted, 0.0).sum(axis, keepdim=True)
-    loss = (lse - picked) * (scale * (1.0 - label_smoothing))
+    loss = (lse + (top - picked)) * (scale * (1.0 - label_smoothing))
     if smooth is not None:
-        loss = loss + ((lse - x) * smooth).sum(axis, keepdim=True)
+        loss = loss + ((lse + (top - x)) * smooth).sum(axis, keepdim=True)
     loss = loss.reshape(target.shape)
     arguments = [x, top, total_power, wanted, scale]
     if smooth is not None:

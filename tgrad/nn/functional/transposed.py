@@ -145,6 +145,12 @@ def _transpose(
         (n - 1) * s - 2 * p + d * (k - 1) + e + 1
         for n, k, s, p, d, e in zip(input.shape[2:], weight.shape[2:], steps, pads, gaps, extra)
     )
+    if min(sizes) < 1:
+        raise ShapeError(
+            f"{name}: the result of sizes {tuple(input.shape[2:])} and a kernel of "
+            f"{tuple(weight.shape[2:])} would have sizes {sizes}.",
+            "Use less padding, or a larger input.",
+        )
     high = tuple(p - e for p, e in zip(pads, extra))
     geometry = Geometry(steps, pads, high, gaps, groups)
     y = input_gradient(input, sizes, weight, geometry)

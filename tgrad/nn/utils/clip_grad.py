@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
 from tgrad.creation import zeros
+from tgrad.device import Device
 from tgrad.errors import GradientError
 from tgrad.grad_mode import no_grad
+from tgrad.methods.conversion import moved_later
 from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor, labelled
 
@@ -41,7 +43,7 @@ def get_total_norm(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """The norm of all elements of all tensors (0-d).
+    """The norm of all elements of all tensors (0-d), on the device of the first.
 
     Args:
         norm_type: 2, another positive number, or inf.
@@ -54,14 +56,30 @@ def get_total_norm(
     found = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not found:
         return zeros(())
-    total: Tensor
-    (total,) = of_tensors(lambda *t: [_norm(t, norm_type)], ("norm", repr(norm_type)), found)
+    total = _norm_of_tensors(found, norm_type)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise GradientError(
             f"the norm of order {norm_type} of the gradients is {total.item()}.",
             "Leave error_if_nonfinite out to scale them by it.",
         )
     return total
+
+
+def _norm_of_tensors(found: Sequence[Tensor], norm_type: float) -> Tensor:
+    """The norm of all, on the device of the first."""
+    parts: list[Tensor] = []
+    for group in _by_device(found).values():
+        parts += of_tensors(lambda *t: [_norm(t, norm_type)], ("norm", repr(norm_type)), group)
+    if len(parts) == 1:
+        return parts[0]
+    return _norm([moved_later(part, parts[0].device) for part in parts], norm_type)
+
+
+def _by_device(tensors: Iterable[Tensor]) -> dict[Device, list[Tensor]]:
+    groups: dict[Device, list[Tensor]] = {}
+    for t in tensors:
+        groups.setdefault(t.device, []).append(t)
+    return groups
 
 
 def _norm(tensors: Sequence[Tensor], norm_type: float) -> Tensor:
@@ -82,10 +100,11 @@ def clip_grads_with_norm_(
     """Scale the gradients by max_norm / total_norm, where that is below 1."""
     with no_grad():
         scale = (max_norm / (total_norm + 1e-6)).minimum(1.0)
-        found = _gradients(parameters)
-        scaled = of_tensors(lambda s, *given: [g * s for g in given], "scaled", (scale, *found))
-        for g, new in zip(found, scaled):
-            g._assign(new)
+        for device, found in _by_device(_gradients(parameters)).items():
+            here = moved_later(scale, device)
+            scaled = of_tensors(lambda s, *given: [g * s for g in given], "scaled", (here, *found))
+            for g, new in zip(found, scaled):
+                g._assign(new)
 
 
 @labelled("clip_grad_norm")
@@ -104,7 +123,7 @@ def clip_grad_norm_(
             in a compiled function.
 
     Returns:
-        The norm before (0-d).
+        The norm before (0-d), on the device of the first gradient.
 
     Raises:
         GradientError: the norm is not finite, and `error_if_nonfinite`.
