@@ -340,7 +340,8 @@ class Optimizer:
 
     def _update_all(self) -> list[Device]:
         devices: dict[Device, None] = {}
-        steps, compute = Steps(self), labelled(type(self).__name__.lower())(self._computed)
+        steps, named = Steps(self), labelled(type(self).__name__.lower())
+        compute, keep = named(self._computed), named(self._keep)
         repeats = self.repeats and modes() is not None
         with no_grad():
             for number, group in enumerate(self.param_groups):
@@ -348,7 +349,9 @@ class Optimizer:
                 with_gradients = [p for p in group["params"] if p.grad is not None]
                 updates = [self._begun(p, number, group, steps) for p in with_gradients]
                 for u, new in zip(updates, compute(pattern, updates, group)):
-                    self._finish(u, new)
+                    keep(u)
+                    u.param._assign(unless(self.found_inf, new, u.param))
+                    drop_pending(u.param.grad)  # type: ignore[arg-type]
                     devices[u.param.device] = None
         return list(devices)
 
@@ -378,13 +381,11 @@ class Optimizer:
         )  # fmt: skip
         return [self.update(u, group) if x is None else x for u, x in zip(updates, found)]
 
-    def _finish(self, u: Update, new: Tensor) -> None:
-        """Give a parameter and its state their new values."""
+    def _keep(self, u: Update) -> None:
+        """Give the state of a parameter its new values."""
         for name, kept in u.state.items():
             if name in u.new:
                 kept._assign(unless(self.found_inf, u.new[name], kept))
-        u.param._assign(unless(self.found_inf, new, u.param))
-        drop_pending(u.param.grad)  # type: ignore[arg-type]
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
         """A number of a group; "beta1" and "beta2" are those of its "betas"."""
