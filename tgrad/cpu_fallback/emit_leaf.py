@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import loops_of
+from tgrad.cpu_fallback.emit_halves import in_halves
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.emit_pass import emit_last_pass
 from tgrad.cpu_fallback.emit_scan import emit_scan
@@ -209,12 +210,12 @@ _JOINS = {Op.ADD: "sum", Op.MAXIMUM: "max", Op.MINIMUM: "min"}
 def _emit_loop(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) -> None:
     """All steps in order."""
     saved = dict(body.scalars)
-    name = body.axis_name[loop.axis]
-    if simd:
-        body.code.pragma("omp simd" + _clauses(body, loop, ("",)))
-    with body.code.block(f"for ({body.ctype} {name} = {start}; {name} < {stop}; {name}++)"):
-        for stmt in loop.body:
-            body.statement(stmt, escapes=False)
+    with in_halves(body, loop.body, loop.axis, start, stop) as (first, end):
+        if simd:
+            body.code.pragma("omp simd" + _clauses(body, loop, ("",)))
+        with body.code.block(body.loop_between(loop.axis, first, end)):
+            for stmt in loop.body:
+                body.statement(stmt, escapes=False)
     body.scalars = saved
 
 

@@ -88,10 +88,11 @@ def _computed_with(s: ir.Stmt, tiles: set[int], slots: set[int]) -> Iterator[int
 
 def _slots_of_floats(s: ir.Stmt, tiles: set[int]) -> Iterator[int]:
     """The slot that the statement loads or stores floats of."""
-    if (isinstance(s, ir.LoadTile) and s.out.id not in tiles) or (
-        isinstance(s, ir.StoreTile) and (s.value.id not in tiles or s.combine != "set")
-    ):
-        yield s.slot
+    match s:
+        case ir.LoadTile() if s.out.id not in tiles:
+            yield s.slot
+        case ir.StoreTile() if s.value.id not in tiles or s.combine != "set":
+            yield s.slot
 
 
 class _Integers:
