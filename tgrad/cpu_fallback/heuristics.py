@@ -381,6 +381,6 @@ def _transposed_axis(
             continue
         for m in grid:
             other = run_along(a.index, m.name)
-            if m is not vector and other is not None and other.step == 1 and m.extent >= 8:
+            if m is not vector and other is not None and abs(other.step) == 1 and m.extent >= 8:
                 return m
     return None

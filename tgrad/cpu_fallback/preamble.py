@@ -391,6 +391,20 @@ static inline tg_float_8 tg_{_name}_8(tg_float_8 a, tg_float_8 b) {{ /* NaN if e
 """,
     )
 
+_piece("tg_prod_8", "#define tg_prod_8(a, b) ((a) * (b))")
+
+for _name in ("max", "min", "prod"):
+    _piece(
+        f"tg_all_{_name}_8",
+        f"""
+static inline float tg_all_{_name}_8(tg_float_8 v) {{
+  v = tg_{_name}_8(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = tg_{_name}_8(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5));
+  return tg_{_name}_8(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6))[0];
+}}
+""",
+    )
+
 _piece(
     "tg_fetch",
     """
