@@ -27,9 +27,11 @@ from dataclasses import dataclass
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter
+from tgrad.cpu_fallback.emit_cases import each_case
 from tgrad.cpu_fallback.emit_halves import in_halves
 from tgrad.cpu_fallback.emit_index import (
     Run,
+    bounded,
     common_run,
     index_ctype,
     index_text,
@@ -87,11 +89,16 @@ class Body(Values):
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         super().__init__(kernel)
         self.code, self.machine = code, machine
-        every = [e for stmt in statements(kernel.body) for e in ir.indices_of(stmt)]
+        every = [
+            e
+            for stmt in statements(kernel.body)
+            for e in bounded(ir.indices_of(stmt), getattr(stmt, "mask", None) or ())
+        ]
         extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
         self.arrays: dict[int, Array] = {}
         self.scalars: dict[int, str] = {}
+        self.dims = {s.out.id: s.out.dims for s in statements(kernel.body) if hasattr(s, "out")}
         self.consumers: dict[int, set[int]] = {}
         self.note_consumers(statements(kernel.body))
         self.bases: dict[tuple[Index, str], str] = {}
@@ -144,6 +151,10 @@ class Body(Values):
             return f"({self.ctype}){self.by_id(atom.value)}"
         assert isinstance(atom, Var)
         return self.axis_name[atom.name]
+
+    def compared(self, e: Index) -> str:
+        """Also loaded integers, which the type of indices need not hold where a mask fails."""
+        return self.by_id(e.atom.value) if isinstance(e.atom, Loaded) else self.index(e)
 
     def element(self, tile: Tile) -> str:
         """C text of the tile's element at the present loop variables."""
@@ -494,10 +505,11 @@ class Body(Values):
         with in_halves(self, stmts, axis, *(ends or self.lane_ends(axis))) as (start, stop):
             head = self.loop_between(axis, start, stop)
             looked = looked_at(stmts) if simd else None
-            if looked is not None:
-                emit_near(self, looked, stmts, head, outside)
-            else:
-                self.all_lanes(stmts, head, simd, outside)
+            for _ in each_case(self, stmts, axis):
+                if looked is not None:
+                    emit_near(self, looked, stmts, head, outside)
+                else:
+                    self.all_lanes(stmts, head, simd, outside)
 
     def all_lanes(self, stmts: list[ir.Stmt], head: str, simd: bool, outside: set[int]) -> None:
         """The loop over lanes, for any arguments."""
