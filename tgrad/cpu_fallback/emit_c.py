@@ -48,6 +48,7 @@ from tgrad.cpu_fallback.emit_winograd import emit_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import emit_winograd_weights
 from tgrad.cpu_fallback.moved_bits import move_bits
 from tgrad.cpu_fallback.neighbourhood_plan import match_neighbourhood
+from tgrad.cpu_fallback.one_hot import pick_terms
 from tgrad.cpu_fallback.pieces import in_pieces
 from tgrad.cpu_fallback.plane_plan import is_worth_planes, match_plane
 from tgrad.cpu_fallback.segments import in_segments
@@ -84,7 +85,7 @@ CHUNK_ELEMENTS = 1 << 16
 
 def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     """C source of the kernel's function `void NAME(char *const *slots)`."""
-    kernel = move_bits(kernel)
+    kernel = pick_terms(move_bits(kernel))
     plane = match_plane(kernel)
     around = match_neighbourhood(kernel, machine.lanes(4)) if plane is None else None
     if plane is not None and not is_worth_planes(plane):
