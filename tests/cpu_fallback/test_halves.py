@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import tgrad
-from tests.cpu_fallback.cases import F32, Draft, check
+from tests.cpu_fallback.cases import F32, Draft, call, check
+from tgrad import cpu_fallback
 from tgrad.cpu_fallback import detect_machine
 from tgrad.cpu_fallback.emit_c import emit
 from tgrad.cpu_fallback.emit_halves import LEAST, PART
@@ -65,6 +66,21 @@ def test_what_does_not_lie_together_is_widened_alone(settings: Settings) -> None
     source = source_of(region, WITH)
     assert "tg_narrow_" in source and "tg_widen_" not in source
     check(region, settings)
+
+
+@pytest.mark.parametrize("vector_bytes", [32, 64])
+def test_in_registers_of_either_width(settings: Settings, vector_bytes: int) -> None:
+    """Every half; the end of a row is no whole register."""
+    region = squares((1 << 16) - 3)
+    machine = dataclasses.replace(WITH, vector_bytes=vector_bytes)
+    [draft] = cpu_fallback.draft([region], machine=machine)
+    assert f"tg_widen_{vector_bytes // 4}(" in draft.source
+    [artifact] = cpu_fallback.compile_drafts([draft], settings)
+    values = np.arange(3, 1 << 16, dtype=np.uint32).astype(np.uint16).view(np.float16)
+    have = call(artifact.entry, [values, np.zeros_like(values)])[-1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        want = (values.astype(np.float32) ** 2).astype(np.float16)
+    np.testing.assert_array_equal(have, want)
 
 
 @pytest.mark.parametrize("columns", [31, 33, 515, 1100])
