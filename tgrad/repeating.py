@@ -46,7 +46,10 @@ def of_nodes(function: Function, key: Hashable, operands: Sequence[Node]) -> Seq
 
 
 def of_tensors(
-    function: Callable[..., Sequence[Any]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Any]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    is_deferred: bool = False,
 ) -> Sequence[Any]:
     """`function(*operands)`, mostly of tensors that require no gradient.
 
@@ -54,6 +57,7 @@ def of_tensors(
         function: makes new tensors, no views, or None in place of some.
         key: as above.
         operands: tensors, at least one.
+        is_deferred: whether nodes are made when somebody looks behind the results.
     """
     from tgrad.tensor import Tensor
 
@@ -69,20 +73,27 @@ def of_tensors(
     template = template_of(on_nodes, (key, known), nodes)
     if template is None:
         return function(*operands)
-    return [None if n is None else Tensor._result(n, device, ()) for n in template.on(nodes)]
+    made = template.deferred_on(nodes) if is_deferred else template.on(nodes)
+    return [None if n is None else Tensor._result(n, device, ()) for n in made]
 
 
 def _is_plain(t: Tensor) -> bool:
     """Whether results depend on nothing of a tensor but its node: its order in memory is the usual
     one, and it is of no class that a program may have written."""
+    return _is_known_class(t) and (t._memory is None or not is_reordered(t))
+
+
+def _is_known_class(t: Tensor) -> bool:
     from tgrad.tensor import Tensor
 
-    is_usual = type(t) is Tensor or t._token is not None
-    return is_usual and (t._memory is None or not is_reordered(t))
+    return type(t) is Tensor or t._token is not None
 
 
 def composite(
-    function: Callable[..., Sequence[Tensor]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Tensor]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    keeps_order: bool = True,
 ) -> Sequence[Tensor]:
     """`function(*operands)`, of a forward pass: operands and results have histories. With no
     gradients to come the function is called: loops that read nothing count its lines.
@@ -91,11 +102,13 @@ def composite(
         function: makes new tensors, no views.
         key: as above.
         operands: tensors, at least one.
+        keeps_order: whether results lie in memory as operands do.
     """
     from tgrad.tensor import Tensor
 
     known, wanted = modes(), [t._requires_grad for t in operands]
-    if known is None or not (any(wanted) and is_grad_enabled() and all(map(_is_plain, operands))):
+    is_usual = _is_plain if keeps_order else _is_known_class
+    if known is None or not (any(wanted) and is_grad_enabled() and all(map(is_usual, operands))):
         return function(*operands)
     if loops.is_due:
         settle(operands)
