@@ -21,7 +21,7 @@ become simd reductions (emit_leaf.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
@@ -89,16 +89,12 @@ class Body(Values):
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         super().__init__(kernel)
         self.code, self.machine = code, machine
-        every = [
-            e
-            for stmt in statements(kernel.body)
-            for e in bounded(ir.indices_of(stmt), getattr(stmt, "mask", None) or ())
-        ]
+        self.dims = {s.out.id: s.out.dims for s in statements(kernel.body) if hasattr(s, "out")}
+        every = [e for stmt in statements(kernel.body) for e in self._evaluated(stmt)]
         extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
         self.arrays: dict[int, Array] = {}
         self.scalars: dict[int, str] = {}
-        self.dims = {s.out.id: s.out.dims for s in statements(kernel.body) if hasattr(s, "out")}
         self.consumers: dict[int, set[int]] = {}
         self.note_consumers(statements(kernel.body))
         self.bases: dict[tuple[Index, str], str] = {}
@@ -111,6 +107,14 @@ class Body(Values):
         """C text of the element of an array that a load or store of float16, by its id, is of."""
         self.inverses: dict[int, str] = {}
         """C text of one over a sum of exponentials, by its id."""
+
+    def _evaluated(self, stmt: ir.Stmt) -> Iterator[Index]:
+        """The indices that a statement evaluates, within their masks where numbers change along
+        lanes: gcc makes no vectors of a masked row whose start is an integer of 32 bits."""
+        mask = getattr(stmt, "mask", None) or ()
+        picked = {n for b in mask for n in b.index.loaded()}
+        is_row = any(not self.dims.get(n) for n in picked)
+        return bounded(ir.indices_of(stmt), () if is_row else mask)
 
     # -- slots ----------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, loops_of
+from tgrad.cpu_fallback.emit_cases import each_case
 from tgrad.cpu_fallback.emit_halves import in_halves
 from tgrad.cpu_fallback.emit_index import Run, run_along
 from tgrad.cpu_fallback.emit_pass import emit_last_pass
@@ -211,11 +212,12 @@ def _emit_loop(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool) -> 
     """All steps in order."""
     saved = dict(body.scalars)
     with in_halves(body, loop.body, loop.axis, start, stop) as (first, end):
-        if simd:
-            body.code.pragma("omp simd" + _clauses(body, loop, ("",)))
-        with body.code.block(body.loop_between(loop.axis, first, end)):
-            for stmt in loop.body:
-                body.statement(stmt, escapes=False)
+        for _ in each_case(body, loop.body, loop.axis):
+            if simd:
+                body.code.pragma("omp simd" + _clauses(body, loop, ("",)))
+            with body.code.block(body.loop_between(loop.axis, first, end)):
+                for stmt in loop.body:
+                    body.statement(stmt, escapes=False)
     body.scalars = saved
 
 
@@ -285,8 +287,8 @@ def _emit_registers(body: Body, loop: ir.Loop, start: str, stop: str, simd: bool
 
 def _registers_beside(body: Body, loop: ir.Loop) -> int:
     """Registers of a carry: an extremum waits for two comparisons, a product for a multiplication,
-    a sum for an addition (rows of 1024 floats, a core of Zen 4: maxima 0.12 ms a million with 4, so
-    0.08; 2026-11)."""
+    a sum for an addition (rows of 1024 floats, a core of Zen 4: maxima of a million 0.114 ms with
+    4, with 8 0.098; 2026-11)."""
     carries = [s for s in loop.body if isinstance(s, ir.Accumulate)]
     is_alone = len(carries) == 1 and carries[0].op is not Op.ADD
     return 2 * PARTS if is_alone and body.length(loop.axis) >= 4 * PARTS * HALF else PARTS
