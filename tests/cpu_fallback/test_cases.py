@@ -66,6 +66,23 @@ def test_a_row_is_a_loop_for_each_case() -> None:
     assert "else {" not in source_of(picked("j")), "the mask changes along the row"
 
 
+@pytest.mark.parametrize("op", [Op.REDUCE_SUM, Op.REDUCE_MAX])
+@pytest.mark.parametrize("dtype", [F32, dt.bfloat16])
+def test_reductions_along_picked_rows(settings: Settings, op: Op, dtype: DType) -> None:
+    """A loop for rows that there are, and one for zeros."""
+    d = Draft(i=ROWS, j=COLUMNS)
+    number = d.load(d.slot("numbers", dt.int64, ROWS), "i")
+    place = loaded(number, int(dt.int64.min), int(dt.int64.max))
+    table = d.slot("table", dtype, TABLE * COLUMNS)
+    x = d.load(table, place * COLUMNS + d.var("j"), (Bound(place, 0, TABLE),))
+    d.store(d.reduce(op, d.op(Op.ADD, x, d.input("y", "i j", dtype)), "j"), "i")
+    region = d.region("along_rows", "reduce", parallel="i", row="j")
+    assert "else {" in source_of(region)
+    arrays = random_slots(region)
+    arrays[0][:] = OUTSIDE
+    check(region, settings, arrays, tolerance=2e-2 if dtype.is_narrow else 1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("columns", [1, 15, 64, 100])
 def test_embeddings(dtype: str, columns: int) -> None:

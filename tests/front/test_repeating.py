@@ -127,6 +127,28 @@ def test_draws_are_those_of_the_function(name: str, monkeypatch: pytest.MonkeyPa
     assert found[0][0] != found[0][1]
 
 
+def test_parameters_and_buffers_are_as_other_tensors() -> None:
+    """Frozen ones, too; of a class that a program wrote the function is called."""
+
+    class Own(tgrad.Tensor):
+        pass
+
+    calls: list[Any] = []
+
+    def twice(x: Any) -> list[Any]:
+        calls.append(x)
+        return [x * 2]
+
+    for _ in range(3):
+        values = tgrad.ones(2).realize()
+        for x in (values, nn.Parameter(values), nn.Parameter(values, False), nn.Buffer(values)):
+            repeating.composite(twice, "classes", (x,))
+    assert len(calls) == 2, "with a gradient and without"
+    own = values.as_subclass(Own) if hasattr(values, "as_subclass") else Own(values)
+    repeating.composite(twice, "classes", (own,))
+    assert calls[2] is own
+
+
 def test_functions_are_called_once_a_line() -> None:
     calls = 0
 
