@@ -70,3 +70,15 @@ def test_lanes_go_across_short_rows(columns: int, is_across: bool) -> None:
     for result in (x.amax(-1), x.softmax(-1)):
         [kernel] = tgrad.explain(result).kernels
         assert ("#pragma omp simd\n    for (int i0 = i0_lo" in kernel.source) is is_across
+
+
+@pytest.mark.parametrize("name", ["amax", "sum", "argmax"])
+def test_lanes_go_across_rows_of_an_axis_that_is_long_enough(name: str) -> None:
+    """The axis that is nearest in memory is as short as the rows."""
+    x = np.random.default_rng(3).standard_normal((300, 5, 3), np.float32)
+    x[7, 2, 1] = np.nan
+    y = getattr(tgrad.tensor(x, device="cpu").transpose(0, 1), name)(-1)
+    (kernel,) = tgrad.explain(y).kernels
+    assert {axis.block for axis in kernel.config.axes if axis.extent == 300} == {300}
+    want = getattr(torch.tensor(x).transpose(0, 1), name)(-1)
+    np.testing.assert_allclose(y.numpy(), want.numpy(), rtol=1e-5, atol=1e-6)

@@ -54,3 +54,17 @@ def test_tiles_of_pixels_with_a_lower_last_one() -> None:
             tgrad.tensor(x, device="cpu"), tgrad.tensor(w, device="cpu"), padding=1
         )
         np.testing.assert_allclose(have.numpy(), want.numpy(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(5, 70), (64, 130), (200, 33)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8, np.int64])
+def test_turns_are_read_by_tiles(shape: tuple[int, int], dtype: type) -> None:
+    """What is read backwards along its rows is turned in squares, as a transposition is."""
+    x = np.random.default_rng(1).integers(-9, 9, shape).astype(dtype)
+    turned = tgrad.rot90(tgrad.tensor(x, device="cpu"))
+    if min(shape) > 8:
+        (kernel,) = tgrad.explain(turned).kernels
+        assert sum(axis.block > 1 for axis in kernel.config.axes) == 2
+    np.testing.assert_array_equal(turned.numpy(), np.rot90(x))
+    back = tgrad.rot90(tgrad.tensor(x, device="cpu"), -1)
+    np.testing.assert_array_equal(back.numpy(), np.rot90(x, -1))

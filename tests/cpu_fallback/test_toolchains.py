@@ -40,7 +40,13 @@ from tgrad.graph.op import SCAN, Op, takes
 CACHES = (2, 48 << 10, 1 << 20, 4 << 10)
 """Cores and bytes of cache; with so small a third level, large results are streamed past it."""
 AVX512 = Machine("linux-x86_64-avx512", 64, 32, *CACHES)
-WORDS = replace(AVX512, isa="linux-x86_64-words", has_bf16_dots=True, has_byte_dots=True)
+WORDS = replace(
+    AVX512,
+    isa="linux-x86_64-words",
+    has_bf16_dots=True,
+    has_byte_dots=True,
+    has_f16_words=True,
+)
 AVX2 = Machine("linux-x86_64-avx2", 32, 16, *CACHES)
 SSE2 = Machine("linux-x86_64-sse2", 16, 16, *CACHES)
 NEON = Machine("linux-aarch64-neon", 16, 32, *CACHES)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from math import pi, sqrt
+from math import pi, prod, sqrt
 
 from tgrad.autodiff.overlaps import overlap_added
 from tgrad.dtype import int64, promote
@@ -106,17 +106,21 @@ def _prod(y: Node, g: Node) -> Node:
     No division, so zeros are exact, to every order.
     """
     (x,) = y.inputs
-    axes = y.attr("axes")
-    kept = tuple(a for a in range(len(x.shape)) if a not in axes)
-    order = (*kept, *axes)
+    axes, rank = y.attr("axes"), len(x.shape)
+    first = axes[0] if axes else rank
+    end = first + len(axes)
+    if axes != tuple(range(first, end)):  # side by side, at the end
+        first, end = rank - len(axes), rank
+    kept = [a for a in range(rank) if a not in axes]
+    order = (*kept[:first], *axes, *kept[first:])
     moved = b.permute(x, order)
-    rows = b.reshape_to(moved, (*y.shape, x.size // y.size if y.size else 0))
-    last = len(y.shape)
+    row = prod(moved.shape[first:end])
+    rows = b.reshape_to(moved, (*moved.shape[:first], row, *moved.shape[end:]))
 
-    before = _products_before(rows, last)
-    after = _flip(_products_before(_flip(rows, last), last), last)
+    before = _products_before(rows, first)
+    after = _flip(_products_before(_flip(rows, first), first), first)
     others = b.reshape_to(b.mul(before, after), moved.shape)
-    others = b.permute(others, tuple(order.index(a) for a in range(len(order))))
+    others = b.permute(others, tuple(order.index(a) for a in range(rank)))
     return b.mul(b.restore(g, axes, x.shape), others)
 
 

@@ -28,7 +28,9 @@ member first length
 """
 _RESERVED = frozenset(_KEYWORDS.split())
 
-_OWN = r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|next|s|t|w|q)|chunk|piece"
+_OWN = (
+    r"t\d+(_\w+)?|tg_\w+|at\d+|\w+_(lo|hi|start|stop|run|end|next|from|until|s|t|w|q)|chunk|piece"
+)
 """Names that emitters make up."""
 
 

@@ -21,14 +21,17 @@ become simd reductions (emit_leaf.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
 from tgrad.cpu_fallback import op_table as ops
 from tgrad.cpu_fallback.code import Code, distinct_axes, is_scatter
+from tgrad.cpu_fallback.emit_cases import each_case
+from tgrad.cpu_fallback.emit_halves import in_halves
 from tgrad.cpu_fallback.emit_index import (
     Run,
+    bounded,
     common_run,
     index_ctype,
     index_text,
@@ -38,6 +41,7 @@ from tgrad.cpu_fallback.emit_leaf import STRIP, emit_leaf, is_leaf
 from tgrad.cpu_fallback.emit_near import emit_near, looked_at
 from tgrad.cpu_fallback.emit_rows import copy_row, fetch_rows
 from tgrad.cpu_fallback.emit_sort import emit_sort
+from tgrad.cpu_fallback.emit_stream import stream_rows
 from tgrad.cpu_fallback.emit_value import Values
 from tgrad.cpu_fallback.schedule import Group, schedule
 from tgrad.cpu_fallback.shifted_exp import ShiftedExp
@@ -85,7 +89,8 @@ class Body(Values):
     def __init__(self, kernel: ir.Kernel, code: Code, machine: Machine):
         super().__init__(kernel)
         self.code, self.machine = code, machine
-        every = [e for stmt in statements(kernel.body) for e in ir.indices_of(stmt)]
+        self.dims = {s.out.id: s.out.dims for s in statements(kernel.body) if hasattr(s, "out")}
+        every = [e for stmt in statements(kernel.body) for e in self._evaluated(stmt)]
         extents = [Index((), a.extent + a.block + STRIP) for a in kernel.axes]
         self.ctype = index_ctype([*every, *extents])
         self.arrays: dict[int, Array] = {}
@@ -98,8 +103,18 @@ class Body(Values):
         self.shifted = ShiftedExp(kernel, self.is_exact)
         self.whole: dict[str, int] = {}
         """Elements of the present tile along axes where it is known to be whole, and in one run."""
+        self.widened: dict[int, str] = {}
+        """C text of the element of an array that a load or store of float16, by its id, is of."""
         self.inverses: dict[int, str] = {}
         """C text of one over a sum of exponentials, by its id."""
+
+    def _evaluated(self, stmt: ir.Stmt) -> Iterator[Index]:
+        """The indices that a statement evaluates, within their masks where numbers change along
+        lanes: gcc makes no vectors of a masked row whose start is an integer of 32 bits."""
+        mask = getattr(stmt, "mask", None) or ()
+        picked = {n for b in mask for n in b.index.loaded()}
+        is_row = any(not self.dims.get(n) for n in picked)
+        return bounded(ir.indices_of(stmt), () if is_row else mask)
 
     # -- slots ----------------------------------------------------------------------------------
 
@@ -140,6 +155,10 @@ class Body(Values):
             return f"({self.ctype}){self.by_id(atom.value)}"
         assert isinstance(atom, Var)
         return self.axis_name[atom.name]
+
+    def compared(self, e: Index) -> str:
+        """Also loaded integers, which the type of indices need not hold where a mask fails."""
+        return self.by_id(e.atom.value) if isinstance(e.atom, Loaded) else self.index(e)
 
     def element(self, tile: Tile) -> str:
         """C text of the tile's element at the present loop variables."""
@@ -210,6 +229,11 @@ class Body(Values):
         a = self.kernel.axis(axis)
         return max(1, min(a.block, a.extent))
 
+    def length(self, axis: str) -> int:
+        """Elements that a loop along the axis takes together."""
+        a = self.kernel.axis(axis)
+        return self.block(axis) if a.block > 1 else a.extent
+
     # -- statements -----------------------------------------------------------------------------
 
     def store(self, stmt: ir.StoreTile) -> str:
@@ -229,6 +253,10 @@ class Body(Values):
         """One statement at the present loop variables."""
         code = self.code
         match stmt:
+            case ir.StoreTile() if id(stmt) in self.widened:
+                code.line(f"{self.widened[id(stmt)]} = {self.stored(stmt)};")
+            case ir.LoadTile() if id(stmt) in self.widened:
+                self.assign(stmt.out, self.widened[id(stmt)], escapes)
             case ir.StoreTile():
                 code.line(self.store(stmt))
             case ir.Accumulate():
@@ -403,10 +431,18 @@ class Body(Values):
             )
         )
 
-    def lane_loop(self, axis: str) -> str:
+    def lane_ends(self, axis: str) -> tuple[str, str]:
+        """Between which C texts the lanes of the present tile are."""
         name = self.axis_name[axis]
         end = f"{name}_lo + {self.whole[axis]}" if axis in self.whole else f"{name}_hi"
-        return f"for ({self.ctype} {name} = {name}_lo; {name} < {end}; {name}++)"
+        return f"{name}_lo", end
+
+    def loop_between(self, axis: str, start: str, stop: str) -> str:
+        name = self.axis_name[axis]
+        return f"for ({self.ctype} {name} = {start}; {name} < {stop}; {name}++)"
+
+    def lane_loop(self, axis: str) -> str:
+        return self.loop_between(axis, *self.lane_ends(axis))
 
     def innermost(
         self,
@@ -419,22 +455,19 @@ class Body(Values):
     ) -> None:
         """The loop over lanes of `axis`, in runs of even steps where the addresses ask for it."""
         code, name, ctype = self.code, self.axis_name[axis], self.ctype
-        if all(self.is_streamed(s, axis) for s in stmts):
-            for s in stmts:
-                assert isinstance(s, ir.StoreTile)
-                self.stream(s, axis)
+        if stream_rows(self, stmts, axis):
             return
         fetch_rows(self, stmts, axis)
         if copy_row(self, stmts, axis):
             return
         if run is None or run.period < SHORT_RUN:
-            self.lanes(stmts, self.lane_loop(axis), simd, outside)
+            self.lanes(stmts, axis, simd, outside)
             return
         if axis in self.whole:
             with code.block(""):
                 code.line(f"const {ctype} {name}_run = {name}_lo;")
                 self.open_run(indices, axis)
-                self.lanes(stmts, self.lane_loop(axis), simd, outside)
+                self.lanes(stmts, axis, simd, outside)
                 self.bases = {}
             return
         period = run.period
@@ -446,12 +479,7 @@ class Body(Values):
         ):
             code.line(f"{name}_end = tg_min({name}_hi, {turn} * {period}{phase});")
             self.open_run(indices, axis)
-            self.lanes(
-                stmts,
-                f"for ({ctype} {name} = {name}_run; {name} < {name}_end; {name}++)",
-                simd,
-                outside,
-            )
+            self.lanes(stmts, axis, simd, outside, (f"{name}_run", f"{name}_end"))
             self.bases = {}
 
     def open_run(self, indices: list[Index], axis: str) -> None:
@@ -469,12 +497,23 @@ class Body(Values):
             bases[(e, axis)] = text
         self.bases = bases
 
-    def lanes(self, stmts: list[ir.Stmt], head: str, simd: bool, outside: set[int]) -> None:
-        looked = looked_at(stmts) if simd else None
-        if looked is not None:
-            emit_near(self, looked, stmts, head, outside)
-            return
-        self.all_lanes(stmts, head, simd, outside)
+    def lanes(
+        self,
+        stmts: list[ir.Stmt],
+        axis: str,
+        simd: bool,
+        outside: set[int],
+        ends: tuple[str, str] | None = None,
+    ) -> None:
+        """The loop over lanes of `axis`, all of them or those between two C texts."""
+        with in_halves(self, stmts, axis, *(ends or self.lane_ends(axis))) as (start, stop):
+            head = self.loop_between(axis, start, stop)
+            looked = looked_at(stmts) if simd else None
+            for _ in each_case(self, stmts, axis):
+                if looked is not None:
+                    emit_near(self, looked, stmts, head, outside)
+                else:
+                    self.all_lanes(stmts, head, simd, outside)
 
     def all_lanes(self, stmts: list[ir.Stmt], head: str, simd: bool, outside: set[int]) -> None:
         """The loop over lanes, for any arguments."""
@@ -484,31 +523,6 @@ class Body(Values):
             for stmt in stmts:
                 escapes = bool(writes_of(stmt) & outside)
                 self.statement(stmt, escapes)
-
-    # -- results larger than the caches -----------------------------------------------------------
-
-    def is_streamed(self, stmt: ir.Stmt, axis: str) -> bool:
-        """Whether the statement copies rows of a local array to a slot that no cache holds."""
-        if not isinstance(stmt, ir.StoreTile) or is_scatter(stmt) or stmt.mask:
-            return False
-        slot, array = self.kernel.slots[stmt.slot], self.arrays.get(stmt.value.id)
-        return (
-            array is not None
-            and array.strides[-1:] == ((axis, 1),)
-            and stmt.value.dtype is slot.dtype is dt.float32
-            and 4 * slot.size > self.machine.l3
-            and run_along(stmt.index, axis) == Run(0, 1)
-        )
-
-    def stream(self, stmt: ir.StoreTile, axis: str) -> None:
-        """The rows' copies: tg_stream(out + i * 4096 + j_lo, t0 + (i - i_lo) * 64, j_hi - j_lo);
-
-        A plain store first reads the line that it fills: a third of a transposition's traffic.
-        """
-        name, array = self.axis_name[axis], self.arrays[stmt.value.id]
-        to = self.pointer(stmt, axis)
-        source = f"{array.base} + {self.offset(array.strides[:-1])}"
-        self.code.line(f"tg_stream({to}, {source}, {name}_hi - {name}_lo);")
 
     # -- loops ----------------------------------------------------------------------------------
 

@@ -46,9 +46,12 @@ from tgrad.cpu_fallback.emit_window import emit_pixels
 from tgrad.cpu_fallback.emit_window_weights import emit_weights
 from tgrad.cpu_fallback.emit_winograd import emit_winograd
 from tgrad.cpu_fallback.emit_winograd_weights import emit_winograd_weights
+from tgrad.cpu_fallback.moved_bits import move_bits
 from tgrad.cpu_fallback.neighbourhood_plan import match_neighbourhood
+from tgrad.cpu_fallback.one_hot import pick_terms
 from tgrad.cpu_fallback.pieces import in_pieces
 from tgrad.cpu_fallback.plane_plan import is_worth_planes, match_plane
+from tgrad.cpu_fallback.segments import in_segments
 from tgrad.cpu_fallback.target import Machine
 from tgrad.cpu_fallback.unroll import unroll_short_loops
 from tgrad.cpu_fallback.window_plan import match_window
@@ -82,6 +85,7 @@ CHUNK_ELEMENTS = 1 << 16
 
 def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
     """C source of the kernel's function `void NAME(char *const *slots)`."""
+    kernel = pick_terms(move_bits(kernel))
     plane = match_plane(kernel)
     around = match_neighbourhood(kernel, machine.lanes(4)) if plane is None else None
     if plane is not None and not is_worth_planes(plane):
@@ -115,7 +119,8 @@ def emit(kernel: ir.Kernel, config: ir.Config, machine: Machine) -> str:
 
 def _pieces(code: Code, kernel: ir.Kernel, body: Body) -> None:
     """The kernel, in pieces that threads take one after the other where that saves work."""
-    pieces = in_pieces(kernel)
+    whole = in_pieces(kernel)
+    pieces = [part for piece in whole for part in in_pieces(in_segments(piece))]
     if len(pieces) == 1:
         _grid(code, pieces[0], body if pieces[0] is kernel else Body(pieces[0], code, body.machine))
         return

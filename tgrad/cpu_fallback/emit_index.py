@@ -6,11 +6,12 @@ along one axis. Invariant: `//` and `%` keep floor semantics; nothing overflows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import gcd
 
-from tgrad.graph.index import Atom, Div, Index, Loaded, Mod, Var
+from tgrad.fusion.region import Mask
+from tgrad.graph.index import Atom, Div, Index, Loaded, Mod, Var, loaded
 
 INT32 = 2**31 - 1
 
@@ -33,6 +34,22 @@ def index_ctype(indices: Iterable[Index]) -> str:
     """The C type that evaluates all of the expressions without overflow."""
     big = any(largest_magnitude(e) > INT32 for e in indices)
     return "ptrdiff_t" if big else "int"
+
+
+def bounded(indices: Iterable[Index], mask: Mask) -> Iterator[Index]:
+    """Index expressions where a mask holds, less those that are loaded integers as they are: with
+    what the mask says of loaded integers."""
+    bounds = {b.index.atom.value: b for b in mask if isinstance(b.index.atom, Loaded)}
+
+    def leaf(atom: Atom) -> Index | None:
+        if not isinstance(atom, Loaded) or atom.value not in bounds:
+            return None
+        b = bounds[atom.value]
+        return loaded(atom.value, max(atom.lo, b.lo), min(atom.hi, b.hi - 1))
+
+    for e in indices:
+        if not (isinstance(e.atom, Loaded) and e.atom.value in bounds):
+            yield e.rebuild(leaf) if bounds else e
 
 
 def index_text(e: Index, rename: Rename) -> str:

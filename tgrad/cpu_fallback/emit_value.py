@@ -52,6 +52,8 @@ class Values(ABC):
             if isinstance(s, ir.ConstTile) and s.value == 2 and s.out.dtype.is_float
         }
         self.near: frozenset[int] = frozenset()
+        self.settled: dict[Mask, bool] = {}
+        """Whether a mask holds, where a loop is emitted for each case."""
         self.rounded_by_stores = _rounded_by_stores(kernel)
 
     @abstractmethod
@@ -66,14 +68,18 @@ class Values(ABC):
         """C text of an index."""
         return index_text(e, self.rename)
 
+    def compared(self, e: Index) -> str:
+        """C text of an index that a mask bounds."""
+        return self.index(e)
+
     def mask(self, mask: Mask) -> str:
         """C text of the conjunction of bounds, without a branch; "1" where it always holds."""
         parts = []
         for b in mask:
             if b.index.lo < b.lo:
-                parts.append(f"({self.index(b.index)} >= {b.lo})")
+                parts.append(f"({self.compared(b.index)} >= {b.lo})")
             if b.index.hi >= b.hi:
-                parts.append(f"({self.index(b.index)} < {b.hi})")
+                parts.append(f"({self.compared(b.index)} < {b.hi})")
         return " & ".join(parts) or "1"
 
     def expression(self, stmt: ir.Stmt) -> str:
@@ -83,6 +89,8 @@ class Values(ABC):
                 slot = self.kernel.slots[stmt.slot]
                 text = f"{self.slot_name[stmt.slot]}[{self.index(stmt.index)}]"
                 text = ops.from_memory(slot.dtype, text)
+                if stmt.mask in self.settled:
+                    return text if self.settled[stmt.mask] else ops.number(0, stmt.out.dtype)
                 condition = self.mask(stmt.mask)
                 return text if condition == "1" else f"({condition}) ? {text} : 0"
             case ir.ConstTile():

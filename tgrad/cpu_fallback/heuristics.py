@@ -240,8 +240,9 @@ def _across_short_rows(
     ops = {v.op for v in region.values if isinstance(v, rg.Reduce)}
     if ops <= {Op.REDUCE_SUM} and vector.extent % machine.lanes(4) == 0:
         return None
-    across = next((m for _, m in axes.lanes if m.role is Role.GRID), None)
-    if across is None or across.extent < SHORT_ROW or region.space.outer:
+    wide = (m for _, m in axes.lanes if m.role is Role.GRID and m.extent >= SHORT_ROW)
+    across = next(wide, None)
+    if across is None or region.space.outer:
         return None
     nbytes = vector.extent * max(s.dtype.itemsize for s in region.slots)
     block = 1 << (SHORT_ROWS_BYTES // nbytes).bit_length() - 1
@@ -381,6 +382,6 @@ def _transposed_axis(
             continue
         for m in grid:
             other = run_along(a.index, m.name)
-            if m is not vector and other is not None and other.step == 1 and m.extent >= 8:
+            if m is not vector and other is not None and abs(other.step) == 1 and m.extent >= 8:
                 return m
     return None

@@ -26,6 +26,7 @@ from itertools import pairwise
 from tgrad.cpu_fallback.code import is_scatter, work_of
 from tgrad.cpu_fallback.unroll import Unroller
 from tgrad.graph.index import Index, Mod, var
+from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, TileAxis, statements
 from tgrad.kernel.known import Known
@@ -108,16 +109,52 @@ def _is_strided(stmt: ir.Stmt, lane: str) -> bool:
     return bool(stmt.mask) and stmt.index.stride(lane) not in (0, 1)
 
 
-def _cuts(stmts: Iterable[ir.Stmt], axis: TileAxis) -> list[int]:
-    """Where masks of one axis change along it, its ends included; [] if that is too often."""
-    found = {0, axis.extent}
+def changes_along(stmts: Iterable[ir.Stmt], axis: TileAxis) -> set[int]:
+    """The elements along an axis, the first left out, from which on a mask of this axis alone, or a
+    comparison of its index with a number, is another than before."""
+    found, indices, numbers = set[int](), dict[int, Index](), dict[int, int]()
     for s in stmts:
         for bound in getattr(s, "mask", ()) or ():
-            step = bound.index.stride(axis.name)
-            if step is None or step <= 0 or bound.index.variables() != {axis.name}:
-                continue
-            ends = (-(-(end - bound.index.const) // step) for end in (bound.lo, bound.hi))
-            found.update(end for end in ends if 0 < end < axis.extent)
+            found |= _passes(bound.index, axis, (bound.lo, bound.hi))
+        match s:
+            case ir.IndexTile() if not s.out.dtype.is_float:
+                indices[s.out.id] = s.index
+            case ir.ConstTile() if not s.out.dtype.is_float:
+                numbers[s.out.id] = int(s.value)
+            case ir.ComputeTile() if s.op in _COMPARISONS:
+                (a, b), swapped = (t.id for t in s.args), s.args[0].id in numbers
+                place, number = (b, a) if swapped else (a, b)
+                if place in indices and number in numbers:
+                    ends = (numbers[number] + after for after in _COMPARISONS[s.op][swapped])
+                    found |= _passes(indices[place], axis, ends)
+    return found
+
+
+_COMPARISONS = {
+    Op.LT: ((0,), (1,)),
+    Op.LE: ((1,), (0,)),
+    Op.EQ: ((0, 1), (0, 1)),
+    Op.NE: ((0, 1), (0, 1)),
+}
+"""How far after a number the values of comparisons with it change: of what is on their left, and on
+their right."""
+
+
+def _passes(index: Index, axis: TileAxis, ends: Iterable[int]) -> set[int]:
+    """The elements along an axis with which an index of it alone passes any of the ends."""
+    step = index.stride(axis.name)
+    if not step or index.variables() != {axis.name}:
+        return set()
+    if step > 0:
+        found = {-(-(end - index.const) // step) for end in ends}
+    else:
+        found = {(index.const - end) // -step + 1 for end in ends}
+    return {end for end in found if 0 < end < axis.extent}
+
+
+def _cuts(stmts: Iterable[ir.Stmt], axis: TileAxis) -> list[int]:
+    """Where masks of one axis change along it, its ends included; [] if that is too often."""
+    found = {0, axis.extent} | changes_along(stmts, axis)
     if axis.block > 1:  # a piece is a loop of two lanes at least, though masks stay in it
         found = {end for end in found if 1 < end < axis.extent - 1} | {
             2 * (1 in found), axis.extent - 2 * (axis.extent - 1 in found), 0, axis.extent,
@@ -143,7 +180,7 @@ def _period(stmts: Iterable[ir.Stmt], axis: TileAxis) -> int:
     return 1
 
 
-def _part_of(axis: TileAxis, name: str, start: int, stop: int) -> tuple[TileAxis, Index]:
+def part_of(axis: TileAxis, name: str, start: int, stop: int) -> tuple[TileAxis, Index]:
     """The axis of a piece, and the index of the whole axis's element."""
     covers = dataclasses.replace(axis.covers[-1], name=name, extent=stop - start)
     part = TileAxis(name, (covers,), min(axis.block, stop - start), axis.role)
@@ -152,18 +189,18 @@ def _part_of(axis: TileAxis, name: str, start: int, stop: int) -> tuple[TileAxis
 
 def _piece(kernel: ir.Kernel, axis: TileAxis, start: int, stop: int) -> ir.Kernel:
     """The part of the kernel from one element of a grid axis to another."""
-    return _with_part(kernel, axis, *_part_of(axis, axis.name, start, stop))
+    return _with_part(kernel, axis, *part_of(axis, axis.name, start, stop))
 
 
 def _every(kernel: ir.Kernel, axis: TileAxis, step: int, first: int) -> ir.Kernel:
     """Every so many elements of a grid axis, from the first on."""
-    part, place = _part_of(axis, axis.name, 0, -(-(axis.extent - first) // step))
+    part, place = part_of(axis, axis.name, 0, -(-(axis.extent - first) // step))
     return _with_part(kernel, axis, part, place * step + first)
 
 
 def _with_part(kernel: ir.Kernel, axis: TileAxis, part: TileAxis, place: Index) -> ir.Kernel:
     """The kernel with an axis that is a part of another, whose element is at `place`."""
-    simpler = _Simplifier(Unroller(kernel), {axis.name: place})
+    simpler = Simplifier(Unroller(kernel), {axis.name: place})
     axes = tuple(part if a.name == axis.name else a for a in kernel.axes)
     return dataclasses.replace(
         kernel, axes=axes, body=without_unread(simpler.body(kernel.body, False))
@@ -186,10 +223,10 @@ def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
             key = (axis.name, start, stop)
             if key not in parts:
                 name = f"{axis.name}p{sum(of == axis.name for of, *_ in parts)}"
-                parts[key] = _part_of(axis, name, start, stop)
+                parts[key] = part_of(axis, name, start, stop)
                 axes.insert(axes.index(axis), parts[key][0])
             part, place = parts[key]
-            simpler = _Simplifier(unroller, {axis.name: place})
+            simpler = Simplifier(unroller, {axis.name: place})
             assert isinstance(s, ir.Loop)
             body.append(ir.Loop(part.name, simpler.body(s.body, True)))
     if len(axes) == len(kernel.axes):
@@ -197,7 +234,7 @@ def _with_split_loops(kernel: ir.Kernel) -> ir.Kernel:
     return dataclasses.replace(kernel, axes=tuple(axes), body=without_unread(body))
 
 
-class _Simplifier:
+class Simplifier:
     """Copies statements with an axis moved, and works out what is known then."""
 
     def __init__(self, unroller: Unroller, steps: dict[str, Index]):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from tgrad.cpu_fallback.dot_words import WORD_PIECES
 from tgrad.cpu_fallback.double_functions import DOUBLE_FUNCTIONS
+from tgrad.cpu_fallback.emit_halves import widening_piece
 from tgrad.cpu_fallback.emit_sort import first_piece, pair_piece, sort_piece
 from tgrad.cpu_fallback.float_functions import FLOAT_FUNCTIONS
 from tgrad.cpu_fallback.near_functions import NEAR_FUNCTIONS
@@ -93,11 +94,11 @@ static inline uint16_t tg_store_f16(float x) { /* to nearest even */
   return (uint16_t)(((u >> 16) & 0x8000u) | (twice > 0xff000000u ? 0x7e00u : r));
 }
 static inline float tg_round_f16(float x) { /* the addition rounds at the last bit of f16 */
-  uint32_t u = tg_bits(x), sign = u & 0x80000000u, a = u ^ sign, e = a & 0x7f800000u;
-  float unit = tg_float(((e < 0x38800000u ? 0x38800000u : e) + 0x06800000u) | sign);
-  uint32_t r = (tg_bits((x + unit) - unit) & 0x7fffffffu) | sign;
-  uint32_t big = (a > 0x7f800000u ? 0x7fc00000u : 0x7f800000u) | sign;
-  return tg_float(a >= 0x477ff000u ? big : r);
+  uint32_t u = tg_bits(x), e = u & 0x7f800000u;
+  e = e < 0x38800000u ? 0x38800000u : e;
+  float unit = tg_float((e > 0x47000000u ? 0x47000000u : e) + 0x06c00000u);
+  float r = ((x + unit) - unit) * 0x1p112f * 0x1p-112f; /* infinite from 2^16 on */
+  return tg_float((tg_bits(r) & 0x7fffffffu) | (u & 0x80000000u));
 }
 """,
 )
@@ -390,6 +391,20 @@ static inline tg_float_8 tg_{_name}_8(tg_float_8 a, tg_float_8 b) {{ /* NaN if e
 """,
     )
 
+_piece("tg_prod_8", "#define tg_prod_8(a, b) ((a) * (b))")
+
+for _name in ("max", "min", "prod"):
+    _piece(
+        f"tg_all_{_name}_8",
+        f"""
+static inline float tg_all_{_name}_8(tg_float_8 v) {{
+  v = tg_{_name}_8(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = tg_{_name}_8(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5));
+  return tg_{_name}_8(v, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6))[0];
+}}
+""",
+    )
+
 _piece(
     "tg_fetch",
     """
@@ -502,6 +517,8 @@ def _find(name: str) -> str | None:
         return first_piece(int(found[1]))
     if found := re.fullmatch(r"tg_(pair|part|sort)_(\d+)", name):
         return pair_piece(found[1], int(found[2]))
+    if found := re.fullmatch(r"tg_(?:widen|narrow)_(\d+)", name):
+        return widening_piece(int(found[1]))
     if found := re.fullmatch(rf"tg_{_CTYPE}_(\d+)", name):
         return vector_piece(found[1], int(found[2]))
     return None

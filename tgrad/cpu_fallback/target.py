@@ -27,6 +27,7 @@ class Machine:
         has_bf16_dots: whether an instruction adds products of pairs of bfloat16 in float32, in
             registers of 64 bytes.
         has_byte_dots: the same for products of four bytes in int32.
+        has_f16_words: whether instructions turn registers of float16 into float32 and back.
     """
 
     isa: str
@@ -38,6 +39,7 @@ class Machine:
     l3: int
     has_bf16_dots: bool = False
     has_byte_dots: bool = False
+    has_f16_words: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """Elements of a size that one vector register holds."""
@@ -113,4 +115,5 @@ def detect_machine() -> Machine:
         l3=_cache_size(3, 8 << 20),
         has_bf16_dots={"avx512f", "avx512_bf16"} <= flags,
         has_byte_dots={"avx512f", "avx512_vnni"} <= flags,
+        has_f16_words=vector_bytes >= 32 and "f16c" in flags,
     )

@@ -7,6 +7,7 @@ it passes on. Invariant: to the bit what the statement would compute; -0 + 0 sta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from tgrad.graph.op import Op, is_elementwise
 from tgrad.graph.rules_elementwise import constant_result
@@ -15,17 +16,21 @@ from tgrad.kernel.ir import Tile
 
 Number = bool | int | float
 
+_COMPARED = (Op.LT, Op.LE, Op.EQ, Op.NE)
+
 
 class Known:
     """Knowledge of the tiles of a program.
 
     Attributes:
         numbers: tiles of one number in all elements, by id.
+        ranges: the least and the largest of an index's values, by the tile's id.
         sums: tiles to which a zero was added, by id: another one changes nothing.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[int, Number] = {}
+        self.ranges: dict[int, tuple[int, int]] = {}
         self.sums: set[int] = set()
 
     def value(self, s: ir.Stmt) -> Number | None:
@@ -39,9 +44,13 @@ class Known:
                 return False
             case ir.InsideTile() if not s.mask:
                 return True
-            case ir.IndexTile() if s.index.is_const and not s.out.dtype.is_float:
-                fits = s.out.dtype.min <= s.index.const <= s.out.dtype.max
-                return s.index.const if fits else None
+            case ir.IndexTile() if not s.out.dtype.is_float:
+                low, high = s.index.lo, s.index.hi
+                if s.out.dtype.min <= low and high <= s.out.dtype.max:
+                    self.ranges[s.out.id] = low, high
+                    return low if s.index.is_const else None
+            case ir.ComputeTile() if s.op in _COMPARED and self._compared(s) is not None:
+                return self._compared(s)
             case ir.ComputeTile() if s.op is Op.WHERE and len(self._known(s.args[1:])) == 2:
                 one, other = (self.numbers[t.id] for t in s.args[1:])
                 if repr(one) == repr(other) or s.args[0].id in self.numbers:
@@ -76,6 +85,24 @@ class Known:
         else:
             return None
         return chosen if chosen.dims == s.out.dims and chosen.dtype is s.out.dtype else None
+
+    def _compared(self, s: ir.ComputeTile) -> bool | None:
+        """What a comparison gives for all values of indices."""
+        (low, high), (other_low, other_high) = map(self._range, s.args)
+        if s.op in (Op.EQ, Op.NE):
+            if high < other_low or other_high < low:
+                return s.op is Op.NE
+            return s.op is Op.EQ if low == high == other_low == other_high else None
+        strict = s.op is Op.LT
+        if high < other_low + (not strict):
+            return True
+        return False if low >= other_high + (not strict) else None
+
+    def _range(self, t: Tile) -> tuple[float, float]:
+        number = self.numbers.get(t.id)
+        if number is not None and not t.dtype.is_float:
+            return number, number
+        return self.ranges.get(t.id, (-inf, inf))
 
     def _known(self, tiles: Sequence[Tile]) -> list[Tile]:
         return [t for t in tiles if t.id in self.numbers]

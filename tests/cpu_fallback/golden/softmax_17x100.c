@@ -45,7 +45,7 @@ void softmax(char *const *slots) {
         t0 = tg_max_f32(t0, t1);
       }
       t0_0 = tg_max_8(tg_max_8(t0_0, t0_1), tg_max_8(t0_2, t0_3));
-      for (int lane = 0; lane < 8; lane++) t0 = tg_max_f32(t0, t0_0[lane]);
+      t0 = tg_max_f32(t0, tg_all_max_8(t0_0));
     }
     float t2 = 0.0f;
     float t6[100];

@@ -83,11 +83,18 @@ def embedding_bag(
         )
     check_known_index(input, weight.shape[0])
     bound_norms(weight, input, max_norm, norm_type)
-    rows, (bag, count) = input.reshape(-1), _bags(input, offsets, include_last_offset)
+    bag, count = _bags(input, offsets, include_last_offset)
+    rows = input.reshape(-1)
     picked = weight.index_select(0, rows)
     if per_sample_weights is not None:
         picked = picked * per_sample_weights.reshape(-1, 1)
     counted: Any = rows == rows if padding_idx is None else rows != padding_idx % weight.shape[0]
+    if offsets is None and mode != "max":
+        wide = counted.unsqueeze(1)
+        picked = picked if padding_idx is None else picked.where(wide, 0.0)
+        total = picked.reshape(*input.shape, weight.shape[1]).sum(1)
+        sizes = counted.reshape(input.shape).sum(1, keepdim=True).to(picked.dtype)
+        return total if mode == "sum" else total / sizes.clamp(min=1.0)
     return _combined(picked, counted, bag, count, mode)
 
 
