@@ -22,6 +22,8 @@ from tgrad.graph import build as b
 from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
+from tgrad.graph.size import Scope, running_scope
+from tgrad.graph.sized import shape_of, sized
 from tgrad.pending import is_waiting, mark_pending
 from tgrad.strided import are_apart, picked, with_picked
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
@@ -43,8 +45,8 @@ class When(Enum):
 class SizedPart(Protocol):
     """A part of a tensor that a trace over a range of sizes can follow."""
 
-    @property
-    def is_open(self) -> bool: ...
+    axis: int
+
     def take(self, x: Node) -> Node: ...
     def put(self, x: Node, new: Node) -> Node: ...
 
@@ -57,7 +59,8 @@ class Step:
         op, attrs: as of a Node; a `custom_vjp` is a detach, a `gather` a strided view of a row.
         when: whether it is a view there.
         is_closed: whether it cannot be followed again, as a view by computed places.
-        part: of a slice that begins at a symbolic size, what follows it.
+        part: of a slice that begins or ends at a symbolic size, what follows it.
+        scope: of the trace whose symbolic sizes it has: it can be followed there alone.
     """
 
     op: Op
@@ -65,11 +68,12 @@ class Step:
     when: When = When.ALWAYS
     is_closed: bool = False
     part: SizedPart | None = None
+    scope: Scope | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it can be followed again."""
-        return not self.is_closed and (self.part is None or self.part.is_open)
+        return not self.is_closed and self.scope in (None, running_scope())
 
 
 COPY = "copy"
@@ -530,7 +534,10 @@ def derive(value: Node, path: Sequence[Step]) -> Node:
         attrs = dict(step.attrs)
         made = None if step.part is None else step.part.take(value)
         if made is None:
-            made = picked(value, **attrs) if step.op is Op.GATHER else make(step.op, value, **attrs)
+            build = make if step.scope is None else sized
+            made = (
+                picked(value, **attrs) if step.op is Op.GATHER else build(step.op, value, **attrs)
+            )
         value = made
     return value
 
@@ -568,7 +575,7 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
     if step.op is Op.CUSTOM_VJP:
         return derive(new, (DETACH,))
     if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):
-        return b.reshape_to(new, x.shape)
+        return new if new.shape == x.shape else sized(Op.RESHAPE, new, shape=shape_of(x))
     if step.op is Op.GATHER and are_apart(attrs["size"], attrs["stride"]):
         return with_picked(x, new, **attrs)
     if step.op is Op.BITCAST:
@@ -684,4 +691,6 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
     if step.op is Op.GATHER and step.part is None:
         given: tuple[int, ...] = attrs["stride"]
         return given
+    if step.part is not None and step.part.axis:
+        return None  # what lies between its rows differs from call to call
     return strides

@@ -94,7 +94,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if together is not None:
         return together
     total = sum(t.shape[axis] for t in parts)
-    if is_sized(total):
+    if is_sized(*(t.shape[axis] for t in parts)):
         return _joined_sizes(parts, axis, total)
     shape = (*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :])
     place = places(shape, axis, device=parts[0].device)

@@ -293,6 +293,8 @@ def _reshape(node: Node, inputs: list[Layout]) -> Layout:
         axes = _cut([f for f in known if f.capacity > 1], node.shape)
         if axes is not None:
             return tuple(axes)
+    if all(map(is_uniform, inputs[0])):  # one value for any sizes
+        return tuple((Factor(n, n, is_same=True),) for n in node.shape)
     if all(is_static((f,)) for f in given):  # factors of one value and others, cut across
         return tuple(static(n) for n in node.shape)
     return tuple((Unknown(n, problem),) for n in node.shape)
@@ -366,17 +368,25 @@ def _check_places(node: Node, axis: Axis) -> None:
 
 
 def _gather(node: Node, inputs: list[Layout]) -> Layout:
-    x, index = inputs
-    _check_places(node, x[node.attr("axis")])
-    return tuple(
-        axis if a == node.attr("axis") else _narrow(node, a, axis, x[a])
-        for a, axis in enumerate(index)
-    )
+    _check_places(node, inputs[0][node.attr("axis")])
+    return places_layout(node, inputs)
+
+
+def places_layout(node: Node, inputs: Sequence[Layout]) -> Layout:
+    """Which places of a gather or a scatter exist: one value along an axis is of no size of its
+    own, and takes that of what is read or written there."""
+    other, index, *source = inputs
+    axes: list[Axis] = []
+    for a, axis in enumerate(index):
+        for layout in source:
+            axis = _together(node, axis, layout[a])
+        axes.append(axis if a == node.attr("axis") else _narrow(node, a, axis, other[a]))
+    return tuple(axes)
 
 
 def _narrow(node: Node, a: int, axis: Axis, other: Axis) -> Axis:
-    """An axis beside another one that may be longer."""
-    if node.shape[a] == node.inputs[0].shape[a]:
+    """An axis of places beside one of what is read or written, which may be longer."""
+    if node.inputs[1].shape[a] == node.inputs[0].shape[a]:
         return _together(node, axis, other)
     if is_static(axis) and is_static(other):
         return axis
@@ -384,23 +394,16 @@ def _narrow(node: Node, a: int, axis: Axis, other: Axis) -> Axis:
 
 
 def _scatter(node: Node, inputs: list[Layout]) -> Layout:
-    base, index, source = inputs
     along = node.attr("axis")
+    base, places = inputs[0], places_layout(node, inputs)
     _check_places(node, base[along])
-    if node.attr("combine") == "set" and not is_static(
-        _together(node, index[along], source[along])
-    ):
+    if node.attr("combine") == "set" and not is_static(places[along]):
         raise _refused(node, "that sets is not supported along an axis of symbolic size")
-    result = list(base)
-    for a, (axis, other) in enumerate(zip(index, source)):
-        axis = _together(node, axis, other)
-        if a == along:
-            continue
-        if node.shape[a] == node.inputs[1].shape[a]:
-            result[a] = _together(node, base[a], axis)
-        elif not (is_static(axis) and is_static(base[a])):
-            raise _refused(node, "with an index that is shorter than an axis of symbolic size")
-    return tuple(result)
+    wide = node.inputs[1].shape
+    return tuple(
+        b if a == along or node.shape[a] != wide[a] else p
+        for a, (b, p) in enumerate(zip(base, places))
+    )
 
 
 def contracted(node: Node, inputs: Sequence[Layout]) -> list[Axis]:

@@ -20,7 +20,15 @@ from tgrad.errors import TraceError
 from tgrad.graph import build as b
 from tgrad.graph.demand import Condition, Needed
 from tgrad.graph.key import computed
-from tgrad.graph.layout import FILL, Layout, contracted, factors_of, is_static, layout_of
+from tgrad.graph.layout import (
+    FILL,
+    Layout,
+    contracted,
+    factors_of,
+    is_static,
+    layout_of,
+    places_layout,
+)
 from tgrad.graph.node import Node, make, on_inputs, source_scope
 from tgrad.graph.op import REDUCE, SCATTER_COMBINE, Op, identity_of
 from tgrad.graph.size import Scope, Size
@@ -87,12 +95,18 @@ def _hidden(
             for x, layout, at in zip(inputs, layouts, axes)
         ]
     if node.op is Op.GATHER:
-        return [inputs[0], masked(1, range(len(layouts[1])), 0)]
+        places = places_layout(node, layouts)
+        return [inputs[0], _masked(inputs[1], places, range(len(places)), 0, size_node)]
     if node.op is Op.SCATTER:
         combine = SCATTER_COMBINE.get(node.attr("combine"), Op.ADD)  # "set": nothing is masked
         neutral = identity_of(combine, node.dtype)
-        index = masked(1, range(len(layouts[1])), 0)
-        return [inputs[0], index, masked(2, (node.attr("axis"),), neutral)]
+        places = places_layout(node, layouts)
+        index = _masked(inputs[1], places, range(len(places)), 0, size_node)
+        return [
+            inputs[0],
+            index,
+            _masked(inputs[2], places, (node.attr("axis"),), neutral, size_node),
+        ]
     return inputs
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import DETACH, Step, is_contiguous_base, is_part, join, own_memory
+from tgrad.aliases import CLOSED, DETACH, Step, is_contiguous_base, is_part, join, own_memory
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
@@ -333,7 +333,7 @@ class ArrangementMethods:
             order, offset = self._memory_order(storage_offset), storage_offset or 0
             view = self.permute(order)._strided(size, stride, offset)
             if running_scope() is not None or not view.numel():
-                return self._with_alias(view)
+                return self._share(view, CLOSED)
             attrs = ("offset", offset), ("size", tuple(size)), ("stride", tuple(stride))
             in_order, flat = (("axes", order),), (("shape", (self.numel(),)),)
             steps = [Step(Op.PERMUTE, in_order), Step(Op.RESHAPE, flat), Step(Op.GATHER, attrs)]

@@ -179,7 +179,7 @@ class MovementMethods:
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without axes of size 1 (of those named)."""
         axes = () if dim == () else normal_axes(dim, len(self.shape))
-        shape = (n for a, n in enumerate(self.shape) if not is_one(n) or a not in axes)
+        shape = (n for a, n in enumerate(self.shape) if a not in axes or n != 1)
         return self.reshape(tuple(shape))
 
     def unsqueeze(self, dim: int) -> Tensor:
