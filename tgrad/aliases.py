@@ -23,7 +23,7 @@ from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.graph.size import Scope, running_scope
-from tgrad.graph.sized import shape_of, sized
+from tgrad.graph.sized import may_be_one, shape_of, sized
 from tgrad.pending import is_waiting, mark_pending
 from tgrad.strided import are_apart, picked, with_picked
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
@@ -45,7 +45,9 @@ class When(Enum):
 class SizedPart(Protocol):
     """A part of a tensor that a trace over a range of sizes can follow."""
 
-    axis: int
+    @property
+    def is_run(self) -> bool:
+        """Whether its elements lie one after the other."""
 
     def take(self, x: Node) -> Node: ...
     def put(self, x: Node, new: Node) -> Node: ...
@@ -632,12 +634,13 @@ def _first_copy(value: Node, strides: Strides, path: Path) -> int | None:
         made = derive(value, (step,))
         after = _strides_after(step, value.shape, strides, made.shape)
         if step.when is not When.ALWAYS:
-            if strides is None:
+            is_view = strides is not None and _is_view(step, value.shape, strides, after)
+            if strides is None or (not is_view and may_be_one(value)):
                 raise UnsupportedError(
                     "an in-place change of memory of which a reshape may or may not be a copy.",
                     "Use .view() or .clone() in place of the reshape.",
                 )
-            if not _is_view(step, value.shape, strides, after):
+            if not is_view:
                 return place
         value, strides = made, after
     return None
@@ -691,6 +694,6 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
     if step.op is Op.GATHER and step.part is None:
         given: tuple[int, ...] = attrs["stride"]
         return given
-    if step.part is not None and step.part.axis:
-        return None  # what lies between its rows differs from call to call
+    if step.part is not None and not step.part.is_run:
+        return None  # what lies between its elements differs from call to call
     return strides

@@ -397,8 +397,6 @@ def _scatter(node: Node, inputs: list[Layout]) -> Layout:
     along = node.attr("axis")
     base, places = inputs[0], places_layout(node, inputs)
     _check_places(node, base[along])
-    if node.attr("combine") == "set" and not is_static(places[along]):
-        raise _refused(node, "that sets is not supported along an axis of symbolic size")
     wide = node.inputs[1].shape
     return tuple(
         b if a == along or node.shape[a] != wide[a] else p

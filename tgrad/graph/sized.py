@@ -45,6 +45,11 @@ def are_same(a: Sequence[Extent], b: Sequence[Extent]) -> bool:
     return len(a) == len(b) and all(is_same(m, n) for m, n in zip(a, b))
 
 
+def may_be_one(node: Node) -> bool:
+    """Whether an axis of symbolic size has one element in some call, whose stride says nothing."""
+    return any(isinstance(n, Size) and n.bounds[0] < 2 for n in shape_of(node))
+
+
 def capacity_of(n: Extent) -> int:
     """Elements that memory holds for an axis of this size."""
     return n.capacity if isinstance(n, Size) else n

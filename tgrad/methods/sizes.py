@@ -7,6 +7,7 @@ shape and attributes are plain numbers always.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from tgrad.graph.layout import (
     like,
     limit,
     size_of,
+    static,
 )
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
@@ -146,6 +148,11 @@ class _Part:
     length: Any
     device: Device
 
+    @property
+    def is_run(self) -> bool:
+        """Whether its elements lie one after the other."""
+        return self.axis == 0
+
     def end(self, memory: int) -> int:
         """The place in memory after the last element that there may be."""
         return min(self.start + capacity_of(self.length), memory)
@@ -176,22 +183,88 @@ class _Part:
 
     def take(self, x: Node) -> Node:
         """The part of a value."""
-        node: Node = self.picked(self._tensor(x))._node
+        node: Node = self.picked(_of(x, self.device))._node
         return node
 
     def put(self, x: Node, new: Node) -> Node:
         """The value with the part replaced."""
-        before, part = self._tensor(x), self._tensor(new)
+        before, part = _of(x, self.device), _of(new, self.device)
         wide, inside = placed(part, self.axis, self.start, before.shape[self.axis])
         if not isinstance(self.start, Size):
             filled = b.fit_axis(fill(new), self.axis, self.start, x.shape[self.axis])
-            wide = self._tensor(like(filled, x))
+            wide = _of(like(filled, x), self.device)
         return wide.where(inside, before)._node
 
-    def _tensor(self, x: Node) -> Tensor:
-        from tgrad.tensor import Tensor
 
-        return Tensor._of(x, self.device)
+def with_all_of_memory(x: Any, axes: Sequence[int]) -> Tensor:
+    """The tensor with axes as long as memory, for whoever reads no more of it than exists."""
+    scope = running_scope()
+    if scope is None:
+        return x
+    layout, shape = layout_of(x._node, scope), x._node.shape
+    longer = [a in axes and len(p) == 1 and not is_static(p) for a, p in enumerate(layout)]
+    if not any(longer):
+        return x
+    marked = limit(x._node, [static(n) if a else None for n, a in zip(shape, longer)])
+    return x._result(marked, x.device, (x,))
+
+
+def with_sizes_of(x: Any, other: Any) -> Tensor:
+    """The tensor, of which the same elements exist as of another one."""
+    node = like(x._node, other._node)
+    return x if node is x._node else x._result(node, x.device, (x,))
+
+
+def diagonal_of(x: Any, rows: int, columns: int) -> Tensor:
+    """The diagonal of the last two axes from a place on, of which a size is symbolic."""
+    n = min(x.shape[-2] - rows, x.shape[-1] - columns)
+    part = _Diagonal(rows, columns, max(n, 0), x.device)
+    view: Tensor = x._share(part.picked(x), Step(Op.GATHER, (), part=part, scope=running_scope()))
+    return view
+
+
+@dataclass(frozen=True)
+class _Diagonal:
+    """`length` elements of the last two axes: [rows + i, columns + i]."""
+
+    rows: int
+    columns: int
+    length: Any
+    device: Device
+
+    @property
+    def is_run(self) -> bool:
+        """Other elements lie between them."""
+        return False
+
+    def picked(self, x: Any) -> Any:
+        """The diagonal of a tensor."""
+        from tgrad.creation import places
+
+        kept = x.narrow(-2, self.rows, self.length)
+        column = (places((self.length,), 0, device=self.device) + self.columns).unsqueeze(-1)
+        index = column.expand(*kept.shape[:-1], 1)
+        return kept._apply(Op.GATHER, index, axis=x.ndim - 1).reshape(kept.shape[:-1])
+
+    def take(self, x: Node) -> Node:
+        """The diagonal of a value."""
+        node: Node = self.picked(_of(x, self.device))._node
+        return node
+
+    def put(self, x: Node, new: Node) -> Node:
+        """The value with the diagonal replaced."""
+        before = _of(x, self.device)
+        row, column = before._places(before.ndim - 2), before._places(before.ndim - 1)
+        part = _of(new, self.device).unsqueeze(-1)
+        wide, inside = placed(part, before.ndim - 2, self.rows, before.shape[-2])
+        is_there = inside & (column - row == self.columns - self.rows)
+        return wide.where(is_there, before)._node
+
+
+def _of(x: Node, device: Device) -> Any:
+    from tgrad.tensor import Tensor
+
+    return Tensor._of(x, device)
 
 
 def placed(x: Any, axis: int, start: Any, size: Any) -> tuple[Tensor, Tensor]:
