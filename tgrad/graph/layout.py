@@ -442,7 +442,7 @@ _RULES: dict[Op, Callable[[Node, list[Layout]], Layout]] = {
 
 def shown(layout: Layout) -> str:
     """The sizes, for a message."""
-    sizes = [f.size if isinstance(f, Factor) else "?" for axis in layout for f in axis[:1]]
+    sizes = ["?" if isinstance(axis[0], Unknown) else size_of(axis) for axis in layout]
     return f"({', '.join(str(s) for s in sizes)}{',' if len(sizes) == 1 else ''})"
 
 
@@ -490,8 +490,10 @@ def _missing(gradient: Node, wanted: Axis, have: Axis) -> Axis | None:
     """The limit that an axis of a gradient needs."""
     if any(isinstance(f, Unknown) for f in wanted):
         return None  # a mark over the node says it, and its rule has filled the gradient
-    if not isinstance(have[0], Unknown) and are_alike(_existing(wanted), _existing(have)):
-        return None
+    if not isinstance(have[0], Unknown):
+        is_anywhere = is_uniform(wanted) and is_same(size_of(wanted), size_of(have))
+        if is_anywhere or are_alike(_existing(wanted), _existing(have)):
+            return None
     if is_static(wanted) and (is_uniform(wanted) or is_static(have)):
         return None  # one value for any size: what it is joined to says which; or all exist
     if is_static(wanted) or not (is_static(have) or isinstance(have[0], Unknown)):
