@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
@@ -23,7 +23,7 @@ from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
 from tgrad.graph.size import Scope, running_scope
-from tgrad.graph.sized import may_be_one, shape_of, sized
+from tgrad.graph.sized import SizedPart, may_be_one, shape_of, sized
 from tgrad.pending import is_waiting, mark_pending
 from tgrad.strided import are_apart, picked, with_picked
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
@@ -40,17 +40,6 @@ class When(Enum):
     ALWAYS = "always"
     STRIDES_FIT = "strides fit"
     CONTIGUOUS = "contiguous"
-
-
-class SizedPart(Protocol):
-    """A part of a tensor that a trace over a range of sizes can follow."""
-
-    @property
-    def is_run(self) -> bool:
-        """Whether its elements lie one after the other."""
-
-    def take(self, x: Node) -> Node: ...
-    def put(self, x: Node, new: Node) -> Node: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,12 @@ class Step:
     @property
     def is_open(self) -> bool:
         """Whether it can be followed again."""
-        return not self.is_closed and self.scope in (None, running_scope())
+        return not (self.is_closed or self.is_over)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trace is over that its sizes belong to."""
+        return self.scope is not None and self.scope is not running_scope()
 
 
 COPY = "copy"
@@ -551,6 +545,9 @@ def check_open(t: Tensor) -> None:
         UnsupportedError: one of them is an alias that no write follows.
     """
     members = () if t._memory is None else t._memory.members.living()
+    for m in members:
+        if m is not t and any(step.is_over for step in m._path):
+            leave(m)  # the trace failed, and its error holds what it had made
     for m in (t, *members):
         if m._memory is t._memory and not all(step.is_open for step in m._path):
             raise UnsupportedError(

@@ -188,6 +188,18 @@ def test_an_op_that_needs_static_sizes(g: Any) -> None:
     check(TraceError, lambda: compiled(X), REFUSED[g], AXIS_HINT, 1, g)
 
 
+def test_sizes_that_are_not_largest_together() -> None:
+    flat = tgrad.compile(
+        lambda x: x[:, x.shape[0] :].reshape(-1) * 2,
+        dynamic={"x": {0: ("A", 1, 3), 1: ("B", 4, 8)}},
+    )
+    assert message_of(TraceError, lambda: flat(tgrad.ones(2, 5))) == (
+        "reshape from (A, -A + B) to (-A*A + A*B,) merges axes of symbolic sizes that are not "
+        "largest together.",
+        "Leave one of them out of dynamic=, or reshape outside the compiled function.",
+    )
+
+
 def test_a_slice_with_a_step() -> None:
     compiled = tgrad.compile(lambda x: x[::2], dynamic={"x": {0: (2, 8)}})
     assert message_of(TraceError, lambda: compiled(X)) == (

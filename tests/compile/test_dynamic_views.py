@@ -190,6 +190,29 @@ def test_a_size_that_a_guard_leaves_no_choice() -> None:
     assert [compiled(x, n).tolist() for n in (0, 3, 2)] == [[0, 4, 8], [9], [6, 10]]
 
 
+def test_state_of_a_trace_that_failed() -> None:
+    """It changes in place afterwards, though the error holds a view of it."""
+    held = tgrad.zeros(4)
+
+    def fail(x: tgrad.Tensor) -> None:
+        part = held[: x.shape[0]]
+        part.add_(x)
+        raise ValueError(part)
+
+    with pytest.raises(ValueError) as info:
+        tgrad.compile(fail, dynamic={"x": {0: (1, 4)}})(tgrad.ones(2))
+    assert held.add_(1).tolist() == [1.0] * 4
+    assert info.value.args
+
+
+def test_results_that_are_views_of_state_are_copies() -> None:
+    """As `compile` says."""
+    held = tgrad.zeros(4, 2)
+    compiled = tgrad.compile(lambda n: held[:n], dynamic={"n": (1, 4)})
+    compiled(2).add_(1)
+    assert held.tolist() == [[0.0, 0.0]] * 4
+
+
 def test_writes_to_state_from_a_symbolic_place_on() -> None:
     """A cache of keys: read as far as it is written, by any of the ways to write it."""
     ways: dict[str, Function] = {
