@@ -65,6 +65,7 @@ FRONT = (
     "tgrad.explaining",
     "tgrad.fft",
     "tgrad.foreach",
+    "tgrad.from_template",
     "tgrad.factorizations",
     "tgrad.functional",
     "tgrad.grad_mode",

@@ -219,12 +219,26 @@ def fork_rng(devices: Any = None, enabled: bool = True, **others: Any) -> Iterat
 # -- distributions ------------------------------------------------------------------------------
 
 
+def uniform(shape: tuple[int, ...], number: Tensor, seed: Tensor) -> Tensor:
+    """The numbers of a draw in [0, 1), in the default dtype.
+
+    Args:
+        number, seed: of the draw, as `Generator.draw` gives them.
+    """
+    draw = _Draw(shape, number.device, (number._node, seed._node))
+    return draw.uniform(0, dt.get_default_dtype())
+
+
+def _draw(shape: tuple[int, ...], device: Device, generator: Generator | None) -> _Draw:
+    return _Draw(shape, device, (generator or default_generator).draw(device))
+
+
 class _Draw:
     """One draw of a generator: four random 32-bit words for each element of a shape."""
 
-    def __init__(self, shape: tuple[int, ...], device: Device, generator: Generator | None):
+    def __init__(self, shape: tuple[int, ...], device: Device, counters: tuple[Node, Node]):
         self.shape, self.device = shape, device
-        offset, key = (generator or default_generator).draw(device)
+        offset, key = counters
         if is_sized(*shape):
             if drawn.members:
                 raise UnsupportedError(
@@ -308,7 +322,7 @@ def rand(
     sizes = given_sizes(size, others)
     refuse("rand", **others)
     found = _float_dtype("rand", dtype)
-    draw = _Draw(sizes, default_device(device), generator)
+    draw = _draw(sizes, default_device(device), generator)
     return _finish(draw.uniform(0, found), found, requires_grad)
 
 
@@ -331,7 +345,7 @@ def randn(
     sizes = given_sizes(size, others)
     refuse("randn", **others)
     found = _float_dtype("randn", dtype)
-    draw = _Draw(sizes, default_device(device), generator)
+    draw = _draw(sizes, default_device(device), generator)
     return _finish(draw.normal(found), found, requires_grad)
 
 
@@ -368,7 +382,7 @@ def randint(
     if not 0 < high - low < 2**63:
         raise ShapeError(f"randint from {low} to {high}.", "Give a high above the low.")
     found = as_dtype(dt.int64 if dtype is None else dtype)
-    draw = _Draw(checked_sizes((size,)), default_device(device), generator)
+    draw = _draw(checked_sizes((size,)), default_device(device), generator)
     bits, count = draw.word(0).to(dt.int64), high - low
     if count <= 2**31:
         value = (bits * count) >> 32
@@ -415,7 +429,7 @@ def normal(
     else:
         shape = checked_sizes((size,))
     found = _float_dtype("normal", dtype)
-    noise = _Draw(shape, default_device(device), generator).normal(found)
+    noise = _draw(shape, default_device(device), generator).normal(found)
     return _finish(noise * std + mean, found, requires_grad)
 
 
@@ -434,7 +448,7 @@ def bernoulli(
     [0.0, 1.0]
     """
     found = _float_dtype("bernoulli", input.dtype)
-    draw = _Draw(input.shape, input.device, generator).uniform(0, found)
+    draw = _draw(input.shape, input.device, generator).uniform(0, found)
     return (draw < (input.detach() if p is None else p)).to(found)
 
 
@@ -492,6 +506,6 @@ def randperm(
     [0, 1, 2, 3]
     """
     refuse("randperm", **others)
-    draw = _Draw((n,), default_device(device), generator)
+    draw = _draw((n,), default_device(device), generator)
     keys = (draw.word(0).to(dt.uint64) << 32) | draw.word(1).to(dt.uint64)
     return keys.argsort(0).to(as_dtype(dt.int64 if dtype is None else dtype))

@@ -42,21 +42,45 @@ def realize(outputs: Sequence[Node], device: Device) -> list[Storage]:
         One storage for each output. An output that is a buffer already, reshaped or not, shares
         its memory.
     """
-    form = form_of(outputs)
-    bound = _bind(form, outputs, device)
-    memories = [_memory(leaf, part) for leaf, part in zip(form.leaves, form.parts)]
-    lent = [memory for memory, part in zip(memories, form.parts) if part is not None]
+    form, bound = _planned(outputs, device)
+    count = len(form.leaves)
+    used = range(count) if isinstance(bound, Served) else (i for i in bound.order if i < count)
+    memories = {i: _memory(form.leaves[i], form.parts[i]) for i in used}
+    lent = [memory for i, memory in memories.items() if form.parts[i] is not None]
     if isinstance(bound, Served):
-        made = _run_padded(bound, form, memories, outputs, device)
+        made = _run_padded(bound, form, [*memories.values()], outputs, device)
     else:
-        memories += [storage.memory for storage in numbers_of(form, bound.varying, device)]
+        numbers = numbers_of(form, bound.varying, device)
+        memories |= {i: storage.memory for i, storage in enumerate(numbers, count)}
         made = run(bound.compiled, [memories[i] for i in bound.order])
-    note_computed(form.order)
+    note_computed(form.order, form.deferred, lambda: form_of(outputs).order)
     found = [Storage(device, n.dtype, n.shape, memory) for n, memory in zip(outputs, made)]
     for storage in found:
         if any(storage.memory is memory for memory in lent):
             storage.memory = storage.copied_memory()
     return found
+
+
+def _planned(outputs: Sequence[Node], device: Device) -> tuple[Form, _Bound | Served]:
+    """A plan for a graph, and the form whose leaves it reads: with templates in one row each where
+    a step before had the same and the same numbers."""
+    form = form_of(outputs, is_whole=False)
+    if not form.deferred:
+        return form, _bind(form, outputs, device)
+    place = (form.rows, form.values, device, conditions())
+    with _lock:
+        known = _seen.get(place)
+        if isinstance(known, _Bound):
+            _seen.move_to_end(place)
+            return form, known
+    whole = form_of(outputs)
+    bound = _bind(whole, outputs, device)
+    number = {leaf: i for i, leaf in enumerate(form.leaves)}
+    if isinstance(bound, _Bound) and not bound.varying and number.keys() >= set(whole.leaves):
+        order = tuple(number[whole.leaves[i]] for i in bound.order)
+        with _lock:
+            _seen[place] = _Bound(bound.compiled, (), order)
+    return whole, bound
 
 
 def _run_padded(
@@ -122,7 +146,8 @@ class _Seen:
     plans: dict[tuple[str, ...], _Bound]
 
 
-_seen: OrderedDict[tuple[Any, ...], _Seen] = OrderedDict()
+_seen: OrderedDict[tuple[Any, ...], _Seen | _Bound] = OrderedDict()
+"""By forms; and plans by forms with templates in one row each, with all of their values."""
 
 
 def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | Served:
@@ -131,7 +156,7 @@ def _bind(form: Form, outputs: Sequence[Node], device: Device) -> _Bound | Serve
     place = (form.rows, device, conditions())
     with _lock:
         seen = _seen.get(place)
-        if seen is None:
+        if not isinstance(seen, _Seen):
             served = plan_for_sizes(form, outputs, device)
             if served is not None:
                 return served

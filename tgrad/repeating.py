@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 from tgrad.aliases import is_reordered
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import Node, current_source
+from tgrad.graph.op import Op
 from tgrad.graph.size import running_scope
 from tgrad.graph.template import Function, made_again, template_of
 from tgrad.modes import process, thread
-from tgrad.unread import loops, settle
+from tgrad.unread import loops, note_inner, settle
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
+
+
+_ASIDE = frozenset((Op.EXPAND, Op.RESHAPE, Op.CUSTOM_VJP))
+"""Ops that mostly come with another, in one operation of a tensor."""
+
+usual: set[type] = set()
+"""Classes whose tensors make the same graph as others: parameters and buffers say so here."""
 
 
 def modes() -> Hashable | None:
@@ -46,7 +54,10 @@ def of_nodes(function: Function, key: Hashable, operands: Sequence[Node]) -> Seq
 
 
 def of_tensors(
-    function: Callable[..., Sequence[Any]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Any]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    is_deferred: bool = False,
 ) -> Sequence[Any]:
     """`function(*operands)`, mostly of tensors that require no gradient.
 
@@ -54,6 +65,7 @@ def of_tensors(
         function: makes new tensors, no views, or None in place of some.
         key: as above.
         operands: tensors, at least one.
+        is_deferred: whether nodes are made when somebody looks behind the results.
     """
     from tgrad.tensor import Tensor
 
@@ -69,33 +81,41 @@ def of_tensors(
     template = template_of(on_nodes, (key, known), nodes)
     if template is None:
         return function(*operands)
-    return [None if n is None else Tensor._result(n, device, ()) for n in template.on(nodes)]
+    made = template.deferred_on(nodes) if is_deferred else template.on(nodes)
+    return [None if n is None else Tensor._result(n, device, ()) for n in made]
 
 
 def _is_plain(t: Tensor) -> bool:
     """Whether results depend on nothing of a tensor but its node: its order in memory is the usual
     one, and it is of no class that a program may have written."""
+    return _is_known_class(t) and (t._memory is None or not is_reordered(t))
+
+
+def _is_known_class(t: Tensor) -> bool:
     from tgrad.tensor import Tensor
 
-    is_usual = type(t) is Tensor or t._token is not None
-    return is_usual and (t._memory is None or not is_reordered(t))
+    return type(t) is Tensor or type(t) in usual
 
 
 def composite(
-    function: Callable[..., Sequence[Tensor]], key: Hashable, operands: Sequence[Tensor]
+    function: Callable[..., Sequence[Tensor]],
+    key: Hashable,
+    operands: Sequence[Tensor],
+    keeps_order: bool = True,
 ) -> Sequence[Tensor]:
-    """`function(*operands)`, of a forward pass: operands and results have histories. With no
-    gradients to come the function is called: loops that read nothing count its lines.
+    """`function(*operands)`, of a forward pass: operands and results may have histories.
 
     Args:
         function: makes new tensors, no views.
         key: as above.
         operands: tensors, at least one.
+        keeps_order: whether results lie in memory as operands do.
     """
     from tgrad.tensor import Tensor
 
     known, wanted = modes(), [t._requires_grad for t in operands]
-    if known is None or not (any(wanted) and is_grad_enabled() and all(map(_is_plain, operands))):
+    is_usual = _is_plain if keeps_order else _is_known_class
+    if known is None or not all(map(is_usual, operands)):
         return function(*operands)
     if loops.is_due:
         settle(operands)
@@ -109,11 +129,13 @@ def composite(
         return [*(t._node for t in made), *(t._node if t._requires_grad else None for t in made)]
 
     nodes = [t._node for t in operands]
-    place = (key, known, *wanted, current_source())
+    has_history = is_grad_enabled()
+    place = (key, known, has_history, *wanted, current_source())
     template = template_of(on_nodes, place, nodes, with_sources=True)
     if template is None:
         return function(*operands)
-    loops.deep += len(template.rows)
+    inner = [row.source for row in template.rows if row.op not in _ASIDE]
+    note_inner(inner, any(wanted) and has_history)
     made = template.on(nodes)
     count = len(made) // 2
     pairs = zip(made[:count], made[count:])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -107,6 +107,19 @@ def note_result(t: Tensor) -> None:
             loops.is_due = loops.is_at_end = True
     if len(made) >= loops.limit or loops.deep >= loops.deep_limit:
         _find_loop()
+
+
+def note_inner(sources: Sequence[Source | None], have_gradients: bool) -> None:
+    """Results are made that nobody gets, on the way to one that is noted next.
+
+    Args:
+        sources: their lines.
+        have_gradients: whether that one requires a gradient.
+    """
+    if have_gradients:
+        loops.deep += len(sources)
+    elif not loops.has_gradients:
+        loops.made += (s for s in sources[1:] if s is not None)
 
 
 def _runs_now() -> bool:

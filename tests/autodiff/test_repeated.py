@@ -52,6 +52,7 @@ def both(output: Any, grad: Node | None = None) -> list[Node | None]:
     wrt = wrt_of(output)
     found = backward.gradients(output._node, given, wrt, modes=())
     order = toposort([output._node])
+    assert all(n is None or isinstance(n.inputs, tuple) for n in found)  # nothing waits any more
     for one, other in zip(found, backward._walk(output._node, given, wrt, False, order, None)):
         assert one is other
     return found

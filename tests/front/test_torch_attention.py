@@ -15,6 +15,7 @@ from tgrad.fusion.region import Dot
 from tgrad.interop.operators import operator
 from tgrad.interop.operators.drawing import SavedGenerator
 from tgrad.nn.functional.attention import attend, masked_scores
+from tgrad.nn.functional.linear import draw_for
 from tgrad.runtime.planning import planning
 
 ATTENTION = torch.nn.functional.scaled_dot_product_attention
@@ -177,7 +178,7 @@ def test_what_is_dropped_is_dropped_again(device: str) -> None:
     made = backward(g, q, k, v, None, out, rows, state, unused, p, wanted)
     leaves = [t.detach().requires_grad_() for t in (q, k, v)]
     wide = masked_scores(*leaves[:2], None, False, None)
-    y = attend(wide, leaves[2], True, p, SavedGenerator(state))
+    y = attend(wide, leaves[2], True, p, draw_for(wide, p, SavedGenerator(state)))
     np.testing.assert_allclose(out.numpy(), y.detach().numpy(), rtol=1e-4, atol=1e-5)
     y.backward(g)
     for mine, leaf in zip(made, leaves):

@@ -75,9 +75,17 @@ def test_what_has_memory_or_randomness_of_its_own_is_called_each_time() -> None:
     assert calls == 4  # once to see
 
 
-def test_operands_of_no_device_are_left_to_the_function() -> None:
+def test_numbers_stand_for_themselves() -> None:
     function = Counted()
-    given = b.const(1.0, dt.float32, (2,)), operand(2)
-    assert made_again(function, function, given) == Counted()(*given)
-    assert made_again(function, function, given) == Counted()(*given)
+    for value in (1.0, 2.0, 1.0, -0.0, 0.0, 2.0):
+        given = b.slice_(b.const(value, dt.float32, (3,)), (1,), (3,)), operand(2)
+        assert made_again(function, function, given) == Counted()(*given)
+    assert function.calls == 4
+
+
+def test_other_operands_of_no_device_are_left_to_the_function() -> None:
+    function = Counted()
+    for _ in range(2):
+        given = make(Op.IOTA, shape=(2,), axis=0, dtype=dt.float32), operand(2)
+        assert made_again(function, function, given) == Counted()(*given)
     assert function.calls == 2

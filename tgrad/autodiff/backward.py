@@ -143,7 +143,7 @@ def gradients(
 
     if modes is None or watch is not None or node_hooks.find is not None:
         return walk()
-    return gradients_again(walk, nodes, (grad, *wrt), _with_effects, (create_graph, modes))
+    return gradients_again(walk, nodes, (grad, *wrt), _with_effects, modes, create_graph)
 
 
 def _walk(

@@ -46,6 +46,7 @@ def gradients_again(
     asked: Sequence[Node],
     with_effects: Collection[str],
     modes: Hashable,
+    is_graph: bool,
 ) -> list[Node | None]:
     """What a walk gives, from a template where it has given it before.
 
@@ -55,6 +56,7 @@ def gradients_again(
         asked: the gradient of the output, and what is differentiated with respect to.
         with_effects: rules that do more than to make graph.
         modes: what rules depend on beside the graph.
+        is_graph: whether gradients are asked for their own gradients.
     """
     have = frozenset(order)
     nodes = [*order, *toposort(asked, lambda n: () if n in have else n.inputs)]
@@ -63,7 +65,7 @@ def gradients_again(
     if rows is None:
         return walk()
     number = {n: i for i, n in enumerate(nodes)}
-    place = (rows, tuple([number[n] for n in asked]), number[order[-1]], modes)
+    place = (rows, tuple([number[n] for n in asked]), number[order[-1]], modes, is_graph)
     key, sources = hash(place), [n.source for n in nodes if n.inputs]
     with _lock:
         is_new = key not in _known
@@ -73,7 +75,9 @@ def gradients_again(
             _known.popitem(last=False)
     if known is not None and known[0] == place and known[1].sources == sources:
         template = known[1].template
-        return walk() if template is None else template.on(nodes)
+        if template is None:
+            return walk()
+        return template.on(nodes) if is_graph else template.deferred_on(nodes)
     results = walk()
     if not is_new:
         found = _Known(sources, Template.between(nodes, results, with_sources=True))

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from tgrad.dtype import DType, int64
 from tgrad.graph import build
+from tgrad.graph.deferred import Deferred, Instance, is_pending
 from tgrad.graph.key import row_of
 from tgrad.graph.node import Node, make, source_scope, toposort
 from tgrad.graph.op import Op
@@ -96,6 +97,8 @@ class Form:
         leaves: BUFFER nodes, and SLICE nodes that are a `Part` of one.
         parts: for each leaf, which part of a buffer it is; None for a whole one.
         order: its nodes, inputs before users.
+        deferred: its nodes that are results of templates in one row each; such a form says what
+            another step does again, but is of no use to a plan.
     """
 
     rows: tuple[Hashable, ...]
@@ -104,21 +107,23 @@ class Form:
     leaves: tuple[Node, ...]
     parts: tuple[Part | None, ...]
     order: list[Node]
+    deferred: list[Deferred]
 
 
-def form_of(outputs: Sequence[Node], with_parts: bool = True) -> Form:
+def form_of(outputs: Sequence[Node], with_parts: bool = True, is_whole: bool = True) -> Form:
     """Take a graph apart.
 
     Args:
         outputs: of the graph.
         with_parts: whether a contiguous part of a buffer is a leaf.
+        is_whole: whether templates are taken apart, too.
     """
-    apart = _Apart(with_parts)
+    apart = _Apart(with_parts, is_whole)
     apart.walk(outputs)
     rows = (*apart.rows, tuple([apart.number[n] for n in outputs]))
     parts = tuple([apart.parts.get(leaf) for leaf in apart.leaves])
     values, sites, leaves = tuple(apart.values), tuple(apart.sites), tuple(apart.leaves)
-    return Form(rows, values, sites, leaves, parts, apart.order)
+    return Form(rows, values, sites, leaves, parts, apart.order, apart.deferred)
 
 
 @dataclass(slots=True)
@@ -126,13 +131,16 @@ class _Apart:
     """A graph that is taken apart, in one walk.
 
     Attributes:
-        with_parts: see `form_of`.
+        with_parts, is_whole: see `form_of`.
         parts: the leaves that are parts of buffers.
-        number: the row of each node.
-        rows, values, sites, leaves, order: see `Form`.
+        number: of each node; its row, as long as there are no instances of templates.
+        numbers: how many have been given.
+        first: the number of each instance's first node.
+        rows, values, sites, leaves, order, deferred: see `Form`.
     """
 
     with_parts: bool
+    is_whole: bool
     parts: dict[Node, Part] = field(default_factory=dict)
     number: dict[Node, int] = field(default_factory=dict)
     rows: list[Hashable] = field(default_factory=list)
@@ -140,6 +148,9 @@ class _Apart:
     sites: list[Site] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
     order: list[Node] = field(default_factory=list)
+    deferred: list[Deferred] = field(default_factory=list)
+    first: dict[Instance, int] = field(default_factory=dict)
+    numbers: int = 0
 
     def walk(self, outputs: Sequence[Node]) -> None:
         """Write the row of each node when its operands have theirs. Every step of a program walks
@@ -151,6 +162,11 @@ class _Apart:
             node = stack[-1]
             if node in number:
                 stack.pop()
+                continue
+            if type(node) is Deferred and not self.is_whole and node.instance is not None:
+                if self._is_begun(node.instance, stack):
+                    self._join(node, node.instance)
+                    stack.pop()
                 continue
             op, inputs = node.op, node.inputs
             if op is _MARK:
@@ -165,13 +181,35 @@ class _Apart:
                             stack.append(x)
                     if stack[-1] is not node:
                         continue
-                number[node] = len(rows)
+                number[node] = self.numbers
+                self.numbers += 1
                 rows.append(self._row(node))
             order.append(stack.pop())
 
+    def _is_begun(self, instance: Instance, stack: list[Node]) -> bool:
+        """Whether an instance has its row; else its operands are put on the stack if they have
+        none, and its row is written if they do."""
+        if instance in self.first:
+            return True
+        number, operands = self.number, instance.used_operands()
+        waiting = [x for x in operands if x not in number and constant_of(x) is None]
+        if waiting:
+            stack += reversed(waiting)
+            return False
+        row = [number[x] if x in number else _row_of_constant(x) for x in operands]
+        self.rows.append((instance.template, tuple(row)))
+        self.first[instance] = self.numbers
+        self.numbers += len(instance.template.rows)
+        return True
+
+    def _join(self, node: Deferred, instance: Instance) -> None:
+        """Number a result of an instance."""
+        self.number[node] = self.first[instance] + node.place - instance.before
+        self.deferred.append(node)
+
     def _is_part(self, node: Node) -> bool:
         """Whether a SLICE is in memory, as a part of a buffer that lies together."""
-        part = part_of(node) if self.with_parts else None
+        part = part_of(node, self.is_whole) if self.with_parts else None
         if part is not None:
             self.parts[node] = part
         return part is not None
@@ -188,7 +226,7 @@ class _Apart:
             self.values += [repr(s.number) for s in own]
             return _row_of_movement(node, self.number, frozenset([s.place for s in own]))
         for x in inputs:
-            if x.op in _NUMBERS and constant_of(x) is not None:
+            if type(x) is not Deferred and x.op in _NUMBERS and constant_of(x) is not None:
                 return row_of(node, self._operands(node))
         return row_of(node, tuple(map(self.number.__getitem__, inputs)))
 
@@ -209,6 +247,13 @@ class _Apart:
             self.values.append(value)
             found.append((x.shape, x.dtype))
         return tuple(found)
+
+
+def _row_of_constant(x: Node) -> Hashable:
+    """A number, or what is expanded from one, that stays as it is."""
+    constant = constant_of(x)
+    assert constant is not None
+    return (x.shape, x.dtype, repr(constant.attr("value")))
 
 
 def _operands(node: Node) -> tuple[Node, ...]:
@@ -237,8 +282,9 @@ def _row_of_movement(node: Node, number: Mapping[Node, int], places: frozenset[i
     return (node.op, operand, node.shape, first, last, attrs.get("step", ()))
 
 
-def part_of(node: Node) -> Part | None:
-    """The part of a buffer that a SLICE node is; None for all others.
+def part_of(node: Node, is_whole: bool = True) -> Part | None:
+    """The part of a buffer that a SLICE node is; None for all others, and for what is deferred if
+    nobody looks behind it.
 
     x of shape [8, 4]: x[2:5] is the part of 12 elements after 8; x[:, 1:3] is none.
     """
@@ -254,6 +300,8 @@ def part_of(node: Node) -> Part | None:
         elif x.op not in (Op.RESHAPE, Op.CUSTOM_VJP):
             return None
         x = x.inputs[0]
+        if not is_whole and is_pending(x):
+            return None
     return Part(x, offset)
 
 

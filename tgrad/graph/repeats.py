@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 
-from tgrad.graph.node import Node, living_nodes, runs
+from tgrad.graph.node import Node, behind, living_nodes, runs
 from tgrad.graph.op import MOVEMENT, Op
 
 Line = tuple[str, int]
@@ -41,8 +41,15 @@ def line_of(node: Node) -> Line:
     return node.source.file, node.source.line
 
 
-def note_computed(order: Sequence[Node]) -> None:
+def note_computed(
+    order: Sequence[Node], deferred: Sequence[Node], whole: Callable[[], Sequence[Node]]
+) -> None:
     """Mark the nodes of a graph that runs; learn the lines of what an earlier one computed too.
+
+    Args:
+        order: the graph's nodes, inputs before users.
+        deferred: those that stand for more.
+        whole: gives all of them, with what they stand for.
 
     graph 1: h = tanh(x @ w)             runs for its loss, and h is not stored
     graph 2: tanh(y @ w + h.detach())    computes h again: its lines, and that of detach
@@ -50,11 +57,20 @@ def note_computed(order: Sequence[Node]) -> None:
     graph 1: scores = x @ w              runs, and best = scores.argmax() lives, which nobody reads
     graph 2: table[best]                 computes scores again for best, which is older: its line
     """
-    if any(n.is_computed for n in order if n.op not in _PASSED):
-        _learn(order)
-    for n in order:
+    again = [n for n in order if n.is_computed and n.op not in _PASSED]
+    if not deferred:
+        if again:
+            _learn(order)
+    elif any(n.is_computed for n in deferred) or any(map(_is_news, again)):
+        _learn(whole())
+    for n in chain(order, deferred):
         n.is_computed = True
     runs.count += 1
+
+
+def _is_news(node: Node) -> bool:
+    """Whether there is something to learn where a node was computed a second time."""
+    return lines.get(line_of(node), 0) < _REPORTS and is_work(node)
 
 
 def _learn(order: Sequence[Node]) -> None:
@@ -80,7 +96,15 @@ def _learn(order: Sequence[Node]) -> None:
     reported = [n for n in found if lines.setdefault(line_of(n), 0) < _REPORTS]
     for line in {line_of(n) for n in reported}:
         lines[line] += 1
-    repeated.update(reported)
+    repeated.update(n for n in behind(reported, _is_again) if n in reported or is_work(n))
+
+
+def _is_again(node: Node) -> bool:
+    """Whether a node was computed a second time: those who hold it may be older than its users.
+
+    x = randn(64, 3, 224, 224)     the first step reads conv(x), which pads x; so does the second
+    """
+    return node.is_computed and node.op is not Op.BUFFER
 
 
 _LISTED = next(map(sys.getrefcount, [object()]))

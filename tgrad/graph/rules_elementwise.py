@@ -13,6 +13,7 @@ import numpy as np
 
 from tgrad.dtype import DType
 from tgrad.graph import build as b
+from tgrad.graph.deferred import Deferred
 from tgrad.graph.interpret import elementwise
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import ELEMENTWISE, Op
@@ -35,7 +36,9 @@ FOLDED = tuple(op for op in Op if op in ELEMENTWISE - {Op.PHILOX, Op.BITCAST})
 
 
 def constant_of(x: Node) -> Node | None:
-    """The const node that `x` is, or is expanded from."""
+    """The const node that `x` is, or is expanded from; what is deferred is none."""
+    if type(x) is Deferred:
+        return None
     if x.op is _EXPAND:
         x = x.inputs[0]
     return x if x.op is _CONST else None

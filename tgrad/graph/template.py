@@ -2,7 +2,8 @@
 
 In: a function of nodes, and nodes. Out: what it gives for them. Invariant: the graph is the one
 that the function itself makes, on the user's line of this call. The function runs on stand-ins,
-once for each combination of shapes and dtypes, and tells no two operands apart but by those.
+once for each combination of shapes and dtypes, and tells no two operands apart but by those;
+numbers stand for themselves.
 See docs/decisions/0083.
 """
 
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 
 from tgrad.device import Device
 from tgrad.dtype import DType
+from tgrad.graph.deferred import Instance
 from tgrad.graph.node import Node, Row, make, make_rows, toposort
-from tgrad.graph.op import Op
+from tgrad.graph.op import MOVEMENT, Op
 
 Function = Callable[..., Sequence[Node | None]]
 """Gives nodes, or None in place of some, for nodes."""
@@ -24,9 +26,9 @@ Function = Callable[..., Sequence[Node | None]]
 KEPT = 1024
 """Templates that are kept, those that were used last."""
 
-_APART = frozenset((Op.BUFFER, Op.COLLECTIVE, Op.PHILOX))
-"""What is another one in each call: memory of the function's own, exchanges between processes,
-random numbers."""
+_APART = frozenset((Op.BUFFER, Op.COLLECTIVE))
+"""What is another one in each call: memory of the function's own, as of a draw of random numbers,
+and exchanges between processes."""
 _FREE = frozenset((Op.CONST, Op.EXPAND, Op.IOTA))
 """What stays as it is where it depends on no operand."""
 
@@ -40,7 +42,7 @@ class _Type:
     device: Device
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Template:
     """A graph with places for its operands.
 
@@ -48,25 +50,20 @@ class Template:
         fixed: nodes that depend on no operand.
         rows: the others, inputs before users; they count `fixed` first, then operands, then rows.
         outputs: the results among all of these; None where there is none.
+        used: which of the operands rows read.
     """
 
     fixed: tuple[Node, ...]
     rows: tuple[Row, ...]
     outputs: tuple[int | None, ...]
-
-    @staticmethod
-    def of(
-        function: Function, types: Sequence[_Type], with_sources: bool = False
-    ) -> Template | None:
-        """The template of what a function makes; None where another call may make other graph."""
-        operands = [_stand_in(t) for t in types]
-        return Template.between(operands, function(*operands), with_sources)
+    used: tuple[int, ...]
 
     @staticmethod
     def between(
         operands: Sequence[Node], results: Sequence[Node | None], with_sources: bool = False
     ) -> Template | None:
-        """The template of the graph from some nodes to others; None as above.
+        """The template of the graph from some nodes to others; None where another call may make
+        other graph.
 
         Args:
             operands: all that the results may share with other graphs.
@@ -91,7 +88,9 @@ class Template:
             for n in inner
         ]  # fmt: skip
         outputs = [None if n is None else place[n] for n in results]
-        return Template(tuple(fixed), tuple(rows), tuple(outputs))
+        read = {i - len(fixed) for row in rows for i in row.inputs}
+        used = tuple(i for i in range(len(operands)) if i in read)
+        return Template(tuple(fixed), tuple(rows), tuple(outputs), used)
 
     def on(self, operands: Sequence[Node]) -> list[Node | None]:
         """The results for these operands, which have the types of the template."""
@@ -99,10 +98,24 @@ class Template:
         make_rows(self.rows, made)
         return [None if i is None else made[i] for i in self.outputs]
 
+    def deferred_on(self, operands: Sequence[Node]) -> list[Node | None]:
+        """The same; nodes are made when somebody looks behind the results."""
+        instance = Instance(self, operands)
+        return [None if i is None else instance.result(i) for i in self.outputs]
 
-def _stand_in(type: _Type) -> Node:
+
+def _stand_in(x: Node, device: Device) -> Node:
     """An operand of which nothing is known but its type."""
-    return make(Op.CUSTOM_VJP, make(Op.BUFFER, storage=type), rule="stand_in", params=())
+    storage = _Type(x.shape, x.dtype, device)
+    return make(Op.CUSTOM_VJP, make(Op.BUFFER, storage=storage), rule="stand_in", params=())
+
+
+def _is_number(x: Node) -> bool:
+    """Whether a node is one number in all places, such as the state before a sequence: it is known
+    as itself."""
+    while x.op in MOVEMENT:
+        x = x.inputs[0]
+    return x.op is Op.CONST
 
 
 _templates: OrderedDict[Hashable, Template | None] = OrderedDict()
@@ -120,18 +133,20 @@ def template_of(
         operands: nodes.
         with_sources: whether the lines of its nodes follow from the key too.
     """
-    device = operands[0].device
-    if device is None or any(x.device is not device for x in operands):
+    device = next((x.device for x in operands if x.device is not None), None)
+    if device is None:
         return None
-    place = (key, device, *[(x.shape, x.dtype) for x in operands])
+    if not all(x.device is device or (x.device is None and _is_number(x)) for x in operands):
+        return None
+    place = (key, device, *[x if x.device is None else (x.shape, x.dtype) for x in operands])
     with _lock:
         is_known = place in _templates
         if is_known:
             _templates.move_to_end(place)
         template = _templates.get(place)
     if not is_known:
-        types = [_Type(x.shape, x.dtype, device) for x in operands]
-        template = Template.of(function, types, with_sources)
+        given = [x if x.device is None else _stand_in(x, device) for x in operands]
+        template = Template.between(given, function(*given), with_sources)
         with _lock:
             _templates[place] = template
             if len(_templates) > KEPT:

@@ -7,6 +7,7 @@ float32 and round once, as in PyTorch; each rule is one line of mathematics over
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tgrad.autodiff.backward import register_vjp
@@ -44,29 +45,41 @@ class ActivationMethods:
 
     def softmax(self: Any, dim: int, dtype: DType | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) over `dim`, without overflow."""
-        from tgrad.tensor import with_vjp
+        from tgrad.repeating import composite
 
         with source_scope(label="softmax"):
             x, axis = _softmax_input(self, dim, dtype, "softmax")
-            if not x.numel():
-                return x.clone()
-            wide = x.to(x.dtype.accumulator)
-            power = (wide - wide.amax(axis, keepdim=True)).exp()
-            y = power / power.sum(axis, keepdim=True)
-            return with_vjp("softmax", y.to(x.dtype), x, params=(axis,))
+            return composite(partial(_softmax_along, axis), ("softmax", axis), (x,))[0]
 
     def log_softmax(self: Any, dim: int, dtype: DType | None = None) -> Tensor:
         """log(softmax(x)) over `dim`, without overflow or loss of digits."""
-        from tgrad.tensor import with_vjp
+        from tgrad.repeating import composite
 
         with source_scope(label="log_softmax"):
             x, axis = _softmax_input(self, dim, dtype, "log_softmax")
-            if not x.numel():
-                return x.clone()
-            wide = x.to(x.dtype.accumulator)
-            centred = wide - wide.amax(axis, keepdim=True)
-            y = centred - centred.exp().sum(axis, keepdim=True).log()
-            return with_vjp("log_softmax", y.to(x.dtype), x, params=(axis,))
+            return composite(partial(_log_softmax_along, axis), ("log_softmax", axis), (x,))[0]
+
+
+def _softmax_along(axis: int, x: Any) -> list[Any]:
+    from tgrad.tensor import with_vjp
+
+    if not x.numel():
+        return [x.clone()]
+    wide = x.to(x.dtype.accumulator)
+    power = (wide - wide.amax(axis, keepdim=True)).exp()
+    y = power / power.sum(axis, keepdim=True)
+    return [with_vjp("softmax", y.to(x.dtype), x, params=(axis,))]
+
+
+def _log_softmax_along(axis: int, x: Any) -> list[Any]:
+    from tgrad.tensor import with_vjp
+
+    if not x.numel():
+        return [x.clone()]
+    wide = x.to(x.dtype.accumulator)
+    centred = wide - wide.amax(axis, keepdim=True)
+    y = centred - centred.exp().sum(axis, keepdim=True).log()
+    return [with_vjp("log_softmax", y.to(x.dtype), x, params=(axis,))]
 
 
 def as_float(x: Any) -> Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tgrad import dtype as dt
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.graph.sized import flat_places, sized
@@ -228,6 +229,7 @@ class ReductionMethods:
             return x.sum(dim, keepdim).logical_not().to(dtype)
         return x._reduce(Op.REDUCE_MIN, dim, keepdim, "all").to(dtype)
 
+    @from_template()
     def var_mean(
         self,
         dim: Any = None,
@@ -273,6 +275,7 @@ class ReductionMethods:
         gradient is 0, as PyTorch's."""
         return rounded_once(lambda x: _root(x.var(*args, **options)), self)
 
+    @from_template()
     def logsumexp(self, dim: Dim, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))), without overflow."""
         with source_scope(label="logsumexp"):

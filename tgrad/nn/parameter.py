@@ -20,6 +20,7 @@ from tgrad.device import Device, as_device
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError
 from tgrad.methods.elementwise import is_complex
+from tgrad.repeating import usual
 from tgrad.serialization import kinds
 from tgrad.tensor import Tensor, realize_tensors, tensor
 from tgrad.tracing import tracer, versions
@@ -113,6 +114,9 @@ class PairsBuffer(Tensor):
     def __init__(self, pairs: Tensor):
         self._set(pairs._node, pairs.device, pairs._storage)
         join(pairs, self, DETACH)
+
+
+usual.update((Parameter, Buffer))
 
 
 def as_attribute(t: Any) -> Any:

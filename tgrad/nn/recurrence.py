@@ -10,7 +10,7 @@ https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from tgrad.errors import UnsupportedError
 from tgrad.joining import cat, stack
@@ -170,6 +170,30 @@ def _walk_layer(
     inside: Tensor | None,
 ) -> tuple[Tensor, State]:
     """One layer in one direction: its outputs in the order of the input, the state at its end."""
+    used = {f.name: getattr(weights, f.name) for f in fields(weights)} | {"inside": inside}
+    given = {name: t for name, t in used.items() if t is not None}
+
+    def walked(x: Tensor, *others: Tensor) -> Sequence[Tensor]:
+        before, parts = others[: len(state)], dict(zip(given, others[len(state) :]))
+        mask = parts.pop("inside", None)
+        outputs, after = _steps(recurrence, x, before, replace(weights, **parts), is_backward, mask)
+        return (outputs, *after)
+
+    key = ("walk", recurrence.step, is_backward, *given)
+    operands = (x, *state, *given.values())
+    outputs, *after = composite(walked, key, operands, keeps_order=False)
+    return outputs, tuple(after)
+
+
+def _steps(
+    recurrence: Recurrence,
+    x: Tensor,
+    state: State,
+    weights: Weights,
+    is_backward: bool,
+    inside: Tensor | None,
+) -> tuple[Tensor, State]:
+    """The same, step by step."""
     gates = recurrence.project(x, weights)
     outputs = []
     for t in range(x.shape[0])[:: -1 if is_backward else 1]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from tgrad.errors import GradientError, OutOfRangeError, ShapeError, Unsupported
 from tgrad.grad_mode import no_grad
 from tgrad.nn.parameter import is_lazy, realize_parameters, stored_full
 from tgrad.nn.state import ModuleHook
-from tgrad.optim.repeated import NotStartedError, Pattern, pattern_of, repeated
+from tgrad.optim.repeated import Pattern, pattern_of, repeated
 from tgrad.repeating import modes
 from tgrad.rollback import AllOrNothing
 from tgrad.tensor import (
@@ -346,22 +345,15 @@ class Optimizer:
         with no_grad():
             for number, group in enumerate(self.param_groups):
                 pattern = pattern_of(type(self), group, self.moving) if repeats else None
-                for p in group["params"]:
-                    if p.grad is not None:
-                        self._update_one(p, number, group, steps, partial(compute, pattern))
-                        drop_pending(p.grad)
-                        devices[p.device] = None
+                with_gradients = [p for p in group["params"] if p.grad is not None]
+                updates = [self._begun(p, number, group, steps) for p in with_gradients]
+                for u, new in zip(updates, compute(pattern, updates, group)):
+                    self._finish(u, new)
+                    devices[u.param.device] = None
         return list(devices)
 
-    def _update_one(
-        self,
-        p: Tensor,
-        number: int,
-        group: Group,
-        steps: Steps,
-        compute: Callable[[Update, Group], Tensor],
-    ) -> None:
-        """Change one parameter, by what `compute` makes of it."""
+    def _begun(self, p: Tensor, number: int, group: Group, steps: Steps) -> Update:
+        """What the update of a parameter is computed from."""
         wide = p.dtype.accumulator
         grad = p.grad._without_history().to(wide)  # type: ignore[union-attr]
         grad = -grad if group.get("maximize") else grad
@@ -375,21 +367,24 @@ class Optimizer:
         def setting(name: str) -> Any:
             return self._setting(number, name, p.device, wide)
 
-        update = Update(p, value, grad, state, setting, step, shared)
-        p._assign(unless(self.found_inf, compute(update, group), p))
+        return Update(p, value, grad, state, setting, step, shared)
 
-    def _computed(self, pattern: Pattern | None, u: Update, group: Group) -> Tensor:
-        """The parameter's new value, by `update` or by a template of it; its state has its own."""
-        new = None
-        if pattern is not None:
-            with suppress(NotStartedError):
-                new = repeated(self.update, u, group, pattern)
-        if new is None:
-            new = self.update(u, group)
+    def _computed(
+        self, pattern: Pattern | None, updates: Sequence[Update], group: Group
+    ) -> list[Tensor]:
+        """The parameters' new values, by `update` or by templates of it."""
+        found = [None] * len(updates) if pattern is None else repeated(
+            self.update, updates, group, pattern
+        )  # fmt: skip
+        return [self.update(u, group) if x is None else x for u, x in zip(updates, found)]
+
+    def _finish(self, u: Update, new: Tensor) -> None:
+        """Give a parameter and its state their new values."""
         for name, kept in u.state.items():
             if name in u.new:
                 kept._assign(unless(self.found_inf, u.new[name], kept))
-        return new
+        u.param._assign(unless(self.found_inf, new, u.param))
+        drop_pending(u.param.grad)  # type: ignore[arg-type]
 
     def _setting(self, number: int, name: str, device: Device, dtype: DType) -> Any:
         """A number of a group; "beta1" and "beta2" are those of its "betas"."""

@@ -21,6 +21,7 @@ from tgrad.errors import UnsupportedError
 from tgrad.interop.operators.drawing import SavedGenerator, saved_state
 from tgrad.interop.operators.table import Tensors, rule
 from tgrad.nn.functional.attention import attend, log_sums, masked_scores, scores, share_heads
+from tgrad.nn.functional.linear import draw_for
 
 KERNELS = (
     "_scaled_dot_product_flash_attention_for_cpu",
@@ -69,8 +70,9 @@ def _forward(schema: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     rows, p = log_sums(wide, sees_a_key), given["dropout_p"]
     unused = tgrad.zeros((), dtype=tgrad.int64, device=q.device)
     state = saved_state(q.device) if p else unused
+    draw = draw_for(wide, p, SavedGenerator(state)) if p else ()
     known = {
-        "output": attend(wide, v, sees_a_key, p, SavedGenerator(state) if p else None),
+        "output": attend(wide, v, sees_a_key, p, draw),
         "logsumexp": rows, "log_sumexp": rows, "max_q": q.shape[2], "max_k": k.shape[2],
         "cum_seq_q": None, "cum_seq_k": None, **dict.fromkeys(STATES, state),
     }  # fmt: skip

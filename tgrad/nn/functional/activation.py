@@ -14,6 +14,7 @@ from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.dtype import DType
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.derived import exp_less_one
 from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.indexing import outside
@@ -54,6 +55,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @labelled("hardtanh")
+@from_template()
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
@@ -72,6 +74,7 @@ def hardtanh(
 
 
 @labelled("leaky_relu")
+@from_template()
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x.
 
@@ -84,6 +87,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 
 @labelled("elu")
+@from_template()
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha * (exp(x) - 1).
 
@@ -172,6 +176,7 @@ def tanh(input: Tensor) -> Tensor:
 
 
 @labelled("softplus")
+@from_template()
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold.
 
@@ -208,6 +213,7 @@ def _softplus_backward(
 
 
 @labelled("logsigmoid")
+@from_template()
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)), without overflow.
 
@@ -314,6 +320,7 @@ def _refuse_classes(values: np.ndarray, classes: int, ignore_index: int | None) 
 
 
 @labelled("glu")
+@from_template()
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a * sigmoid(b), where a and b are the halves of `dim`.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula, define_vjp
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes
 from tgrad.tensor import Tensor, labelled, with_vjp
@@ -27,6 +28,7 @@ OutputSize = IntOrSizes | tuple[int | None, ...]
 
 
 @labelled("adaptive_avg_pool1d")
+@from_template()
 def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean of parts of the last axis; see `adaptive_avg_pool2d`.
 
@@ -38,6 +40,7 @@ def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
 
 
 @labelled("adaptive_avg_pool2d")
+@from_template()
 def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean of parts, as many as `output_size` says.
 
@@ -53,6 +56,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
 
 
 @labelled("adaptive_avg_pool3d")
+@from_template()
 def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
     """The mean of parts of the last three axes; see `adaptive_avg_pool2d`.
 
@@ -64,6 +68,7 @@ def adaptive_avg_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
 
 
 @labelled("adaptive_max_pool1d")
+@from_template()
 def adaptive_max_pool1d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:
@@ -77,6 +82,7 @@ def adaptive_max_pool1d(
 
 
 @labelled("adaptive_max_pool2d")
+@from_template()
 def adaptive_max_pool2d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:
@@ -94,6 +100,7 @@ def adaptive_max_pool2d(
 
 
 @labelled("adaptive_max_pool3d")
+@from_template()
 def adaptive_max_pool3d(
     input: Tensor, output_size: OutputSize, return_indices: bool = False
 ) -> Any:

@@ -8,13 +8,14 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scale
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tgrad.creation import places
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
-from tgrad.nn.functional.linear import dropout
-from tgrad.random import Generator
+from tgrad.nn.functional.linear import check_probability, draw_for, dropped
 from tgrad.tensor import Tensor, labelled, with_vjp
 
 __all__ = ["scaled_dot_product_attention"]
@@ -63,10 +64,21 @@ def scaled_dot_product_attention(
             f"attention of {query.dtype.name}, {key.dtype.name} and {value.dtype.name}.",
             "Query, key and value need one dtype.",
         )
+    check_probability(dropout_p)
+    mask, draw = attn_mask, draw_for(query, dropout_p)
+    return drawn_attention(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, *draw)
+
+
+@from_template(keeps_order=False)
+def drawn_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float,
+    is_causal: bool, scale: float | None, enable_gqa: bool, *draw: Tensor,
+) -> Tensor:  # fmt: skip
+    """The same, its weights dropped by a draw if there is one."""
     if enable_gqa:
         key, value = (share_heads(t, query.shape[-3]) for t in (key, value))
-    wide = masked_scores(query, key, attn_mask, is_causal, scale)
-    return attend(wide, value, attn_mask is None, dropout_p)
+    wide = masked_scores(query, key, mask, is_causal, scale)
+    return attend(wide, value, mask is None, dropout_p, draw)
 
 
 def attend(
@@ -74,7 +86,7 @@ def attend(
     value: Tensor,
     sees_a_key: bool,
     dropout_p: float = 0.0,
-    generator: Generator | None = None,
+    draw: Sequence[Tensor] = (),
 ) -> Tensor:
     """Values by the softmax of scores.
 
@@ -84,7 +96,7 @@ def attend(
     """
     weights = wide.softmax(-1) if sees_a_key else _softmax_or_zero(wide)
     if dropout_p:
-        weights = dropout(weights, dropout_p, generator=generator)
+        weights = dropped(weights, dropout_p, *draw)
     return weights.to(value.dtype).matmul(value)
 
 

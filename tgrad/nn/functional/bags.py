@@ -11,6 +11,7 @@ from typing import Any
 from tgrad.arguments import refuse
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.linear import bound_norms
 from tgrad.products import einsum
@@ -20,6 +21,7 @@ __all__ = ["bilinear", "embedding_bag"]
 
 
 @labelled("bilinear")
+@from_template()
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Σ_(i, j) input1[i] weight[o, i, j] input2[j] + bias[o].
 

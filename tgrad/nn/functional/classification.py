@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.activation import check_classes, class_mask
 from tgrad.nn.functional.linear import linear
@@ -53,6 +54,15 @@ def cross_entropy(
     if target.dtype.is_float:
         return _with_probabilities(input, target, weight, reduction, label_smoothing, axis)
     _check_target(input, target, axis, ignore_index, "cross_entropy")
+    return _of_classes(input, target, weight, ignore_index, reduction, label_smoothing, axis)
+
+
+@from_template()
+def _of_classes(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
+    label_smoothing: float, axis: int,
+) -> Tensor:  # fmt: skip
+    """`cross_entropy` with classes."""
     classes, x = input.shape[axis], widened(input)
     wanted = class_mask(target, classes, axis)
     scale, total = _row_weights(target, weight, x, wanted, ignore_index, axis)
@@ -231,6 +241,15 @@ def nll_loss(
     if not target.dtype.is_int:
         raise DTypeError(f"nll_loss with a target of {target.dtype.name}.", "Use .long().")
     _check_target(input, target, axis, ignore_index, "nll_loss")
+    return _of_log_probabilities(input, target, weight, ignore_index, reduction, axis)
+
+
+@from_template()
+def _of_log_probabilities(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
+    axis: int,
+) -> Tensor:  # fmt: skip
+    """`nll_loss` with classes that exist."""
     x = widened(input)
     wanted = class_mask(target, input.shape[axis], axis)
     scale, total = _row_weights(target, weight, x, wanted, ignore_index, axis)

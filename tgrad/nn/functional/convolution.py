@@ -15,6 +15,7 @@ from typing import Any
 
 from tgrad.aliases import own_memory
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.elementwise import is_complex
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
@@ -63,6 +64,7 @@ def of_complex_factors(function: Callable[..., Tensor]) -> Callable[..., Any]:
 
 @of_complex_factors
 @labelled("conv1d")
+@from_template()
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -87,6 +89,7 @@ def conv1d(
 
 @of_complex_factors
 @labelled("conv2d")
+@from_template()
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -123,6 +126,7 @@ def conv2d(
 
 @of_complex_factors
 @labelled("conv3d")
+@from_template()
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -385,6 +389,7 @@ def apart(result: Tensor, input: Tensor) -> Tensor:
 
 
 @labelled("unfold")
+@from_template()
 def unfold(
     input: Tensor,
     kernel_size: IntOrSizes,

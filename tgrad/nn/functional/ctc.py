@@ -15,6 +15,7 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import arange, full
 from tgrad.errors import OutOfRangeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.joining import cat
 from tgrad.nn.functional.loss import reduced
 from tgrad.tensor import Tensor, labelled, tensor
@@ -98,6 +99,7 @@ def _rows(targets: Tensor, sizes: Tensor, count: int, is_batch: bool) -> Tensor:
     return flat[place.minimum(targets.shape[0])]
 
 
+@from_template(keeps_order=False)
 def _losses(x: Tensor, rows: Tensor, times: Tensor, sizes: Tensor, blank: int) -> Tensor:
     """(N,): alpha[s] is the log probability of all paths that end in state s: a blank for even s,
     the class (s - 1) / 2 of the target for odd s."""

@@ -6,15 +6,18 @@ and bfloat16. Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tgrad.arguments import refuse
 from tgrad.creation import zeros
 from tgrad.dtype import bool_, promote
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.grad_mode import no_grad
 from tgrad.joining import broadcast_tensors
 from tgrad.linalg import vector_norm
 from tgrad.methods.indexing import check_known_index
-from tgrad.random import Generator, rand
+from tgrad.random import Generator, default_generator, uniform
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 
@@ -82,6 +85,12 @@ def embedding(
         raise ShapeError(f"embedding: weight of shape {weight.shape}.", "It has two axes.")
     check_known_index(input, weight.shape[0])
     bound_norms(weight, input, max_norm, norm_type)
+    return _rows_of(weight, input, padding_idx)
+
+
+@from_template()
+def _rows_of(weight: Tensor, input: Tensor, padding_idx: int | None) -> Tensor:
+    """The rows of a table that indices name."""
     rows = weight.index_select(0, input.reshape(-1))
     if padding_idx is not None:
         padding = padding_idx % weight.shape[0]
@@ -130,20 +139,46 @@ def dropout(
     >>> F.dropout(tgrad.ones(2), 0.5, training=False).tolist()
     [1.0, 1.0]
     """
-    if not 0.0 <= p <= 1.0:
-        raise ShapeError(f"dropout: p={p}.", "A probability is 0 to 1.")
+    check_probability(p)
     if not training or p == 0.0:
         return input
-    if p == 1.0:
-        result = input * 0.0
-    else:
-        draw = rand(input.shape, generator=generator, device=input.device)
-        scale = input._constant(1.0 / (1.0 - p), input.dtype)
-        result = input * scale.where(draw >= p, 0.0)
+    result = dropped(input, p, *draw_for(input, p, generator))
     return input._assign(result) if inplace else result
 
 
+def check_probability(p: float) -> None:
+    """
+    Raises:
+        ShapeError: it is none.
+    """
+    if not 0.0 <= p <= 1.0:
+        raise ShapeError(f"dropout: p={p}.", "A probability is 0 to 1.")
+
+
+def draw_for(input: Tensor, p: float, generator: Generator | None = None) -> Sequence[Tensor]:
+    """Number and seed of a draw, on the input's device; nothing where nobody asks for it."""
+    if p in (0.0, 1.0):
+        return ()
+    nodes = (generator or default_generator).draw(input.device)
+    return [Tensor._of(n, input.device) for n in nodes]
+
+
+@from_template()
+def dropped(input: Tensor, p: float, *draw: Tensor) -> Tensor:
+    """The input, each element scaled or 0 with probability p.
+
+    Args:
+        draw: of `draw_for`, for the same p.
+    """
+    if p == 1.0:
+        return input * 0.0
+    number, seed = draw
+    scale = input._constant(1.0 / (1.0 - p), input.dtype)
+    return input * scale.where(uniform(input.shape, number, seed) >= p, 0.0)
+
+
 @labelled("cosine_similarity")
+@from_template()
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 · x2 / max(‖x1‖ ‖x2‖, eps) along `dim`, each norm at least eps.
 

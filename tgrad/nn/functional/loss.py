@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tgrad.arguments import refuse
 from tgrad.errors import DTypeError, ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.nn.functional.activation import log1p_exp
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -118,6 +119,7 @@ def l1_loss(
 
 
 @labelled("smooth_l1_loss")
+@from_template()
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -144,6 +146,7 @@ def smooth_l1_loss(
 
 
 @labelled("huber_loss")
+@from_template()
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -172,6 +175,7 @@ def _squared(d: Tensor, is_near: Tensor, scale: float, far: Tensor) -> Tensor:
 
 
 @labelled("binary_cross_entropy")
+@from_template()
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -208,6 +212,7 @@ def _binary_backward(g: Tensor, y: Tensor, p: Tensor, t: Tensor) -> tuple[Tensor
 
 
 @labelled("binary_cross_entropy_with_logits")
+@from_template()
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -246,6 +251,7 @@ def _softplus_backward(g: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor]:
 
 
 @labelled("kl_div")
+@from_template()
 def kl_div(
     input: Tensor,
     target: Tensor,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from tgrad.arguments import refuse
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.indexing import check_known_index
 from tgrad.nn.functional.activation import logsigmoid
 from tgrad.nn.functional.loss import narrowed, reduced, widened
@@ -29,6 +30,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 @labelled("soft_margin_loss")
+@from_template()
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -48,6 +50,7 @@ def soft_margin_loss(
 
 
 @labelled("margin_ranking_loss")
+@from_template()
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -69,6 +72,7 @@ def margin_ranking_loss(
 
 
 @labelled("hinge_embedding_loss")
+@from_template()
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -91,6 +95,7 @@ def hinge_embedding_loss(
 
 
 @labelled("cosine_embedding_loss")
+@from_template()
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -118,6 +123,7 @@ def cosine_embedding_loss(
 
 
 @labelled("multilabel_soft_margin_loss")
+@from_template()
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -220,6 +226,7 @@ def multilabel_margin_loss(
 
 
 @labelled("pairwise_distance")
+@from_template()
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -251,6 +258,7 @@ def pdist(input: Tensor, p: float = 2) -> Tensor:
 
 
 @labelled("triplet_margin_loss")
+@from_template()
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -310,6 +318,7 @@ def triplet_margin_with_distance_loss(
 
 
 @labelled("poisson_nll_loss")
+@from_template()
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -340,6 +349,7 @@ def poisson_nll_loss(
 
 
 @labelled("gaussian_nll_loss")
+@from_template()
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,

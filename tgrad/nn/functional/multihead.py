@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from tgrad.creation import zeros
 from tgrad.dtype import DType
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.joining import cat
-from tgrad.nn.functional.attention import scaled_dot_product_attention
-from tgrad.nn.functional.linear import dropout, linear
+from tgrad.nn.functional.attention import drawn_attention
+from tgrad.nn.functional.linear import check_probability, draw_for, dropped, linear
 from tgrad.nn.functional.padding import pad
 from tgrad.tensor import Tensor
 
 __all__ = ["multi_head_attention_forward"]
+
+Static = tuple[Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Heads:
         """(N, L, E) to (N, heads, L, E / heads)."""
         return x.unflatten(-1, (self.count, x.shape[-1] // self.count)).transpose(1, 2)
 
+    def joined(self, y: Tensor) -> Tensor:
+        """(N, heads, L, E / heads) to results (N, L, E)."""
+        return linear(y.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)
+
     def mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
         """What is added to the scores (N, heads, L, S), or what broadcasts to it."""
         parts = []
@@ -97,7 +104,7 @@ def attend_by_heads(
     need_weights: bool,
     average_attn_weights: bool,
     is_self: bool,
-    static: tuple[Tensor | None, Tensor | None] = (None, None),
+    static: Static = (None, None),
 ) -> tuple[Tensor, Tensor | None]:
     """Results (N, L, E) and, if they are wanted, the weights (N, L, S), the mean over heads, or
     (N, heads, L, S).
@@ -107,6 +114,45 @@ def attend_by_heads(
         is_self: whether these are one tensor.
         static: keys and values (N * heads, S, E / heads) in place of the projected ones.
     """
+    check_probability(dropout_p)
+    draw = draw_for(query, dropout_p)
+    given = (heads, query, key, value, attn_mask, key_padding_mask, dropout_p, is_self, static)
+    if need_weights:
+        return _with_weights(*given, average_attn_weights, *draw)
+    return _without_weights(*given, *draw), None
+
+
+@from_template(keeps_order=False)
+def _with_weights(
+    heads: Heads, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
+    key_padding_mask: Tensor | None, dropout_p: float, is_self: bool, static: Static,
+    average_attn_weights: bool, *draw: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    given = (heads, query, key, value, attn_mask, key_padding_mask, is_self, static)
+    q, k, v, mask = _parts(*given)
+    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    kept = dropped(weights, dropout_p, *draw) if dropout_p else weights
+    y = heads.joined(kept @ v)
+    return y, weights.mean(1) if average_attn_weights else weights
+
+
+@from_template(keeps_order=False)
+def _without_weights(
+    heads: Heads, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
+    key_padding_mask: Tensor | None, dropout_p: float, is_self: bool, static: Static, *draw: Tensor,
+) -> Tensor:  # fmt: skip
+    given = (heads, query, key, value, attn_mask, key_padding_mask, is_self, static)
+    q, k, v, mask = _parts(*given)
+    y = drawn_attention(q, k, v, mask, dropout_p, False, None, False, *draw)
+    return heads.joined(y)
+
+
+def _parts(
+    heads: Heads, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
+    key_padding_mask: Tensor | None, is_self: bool, static: Static,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """Queries, keys and values (N, heads, L or S, E / heads), and the mask."""
     q, k, v = heads.projected(query, key, value, is_self)
     k, v = (
         x if fixed is None else fixed.unflatten(0, (-1, heads.count)).transpose(1, 2).flatten(2)
@@ -114,16 +160,7 @@ def attend_by_heads(
     )
     mask = heads.mask(attn_mask, key_padding_mask, q)
     k, v, mask = heads.with_extra_keys(k, v, mask)
-    q, k, v = heads.split(q), heads.split(k), heads.split(v)
-    weights = None
-    if need_weights:
-        scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
-        weights = (scores if mask is None else scores + mask).softmax(-1)
-        y = dropout(weights, dropout_p) @ v
-        weights = weights.mean(1) if average_attn_weights else weights
-    else:
-        y = scaled_dot_product_attention(q, k, v, mask, dropout_p)
-    return linear(y.transpose(1, 2).flatten(2), heads.out_weight, heads.out_bias), weights
+    return heads.split(q), heads.split(k), heads.split(v), mask
 
 
 def check_causal(name: str, is_causal: bool, attn_mask: Tensor | None) -> None:

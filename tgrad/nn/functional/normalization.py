@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.grad_mode import no_grad
-from tgrad.repeating import composite
+from tgrad.repeating import of_tensors
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 
 Axes = tuple[int, ...]
@@ -103,6 +104,7 @@ def _sum_to(x: Tensor, shape: Axes) -> Tensor:
 
 
 @labelled("layer_norm")
+@from_template()
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -126,21 +128,14 @@ def layer_norm(
     [[-1.0, 1.0]]
     """
     axes, shape = _last_axes(input, normalized_shape, "layer_norm", weight, bias)
-    given = {name: t for name, t in (("weight", weight), ("bias", bias)) if t is not None}
-
-    def normalised(input: Tensor, *scales: Tensor) -> list[Tensor]:
-        of = dict(zip(given, scales))
-        x = _wide(input)
-        mean, variance = _statistics(x, axes)
-        rstd = (variance + eps).rsqrt()
-        y = _normalise(x, mean, rstd, of.get("weight"), of.get("bias"), shape, axes)
-        return [y.to(input.dtype)]
-
-    key = ("layer_norm", axes, shape, repr(eps), *given)
-    return composite(normalised, key, (input, *given.values()))[0]
+    x = _wide(input)
+    mean, variance = _statistics(x, axes)
+    rstd = (variance + eps).rsqrt()
+    return _normalise(x, mean, rstd, weight, bias, shape, axes).to(input.dtype)
 
 
 @labelled("rms_norm")
+@from_template()
 def rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -225,11 +220,10 @@ def batch_norm(
     for t in (running_mean, running_var, weight, bias):
         if t is not None and t.shape != (channels,):
             raise ShapeError(f"batch_norm of {channels} channels with a tensor of shape {t.shape}.")
-    x = _wide(input)
     if not training:
         if running_mean is None or running_var is None:
             raise ShapeError("batch_norm in evaluation has no running statistics.")
-        return _by_running(x, running_mean, running_var, weight, bias, shape, eps).to(input.dtype)
+        return _by_running(input, running_mean, running_var, weight, bias, shape, eps)
     axes = (0, *range(2, input.ndim))
     count = input.numel() // max(channels, 1)
     if count <= 1:
@@ -237,22 +231,44 @@ def batch_norm(
             f"batch_norm in training of shape {input.shape}: one value a channel.",
             "Give a larger batch, or call model.eval().",
         )
-    mean, variance = _statistics(x, axes)
+    result, mean, variance = _by_batch(input, weight, bias, shape, axes, eps)
     with no_grad():
-        unbiased = variance * (count / (count - 1))
-        for running, found in ((running_mean, mean), (running_var, unbiased)):
+        for running, found in ((running_mean, mean), (running_var, variance)):
             if running is not None:
-                _move(running, found.detach().reshape(channels), momentum)
+                _move(running, found, momentum)
+    return result
+
+
+@from_template()
+def _by_batch(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Axes, axes: Axes, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The input normalised by its own statistics; its mean and unbiased variance by channel."""
+    x = _wide(input)
+    mean, variance = _statistics(x, axes)
     rstd = (variance + eps).rsqrt()
-    return _normalise(x, mean, rstd, weight, bias, shape, axes).to(input.dtype)
+    result = _normalise(x, mean, rstd, weight, bias, shape, axes).to(input.dtype)
+    count = math.prod(input.shape[a] for a in axes)
+    unbiased = variance.detach() * (count / (count - 1))
+    return result, mean.detach().reshape(input.shape[1]), unbiased.reshape(input.shape[1])
 
 
 def _move(running: Tensor, found: Tensor, momentum: float | Tensor) -> None:
-    running._assign(_wide(running) * (1.0 - momentum) + found * momentum)
+    """`running` so far on its way to `found`."""
+
+    def moved(running: Tensor, found: Tensor, *others: Tensor) -> list[Tensor]:
+        share: Any = others[0] if others else momentum
+        return [_wide(running) * (1.0 - share) + found * share]
+
+    shares = [momentum] if isinstance(momentum, Tensor) else []
+    key = ("moved", None if shares else repr(momentum))
+    (new,) = of_tensors(moved, key, (running, found, *shares), is_deferred=True)
+    running._assign(new)
 
 
+@from_template()
 def _by_running(
-    x: Tensor,
+    input: Tensor,
     mean: Tensor,
     variance: Tensor,
     weight: Tensor | None,
@@ -260,14 +276,18 @@ def _by_running(
     shape: Axes,
     eps: float,
 ) -> Tensor:
+    """The input normalised by statistics that do not depend on it."""
     rstd = (_wide(variance).reshape(shape) + eps).rsqrt()
-    result = (x - _wide(mean).reshape(shape)) * rstd
+    result = (_wide(input) - _wide(mean).reshape(shape)) * rstd
     if weight is not None:
         result = result * _wide(weight).reshape(shape)
-    return result if bias is None else result + _wide(bias).reshape(shape)
+    if bias is not None:
+        result = result + _wide(bias).reshape(shape)
+    return result.to(input.dtype)
 
 
 @labelled("group_norm")
+@from_template()
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -339,6 +359,7 @@ def instance_norm(
 
 
 @labelled("normalize")
+@from_template()
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(‖x‖, eps) along `dim`, with the p-norm.
 
@@ -354,6 +375,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 
 @labelled("local_response_norm")
+@from_template()
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tgrad import dtype as dt
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.joining import padded
 from tgrad.nn.functional.convolution import IntOrSizes, apart, as_axes, spread
 from tgrad.tensor import Tensor, labelled
@@ -72,6 +73,7 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: float = 0) -> Tens
 
 
 @labelled("fold")
+@from_template()
 def fold(
     input: Tensor,
     output_size: IntOrSizes,

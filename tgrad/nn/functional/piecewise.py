@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula, define_slopes
 from tgrad.nn.functional.activation import (
     elu,
@@ -35,6 +36,7 @@ def _place(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
 
 
 @labelled("threshold")
+@from_template()
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value.
 
@@ -47,6 +49,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 
 @labelled("hardsigmoid")
+@from_template()
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """x / 6 + 1/2, limited to [0, 1]; the gradient is 0 at both ends.
 
@@ -59,6 +62,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @labelled("hardswish")
+@from_template()
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * hardsigmoid(x).
 
@@ -79,6 +83,7 @@ define_slopes({
 
 
 @labelled("hardshrink")
+@from_template()
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """0 in [-lambd, lambd], else x.
 
@@ -90,6 +95,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 @labelled("softshrink")
+@from_template()
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, which must not be negative; 0 in between.
 
@@ -104,6 +110,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 
 @labelled("tanhshrink")
+@from_template()
 def tanhshrink(input: Tensor) -> Tensor:
     """x - tanh(x).
 
@@ -115,6 +122,7 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 
 @labelled("softsign")
+@from_template()
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|).
 
@@ -126,6 +134,7 @@ def softsign(input: Tensor) -> Tensor:
 
 
 @labelled("mish")
+@from_template()
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x * tanh(log(1 + exp(x))).
 
@@ -148,6 +157,7 @@ def _mish_backward(g: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor]:
 
 
 @labelled("celu")
+@from_template()
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha * (exp(x / alpha) - 1).
 
@@ -163,6 +173,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 
 
 @labelled("selu")
+@from_template()
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """An `elu` whose outputs keep mean 0 and variance 1. Source: Klambauer et al. (2017).
 
@@ -174,6 +185,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 @labelled("prelu")
+@from_template()
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, else weight * x, one weight or one a channel (axis 1).
 

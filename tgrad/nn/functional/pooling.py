@@ -15,6 +15,7 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError
+from tgrad.from_template import from_template
 from tgrad.methods.slopes import by_formula
 from tgrad.nn.functional.convolution import IntOrSizes, Sizes, as_axes, spread, windows
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
@@ -86,6 +87,7 @@ def _windows_of(
 
 
 @labelled("max_pool1d")
+@from_template()
 def max_pool1d(
     input: Tensor,
     kernel_size: IntOrSizes,
@@ -113,6 +115,7 @@ def max_pool1d_with_indices(
 
 
 @labelled("max_pool2d")
+@from_template()
 def max_pool2d(
     input: Tensor,
     kernel_size: IntOrSizes,
@@ -152,6 +155,7 @@ def max_pool2d_with_indices(
 
 
 @labelled("max_pool3d")
+@from_template()
 def max_pool3d(
     input: Tensor,
     kernel_size: IntOrSizes,
@@ -328,6 +332,7 @@ def _window_sums(x: Tensor, first: int, w: Windows) -> Tensor:
 
 
 @labelled("avg_pool1d")
+@from_template()
 def avg_pool1d(
     input: Tensor,
     kernel_size: IntOrSizes,
@@ -347,6 +352,7 @@ def avg_pool1d(
 
 
 @labelled("avg_pool2d")
+@from_template()
 def avg_pool2d(
     input: Tensor,
     kernel_size: IntOrSizes,
@@ -373,6 +379,7 @@ def avg_pool2d(
 
 
 @labelled("avg_pool3d")
+@from_template()
 def avg_pool3d(
     input: Tensor,
     kernel_size: IntOrSizes,
@@ -393,6 +400,7 @@ def avg_pool3d(
 
 
 @labelled("lp_pool1d")
+@from_template()
 def lp_pool1d(
     input: Tensor,
     norm_type: float,
@@ -411,6 +419,7 @@ def lp_pool1d(
 
 
 @labelled("lp_pool2d")
+@from_template()
 def lp_pool2d(
     input: Tensor,
     norm_type: float,
@@ -429,6 +438,7 @@ def lp_pool2d(
 
 
 @labelled("lp_pool3d")
+@from_template()
 def lp_pool3d(
     input: Tensor,
     norm_type: float,

@@ -15,6 +15,7 @@ from typing import Any
 from tgrad import dtype as dt
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.joining import stack
 from tgrad.methods.slopes import reached
 from tgrad.nn.functional import antialias as aa
@@ -44,6 +45,7 @@ CUBIC = -0.75
 
 
 @labelled("interpolate")
+@from_template()
 def interpolate(
     input: Tensor,
     size: Any = None,
@@ -235,6 +237,7 @@ def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None)
 
 
 @labelled("grid_sample")
+@from_template()
 def grid_sample(
     input: Tensor,
     grid: Tensor,
@@ -336,6 +339,7 @@ grid_sampler_2d = grid_sampler_3d = grid_sampler
 
 
 @labelled("affine_grid")
+@from_template()
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """The grid of `grid_sample` for affine maps.
 

@@ -8,6 +8,7 @@ Source: https://docs.pytorch.org/docs/stable/nn.functional.html
 from __future__ import annotations
 
 from tgrad.errors import DTypeError, ShapeError
+from tgrad.from_template import from_template
 from tgrad.nn.functional.convolution import (
     Geometry,
     IntOrSizes,
@@ -25,6 +26,7 @@ __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 @of_complex_factors
 @labelled("conv_transpose1d")
+@from_template()
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -48,6 +50,7 @@ def conv_transpose1d(
 
 @of_complex_factors
 @labelled("conv_transpose2d")
+@from_template()
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -89,6 +92,7 @@ def conv_transpose2d(
 
 @of_complex_factors
 @labelled("conv_transpose3d")
+@from_template()
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,
