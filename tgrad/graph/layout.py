@@ -293,8 +293,6 @@ def _reshape(node: Node, inputs: list[Layout]) -> Layout:
         axes = _cut([f for f in known if f.capacity > 1], node.shape)
         if axes is not None:
             return tuple(axes)
-    if all(map(is_uniform, inputs[0])):  # one value for any sizes
-        return tuple((Factor(n, n, is_same=True),) for n in node.shape)
     if all(is_static((f,)) for f in given):  # factors of one value and others, cut across
         return tuple(static(n) for n in node.shape)
     return tuple((Unknown(n, problem),) for n in node.shape)
