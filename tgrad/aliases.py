@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tgrad import dtype as dt
 from tgrad.arguments import CHANNELS_LAST
@@ -22,6 +22,8 @@ from tgrad.graph import build as b
 from tgrad.graph.layout import like
 from tgrad.graph.node import Node, buffer_node, is_leaf_mark, is_made, make
 from tgrad.graph.op import ELEMENTWISE, Op
+from tgrad.graph.size import Scope, running_scope
+from tgrad.graph.sized import SizedPart, may_be_one, shape_of, sized
 from tgrad.pending import is_waiting, mark_pending
 from tgrad.strided import are_apart, picked, with_picked
 from tgrad.strides import Shape, Strides, channels_last, contiguous, in_order_of, reshaped, runs
@@ -40,15 +42,6 @@ class When(Enum):
     CONTIGUOUS = "contiguous"
 
 
-class SizedPart(Protocol):
-    """A part of a tensor that a trace over a range of sizes can follow."""
-
-    @property
-    def is_open(self) -> bool: ...
-    def take(self, x: Node) -> Node: ...
-    def put(self, x: Node, new: Node) -> Node: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """One movement on the way from a memory to an alias of it.
@@ -57,7 +50,8 @@ class Step:
         op, attrs: as of a Node; a `custom_vjp` is a detach, a `gather` a strided view of a row.
         when: whether it is a view there.
         is_closed: whether it cannot be followed again, as a view by computed places.
-        part: of a slice that begins at a symbolic size, what follows it.
+        part: of a slice that begins or ends at a symbolic size, what follows it.
+        scope: of the trace whose symbolic sizes it has: it can be followed there alone.
     """
 
     op: Op
@@ -65,11 +59,17 @@ class Step:
     when: When = When.ALWAYS
     is_closed: bool = False
     part: SizedPart | None = None
+    scope: Scope | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it can be followed again."""
-        return not self.is_closed and (self.part is None or self.part.is_open)
+        return not (self.is_closed or self.is_over)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trace is over that its sizes belong to."""
+        return self.scope is not None and self.scope is not running_scope()
 
 
 COPY = "copy"
@@ -530,7 +530,10 @@ def derive(value: Node, path: Sequence[Step]) -> Node:
         attrs = dict(step.attrs)
         made = None if step.part is None else step.part.take(value)
         if made is None:
-            made = picked(value, **attrs) if step.op is Op.GATHER else make(step.op, value, **attrs)
+            build = make if step.scope is None else sized
+            made = (
+                picked(value, **attrs) if step.op is Op.GATHER else build(step.op, value, **attrs)
+            )
         value = made
     return value
 
@@ -542,6 +545,9 @@ def check_open(t: Tensor) -> None:
         UnsupportedError: one of them is an alias that no write follows.
     """
     members = () if t._memory is None else t._memory.members.living()
+    for m in members:
+        if m is not t and any(step.is_over for step in m._path):
+            leave(m)  # the trace failed, and its error holds what it had made
     for m in (t, *members):
         if m._memory is t._memory and not all(step.is_open for step in m._path):
             raise UnsupportedError(
@@ -568,7 +574,7 @@ def _put_back(step: Step, x: Node, new: Node) -> Node:
     if step.op is Op.CUSTOM_VJP:
         return derive(new, (DETACH,))
     if step.op is Op.RESHAPE or (step.op is Op.EXPAND and prod(new.shape) == prod(x.shape)):
-        return b.reshape_to(new, x.shape)
+        return new if new.shape == x.shape else sized(Op.RESHAPE, new, shape=shape_of(x))
     if step.op is Op.GATHER and are_apart(attrs["size"], attrs["stride"]):
         return with_picked(x, new, **attrs)
     if step.op is Op.BITCAST:
@@ -625,12 +631,13 @@ def _first_copy(value: Node, strides: Strides, path: Path) -> int | None:
         made = derive(value, (step,))
         after = _strides_after(step, value.shape, strides, made.shape)
         if step.when is not When.ALWAYS:
-            if strides is None:
+            is_view = strides is not None and _is_view(step, value.shape, strides, after)
+            if strides is None or (not is_view and may_be_one(value)):
                 raise UnsupportedError(
                     "an in-place change of memory of which a reshape may or may not be a copy.",
                     "Use .view() or .clone() in place of the reshape.",
                 )
-            if not _is_view(step, value.shape, strides, after):
+            if not is_view:
                 return place
         value, strides = made, after
     return None
@@ -684,4 +691,6 @@ def _strides_after(step: Step, shape: Shape, strides: Strides, made: Shape) -> S
     if step.op is Op.GATHER and step.part is None:
         given: tuple[int, ...] = attrs["stride"]
         return given
+    if step.part is not None and not step.part.is_run:
+        return None  # what lies between its elements differs from call to call
     return strides

@@ -95,7 +95,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if together is not None:
         return together
     total = sum(t.shape[axis] for t in parts)
-    if is_sized(total):
+    if is_sized(*(t.shape[axis] for t in parts)):
         return _joined_sizes(parts, axis, total)
     return composite(partial(_side_by_side, axis), ("cat", axis), parts)[0]
 

@@ -173,8 +173,8 @@ def cov(
     given = [w for w in (fweights, aweights) if w is not None]
     if not given:
         centred = x - x.mean(1, keepdim=True)
-        total: Any = float(x.shape[1])
-        scale = 1.0 / max(total - correction, 0.0) if total > correction else math.inf
+        total: Any = x.shape[1]
+        scale = 1.0 / (total - correction) if total > correction else math.inf
         found = centred.matmul(centred.t().conj()) * scale
     else:
         weight: Any = given[0] if len(given) == 1 else given[0] * given[1]

@@ -24,7 +24,7 @@ import numpy as np
 
 from tgrad import aliases, autocasting
 from tgrad import dtype as dt
-from tgrad.aliases import CLOSED, DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
+from tgrad.aliases import DETACH, KEEPS_ORDER, Memory, Path, Step, When, join
 from tgrad.anomalies import looking_for_nan
 from tgrad.arguments import give_numpy_names
 from tgrad.autodiff.backward import gradients, register_vjp
@@ -264,9 +264,11 @@ class Tensor(
     def _view(self, op: Op, when: When = When.ALWAYS, **attrs: Any) -> Tensor:
         """A movement of this tensor, which PyTorch calls a view of it."""
         view = self._apply(op, **attrs)
-        if is_padded(view._node):
-            return join(self, view, CLOSED)
-        step = Step(op, tuple(sorted(attrs.items())), when)
+        scope = running_scope() if is_padded(view._node) else None
+        return self._share(view, Step(op, tuple(sorted(attrs.items())), when, scope=scope))
+
+    def _share(self, view: Tensor, step: Step) -> Tensor:
+        """The view, which a step made of this tensor, in its memory."""
         is_apart = self._requires_grad and not view._requires_grad
         return join(self, view, step, DETACH) if is_apart else join(self, view, step)
 
@@ -284,10 +286,6 @@ class Tensor(
                 trace.note(self)
             self._node, self._storage, self._path = view._node, view._storage, view._path
         return self
-
-    def _with_alias(self, alias: Tensor) -> Tensor:
-        """Remember that PyTorch would keep both in one memory, in a way that no write follows."""
-        return join(self, alias, CLOSED)
 
     def _constant(self, value: Number, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
         """A number on this tensor's device, expanded to a shape."""

@@ -54,12 +54,28 @@ def test_what_dynamic_says() -> None:
     )
 
 
-def test_a_write_through_a_view_of_a_symbolic_size() -> None:
-    write = tgrad.compile(lambda x: x[1:].mul_(2), dynamic={"x": {0: (2, 8)}})
-    assert message_of(UnsupportedError, lambda: write(X)) == (
-        "an in-place change of a tensor that shares memory by a symbolic size is not supported.",
-        "Assign to an index (x[i] = v), use the function without the underscore, or .clone() "
-        "first.",
+@pytest.mark.parametrize("rows", [lambda x, n: x[:, :n], lambda x, n: x.transpose(0, 1)])
+def test_a_write_through_a_reshape_that_is_a_copy_for_some_sizes(rows: Callable[..., Any]) -> None:
+    """PyTorch's is a view where there is one row, or where nothing was cut off."""
+
+    def g(x: Any, n: int) -> Any:
+        y = x * 1
+        rows(y, n).reshape(-1).mul_(2)
+        return y
+
+    write = tgrad.compile(g, dynamic={"x": {0: (1, 8)}, "n": (1, 2)})
+    assert message_of(UnsupportedError, lambda: write(X, 1)) == (
+        "an in-place change of memory of which a reshape may or may not be a copy.",
+        "Use .view() or .clone() in place of the reshape.",
+    )
+
+
+def test_a_window_longer_than_the_axis() -> None:
+    windows = tgrad.compile(lambda x: x.unfold(0, 4, 1).sum(-1), dynamic={"x": {0: (1, 8)}})
+    assert windows(tgrad.ones(6)).tolist() == [4.0] * 3
+    assert message_of(ShapeError, lambda: windows(tgrad.ones(3))) == (
+        "a window of 4 elements, 1 apart, does not fit axis 0 of shape (x.shape[0],).",
+        "Pad the input or take a smaller window.",
     )
 
 
@@ -144,12 +160,8 @@ def splits(x: Any) -> Any:
     return x.reshape(2, -1)
 
 
-def sets(x: Any) -> Any:
-    return x.scatter(0, x.long(), 1.0)
-
-
-def rolls(x: Any) -> Any:
-    return x.roll(1, 0)
+def sorts(x: Any) -> Any:
+    return x.T.reshape(-1).argsort()
 
 
 def picks(x: Any) -> Any:
@@ -164,8 +176,7 @@ REFUSED = {
     flips: "flip along axes of symbolic size that a reshape merged is not supported.",
     windows: "window is not supported on an axis of symbolic size.",
     splits: "reshape from (x.shape[0], 2) to (2, 8) splits an axis of symbolic size.",
-    sets: "scatter that sets is not supported along an axis of symbolic size.",
-    rolls: "gather along axes of symbolic size that a reshape merged is not supported.",
+    sorts: "argsort along axes of symbolic size that a reshape merged is not supported.",
     picks: "gather along axes of symbolic size that a reshape merged is not supported.",
     cuts: "slice [2:16:1] of an axis of size 2*x.shape[0], which may end before.",
 }
@@ -175,6 +186,18 @@ REFUSED = {
 def test_an_op_that_needs_static_sizes(g: Any) -> None:
     compiled = tgrad.compile(g, dynamic={"x": {0: (2, 8)}})
     check(TraceError, lambda: compiled(X), REFUSED[g], AXIS_HINT, 1, g)
+
+
+def test_sizes_that_are_not_largest_together() -> None:
+    flat = tgrad.compile(
+        lambda x: x[:, x.shape[0] :].reshape(-1) * 2,
+        dynamic={"x": {0: ("A", 1, 3), 1: ("B", 4, 8)}},
+    )
+    assert message_of(TraceError, lambda: flat(tgrad.ones(2, 5))) == (
+        "reshape from (A, -A + B) to (-A*A + A*B,) merges axes of symbolic sizes that are not "
+        "largest together.",
+        "Leave one of them out of dynamic=, or reshape outside the compiled function.",
+    )
 
 
 def test_a_slice_with_a_step() -> None:

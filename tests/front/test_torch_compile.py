@@ -461,6 +461,18 @@ def test_strides_of_sizes_that_change() -> None:
         torch.testing.assert_close(network(x), function(x))
 
 
+def test_gradients_of_the_trace_of_a_matrix_whose_size_changes() -> None:
+    """PyTorch asks for the number of its elements."""
+    function = lambda x: torch.trace(x @ x.T) * x  # noqa: E731
+    network = torch.compile(function, backend="tgrad", fullgraph=True, dynamic=True)
+    for rows in (4, 5, 7):
+        x = torch.randn(rows, 3, dtype=torch.float64)
+        mine, theirs = (x.clone().requires_grad_() for _ in range(2))
+        network(mine).sum().backward()
+        function(theirs).sum().backward()
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
 @pytest.mark.parametrize("holds", [0, 1, 3])
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_a_value_for_each_element_that_a_mask_names(holds: int, accumulate: bool) -> None:

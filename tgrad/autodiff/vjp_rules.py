@@ -15,6 +15,7 @@ from math import pi, prod, sqrt
 from tgrad.autodiff.overlaps import overlap_added
 from tgrad.dtype import int64, promote
 from tgrad.graph import build as b
+from tgrad.graph.layout import like
 from tgrad.graph.node import Node, make
 from tgrad.graph.op import Op
 from tgrad.graph.shape import other_axes
@@ -131,9 +132,20 @@ def _products_before(x: Node, axis: int) -> Node:
 
 def _shift_in_ones(x: Node, axis: int, step: int) -> Node:
     """out[.., i, ..] = x[.., i - step, ..], and 1 where i < step"""
-    shifted = b.fit_axis(x, axis, min(step, x.shape[axis]), x.shape[axis])
-    place = make(Op.IOTA, shape=x.shape, axis=axis, dtype=int64)
-    return b.where(b.less(place, b.const_like(place, step)), b.const_like(x, 1), shifted)
+    place = _places(x, axis)
+    is_before = b.less(place, b.const_like(place, step))
+    return b.where(is_before, b.const_like(x, 1), _shifted(x, axis, step))
+
+
+def _shifted(x: Node, axis: int, step: int) -> Node:
+    """out[.., i, ..] = x[.., i - step, ..], and 0 where i < step"""
+    n = x.shape[axis]
+    return like(b.slice_axis(b.pad_axis(x, axis, min(step, n), 0), axis, 0, n), x)
+
+
+def _places(x: Node, axis: int) -> Node:
+    """the place of each element along an axis"""
+    return like(make(Op.IOTA, shape=x.shape, axis=axis, dtype=int64), x)
 
 
 def _flip(x: Node, axis: int) -> Node:
@@ -164,16 +176,15 @@ def _scan_extremum(y: Node, g: Node) -> Node:
     """g added at the last place so far that has the extremum"""
     (x,), axis = y.inputs, y.attr("axis")
     wins = make(Op.OR, b.equal(x, y), make(Op.NE, x, x))
-    place = make(Op.IOTA, shape=x.shape, axis=axis, dtype=int64)
+    place = _places(x, axis)
     last = make(Op.SCAN_MAX, b.where(wins, place, b.const_like(place, 0)), axis=axis)
     return make(Op.SCATTER, b.const_like(x, 0), last, g, axis=axis, combine="add")
 
 
 def _scan_linear_factor(y: Node, g: Node) -> Node:
     """h[i - 1] * λ[i]"""
-    axis, n = y.attr("axis"), y.shape[y.attr("axis")]
-    before = b.pad_axis(b.slice_axis(y, axis, 0, max(n - 1, 0)), axis, min(n, 1), 0)
-    return b.mul(before, _from_behind(y.inputs[0], g, axis))
+    axis = y.attr("axis")
+    return b.mul(_shifted(y, axis, 1), _from_behind(y.inputs[0], g, axis))
 
 
 def _scan_linear_term(y: Node, g: Node) -> Node:

@@ -287,7 +287,8 @@ def compile(
     its closure, globals, modules and optimizers are state: read as they are at each call, changed
     as the function changes them. Numbers that it reaches cause another trace when they change;
     learning rates do not, they are inputs. Gradients that an optimizer's step inside the function
-    consumed are None after the call; others are in `grad`. Results carry no history.
+    consumed are None after the call; others are in `grad`. Results carry no history. One that is an
+    argument or a state is that tensor; one that is a view of it is a copy.
 
     Where gradients flow through a call, out of its result to a backward outside or into an argument
     that was computed from leaves, the call adds its graph to the one around it, as the function

@@ -149,15 +149,22 @@ def _trace(
 def _inside(call: Call, flat: Flat, recorder: Recorder) -> Call:
     """The arguments that the function is traced with."""
     twins = {id(t): s for t, s in zip(flat.tensors, recorder.stand_ins)}
-    scope = recorder.scope
-    if scope is None:
+    sizes = _sizes(recorder)
+    if not sizes:
         return replaced(call, lambda t: twins.get(id(t), t))
-    sizes = {s.name: scope.size(number) for number, s in enumerate(scope.symbols)}
 
     def change(value: Any) -> Any:
         return sizes[value.name] if isinstance(value, Dim) else twins.get(id(value), value)
 
     return replaced(call, change, (Tensor, Dim))
+
+
+def _sizes(recorder: Recorder) -> dict[str, Any]:
+    """What stands for the symbols, by name."""
+    scope = recorder.scope
+    if scope is None:
+        return {}
+    return {s.name: scope.size(number) for number, s in enumerate(scope.symbols)}
 
 
 def _separate(tensors: Any) -> None:
@@ -237,10 +244,13 @@ def _check_draws(
 
 def _check_arguments(inside: Call, flat: Flat, call: Call, recorder: Recorder) -> None:
     """Lists and dictionaries among the arguments must come back as they were given."""
-    stand_ins = recorder.numbers_of_stand_ins
+    stand_ins, sizes = recorder.numbers_of_stand_ins, _sizes(recorder)
 
     def given_place(t: Any) -> Any:
-        return t.name if isinstance(t, Dim) else flat.numbers.get(id(t))
+        if not isinstance(t, Dim):
+            return flat.numbers.get(id(t))
+        size = sizes[t.name]
+        return left_place(size) if isinstance(size, Size) else size
 
     def left_place(t: Any) -> Any:
         return repr(t) if isinstance(t, Size) else stand_ins.get(id(t))

@@ -16,6 +16,7 @@ import numpy as np
 
 from tgrad import creation, random
 from tgrad import dtype as dt
+from tgrad.aliases import CLOSED
 from tgrad.complex_numbers.functions import FUNCTIONS
 from tgrad.complex_numbers.tensor import ComplexTensor
 from tgrad.errors import DTypeError, ShapeError
@@ -95,7 +96,7 @@ def view_as_real(input: ComplexTensor) -> Tensor:
     if not isinstance(input, ComplexTensor):
         raise DTypeError("view_as_real of a real tensor.", "Give a complex one.")
     pairs = input.pairs()
-    return pairs if input._base is pairs else input.real._with_alias(pairs)
+    return pairs if input._base is pairs else input.real._share(pairs, CLOSED)
 
 
 def real(input: Any) -> Any:

@@ -366,17 +366,25 @@ def _check_places(node: Node, axis: Axis) -> None:
 
 
 def _gather(node: Node, inputs: list[Layout]) -> Layout:
-    x, index = inputs
-    _check_places(node, x[node.attr("axis")])
-    return tuple(
-        axis if a == node.attr("axis") else _narrow(node, a, axis, x[a])
-        for a, axis in enumerate(index)
-    )
+    _check_places(node, inputs[0][node.attr("axis")])
+    return places_layout(node, inputs)
+
+
+def places_layout(node: Node, inputs: Sequence[Layout]) -> Layout:
+    """Which places of a gather or a scatter exist: one value along an axis is of no size of its
+    own, and takes that of what is read or written there."""
+    other, index, *source = inputs
+    axes: list[Axis] = []
+    for a, axis in enumerate(index):
+        for layout in source:
+            axis = _together(node, axis, layout[a])
+        axes.append(axis if a == node.attr("axis") else _narrow(node, a, axis, other[a]))
+    return tuple(axes)
 
 
 def _narrow(node: Node, a: int, axis: Axis, other: Axis) -> Axis:
-    """An axis beside another one that may be longer."""
-    if node.shape[a] == node.inputs[0].shape[a]:
+    """An axis of places beside one of what is read or written, which may be longer."""
+    if node.inputs[1].shape[a] == node.inputs[0].shape[a]:
         return _together(node, axis, other)
     if is_static(axis) and is_static(other):
         return axis
@@ -384,23 +392,14 @@ def _narrow(node: Node, a: int, axis: Axis, other: Axis) -> Axis:
 
 
 def _scatter(node: Node, inputs: list[Layout]) -> Layout:
-    base, index, source = inputs
     along = node.attr("axis")
+    base, places = inputs[0], places_layout(node, inputs)
     _check_places(node, base[along])
-    if node.attr("combine") == "set" and not is_static(
-        _together(node, index[along], source[along])
-    ):
-        raise _refused(node, "that sets is not supported along an axis of symbolic size")
-    result = list(base)
-    for a, (axis, other) in enumerate(zip(index, source)):
-        axis = _together(node, axis, other)
-        if a == along:
-            continue
-        if node.shape[a] == node.inputs[1].shape[a]:
-            result[a] = _together(node, base[a], axis)
-        elif not (is_static(axis) and is_static(base[a])):
-            raise _refused(node, "with an index that is shorter than an axis of symbolic size")
-    return tuple(result)
+    wide = node.inputs[1].shape
+    return tuple(
+        b if a == along or node.shape[a] != wide[a] else p
+        for a, (b, p) in enumerate(zip(base, places))
+    )
 
 
 def contracted(node: Node, inputs: Sequence[Layout]) -> list[Axis]:
@@ -441,7 +440,7 @@ _RULES: dict[Op, Callable[[Node, list[Layout]], Layout]] = {
 
 def shown(layout: Layout) -> str:
     """The sizes, for a message."""
-    sizes = [f.size if isinstance(f, Factor) else "?" for axis in layout for f in axis[:1]]
+    sizes = ["?" if isinstance(axis[0], Unknown) else size_of(axis) for axis in layout]
     return f"({', '.join(str(s) for s in sizes)}{',' if len(sizes) == 1 else ''})"
 
 
@@ -489,8 +488,10 @@ def _missing(gradient: Node, wanted: Axis, have: Axis) -> Axis | None:
     """The limit that an axis of a gradient needs."""
     if any(isinstance(f, Unknown) for f in wanted):
         return None  # a mark over the node says it, and its rule has filled the gradient
-    if not isinstance(have[0], Unknown) and are_alike(_existing(wanted), _existing(have)):
-        return None
+    if not isinstance(have[0], Unknown):
+        is_anywhere = is_uniform(wanted) and is_same(size_of(wanted), size_of(have))
+        if is_anywhere or are_alike(_existing(wanted), _existing(have)):
+            return None
     if is_static(wanted) and (is_uniform(wanted) or is_static(have)):
         return None  # one value for any size: what it is joined to says which; or all exist
     if is_static(wanted) or not (is_static(have) or isinstance(have[0], Unknown)):

@@ -20,7 +20,15 @@ from tgrad.errors import TraceError
 from tgrad.graph import build as b
 from tgrad.graph.demand import Condition, Needed
 from tgrad.graph.key import computed
-from tgrad.graph.layout import FILL, Layout, contracted, factors_of, is_static, layout_of
+from tgrad.graph.layout import (
+    FILL,
+    Layout,
+    contracted,
+    factors_of,
+    is_static,
+    layout_of,
+    places_layout,
+)
 from tgrad.graph.node import Node, make, on_inputs, source_scope
 from tgrad.graph.op import REDUCE, SCATTER_COMBINE, Op, identity_of
 from tgrad.graph.size import Scope, Size
@@ -56,6 +64,8 @@ def without_padding(outputs: Sequence[Node], scope: Scope, size_node: SizeNode) 
                 done[node] = inputs[0]
             elif node.op is Op.FLIP:
                 done[node] = _flipped(node, inputs[0], layouts[0], size_node)
+            elif node.op is Op.SCATTER:
+                done[node] = _scattered(node, inputs, layouts, size_node)
             else:
                 done[node] = on_inputs(node, tuple(inputs))
     return [done[node] for node in outputs]
@@ -87,13 +97,31 @@ def _hidden(
             for x, layout, at in zip(inputs, layouts, axes)
         ]
     if node.op is Op.GATHER:
-        return [inputs[0], masked(1, range(len(layouts[1])), 0)]
-    if node.op is Op.SCATTER:
-        combine = SCATTER_COMBINE.get(node.attr("combine"), Op.ADD)  # "set": nothing is masked
-        neutral = identity_of(combine, node.dtype)
-        index = masked(1, range(len(layouts[1])), 0)
-        return [inputs[0], index, masked(2, (node.attr("axis"),), neutral)]
+        places = places_layout(node, layouts)
+        return [inputs[0], _masked(inputs[1], places, range(len(places)), 0, size_node)]
     return inputs
+
+
+def _scattered(node: Node, inputs: list[Node], layouts: list[Layout], size_node: SizeNode) -> Node:
+    """What does not exist adds nothing to the first place, or is set beyond the last one:
+
+    %4 = scatter %1, %2, %3 axis=0 set                      with n places in %2
+    ->
+    %4 = slice (scatter (pad %1), (where (iota axis=0 < n), %2, N), %3 axis=0 set) start=0 stop=N
+    """
+    base, index, source = inputs
+    along, places = node.attr("axis"), places_layout(node, layouts)
+    is_set = node.attr("combine") == "set"
+    is_wide = is_set and not is_static(places[along])
+    beyond = base.shape[along] if is_wide else 0
+    index = _masked(index, places, range(len(places)), beyond, size_node)
+    if not is_set:
+        neutral = identity_of(SCATTER_COMBINE[node.attr("combine")], node.dtype)
+        source = _masked(source, places, (along,), neutral, size_node)
+    if not is_wide:
+        return on_inputs(node, (base, index, source))
+    wide = on_inputs(node, (b.pad_axis(base, along, 0, 1), index, source))
+    return b.slice_axis(wide, along, 0, beyond)
 
 
 def _flipped(node: Node, x: Node, layout: Layout, size_node: SizeNode) -> Node:

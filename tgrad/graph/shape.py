@@ -190,15 +190,20 @@ def _flip(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     return inputs[0].shape
 
 
+def window_misfit(shape: Shape, axis: int, size: int, dilation: int) -> ShapeError:
+    """Says that an axis has no window."""
+    return ShapeError(
+        f"a window of {size} elements, {dilation} apart, does not fit axis {axis} of shape "
+        f"{shape}.",
+        "Pad the input or take a smaller window.",
+    )
+
+
 def _window(op: Op, inputs: Sequence[Typed], attrs: Mapping[str, Any]) -> Shape:
     shape, axis = inputs[0].shape, attrs["axis"]
     reach = attrs["dilation"] * (attrs["size"] - 1) + 1
     if not 0 <= axis < len(shape) or shape[axis] < reach or min(attrs["stride"], attrs["size"]) < 1:
-        raise ShapeError(
-            f"a window of {attrs['size']} elements, {attrs['dilation']} apart, does not fit "
-            f"axis {axis} of shape {shape}.",
-            "Pad the input or take a smaller window.",
-        )
+        raise window_misfit(shape, axis, attrs["size"], attrs["dilation"])
     out = (shape[axis] - reach) // attrs["stride"] + 1
     return (*shape[:axis], out, *shape[axis + 1 :], attrs["size"])
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +30,9 @@ Monomial = tuple[int, ...]
 """Numbers of the symbols that are multiplied, sorted; () for the constant."""
 Terms = tuple[tuple[Monomial, int], ...]
 """(monomial, its coefficient), sorted, coefficients not zero."""
+MANY = 1 << 14
+"""Values of symbols that are tried for the largest one of a polynomial that multiplies a symbol by
+itself, whose ends of ranges do not tell."""
 
 
 @dataclass(eq=False)
@@ -103,6 +107,7 @@ class Scope:
         self.guards: dict[Guard, None] = {}
         self.layouts: dict[Node, Layout] = {}
         self.numbers: dict[Node, Any] = {}
+        self.capacities: dict[Terms, int] = {}
         self.values = [s.traced for s in symbols]
         self.is_open = True
         for number, symbol in enumerate(symbols):
@@ -119,16 +124,25 @@ class Scope:
         """Whether every guard holds for these values of the symbols."""
         return all(g.holds(values) for g in self.guards)
 
-    def bounds(self, terms: Terms, declared: bool = False) -> tuple[int, int]:
-        """The least and the largest value, over what the guards leave or what was declared."""
-        low = high = 0
-        for monomial, c in terms:
-            found = [self.symbols[i] for i in monomial]
-            least = prod(s.smallest if declared else s.low for s in found)
-            most = prod(s.largest if declared else s.high for s in found)
-            low += c * (least if c > 0 else most)
-            high += c * (most if c > 0 else least)
-        return low, high
+    def bounds(self, terms: Terms) -> tuple[int, int]:
+        """The least and the largest value, over what the guards leave. They are reached, unless a
+        symbol is multiplied by itself: then they may lie outside of the values."""
+        ranges = {i: (self.symbols[i].low, self.symbols[i].high) for i in _symbols_of(terms)}
+        is_squared = any(_is_squared(terms, i) for i in ranges)
+        return (_limits if is_squared else _extremes)(terms, ranges)
+
+    def capacity(self, terms: Terms) -> int:
+        """The largest value, over what was declared: that which is reached, so that an axis has as
+        many elements in memory whatever made it; or one above, see `MANY`."""
+        if terms not in self.capacities:
+            found = {i: self.symbols[i] for i in _symbols_of(terms)}
+            ranges = {i: (s.smallest, s.largest) for i, s in found.items()}
+            squared = [i for i in ranges if _is_squared(terms, i)]
+            tried = {**ranges, **{i: range(ranges[i][0], ranges[i][1] + 1) for i in squared}}
+            is_quick = prod(map(len, tried.values())) <= MANY
+            extremes = _extremes(terms, tried) if is_quick else _limits(terms, ranges)
+            self.capacities[terms] = extremes[1]
+        return self.capacities[terms]
 
     def ask(self, terms: Terms, is_equation: bool) -> bool:
         """Whether a polynomial is at most 0, or exactly 0; a guard where the range leaves both."""
@@ -191,7 +205,7 @@ class Size:
     @property
     def capacity(self) -> int:
         """The largest number that it can be."""
-        return self.scope.bounds(self.terms, declared=True)[1]
+        return self.scope.capacity(self.terms)
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -378,6 +392,36 @@ def terms_of(x: Any) -> Terms | None:
 def value_of(terms: Terms, values: Sequence[int]) -> int:
     """The number that a polynomial is for these values of the symbols."""
     return sum(c * prod(values[i] for i in monomial) for monomial, c in terms)
+
+
+def _symbols_of(terms: Terms) -> list[int]:
+    """The numbers of its symbols."""
+    return sorted({i for monomial, _ in terms for i in monomial})
+
+
+def _is_squared(terms: Terms, symbol: int) -> bool:
+    """Whether a symbol is multiplied by itself. Of one that is not, the ends of its range are
+    enough to find the extremes."""
+    return any(monomial.count(symbol) > 1 for monomial, _ in terms)
+
+
+def _extremes(terms: Terms, ranges: Mapping[int, Sequence[int]]) -> tuple[int, int]:
+    """The least and the largest value over these values of the symbols."""
+    found = [
+        sum(c * prod(values[i] for i in monomial) for monomial, c in terms)
+        for values in (dict(zip(ranges, chosen)) for chosen in product(*ranges.values()))
+    ]
+    return min(found), max(found)
+
+
+def _limits(terms: Terms, ranges: Mapping[int, Sequence[int]]) -> tuple[int, int]:
+    """Below and above all values for symbols in these ranges: each monomial by itself."""
+    low = high = 0
+    for monomial, c in terms:
+        least, most = (prod(ranges[i][end] for i in monomial) for end in (0, -1))
+        low += c * (least if c > 0 else most)
+        high += c * (most if c > 0 else least)
+    return low, high
 
 
 def text_of(terms: Terms, symbols: Sequence[Symbol]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 from tgrad.dtype import int64
 from tgrad.errors import TraceError
@@ -30,6 +30,17 @@ from tgrad.graph.size import Extent, Scope, Size, is_same, running_scope
 Shape = tuple[Any, ...]
 
 
+class SizedPart(Protocol):
+    """A part of a tensor that a trace over a range of sizes can follow."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether its elements lie one after the other."""
+
+    def take(self, x: Node) -> Node: ...
+    def put(self, x: Node, new: Node) -> Node: ...
+
+
 def shape_of(node: Node) -> Shape:
     """The shape, with the symbolic sizes."""
     scope = running_scope()
@@ -43,6 +54,11 @@ def are_same(a: Sequence[Extent], b: Sequence[Extent]) -> bool:
     if running_scope() is None:
         return tuple(a) == tuple(b)
     return len(a) == len(b) and all(is_same(m, n) for m, n in zip(a, b))
+
+
+def may_be_one(node: Node) -> bool:
+    """Whether an axis of symbolic size has one element in some call, whose stride says nothing."""
+    return any(isinstance(n, Size) and n.bounds[0] < 2 for n in shape_of(node))
 
 
 def capacity_of(n: Extent) -> int:
@@ -65,6 +81,12 @@ def sized(op: Op, *inputs: Node, **attrs: Any) -> Node:
         inputs[0].shape[a - lead] if kept else capacity_of(n)
         for a, (n, kept) in enumerate(zip(wanted, is_kept))
     )
+    if op is Op.RESHAPE and prod(attrs["shape"]) != inputs[0].size:
+        raise TraceError(
+            f"reshape from {have} to {wanted} merges axes of symbolic sizes that are not largest "
+            "together.",
+            "Leave one of them out of dynamic=, or reshape outside the compiled function.",
+        )
     return _claimed(make(op, *inputs, **attrs), wanted, scope)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tgrad import dtype as dt
-from tgrad.aliases import DETACH, Step, is_contiguous_base, is_part, join, own_memory
+from tgrad.aliases import CLOSED, DETACH, Step, is_contiguous_base, is_part, join, own_memory
 from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
@@ -21,6 +21,7 @@ from tgrad.graph.size import running_scope
 from tgrad.graph.sized import sized
 from tgrad.methods.movement import as_sizes
 from tgrad.methods.reduction import normal_axis
+from tgrad.methods.sizes import diagonal_of, is_sized
 from tgrad.strides import memory_order
 
 if TYPE_CHECKING:
@@ -90,7 +91,11 @@ class ArrangementMethods:
             for step, dim in zip(steps, axes):
                 axis = normal_axis(dim, len(x.shape))
                 n = x.shape[axis] if x.shape else 0
-                if n and step % n:
+                if is_sized(n):
+                    from tgrad.creation import places
+
+                    x = x.index_select(axis, (places((n,), 0, device=x.device) - step) % n)
+                elif n and step % n:
                     twice = x.unsqueeze(axis).expand(*x.shape[:axis], 2, *x.shape[axis:])
                     twice = twice.reshape((*x.shape[:axis], 2 * n, *x.shape[axis + 1 :]))
                     x = twice.narrow(axis, n - step % n, n)
@@ -232,6 +237,8 @@ class ArrangementMethods:
         with source_scope(label="diagonal"):
             x = self.permute(*(d for d in range(rank) if d not in (a, c)), a, c)
             rows, columns = max(-offset, 0), max(offset, 0)
+            if is_sized(*x.shape[-2:]):
+                return diagonal_of(x, rows, columns)
             n = max(min(x.shape[-2] - rows, x.shape[-1] - columns), 0)
             if not n:
                 return x.reshape(-1)[:0].reshape((*x.shape[:-2], 0))
@@ -333,7 +340,7 @@ class ArrangementMethods:
             order, offset = self._memory_order(storage_offset), storage_offset or 0
             view = self.permute(order)._strided(size, stride, offset)
             if running_scope() is not None or not view.numel():
-                return self._with_alias(view)
+                return self._share(view, CLOSED)
             attrs = ("offset", offset), ("size", tuple(size)), ("stride", tuple(stride))
             in_order, flat = (("axes", order),), (("shape", (self.numel(),)),)
             steps = [Step(Op.PERMUTE, in_order), Step(Op.RESHAPE, flat), Step(Op.GATHER, attrs)]

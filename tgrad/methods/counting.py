@@ -285,10 +285,7 @@ def _is_first(ordered: Tensor) -> Tensor:
 
 def _place_in_run(ordered: Tensor, axis: int) -> Tensor:
     """How many equal elements stand right before each one of a sorted axis."""
-    from tgrad.tensor import Tensor
-
-    node = make(Op.IOTA, shape=ordered.shape, axis=axis, dtype=dt.int64)
-    place = Tensor._of(node, ordered.device)
+    place = ordered._places(axis)
     before = ordered._apply(Op.GATHER, (place - 1).maximum(0), axis=axis)
     starts = (ordered != before) | (place == 0)
     return place - place.where(starts, 0)._scan(Op.SCAN_MAX, axis)

@@ -24,7 +24,7 @@ from tgrad.graph.size import Size, is_same
 from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import Range, is_whole, length_of, range_of
+from tgrad.methods.sizes import Range, is_whole, length_of, range_of, with_all_of_memory
 from tgrad.tracing import check_values
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ class IndexingMethods:
             return self
         rows, order, rank = self._rows(tensors)
         sizes = [self.shape[a] for a in order]
-        flat = self.permute(order).flatten(0, len(tensors) - 1)
+        moved = with_all_of_memory(self.permute(order), range(len(tensors)))
+        flat = moved.flatten(0, len(tensors) - 1)
         if not flat.shape[0] and rows.numel():
             raise OutOfRangeError(f"an index of an empty axis of shape {self.shape}.")
         picked = flat.index_select(0, rows.reshape(-1))
@@ -195,13 +196,13 @@ class IndexingMethods:
         return picked.permute(*new, *range(rank), *range(rank + first, picked.ndim))
 
     def _rows(self: Any, tensors: Sequence[tuple[int, Any]]) -> tuple[Any, list[int], int]:
-        """The row-major place along all indexed axes, axes with the indexed ones first, and the
-        number of axes of the places."""
+        """The row-major place in memory along all indexed axes, axes with the indexed ones first,
+        and the number of axes of the places."""
         shape = broadcast_shapes(*(t.shape for _, t in tensors))
         total: Any = None
         for axis, t in tensors:
             part = t.expand(shape)
-            total = part if total is None else total * self.shape[axis] + part
+            total = part if total is None else total * self._node.shape[axis] + part
         axes = [axis for axis, _ in tensors]
         order = axes + [a for a in range(len(self.shape)) if a not in axes]
         return total, order, len(shape)

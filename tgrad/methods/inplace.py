@@ -7,11 +7,11 @@ them, as PyTorch's results do.
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable
+from operator import and_
 from typing import TYPE_CHECKING, Any
 
-from tgrad import dtype as dt
 from tgrad.aliases import DETACH, Path, is_shared, leave, replacing
 from tgrad.errors import DTypeError, GradientError, ShapeError
 from tgrad.graph.node import source_scope
@@ -134,11 +134,11 @@ class InPlaceMethods(DrawingMethods):
         shape = self.shape
         if len(shape) < 2 or (len(shape) > 2 and len(set(shape)) > 1):
             raise ShapeError(f"fill_diagonal_ of shape {shape}.", "Give a matrix, or equal sizes.")
-        step = sum(math.prod(shape[a + 1 :]) for a in range(len(shape)))
-        rows = shape[0] if wrap and len(shape) == 2 else min(shape)
-        place = self._constant(1, dt.bool_).expand(self.numel())._places(0)
-        hit = (place % step == 0) & (place < rows * math.prod(shape[1:]))
-        return self._assign(self.masked_fill(hit.reshape(shape), fill_value))
+        first, *others = (self._places(a) for a in range(len(shape)))
+        if wrap and len(shape) == 2:
+            first = first % (shape[1] + 1)
+        hit = functools.reduce(and_, (first == place for place in others))
+        return self._assign(self.masked_fill(hit, fill_value))
 
     def detach_(self: Any) -> Tensor:
         """Without its history from here on, in the same memory.
@@ -222,8 +222,8 @@ def _add_methods() -> None:
             method.__name__, method.__doc__ = f"{name}_", f"`{name}`, in place."
             method.__qualname__ = f"InPlaceMethods.{name}_"
             setattr(InPlaceMethods, f"{name}_", method)
-    for operator, name in OPERATORS.items():
-        setattr(InPlaceMethods, operator, getattr(InPlaceMethods, f"{name}_"))
+    for symbol, name in OPERATORS.items():
+        setattr(InPlaceMethods, symbol, getattr(InPlaceMethods, f"{name}_"))
 
 
 _add_methods()

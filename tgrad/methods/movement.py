@@ -17,6 +17,7 @@ from tgrad.errors import ShapeError, UnsupportedError
 from tgrad.grad_mode import is_grad_enabled
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.shape import window_misfit
 from tgrad.graph.size import running_scope
 from tgrad.graph.sized import are_same
 from tgrad.methods.reduction import normal_axes, normal_axis
@@ -179,7 +180,7 @@ class MovementMethods:
     def squeeze(self, dim: int | Sequence[int] | None = None) -> Tensor:
         """Without axes of size 1 (of those named)."""
         axes = () if dim == () else normal_axes(dim, len(self.shape))
-        shape = (n for a, n in enumerate(self.shape) if not is_one(n) or a not in axes)
+        shape = (n for a, n in enumerate(self.shape) if a not in axes or n != 1)
         return self.reshape(tuple(shape))
 
     def unsqueeze(self, dim: int) -> Tensor:
@@ -270,6 +271,8 @@ class MovementMethods:
     def _window(self, axis: int, size: int, stride: int, dilation: int) -> Tensor:
         """Overlapping windows of an axis; the position in the window becomes the last axis."""
         with source_scope(label="unfold"):
+            if is_sized(self._shape[axis]) and self._shape[axis] <= dilation * (size - 1):
+                raise window_misfit(self._shape, axis, size, dilation)
             return self._view(Op.WINDOW, axis=axis, size=size, stride=stride, dilation=dilation)
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:

@@ -16,8 +16,9 @@ from tgrad.errors import DTypeError, ShapeError
 from tgrad.from_template import from_template
 from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
-from tgrad.graph.sized import sized
+from tgrad.graph.sized import flat_places, sized
 from tgrad.methods.elementwise import rounded_once
+from tgrad.methods.sizes import is_sized
 
 if TYPE_CHECKING:
     from tgrad.tensor import Tensor
@@ -179,19 +180,23 @@ class ReductionMethods:
 
         with source_scope(label=label):
             x: Any = self
-            if dim is None:
+            if dim is None and not is_sized(*self.shape):
                 flat = x._apply(Op.RESHAPE, shape=(math.prod(self.shape),))
                 index = flat._arg(op, 0, False, label)
                 return index._apply(Op.RESHAPE, shape=(1,) * len(self.shape)) if keepdim else index
-            axis = normal_axis(dim, len(self.shape))
+            rank = len(self.shape)
+            axes = tuple(range(rank)) if dim is None else (normal_axis(dim, rank),)
             if not self.shape:
                 return x._constant(0, dt.int64)
             x = x.detach()
-            best = x._reduce(op, axis, True)._apply(Op.EXPAND, shape=self.shape)
+            best = x._reduce(op, axes, True)._apply(Op.EXPAND, shape=self.shape)
             hit = (x == best) | (x != x) if self.dtype.is_float else x == best
-            node = sized(Op.IOTA, shape=self.shape, axis=axis, dtype=dt.int64)
-            place = Tensor._of(node, x.device)
-            return place.where(hit, self.shape[axis])._reduce(Op.REDUCE_MIN, axis, keepdim)
+            if dim is None:
+                node = flat_places(self.shape, lambda n: n.tensor(x.device)._node)
+            else:
+                node = sized(Op.IOTA, shape=self.shape, axis=axes[0], dtype=dt.int64)
+            place, beyond = Tensor._of(node, x.device), math.prod(self.shape[a] for a in axes)
+            return place.where(hit, beyond)._reduce(Op.REDUCE_MIN, axes, keepdim)
 
     def count_nonzero(self: Any, dim: Dim = None) -> Tensor:
         """How many elements are not zero (int64)."""

@@ -13,7 +13,7 @@ from tgrad import dtype as dt
 from tgrad.dtype import DType, as_dtype
 from tgrad.errors import DTypeError
 from tgrad.graph import build as b
-from tgrad.graph.node import make, source_scope
+from tgrad.graph.node import source_scope
 from tgrad.graph.op import Op
 from tgrad.methods.reduction import ValuesIndices, normal_axis
 
@@ -67,8 +67,6 @@ class ScanningMethods:
         return self._extremum(Op.SCAN_MIN, dim, "cummin")
 
     def _extremum(self: Any, op: Op, dim: int, label: str) -> ValuesIndices:
-        from tgrad.tensor import Tensor
-
         axis = normal_axis(dim, len(self.shape))
         with source_scope(label=label):
             values = self._scan(op, dim)
@@ -77,8 +75,7 @@ class ScanningMethods:
             x = self.detach()
             hit = x == values.detach()
             hit = hit | (x != x) if x.dtype.is_float else hit
-            node = make(Op.IOTA, shape=self.shape, axis=axis, dtype=dt.int64)
-            place = Tensor._of(node, self.device)
+            place = self._places(axis)
             return ValuesIndices(values, place.where(hit, 0)._scan(Op.SCAN_MAX, axis))
 
     def logcumsumexp(self: Any, dim: int) -> Tensor:

@@ -19,7 +19,15 @@ from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes
 from tgrad.methods.indexing import Index, check_known_index
 from tgrad.methods.reduction import normal_axis
-from tgrad.methods.sizes import Range, is_sized, is_whole, length_of, placed
+from tgrad.methods.sizes import (
+    Range,
+    is_sized,
+    is_whole,
+    length_of,
+    placed,
+    with_all_of_memory,
+    with_sizes_of,
+)
 from tgrad.methods.slopes import reached
 
 if TYPE_CHECKING:
@@ -300,7 +308,7 @@ class ScatteringMethods:
                 )
             value, inside = placed(value, axis, bounds[0], size)
             chosen = inside if chosen is None else chosen & inside
-        return value if chosen is None else value.where(chosen, self)
+        return replacing(self, value) if chosen is None else value.where(chosen, self)
 
     def _placed(self: Any, t: Any, ranges: Sequence[Range]) -> Any:
         """`t` where the ranges of this tensor's axes are, zeros elsewhere."""
@@ -333,10 +341,11 @@ class ScatteringMethods:
             .movedim(tuple(range(first, first + rank)), tuple(range(rank)))
         )
         source = value.reshape(rows.numel(), *kept)
-        flat = self.permute(order).flatten(0, len(tensors) - 1)
+        moved = with_all_of_memory(self.permute(order), range(len(tensors)))
+        flat = moved.flatten(0, len(tensors) - 1)
         flat = flat._scatter(0, source._along(rows.reshape(-1), 0), source, combine)
         back = [order.index(a) for a in range(len(order))]
-        return flat.reshape([self.shape[a] for a in order]).permute(back)
+        return with_sizes_of(flat.reshape(moved.shape).permute(back), self)
 
 
 def _without_leading_ones(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -7,13 +7,15 @@ shape and attributes are plain numbers always.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tgrad.aliases import Step, join
+from tgrad.aliases import Step
 from tgrad.autodiff.backward import register_vjp
 from tgrad.device import Device
 from tgrad.errors import TraceError
+from tgrad.graph import build as b
 from tgrad.graph.layout import (
     FILL,
     LIMIT,
@@ -24,8 +26,10 @@ from tgrad.graph.layout import (
     is_static,
     is_uniform,
     layout_of,
+    like,
     limit,
     size_of,
+    static,
 )
 from tgrad.graph.node import Node
 from tgrad.graph.op import Op
@@ -115,64 +119,152 @@ def sliced(x: Any, ranges: dict[int, Range]) -> Tensor:
 
 def _sliced_axis(x: Any, axis: int, bounds: Range, scope: Scope) -> Tensor:
     start, stop, step = bounds
-    length, n = length_of(bounds), x.shape[axis]
+    part = _Part(axis, start, length_of(bounds), x.device)
     if isinstance(start, Size):
-        part = _Part(axis, start, length, x.device)
-        return join(x, part.picked(x), Step(Op.GATHER, (), part=part))
-    memory = x._node.shape[axis]
-    until = memory if is_same(stop, n) else min(start + capacity_of(stop - start), memory)
-    rank = len(x._node.shape)
-    cut = x._view(
+        return x._share(part.picked(x), Step(Op.GATHER, (), part=part, scope=scope))
+    n, memory = x.shape[axis], x._node.shape[axis]
+    until = memory if is_same(stop, n) else part.end(memory)
+    view = x._view(
         Op.SLICE,
-        start=tuple(start if a == axis else 0 for a in range(rank)),
+        start=tuple(start if a == axis else 0 for a in range(x.ndim)),
         stop=tuple(until if a == axis else m for a, m in enumerate(x._node.shape)),
-        step=tuple(step if a == axis else 1 for a in range(rank)),
+        step=tuple(step if a == axis else 1 for a in range(x.ndim)),
     )
-    found = layout_of(cut._node, scope)[axis]
-    if not isinstance(found[0], Unknown) and is_same(size_of(found), length):
-        return cut
-    if isinstance(found[0], Unknown) and (step != 1 or len(layout_of(x._node, scope)[axis]) > 1):
+    found = layout_of(view._node, scope)[axis]
+    is_known = not isinstance(found[0], Unknown) and is_same(size_of(found), part.length)
+    if is_known and view._node.shape[axis] == capacity_of(part.length):
+        return view
+    if isinstance(found[0], Unknown) and len(layout_of(x._node, scope)[axis]) > 1:
         raise found[0].reason
-    axes: list[Axis | None] = [None] * rank
-    axes[axis] = (Factor(until - start, length, is_uniform(found)),)
-    return x._with_alias(type(x)._result(limit(cut._node, axes), x.device, (cut,)))
+    return x._share(part.picked(x), Step(Op.GATHER, (), part=part, scope=scope))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """`length` elements of an axis from a symbolic one on."""
+    """`length` elements of an axis from `start` on, of which one is symbolic."""
 
     axis: int
-    start: Size
+    start: Any
     length: Any
     device: Device
 
     @property
-    def is_open(self) -> bool:
-        """Whether the trace runs that the size belongs to."""
-        return running_scope() is self.start.scope
+    def is_run(self) -> bool:
+        """Whether its elements lie one after the other."""
+        return self.axis == 0
+
+    def end(self, memory: int) -> int:
+        """The place in memory after the last element that there may be."""
+        return min(self.start + capacity_of(self.length), memory)
 
     def picked(self, x: Any) -> Any:
         """The part of a tensor."""
         from tgrad.creation import places
 
-        return x.index_select(self.axis, places((self.length,), 0, device=self.device) + self.start)
+        if isinstance(self.start, Size):
+            along = places((self.length,), 0, device=self.device)
+            return x.index_select(self.axis, along + self.start)
+        return x._result(self._limited(x._node), x.device, (x,))
+
+    def _limited(self, x: Node) -> Node:
+        """x[start:end], of which `length` elements exist, in memory as wide as any of that size."""
+        cut = self._marked(b.slice_axis(x, self.axis, self.start, self.end(x.shape[self.axis])))
+        missing = capacity_of(self.length) - cut.shape[self.axis]
+        return self._marked(b.pad_axis(cut, self.axis, 0, missing)) if missing else cut
+
+    def _marked(self, x: Node) -> Node:
+        """The value, of which `length` elements exist."""
+        scope = running_scope()
+        assert scope is not None
+        found = layout_of(x, scope)[self.axis]
+        axes: list[Axis | None] = [None] * len(x.shape)
+        axes[self.axis] = (Factor(x.shape[self.axis], self.length, is_uniform(found)),)
+        return limit(x, axes)
 
     def take(self, x: Node) -> Node:
         """The part of a value."""
-        node: Node = self.picked(self._tensor(x))._node
+        node: Node = self.picked(_of(x, self.device))._node
         return node
 
     def put(self, x: Node, new: Node) -> Node:
         """The value with the part replaced."""
-        before = self._tensor(x)
-        wide, inside = placed(self._tensor(new), self.axis, self.start, before.shape[self.axis])
+        before, part = _of(x, self.device), _of(new, self.device)
+        wide, inside = placed(part, self.axis, self.start, before.shape[self.axis])
+        if not isinstance(self.start, Size):
+            filled = b.fit_axis(fill(new), self.axis, self.start, x.shape[self.axis])
+            wide = _of(like(filled, x), self.device)
         return wide.where(inside, before)._node
 
-    def _tensor(self, x: Node) -> Tensor:
-        from tgrad.tensor import Tensor
 
-        return Tensor._of(x, self.device)
+def with_all_of_memory(x: Any, axes: Sequence[int]) -> Tensor:
+    """The tensor with axes as long as memory, for whoever reads no more of it than exists."""
+    scope = running_scope()
+    if scope is None:
+        return x
+    layout, shape = layout_of(x._node, scope), x._node.shape
+    longer = [a in axes and len(p) == 1 and not is_static(p) for a, p in enumerate(layout)]
+    if not any(longer):
+        return x
+    marked = limit(x._node, [static(n) if a else None for n, a in zip(shape, longer)])
+    return x._result(marked, x.device, (x,))
+
+
+def with_sizes_of(x: Any, other: Any) -> Tensor:
+    """The tensor, of which the same elements exist as of another one."""
+    node = like(x._node, other._node)
+    return x if node is x._node else x._result(node, x.device, (x,))
+
+
+def diagonal_of(x: Any, rows: int, columns: int) -> Tensor:
+    """The diagonal of the last two axes from a place on, of which a size is symbolic."""
+    n = min(x.shape[-2] - rows, x.shape[-1] - columns)
+    part = _Diagonal(rows, columns, max(n, 0), x.device)
+    view: Tensor = x._share(part.picked(x), Step(Op.GATHER, (), part=part, scope=running_scope()))
+    return view
+
+
+@dataclass(frozen=True)
+class _Diagonal:
+    """`length` elements of the last two axes: [rows + i, columns + i]."""
+
+    rows: int
+    columns: int
+    length: Any
+    device: Device
+
+    @property
+    def is_run(self) -> bool:
+        """Other elements lie between them."""
+        return False
+
+    def picked(self, x: Any) -> Any:
+        """The diagonal of a tensor."""
+        from tgrad.creation import places
+
+        kept = x.narrow(-2, self.rows, self.length)
+        column = (places((self.length,), 0, device=self.device) + self.columns).unsqueeze(-1)
+        index = column.expand(*kept.shape[:-1], 1)
+        return kept._apply(Op.GATHER, index, axis=x.ndim - 1).reshape(kept.shape[:-1])
+
+    def take(self, x: Node) -> Node:
+        """The diagonal of a value."""
+        node: Node = self.picked(_of(x, self.device))._node
+        return node
+
+    def put(self, x: Node, new: Node) -> Node:
+        """The value with the diagonal replaced."""
+        before = _of(x, self.device)
+        row, column = before._places(before.ndim - 2), before._places(before.ndim - 1)
+        part = _of(new, self.device).unsqueeze(-1)
+        wide, inside = placed(part, before.ndim - 2, self.rows, before.shape[-2])
+        is_there = inside & (column - row == self.columns - self.rows)
+        return wide.where(is_there, before)._node
+
+
+def _of(x: Node, device: Device) -> Any:
+    from tgrad.tensor import Tensor
+
+    return Tensor._of(x, device)
 
 
 def placed(x: Any, axis: int, start: Any, size: Any) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,9 @@ from tgrad.aliases import keep_order
 from tgrad.errors import DTypeError, OutOfRangeError, ShapeError
 from tgrad.graph.node import make, source_scope
 from tgrad.graph.op import Op
+from tgrad.graph.sized import capacity_of
 from tgrad.methods.reduction import ValuesIndices, normal_axis
+from tgrad.methods.sizes import is_sized
 from tgrad.methods.slopes import define_vjp
 
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ class SortingMethods:
 
         On the CPU such rows lie in one piece and keys may have 64 bits; elsewhere all are sorted.
         """
-        n, last = self.shape[axis], len(self.shape) - 1
+        n, last = self._node.shape[axis], len(self.shape) - 1
+        first = capacity_of(first)
         is_short = n <= SHORT_ROW and self.dtype.itemsize == 8
         if self.device.type != "cpu" or not (is_short or 0 < first * FEW <= n):
             return order_key(self, descending)._apply(Op.ARGSORT, axis=axis)
@@ -206,13 +209,14 @@ class SortingMethods:
                     f"median over an empty axis of shape {self.shape}.", "Give it an element."
                 )
             order = self.argsort(axis)
-            if not self.dtype.is_float:
+            if not self.dtype.is_float and not is_sized(n):
                 return self._pick_place(order.narrow(axis, (n - 1) // 2, 1), axis, keepdim)
+            half: Any = (n - 1).tensor(self.device) >> 1 if is_sized(n) else (n - 1) // 2
             missing = (self != self).sum(axis, keepdim=True)
             if skip_nan:
                 middle = ((n - 1 - missing) >> 1).maximum(0)
             else:
-                middle = (n - missing).where(missing > 0, (n - 1) // 2)
+                middle = (n - missing).where(missing > 0, half)
             return self._pick_place(order._at(middle, axis), axis, keepdim)
 
     def quantile(

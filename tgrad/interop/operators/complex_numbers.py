@@ -47,7 +47,7 @@ JOINS = {
 }  # fmt: skip
 """The same; a real tensor or number at these places is a complex one without imaginary part."""
 
-SIZES = ("sym_size", "sym_storage_offset", "sym_stride")
+SIZES = ("sym_numel", "sym_size", "sym_storage_offset", "sym_stride")
 """What is asked of a tensor's memory, in elements."""
 
 

@@ -210,6 +210,11 @@ def _size(x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
 
+@rule("sym_numel")
+def _numel(x: Tensor) -> int:
+    return x.numel()
+
+
 @rule("sym_stride")
 def _stride(x: Tensor, dim: int, *, lies: Lies) -> int:
     """In the memory that PyTorch would have given it."""
