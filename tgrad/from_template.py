@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from tgrad.dtype import DType
+from tgrad.methods.elementwise import is_complex
 from tgrad.repeating import composite
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _described(value: Any, tensors: list[Tensor]) -> str:
         return "tensor"
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join([_described(v, tensors) for v in value]) + ")"
-    if is_dataclass(value):
+    if is_dataclass(value) and not is_complex(value):
         parts = [_described(getattr(value, f.name), tensors) for f in fields(value)]
         return f"{type(value).__qualname__}({', '.join(parts)})"
     raise _UnknownError

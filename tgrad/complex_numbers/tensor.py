@@ -141,6 +141,11 @@ class ComplexTensor:
     def is_complex(self) -> bool:
         return True
 
+    @property
+    def is_meta(self) -> bool:
+        """Whether it has no values."""
+        return self.real.is_meta
+
     def is_floating_point(self) -> bool:
         return False
 

@@ -18,7 +18,7 @@ Zen 4: 2.0 to 0.7 ms; 2026-11.)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tgrad import dtype as dt
@@ -27,7 +27,7 @@ from tgrad.graph.index import Bound, Var, loaded
 from tgrad.graph.op import Op
 from tgrad.kernel import ir
 from tgrad.kernel.ir import Tile, statements
-from tgrad.kernel.statements import made_by, without_unread
+from tgrad.kernel.statements import made_by, without_unread, writes_of
 
 LEAST = 8
 """Elements of a row from which one load is quicker than all comparisons."""
@@ -119,7 +119,18 @@ class _Picker:
                 number = _number_of(test, made, loop.axis)
             else:
                 return None
-        return _Pick(s, number, value, zero, tuple(others)) if number is not None else None
+        if number is None or self.varies(loop, [number, value, *others]):
+            return None
+        return _Pick(s, number, value, zero, tuple(others))
+
+    @staticmethod
+    def varies(loop: ir.Loop, tiles: Sequence[Tile]) -> bool:
+        """Whether one of the tiles depends on what each step of the loop leaves or finds anew, such
+        as values that an earlier loop kept for its steps."""
+        pure = [s for s in loop.body if isinstance(s, ir.Pure)]
+        found = {n for s in loop.body if not isinstance(s, ir.Pure) for n in writes_of(s)}
+        ids = {t.id for t in tiles}
+        return bool(found & (ids | {t.id for s in made_by(ids, pure) for t in ir.reads(s)}))
 
     def picked(self, pick: _Pick, loop: ir.Loop, extent: int) -> list[ir.Stmt]:
         """The statements that add the only term."""
