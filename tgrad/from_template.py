@@ -85,7 +85,7 @@ def _described(value: Any, tensors: list[Tensor]) -> str:
         return "tensor"
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join([_described(v, tensors) for v in value]) + ")"
-    if is_dataclass(value) and not is_complex(value):
+    if is_dataclass(value) and not isinstance(value, type) and not is_complex(value):
         parts = [_described(getattr(value, f.name), tensors) for f in fields(value)]
         return f"{type(value).__qualname__}({', '.join(parts)})"
     raise _UnknownError
@@ -96,7 +96,8 @@ def _with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
     if _is_tensor(value):
         return next(tensors)
     if isinstance(value, (tuple, list)):
-        return type(value)([_with_tensors(v, tensors) for v in value])
+        make = getattr(type(value), "_make", type(value))  # of named tuples
+        return make([_with_tensors(v, tensors) for v in value])
     if is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: _with_tensors(getattr(value, f.name), tensors) for f in fields(value)}
         return replace(value, **parts)

@@ -7,7 +7,7 @@ included: each comes through a chosen branch, never through a sum.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from itertools import combinations as choose_combinations
 from itertools import combinations_with_replacement
 from typing import Any
@@ -17,6 +17,7 @@ from tgrad.arguments import with_numpy_names
 from tgrad.batching import is_inside_vmap
 from tgrad.creation import places
 from tgrad.errors import ShapeError, UnsupportedError
+from tgrad.from_template import from_template
 from tgrad.graph.node import below, make
 from tgrad.graph.op import Op
 from tgrad.graph.size import is_same, running_scope
@@ -24,7 +25,6 @@ from tgrad.graph.sized import are_same
 from tgrad.methods.elementwise import broadcast_shapes, is_complex
 from tgrad.methods.reduction import normal_axis
 from tgrad.methods.sizes import is_sized, placed
-from tgrad.repeating import composite
 from tgrad.runtime.storage import join_storages
 from tgrad.tensor import Tensor, define_vjp, labelled, realize_tensors, tensor, with_vjp
 from tgrad.tracing import tracer
@@ -97,10 +97,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     total = sum(t.shape[axis] for t in parts)
     if is_sized(*(t.shape[axis] for t in parts)):
         return _joined_sizes(parts, axis, total)
-    return composite(partial(_side_by_side, axis), ("cat", axis), parts)[0]
+    return _side_by_side(axis, *parts)
 
 
-def _side_by_side(axis: int, *parts: Tensor) -> list[Tensor]:
+@from_template()
+def _side_by_side(axis: int, *parts: Tensor) -> Tensor:
     """`cat` of equal dtypes, from one place of the result to the next."""
     total = sum(t.shape[axis] for t in parts)
     shape = (*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :])
@@ -114,7 +115,7 @@ def _side_by_side(axis: int, *parts: Tensor) -> list[Tensor]:
         first = start - t.shape[axis]
         joined = wide if joined is None else joined.where(place < first, wide)
     assert joined is not None
-    return [with_vjp("cat", joined, *parts, params=(axis,))]
+    return with_vjp("cat", joined, *parts, params=(axis,))
 
 
 def _compute_rest(parts: list[Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -147,6 +147,16 @@ def test_parameters_and_buffers_are_as_other_tensors() -> None:
     own = values.as_subclass(Own) if hasattr(values, "as_subclass") else Own(values)
     repeating.composite(twice, "classes", (own,))
     assert calls[2] is own
+
+
+def test_arguments_may_be_tuples_with_names() -> None:
+    class Pair(NamedTuple):
+        height: int
+        width: int
+
+    x = tgrad.randn(1, 1, 4, 6).requires_grad_()
+    for _ in range(2):
+        assert F.avg_pool2d(x, Pair(2, 3)).shape == (1, 1, 2, 2)
 
 
 def test_functions_are_called_once_a_line() -> None:

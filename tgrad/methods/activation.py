@@ -7,12 +7,12 @@ float32 and round once, as in PyTorch; each rule is one line of mathematics over
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tgrad.autodiff.backward import register_vjp
 from tgrad.dtype import DType, get_default_dtype
 from tgrad.errors import DTypeError
+from tgrad.from_template import from_template
 from tgrad.graph import build as b
 from tgrad.graph.node import Node, make, source_scope
 from tgrad.graph.op import Op
@@ -45,41 +45,39 @@ class ActivationMethods:
 
     def softmax(self: Any, dim: int, dtype: DType | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) over `dim`, without overflow."""
-        from tgrad.repeating import composite
-
         with source_scope(label="softmax"):
             x, axis = _softmax_input(self, dim, dtype, "softmax")
-            return composite(partial(_softmax_along, axis), ("softmax", axis), (x,))[0]
+            return _softmax_along(x, axis)
 
     def log_softmax(self: Any, dim: int, dtype: DType | None = None) -> Tensor:
         """log(softmax(x)) over `dim`, without overflow or loss of digits."""
-        from tgrad.repeating import composite
-
         with source_scope(label="log_softmax"):
             x, axis = _softmax_input(self, dim, dtype, "log_softmax")
-            return composite(partial(_log_softmax_along, axis), ("log_softmax", axis), (x,))[0]
+            return _log_softmax_along(x, axis)
 
 
-def _softmax_along(axis: int, x: Any) -> list[Any]:
+@from_template()
+def _softmax_along(x: Any, axis: int) -> Tensor:
     from tgrad.tensor import with_vjp
 
     if not x.numel():
-        return [x.clone()]
+        return x.clone()
     wide = x.to(x.dtype.accumulator)
     power = (wide - wide.amax(axis, keepdim=True)).exp()
     y = power / power.sum(axis, keepdim=True)
-    return [with_vjp("softmax", y.to(x.dtype), x, params=(axis,))]
+    return with_vjp("softmax", y.to(x.dtype), x, params=(axis,))
 
 
-def _log_softmax_along(axis: int, x: Any) -> list[Any]:
+@from_template()
+def _log_softmax_along(x: Any, axis: int) -> Tensor:
     from tgrad.tensor import with_vjp
 
     if not x.numel():
-        return [x.clone()]
+        return x.clone()
     wide = x.to(x.dtype.accumulator)
     centred = wide - wide.amax(axis, keepdim=True)
     y = centred - centred.exp().sum(axis, keepdim=True).log()
-    return [with_vjp("log_softmax", y.to(x.dtype), x, params=(axis,))]
+    return with_vjp("log_softmax", y.to(x.dtype), x, params=(axis,))
 
 
 def as_float(x: Any) -> Tensor:

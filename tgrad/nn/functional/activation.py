@@ -19,7 +19,6 @@ from tgrad.methods.derived import exp_less_one
 from tgrad.methods.elementwise import rounded_once
 from tgrad.methods.indexing import outside
 from tgrad.methods.slopes import by_formula
-from tgrad.repeating import composite
 from tgrad.tensor import Tensor, define_vjp, labelled, with_vjp
 from tgrad.tracing import check_values
 
@@ -129,18 +128,20 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
         raise UnsupportedError(f"gelu: approximate={approximate!r}.", 'Use "none" or "tanh".')
     function = _gelu_of_tanh if approximate == "tanh" else _gelu
-    return composite(function, function, (input,))[0]
+    return function(input)
 
 
-def _gelu(input: Tensor) -> list[Tensor]:
+@from_template()
+def _gelu(input: Tensor) -> Tensor:
     x = _wide(input)
-    return [(x * 0.5 * ((x * math.sqrt(0.5)).erf() + 1.0)).to(input.dtype)]
+    return (x * 0.5 * ((x * math.sqrt(0.5)).erf() + 1.0)).to(input.dtype)
 
 
-def _gelu_of_tanh(input: Tensor) -> list[Tensor]:
+@from_template()
+def _gelu_of_tanh(input: Tensor) -> Tensor:
     x = _wide(input)
     inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
-    return [(x * 0.5 * (inner.tanh() + 1.0)).to(input.dtype)]
+    return (x * 0.5 * (inner.tanh() + 1.0)).to(input.dtype)
 
 
 @labelled("silu")
