@@ -93,7 +93,7 @@ def _learn(order: Sequence[Node]) -> None:
                 found.add(x)
             if is_old:
                 late.add(n)
-    reported = [n for n in found if lines.setdefault(line_of(n), 0) < _REPORTS]
+    reported = {n for n in found if lines.setdefault(line_of(n), 0) < _REPORTS}
     for line in {line_of(n) for n in reported}:
         lines[line] += 1
     repeated.update(n for n in behind(reported, _is_again) if n in reported or is_work(n))
